@@ -1,0 +1,12 @@
+//! Tokenized sparse autoencoders.
+
+pub mod error;
+pub mod model;
+pub mod tokens;
+
+/// Everything a notebook cell names.
+pub mod prelude {
+    pub use crate::error::{Error, Result};
+    pub use crate::model::{HookPoint, Site};
+    pub use crate::tokens::Tokens;
+}

@@ -1,0 +1,3 @@
+//! The `tsae` command.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! Language models.
+
+mod hook;
+
+pub use hook::{HookPoint, Site};
