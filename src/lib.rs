@@ -3,6 +3,7 @@
 pub mod display;
 pub mod error;
 pub mod model;
+pub mod plot;
 pub mod tokens;
 
 /// Everything a notebook cell names.
@@ -10,5 +11,6 @@ pub mod prelude {
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
     pub use crate::model::{HookPoint, Site};
+    pub use crate::plot;
     pub use crate::tokens::Tokens;
 }
