@@ -30,15 +30,15 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, categories: usize, groups: &[
     let slot = rect.width() / categories.max(1) as f64;
     let width = (slot * 0.78 / groups.len().max(1) as f64).min(64.0);
     let base = if frame.y.scale == Scale::Linear { frame.py(0.0).clamp(rect.top, rect.bottom) } else { rect.bottom };
-    let texts: Vec<Vec<String>> = groups.iter().map(|g| g.values.iter().map(|&v| written(v, frame.y.unit)).collect()).collect();
-    let fits = texts.iter().flatten().all(|text| text_width(text, VALUE_SIZE) <= width + 2.0);
+    let texts = [3, 2].into_iter().map(|digits| written(groups, frame.y.unit, digits));
+    let texts = texts.into_iter().find(|t| t.iter().flatten().all(|text| text_width(text, VALUE_SIZE) <= width + 2.0));
     for (g, group) in groups.iter().enumerate() {
         for (c, &value) in group.values.iter().enumerate().filter(|(_, v)| v.is_finite()) {
             let centre = rect.left + slot * (c as f64 + 0.5) + width * (g as f64 + 0.5 - groups.len() as f64 / 2.0);
             let top = frame.py(value).clamp(rect.top, rect.bottom);
             let half = (width * 0.46).max(0.5);
             canvas.rect((centre - half, top.min(base)), (centre + half, top.max(base)), Ink::Pale(colours[g], 0.92))?;
-            if fits {
+            if let Some(texts) = &texts {
                 let (y, line) = if value >= 0.0 { (top - 3.0, Line::Base) } else { (top + 3.0, Line::Top) };
                 canvas.text(&texts[g][c], (centre, y), Type::new(VALUE_SIZE, Ink::TICK).side(Side::Middle).line(line))?;
             }
@@ -50,11 +50,11 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, categories: usize, groups: &[
     Ok(())
 }
 
-fn written(value: f64, unit: Unit) -> String {
-    match unit {
+fn written(groups: &[Group], unit: Unit, digits: usize) -> Vec<Vec<String>> {
+    let one = |value: f64| match unit {
         Unit::Share => format::percent(value),
         Unit::Count if value >= 0.0 => format::count(value.round() as u64),
-        _ => format::significant(value, 2),
-    }
-    .replace('-', "−")
+        _ => format::significant(value, digits).replace('-', "−"),
+    };
+    groups.iter().map(|g| g.values.iter().map(|&v| one(v)).collect()).collect()
 }

@@ -61,19 +61,35 @@ pub(super) fn heights(bins: &Bins, y: &spec::Axis) -> Result<Range> {
     }
 }
 
-/// Draws one sample as an outlined staircase.
-pub(super) fn draw(canvas: &Canvas, frame: &Frame, counts: &[u64], n: usize) -> Result<Vec<(f64, f64)>> {
+/// Draws the samples over each other: pale areas first, then all outlines, so that none is covered. Returns the outlines.
+pub(super) fn draw(canvas: &Canvas, frame: &Frame, counts: &[Vec<u64>], colours: &[usize]) -> Result<Vec<Vec<(f64, f64)>>> {
+    let mut outlines = Vec::new();
+    for (counts, &n) in counts.iter().zip(colours) {
+        for outline in staircases(frame, counts) {
+            canvas.area(&outline, Ink::Pale(n, 0.25))?;
+            outlines.push((outline, n));
+        }
+    }
+    outlines.iter().try_for_each(|(outline, n)| canvas.path(outline, Ink::Series(*n), 1.6))?;
+    Ok(outlines.into_iter().map(|(outline, _)| outline).collect())
+}
+
+/// One outline for each run of bins that hold anything.
+fn staircases(frame: &Frame, counts: &[u64]) -> Vec<Vec<(f64, f64)>> {
     let rect = &frame.rect;
     let edge = |i: usize| rect.left + rect.width() * i as f64 / counts.len() as f64;
-    let height = |c: u64| if c == 0 { rect.bottom } else { frame.py(c as f64).clamp(rect.top, rect.bottom) };
-    let mut stairs = vec![(edge(0), rect.bottom)];
-    for (i, &c) in counts.iter().enumerate() {
-        stairs.extend([(edge(i), height(c)), (edge(i + 1), height(c))]);
-    }
-    stairs.push((edge(counts.len()), rect.bottom));
-    canvas.area(&stairs, Ink::Pale(n, 0.28))?;
-    canvas.path(&stairs, Ink::Series(n), 1.6)?;
-    Ok(stairs)
+    let indexed: Vec<(usize, u64)> = counts.iter().copied().enumerate().collect();
+    indexed
+        .split(|(_, count)| *count == 0)
+        .filter_map(|run| {
+            let (first, last) = (run.first()?.0, run.last()?.0);
+            let steps = run.iter().flat_map(|&(i, count)| {
+                let y = frame.py(count as f64).clamp(rect.top, rect.bottom);
+                [(edge(i), y), (edge(i + 1), y)]
+            });
+            Some([(edge(first), rect.bottom)].into_iter().chain(steps).chain([(edge(last + 1), rect.bottom)]).collect())
+        })
+        .collect()
 }
 
 #[cfg(test)]

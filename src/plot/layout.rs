@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 const TITLE_SIZE: f64 = 15.0;
 const LEGEND_SIZE: f64 = 13.0;
 const LEGEND_ROW: f64 = 21.0;
-const SWATCH: f64 = 22.0;
 const EDGE: f64 = 8.0;
 
 /// How an entry of the legend is shown.
@@ -22,6 +21,12 @@ enum Swatch {
     Line,
     Marked,
     Box,
+}
+
+impl Swatch {
+    fn width(self) -> f64 {
+        if self == Swatch::Box { 12.0 } else { 22.0 }
+    }
 }
 
 /// Draws the figure.
@@ -91,11 +96,12 @@ fn names(specs: &[PanelSpec]) -> Vec<(String, Swatch)> {
         }
     };
     for spec in specs {
-        match &spec.content {
-            Content::Curves(series) => series.iter().for_each(|s| add(&s.name, if s.markers { Swatch::Marked } else { Swatch::Line })),
-            Content::Histogram { samples, .. } => samples.iter().for_each(|s| add(&s.name, Swatch::Box)),
-            Content::Bars { groups, .. } => groups.iter().for_each(|g| add(&g.name, Swatch::Box)),
-        }
+        let swatch = |i: usize| match &spec.content {
+            Content::Curves(series) if series[i].markers => Swatch::Marked,
+            Content::Curves(_) => Swatch::Line,
+            Content::Histogram { .. } | Content::Bars { .. } => Swatch::Box,
+        };
+        spec.content.names().enumerate().for_each(|(i, name)| add(name, swatch(i)));
     }
     names
 }
@@ -109,8 +115,8 @@ fn legend_places(legend: &[(String, Swatch)], width: f64) -> Vec<(f64, usize)> {
     let (mut x, mut row) = (EDGE, 0);
     legend
         .iter()
-        .map(|(name, _)| {
-            let wide = SWATCH + 6.0 + text_width(name, LEGEND_SIZE) + 16.0;
+        .map(|(name, swatch)| {
+            let wide = swatch.width() + 6.0 + text_width(name, LEGEND_SIZE) + 16.0;
             if x > EDGE && x + wide > width {
                 (x, row) = (EDGE, row + 1);
             }
@@ -132,13 +138,13 @@ fn head_height(title: &str, places: &[(f64, usize)]) -> f64 {
 
 fn entry(canvas: &Canvas, name: &str, swatch: Swatch, n: usize, (x, y): (f64, f64), width: f64) -> Result<()> {
     match swatch {
-        Swatch::Box => canvas.rect((x + 5.0, y - 5.5), (x + 16.0, y + 5.5), Ink::Pale(n, 0.92))?,
-        Swatch::Line | Swatch::Marked => canvas.line((x + 1.0, y), (x + SWATCH - 1.0, y), Ink::Series(n), 2.4)?,
+        Swatch::Box => canvas.rect((x, y - 5.5), (x + 11.0, y + 5.5), Ink::Pale(n, 0.92))?,
+        Swatch::Line | Swatch::Marked => canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::Series(n), 2.4)?,
     }
     if swatch == Swatch::Marked {
-        lines::marker(canvas, (x + SWATCH / 2.0, y), n, 3.6)?;
+        lines::marker(canvas, (x + swatch.width() / 2.0, y), n, 3.6)?;
     }
-    let left = x + SWATCH + 6.0;
+    let left = x + swatch.width() + 6.0;
     canvas.text(&fitted(name, LEGEND_SIZE, width - left - EDGE), (left, y), Type::new(LEGEND_SIZE, Ink::TEXT).line(Line::Centre))
 }
 

@@ -10,8 +10,17 @@ use crate::error::Result;
 const PER_PIXEL: f64 = 2.0;
 const WIDTH: f64 = 2.0;
 
-/// Draws a curve in the colour of number `n` and returns its pixels, so that labels can keep away from them.
-pub(super) fn draw(canvas: &Canvas, frame: &Frame, series: &Series, n: usize) -> Result<Vec<(f64, f64)>> {
+/// Draws curves in the colours of their numbers and returns their pixels, so that labels can keep away from them.
+pub(super) fn draw(canvas: &Canvas, frame: &Frame, series: &[Series], numbers: &[usize]) -> Result<Vec<Vec<(f64, f64)>>> {
+    let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
+    for (series, &n) in series.iter().zip(numbers) {
+        let curve = one(canvas, frame, series, n, &drawn)?;
+        drawn.push(curve);
+    }
+    Ok(drawn)
+}
+
+fn one(canvas: &Canvas, frame: &Frame, series: &Series, n: usize, before: &[Vec<(f64, f64)>]) -> Result<Vec<(f64, f64)>> {
     let mut seen = Vec::new();
     for piece in pieces(&series.points) {
         let mut pixels: Vec<(f64, f64)> = piece.iter().map(|&p| frame.point(p)).collect();
@@ -26,12 +35,18 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, series: &Series, n: usize) ->
             pixels.iter().filter(|&&p| frame.rect.contains(p)).try_for_each(|&p| marker(canvas, p, n, 3.2))?;
         }
         for path in clipped(&thinned(&pixels, frame.rect.width()), &frame.rect) {
-            canvas.path(&path, Ink::Series(n), WIDTH)?;
+            let hides = before.iter().any(|other| coincide(&path, other));
+            canvas.path(&path, if hides { Ink::SeriesDashed(n) } else { Ink::Series(n) }, WIDTH)?;
             seen.extend(path);
         }
         seen.extend(pixels.first().filter(|_| pixels.len() == 1));
     }
     Ok(seen)
+}
+
+/// Whether one path would hide the other: as two runs whose L0 is the same constant.
+fn coincide(path: &[(f64, f64)], other: &[(f64, f64)]) -> bool {
+    path.len() == other.len() && path.iter().zip(other).all(|(a, b)| (a.0 - b.0).abs() < 1.0 && (a.1 - b.1).abs() < 1.0)
 }
 
 /// Each series has a shape of its own, for readers who do not see its colour.

@@ -20,6 +20,8 @@ pub(super) enum Ink {
     PageDashed(f64),
     /// The `n`th series.
     Series(usize),
+    /// The same, dashed: over a curve that it would hide.
+    SeriesDashed(usize),
     /// The same, paler.
     Pale(usize, f64),
 }
@@ -43,6 +45,7 @@ impl Ink {
             Ink::Page(alpha) => RGBAColor(STAND_IN, 0, 0, alpha),
             Ink::PageDashed(alpha) => RGBAColor(STAND_IN, 1, 0, alpha),
             Ink::Series(n) => RGBAColor(STAND_IN, if n < SERIES.len() { 2 } else { 3 }, (n % SERIES.len()) as u8, 1.0),
+            Ink::SeriesDashed(n) => RGBAColor(STAND_IN, 4, (n % SERIES.len()) as u8, 1.0),
             Ink::Pale(n, alpha) => RGBAColor(STAND_IN, 2, (n % SERIES.len()) as u8, alpha),
         }
     }
@@ -80,7 +83,8 @@ fn attribute(code: &str) -> Option<String> {
         0 => Some("\"currentColor\"".to_owned()),
         1 => Some("\"currentColor\" stroke-dasharray=\"45 45\"".to_owned()),
         2 => Some(format!("\"{}\"", SERIES.get(n)?)),
-        3 => Some(format!("\"{}\" stroke-dasharray=\"90 50\"", SERIES.get(n)?)),
+        3 => Some(format!("\"{}\" stroke-dasharray=\"60 35\"", SERIES.get(n)?)),
+        4 => Some(format!("\"{}\" stroke-dasharray=\"80 80\"", SERIES.get(n)?)),
         _ => None,
     }
 }
@@ -111,7 +115,7 @@ mod tests {
     fn stand_ins_are_replaced_and_nothing_else() {
         let svg = "<a fill=\"#FA0000\" stroke=\"#FA0100\"/><b fill=\"#FA0201\"/><c stroke=\"#FA0300\"/>\"#FA\" #FA0000 \"#FAé000";
         let want = "<a fill=\"currentColor\" stroke=\"currentColor\" stroke-dasharray=\"45 45\"/><b fill=\"#D95F02\"/>\
-                    <c stroke=\"#2A7FC6\" stroke-dasharray=\"90 50\"/>\"#FA\" #FA0000 \"#FAé000";
+                    <c stroke=\"#2A7FC6\" stroke-dasharray=\"60 35\"/>\"#FA\" #FA0000 \"#FAé000";
         assert_eq!(resolve(svg), want);
     }
 }

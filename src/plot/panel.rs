@@ -85,17 +85,15 @@ impl<'a> Panel<'a> {
     pub(super) fn draw(&self, canvas: &Canvas, rect: Rect, margins: Margins, colour: &dyn Fn(&str) -> usize) -> Result<()> {
         let frame = Frame { x: self.x.clone(), y: self.y.clone(), rect };
         self.grid(canvas, &frame)?;
+        let numbers: Vec<usize> = self.spec.content.names().map(colour).collect();
         let drawn = match &self.spec.content {
-            Content::Curves(series) => {
-                series.iter().map(|s| lines::draw(canvas, &frame, s, colour(&s.name))).collect::<Result<Vec<_>>>()?
-            }
-            Content::Histogram { samples, .. } => {
-                let counts = self.bins.iter().flat_map(|bins| &bins.counts);
-                samples.iter().zip(counts).map(|(s, c)| histogram::draw(canvas, &frame, c, colour(&s.name))).collect::<Result<Vec<_>>>()?
+            Content::Curves(series) => lines::draw(canvas, &frame, series, &numbers)?,
+            Content::Histogram { .. } => {
+                let counts = self.bins.as_ref().map_or(&[][..], |bins| &bins.counts);
+                histogram::draw(canvas, &frame, counts, &numbers)?
             }
             Content::Bars { categories, groups } => {
-                let colours: Vec<usize> = groups.iter().map(|g| colour(&g.name)).collect();
-                bars::draw(canvas, &frame, categories.len(), groups, &colours)?;
+                bars::draw(canvas, &frame, categories.len(), groups, &numbers)?;
                 Vec::new()
             }
         };

@@ -150,6 +150,17 @@ pub enum Content {
     },
 }
 
+impl Content {
+    /// The names of what is shown, in order.
+    pub(super) fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Content::Curves(series) => Box::new(series.iter().map(|s| s.name.as_str())),
+            Content::Histogram { samples, .. } => Box::new(samples.iter().map(|s| s.name.as_str())),
+            Content::Bars { groups, .. } => Box::new(groups.iter().map(|g| g.name.as_str())),
+        }
+    }
+}
+
 /// One panel of a figure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PanelSpec {

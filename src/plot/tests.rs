@@ -145,6 +145,18 @@ fn awkward_numbers_are_drawn_or_refused() {
 }
 
 #[test]
+fn a_curve_over_another_is_dashed() {
+    let flat = |name: &str, y: f64| Series::new(name, vec![(0.0, y), (1.0, y), (2.0, y)]);
+    let dashes = |series: &[Series]| {
+        let figure = curves("", "", "", series, &Options::default()).unwrap();
+        checked(&figure);
+        figure.svg().matches("stroke-dasharray").count()
+    };
+    assert_eq!(dashes(&[flat("SAE", 16.0), flat("TSAE", 16.0)]), 1);
+    assert_eq!(dashes(&[flat("SAE", 16.0), flat("TSAE", 12.0)]), 0);
+}
+
+#[test]
 fn what_lies_outside_a_range_is_cut_off() {
     let options = Options { y: Axis { range: Some((0.0, 1.0)), ..Axis::default() }, ..Options::default() };
     let points = (0..100).map(|i| (f64::from(i), if i == 50 { 1e9 } else { 0.5 })).collect();
@@ -201,7 +213,7 @@ fn bars_stand_on_zero_and_need_all_their_values() {
     let nmse = Group::new("NMSE", vec![9.29, 9.29, 6.84, 6.84, 10.0, 6.84, 9.29]);
     let figure = bars("Speed-up", "layer", "times sooner", &layers, &[ce.clone(), nmse], &Options::default()).unwrap();
     let texts = checked(&figure);
-    assert!(texts.contains(&"0".to_owned()) && texts.contains(&"13".to_owned()) && texts.contains(&"11".to_owned()));
+    assert!(texts.contains(&"0".to_owned()) && texts.contains(&"13.0".to_owned()) && texts.contains(&"11".to_owned()));
     assert_eq!(figure.svg().matches("<rect").count(), 13 + 2);
     checked(&bars("", "", "", &layers[..2], &[Group::new("a", vec![-1.0, 2.0])], &Options::default()).unwrap());
     checked(&bars("", "", "", &layers[..2], &[Group::new("a", vec![1e-3, 2.0])], &log_y()).unwrap());
