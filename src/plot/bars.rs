@@ -54,7 +54,7 @@ fn written(groups: &[Group], unit: Unit, digits: usize) -> Vec<Vec<String>> {
     let one = |value: f64| match unit {
         Unit::Share => format::percent(value),
         Unit::Count if value >= 0.0 => format::count(value.round() as u64),
-        _ => format::significant(value, digits).replace('-', "−"),
+        _ => format::significant(value, digits),
     };
-    groups.iter().map(|g| g.values.iter().map(|&v| one(v)).collect()).collect()
+    groups.iter().map(|g| g.values.iter().map(|&v| one(v).replace('-', "−")).collect()).collect()
 }

@@ -8,6 +8,8 @@ use super::spec::Mark;
 use crate::error::Result;
 
 const SIZE: f64 = 12.5;
+/// Bold letters are wider.
+const BOLD: f64 = 1.08;
 /// Between a label and the line it belongs to.
 const GAP: f64 = 6.0;
 /// Curves are tested for touching a label at points so far apart.
@@ -103,13 +105,13 @@ fn beside(label: &str, x: impl Fn(f64) -> f64, y: f64) -> Vec<Rect> {
 
 /// Places for a label at either side of an upright line, from the top down.
 fn up_the_line(label: &str, x: f64, rect: &Rect) -> Vec<Rect> {
-    let half = text_width(label, SIZE) / 2.0 + GAP;
+    let half = text_width(label, SIZE * BOLD) / 2.0 + GAP;
     let heights = (0..8).map(|i| rect.top + SIZE + f64::from(i) * rect.height() / 8.0);
     heights.flat_map(|y| [boxed(label, x + half, y), boxed(label, x - half, y)]).collect()
 }
 
 fn boxed(label: &str, x: f64, y: f64) -> Rect {
-    let (half_width, half_height) = (text_width(label, SIZE) / 2.0, SIZE * 0.62);
+    let (half_width, half_height) = (text_width(label, SIZE * BOLD) / 2.0, SIZE * 0.62);
     Rect { left: x - half_width, right: x + half_width, top: y - half_height, bottom: y + half_height }
 }
 
@@ -124,8 +126,9 @@ impl Taken {
     fn best(&self, spots: &[Rect], within: &Rect) -> Option<Rect> {
         let moved = spots.iter().map(|spot| shifted(spot, within));
         let cost = |spot: &Rect| {
-            let wide = spot.grown(2.0);
-            let labels = self.labels.iter().filter(|label| label.overlaps(&wide)).count();
+            // A curve is a few pixels thick, and its markers more.
+            let wide = spot.grown(4.0);
+            let labels = self.labels.iter().filter(|label| label.grown(6.0).overlaps(&wide)).count();
             let outside = usize::from(!spot.inside(&within.grown(1.0)));
             self.points.iter().filter(|&&p| wide.contains(p)).count() + 1000 * labels + 10_000 * outside
         };

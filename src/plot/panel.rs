@@ -170,7 +170,7 @@ impl<'a> Panel<'a> {
             canvas.text(&self.spec.y.label, (rect.left - margins.left + 6.0 + LABEL_SIZE, middle_y), label.upright())?;
         }
         if !self.spec.title.is_empty() {
-            let title = fitted(&self.spec.title, LABEL_SIZE, rect.width() + margins.right);
+            let title = fitted(&self.spec.title, LABEL_SIZE * 1.08, rect.width() + margins.right);
             canvas.text(&title, (rect.left, rect.top - 11.0), Type::new(LABEL_SIZE, Ink::TEXT).bold())?;
         }
         Ok(())

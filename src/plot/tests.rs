@@ -360,10 +360,65 @@ fn gallery() {
             ("parameters", format::count(1_350_000)),
         ],
     );
+    let points = |xy: &[(f64, f64)]| Series::new("a rather long name of a run with lookup 0.5 and k 32", xy.to_vec()).with_markers();
+    let near = Options { marks: sooner(0.0405, 3.1e6, "1.3× sooner"), ..single.clone() };
+    let near_series = [curve("SAE", 0.0345, 0.9, 180e3), curve("TSAE", 0.032, 0.8, 150e3)];
+    let x_log = Options {
+        x: Axis { scale: Scale::Log, ..tokens() },
+        y: log(""),
+        marks: sooner(0.0414, 0.43e6, "9.3× sooner"),
+        ..Options::default()
+    };
+    let two = Options {
+        marks: vec![
+            Mark::Level { y: 0.03, label: "SAE, 64×".into() },
+            Mark::Level { y: 0.028, label: "TSAE, 8×".into() },
+            Mark::At { x: 3.9e6, label: "learning rate at its least".into() },
+        ],
+        ..single.clone()
+    };
+    let small = Options { size: Some((380, 260)), ..single.clone() };
+    let stress = [
+        curves("Close", "tokens seen", "NMSE", &near_series, &near).unwrap(),
+        curves("Both axes logarithmic", "tokens seen", "NMSE", &many[..2], &x_log).unwrap(),
+        curves("Two levels and a line", "tokens seen", "NMSE", &near_series, &two).unwrap(),
+        curves("Small, with a title that cannot fit", "tokens seen", "NMSE", &[many[0].clone(), points(&[(1e6, 0.1)])], &small).unwrap(),
+        curves("One point", "x", "y", &[points(&[(3.0, 7.0)])], &Options::default()).unwrap(),
+        curves(
+            "Wide numbers",
+            "x",
+            "y",
+            &[points(&[(1e-7, 1e15), (3e-7, 1.00002e15)]), Series::new("b", vec![(2e-7, 1.00001e15)])],
+            &Options::default(),
+        )
+        .unwrap(),
+        curves(
+            "Signs",
+            "x",
+            "difference",
+            &[points(&[(-1.0, -0.2), (0.0, 0.1), (1.0, 0.4)])],
+            &Options { y: Axis { unit: Unit::Share, ..Axis::default() }, ..Options::default() },
+        )
+        .unwrap(),
+        bars(
+            "Signs",
+            "",
+            "gain",
+            &["GPT-2 small, layer 8".into(), "Pythia 1.4B, layer 16, with a frozen table".into(), "tiny".into()],
+            &[Group::new("a", vec![0.12, -0.04, 0.3])],
+            &Options { y: Axis { unit: Unit::Share, ..Axis::default() }, ..Options::default() },
+        )
+        .unwrap(),
+    ];
     let mut body = format!("{}{}", evaluation.html(), settings.html());
     for (name, figure) in &figures {
         checked(figure);
         figure.save(folder.join(format!("{name}.svg"))).unwrap();
+        body += &format!("<div>{}</div>", figure.svg());
+    }
+    body += "<hr>";
+    for figure in &stress {
+        checked(figure);
         body += &format!("<div>{}</div>", figure.svg());
     }
     for (theme, colour, ground) in [("light", "#000000de", "#fff"), ("dark", "#ffffffde", "#111")] {
