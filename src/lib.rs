@@ -7,6 +7,6 @@ pub mod tokens;
 /// Everything a notebook cell names.
 pub mod prelude {
     pub use crate::error::{Error, Result};
-    pub use crate::model::{HookPoint, Site};
+    pub use crate::model::{Candidate, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site};
     pub use crate::tokens::Tokens;
 }
