@@ -1,5 +1,7 @@
 //! Token ids in rows of equal length.
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
 
 /// Token ids `[n_seq, n_ctx]`: what a model reads, and what every activation keeps beside it.
@@ -63,6 +65,12 @@ impl Tokens {
         let to = to.min(self.n_seq());
         let from = from.min(to);
         Tokens { ids: self.ids[from * self.n_ctx..to * self.n_ctx].to_vec(), n_ctx: self.n_ctx }
+    }
+
+    /// What tells these tokens from any others: the SHA-256, in hex, of `n_ctx` and all ids.
+    pub fn fingerprint(&self) -> String {
+        let hash = Sha256::new().chain_update((self.n_ctx as u64).to_le_bytes()).chain_update(bytemuck::cast_slice::<u32, u8>(&self.ids));
+        crate::files::hex(hash.finalize())
     }
 
     /// Checks that every id lies below `d_vocab`.

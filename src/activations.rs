@@ -1,0 +1,326 @@
+//! Activations on disk: computed once, read in any order as often as wanted, each row beside its token.
+//!
+//! A store is a folder:
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `manifest.json` | what the rows were made from (model, processing, tokens, hooks), and each shard's size and checksums |
+//! | `shard-00000.safetensors` … | for each hook a tensor `[rows, d_model]` named by the hook, `tokens [rows]` and `positions [rows]` |
+//! | `.lock` | held by the process that is writing |
+//!
+//! Rows are in the order of the tokens, sequence after sequence; no shard cuts a sequence. Every file appears whole or not at all, and nothing
+//! in it depends on when or in how many goes it was made, so a harvest killed at any moment and started again ends with the same bytes as one
+//! that was left alone.
+//!
+//! **Damage is noticed before it is used.** Opening a store checks the manifest's own checksum, and every shard's length and header. A shard's
+//! numbers are checked against their SHA-256 when a row of them is first read (about 1.5 GB/s a core, once for each process), and only those of
+//! the hook that is read.
+
+mod harvest;
+mod manifest;
+mod map;
+mod shard;
+mod shuffle;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use harvest::{Forward, HarvestConfig, Source};
+pub use shuffle::Shuffle;
+
+use crate::error::{Error, Result};
+use crate::model::HookPoint;
+use crate::tokens::Tokens;
+use manifest::Manifest;
+use shard::{Shard, all_finite, widen};
+
+/// How the numbers of an activation are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 16 bits: half the space, a relative error of at most 2⁻¹¹, nothing beyond ±65,504.
+    #[default]
+    F16,
+    /// 32 bits: exactly what the model computed.
+    F32,
+}
+
+impl Dtype {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F16 => 2,
+            Dtype::F32 => 4,
+        }
+    }
+
+    fn safetensors_name(self) -> &'static str {
+        match self {
+            Dtype::F16 => "F16",
+            Dtype::F32 => "F32",
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dtype::F16 => "f16",
+            Dtype::F32 => "f32",
+        })
+    }
+}
+
+/// Rows of activations with the tokens that they belong to, as [`ActivationStore::gather`] fills it; keep one and use it again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Activations `[n, d_model]`.
+    pub x: Vec<f32>,
+    /// Token ids `[n]`.
+    pub tokens: Vec<u32>,
+    /// Position of each token in its sequence `[n]`; 0 is BOS.
+    pub positions: Vec<u32>,
+}
+
+impl Batch {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+/// A folder of activations, open for reading. Cheap to clone; memory-mapped, so it may be far larger than memory.
+#[derive(Clone)]
+pub struct ActivationStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    manifest: Manifest,
+    fingerprint: String,
+    n_rows: usize,
+    shards: Vec<Shard>,
+}
+
+impl ActivationStore {
+    /// Opens the store in `dir`, complete or not.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if there is no store, no complete shard in it yet, or a shard is missing or cut short; [`Error::Checksum`] if the
+    /// manifest or the header of a shard is damaged.
+    pub fn open(dir: impl AsRef<Path>) -> Result<ActivationStore> {
+        let dir = dir.as_ref();
+        let manifest = Manifest::read(dir)?;
+        if manifest.shards.is_empty() {
+            return Err(Error::format(dir, "holds no complete shard yet: harvest into it again, which goes on where it stopped"));
+        }
+        let shards = (0..manifest.shards.len()).map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
+        let n_rows = manifest.shards.iter().map(|shard| shard.rows).sum();
+        let inner = Inner { dir: dir.to_owned(), fingerprint: manifest.fingerprint(), n_rows, shards, manifest };
+        Ok(ActivationStore { inner: Arc::new(inner) })
+    }
+
+    /// How many rows can be read: one for each token of each complete shard.
+    pub fn n_rows(&self) -> usize {
+        self.inner.n_rows
+    }
+
+    /// Tokens in a sequence.
+    pub fn n_ctx(&self) -> usize {
+        self.inner.manifest.corpus.n_ctx
+    }
+
+    /// Numbers in an activation.
+    pub fn d_model(&self) -> usize {
+        self.inner.manifest.model.d_model
+    }
+
+    /// Number of token ids of the model.
+    pub fn d_vocab(&self) -> usize {
+        self.inner.manifest.model.d_vocab
+    }
+
+    /// The hooks whose activations there are, in the order of the model.
+    pub fn hooks(&self) -> &[HookPoint] {
+        &self.inner.manifest.hooks
+    }
+
+    /// How numbers are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.inner.manifest.dtype
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The name of the model.
+    pub fn model_name(&self) -> &str {
+        &self.inner.manifest.model.name
+    }
+
+    /// The fingerprint of the model, weights and processing.
+    pub fn model_fingerprint(&self) -> &str {
+        &self.inner.manifest.model.fingerprint
+    }
+
+    /// What was done to the model's weights.
+    pub fn processing(&self) -> &str {
+        &self.inner.manifest.model.processing
+    }
+
+    /// The fingerprint of the tokens that were run; see [`Tokens::fingerprint`].
+    pub fn corpus_fingerprint(&self) -> &str {
+        &self.inner.manifest.corpus.fingerprint
+    }
+
+    /// What tells these rows from any others: a checksum of the model, its processing, the tokens, the hooks, the dtype and the number of
+    /// rows. The size of the shards has no part in it, because it does not change a row.
+    pub fn fingerprint(&self) -> &str {
+        &self.inner.fingerprint
+    }
+
+    /// Whether every row of the corpus is there; if not, the same harvest again goes on with it.
+    pub fn is_complete(&self) -> bool {
+        self.inner.manifest.complete
+    }
+
+    /// Size of the shards in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.inner.manifest.shards.iter().map(|shard| shard.bytes).sum()
+    }
+
+    /// Checks that the store has `hook`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] with the hooks that it has.
+    pub fn check_hook(&self, hook: HookPoint) -> Result<()> {
+        self.place(hook).map(|_| ())
+    }
+
+    fn place(&self, hook: HookPoint) -> Result<usize> {
+        self.hooks().iter().position(|&known| known == hook).ok_or_else(|| {
+            let there = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!("the store in {} has only {there}; harvest it into a folder of its own", self.dir().display());
+            Error::UnknownHook { hook: hook.to_string(), why }
+        })
+    }
+
+    /// A seeded order of all rows, a new one each epoch, that takes no memory.
+    pub fn shuffle(&self, seed: u64) -> Shuffle {
+        Shuffle::new(self.n_rows() as u64, seed)
+    }
+
+    /// Reads `rows` of `hook`, in the order given, into `batch`, each with its token and position.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`]; [`Error::Config`] if a row is not in the store; [`Error::Checksum`] if a shard was damaged since it was
+    /// written; [`Error::NotFinite`]. What `batch` holds after an error means nothing.
+    pub fn gather(&self, hook: HookPoint, rows: &[u64], batch: &mut Batch) -> Result<()> {
+        /// Rows that a thread takes at a time.
+        const PIECE: usize = 64;
+        let place = self.place(hook)?;
+        self.verify_shards_of(place, rows)?;
+        let (d_model, dtype, shard_rows) = (self.d_model(), self.dtype(), self.inner.manifest.shard_rows);
+        let row_bytes = d_model * dtype.bytes();
+        batch.x.resize(rows.len() * d_model, 0.0);
+        batch.tokens.resize(rows.len(), 0);
+        batch.positions.resize(rows.len(), 0);
+        let ids = batch.tokens.par_chunks_mut(PIECE).zip(batch.positions.par_chunks_mut(PIECE));
+        let pieces = rows.par_chunks(PIECE).zip(batch.x.par_chunks_mut(PIECE * d_model)).zip(ids);
+        pieces.try_for_each(|((rows, x), (tokens, positions))| {
+            for (i, (&row, x)) in rows.iter().zip(x.chunks_exact_mut(d_model)).enumerate() {
+                let shard = &self.inner.shards[row as usize / shard_rows];
+                let within = row as usize % shard_rows;
+                widen(dtype, &shard.hook(place)[within * row_bytes..][..row_bytes], x);
+                if !all_finite(x) {
+                    let value = x.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
+                    return Err(Error::NotFinite { what: hook.to_string(), value, at: format!("row {row} of {}", self.dir().display()) });
+                }
+                tokens[i] = shard.tokens()[within];
+                positions[i] = shard.positions()[within];
+            }
+            Ok(())
+        })
+    }
+
+    /// Checks that `rows` exist, and the checksums of the shards they lie in unless that was done before.
+    fn verify_shards_of(&self, place: usize, rows: &[u64]) -> Result<()> {
+        let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
+        if let Some(row) = rows.iter().find(|&&row| row >= self.n_rows() as u64) {
+            return Err(Error::config("rows", format!("row {row} is asked of a store of {} rows", self.n_rows())));
+        }
+        let unseen: BTreeSet<usize> =
+            rows.iter().map(|&row| row as usize / shard_rows).filter(|&index| !shards[index].is_verified(place)).collect();
+        unseen.into_par_iter().try_for_each(|index| shards[index].verify(place))
+    }
+
+    /// Checks every byte of every shard against its checksum.
+    ///
+    /// # Errors
+    /// [`Error::Checksum`] with the damaged file.
+    pub fn verify(&self) -> Result<()> {
+        let hooks = 0..self.hooks().len();
+        self.inner.shards.par_iter().try_for_each(|shard| hooks.clone().try_for_each(|hook| shard.verify(hook)))
+    }
+
+    /// The mean activation `[d_model]` of `hook` over all rows; the same bits whatever the number of threads.
+    ///
+    /// # Errors
+    /// As [`gather`](ActivationStore::gather).
+    pub fn mean(&self, hook: HookPoint) -> Result<Vec<f32>> {
+        /// Rows that are summed in order before the sums are added up in order.
+        const CHUNK: usize = 4096;
+        /// Chunks summed at once, which bounds the memory that their sums take.
+        const ABREAST: usize = 64;
+        let place = self.place(hook)?;
+        self.inner.shards.par_iter().try_for_each(|shard| shard.verify(place))?;
+        let (d_model, n_rows) = (self.d_model(), self.n_rows());
+        let chunks: Vec<usize> = (0..n_rows).step_by(CHUNK).collect();
+        let mut total = vec![0f64; d_model];
+        for chunks in chunks.chunks(ABREAST) {
+            let sums = chunks.par_iter().map(|&start| {
+                let rows: Vec<u64> = (start as u64..n_rows.min(start + CHUNK) as u64).collect();
+                let mut batch = Batch::default();
+                self.gather(hook, &rows, &mut batch)?;
+                let mut sum = vec![0f64; d_model];
+                for x in batch.x.chunks_exact(d_model) {
+                    sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x));
+                }
+                Ok(sum)
+            });
+            for sum in sums.collect::<Result<Vec<_>>>()? {
+                total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
+            }
+        }
+        Ok(total.into_iter().map(|sum| (sum / n_rows as f64) as f32).collect())
+    }
+
+    /// The tokens of all rows `[n_rows / n_ctx, n_ctx]`.
+    ///
+    /// # Errors
+    /// [`Error::Checksum`] if a shard was damaged since it was written.
+    pub fn tokens(&self) -> Result<Tokens> {
+        self.inner.shards.par_iter().try_for_each(Shard::verify_ids)?;
+        let ids = self.inner.shards.iter().flat_map(|shard| shard.tokens().iter().copied()).collect();
+        Tokens::new(ids, self.n_ctx())
+    }
+}
+
+impl fmt::Debug for ActivationStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActivationStore [{}, {}] in {}", self.n_rows(), self.d_model(), self.dir().display())
+    }
+}

@@ -1,0 +1,209 @@
+//! Filling a store: one pass of the model for a batch of sequences, its rows appended to the shard in hand, one shard after another.
+
+use std::fs;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
+use super::shard::{Shard, ShardWriter};
+use super::{ActivationStore, Dtype};
+use crate::error::{Error, Result};
+use crate::files::{FolderLock, create_folder, remove_leftovers};
+use crate::model::HookPoint;
+use crate::tokens::Tokens;
+
+/// How a harvest runs and what it writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HarvestConfig {
+    /// How numbers are stored; computing is in f32 in any case. Default [`Dtype::F16`].
+    pub dtype: Dtype,
+    /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file. Default 65,536.
+    pub shard_tokens: usize,
+    /// Sequences in one pass of the model: more takes more memory. Default 32.
+    pub batch: usize,
+}
+
+impl Default for HarvestConfig {
+    fn default() -> HarvestConfig {
+        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 32 }
+    }
+}
+
+/// What a store needs to know of whatever computes its activations; for [`ActivationStore::harvest_with`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The model's name, for people.
+    pub name: String,
+    /// What tells it from every other: a checksum of its configuration and weights.
+    pub fingerprint: String,
+    /// What was done to its weights, such as folding layer norms.
+    pub processing: String,
+    /// Numbers in an activation.
+    pub d_model: usize,
+    /// Number of token ids.
+    pub d_vocab: usize,
+}
+
+/// Computes the activations of some hooks for some sequences: for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
+pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+
+impl ActivationStore {
+    /// As `harvest`, from any `forward` pass rather than a model of this crate's.
+    ///
+    /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the order of the model, each once.
+    ///
+    /// # Errors
+    /// As `harvest`, and whatever `forward` returns; the shards that were complete by then stay.
+    pub fn harvest_with(
+        source: &Source,
+        hooks: &[HookPoint],
+        tokens: &Tokens,
+        dir: impl AsRef<Path>,
+        config: HarvestConfig,
+        forward: Forward<'_>,
+    ) -> Result<ActivationStore> {
+        let dir = dir.as_ref();
+        let manifest = planned(source, hooks, tokens, &config)?;
+        // A complete store is only read, so it needs neither the lock nor a folder that can be written.
+        if let Some(stored) = Manifest::read_if_there(dir)? {
+            stored.same_as(&manifest, dir)?;
+            if stored.complete && missing(dir, &stored)?.is_empty() {
+                return ActivationStore::open(dir);
+            }
+        }
+        create_folder(dir)?;
+        let lock = FolderLock::acquire(dir)?;
+        let mut harvest = Harvest::begin(dir, manifest)?;
+        harvest.run(tokens, config.batch, forward)?;
+        drop(lock);
+        ActivationStore::open(dir)
+    }
+}
+
+/// The manifest of the store that is asked for, with no shard made.
+fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &HarvestConfig) -> Result<Manifest> {
+    if config.batch == 0 {
+        return Err(Error::config("batch", "is 0; at least one sequence has to go through the model at a time"));
+    }
+    if config.shard_tokens == 0 {
+        return Err(Error::config("shard_tokens", "is 0; a shard holds at least one sequence"));
+    }
+    if hooks.is_empty() {
+        return Err(Error::config("hooks", "no hook is given; name at least one, such as blocks.2.hook_resid_pre"));
+    }
+    if tokens.is_empty() {
+        return Err(Error::EmptyCorpus { why: "there is no sequence to harvest".into() });
+    }
+    tokens.check(source.d_vocab)?;
+    let mut hooks = hooks.to_vec();
+    hooks.sort_unstable();
+    hooks.dedup();
+    let n_ctx = tokens.n_ctx();
+    let shard_rows = (config.shard_tokens / n_ctx).max(1) * n_ctx;
+    let model = ModelId {
+        name: source.name.clone(),
+        fingerprint: source.fingerprint.clone(),
+        processing: source.processing.clone(),
+        d_model: source.d_model,
+        d_vocab: source.d_vocab,
+    };
+    let corpus = CorpusId { fingerprint: tokens.fingerprint(), n_seq: tokens.n_seq(), n_ctx };
+    Ok(Manifest::new(model, corpus, hooks, config.dtype, shard_rows))
+}
+
+/// The shards that the manifest lists and the folder lacks.
+fn missing(dir: &Path, manifest: &Manifest) -> Result<Vec<usize>> {
+    let mut missing = Vec::new();
+    for index in 0..manifest.shards.len() {
+        let path = dir.join(Manifest::shard_name(index));
+        if !path.try_exists().map_err(Error::io("read", &path))? {
+            missing.push(index);
+        }
+    }
+    Ok(missing)
+}
+
+/// A harvest under way in a locked folder.
+struct Harvest<'a> {
+    dir: &'a Path,
+    manifest: Manifest,
+    /// The shards to be made, in order.
+    todo: Vec<usize>,
+}
+
+impl<'a> Harvest<'a> {
+    /// Takes up what is in `dir`, or begins anew.
+    fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
+        remove_leftovers(dir, Manifest::writes)?;
+        let manifest = match Manifest::read_if_there(dir)? {
+            Some(stored) => {
+                stored.same_as(&planned, dir)?;
+                stored
+            }
+            None => {
+                refuse_stray_shards(dir)?;
+                planned.write(dir)?;
+                planned
+            }
+        };
+        let mut todo = missing(dir, &manifest)?;
+        // What is kept has to be what was written: going on from a damaged shard would only hide the damage until training.
+        (0..manifest.shards.len()).into_par_iter().filter(|index| !todo.contains(index)).try_for_each(|index| {
+            let shard = Shard::open(dir, &manifest, index)?;
+            (0..manifest.hooks.len()).try_for_each(|hook| shard.verify(hook))
+        })?;
+        todo.extend(manifest.shards.len()..manifest.all_shards());
+        Ok(Harvest { dir, manifest, todo })
+    }
+
+    fn run(&mut self, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
+        for index in std::mem::take(&mut self.todo) {
+            self.make_shard(index, tokens, batch, forward)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one shard, and then enters it in the manifest: a process killed between the two makes it once more.
+    fn make_shard(&mut self, index: usize, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
+        let n_ctx = tokens.n_ctx();
+        let first = index * self.manifest.shard_rows / n_ctx;
+        let end = first + self.manifest.rows_of(index) / n_ctx;
+        let mut writer = ShardWriter::create(self.dir, &self.manifest, index, &tokens.ids()[first * n_ctx..end * n_ctx])?;
+        for from in (first..end).step_by(batch) {
+            let pass = tokens.rows(from, end.min(from + batch));
+            let values = forward(&pass, &self.manifest.hooks)?;
+            let (want, got) = (pass.len() * self.manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
+            if got.len() != self.manifest.hooks.len() || got.iter().any(|&len| len != want) {
+                return Err(Error::Shape {
+                    what: "what the model gave for a pass".into(),
+                    want: vec![want; self.manifest.hooks.len()],
+                    got,
+                });
+            }
+            for (hook, rows) in values.iter().enumerate() {
+                writer.append(hook, rows)?;
+            }
+        }
+        let shard = writer.finish()?;
+        match self.manifest.shards.get_mut(index) {
+            Some(entry) => *entry = shard,
+            None => self.manifest.shards.push(shard),
+        }
+        self.manifest.complete = self.manifest.shards.len() == self.manifest.all_shards();
+        self.manifest.write(self.dir)
+    }
+}
+
+/// A folder with shards and no manifest holds someone's data of unknown origin: it is neither used nor overwritten.
+fn refuse_stray_shards(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
+        let entry = entry.map_err(Error::io("read", dir))?;
+        if is_shard(&entry.file_name().to_string_lossy()) {
+            let why =
+                "is a shard without a manifest, so nobody can say what it was made from: move it away, or harvest into another folder";
+            return Err(Error::format(entry.path(), why));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! One file of activations: a safetensors file with one tensor `[rows, d_model]` for each hook, named by the hook, beside `tokens [rows]` and
+//! `positions [rows]` (u32; the position in its sequence).
+//!
+//! Everything about the file but the numbers follows from the manifest, so a reader does not parse its header: it forms the header that must
+//! be there and compares. Any other safetensors reader can still open it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytemuck::cast_slice;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::Dtype;
+use super::manifest::{IDS, Manifest, ShardId};
+use super::map::Map;
+use crate::error::{Error, Result};
+use crate::files::{AtomicFile, hex, sha256};
+use crate::model::HookPoint;
+
+#[cfg(target_endian = "big")]
+compile_error!("shards are read and written as they lie in memory, in little-endian order");
+
+const REMEDY: &str = "delete it and harvest into this folder again, which makes only this shard anew";
+
+/// Where everything is in one shard.
+#[derive(Debug)]
+pub struct Layout {
+    header: Vec<u8>,
+    tokens: Range<u64>,
+    positions: Range<u64>,
+    /// One a hook.
+    hooks: Vec<Range<u64>>,
+}
+
+/// A tensor as a safetensors header describes it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Tensor { dtype: &'static str, shape: Vec<usize>, data_offsets: [u64; 2] },
+    Metadata(BTreeMap<&'static str, String>),
+}
+
+impl Layout {
+    /// The layout of shard `index`, or `None` if it would be larger than any file.
+    pub fn new(manifest: &Manifest, index: usize) -> Option<Layout> {
+        let rows = manifest.rows_of(index) as u64;
+        let d_model = manifest.model.d_model;
+        let row_bytes = (d_model as u64).checked_mul(manifest.dtype.bytes() as u64)?;
+        let (ids_bytes, hook_bytes) = (rows.checked_mul(4)?, rows.checked_mul(row_bytes)?);
+        // The ids come first, so that every tensor starts at a multiple of its element size.
+        let mut end = 0u64;
+        let mut take = |bytes: u64| -> Option<Range<u64>> {
+            let start = end;
+            end = start.checked_add(bytes)?;
+            Some(start..end)
+        };
+        let (tokens, positions) = (take(ids_bytes)?, take(ids_bytes)?);
+        let hooks = manifest.hooks.iter().map(|_| take(hook_bytes)).collect::<Option<Vec<_>>>()?;
+
+        let tensor = |dtype, shape, at: &Range<u64>| Entry::Tensor { dtype, shape, data_offsets: [at.start, at.end] };
+        let rows = rows as usize;
+        let mut entries = BTreeMap::new();
+        // Ties the file to its store and its place in it, so that a shard from elsewhere is noticed before any checksum is formed.
+        let metadata = BTreeMap::from([
+            ("corpus", manifest.corpus.fingerprint.clone()),
+            ("first_row", (index * manifest.shard_rows).to_string()),
+            ("format", "pt".to_owned()),
+            ("model", manifest.model.fingerprint.clone()),
+        ]);
+        entries.insert("__metadata__".to_owned(), Entry::Metadata(metadata));
+        entries.insert("tokens".to_owned(), tensor("U32", vec![rows], &tokens));
+        entries.insert("positions".to_owned(), tensor("U32", vec![rows], &positions));
+        for (hook, at) in manifest.hooks.iter().zip(&hooks) {
+            entries.insert(hook.to_string(), tensor(manifest.dtype.safetensors_name(), vec![rows, d_model], at));
+        }
+        let mut json = serde_json::to_vec(&entries).ok()?;
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let mut header = (json.len() as u64).to_le_bytes().to_vec();
+        header.append(&mut json);
+
+        let start = header.len() as u64;
+        end.checked_add(start).filter(|&end| end <= i64::MAX as u64)?;
+        let shift = |at: Range<u64>| at.start + start..at.end + start;
+        Some(Layout { header, tokens: shift(tokens), positions: shift(positions), hooks: hooks.into_iter().map(shift).collect() })
+    }
+
+    /// The size of the file.
+    pub fn bytes(&self) -> u64 {
+        self.hooks.last().map_or(self.positions.end, |at| at.end)
+    }
+}
+
+/// Writes one shard, pass after pass, under a temporary name until it is whole.
+pub struct ShardWriter<'a> {
+    manifest: &'a Manifest,
+    index: usize,
+    layout: Layout,
+    out: AtomicFile,
+    ids_hash: Sha256,
+    hooks: Vec<Cursor>,
+    halves: Vec<f16>,
+}
+
+/// How far one hook's tensor has been written.
+struct Cursor {
+    at: u64,
+    hash: Sha256,
+}
+
+impl<'a> ShardWriter<'a> {
+    /// Starts shard `index` of the store in `dir`, which is to hold `tokens`, whole sequences.
+    pub fn create(dir: &Path, manifest: &'a Manifest, index: usize, tokens: &[u32]) -> Result<ShardWriter<'a>> {
+        let path = dir.join(Manifest::shard_name(index));
+        let too_large = || Error::format(&path, "would be larger than any file: choose a smaller shard_tokens");
+        let layout = Layout::new(manifest, index).ok_or_else(too_large)?;
+        let positions: Vec<u32> = (0..tokens.len()).map(|row| (row % manifest.corpus.n_ctx) as u32).collect();
+        let mut out = AtomicFile::create(&path)?;
+        out.write_at(0, &layout.header)?;
+        out.write_at(layout.tokens.start, cast_slice(tokens))?;
+        out.write_at(layout.positions.start, cast_slice(&positions))?;
+        let ids_hash = Sha256::new().chain_update(cast_slice::<u32, u8>(tokens)).chain_update(cast_slice::<u32, u8>(&positions));
+        let hooks = layout.hooks.iter().map(|at| Cursor { at: at.start, hash: Sha256::new() }).collect();
+        Ok(ShardWriter { manifest, index, layout, out, ids_hash, hooks, halves: Vec::new() })
+    }
+
+    /// Appends rows `[n, d_model]` of the hook at place `hook`.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if a value is not finite, or not finite as f16; [`Error::Io`].
+    pub fn append(&mut self, hook: usize, rows: &[f32]) -> Result<()> {
+        let bytes: &[u8] = match self.manifest.dtype {
+            Dtype::F32 => {
+                if !all_finite(rows) {
+                    return Err(self.not_finite(hook, rows, |x| x));
+                }
+                cast_slice(rows)
+            }
+            Dtype::F16 => {
+                self.halves.resize(rows.len(), f16::ZERO);
+                self.halves.convert_from_f32_slice(rows);
+                if !all_finite_f16(&self.halves) {
+                    return Err(self.not_finite(hook, rows, |x| f16::from_f32(x).to_f32()));
+                }
+                cast_slice(&self.halves)
+            }
+        };
+        let cursor = &mut self.hooks[hook];
+        self.out.write_at(cursor.at, bytes)?;
+        cursor.hash.update(bytes);
+        cursor.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The first value that `stored` makes not finite, with its place in the corpus and what to do.
+    fn not_finite(&self, hook: usize, rows: &[f32], stored: impl Fn(f32) -> f32) -> Error {
+        let (d_model, n_ctx) = (self.manifest.model.d_model, self.manifest.corpus.n_ctx);
+        let at = rows.iter().position(|&x| !stored(x).is_finite()).unwrap_or(0);
+        let before = (self.hooks[hook].at - self.layout.hooks[hook].start) / (d_model * self.manifest.dtype.bytes()) as u64;
+        let row = self.index * self.manifest.shard_rows + before as usize + at / d_model;
+        let place = format!("sequence {}, position {}, dimension {}", row / n_ctx, row % n_ctx, at % d_model);
+        let advice = if rows[at].is_finite() {
+            format!("{place}: the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32", rows[at])
+        } else {
+            format!("{place}: the model itself gives it, so its weights are damaged or its arithmetic overflows")
+        };
+        Error::NotFinite {
+            what: format!("{} (as {})", self.manifest.hooks[hook], self.manifest.dtype),
+            value: stored(rows[at]),
+            at: advice,
+        }
+    }
+
+    /// Gives the shard its name, and says what goes into the manifest.
+    pub fn finish(self) -> Result<ShardId> {
+        for (cursor, at) in self.hooks.iter().zip(&self.layout.hooks) {
+            if cursor.at != at.end {
+                let got = (cursor.at - at.start) as usize / self.manifest.dtype.bytes();
+                return Err(Error::Shape {
+                    what: "what the model gave for a shard".into(),
+                    want: vec![self.manifest.rows_of(self.index), self.manifest.model.d_model],
+                    got: vec![got],
+                });
+            }
+        }
+        let names = self.manifest.hooks.iter().map(HookPoint::to_string);
+        let mut checksums: BTreeMap<_, _> = names.zip(self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()))).collect();
+        checksums.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
+        self.out.commit()?;
+        Ok(ShardId {
+            file: Manifest::shard_name(self.index),
+            rows: self.manifest.rows_of(self.index),
+            bytes: self.layout.bytes(),
+            sha256: checksums,
+        })
+    }
+}
+
+/// One shard, mapped for reading.
+pub struct Shard {
+    path: PathBuf,
+    layout: Layout,
+    map: Map,
+    /// What the ids, then each hook's rows, should hash to, and whether they have been seen to.
+    want: Vec<(String, AtomicBool)>,
+}
+
+impl Shard {
+    /// Maps shard `index` of the store in `dir`; checks its length and its header, and no more.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if it is missing or of the wrong length, [`Error::Checksum`] if its header is not the one that was written.
+    pub fn open(dir: &Path, manifest: &Manifest, index: usize) -> Result<Shard> {
+        let path = dir.join(Manifest::shard_name(index));
+        let file = File::open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::format(&path, "is missing: put it back, or harvest into this folder again, which makes only this shard anew")
+            }
+            _ => Error::io("read", &path)(e),
+        })?;
+        let layout = Layout::new(manifest, index).ok_or_else(|| Error::format(&path, "is impossibly large"))?;
+        let bytes = file.metadata().map_err(Error::io("read", &path))?.len();
+        if bytes != layout.bytes() {
+            let why = format!("has {bytes} bytes, but {} were written: it was cut short or replaced; {REMEDY}", layout.bytes());
+            return Err(Error::format(&path, why));
+        }
+        let map = Map::new(&file).map_err(Error::io("map", &path))?;
+        let header = &map.bytes()[..layout.header.len()];
+        if header != layout.header {
+            return Err(Error::Checksum { path, want: sha256(&layout.header), got: sha256(header), remedy: REMEDY.to_owned() });
+        }
+        let shard = &manifest.shards[index];
+        let names = [IDS.to_owned()].into_iter().chain(manifest.hooks.iter().map(HookPoint::to_string));
+        let want = names.map(|name| (shard.sha256.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false))).collect();
+        Ok(Shard { path, layout, map, want })
+    }
+
+    /// Whether the ids and the rows of the hook at place `hook` have been checked since the shard was opened.
+    pub fn is_verified(&self, hook: usize) -> bool {
+        self.want[0].1.load(Ordering::Acquire) && self.want[1 + hook].1.load(Ordering::Acquire)
+    }
+
+    /// Checks the ids and the rows of the hook at place `hook` against their checksums, once.
+    pub fn verify(&self, hook: usize) -> Result<()> {
+        self.verify_ids()?;
+        self.verify_section(1 + hook, self.layout.hooks[hook].clone())
+    }
+
+    /// Checks the tokens and positions against their checksum, once.
+    pub fn verify_ids(&self) -> Result<()> {
+        self.verify_section(0, self.layout.tokens.start..self.layout.positions.end)
+    }
+
+    fn verify_section(&self, section: usize, at: Range<u64>) -> Result<()> {
+        /// Read ahead and hashed at a time.
+        const STRETCH: usize = 8 << 20;
+        let (want, seen) = &self.want[section];
+        if seen.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut hash = Sha256::new();
+        for start in (at.start as usize..at.end as usize).step_by(STRETCH) {
+            let end = (start + STRETCH).min(at.end as usize);
+            self.map.will_need(start, end - start);
+            hash.update(&self.map.bytes()[start..end]);
+        }
+        let got = hex(hash.finalize());
+        if got != *want {
+            return Err(Error::Checksum { path: self.path.clone(), want: want.clone(), got, remedy: REMEDY.to_owned() });
+        }
+        seen.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Token ids `[rows]`.
+    pub fn tokens(&self) -> &[u32] {
+        cast_slice(&self.map.bytes()[range(&self.layout.tokens)])
+    }
+
+    /// Positions in their sequences `[rows]`.
+    pub fn positions(&self) -> &[u32] {
+        cast_slice(&self.map.bytes()[range(&self.layout.positions)])
+    }
+
+    /// The bytes of the rows of the hook at place `hook`.
+    pub fn hook(&self, hook: usize) -> &[u8] {
+        &self.map.bytes()[range(&self.layout.hooks[hook])]
+    }
+}
+
+fn range(at: &Range<u64>) -> Range<usize> {
+    at.start as usize..at.end as usize
+}
+
+/// Widens stored bytes to f32.
+pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        Dtype::F16 => cast_slice::<u8, f16>(bytes).convert_to_f32_slice(out),
+        Dtype::F32 => out.copy_from_slice(cast_slice(bytes)),
+    }
+}
+
+/// Whether there is neither NaN nor infinity. (No early exit: this way it runs at the speed of memory.)
+pub fn all_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7F80_0000;
+    values.iter().fold(true, |fine, x| fine & (x.to_bits() & EXPONENT != EXPONENT))
+}
+
+fn all_finite_f16(values: &[f16]) -> bool {
+    const EXPONENT: u16 = 0x7C00;
+    values.iter().fold(true, |fine, x| fine & (x.to_bits() & EXPONENT != EXPONENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finite_means_neither_nan_nor_infinite() {
+        let fine = [0.0, -0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45];
+        assert!(all_finite(&fine));
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..20 {
+                let mut values = vec![1.0; 20];
+                values[at] = wrong;
+                assert!(!all_finite(&values));
+                let halves: Vec<_> = values.iter().map(|&x| f16::from_f32(x)).collect();
+                assert!(!all_finite_f16(&halves));
+            }
+        }
+        assert!(all_finite_f16(&[f16::MAX, f16::MIN, f16::MIN_POSITIVE_SUBNORMAL]));
+    }
+}

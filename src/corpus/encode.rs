@@ -1,0 +1,152 @@
+//! Text to token ids, in parallel within a document.
+//!
+//! A document is encoded in pieces, so that a long one keeps all cores busy. That must not change its ids, so pieces begin only where
+//! the tokenizer would begin a token in any case. GPT-2's and NeoX's tokenizers first split text by the pattern
+//!
+//! ```text
+//! 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+//! ```
+//!
+//! and merge nothing across that split. Before a line feed that is followed by something other than white space there is always a split: a
+//! run of white space gives up its last character to what follows, and of those only a space joins it. So a piece begins with such a line
+//! feed, and the ids are those of the whole text. Tokenizers that split otherwise are found out by trying: a stretch of text is encoded both
+//! ways, and if the ids differ every document is encoded whole.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// A piece is at least so long: small enough to share out, large enough to make the calls' cost unnoticeable.
+const PIECE: usize = 16 << 10;
+
+/// What a corpus needs to know of a model and its tokenizer; for [`Corpus::text_files_with`](super::Corpus::text_files_with).
+#[derive(Clone)]
+pub struct Encoder {
+    /// The model's name, for people.
+    pub name: String,
+    /// The token that every sequence begins with.
+    pub bos: u32,
+    /// The token between two documents. May be the same as `bos`, and may be 0.
+    pub eos: u32,
+    /// The longest sequence that the model reads.
+    pub n_ctx: usize,
+    /// Number of token ids.
+    pub d_vocab: usize,
+    /// Text to ids, with no token added at either end.
+    pub encode: Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>,
+}
+
+impl Encoder {
+    /// The ids of `texts`, text by text, the same for any number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer refuses, or gives ids outside the vocabulary.
+    pub fn encode_all(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().map(|text| self.encode_one(text)).collect()
+    }
+
+    fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = (self.encode)(text)?;
+        match ids.iter().find(|&&id| id as usize >= self.d_vocab) {
+            Some(id) => Err(Error::Tokenizer(format!(
+                "it gives token id {id}, but {} has a vocabulary of {}: its tokenizer.json belongs to another model",
+                self.name, self.d_vocab
+            ))),
+            None => Ok(ids),
+        }
+    }
+
+    /// Whether `text` in pieces gives the ids of `text` as a whole, tried on its first 64 KiB in pieces of a line or two; `None` if that is a
+    /// single piece.
+    pub fn encodes_piecewise(&self, text: &str) -> Result<Option<bool>> {
+        let text = &text[..text.floor_char_boundary(64 << 10)];
+        let pieces = pieces_of(text, 1);
+        if pieces.len() < 2 {
+            return Ok(None);
+        }
+        let mut joined = Vec::new();
+        for piece in pieces {
+            joined.append(&mut (self.encode)(&text[piece])?);
+        }
+        Ok(Some(joined == (self.encode)(text)?))
+    }
+}
+
+/// Cuts `text` into pieces that can be encoded apart.
+pub fn pieces(text: &str) -> Vec<Range<usize>> {
+    pieces_of(text, PIECE)
+}
+
+/// Cuts `text` into pieces of at least `at_least` bytes, each but the first beginning with a line feed that something other than white space
+/// follows.
+fn pieces_of(text: &str, at_least: usize) -> Vec<Range<usize>> {
+    let mut pieces = Vec::with_capacity(text.len() / at_least.max(64) + 1);
+    let mut start = 0;
+    while let Some(end) = border(text, start + at_least.max(1)) {
+        pieces.push(start..end);
+        start = end;
+    }
+    if start < text.len() {
+        pieces.push(start..text.len());
+    }
+    pieces
+}
+
+/// The first border at or after `from`.
+fn border(text: &str, from: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = from;
+    while let Some(found) = bytes.get(at..)?.iter().position(|&byte| byte == b'\n') {
+        at += found;
+        // A line feed is one byte, so the next character begins right after it.
+        if text[at + 1..].chars().next().is_some_and(|next| !next.is_whitespace()) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_are_the_text_and_begin_at_borders(text in "[a-z \n\u{e9}\u{2003}]{0,300}", at_least in 0usize..40) {
+            let pieces = pieces_of(&text, at_least);
+            prop_assert_eq!(pieces.iter().map(|piece| &text[piece.clone()]).collect::<String>(), text.clone());
+            for piece in pieces.iter().skip(1) {
+                let mut chars = text[piece.clone()].chars();
+                prop_assert_eq!(chars.next(), Some('\n'));
+                prop_assert!(!chars.next().unwrap().is_whitespace());
+            }
+            prop_assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() >= at_least));
+        }
+    }
+
+    fn encoder(encode: impl Fn(&str) -> Vec<u32> + Send + Sync + 'static) -> Encoder {
+        Encoder { name: "toy".into(), bos: 0, eos: 0, n_ctx: 64, d_vocab: 256, encode: Arc::new(move |text| Ok(encode(text))) }
+    }
+
+    #[test]
+    fn a_tokenizer_that_looks_across_lines_is_found_out() {
+        let text = "one line\nand another\n\nand a third\n".repeat(9);
+        let by_byte = encoder(|text| text.bytes().map(u32::from).collect());
+        assert_eq!(by_byte.encodes_piecewise(&text).unwrap(), Some(true));
+        assert_eq!(by_byte.encodes_piecewise("one line\n").unwrap(), None);
+        let marks_the_start = encoder(|text| [1].into_iter().chain(text.bytes().map(u32::from)).collect());
+        assert_eq!(marks_the_start.encodes_piecewise(&text).unwrap(), Some(false));
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_name_the_tokenizer() {
+        let wrong = encoder(|_| vec![3, 256]);
+        let told = wrong.encode_all(&["x"]).unwrap_err().to_string();
+        assert!(told.contains("256") && told.contains("tokenizer.json"), "{told}");
+    }
+}
