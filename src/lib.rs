@@ -9,6 +9,7 @@ pub mod eval;
 pub(crate) mod files;
 pub mod kernel;
 pub mod model;
+pub mod plot;
 pub mod sae;
 pub mod tokens;
 pub mod train;
@@ -24,6 +25,7 @@ pub mod prelude {
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
     pub use crate::model::{Candidate, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site};
     pub use crate::sae::{Codes, Lookup, Origin, Sae, SaeConfig};
+    pub use crate::plot;
     pub use crate::tokens::Tokens;
     pub use crate::train::{History, HeldOutPoint, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, evaluate, speedup};
 }
