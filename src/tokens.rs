@@ -16,7 +16,11 @@ impl Tokens {
     /// [`Error::Shape`] if the ids do not fill whole rows, or `n_ctx` is 0.
     pub fn new(ids: Vec<u32>, n_ctx: usize) -> Result<Tokens> {
         if n_ctx == 0 || !ids.len().is_multiple_of(n_ctx) {
-            return Err(Error::Shape { what: format!("tokens for rows of {n_ctx}"), want: vec![ids.len() / n_ctx.max(1), n_ctx], got: vec![ids.len()] });
+            return Err(Error::Shape {
+                what: format!("tokens for rows of {n_ctx}"),
+                want: vec![ids.len() / n_ctx.max(1), n_ctx],
+                got: vec![ids.len()],
+            });
         }
         Ok(Tokens { ids, n_ctx })
     }

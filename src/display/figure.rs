@@ -1,0 +1,128 @@
+//! A picture that a cell shows and a file keeps.
+
+use std::path::Path;
+
+use super::{escape, show};
+use crate::error::{Error, Result};
+
+/// The text colour of a saved figure; in a notebook it is the page's own.
+const INK: &str = "#1a1a1a";
+const PAPER: &str = "#ffffff";
+
+/// A drawn figure: an SVG picture and a line of text that says what it shows.
+///
+/// In a notebook its text and axes have the colour of the page, so that it reads in light and dark themes; a file written by
+/// [`save`](Figure::save) has a white ground and stands alone.
+#[derive(Clone, PartialEq)]
+pub struct Figure {
+    svg: String,
+    summary: String,
+    width: u32,
+    height: u32,
+}
+
+impl Figure {
+    /// Wraps SVG elements drawn on `width` × `height` pixels; `currentColor` in them is the page's text colour.
+    pub(crate) fn from_elements(elements: &str, width: u32, height: u32, summary: &str) -> Figure {
+        let label = escape(summary);
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+             aria-label=\"{label}\" font-family=\"system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',Helvetica,Arial,sans-serif\" \
+             stroke-linejoin=\"round\" stroke-linecap=\"round\" fill=\"currentColor\" style=\"max-width:100%;height:auto\">\n{elements}</svg>\n"
+        );
+        Figure { svg, summary: summary.to_owned(), width, height }
+    }
+
+    /// The picture as SVG, for a page whose text colour it takes.
+    pub fn svg(&self) -> &str {
+        &self.svg
+    }
+
+    /// What the figure shows, in one line.
+    pub fn summary(&self) -> &str {
+        &self.summary
+    }
+
+    /// The picture as an SVG file of its own: white ground, dark text, no reference to a page around it.
+    pub fn standalone(&self) -> String {
+        let ground = format!(">\n<rect width=\"{}\" height=\"{}\" fill=\"{PAPER}\" stroke=\"none\"/>\n", self.width, self.height);
+        self.svg.replacen(">\n", &ground, 1).replace("currentColor", INK)
+    }
+
+    /// Writes the picture to `path`, a name that ends in `.svg`. The file is replaced at once or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Figure`] if the name ends otherwise; [`Error::Io`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("svg")) {
+            return Err(Error::Figure(format!("{}: figures are written as SVG, to a name that ends in .svg", path.display())));
+        }
+        write_whole(path, self.standalone().as_bytes())
+    }
+
+    /// Shows the figure in a notebook cell.
+    pub fn evcxr_display(&self) {
+        show(&self.svg, &self.summary);
+    }
+}
+
+impl std::fmt::Debug for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.summary)
+    }
+}
+
+/// Temporary name, sync, rename.
+fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = std::fs::File::create(&temporary).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::io("write", path)(e)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure() -> Figure {
+        Figure::from_elements("<text x=\"1\" y=\"2\" fill=\"currentColor\">a</text>\n", 80, 40, "Figure: \"a\" < b")
+    }
+
+    #[test]
+    fn takes_the_colour_of_the_page_and_scales_with_it() {
+        let svg = figure().svg().to_owned();
+        assert!(svg.contains("viewBox=\"0 0 80 40\"") && svg.contains("max-width:100%") && svg.contains("currentColor"));
+        assert!(svg.contains("aria-label=\"Figure: &quot;a&quot; &lt; b\""));
+        assert!(!svg.contains("id="), "ids of several figures on a page would clash");
+    }
+
+    #[test]
+    fn a_saved_figure_stands_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.svg");
+        figure().save(&path).unwrap();
+        let svg = std::fs::read_to_string(&path).unwrap();
+        assert!(!svg.contains("currentColor") && !svg.contains("var("));
+        assert!(svg.contains("<rect width=\"80\" height=\"40\" fill=\"#ffffff\""));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = figure().save(folder.path().join("f.png")).unwrap_err().to_string();
+        assert!(message.contains("f.png") && message.contains(".svg"), "{message}");
+        let message = figure().save(folder.path().join("no/f.svg")).unwrap_err().to_string();
+        assert!(message.starts_with("could not write ") && message.contains("no/f.svg"), "{message}");
+    }
+}

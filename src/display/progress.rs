@@ -1,0 +1,180 @@
+//! How far a long call has come.
+
+mod clock;
+mod sink;
+
+use std::collections::VecDeque;
+
+use super::format;
+use clock::Clock;
+use sink::Sink;
+
+/// A call shorter than this shows nothing but its last line.
+const QUIET_S: f64 = 0.5;
+/// The rate is taken over about this time, so that it follows a change without jumping.
+const WINDOW_S: f64 = 15.0;
+
+/// Says how far a long call has come: one plain line a second, or one redrawn line on a terminal, and a last line when it has ended.
+///
+/// ```text
+/// harvest  1.2 M of 4.0 M tokens · 41 k tok/s · 1 min left
+/// harvest  4.0 M tokens · 41 k tok/s · 1 min 38 s
+/// ```
+///
+/// In a notebook cell the lines go to the standard output, elsewhere to the standard error. `TSAE_PROGRESS=off` in the environment
+/// silences it, `TSAE_PROGRESS=lines` asks for plain lines on a terminal too. Sizes are shown as such if the unit is `"B"`.
+///
+/// ```
+/// use tokenized_sae::display::Progress;
+/// let mut progress = Progress::new("harvest", 4_000, "tokens");
+/// for done in 0..=4_000 {
+///     progress.set(done); // cheap: 25 ns when there is nothing to show
+/// }
+/// progress.finish();
+/// ```
+pub struct Progress {
+    what: String,
+    unit: String,
+    total: u64,
+    done: u64,
+    /// Where this process started: what an earlier one did says nothing of the rate.
+    first: u64,
+    note: String,
+    clock: Clock,
+    sink: Sink,
+    next_s: f64,
+    /// `(seconds, done)` at the lines shown last.
+    seen: VecDeque<(f64, u64)>,
+    finished: bool,
+}
+
+impl Progress {
+    /// Starts the clock. `what` is a verb or a name; `total` is 0 if nobody knows; `unit` is a plural: "tokens", "steps", or "B".
+    pub fn new(what: &str, total: u64, unit: &str) -> Progress {
+        Progress::with(what, total, unit, Clock::start(), Sink::choose())
+    }
+
+    fn with(what: &str, total: u64, unit: &str, clock: Clock, sink: Sink) -> Progress {
+        Progress {
+            what: what.to_owned(),
+            unit: unit.to_owned(),
+            total,
+            done: 0,
+            first: 0,
+            note: String::new(),
+            clock,
+            sink,
+            next_s: QUIET_S,
+            seen: VecDeque::from([(0.0, 0)]),
+            finished: false,
+        }
+    }
+
+    /// Begins at `done` instead of 0, when an earlier process did that much: the rate counts from here.
+    pub fn resumed_at(mut self, done: u64) -> Progress {
+        self.done = done;
+        self.first = done;
+        self.seen = VecDeque::from([(self.clock.seconds(), done)]);
+        self
+    }
+
+    /// Says that `done` of the total are done, and shows it if it is time. Call it as often as you like.
+    pub fn set(&mut self, done: u64) {
+        self.done = done;
+        let now = self.clock.seconds();
+        if now < self.next_s || self.sink.is_off() {
+            return;
+        }
+        self.next_s = now + self.sink.interval_s();
+        let line = self.running_line(now);
+        self.sink.update(&line, self.share());
+        if self.seen.back().is_none_or(|&(then, _)| now - then >= 1.0) {
+            self.seen.push_back((now, done));
+        }
+        while self.seen.len() > 2 && self.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S) {
+            self.seen.pop_front();
+        }
+    }
+
+    /// Sets what stands at the end of the line from now on: `"NMSE 0.041"`. An empty note takes it away.
+    pub fn note(&mut self, note: &str) {
+        note.clone_into(&mut self.note);
+    }
+
+    /// Shows the last line: how much was done, how fast, in what time; and where it stopped, if before the total.
+    pub fn finish(mut self) {
+        let line = self.last_line(self.clock.seconds());
+        self.sink.last(&line);
+        self.finished = true;
+    }
+
+    fn share(&self) -> Option<f64> {
+        (self.total > 0).then(|| (self.done as f64 / self.total as f64).min(1.0))
+    }
+
+    fn running_line(&self, now: f64) -> String {
+        let mut line = format!("{}  {}", self.what, self.amount());
+        let (then, before) = self.seen.front().copied().unwrap_or((0.0, self.first));
+        let rate = self.done.saturating_sub(before) as f64 / (now - then);
+        if rate.is_finite() && rate > 0.0 {
+            line += &format!(" · {}", self.rate(rate));
+            if self.total > self.done {
+                line += &format!(" · {} left", format::coarse_duration((self.total - self.done) as f64 / rate));
+            }
+        }
+        self.noted(line)
+    }
+
+    fn last_line(&self, now: f64) -> String {
+        let stopped = if self.done < self.total { "stopped at " } else { "" };
+        let amount = if self.done < self.total { self.amount() } else { self.shown(self.done, true) };
+        let mut line = format!("{}  {stopped}{amount}", self.what);
+        let rate = self.done.saturating_sub(self.first) as f64 / now;
+        // Over a few milliseconds a rate says nothing.
+        if now >= 0.05 && rate > 0.0 {
+            line += &format!(" · {}", self.rate(rate));
+        }
+        line += &format!(" · {}", format::duration(now));
+        self.noted(line)
+    }
+
+    fn noted(&self, line: String) -> String {
+        if self.note.is_empty() { line } else { format!("{line} · {}", self.note) }
+    }
+
+    /// "1.2 M of 4.0 M tokens".
+    fn amount(&self) -> String {
+        if self.total == 0 {
+            return self.shown(self.done, true);
+        }
+        format!("{} of {}", self.shown(self.done, false), self.shown(self.total, true))
+    }
+
+    fn shown(&self, n: u64, with_unit: bool) -> String {
+        match self.unit.as_str() {
+            "B" => format::bytes(n),
+            unit if with_unit => format!("{} {unit}", format::count(n)).trim_end().to_owned(),
+            _ => format::count(n),
+        }
+    }
+
+    fn rate(&self, per_second: f64) -> String {
+        match self.unit.as_str() {
+            "B" => format!("{}/s", format::bytes(per_second as u64)),
+            "tokens" => format!("{} tok/s", format::rate(per_second)),
+            unit => format!("{} {unit}/s", format::rate(per_second)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        // Left by an error: what is printed next must not land behind the redrawn line.
+        if !self.finished {
+            self.sink.abandon();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

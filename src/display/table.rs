@@ -1,0 +1,286 @@
+//! Tables that say what their numbers mean.
+
+mod html;
+mod text;
+
+use super::{format, show};
+
+/// A table: a title, columns, rows, and a caption; each column and row may carry the definition of what it holds, which is a tooltip in
+/// a notebook and a footnote in text.
+///
+/// ```
+/// use tokenized_sae::display::{Column, Row, Table};
+///
+/// let mut table = Table::new("Held-out text", &[Column::text("metric"), Column::number("SAE"), Column::number("TSAE")]);
+/// table.push(Row::new("NMSE").defined("mean over tokens of ‖x̂ − x‖² / ‖x‖²").lowest_is_best().number(0.0412).number(0.0131));
+/// table.push(Row::new("L0").defined("latents that are not zero, a token").number(16.0).number(16.0));
+/// assert!(table.text().contains("0.0131"));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    title: String,
+    columns: Vec<Column>,
+    rows: Vec<Row>,
+    caption: String,
+}
+
+/// One column of a [`Table`]: its name, on which side its cells stand, and what they mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    name: String,
+    right: bool,
+    definition: String,
+    best: Best,
+}
+
+/// One row of a [`Table`]: its cells, and what they mean if the row is one metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    cells: Vec<Cell>,
+    definition: String,
+    best: Best,
+}
+
+/// What stands in one place of a [`Table`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// Words.
+    Text(String),
+    /// A number and how it is written.
+    Number {
+        /// The value, by which the best is found.
+        value: f64,
+        /// What is shown: `"41.5 %"`.
+        shown: String,
+    },
+    /// Nothing: shown as a dash.
+    Missing,
+}
+
+/// Which number of a row or column is set in bold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Best {
+    /// None.
+    #[default]
+    None,
+    /// The least: errors, losses.
+    Lowest,
+    /// The greatest: explained variance.
+    Highest,
+}
+
+impl Table {
+    /// A table without rows. Columns without any name make a table without a header, as for a list of settings.
+    pub fn new(title: &str, columns: &[Column]) -> Table {
+        Table { title: title.to_owned(), columns: columns.to_vec(), rows: Vec::new(), caption: String::new() }
+    }
+
+    /// A table of names and values without a header, such as a configuration.
+    ///
+    /// ```
+    /// use tokenized_sae::display::Table;
+    /// let table = Table::pairs("tiny-gpt2", &[("d_model", "128".into()), ("n_layers", "4".into())]);
+    /// assert_eq!(table.text(), "tiny-gpt2\n\nd_model   128\nn_layers  4\n");
+    /// ```
+    pub fn pairs(title: &str, pairs: &[(&str, String)]) -> Table {
+        let mut table = Table::new(title, &[Column::text(""), Column::text("")]);
+        for (name, value) in pairs {
+            table.push(Row::new(name).text(value));
+        }
+        table
+    }
+
+    /// Adds a row at the end. Cells that it lacks are shown as missing.
+    pub fn push(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// The table with `row` at its end.
+    pub fn with(mut self, row: Row) -> Table {
+        self.push(row);
+        self
+    }
+
+    /// The table with a sentence below it.
+    pub fn caption(mut self, caption: &str) -> Table {
+        caption.clone_into(&mut self.caption);
+        self
+    }
+
+    /// The title.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The table as HTML in the colours of the page around it.
+    pub fn html(&self) -> String {
+        html::html(self)
+    }
+
+    /// The table as aligned text, with definitions as footnotes.
+    pub fn text(&self) -> String {
+        text::text(self)
+    }
+
+    /// Shows the table in a notebook cell.
+    pub fn evcxr_display(&self) {
+        show(&self.html(), &self.text());
+    }
+
+    fn width(&self) -> usize {
+        self.rows.iter().map(|row| row.cells.len()).chain([self.columns.len()]).max().unwrap_or(0)
+    }
+
+    fn has_header(&self) -> bool {
+        self.columns.iter().any(|column| !column.name.is_empty())
+    }
+
+    fn right(&self, column: usize) -> bool {
+        self.columns.get(column).is_some_and(|c| c.right)
+    }
+
+    /// Whether the cell holds the best of two or more numbers of its row, or of its column.
+    fn is_best(&self, row: usize, column: usize) -> bool {
+        let cell = |r: usize, c: usize| self.rows[r].cells.get(c).and_then(Cell::value);
+        let Some(value) = cell(row, column) else { return false };
+        let in_row = (0..self.width()).filter_map(|c| cell(row, c));
+        let in_column = (0..self.rows.len()).filter_map(|r| cell(r, column));
+        self.rows[row].best.picks(value, in_row) || self.columns.get(column).is_some_and(|c| c.best.picks(value, in_column))
+    }
+}
+
+impl Best {
+    fn picks(self, value: f64, all: impl Iterator<Item = f64>) -> bool {
+        let finite: Vec<f64> = all.filter(|x| x.is_finite()).collect();
+        let differ = finite.iter().any(|&x| x != finite[0]);
+        differ
+            && match self {
+                Best::None => false,
+                Best::Lowest => finite.iter().all(|&x| value <= x),
+                Best::Highest => finite.iter().all(|&x| value >= x),
+            }
+    }
+}
+
+impl Column {
+    /// A column of words, on the left.
+    pub fn text(name: &str) -> Column {
+        Column { name: name.to_owned(), right: false, definition: String::new(), best: Best::None }
+    }
+
+    /// A column of numbers, on the right.
+    pub fn number(name: &str) -> Column {
+        Column { right: true, ..Column::text(name) }
+    }
+
+    /// Says what the column holds.
+    pub fn defined(mut self, definition: &str) -> Column {
+        definition.clone_into(&mut self.definition);
+        self
+    }
+
+    /// Sets the least number of the column in bold.
+    pub fn lowest_is_best(mut self) -> Column {
+        self.best = Best::Lowest;
+        self
+    }
+
+    /// Sets the greatest number of the column in bold.
+    pub fn highest_is_best(mut self) -> Column {
+        self.best = Best::Highest;
+        self
+    }
+}
+
+impl Row {
+    /// A row whose first cell is `name`.
+    pub fn new(name: &str) -> Row {
+        Row { cells: vec![Cell::Text(name.to_owned())], definition: String::new(), best: Best::None }
+    }
+
+    /// Says what the row holds; shown at its first cell.
+    pub fn defined(mut self, definition: &str) -> Row {
+        definition.clone_into(&mut self.definition);
+        self
+    }
+
+    /// Sets the least number of the row in bold.
+    pub fn lowest_is_best(mut self) -> Row {
+        self.best = Best::Lowest;
+        self
+    }
+
+    /// Sets the greatest number of the row in bold.
+    pub fn highest_is_best(mut self) -> Row {
+        self.best = Best::Highest;
+        self
+    }
+
+    /// Adds words.
+    pub fn text(self, text: &str) -> Row {
+        self.cell(Cell::Text(text.to_owned()))
+    }
+
+    /// Adds a number, shown with three significant digits.
+    pub fn number(self, value: f64) -> Row {
+        self.shown(value, format::significant(value, 3))
+    }
+
+    /// Adds a number, shown as the text says: `.shown(0.415, percent(0.415))`.
+    pub fn shown(self, value: f64, shown: impl Into<String>) -> Row {
+        self.cell(Cell::Number { value, shown: shown.into() })
+    }
+
+    /// Adds a whole number with its suffix: `1.2 M`.
+    pub fn count(self, n: u64) -> Row {
+        self.shown(n as f64, format::count(n))
+    }
+
+    /// Adds a share as a percentage.
+    pub fn percent(self, share: f64) -> Row {
+        self.shown(share, format::percent(share))
+    }
+
+    /// Adds an empty place.
+    pub fn missing(self) -> Row {
+        self.cell(Cell::Missing)
+    }
+
+    /// Adds any cell.
+    pub fn cell(mut self, cell: Cell) -> Row {
+        self.cells.push(cell);
+        self
+    }
+
+    /// The cells.
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+}
+
+impl Cell {
+    /// What is shown.
+    pub fn shown(&self) -> &str {
+        match self {
+            Cell::Text(text) => text,
+            Cell::Number { shown, .. } => shown,
+            Cell::Missing => "–",
+        }
+    }
+
+    /// The number, if it is one.
+    pub fn value(&self) -> Option<f64> {
+        match self {
+            Cell::Number { value, .. } => Some(*value),
+            Cell::Text(_) | Cell::Missing => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

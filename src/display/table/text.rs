@@ -1,0 +1,83 @@
+//! A table as aligned text.
+
+use super::super::format::width;
+use super::{Cell, Table};
+
+const GAP: &str = "  ";
+
+pub(super) fn text(table: &Table) -> String {
+    let mut notes = Vec::new();
+    let header: Vec<String> = table.columns.iter().map(|c| marked(&c.name, &c.definition, &mut notes)).collect();
+    let rows: Vec<Vec<String>> = (0..table.rows.len()).map(|r| row_text(table, r, &mut notes)).collect();
+
+    let widths: Vec<usize> = (0..table.width())
+        .map(|c| rows.iter().chain([&header]).filter_map(|row| row.get(c)).map(|cell| width(cell)).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &[String]| {
+        let places = widths.iter().enumerate().map(|(c, &w)| padded(cells.get(c).map_or("", String::as_str), w, table.right(c)));
+        format!("{}\n", places.collect::<Vec<_>>().join(GAP).trim_end())
+    };
+
+    let mut out = String::new();
+    if !table.title.is_empty() {
+        out += &format!("{}\n\n", one_line(&table.title));
+    }
+    if table.has_header() {
+        out += &line(&header);
+        let total = widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1);
+        out += &format!("{}\n", "─".repeat(total));
+    }
+    rows.iter().for_each(|row| out += &line(row));
+    if !table.caption.is_empty() {
+        out += &format!("\n{}\n", table.caption);
+    }
+    if !notes.is_empty() {
+        out.push('\n');
+        for (i, note) in notes.iter().enumerate() {
+            out += &format!("{} {note}\n", superscript(i + 1));
+        }
+    }
+    out
+}
+
+fn row_text(table: &Table, r: usize, notes: &mut Vec<String>) -> Vec<String> {
+    let row = &table.rows[r];
+    (0..table.width())
+        .map(|c| {
+            let shown = one_line(row.cells.get(c).unwrap_or(&Cell::Missing).shown());
+            if c == 0 {
+                marked(&shown, &row.definition, notes)
+            } else if table.is_best(r, c) {
+                format!("*{shown}")
+            } else {
+                shown
+            }
+        })
+        .collect()
+}
+
+/// The name with the number of its footnote; equal definitions share one.
+fn marked(name: &str, definition: &str, notes: &mut Vec<String>) -> String {
+    if definition.is_empty() {
+        return one_line(name);
+    }
+    let i = notes.iter().position(|note| note == definition).unwrap_or_else(|| {
+        notes.push(definition.to_owned());
+        notes.len() - 1
+    });
+    format!("{} {}", one_line(name), superscript(i + 1))
+}
+
+fn padded(cell: &str, to: usize, right: bool) -> String {
+    let gap = " ".repeat(to.saturating_sub(width(cell)));
+    if right { gap + cell } else { cell.to_owned() + &gap }
+}
+
+/// A line break inside a cell would break the table.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "⏎").replace('\t', " ")
+}
+
+fn superscript(n: usize) -> String {
+    n.to_string().chars().filter_map(|d| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(d.to_digit(10)? as usize)).collect()
+}

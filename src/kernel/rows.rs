@@ -1,0 +1,77 @@
+//! By row: reconstructions, residuals and the gradients of the codes.
+
+use rayon::prelude::*;
+
+use super::Codes;
+use super::encode::BLOCK;
+use super::simd::{add_scaled, dot, vectorised};
+use crate::sae::Sae;
+
+/// `x̂` `[n, d_model]` of the codes and, if there is a table, the tokens `[n]`, which must lie inside it.
+pub fn decode(sae: &Sae, codes: &Codes, tokens: &[u32]) -> Vec<f32> {
+    let d = sae.d_model();
+    let mut x_hat = vec![0.0; codes.n() * d];
+    x_hat.par_chunks_mut(BLOCK * d).enumerate().for_each(|(block, rows)| {
+        for (i, x_hat) in rows.chunks_exact_mut(d).enumerate() {
+            let row = block * BLOCK + i;
+            let (latents, values) = codes.row(row);
+            decode_row(x_hat, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, tokens[row]));
+        }
+    });
+    x_hat
+}
+
+/// The row of the table for a token; empty without a table.
+#[inline]
+pub(super) fn table_row(sae: &Sae, token: u32) -> &[f32] {
+    match &sae.lookup {
+        Some(table) => &table[token as usize * sae.d_model()..][..sae.d_model()],
+        None => &[],
+    }
+}
+
+vectorised! {
+    /// `x̂ = b_dec + W_lookup[token] + Σ value·W_dec[latent]`.
+    pub(super) fn decode_row(x_hat: &mut [f32], b_dec: &[f32], w_dec: &[f32], latents: &[u32], values: &[f32], table_row: &[f32]) {
+        let d = x_hat.len();
+        x_hat.copy_from_slice(b_dec);
+        add_scaled(x_hat, 1.0, table_row);
+        for (&latent, &value) in latents.iter().zip(values) {
+            add_scaled(x_hat, value, &w_dec[latent as usize * d..][..d]);
+        }
+    }
+}
+
+/// What one row adds to the sums over a batch.
+#[derive(Clone, Copy, Default)]
+pub(super) struct RowSums {
+    /// ‖x̂ − x‖²
+    pub squared_error: f64,
+    /// ‖x̂ − x‖² / (‖x‖² + 1e-4)
+    pub nmse: f64,
+}
+
+/// The authors' guard against a division by a vanishing activation, in their NMSE.
+pub(crate) const NMSE_EPSILON: f64 = 1e-4;
+
+vectorised! {
+    /// Turns `x̂` into the scaled residual `scale·(x̂ − x)` and gives every code its gradient, its product with the row of `W_dec`.
+    ///
+    /// A code that a ReLU has set to 0 passes no gradient on.
+    pub(super) fn residual_row(
+        x_hat: &mut [f32], x: &[f32], scale: f32, relu: bool, w_dec: &[f32], latents: &[u32], values: &[f32], gradients: &mut [f32],
+    ) -> RowSums {
+        let d = x.len();
+        for (r, x) in x_hat.iter_mut().zip(x) {
+            *r -= x;
+        }
+        let squared_error = f64::from(dot(x_hat, x_hat));
+        let norm = f64::from(dot(x, x));
+        x_hat.iter_mut().for_each(|r| *r *= scale);
+        for ((&latent, &value), gradient) in latents.iter().zip(values).zip(gradients) {
+            let dead = relu && value == 0.0;
+            *gradient = if dead { 0.0 } else { dot(x_hat, &w_dec[latent as usize * d..][..d]) };
+        }
+        RowSums { squared_error, nmse: squared_error / (norm + NMSE_EPSILON) }
+    }
+}

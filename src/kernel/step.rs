@@ -1,0 +1,134 @@
+//! One training step, from a batch to moved parameters.
+
+use rayon::prelude::*;
+
+use super::adam::{AdamStep, adam_row};
+use super::encode::{BLOCK, BlockEncoder, centre, not_a_number};
+use super::rows::{RowSums, decode_row, residual_row, table_row};
+use super::simd::add_scaled;
+use super::transpose::ByKey;
+use super::{AdamState, Codes, Rates, latents, table};
+use crate::error::{Error, Result};
+use crate::sae::Sae;
+
+/// Buffers that one step leaves for the next; they hold no state.
+#[derive(Default)]
+pub struct Scratch {
+    codes: Codes,
+    pub(super) centred: Vec<f32>,         // [n, d_model]: x − b_dec
+    pub(super) residuals: Vec<f32>,       // [n, d_model]: (2/n)·(x̂ − x)
+    pub(super) code_gradients: Vec<f32>,  // [n, k]
+    pub(super) by_latent: ByKey,
+    by_token: ByKey,
+    pub(super) partial: Vec<f32>,         // [chunks of latents, d_model]
+    pub(super) through_encoder: Vec<f32>, // [d_model]
+}
+
+impl Scratch {
+    /// The codes of the last step.
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+}
+
+/// What a step saw before it moved the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Mean over rows of ‖x̂ − x‖².
+    pub loss: f64,
+    /// Mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4), the authors' NMSE.
+    pub nmse: f64,
+    /// Mean number of codes per row that are not 0.
+    pub l0: f64,
+}
+
+/// Moves an SAE one Adam step down the gradient of its loss on the batch `x` `[n, d_model]`, `tokens` `[n]`.
+///
+/// # Errors
+/// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
+/// [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit.
+pub fn train_step(sae: &mut Sae, state: &mut AdamState, x: &[f32], tokens: &[u32], rates: &Rates, scratch: &mut Scratch) -> Result<StepReport> {
+    let d = sae.d_model();
+    let n = x.len() / d;
+    sae.check_tokens(tokens, n)?;
+    let report = forward(sae, x, tokens, scratch)?;
+
+    let t = state.steps + 1;
+    let adam = AdamStep::new(rates, rates.lr, t);
+    scratch.by_latent.fill(scratch.codes.latents(), sae.d_sae());
+    let codes = std::mem::take(&mut scratch.codes);
+    latents::update(sae, state, &codes, scratch, adam);
+    scratch.codes = codes;
+
+    if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
+        scratch.by_token.fill(tokens, table.len() / d);
+        table::update(table, moments, &scratch.by_token, &scratch.residuals, d, AdamStep::new(rates, rates.lookup_lr, t));
+    }
+
+    let mut gradient = column_sums(&scratch.residuals, d);
+    add_scaled(&mut gradient, -1.0, &scratch.through_encoder);
+    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &gradient);
+    state.steps = t;
+    Ok(report)
+}
+
+/// Encodes, decodes, and leaves codes, their gradients, centred rows and scaled residuals in `scratch`.
+fn forward(sae: &Sae, x: &[f32], tokens: &[u32], scratch: &mut Scratch) -> Result<StepReport> {
+    let (d, k) = (sae.d_model(), sae.config.k);
+    let n = x.len() / d;
+    if scratch.codes.n() != n || scratch.codes.k() != k {
+        scratch.codes = Codes::zeros(n, k);
+    }
+    scratch.centred.resize(n * d, 0.0);
+    scratch.residuals.resize(n * d, 0.0);
+    scratch.code_gradients.resize(n * k, 0.0);
+    let scale = 2.0 / n as f32;
+
+    let (latents, values) = scratch.codes.arrays_mut();
+    let codes = (latents.par_chunks_mut(BLOCK * k), values.par_chunks_mut(BLOCK * k), scratch.code_gradients.par_chunks_mut(BLOCK * k));
+    let rows = (scratch.centred.par_chunks_mut(BLOCK * d), scratch.residuals.par_chunks_mut(BLOCK * d), x.par_chunks(BLOCK * d));
+    let blocks: Vec<Result<RowSums, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(BLOCK))
+        .into_par_iter()
+        .map_init(
+            || (BlockEncoder::new(k), Vec::new()),
+            |(encoder, buffer), ((latents, values, gradients), (centred, residuals, x), tokens)| {
+                centre(x, &sae.b_dec, buffer);
+                centred.copy_from_slice(buffer);
+                encoder.run(sae, centred, latents, values)?;
+                let mut sums = RowSums::default();
+                for (i, &token) in tokens.iter().enumerate() {
+                    let (row, code) = (i * d..(i + 1) * d, i * k..(i + 1) * k);
+                    let (latents, values, residual) = (&latents[code.clone()], &values[code.clone()], &mut residuals[row.clone()]);
+                    decode_row(residual, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, token));
+                    let one = residual_row(residual, &x[row], scale, sae.config.relu, &sae.w_dec, latents, values, &mut gradients[code]);
+                    sums.squared_error += one.squared_error;
+                    sums.nmse += one.nmse;
+                }
+                Ok(sums)
+            },
+        )
+        .collect();
+
+    let mut total = RowSums::default();
+    for (block, sums) in blocks.into_iter().enumerate() {
+        let sums = sums.map_err(|row| not_a_number(block * BLOCK + row))?;
+        total.squared_error += sums.squared_error;
+        total.nmse += sums.nmse;
+    }
+    let loss = total.squared_error / n as f64;
+    if !loss.is_finite() {
+        let at = "this step: the learning rate may be too high".to_owned();
+        return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
+    }
+    Ok(StepReport { loss, nmse: total.nmse / n as f64, l0: scratch.codes.l0() })
+}
+
+/// The sum of the rows of `a` `[n, d]`: within blocks of fixed size first, then over blocks in order.
+fn column_sums(a: &[f32], d: usize) -> Vec<f32> {
+    let add = |mut sum: Vec<f32>, row: &[f32]| {
+        add_scaled(&mut sum, 1.0, row);
+        sum
+    };
+    let blocks: Vec<Vec<f32>> = a.par_chunks(BLOCK * d).map(|block| block.chunks_exact(d).fold(vec![0.0; d], add)).collect();
+    blocks.iter().map(Vec::as_slice).fold(vec![0.0; d], add)
+}

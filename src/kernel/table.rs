@@ -1,0 +1,32 @@
+//! The token table: gradients grouped by token, and Adam on every row, as PyTorch's dense Adam moves it.
+
+use rayon::prelude::*;
+
+use super::adam::{AdamStep, Moments, adam_row};
+use super::simd::add_scaled;
+use super::transpose::ByKey;
+
+/// Rows of the table that one task takes.
+const CHUNK: usize = 64;
+
+/// Updates the table `[d_vocab, d]` from the scaled residuals `[n, d]`, listed by token.
+pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey, residuals: &[f32], d: usize, adam: AdamStep) {
+    table
+        .par_chunks_mut(CHUNK * d)
+        .zip(moments.m.par_chunks_mut(CHUNK * d))
+        .zip(moments.v.par_chunks_mut(CHUNK * d))
+        .enumerate()
+        .for_each_init(
+            || vec![0.0f32; d],
+            |gradient, (chunk, ((table, m), v))| {
+                for (i, row) in table.chunks_exact_mut(d).enumerate() {
+                    gradient.fill(0.0);
+                    for &entry in by_token.entries(chunk * CHUNK + i) {
+                        add_scaled(gradient, 1.0, &residuals[entry as usize * d..][..d]);
+                    }
+                    let at = i * d..(i + 1) * d;
+                    adam_row(adam, row, &mut m[at.clone()], &mut v[at], gradient);
+                }
+            },
+        );
+}

@@ -1,0 +1,58 @@
+//! A list of keys, one an entry, turned into a list of entries by key: a counting sort that keeps the order of equal keys.
+
+/// For every key, the entries that have it, in ascending order.
+#[derive(Default)]
+pub struct ByKey {
+    starts: Vec<u32>,
+    entries: Vec<u32>,
+}
+
+impl ByKey {
+    /// Sorts `keys`, all below `n_keys`; the i-th key belongs to entry i.
+    pub fn fill(&mut self, keys: &[u32], n_keys: usize) {
+        self.starts.clear();
+        self.starts.resize(n_keys + 1, 0);
+        for &key in keys {
+            self.starts[key as usize + 1] += 1;
+        }
+        for key in 0..n_keys {
+            self.starts[key + 1] += self.starts[key];
+        }
+        self.entries.resize(keys.len(), 0);
+        // `starts[key]` walks to the end of its key's entries, which is where the next key's began: shifted back below.
+        for (entry, &key) in keys.iter().enumerate() {
+            let at = &mut self.starts[key as usize];
+            self.entries[*at as usize] = entry as u32;
+            *at += 1;
+        }
+        self.starts.copy_within(..n_keys, 1);
+        self.starts[0] = 0;
+    }
+
+    /// The entries whose key is `key`.
+    #[inline]
+    pub fn entries(&self, key: usize) -> &[u32] {
+        &self.entries[self.starts[key] as usize..self.starts[key + 1] as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lists_every_entry_under_its_key_in_order(keys in prop::collection::vec(0u32..20, 0..300), again in prop::collection::vec(0u32..7, 0..50)) {
+            let mut by_key = ByKey::default();
+            for (keys, n_keys) in [(&keys, 20usize), (&again, 7)] {
+                by_key.fill(keys, n_keys);
+                for key in 0..n_keys {
+                    let want: Vec<u32> = (0..keys.len() as u32).filter(|&i| keys[i as usize] as usize == key).collect();
+                    prop_assert_eq!(by_key.entries(key), &want[..]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The authors' initialisation.
+
+use std::f32::consts::TAU;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Origin, Sae, SaeConfig};
+use crate::error::Result;
+
+impl Sae {
+    /// An untrained SAE: rows of `W_dec` are random unit vectors, `W_enc = (1 − α)·W_dec`, `W_lookup = α·T`, biases 0.
+    ///
+    /// Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
+    ///
+    /// # Errors
+    /// Those of [`SaeConfig::check`].
+    pub fn new(config: SaeConfig) -> Result<Sae> {
+        config.check()?;
+        let (d_sae, d_model) = (config.d_sae(), config.d_model);
+        let mut w_dec = normals(config.seed, d_sae * d_model);
+        for row in w_dec.chunks_exact_mut(d_model) {
+            let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+            row.iter_mut().for_each(|v| *v /= norm);
+        }
+        let balance = config.lookup.as_ref().map_or(0.0, |lookup| lookup.balance());
+        let w_enc = w_dec.iter().map(|v| v * (1.0 - balance)).collect();
+        let lookup = config.lookup.as_ref().map(|lookup| lookup.table().iter().map(|v| v * balance).collect());
+        Ok(Sae { w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_model], lookup, config, origin: Origin::default() })
+    }
+}
+
+/// `n` standard normal numbers, by the Box–Muller transform of a ChaCha8 stream (which stays the same over versions).
+fn normals(seed: u64, n: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut out = Vec::with_capacity(n + 1);
+    while out.len() < n {
+        let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt(); // 1 − [0, 1) is never 0
+        let (sin, cos) = (TAU * rng.random::<f32>()).sin_cos();
+        out.extend([radius * cos, radius * sin]);
+    }
+    out.truncate(n);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::Lookup;
+
+    #[test]
+    fn decoder_rows_are_unit_and_the_balance_is_shared_out() {
+        let config = SaeConfig { expansion: 4, k: 3, seed: 7, ..SaeConfig::new(16, 11) };
+        let plain = Sae::new(config.clone()).unwrap();
+        let table: Vec<f32> = (0..11 * 16).map(|i| i as f32).collect();
+        let lookup = Lookup::from_table(table.clone(), 16).unwrap().with_balance(0.25).unwrap();
+        let tokenized = Sae::new(config.with_lookup(lookup)).unwrap();
+
+        for row in plain.w_dec.chunks(16) {
+            assert!((row.iter().map(|v| v * v).sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+        assert_eq!(plain.w_enc, plain.w_dec);
+        assert_eq!(tokenized.w_dec, plain.w_dec);
+        assert!(tokenized.w_enc.iter().zip(&plain.w_dec).all(|(e, d)| *e == d * 0.75));
+        assert!(tokenized.lookup.unwrap().iter().zip(&table).all(|(w, t)| *w == t * 0.25));
+        assert!(tokenized.b_enc.iter().chain(&tokenized.b_dec).all(|b| *b == 0.0));
+    }
+
+    #[test]
+    fn normals_have_mean_0_and_variance_1() {
+        let draws = normals(1, 100_001);
+        assert_eq!(draws.len(), 100_001);
+        let mean = draws.iter().sum::<f32>() / draws.len() as f32;
+        let variance = draws.iter().map(|v| v * v).sum::<f32>() / draws.len() as f32;
+        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");
+        assert_ne!(normals(1, 8), normals(2, 8));
+    }
+}
