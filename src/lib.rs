@@ -2,6 +2,8 @@
 
 pub mod display;
 pub mod error;
+pub(crate) mod files;
+pub mod lab;
 pub mod model;
 pub mod tokens;
 

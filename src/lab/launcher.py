@@ -3,8 +3,8 @@
 Jupyter runs this as `launcher.py CONNECTION_FILE`. It stays while the kernel runs, and does four things evcxr does not do:
 
 * it gives each notebook its own hard-linked copy of the compiled library, and removes it at the end;
-* it keeps an interrupt (SIGINT) away from evcxr, which would end, so that only the library sees it and stops with what it has; a
-  second one within three seconds ends the cell's process, as evcxr's own interrupt does, and with it the variables;
+* it keeps an interrupt (SIGINT) away from evcxr, which would end, so that only the library sees it and stops with what it has. If the
+  library does not listen, a second one within three seconds ends the cells' process, and with it the variables, as evcxr's own does;
 * it ends the kernel when the Jupyter that started it is gone;
 * it shields the build from settings meant for other builds (RUSTFLAGS, CARGO_TARGET_DIR, …), which would compile everything anew.
 
@@ -26,6 +26,9 @@ SECOND_PRESS = 3.0  # seconds
 
 def choose_project():
     """The set-up project that the notebook lies in, or else the one that was set up last."""
+    if "TSAE_PROJECT" in os.environ:
+        with open(os.environ["TSAE_PROJECT"], encoding="utf-8") as file:
+            return json.load(file)
     folder = os.path.join(HERE, "projects")
     projects = []
     for name in os.listdir(folder):
@@ -45,14 +48,10 @@ def choose_project():
 def changed_since(template, project):
     """Whether a source file of the library is newer than its compiled copy."""
     built = os.stat(os.path.join(template, ".ready")).st_mtime_ns
-    for top in project["sources"]:
-        path = os.path.join(project["project"], top)
-        if os.path.isfile(path) and os.stat(path).st_mtime_ns > built:
-            return True
-        for folder, _, files in os.walk(path):
-            if any(os.stat(os.path.join(folder, file)).st_mtime_ns > built for file in files):
-                return True
-    return False
+    try:
+        return any(os.stat(path).st_mtime_ns > built for path in project["sources"])
+    except OSError:
+        return True
 
 
 def copy_tree(source, target):
@@ -86,6 +85,13 @@ def remove_dead_sessions(folder):
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
             pass  # in use
+
+
+def shared_lock():
+    """Held while a warmed folder is copied, so that no set-up removes it meanwhile."""
+    lock = open(os.path.join(HERE, "templates.lock"), "a")
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
 
 
 def make_session(project):
@@ -148,14 +154,28 @@ def cell_processes(evcxr):
                 yield int(pid)
 
 
+def listens(pid):
+    """Whether a process has a handler of its own for SIGINT: the library's, which knows better when to end."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+            caught = next(line for line in file if line.startswith("SigCgt:"))
+        return int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1 == 1
+    except (OSError, StopIteration):
+        return False
+
+
 def main():
+    if sys.argv[1] == "--copy":
+        copy_tree(sys.argv[2], sys.argv[3])
+        return
     connection_file = sys.argv[1]
-    project = choose_project()
-    warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
+    warming = os.environ.pop("TSAE_WARM", None)  # the set-up fills this folder itself
     if warming:
-        folder, lock = warming, None
+        project, folder, lock = choose_project(), warming, None
     else:
-        folder, lock = make_session(project)
+        with shared_lock():
+            project = choose_project()
+            folder, lock = make_session(project)
     preload = not warming and not changed_since(project["template"], project)
 
     last_press = [0.0]
@@ -170,7 +190,8 @@ def main():
         now = time.monotonic()
         if now - last_press[0] < SECOND_PRESS:
             for pid in cell_processes(kernel.pid):
-                os.kill(pid, signal.SIGKILL)
+                if not listens(pid):
+                    os.kill(pid, signal.SIGKILL)
         last_press[0] = now
 
     def on_terminate(number, _frame):
