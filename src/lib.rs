@@ -8,6 +8,7 @@ pub mod error;
 pub mod eval;
 pub(crate) mod files;
 pub mod kernel;
+pub mod lab;
 pub mod model;
 pub mod plot;
 pub mod sae;
