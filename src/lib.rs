@@ -2,6 +2,7 @@
 
 pub mod activations;
 pub(crate) mod arrays;
+pub mod compare;
 pub mod corpus;
 pub mod display;
 pub mod error;
@@ -20,6 +21,7 @@ pub use error::{Error, Result};
 /// Everything a notebook cell names.
 pub mod prelude {
     pub use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle};
+    pub use crate::compare::{CompareConfig, Report, Text, compare};
     pub use crate::corpus::{Corpus, TextCorpus};
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};

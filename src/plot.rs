@@ -22,6 +22,7 @@
 mod axis;
 mod bars;
 mod canvas;
+mod experiment;
 mod histogram;
 mod layout;
 mod lines;
@@ -32,6 +33,7 @@ mod panel;
 mod spec;
 mod ticks;
 
+pub use experiment::{lookup_norms, reconstruction, training};
 pub use spec::{Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
 
 use crate::display::Figure;
