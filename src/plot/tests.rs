@@ -53,7 +53,7 @@ fn check_text(text: &str) {
 }
 
 /// The figure is well-formed, has only the page's colour and the palette's, and no number that is none; returns its text.
-fn checked(figure: &Figure) -> Vec<String> {
+pub(super) fn checked(figure: &Figure) -> Vec<String> {
     let svg = figure.svg();
     let texts = well_formed(svg);
     well_formed(&figure.standalone());
