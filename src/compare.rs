@@ -53,6 +53,8 @@ pub struct CompareConfig {
     pub learning_rates: Vec<f64>,
     /// Seeds samples, directions and the order of the activations.
     pub seed: u64,
+    /// Seconds between two checkpoints, at least.
+    pub checkpoint_seconds: f64,
 }
 
 impl Default for CompareConfig {
@@ -65,6 +67,7 @@ impl Default for CompareConfig {
             tokens: 4_000_000,
             learning_rates: LEARNING_RATES.to_vec(),
             seed: 0,
+            checkpoint_seconds: TrainConfig::default().checkpoint_seconds,
         }
     }
 }
@@ -134,7 +137,12 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     if config.learning_rates.is_empty() {
         return Err(Error::config("learning_rates", "there are none: give at least one"));
     }
-    let train = TrainConfig { tokens: config.tokens, seed: config.seed, ..TrainConfig::default() };
+    let train = TrainConfig {
+        tokens: config.tokens,
+        seed: config.seed,
+        checkpoint_seconds: config.checkpoint_seconds,
+        ..TrainConfig::default()
+    };
     train.check()?;
 
     let n_ctx = N_CTX.min(model.config().n_ctx);
