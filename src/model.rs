@@ -1,5 +1,217 @@
-//! Language models.
+//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with an activation to be had at every hook.
+//!
+//! ```
+//! use tokenized_sae::prelude::*;
+//! let model = Model::load("tiny-gpt2")?;
+//! let ids = model.encode("Once upon a time")?;
+//! let tokens = Tokens::new(ids.clone(), ids.len())?;
+//! let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
+//! let acts = model.run_to(&tokens, hook)?; // [1, n_ctx, d_model]; block 2 and what follows are not computed
+//! assert_eq!(acts.dims(), &[1, ids.len(), model.config().d_model]);
+//! # Ok::<(), Error>(())
+//! ```
 
+mod checkpoint;
+mod config;
+mod gpt2;
 mod hook;
+mod lanes;
+mod neox;
+mod ops;
+mod predict;
+mod processing;
+mod run;
+mod sample;
+mod show;
+mod source;
+mod transformer;
+mod vocabulary;
+mod weights;
 
+use std::fmt;
+use std::sync::Arc;
+
+use tokenizers::Tokenizer;
+
+pub use config::{Family, MlpActivation, ModelConfig};
 pub use hook::{HookPoint, Site};
+pub use predict::{Candidate, Prediction};
+pub use processing::Processing;
+pub use run::Paused;
+
+use crate::error::{Error, Result};
+use source::Source;
+use transformer::Transformer;
+use weights::ModelWeights;
+
+/// A language model, ready to run on the CPU in f32.
+///
+/// Cloning is cheap: clones share the weights, which never change.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    config: ModelConfig,
+    processing: Processing,
+    fingerprint: String,
+    n_params: usize,
+    tokenizer: Option<Tokenizer>,
+    transformer: Transformer,
+}
+
+impl Model {
+    /// Loads a model with the processing that the published numbers were made with, [`Processing::TransformerLens`].
+    ///
+    /// `name_or_folder` is looked for in this order:
+    /// 1. the built-in models, `"tiny-gpt2"` and `"tiny-pythia"`;
+    /// 2. a folder with `config.json`, `model.safetensors` (or `model.safetensors.index.json` and its shards) and `tokenizer.json`,
+    ///    without which the model still reads token ids;
+    /// 3. the local Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME` or `~/.cache/huggingface/hub`), by a name such as `"gpt2"` or
+    ///    `"EleutherAI/pythia-1.4b"`.
+    ///
+    /// The network is never used.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-pythia")?;
+    /// assert_eq!(model.bos(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] if it is nowhere; [`Error::Io`] or [`Error::Format`] if a file cannot be read or is not what it
+    /// should be; [`Error::MissingTensor`], [`Error::Shape`] or [`Error::NotFinite`] for a tensor that is absent, of the wrong
+    /// shape, or holds a NaN or infinity.
+    pub fn load(name_or_folder: &str) -> Result<Model> {
+        Model::load_with(name_or_folder, Processing::default())
+    }
+
+    /// Loads a model as [`Model::load`] does, with the processing of one's choice.
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    pub fn load_with(name_or_folder: &str, processing: Processing) -> Result<Model> {
+        let source = Source::find(name_or_folder)?;
+        let mut config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
+        let tokenizer = source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
+        config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
+        let reader = checkpoint::open(&source.weights)?;
+        let weights = match config.family {
+            Family::Gpt2 => gpt2::read(&reader, &config)?,
+            Family::NeoX => neox::read(&reader, &config)?,
+        };
+        drop(reader);
+        Model::assemble(source.name, config, weights, processing, tokenizer)
+    }
+
+    fn assemble(
+        name: String,
+        config: ModelConfig,
+        weights: ModelWeights,
+        processing: Processing,
+        tokenizer: Option<Tokenizer>,
+    ) -> Result<Model> {
+        let fingerprint = weights.fingerprint(&config, &processing.to_string())?;
+        let n_params = weights.n_params(&config);
+        let weights = processing.apply(weights, &config)?;
+        let transformer = Transformer::new(config.clone(), weights)?;
+        Ok(Model { inner: Arc::new(Inner { name, config, processing, fingerprint, n_params, tokenizer, transformer }) })
+    }
+
+    /// The name it was loaded by; of a folder, the folder's own name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Its shape and settings.
+    pub fn config(&self) -> &ModelConfig {
+        &self.inner.config
+    }
+
+    /// What was done to its weights when it was loaded.
+    pub fn processing(&self) -> Processing {
+        self.inner.processing
+    }
+
+    /// The SHA-256, in hexadecimal, of configuration, weights and processing: two models with the same have the same activations.
+    pub fn fingerprint(&self) -> &str {
+        &self.inner.fingerprint
+    }
+
+    /// How many weights the checkpoint has, a tied unembedding not counted.
+    pub fn n_params(&self) -> usize {
+        self.inner.n_params
+    }
+
+    /// Every hook, in the order in which a pass comes by them.
+    pub fn hooks(&self) -> Vec<HookPoint> {
+        let config = self.config();
+        let has = |site: &Site| !(config.parallel && *site == Site::ResidMid);
+        (0..config.n_layers).flat_map(|layer| Site::ALL.into_iter().filter(has).map(move |site| HookPoint { layer, site })).collect()
+    }
+
+    /// Checks that the model has a hook.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] if it has not, with the reason.
+    pub fn check_hook(&self, hook: HookPoint) -> Result<()> {
+        let config = self.config();
+        let why = if hook.layer >= config.n_layers {
+            format!("{} has {} blocks, 0 to {}", self.name(), config.n_layers, config.n_layers - 1)
+        } else if config.parallel && hook.site == Site::ResidMid {
+            format!(
+                "in {} attention and MLP run in parallel, so there is no residual stream between them: take hook_resid_pre or hook_resid_post",
+                self.name()
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Error::UnknownHook { hook: hook.to_string(), why })
+    }
+
+    /// The token that stands at position 0 of every sequence; 0 is an id like any other.
+    pub fn bos(&self) -> u32 {
+        self.inner.config.bos
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if the checkpoint has none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.inner.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { model: self.name().to_owned() })
+    }
+
+    /// The token ids of a text, without BOS.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer()?.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of token ids, special tokens such as BOS included.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the ids.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer()?.decode(ids, false).map_err(|e| Error::Tokenizer(e.to_string()))
+    }
+
+    /// One token as text, leading space included; a token that is part of a character as the vocabulary spells it, and one that
+    /// the tokenizer lacks as `#123`. Cannot fail.
+    pub fn token_str(&self, id: u32) -> String {
+        vocabulary::token_str(self.inner.tokenizer.as_ref(), id)
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = self.config();
+        write!(f, "{} ({}, {} blocks of width {}, {} tokens)", self.name(), c.family, c.n_layers, c.d_model, c.d_vocab)
+    }
+}

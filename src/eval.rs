@@ -1,0 +1,126 @@
+//! Held-out evaluation: how well an SAE reconstructs, and what the model loses when it runs on the reconstruction.
+//!
+//! Every figure is computed twice. *Without BOS*, position 0 keeps the model's own activation and is not counted; *with BOS* every
+//! position is reconstructed and counted, as in the paper. The activation on BOS is the same in every sequence and, in real models,
+//! dozens of times larger than any other, so that it would drown what the others say.
+
+mod held_out;
+mod language;
+mod metrics;
+mod reconstruction;
+mod show;
+
+pub use held_out::{HeldOut, HeldOutMeasure};
+pub use metrics::{Evaluation, Evaluations, Metrics};
+
+use candle_core::{Device, Tensor};
+
+use crate::display::{Progress, interrupt};
+use crate::error::{Error, Result};
+use crate::model::{HookPoint, Model};
+use crate::sae::Sae;
+use crate::tokens::Tokens;
+use language::Ablations;
+use reconstruction::Sums;
+
+/// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean and two ablated passes, and two
+/// patched passes for every SAE.
+///
+/// # Errors
+/// [`Error::EmptyCorpus`] without a sequence of two tokens, [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
+pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &Tokens) -> Result<Evaluations> {
+    model.check_hook(hook)?;
+    check_text(tokens)?;
+    for (name, sae) in saes {
+        check_fit(model, name, sae)?;
+    }
+    interrupt::watch();
+    let chunk = sequences_at_once(model, tokens.n_ctx());
+    let mut progress = Progress::new("evaluate", tokens.len() as u64, "tokens");
+    let mean = mean_activations(model, hook, tokens, chunk)?;
+    let mut ablations = [Ablations::default(), Ablations::default()];
+    let mut sums: Vec<[Sums; 2]> = saes.iter().map(|(_, sae)| [Sums::new(sae), Sums::new(sae)]).collect();
+    let mut seen = 0;
+    for from in (0..tokens.n_seq()).step_by(chunk) {
+        if interrupt::requested() {
+            interrupt::clear();
+            break;
+        }
+        let rows = tokens.rows(from, from + chunk);
+        let paused = model.pause_at(&rows, hook)?;
+        let x = values(&paused.value)?;
+        let clean = values(&model.resume(&paused, &paused.value)?)?;
+        for (with_bos, ablations) in ablations.iter_mut().enumerate() {
+            let splice = |replacement: Vec<f32>| -> Result<Vec<f32>> {
+                let value = language::spliced(&x, replacement, rows.n_ctx(), paused.value.dims3()?.2, with_bos == 1);
+                values(&model.resume(&paused, &Tensor::from_vec(value, paused.value.shape(), &Device::Cpu)?)?)
+            };
+            let first = 1 - with_bos;
+            ablations.add_clean(&clean, &rows, first);
+            ablations.add_zero(&splice(vec![0.0; x.len()])?, &rows, first);
+            ablations.add_mean(&splice(mean[with_bos].repeat(rows.len()))?, &rows, first);
+            for ((_, sae), sums) in saes.iter().zip(&mut sums) {
+                let codes = sae.encode(&x)?;
+                let x_hat = sae.decode(&codes, rows.ids())?;
+                sums[with_bos].add(&x, &x_hat, &codes, &rows, first);
+                sums[with_bos].add_patched(&clean, &splice(x_hat)?, &rows, first);
+            }
+        }
+        seen += rows.len();
+        progress.set(seen as u64);
+    }
+    progress.finish();
+    if seen == 0 {
+        return Err(Error::EmptyCorpus { why: "the evaluation was interrupted before anything was measured".to_owned() });
+    }
+    let rows = saes.iter().zip(&sums).map(|((name, _), sums)| Evaluation {
+        name: (*name).to_owned(),
+        without_bos: sums[0].metrics(&ablations[0]),
+        with_bos: sums[1].metrics(&ablations[1]),
+    });
+    Ok(Evaluations { rows: rows.collect(), model: model.name().to_owned(), processing: model.processing().to_string(), hook, tokens: seen })
+}
+
+/// Mean activation over the text, without and with position 0.
+fn mean_activations(model: &Model, hook: HookPoint, tokens: &Tokens, chunk: usize) -> Result<[Vec<f32>; 2]> {
+    let d = model.config().d_model;
+    let (mut first, mut rest) = (vec![0.0f64; d], vec![0.0f64; d]);
+    for from in (0..tokens.n_seq()).step_by(chunk) {
+        let x = values(&model.run_to(&tokens.rows(from, from + chunk), hook)?)?;
+        for (i, row) in x.chunks_exact(d).enumerate() {
+            let sum = if i % tokens.n_ctx() == 0 { &mut first } else { &mut rest };
+            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
+        }
+    }
+    let all = tokens.len() as f64;
+    let without = rest.iter().map(|sum| (sum / (all - tokens.n_seq() as f64)) as f32).collect();
+    let with = first.iter().zip(&rest).map(|(a, b)| ((a + b) / all) as f32).collect();
+    Ok([without, with])
+}
+
+/// As many sequences as have logits of at most a quarter of a gigabyte.
+fn sequences_at_once(model: &Model, n_ctx: usize) -> usize {
+    const BYTES: usize = 1 << 28;
+    (BYTES / (4 * model.config().d_vocab * n_ctx)).clamp(1, 32)
+}
+
+fn check_text(tokens: &Tokens) -> Result<()> {
+    if tokens.is_empty() || tokens.n_ctx() < 2 {
+        let why = format!("held-out text of {} sequences of {} tokens; at least one of two tokens is needed", tokens.n_seq(), tokens.n_ctx());
+        return Err(Error::EmptyCorpus { why });
+    }
+    Ok(())
+}
+
+fn check_fit(model: &Model, name: &str, sae: &Sae) -> Result<()> {
+    let (want, got) = (model.config().d_model, sae.d_model());
+    if want != got {
+        return Err(Error::Shape { what: format!("the SAE \"{name}\" (d_model)"), want: vec![want], got: vec![got] });
+    }
+    Ok(())
+}
+
+/// A tensor's numbers in row-major order.
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+}

@@ -1,0 +1,101 @@
+//! A held-out text kept ready, so that an SAE in training can be measured on it again and again.
+
+use candle_core::{Device, Tensor};
+
+use super::language::{Ablations, Mean, cross_entropies, spliced};
+use super::reconstruction::{Sums, ce_added, loss_recovered};
+use super::{check_fit, check_text, sequences_at_once, values};
+use crate::error::Result;
+use crate::files;
+use crate::model::{HookPoint, Model, Paused};
+use crate::sae::Sae;
+use crate::tokens::Tokens;
+
+/// Held-out text whose activations, clean and zero-ablated cross-entropies are known. Position 0 is never counted.
+pub struct HeldOut {
+    model: Model,
+    chunks: Vec<Chunk>,
+    text: Ablations,
+    fingerprint: String,
+}
+
+struct Chunk {
+    tokens: Tokens,
+    paused: Paused,
+    x: Vec<f32>,
+}
+
+/// What [`HeldOut::measure`] finds; definitions as in [`Metrics`](super::Metrics).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeldOutMeasure {
+    /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
+    pub nmse: f64,
+    /// (CE patched − CE clean) / (CE clean + 0.001).
+    pub ce_added: f64,
+    /// 1 − (CE patched − CE clean) / (CE zero − CE clean).
+    pub loss_recovered: f64,
+    /// Share of latents that fired on none of the tokens.
+    pub dead: f64,
+}
+
+impl HeldOut {
+    /// Runs the model on the text as far as the hook, and on to the end clean and zero-ablated.
+    ///
+    /// # Errors
+    /// As [`evaluate`](super::evaluate).
+    pub fn new(model: &Model, hook: HookPoint, tokens: &Tokens) -> Result<HeldOut> {
+        model.check_hook(hook)?;
+        check_text(tokens)?;
+        let chunk = sequences_at_once(model, tokens.n_ctx());
+        let mut held_out = HeldOut {
+            model: model.clone(),
+            chunks: Vec::new(),
+            text: Ablations::default(),
+            fingerprint: files::sha256(bytemuck::cast_slice(tokens.ids())),
+        };
+        for from in (0..tokens.n_seq()).step_by(chunk) {
+            let tokens = tokens.rows(from, from + chunk);
+            let paused = model.pause_at(&tokens, hook)?;
+            let x = values(&paused.value)?;
+            let chunk = Chunk { tokens, paused, x };
+            held_out.text.add_clean(&values(&model.resume(&chunk.paused, &chunk.paused.value)?)?, &chunk.tokens, 1);
+            held_out.text.add_zero(&held_out.resume(&chunk, vec![0.0; chunk.x.len()])?, &chunk.tokens, 1);
+            held_out.chunks.push(chunk);
+        }
+        Ok(held_out)
+    }
+
+    /// A checksum over the text.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Measures an SAE.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if it does not fit, and what the model reports.
+    pub fn measure(&self, sae: &Sae) -> Result<HeldOutMeasure> {
+        check_fit(&self.model, "in training", sae)?;
+        let (mut sums, mut patched) = (Sums::new(sae), Mean::default());
+        for chunk in &self.chunks {
+            let codes = sae.encode(&chunk.x)?;
+            let x_hat = sae.decode(&codes, chunk.tokens.ids())?;
+            sums.add(&chunk.x, &x_hat, &codes, &chunk.tokens, 1);
+            patched.add(cross_entropies(&self.resume(chunk, x_hat)?, &chunk.tokens, 1));
+        }
+        let (clean, zero) = (self.text.clean.value(), self.text.zero.value());
+        Ok(HeldOutMeasure {
+            nmse: sums.nmse(),
+            ce_added: ce_added(clean, patched.value()),
+            loss_recovered: loss_recovered(clean, patched.value(), zero),
+            dead: sums.dead(),
+        })
+    }
+
+    /// Logits with the activation replaced, but at position 0.
+    fn resume(&self, chunk: &Chunk, replacement: Vec<f32>) -> Result<Vec<f32>> {
+        let value = &chunk.paused.value;
+        let spliced = spliced(&chunk.x, replacement, chunk.tokens.n_ctx(), value.dims3()?.2, false);
+        values(&self.model.resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?)
+    }
+}

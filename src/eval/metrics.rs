@@ -1,0 +1,93 @@
+//! The figures of an evaluation, each with its definition.
+
+use std::ops::Index;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::HookPoint;
+
+/// One SAE on one text. CE is the mean next-token cross-entropy in nats.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's NMSE, not centred.
+    pub nmse: f64,
+    /// Fraction of variance unexplained: Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens counted.
+    pub fvu: f64,
+    /// 1 − FVU, which is what SAELens computes since 6.45.1.
+    pub explained_variance: f64,
+    /// Mean over tokens of the cosine of x and x̂.
+    pub cosine: f64,
+    /// Mean number of codes per token that are not 0.
+    pub l0: f64,
+    /// Share of latents that fire on none of the tokens counted.
+    pub dead: f64,
+    /// CE of the model as it is.
+    pub ce_clean: f64,
+    /// CE with the activation replaced by its reconstruction.
+    pub ce_patched: f64,
+    /// CE with the activation replaced by 0.
+    pub ce_zero: f64,
+    /// CE with the activation replaced by its mean over the text.
+    pub ce_mean: f64,
+    /// (CE patched − CE clean) / (CE clean + 0.001): the paper's, relative.
+    pub ce_added: f64,
+    /// CE patched − CE clean, in nats.
+    pub ce_added_nats: f64,
+    /// 1 − (CE patched − CE clean) / (CE zero − CE clean).
+    pub loss_recovered: f64,
+    /// Mean over positions of KL(clean ‖ patched), in nats.
+    pub kl: f64,
+    /// Tokens whose reconstruction was counted.
+    pub tokens: usize,
+}
+
+/// One SAE's metrics, without and with position 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The SAE's name.
+    pub name: String,
+    /// Position 0 keeps the model's own activation and is not counted.
+    pub without_bos: Metrics,
+    /// Every position is reconstructed and counted, as in the paper.
+    pub with_bos: Metrics,
+}
+
+/// The evaluations of several SAEs on the same text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluations {
+    /// One for each SAE.
+    pub rows: Vec<Evaluation>,
+    /// The model's name.
+    pub model: String,
+    /// How its weights were processed.
+    pub processing: String,
+    /// The hook.
+    pub hook: HookPoint,
+    /// Held-out tokens, position 0 included.
+    pub tokens: usize,
+}
+
+impl Evaluations {
+    /// The evaluation of the SAE of that name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRun`] with the names there are.
+    pub fn get(&self, name: &str) -> Result<&Evaluation> {
+        let unknown = || Error::UnknownRun { name: name.to_owned(), there: self.rows.iter().map(|row| row.name.clone()).collect() };
+        self.rows.iter().find(|row| row.name == name).ok_or_else(unknown)
+    }
+}
+
+impl Index<&str> for Evaluations {
+    type Output = Evaluation;
+
+    /// # Panics
+    /// If there is no SAE of that name, as indexing a map does; [`Evaluations::get`] returns an error instead.
+    fn index(&self, name: &str) -> &Evaluation {
+        match self.get(name) {
+            Ok(row) => row,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Reconstruction metrics as exact sums over tokens, in f64.
+
+use super::language::{Ablations, Mean, cross_entropies, divergences};
+use super::metrics::Metrics;
+use crate::kernel::rows::NMSE_EPSILON;
+use crate::sae::{Codes, Sae};
+use crate::tokens::Tokens;
+
+/// The authors' guard in their relative CE added.
+const CE_EPSILON: f64 = 0.001;
+
+/// What one SAE's metrics are made of.
+pub(super) struct Sums {
+    n: usize,
+    nmse: f64,
+    squared_error: f64,
+    squared_norm: f64,
+    sum: Vec<f64>, // [d_model]
+    cosine: f64,
+    active: usize,
+    fired: Vec<bool>, // [d_sae]
+    patched: Mean,
+    kl: Mean,
+}
+
+impl Sums {
+    pub(super) fn new(sae: &Sae) -> Sums {
+        Sums {
+            n: 0,
+            nmse: 0.0,
+            squared_error: 0.0,
+            squared_norm: 0.0,
+            sum: vec![0.0; sae.d_model()],
+            cosine: 0.0,
+            active: 0,
+            fired: vec![false; sae.d_sae()],
+            patched: Mean::default(),
+            kl: Mean::default(),
+        }
+    }
+
+    /// Adds the tokens from position `first` of each sequence on.
+    pub(super) fn add(&mut self, x: &[f32], x_hat: &[f32], codes: &Codes, tokens: &Tokens, first: usize) {
+        let d = self.sum.len();
+        for i in (0..tokens.len()).filter(|i| i % tokens.n_ctx() >= first) {
+            let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
+            let (mut error, mut norm, mut norm_hat, mut dot) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
+            for ((&a, &b), sum) in x.iter().zip(x_hat).zip(&mut self.sum) {
+                let (a, b) = (f64::from(a), f64::from(b));
+                *sum += a;
+                error += (b - a) * (b - a);
+                norm += a * a;
+                norm_hat += b * b;
+                dot += a * b;
+            }
+            self.n += 1;
+            self.nmse += error / (norm + NMSE_EPSILON);
+            self.squared_error += error;
+            self.squared_norm += norm;
+            self.cosine += if norm * norm_hat > 0.0 { dot / (norm * norm_hat).sqrt() } else { 0.0 };
+            let (latents, values) = codes.row(i);
+            for (&latent, _) in latents.iter().zip(values).filter(|(_, value)| **value != 0.0) {
+                self.active += 1;
+                self.fired[latent as usize] = true;
+            }
+        }
+    }
+
+    /// Adds what the model said on the reconstruction, beside what it said by itself.
+    pub(super) fn add_patched(&mut self, clean: &[f32], patched: &[f32], tokens: &Tokens, first: usize) {
+        self.patched.add(cross_entropies(patched, tokens, first));
+        self.kl.add(divergences(clean, patched, tokens, first));
+    }
+
+    /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
+    pub(super) fn nmse(&self) -> f64 {
+        self.nmse / self.n as f64
+    }
+
+    /// Share of latents that never fired.
+    pub(super) fn dead(&self) -> f64 {
+        self.fired.iter().filter(|fired| !**fired).count() as f64 / self.fired.len() as f64
+    }
+
+    pub(super) fn metrics(&self, text: &Ablations) -> Metrics {
+        let n = self.n as f64;
+        let mean_norm: f64 = self.sum.iter().map(|sum| (sum / n) * (sum / n)).sum();
+        let variance = self.squared_norm / n - mean_norm;
+        let fvu = self.squared_error / n / variance;
+        let (clean, patched, zero) = (text.clean.value(), self.patched.value(), text.zero.value());
+        Metrics {
+            nmse: self.nmse(),
+            fvu,
+            explained_variance: 1.0 - fvu,
+            cosine: self.cosine / n,
+            l0: self.active as f64 / n,
+            dead: self.dead(),
+            ce_clean: clean,
+            ce_patched: patched,
+            ce_zero: zero,
+            ce_mean: text.mean.value(),
+            ce_added: ce_added(clean, patched),
+            ce_added_nats: patched - clean,
+            loss_recovered: loss_recovered(clean, patched, zero),
+            kl: self.kl.value(),
+            tokens: self.n,
+        }
+    }
+}
+
+/// (CE patched − CE clean) / (CE clean + 0.001), the authors' relative measure.
+pub(super) fn ce_added(clean: f64, patched: f64) -> f64 {
+    (patched - clean) / (clean + CE_EPSILON)
+}
+
+/// 1 − (CE patched − CE clean) / (CE zero − CE clean).
+pub(super) fn loss_recovered(clean: f64, patched: f64, zero: f64) -> f64 {
+    1.0 - (patched - clean) / (zero - clean)
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# rustc, as cargo calls it for the notebook's kernel. The library is compiled as a shared library too, and cells are linked to that:
+# linking is quicker, and all cells share one copy of the library's statics (its thread pool, its interrupt flag).
+rustc=$1
+shift
+case " $* " in
+*" --crate-name @LIB@ "*" --crate-type lib "*)
+  exec "$rustc" "$@" --crate-type dylib -C prefer-dynamic ;;
+*" --crate-name ctx "*)
+  found=
+  for arg; do
+    shift
+    case $arg in
+    @LIB@=*.rlib)
+      file=${arg#*=}
+      file=${file%.rlib}.@DYLIB@
+      if [ -e "$file" ]; then
+        arg=@LIB@=$file
+        found=${file%/*}
+      fi ;;
+    esac
+    set -- "$@" "$arg"
+  done
+  # The cell's file is moved after it is linked, so it must know the folder by its full name.
+  exec "$rustc" "$@" ${found:+-C "link-arg=-Wl,-rpath,$found"} ;;
+*)
+  exec "$rustc" "$@" ;;
+esac

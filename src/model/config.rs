@@ -1,0 +1,388 @@
+//! A checkpoint's `config.json`, read into the words of this field.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A family of models with one architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Family {
+    /// GPT-2: learned positions, attention and MLP one after the other.
+    Gpt2,
+    /// GPT-NeoX, the architecture of Pythia: rotary positions, attention and MLP in parallel.
+    NeoX,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Gpt2 => "GPT-2",
+            Family::NeoX => "GPT-NeoX",
+        })
+    }
+}
+
+/// The non-linearity of the MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum MlpActivation {
+    /// GELU by its tanh approximation: `gelu_new`, GPT-2's.
+    GeluTanh,
+    /// GELU by the error function: `gelu`, Pythia's.
+    GeluErf,
+    /// max(x, 0).
+    Relu,
+}
+
+/// The shape and settings of a model.
+///
+/// ```
+/// use tokenized_sae::prelude::*;
+/// let config = Model::load("tiny-pythia")?.config().clone();
+/// assert_eq!(config.d_model, config.n_heads * config.d_head);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelConfig {
+    /// The architecture.
+    pub family: Family,
+    /// How many blocks there are.
+    pub n_layers: usize,
+    /// How many attention heads a block has.
+    pub n_heads: usize,
+    /// The width of the residual stream.
+    pub d_model: usize,
+    /// The width of a head: `d_model / n_heads`.
+    pub d_head: usize,
+    /// The width of the MLP's hidden layer.
+    pub d_mlp: usize,
+    /// The longest sequence the model can read.
+    pub n_ctx: usize,
+    /// How many token ids there are. May exceed the tokenizer's vocabulary: Pythia's is padded.
+    pub d_vocab: usize,
+    /// The token that stands at position 0; 0 is an id like any other.
+    ///
+    /// It is the file's `bos_token_id`. Where that is absent, null or outside the vocabulary, it is `eos_token_id`, and else the
+    /// tokenizer's `<|endoftext|>`.
+    pub bos: u32,
+    /// The token that ends a document.
+    pub eos: u32,
+    /// The non-linearity of the MLP.
+    pub activation: MlpActivation,
+    /// What layer norms add to the variance.
+    pub layer_norm_eps: f64,
+    /// Whether attention's matrices have biases.
+    pub attn_bias: bool,
+    /// What attention scores are multiplied by: `1/√d_head`, or 1 where the file says `"scale_attn_weights": false`.
+    pub attn_scale: f64,
+    /// How many dimensions of each head are rotated by position; 0 for GPT-2.
+    pub rotary_dim: usize,
+    /// The base of the rotation's wavelengths.
+    pub rotary_base: f64,
+    /// Whether attention and MLP both read the block's input, so that there is no `hook_resid_mid`.
+    pub parallel: bool,
+    /// Whether the unembedding is the transposed embedding.
+    pub tied: bool,
+}
+
+/// The fields of both families' files; each is absent in the other's.
+#[derive(Deserialize)]
+struct File {
+    model_type: Option<String>,
+    vocab_size: Option<usize>,
+    bos_token_id: Option<Ids>,
+    eos_token_id: Option<Ids>,
+    tie_word_embeddings: Option<bool>,
+    quantization_config: Option<serde_json::Value>,
+
+    n_embd: Option<usize>,
+    n_layer: Option<usize>,
+    n_head: Option<usize>,
+    n_positions: Option<usize>,
+    n_ctx: Option<usize>,
+    n_inner: Option<usize>,
+    activation_function: Option<String>,
+    layer_norm_epsilon: Option<f64>,
+    scale_attn_weights: Option<bool>,
+    scale_attn_by_inverse_layer_idx: Option<bool>,
+    add_cross_attention: Option<bool>,
+
+    attention_bias: Option<bool>,
+    hidden_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: Option<usize>,
+    intermediate_size: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    hidden_act: Option<String>,
+    layer_norm_eps: Option<f64>,
+    rotary_pct: Option<f64>,
+    rotary_emb_base: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+    rope_theta: Option<f64>,
+    rope_parameters: Option<Rope>,
+    rope_scaling: Option<Rope>,
+    use_parallel_residual: Option<bool>,
+}
+
+/// How newer files nest the rotary settings, and how older ones named their scaling.
+#[derive(Deserialize)]
+struct Rope {
+    rope_type: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+}
+
+/// One id, or a list of which the first counts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Ids {
+    fn first(&self) -> Option<u32> {
+        match self {
+            Ids::One(id) => Some(*id),
+            Ids::Many(ids) => ids.first().copied(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Reads the text of a `config.json` that lies at `path`.
+    pub(super) fn parse(text: &[u8], path: &Path) -> Result<ModelConfig> {
+        let file: File = serde_json::from_slice(text).map_err(|e| Error::format(path, format!("is not a model's configuration: {e}")))?;
+        if file.quantization_config.as_ref().is_some_and(|q| !q.is_null()) {
+            return Err(Error::format(
+                path,
+                "has a quantization_config: quantised checkpoints cannot be read; take one in f32, f16 or bf16",
+            ));
+        }
+        let config = match file.model_type.as_deref() {
+            Some("gpt2") => gpt2(&file, path)?,
+            Some("gpt_neox") => neox(&file, path)?,
+            other => {
+                let found = other.map_or("no model_type".to_owned(), |m| format!("model_type \"{m}\""));
+                return Err(Error::format(path, format!("has {found}: the families that can be read are gpt2 and gpt_neox (Pythia)")));
+            }
+        };
+        config.check(path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let sizes = [
+            ("the number of layers", self.n_layers),
+            ("the number of heads", self.n_heads),
+            ("the hidden size", self.d_model),
+            ("the inner size", self.d_mlp),
+            ("the number of positions", self.n_ctx),
+            ("the vocabulary", self.d_vocab),
+        ];
+        if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(Error::format(path, format!("{what} is 0")));
+        }
+        if self.d_head * self.n_heads != self.d_model {
+            return Err(Error::format(path, format!("a hidden size of {} does not divide into {} heads", self.d_model, self.n_heads)));
+        }
+        if self.rotary_dim % 2 != 0 || self.rotary_dim > self.d_head {
+            return Err(Error::format(
+                path,
+                format!("{} rotary dimensions of a head of {}: need an even number, at most the head", self.rotary_dim, self.d_head),
+            ));
+        }
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite() && self.rotary_base > 0.0 && self.rotary_base.is_finite()) {
+            return Err(Error::format(path, "the layer norms' epsilon and the rotary base must be positive numbers"));
+        }
+        Ok(())
+    }
+
+    /// Takes the first of the wanted ids that lies within the vocabulary, so that a `bos` which no embedding has is not used.
+    pub(super) fn settle_bos(&mut self, from_tokenizer: Option<u32>) {
+        let known = |id: &u32| (*id as usize) < self.d_vocab;
+        if let Some(id) = [Some(self.bos), Some(self.eos), from_tokenizer].into_iter().flatten().find(known) {
+            self.bos = id;
+        }
+        if !((self.eos as usize) < self.d_vocab) {
+            self.eos = self.bos;
+        }
+    }
+}
+
+/// The id that stands for "none given": outside every vocabulary, so that [`ModelConfig::settle_bos`] passes over it.
+const NONE: u32 = u32::MAX;
+
+fn gpt2(file: &File, path: &Path) -> Result<ModelConfig> {
+    if file.scale_attn_by_inverse_layer_idx == Some(true) {
+        return Err(Error::format(path, "scale_attn_by_inverse_layer_idx is true, which is not supported"));
+    }
+    if file.add_cross_attention == Some(true) {
+        return Err(Error::format(path, "add_cross_attention is true: encoder-decoder models are not supported"));
+    }
+    let d_model = need(file.n_embd.or(file.hidden_size), "n_embd", path)?;
+    let n_heads = need(file.n_head.or(file.num_attention_heads), "n_head", path)?;
+    let d_head = d_model / n_heads.max(1);
+    Ok(ModelConfig {
+        family: Family::Gpt2,
+        n_layers: need(file.n_layer.or(file.num_hidden_layers), "n_layer", path)?,
+        n_heads,
+        d_model,
+        d_head,
+        d_mlp: file.n_inner.unwrap_or(4 * d_model),
+        n_ctx: need(file.n_positions.or(file.n_ctx).or(file.max_position_embeddings), "n_positions", path)?,
+        d_vocab: need(file.vocab_size, "vocab_size", path)?,
+        bos: id(&file.bos_token_id),
+        eos: id(&file.eos_token_id),
+        activation: activation(file.activation_function.as_deref().unwrap_or("gelu_new"), "activation_function", path)?,
+        layer_norm_eps: file.layer_norm_epsilon.unwrap_or(1e-5),
+        attn_bias: true,
+        attn_scale: if file.scale_attn_weights == Some(false) { 1.0 } else { 1.0 / (d_head as f64).sqrt() },
+        rotary_dim: 0,
+        rotary_base: 10_000.0,
+        parallel: false,
+        tied: file.tie_word_embeddings.unwrap_or(true),
+    })
+}
+
+fn neox(file: &File, path: &Path) -> Result<ModelConfig> {
+    for rope in [&file.rope_parameters, &file.rope_scaling].into_iter().flatten() {
+        let kind = rope.rope_type.as_deref().or(rope.kind.as_deref()).unwrap_or("default");
+        if kind != "default" {
+            return Err(Error::format(path, format!("rotary positions of type \"{kind}\" are not supported, only \"default\"")));
+        }
+    }
+    let nested = file.rope_parameters.as_ref();
+    let share = nested.and_then(|r| r.partial_rotary_factor).or(file.partial_rotary_factor).or(file.rotary_pct).unwrap_or(0.25);
+    if !(0.0..=1.0).contains(&share) {
+        return Err(Error::format(path, format!("the share of rotary dimensions is {share}: need 0 to 1")));
+    }
+    let d_model = need(file.hidden_size, "hidden_size", path)?;
+    let n_heads = need(file.num_attention_heads, "num_attention_heads", path)?;
+    let d_head = d_model / n_heads.max(1);
+    Ok(ModelConfig {
+        family: Family::NeoX,
+        n_layers: need(file.num_hidden_layers, "num_hidden_layers", path)?,
+        n_heads,
+        d_model,
+        d_head,
+        d_mlp: need(file.intermediate_size, "intermediate_size", path)?,
+        n_ctx: need(file.max_position_embeddings, "max_position_embeddings", path)?,
+        d_vocab: need(file.vocab_size, "vocab_size", path)?,
+        bos: id(&file.bos_token_id),
+        eos: id(&file.eos_token_id),
+        activation: activation(file.hidden_act.as_deref().unwrap_or("gelu"), "hidden_act", path)?,
+        layer_norm_eps: file.layer_norm_eps.unwrap_or(1e-5),
+        attn_bias: file.attention_bias.unwrap_or(true),
+        attn_scale: 1.0 / (d_head as f64).sqrt(),
+        rotary_dim: (d_head as f64 * share) as usize,
+        rotary_base: nested.and_then(|r| r.rope_theta).or(file.rope_theta).or(file.rotary_emb_base).unwrap_or(10_000.0),
+        parallel: file.use_parallel_residual.unwrap_or(true),
+        tied: file.tie_word_embeddings.unwrap_or(false),
+    })
+}
+
+fn need(value: Option<usize>, field: &str, path: &Path) -> Result<usize> {
+    value.ok_or_else(|| Error::format(path, format!("lacks \"{field}\"")))
+}
+
+fn id(ids: &Option<Ids>) -> u32 {
+    ids.as_ref().and_then(Ids::first).unwrap_or(NONE)
+}
+
+fn activation(name: &str, field: &str, path: &Path) -> Result<MlpActivation> {
+    match name {
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(MlpActivation::GeluTanh),
+        "gelu" => Ok(MlpActivation::GeluErf),
+        "relu" => Ok(MlpActivation::Relu),
+        _ => Err(Error::format(
+            path,
+            format!("{field} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast and relu"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ModelConfig> {
+        ModelConfig::parse(text.as_bytes(), Path::new("config.json"))
+    }
+
+    const GPT2: &str = r#"{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257,
+        "bos_token_id": 50256, "eos_token_id": 50256, "n_inner": null, "layer_norm_epsilon": 1e-05}"#;
+    /// As the Pythia suite's own files are written.
+    const PYTHIA: &str = r#"{"model_type": "gpt_neox", "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "intermediate_size": 8192, "max_position_embeddings": 2048, "vocab_size": 50304, "bos_token_id": 0, "eos_token_id": 0,
+        "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": 10000, "use_parallel_residual": true, "tie_word_embeddings": false}"#;
+
+    #[test]
+    fn gpt2_small_reads_with_the_defaults_it_leaves_out() {
+        let c = parse(GPT2).unwrap();
+        assert_eq!((c.family, c.n_layers, c.d_head, c.d_mlp, c.tied, c.parallel), (Family::Gpt2, 12, 64, 3072, true, false));
+        assert_eq!((c.bos, c.activation, c.attn_scale, c.rotary_dim), (50256, MlpActivation::GeluTanh, 0.125, 0));
+    }
+
+    #[test]
+    fn pythia_reads_and_bos_0_counts() {
+        let mut c = parse(PYTHIA).unwrap();
+        assert_eq!((c.family, c.d_head, c.rotary_dim, c.tied, c.parallel), (Family::NeoX, 128, 32, false, true));
+        c.settle_bos(Some(7));
+        assert_eq!((c.bos, c.eos), (0, 0));
+    }
+
+    #[test]
+    fn nested_rotary_settings_read_as_the_flat_ones() {
+        let flat = r#""rotary_pct": 0.25, "rotary_emb_base": 10000"#;
+        let nested = r#""rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}"#;
+        assert_eq!(parse(PYTHIA).unwrap(), parse(&PYTHIA.replace(flat, nested)).unwrap());
+        let scaled = PYTHIA.replace(flat, r#""rope_scaling": {"type": "linear", "factor": 2.0}"#);
+        assert!(parse(&scaled).unwrap_err().to_string().contains("linear"));
+    }
+
+    #[test]
+    fn a_bos_outside_the_vocabulary_gives_way() {
+        let set = |bos: &str, eos: &str, tokenizer| {
+            let text = GPT2
+                .replace(r#""bos_token_id": 50256, "eos_token_id": 50256,"#, &format!(r#""bos_token_id": {bos}, "eos_token_id": {eos},"#));
+            let mut c = parse(&text).unwrap();
+            c.settle_bos(tokenizer);
+            (c.bos, c.eos)
+        };
+        assert_eq!(set("0", "5", Some(9)), (0, 5));
+        assert_eq!(set("null", "5", Some(9)), (5, 5));
+        assert_eq!(set("60000", "60000", Some(9)), (9, 9));
+        assert_eq!(set("3", "[6, 7]", None), (3, 6));
+        assert_eq!(set("60000", "null", None).0, 60000);
+    }
+
+    #[test]
+    fn what_cannot_be_computed_is_refused_by_name() {
+        for (change, told) in [
+            (r#""model_type": "llama""#, "llama"),
+            (r#""model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true"#, "scale_attn_by_inverse_layer_idx"),
+            (r#""model_type": "gpt2", "activation_function": "swiglu""#, "swiglu"),
+            (r#""model_type": "gpt2", "quantization_config": {"bits": 4}"#, "quantised"),
+            (r#""model_type": "gpt2", "add_cross_attention": true"#, "add_cross_attention"),
+        ] {
+            let text = GPT2.replace(r#""model_type": "gpt2""#, change);
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        for (from, to, told) in [
+            (r#""n_head": 12"#, r#""n_head": 7"#, "heads"),
+            (r#""n_head": 12"#, r#""n_head": 0"#, "heads"),
+            (r#""n_embd": 768,"#, "", "n_embd"),
+            (r#""n_embd": 768"#, r#""n_embd": "wide""#, "line"),
+        ] {
+            let error = parse(&GPT2.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        assert!(parse("{").is_err());
+    }
+}

@@ -1,0 +1,310 @@
+//! Running a model: to a hook, from a hook, through a hook with another value, and to the loss.
+
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::model::ops::with_f32;
+use crate::model::transformer::Stage;
+use crate::model::{HookPoint, Model, Site, lanes};
+use crate::tokens::Tokens;
+
+/// How many tokens go through the blocks at once. A larger batch is split: activations of this size stay in the processor's caches
+/// and in memory that is used again, and a matrix of this many rows is already multiplied at full speed.
+const TOKENS_A_PASS: usize = 2048;
+
+/// How many logits are held at once while a loss is computed: 128 MB.
+const LOGITS_AT_ONCE: usize = 32 * 1024 * 1024;
+
+/// A pass that has stopped at a hook and can be taken up again, with the hook's value or another in its place.
+///
+/// ```
+/// use tokenized_sae::prelude::*;
+/// let model = Model::load("tiny-gpt2")?;
+/// let tokens = Tokens::new(vec![model.bos(), 300, 301, 302], 4)?;
+/// let paused = model.pause_at(&tokens, "blocks.1.hook_mlp_out".parse()?)?;
+/// let ablated = model.resume(&paused, &paused.value.zeros_like()?)?; // logits without what that MLP writes
+/// assert_eq!(ablated.dims(), &[1, 4, model.config().d_vocab]);
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Paused {
+    /// The hook's value, `[n_seq, n_ctx, d_model]`.
+    pub value: Tensor,
+    hook: HookPoint,
+    base: Option<Tensor>,
+}
+
+impl Paused {
+    /// Where the pass stands.
+    pub fn hook(&self) -> HookPoint {
+        self.hook
+    }
+}
+
+impl Model {
+    /// Runs as far as a hook and returns its value, `[n_seq, n_ctx, d_model]`. Nothing after the hook is computed.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::TokenId`] for a token outside its vocabulary, [`Error::Config`]
+    /// if the sequences are longer than it can read.
+    pub fn run_to(&self, tokens: &Tokens, hook: HookPoint) -> Result<Tensor> {
+        let mut values = self.run_to_many(tokens, &[hook])?;
+        Ok(values.swap_remove(0))
+    }
+
+    /// The values of several hooks, in the order asked for, from one pass that stops at the last of them.
+    ///
+    /// # Errors
+    /// Those of [`Model::run_to`].
+    pub fn run_to_many(&self, tokens: &Tokens, hooks: &[HookPoint]) -> Result<Vec<Tensor>> {
+        for &hook in hooks {
+            self.check_hook(hook)?;
+        }
+        self.check_tokens(tokens)?;
+        if hooks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut order: Vec<usize> = (0..hooks.len()).collect();
+        order.sort_by_key(|&i| hooks[i]);
+        let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); hooks.len()];
+        for batch in batches(tokens) {
+            let mut stage = self.start(&batch)?;
+            for &i in &order {
+                stage = self.inner.transformer.walk(stage, hooks[i])?;
+                parts[i].push(stage.value.clone());
+            }
+        }
+        parts
+            .into_iter()
+            .map(|mut parts| match parts.len() {
+                0 => Ok(Tensor::zeros((0, tokens.n_ctx(), self.config().d_model), DType::F32, &candle_core::Device::Cpu)?),
+                1 => Ok(parts.swap_remove(0)),
+                _ => Ok(Tensor::cat(&parts, 0)?),
+            })
+            .collect()
+    }
+
+    /// The logits `[n_seq, n_ctx, d_vocab]` that follow from a residual stream `[n_seq, n_ctx, d_model]` at `hook`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] if the model lacks the hook, or the hook is not the whole residual stream (for those, see
+    /// [`Model::pause_at`]); [`Error::Shape`] if `resid` has another shape; [`Error::Config`] if it is longer than the model can read.
+    pub fn run_from(&self, hook: HookPoint, resid: &Tensor) -> Result<Tensor> {
+        self.check_hook(hook)?;
+        if !hook.site.is_resid() {
+            let why = format!(
+                "the rest of the model cannot be computed from {} alone: take {}, {} or {}, or pause_at and resume",
+                hook.site.name(),
+                Site::ResidPre.name(),
+                Site::ResidMid.name(),
+                Site::ResidPost.name()
+            );
+            return Err(Error::UnknownHook { hook: hook.to_string(), why });
+        }
+        let d_model = self.config().d_model;
+        let &[n_seq, n_ctx, _] = resid.dims() else {
+            return Err(Error::Shape {
+                what: format!("the residual stream at {hook}"),
+                want: vec![1, self.config().n_ctx, d_model],
+                got: resid.dims().to_vec(),
+            });
+        };
+        self.check_length(n_ctx)?;
+        self.finish(hook, resid, None, &[n_seq, n_ctx, d_model])
+    }
+
+    /// Runs as far as a hook, any hook, and stops there, to be taken up by [`Model::resume`].
+    ///
+    /// # Errors
+    /// Those of [`Model::run_to`].
+    pub fn pause_at(&self, tokens: &Tokens, hook: HookPoint) -> Result<Paused> {
+        self.check_hook(hook)?;
+        self.check_tokens(tokens)?;
+        let Stage { value, base, .. } = self.inner.transformer.walk(self.start(tokens)?, hook)?;
+        Ok(Paused { value, hook, base })
+    }
+
+    /// Takes up a pass with `value` in place of the hook's own: the logits `[n_seq, n_ctx, d_vocab]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `value` has not the shape of the hook's own.
+    pub fn resume(&self, paused: &Paused, value: &Tensor) -> Result<Tensor> {
+        self.finish(paused.hook, value, paused.base.clone(), paused.value.dims())
+    }
+
+    /// The logits `[n_seq, n_ctx, d_vocab]`: at each position, of the token after it.
+    ///
+    /// For a large vocabulary these are large (800 MB for 4,096 tokens of GPT-2's): the caller chooses how many sequences to give.
+    ///
+    /// # Errors
+    /// [`Error::TokenId`] for a token outside the vocabulary, [`Error::Config`] if the sequences are longer than the model can read.
+    pub fn logits(&self, tokens: &Tokens) -> Result<Tensor> {
+        self.check_tokens(tokens)?;
+        self.inner.transformer.unembed(&self.last_resid(tokens)?)
+    }
+
+    /// The mean next-token cross-entropy over all positions but each sequence's last, in nats. Works in batches of its own, so
+    /// that memory stays bounded.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let ids = model.encode("The quick brown fox")?;
+    /// let tokens = Tokens::new(ids.clone(), ids.len())?;
+    /// assert!(model.loss(&tokens)? < (model.config().d_vocab as f64).ln() * 2.0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::logits`]; [`Error::Config`] if there is no token to predict.
+    pub fn loss(&self, tokens: &Tokens) -> Result<f64> {
+        self.check_tokens(tokens)?;
+        if tokens.is_empty() || tokens.n_ctx() < 2 {
+            return Err(Error::config("tokens", "there is no next token to predict: need at least one sequence of two"));
+        }
+        let mut total = 0.0;
+        for batch in batches(tokens) {
+            let losses = self.losses_from(&self.last_resid(&batch)?, &batch)?;
+            total += losses.iter().map(|&loss| loss as f64).sum::<f64>();
+        }
+        Ok(total / (tokens.n_seq() * (tokens.n_ctx() - 1)) as f64)
+    }
+
+    /// The cross-entropy of each next token, in nats, sequence after sequence: `[n_seq · (n_ctx − 1)]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `logits` are not those of `tokens`; [`Error::TokenId`] for a token outside the vocabulary.
+    pub fn loss_per_token(&self, logits: &Tensor, tokens: &Tokens) -> Result<Vec<f32>> {
+        let (n_seq, n_ctx, d_vocab) = (tokens.n_seq(), tokens.n_ctx(), self.config().d_vocab);
+        expect_shape("logits", logits, &[n_seq, n_ctx, d_vocab])?;
+        tokens.check(d_vocab)?;
+        let places: Vec<(usize, u32)> =
+            (0..n_seq).flat_map(|seq| (1..n_ctx).map(move |at| (seq * n_ctx + at - 1, tokens.row(seq)[at]))).collect();
+        with_f32(logits, |logits| {
+            places.par_iter().map(|&(row, target)| cross_entropy(&logits[row * d_vocab..][..d_vocab], target)).collect()
+        })
+    }
+
+    // ---- steps of the above ----
+
+    pub(super) fn check_tokens(&self, tokens: &Tokens) -> Result<()> {
+        self.check_length(tokens.n_ctx())?;
+        tokens.check(self.config().d_vocab)
+    }
+
+    pub(super) fn check_length(&self, n_ctx: usize) -> Result<()> {
+        let most = self.config().n_ctx;
+        if n_ctx > most {
+            return Err(Error::config("n_ctx", format!("sequences of {n_ctx} tokens, but {} reads at most {most}", self.name())));
+        }
+        Ok(())
+    }
+
+    fn start(&self, tokens: &Tokens) -> Result<Stage> {
+        self.inner.transformer.start(tokens.ids(), tokens.n_seq(), 0)
+    }
+
+    /// The residual stream after the last block, of all tokens at once.
+    pub(super) fn last_resid(&self, tokens: &Tokens) -> Result<Tensor> {
+        let transformer = &self.inner.transformer;
+        Ok(transformer.walk(self.start(tokens)?, transformer.last_hook())?.value)
+    }
+
+    fn finish(&self, hook: HookPoint, value: &Tensor, base: Option<Tensor>, shape: &[usize]) -> Result<Tensor> {
+        expect_shape(&format!("the value for {hook}"), value, shape)?;
+        let transformer = &self.inner.transformer;
+        let value = value.to_dtype(DType::F32)?.contiguous()?;
+        let stage = transformer.walk(Stage { hook, value, base }, transformer.last_hook())?;
+        transformer.unembed(&stage.value)
+    }
+
+    /// The cross-entropy of each next token, from the residual stream after the last block.
+    pub(super) fn losses_from(&self, resid: &Tensor, tokens: &Tokens) -> Result<Vec<f32>> {
+        let (n_seq, n_ctx) = (tokens.n_seq(), tokens.n_ctx());
+        let (d_model, d_vocab) = (self.config().d_model, self.config().d_vocab);
+        let n = n_seq * (n_ctx - 1);
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let resid = resid.narrow(1, 0, n_ctx - 1)?.contiguous()?.reshape((n, d_model))?;
+        let targets: Vec<u32> = (0..n_seq).flat_map(|seq| tokens.row(seq)[1..].iter().copied()).collect();
+        let rows = (LOGITS_AT_ONCE / d_vocab).max(1);
+        let mut losses = Vec::with_capacity(n);
+        for from in (0..n).step_by(rows) {
+            let rows = rows.min(n - from);
+            let logits = self.inner.transformer.unembed(&resid.narrow(0, from, rows)?)?;
+            let targets = &targets[from..from + rows];
+            let some: Vec<f32> = with_f32(&logits, |logits| {
+                logits.par_chunks(d_vocab).zip(targets).map(|(row, &target)| cross_entropy(row, target)).collect()
+            })?;
+            losses.extend(some);
+        }
+        Ok(losses)
+    }
+}
+
+/// `ln Σ exp(logits) − logits[target]`.
+fn cross_entropy(logits: &[f32], target: u32) -> f32 {
+    lanes::log_sum_exp(logits) - logits[target as usize]
+}
+
+fn expect_shape(what: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
+    if x.dims() == shape {
+        return Ok(());
+    }
+    Err(Error::Shape { what: what.to_owned(), want: shape.to_vec(), got: x.dims().to_vec() })
+}
+
+/// The tokens in batches of about [`TOKENS_A_PASS`].
+fn batches(tokens: &Tokens) -> impl Iterator<Item = Tokens> {
+    let size = (TOKENS_A_PASS / tokens.n_ctx()).max(1);
+    (0..tokens.n_seq()).step_by(size).map(move |from| tokens.rows(from, from + size))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn nothing_after_the_hook_is_computed() {
+        for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+            let tokens = Tokens::new((0..24).collect(), 12).unwrap();
+            let whole = Model::load(name).unwrap();
+            for hook in whole.hooks() {
+                let mut broken = Model::load(name).unwrap();
+                Arc::get_mut(&mut broken.inner).unwrap().transformer.break_from(hook);
+                let got = broken.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(got, whole.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                // What comes after is broken indeed.
+                assert!(broken.logits(&tokens).is_err());
+                if hook.site < Site::MlpOut {
+                    assert!(broken.run_to(&tokens, HookPoint { site: Site::MlpOut, ..hook }).is_err(), "{hook}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_batch_is_split_without_a_trace() {
+        let model = Model::load("tests/golden/gpt2").unwrap();
+        let tokens = Tokens::new((0..16 * 300).map(|i| (i * 7 + i / 16) % 61).collect(), 16).unwrap();
+        let hooks = ["blocks.2.hook_mlp_out", "blocks.0.hook_resid_post", "blocks.0.hook_resid_post"].map(|h| h.parse().unwrap());
+        let all = model.run_to_many(&tokens, &hooks).unwrap();
+        assert_eq!(all.len(), 3);
+        for (hook, all) in hooks.into_iter().zip(&all) {
+            assert_eq!(all.dims(), &[300, 16, 32]);
+            for seq in [0, 127, 128, 299] {
+                let one = model.run_to(&tokens.rows(seq, seq + 1), hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let row = all.narrow(0, seq, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert!(one.iter().zip(&row).all(|(a, b)| (a - b).abs() < 1e-5), "{hook} {seq}");
+            }
+        }
+        let logits = model.logits(&tokens).unwrap();
+        let losses = model.loss_per_token(&logits, &tokens).unwrap();
+        let mean = losses.iter().map(|&l| l as f64).sum::<f64>() / losses.len() as f64;
+        assert!((mean - model.loss(&tokens).unwrap()).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,125 @@
+//! Text from the model itself: temperature 1, so that what it writes has the statistics that it has learned.
+
+use candle_transformers::generation::LogitsProcessor;
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::transformer::Cache;
+use crate::tokens::Tokens;
+
+/// How many bytes of keys and values a batch may take.
+const CACHE_BYTES: usize = 512 * 1024 * 1024;
+
+/// How many sequences are written at once, if their keys and values fit.
+const MOST_SEQUENCES: usize = 256;
+
+impl Model {
+    /// `n_seq` sequences of `n_ctx` tokens written by the model: BOS, then each token drawn from its predictions.
+    ///
+    /// Sequence `i` depends on the seed and on `i` alone: more sequences with the same seed begin with the same ones.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let tokens = model.sample(2, 16, 0)?;
+    /// assert_eq!((tokens.row(0)[0], tokens.row(1)[0]), (model.bos(), model.bos()));
+    /// println!("{}", model.decode(tokens.row(0))?);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `n_ctx` is 0 or more than the model can read, or the model's BOS lies outside its vocabulary.
+    pub fn sample(&self, n_seq: usize, n_ctx: usize, seed: u64) -> Result<Tokens> {
+        self.sample_range(0, n_seq, n_ctx, seed)
+    }
+
+    /// Sequences `from..to` of those that [`Model::sample`] would write, without the ones before: for writing many in pieces.
+    ///
+    /// # Errors
+    /// Those of [`Model::sample`].
+    pub fn sample_range(&self, from: usize, to: usize, n_ctx: usize, seed: u64) -> Result<Tokens> {
+        let config = self.config();
+        if n_ctx == 0 {
+            return Err(Error::config("n_ctx", "sequences of 0 tokens: need at least 1"));
+        }
+        self.check_length(n_ctx)?;
+        if self.bos() as usize >= config.d_vocab {
+            let why = format!("is {} or not given, and the vocabulary has {} tokens: set it in config.json", self.bos(), config.d_vocab);
+            return Err(Error::config("bos_token_id", why));
+        }
+        let bytes_a_sequence = 2 * size_of::<f32>() * config.n_layers * n_ctx * config.d_model;
+        let batch = (CACHE_BYTES / bytes_a_sequence).clamp(1, MOST_SEQUENCES);
+        let mut ids = Vec::with_capacity(to.saturating_sub(from) * n_ctx);
+        for first in (from..to).step_by(batch) {
+            ids.extend(self.sample_batch(first, batch.min(to - first), n_ctx, seed)?);
+        }
+        Tokens::new(ids, n_ctx)
+    }
+
+    /// Sequences `first..first + n_seq`, one row after the other.
+    fn sample_batch(&self, first: usize, n_seq: usize, n_ctx: usize, seed: u64) -> Result<Vec<u32>> {
+        // A product of one row is computed by another routine, whose last bits differ; with two, a sequence does not depend on the
+        // size of its batch.
+        let width = n_seq.max(2);
+        let mut drawers: Vec<LogitsProcessor> =
+            (first..first + width).map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None)).collect();
+        let mut rows = vec![vec![self.bos()]; width];
+        let mut cache = Cache::new(self.config(), n_ctx);
+        let transformer = &self.inner.transformer;
+        for position in 0..n_ctx - 1 {
+            let last: Vec<u32> = rows.iter().map(|row| row[position]).collect();
+            let stage = transformer.start(&last, width, position)?;
+            let resid = transformer.walk_cached(stage, &mut cache)?.value; // [width, 1, d_model]
+            let logits = transformer.unembed(&resid)?.squeeze(1)?; // [width, d_vocab]
+            let next: Vec<u32> =
+                drawers.par_iter_mut().enumerate().map(|(i, drawer)| Ok(drawer.sample(&logits.get(i)?)?)).collect::<Result<_>>()?;
+            rows.iter_mut().zip(next).for_each(|(row, id)| row.push(id));
+        }
+        rows.truncate(n_seq);
+        Ok(rows.concat())
+    }
+}
+
+/// The seed of one sequence's draws.
+fn seed_of(seed: u64, sequence: usize) -> u64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(sequence as u64);
+    rng.next_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_token_by_token_with_the_cache_gives_the_logits_of_one_pass() {
+        for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+            let model = Model::load(name).unwrap();
+            let transformer = &model.inner.transformer;
+            let tokens = Tokens::new((0..48).map(|i| (i * 17 + 5) % 61).collect(), 16).unwrap();
+            let whole = model.logits(&tokens).unwrap();
+            // One at a time, and in pieces of several.
+            for piece in [1, 4, 8] {
+                let mut cache = Cache::new(model.config(), 16);
+                for from in (0..16).step_by(piece) {
+                    let ids: Vec<u32> = (0..3).flat_map(|seq| tokens.row(seq)[from..from + piece].to_vec()).collect();
+                    let stage = transformer.walk_cached(transformer.start(&ids, 3, from).unwrap(), &mut cache).unwrap();
+                    let logits = transformer.unembed(&stage.value).unwrap();
+                    let far = (whole.narrow(1, from, piece).unwrap() - logits)
+                        .unwrap()
+                        .abs()
+                        .unwrap()
+                        .max_all()
+                        .unwrap()
+                        .to_scalar::<f32>()
+                        .unwrap();
+                    assert!(far < 1e-4, "{name} at {from}: {far}");
+                }
+                assert_eq!(cache.len(), 16);
+            }
+        }
+    }
+}

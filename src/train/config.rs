@@ -1,0 +1,164 @@
+//! The settings of a training run.
+
+use std::f64::consts::PI;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::kernel::Rates;
+
+/// The settings that all SAEs of one [`Trainer`](super::Trainer) share. The defaults are the authors', but for `tokens`.
+///
+/// ```
+/// use tokenized_sae::prelude::*;
+/// let config = TrainConfig { tokens: 1_000_000, lr: 1e-3, ..Default::default() };
+/// assert_eq!(config.steps(), 245);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// Tokens to train on, rounded up to whole batches. The authors used 131 M and 393 M; the default, 4 M, suits the built-in models.
+    pub tokens: u64,
+    /// Tokens in a batch.
+    pub batch: usize,
+    /// Learning rate of weights and biases at the start.
+    pub lr: f64,
+    /// Learning rate of the table at the start.
+    pub lookup_lr: f64,
+    /// Where the cosine schedule ends, for both.
+    pub lr_end: f64,
+    /// Adam's decay of the first moment.
+    pub beta1: f64,
+    /// Adam's decay of the second moment.
+    pub beta2: f64,
+    /// Adam's ε.
+    pub epsilon: f64,
+    /// Seeds the order of the activations.
+    pub seed: u64,
+    /// Steps between two points of the training history, which are means over those steps.
+    pub log_every: u64,
+    /// Held-out measurements over the run, the first before any training. They stand closer together early on: the i-th of n at the share (i/n)².
+    pub evaluations: u64,
+    /// Held-out tokens for those measurements; whole sequences.
+    pub held_out_tokens: usize,
+    /// A latent is dead if it has not fired for so many training tokens.
+    pub dead_window: u64,
+    /// Seconds between two checkpoints, at least; writing them never takes more than a twentieth of the time.
+    pub checkpoint_seconds: f64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> TrainConfig {
+        TrainConfig {
+            tokens: 4_000_000,
+            batch: 4096,
+            lr: 1e-4,
+            lookup_lr: 1e-2,
+            lr_end: 3e-5,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8, // PyTorch's
+            seed: 0,
+            log_every: 10,
+            evaluations: 30,
+            held_out_tokens: 8192,
+            dead_window: 1_000_000,
+            checkpoint_seconds: 10.0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// How many steps that makes.
+    pub fn steps(&self) -> u64 {
+        self.tokens.div_ceil(self.batch.max(1) as u64)
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first that cannot be used.
+    pub fn check(&self) -> Result<()> {
+        let positive = |field, value: u64| match value {
+            0 => Err(Error::config(field, format!("{field} = 0; at least 1 is needed"))),
+            _ => Ok(()),
+        };
+        positive("tokens", self.tokens)?;
+        positive("batch", self.batch as u64)?;
+        positive("log_every", self.log_every)?;
+        positive("evaluations", self.evaluations)?;
+        positive("held_out_tokens", self.held_out_tokens as u64)?;
+        positive("dead_window", self.dead_window)?;
+        check_rate("lr", self.lr)?;
+        check_rate("lookup_lr", self.lookup_lr)?;
+        check_rate("lr_end", self.lr_end)?;
+        check_rate("epsilon", self.epsilon)?;
+        for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::config(field, format!("{field} = {beta}; it must be at least 0 and below 1")));
+            }
+        }
+        if self.steps() >= 1 << 24 {
+            return Err(Error::config("tokens", format!("{} steps; fewer than 2^24 are supported: take a larger batch", self.steps())));
+        }
+        Ok(())
+    }
+
+    /// The rates of step `step`, counted from 0: a cosine from the starting rates to `lr_end`.
+    pub(super) fn rates(&self, step: u64, lr: f64) -> Rates {
+        let share = (1.0 + (PI * step as f64 / self.steps() as f64).cos()) / 2.0;
+        let at = |start: f64| self.lr_end + (start - self.lr_end) * share;
+        Rates { lr: at(lr), lookup_lr: at(self.lookup_lr), beta1: self.beta1, beta2: self.beta2, epsilon: self.epsilon }
+    }
+
+    /// Whether held-out text is measured when `step` steps are done.
+    pub(super) fn evaluates_at(&self, step: u64) -> bool {
+        let place = |i: u64| (self.steps() as f64 * (i as f64 / self.evaluations as f64).powi(2)).round() as u64;
+        let guess = ((step as f64 / self.steps() as f64).sqrt() * self.evaluations as f64).round() as u64;
+        (guess.saturating_sub(1)..=guess + 1).any(|i| i <= self.evaluations && place(i) == step)
+    }
+}
+
+/// Checks a learning rate or the like.
+pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
+    if rate.is_finite() && rate > 0.0 { Ok(()) } else { Err(Error::config(field, format!("{field} = {rate}; it must be above 0"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cosine_goes_from_the_start_to_the_end() {
+        let config = TrainConfig { tokens: 4096 * 100, ..Default::default() };
+        let first = config.rates(0, 1e-3);
+        assert_eq!((first.lr, first.lookup_lr), (1e-3, 1e-2));
+        let middle = config.rates(50, 1e-3);
+        assert!((middle.lr - (1e-3 + 3e-5) / 2.0).abs() < 1e-12);
+        assert!((config.rates(100, 1e-3).lr - 3e-5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_first_and_the_last_step_are_measured() {
+        for (tokens, evaluations) in [(4096, 30), (4096 * 7, 30), (4096 * 977, 30), (4096 * 50_000, 7)] {
+            let config = TrainConfig { tokens, evaluations, ..Default::default() };
+            let at: Vec<u64> = (0..=config.steps()).filter(|&step| config.evaluates_at(step)).collect();
+            assert_eq!((at[0], at[at.len() - 1]), (0, config.steps()));
+            assert!(at.len() as u64 <= evaluations + 1);
+            if config.steps() > 900 {
+                assert_eq!(at.len() as u64, evaluations + 1, "{at:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        for (config, field) in [
+            (TrainConfig { tokens: 0, ..Default::default() }, "tokens"),
+            (TrainConfig { batch: 0, ..Default::default() }, "batch"),
+            (TrainConfig { lr: f64::NAN, ..Default::default() }, "lr"),
+            (TrainConfig { beta2: 1.0, ..Default::default() }, "beta2"),
+        ] {
+            assert!(config.check().unwrap_err().to_string().starts_with(field));
+        }
+    }
+}

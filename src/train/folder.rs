@@ -1,0 +1,151 @@
+//! The folder of a run: `run.json`, `checkpoint.safetensors` while it lasts, and at the end `cfg.json`, `sae_weights.safetensors`
+//! and `history.json`.
+//!
+//! A folder belongs to one set of settings, whose checksum is its key. When other settings are asked for under the same name, the
+//! folder is put aside under `.previous/` and found again there when they are asked for again: turning a knob back and forth
+//! loses nothing and trains nothing twice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::job::Job;
+use super::{History, checkpoint};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::sae::Sae;
+
+const RUN: &str = "run.json";
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const HISTORY: &str = "history.json";
+const WEIGHTS: &str = "sae_weights.safetensors";
+const PREVIOUS: &str = ".previous";
+
+/// `run.json`: whose folder it is, and, once the run is finished, what its files must be.
+#[derive(Serialize, Deserialize)]
+struct Card {
+    format: u32,
+    key: String,
+    settings: serde_json::Value,
+    finished: Option<Checksums>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checksums {
+    weights: String,
+    history: String,
+}
+
+/// The version of this layout.
+const FORMAT: u32 = 1;
+
+/// The folder of one run.
+pub(super) struct Folder {
+    dir: PathBuf,
+    card: Card,
+}
+
+impl Folder {
+    /// Opens or makes `root/name` for these settings, putting aside what other settings have left there.
+    pub(super) fn open(root: &Path, name: &str, key: &str, settings: serde_json::Value) -> Result<Folder> {
+        let dir = root.join(name);
+        let aside = |key: &str| root.join(PREVIOUS).join(format!("{name}-{}", &key[..16.min(key.len())]));
+        if dir.exists() {
+            let card = read_card(&dir)?;
+            if card.key == key {
+                return Ok(Folder { dir, card });
+            }
+            let place = aside(&card.key);
+            files::create_folder(&root.join(PREVIOUS))?;
+            if place.exists() {
+                // Equal settings give equal bytes; the older copy can only be shorter.
+                fs::remove_dir_all(&place).map_err(Error::io("remove", &place))?;
+            }
+            fs::rename(&dir, &place).map_err(Error::io("rename", &dir))?;
+        }
+        let earlier = aside(key);
+        if earlier.exists() && read_card(&earlier)?.key == key {
+            fs::rename(&earlier, &dir).map_err(Error::io("rename", &earlier))?;
+            return Ok(Folder { card: read_card(&dir)?, dir });
+        }
+        files::create_folder(&dir)?;
+        let folder = Folder { dir, card: Card { format: FORMAT, key: key.to_owned(), settings, finished: None } };
+        folder.write_card()?;
+        Ok(folder)
+    }
+
+    /// Whether the run has been trained to its end.
+    pub(super) fn is_finished(&self) -> bool {
+        self.card.finished.is_some()
+    }
+
+    /// Reads a finished run, once its checksums are found right.
+    pub(super) fn load(&self) -> Result<(Sae, History)> {
+        if let Some(want) = &self.card.finished {
+            for (name, want) in [(WEIGHTS, &want.weights), (HISTORY, &want.history)] {
+                let path = self.dir.join(name);
+                let got = files::sha256_file(&path)?;
+                if got != *want {
+                    let remedy = format!("delete the folder {} and run the same call again", self.dir.display());
+                    return Err(Error::Checksum { path, want: want.clone(), got, remedy });
+                }
+            }
+        }
+        let path = self.dir.join(HISTORY);
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        Ok((Sae::load(&self.dir)?, serde_json::from_slice(&text).map_err(Error::json(path.display()))?))
+    }
+
+    /// Writes what a killed run needs to go on.
+    pub(super) fn checkpoint(&self, job: &Job) -> Result<()> {
+        checkpoint::save(&self.dir.join(CHECKPOINT), job)
+    }
+
+    /// Goes on from the checkpoint, if there is one.
+    pub(super) fn resume(&self, job: &mut Job) -> Result<()> {
+        let path = self.dir.join(CHECKPOINT);
+        if path.exists() && !checkpoint::load(&path, job)? {
+            return Err(Error::format(&path, "belongs to other settings than run.json beside it: delete the folder to start this run anew"));
+        }
+        Ok(())
+    }
+
+    /// Writes the result; `run.json`, which says that it is there, comes last but for the removal of the checkpoint.
+    pub(super) fn finish(&mut self, job: &Job) -> Result<()> {
+        job.sae.save(&self.dir)?;
+        let history = serde_json::to_vec_pretty(&job.history).map_err(Error::json(HISTORY))?;
+        let path = self.dir.join(HISTORY);
+        files::write_atomic(&path, |out| out.write_all(&history))?;
+        let weights = files::sha256_file(&self.dir.join(WEIGHTS))?;
+        self.card.finished = Some(Checksums { weights, history: files::sha256_file(&path)? });
+        self.write_card()?;
+        self.tidy()
+    }
+
+    /// Removes the checkpoint of a finished run.
+    pub(super) fn tidy(&self) -> Result<()> {
+        files::remove_leftovers(&self.dir, |_| true)?;
+        let path = self.dir.join(CHECKPOINT);
+        if self.is_finished() && path.exists() {
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    fn write_card(&self) -> Result<()> {
+        let text = serde_json::to_vec_pretty(&self.card).map_err(Error::json(RUN))?;
+        files::write_atomic(&self.dir.join(RUN), |out| out.write_all(&text))
+    }
+}
+
+fn read_card(dir: &Path) -> Result<Card> {
+    let path = dir.join(RUN);
+    let no_run = "is missing or no run's: the folder is not one of a run; choose another folder, or move it away";
+    let text = fs::read(&path).map_err(|_| Error::format(&path, no_run))?;
+    let card: Card = serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
+    if card.format != FORMAT {
+        return Err(Error::format(&path, format!("has format {}; this version reads {FORMAT}: choose another folder", card.format)));
+    }
+    Ok(card)
+}

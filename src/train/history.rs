@@ -1,0 +1,90 @@
+//! What a run saw on its way.
+
+use serde::{Deserialize, Serialize};
+
+/// The course of a run: means over training batches, and measurements on held-out text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// One point every [`log_every`](super::TrainConfig::log_every) steps.
+    pub train: Vec<TrainPoint>,
+    /// One point an evaluation; empty if no held-out text was given.
+    pub held_out: Vec<HeldOutPoint>,
+}
+
+/// Means over the training batches since the point before.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainPoint {
+    /// Tokens seen at the end of those batches.
+    pub tokens: u64,
+    /// Mean of ‖x̂ − x‖².
+    pub loss: f64,
+    /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4), BOS positions included.
+    pub nmse: f64,
+    /// Mean number of codes per token that are not 0.
+    pub l0: f64,
+    /// Share of latents that have not fired for [`dead_window`](super::TrainConfig::dead_window) tokens.
+    pub dead: f64,
+    /// ⟨W, W₀⟩ / ‖W₀‖² of the table, if there is one.
+    pub lookup_sim: Option<f64>,
+}
+
+/// A measurement on held-out text; position 0 keeps the model's own activation and is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldOutPoint {
+    /// Training tokens seen so far.
+    pub tokens: u64,
+    /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
+    pub nmse: f64,
+    /// (CE patched − CE clean) / (CE clean + 0.001).
+    pub ce_added: f64,
+    /// 1 − (CE patched − CE clean) / (CE zero-ablated − CE clean).
+    pub loss_recovered: f64,
+    /// Share of latents that fire on none of the held-out tokens.
+    pub dead: f64,
+}
+
+/// Rounds to nine significant digits, which a JSON file holds exactly: what is read back is what was recorded.
+pub(super) fn recorded(x: f64) -> f64 {
+    format!("{x:.8e}").parse().unwrap_or(x)
+}
+
+impl TrainPoint {
+    pub(super) fn recorded(self) -> TrainPoint {
+        TrainPoint {
+            tokens: self.tokens,
+            loss: recorded(self.loss),
+            nmse: recorded(self.nmse),
+            l0: recorded(self.l0),
+            dead: recorded(self.dead),
+            lookup_sim: self.lookup_sim.map(recorded),
+        }
+    }
+}
+
+impl HeldOutPoint {
+    pub(super) fn recorded(self) -> HeldOutPoint {
+        HeldOutPoint {
+            tokens: self.tokens,
+            nmse: recorded(self.nmse),
+            ce_added: recorded(self.ce_added),
+            loss_recovered: recorded(self.loss_recovered),
+            dead: recorded(self.dead),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_recorded_number_survives_json(x in prop::num::f64::NORMAL.prop_filter("of a size that occurs", |x| (1e-30..1e30).contains(&x.abs()))) {
+            let x = recorded(x);
+            let text = serde_json::to_string(&x).unwrap();
+            prop_assert_eq!(serde_json::from_str::<f64>(&text).unwrap(), x);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One SAE in training.
+
+use super::history::{HeldOutPoint, TrainPoint};
+use super::{History, TrainConfig};
+use crate::activations::Batch;
+use crate::error::{Error, Result};
+use crate::eval::HeldOut;
+use crate::kernel::{self, AdamState, Scratch};
+use crate::sae::Sae;
+
+/// Sums over the steps since the last point of the history.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub(super) struct Sums {
+    pub loss: f64,
+    pub nmse: f64,
+    pub l0: f64,
+}
+
+/// An SAE, its optimiser and its history.
+pub(super) struct Job {
+    pub name: String,
+    /// A checksum over everything that determines the result.
+    pub key: String,
+    pub lr: f64,
+    pub sae: Sae,
+    pub state: AdamState,
+    pub sums: Sums,
+    /// The step at which each latent last fired, counted from 1; 0 if it never has.
+    pub fired_at: Vec<u32>,
+    pub history: History,
+    scratch: Scratch,
+}
+
+impl Job {
+    pub(super) fn new(name: String, key: String, lr: f64, sae: Sae) -> Job {
+        let (state, fired_at) = (AdamState::new(&sae), vec![0; sae.d_sae()]);
+        Job { name, key, lr, sae, state, sums: Sums::default(), fired_at, history: History::default(), scratch: Scratch::default() }
+    }
+
+    pub(super) fn tokens(&self, config: &TrainConfig) -> u64 {
+        self.state.steps * config.batch as u64
+    }
+
+    /// Trains on one batch and takes down what it saw.
+    pub(super) fn step(&mut self, batch: &Batch, config: &TrainConfig) -> Result<()> {
+        let rates = config.rates(self.state.steps, self.lr);
+        let report = kernel::train_step(&mut self.sae, &mut self.state, &batch.x, &batch.tokens, &rates, &mut self.scratch);
+        let report = report.map_err(|error| match error {
+            Error::NotFinite { what, value, at } => {
+                let at = format!("{at} (run \"{}\", after {} steps)", self.name, self.state.steps);
+                Error::NotFinite { what, value, at }
+            }
+            other => other,
+        })?;
+        self.sums.loss += report.loss;
+        self.sums.nmse += report.nmse;
+        self.sums.l0 += report.l0;
+        let codes = self.scratch.codes();
+        for (&latent, &value) in codes.latents().iter().zip(codes.values()) {
+            if value != 0.0 {
+                self.fired_at[latent as usize] = self.state.steps as u32;
+            }
+        }
+        if self.state.steps.is_multiple_of(config.log_every) || self.state.steps == config.steps() {
+            self.log(config);
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, config: &TrainConfig) {
+        let since = match self.state.steps % config.log_every {
+            0 => config.log_every,
+            rest => rest,
+        };
+        let mean = |sum: f64| sum / since as f64;
+        let window = config.dead_window.div_ceil(config.batch as u64);
+        let dead = self.fired_at.iter().filter(|&&step| self.state.steps - u64::from(step) >= window).count();
+        let lookup_sim = match (&self.sae.config.lookup, &self.sae.lookup) {
+            (Some(start), Some(table)) => Some(start.similarity(table)),
+            _ => None,
+        };
+        let point = TrainPoint {
+            tokens: self.tokens(config),
+            loss: mean(self.sums.loss),
+            nmse: mean(self.sums.nmse),
+            l0: mean(self.sums.l0),
+            dead: dead as f64 / self.fired_at.len() as f64,
+            lookup_sim,
+        };
+        self.history.train.push(point.recorded());
+        self.sums = Sums::default();
+    }
+
+    /// Measures the held-out text, unless that was done at this step before an interrupt.
+    pub(super) fn measure(&mut self, held_out: &HeldOut, config: &TrainConfig) -> Result<()> {
+        let tokens = self.tokens(config);
+        if self.history.held_out.last().is_some_and(|point| point.tokens == tokens) {
+            return Ok(());
+        }
+        let found = held_out.measure(&self.sae)?;
+        let point =
+            HeldOutPoint { tokens, nmse: found.nmse, ce_added: found.ce_added, loss_recovered: found.loss_recovered, dead: found.dead };
+        self.history.held_out.push(point.recorded());
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! What training gives back.
+
+use std::ops::Index;
+
+use super::History;
+use crate::display::{Column, Row, Table, format};
+use crate::error::{Error, Result};
+use crate::sae::Sae;
+
+/// One trained SAE, its name and its history.
+#[derive(Clone)]
+pub struct Run {
+    /// The name it was given.
+    pub name: String,
+    /// The SAE as it stands.
+    pub sae: Sae,
+    /// How it came there.
+    pub history: History,
+    /// Tokens it has seen.
+    pub tokens: u64,
+    /// Whether it has seen all it was to see; false after an interrupt, and the same call goes on from there.
+    pub finished: bool,
+    /// The learning rate it started with.
+    pub lr: f64,
+}
+
+/// The runs of one [`Trainer`](super::Trainer), in the order in which they were added; `runs["TSAE"]` is one of them.
+#[derive(Clone)]
+pub struct Runs {
+    /// The runs.
+    pub runs: Vec<Run>,
+}
+
+impl Runs {
+    /// The run of that name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownRun`] with the names there are.
+    pub fn get(&self, name: &str) -> Result<&Run> {
+        let unknown = || Error::UnknownRun { name: name.to_owned(), there: self.runs.iter().map(|run| run.name.clone()).collect() };
+        self.runs.iter().find(|run| run.name == name).ok_or_else(unknown)
+    }
+
+    /// The run without a table whose last held-out NMSE is lowest: the baseline that is hardest to beat.
+    pub fn best_without_lookup(&self) -> Option<&Run> {
+        best(self.runs.iter().filter(|run| run.sae.lookup.is_none()))
+    }
+
+    /// The run with a table whose last held-out NMSE is lowest.
+    pub fn best_with_lookup(&self) -> Option<&Run> {
+        best(self.runs.iter().filter(|run| run.sae.lookup.is_some()))
+    }
+
+    /// These runs and `other`'s together.
+    pub fn and(mut self, other: Runs) -> Runs {
+        self.runs.extend(other.runs);
+        self
+    }
+
+    /// Where each run stands, as a table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new(
+            "Runs",
+            &[
+                Column::text("run"),
+                Column::number("lr").defined("learning rate at the start"),
+                Column::number("tokens").defined("training tokens seen"),
+                Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
+                Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
+                Column::number("CE added").defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0").lowest_is_best(),
+                Column::number("dead").defined("share of latents that fired on none of those held-out tokens"),
+            ],
+        );
+        for run in &self.runs {
+            let row = Row::new(&run.name).shown(run.lr, format!("{:e}", run.lr)).count(run.tokens);
+            let row = match run.history.train.last() {
+                Some(point) => row.number(point.loss),
+                None => row.missing(),
+            };
+            table.push(match run.history.held_out.last() {
+                Some(point) => row.number(point.nmse).number(point.ce_added).percent(point.dead),
+                None => row.missing().missing().missing(),
+            });
+        }
+        match self.runs.iter().find(|run| !run.finished) {
+            Some(run) => table.caption(&format!(
+                "Interrupted after {} tokens. The same call goes on from there.",
+                format::count(run.tokens)
+            )),
+            None => table,
+        }
+    }
+
+    /// Shows [`table`](Runs::table) in a notebook cell.
+    pub fn evcxr_display(&self) {
+        self.table().evcxr_display();
+    }
+}
+
+impl Run {
+    /// Shows the SAE in a notebook cell.
+    pub fn evcxr_display(&self) {
+        self.sae.evcxr_display();
+    }
+}
+
+fn best<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<&'a Run> {
+    let last = |run: &Run| run.history.held_out.last().map_or(f64::INFINITY, |point| point.nmse);
+    runs.min_by(|a, b| last(a).total_cmp(&last(b)))
+}
+
+impl Index<&str> for Runs {
+    type Output = Run;
+
+    /// # Panics
+    /// If there is no run of that name, as indexing a map does; [`Runs::get`] returns an error instead.
+    fn index(&self, name: &str) -> &Run {
+        match self.get(name) {
+            Ok(run) => run,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! How many times fewer tokens the TSAE needed.
+
+use serde::Serialize;
+
+use super::{HeldOutPoint, Run, Runs};
+use crate::display::{self, format};
+use crate::error::{Error, Result};
+
+/// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the same value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Speedup {
+    /// By NMSE; none if the TSAE never reached the SAE's final value.
+    pub nmse: Option<f64>,
+    /// By the relative CE added; none if the TSAE never reached the SAE's final value.
+    pub ce_added: Option<f64>,
+    /// The SAE it is taken against: of those there are, the one with the lowest final NMSE.
+    pub baseline: String,
+    /// The TSAE; likewise.
+    pub tokenized: String,
+}
+
+/// Compares the best run without a table and the best run with one, by their held-out curves.
+///
+/// Between two measurements a value is taken to fall geometrically.
+///
+/// # Errors
+/// [`Error::UnknownRun`] if there is no run of one of the two kinds, [`Error::Config`] if there was no held-out text.
+pub fn speedup(runs: &Runs) -> Result<Speedup> {
+    let lacks = |what: &str| Error::UnknownRun { name: what.to_owned(), there: runs.runs.iter().map(|run| run.name.clone()).collect() };
+    let baseline = runs.best_without_lookup().ok_or_else(|| lacks("without a lookup table"))?;
+    let tokenized = runs.best_with_lookup().ok_or_else(|| lacks("with a lookup table"))?;
+    for run in [baseline, tokenized] {
+        if run.history.held_out.is_empty() {
+            let why = format!("run \"{}\" has no held-out measurements: give the trainer some text with .held_out(&model, &corpus.valid)", run.name);
+            return Err(Error::config("held_out", why));
+        }
+    }
+    Ok(Speedup {
+        nmse: factor(baseline, tokenized, |point| point.nmse),
+        ce_added: factor(baseline, tokenized, |point| point.ce_added),
+        baseline: baseline.name.clone(),
+        tokenized: tokenized.name.clone(),
+    })
+}
+
+fn factor(baseline: &Run, tokenized: &Run, value: impl Fn(&HeldOutPoint) -> f64) -> Option<f64> {
+    let curve = |run: &Run| run.history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect::<Vec<_>>();
+    let (slow, fast) = (curve(baseline), curve(tokenized));
+    let target = slow.last()?.1;
+    let fast = reached(&fast, target).filter(|&tokens| tokens > 0.0)?;
+    Some(reached(&slow, target)? / fast)
+}
+
+/// The tokens at which a curve first comes down to `target`.
+pub(crate) fn reached(curve: &[(f64, f64)], target: f64) -> Option<f64> {
+    let i = curve.iter().position(|&(_, value)| value <= target)?;
+    let (tokens, value) = curve[i];
+    let Some(&(before, above)) = i.checked_sub(1).and_then(|i| curve.get(i)) else { return Some(tokens) };
+    if value <= 0.0 || target <= 0.0 {
+        return Some(tokens); // no geometric fall to a value that is not positive
+    }
+    let share = (above / target).ln() / (above / value).ln();
+    Some(before + share * (tokens - before))
+}
+
+impl Speedup {
+    /// One sentence.
+    pub fn text(&self) -> String {
+        let times = |factor: Option<f64>| factor.map_or("never".to_owned(), |factor| format!("{} sooner", format::times(factor)));
+        let (nmse, ce_added) = (times(self.nmse), times(self.ce_added));
+        format!("{} reaches the final NMSE of {} {nmse}, and its final CE added {ce_added}.", self.tokenized, self.baseline)
+    }
+
+    /// Shows [`text`](Speedup::text) in a notebook cell.
+    pub fn evcxr_display(&self) {
+        display::show(&format!("<p>{}</p>", display::escape(&self.text())), &self.text());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crossings_are_interpolated_geometrically() {
+        let curve = [(0.0, 1.0), (100.0, 0.25), (200.0, 0.125)];
+        assert_eq!(reached(&curve, 0.25), Some(100.0));
+        assert!((reached(&curve, 0.5).unwrap() - 50.0).abs() < 1e-9);
+        assert_eq!(reached(&curve, 2.0), Some(0.0));
+        assert_eq!(reached(&curve, 0.1), None);
+    }
+}
