@@ -9,7 +9,7 @@ use crate::corpus::Corpus;
 use crate::display::interrupt;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluations, Metrics};
-use crate::files;
+use crate::files::{self, FolderLock};
 use crate::model::{HookPoint, Model};
 use crate::plot;
 use crate::sae::{Lookup, SaeConfig};
@@ -144,6 +144,13 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
         ..TrainConfig::default()
     };
     train.check()?;
+    files::create_folder(dir)?;
+    let _lock = FolderLock::acquire(dir)?;
+    for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE")] {
+        if folder.is_dir() {
+            files::remove_leftovers(&folder, |_| true)?;
+        }
+    }
 
     let n_ctx = N_CTX.min(model.config().n_ctx);
     let corpus = match &config.text {

@@ -64,6 +64,7 @@ pub mod lab;
 pub mod model;
 pub mod plot;
 pub mod sae;
+pub(crate) mod simd;
 pub mod tokens;
 pub mod train;
 

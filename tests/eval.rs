@@ -166,7 +166,7 @@ fn what_does_not_fit_is_refused() {
     let model = Model::load("tiny-gpt2").unwrap();
     let sae = Sae::new(SaeConfig { k: 2, ..SaeConfig::new(16, 10) }).unwrap();
     assert!(matches!(evaluate(&model, hook(), &[("it", &sae)], &text(&model)), Err(Error::Shape { .. })));
-    let one_token = Tokens::new(vec![0, 0], 1).unwrap();
-    assert!(matches!(evaluate(&model, hook(), &[], &one_token), Err(Error::EmptyCorpus { .. })));
+    let too_short = Tokens::new(vec![0; 4], 2).unwrap();
+    assert!(matches!(evaluate(&model, hook(), &[], &too_short), Err(Error::EmptyCorpus { .. })));
     assert!(matches!(evaluate(&model, HookPoint::resid_pre(99), &[], &text(&model)), Err(Error::UnknownHook { .. })));
 }
