@@ -9,7 +9,7 @@ use crate::corpus::Corpus;
 use crate::display::interrupt;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluations, Metrics};
-use crate::files;
+use crate::files::{self, FolderLock};
 use crate::model::{HookPoint, Model};
 use crate::plot;
 use crate::sae::{Lookup, SaeConfig};
@@ -53,6 +53,8 @@ pub struct CompareConfig {
     pub learning_rates: Vec<f64>,
     /// Seeds samples, directions and the order of the activations.
     pub seed: u64,
+    /// Seconds between two checkpoints, at least.
+    pub checkpoint_seconds: f64,
 }
 
 impl Default for CompareConfig {
@@ -65,6 +67,7 @@ impl Default for CompareConfig {
             tokens: 4_000_000,
             learning_rates: LEARNING_RATES.to_vec(),
             seed: 0,
+            checkpoint_seconds: TrainConfig::default().checkpoint_seconds,
         }
     }
 }
@@ -134,8 +137,20 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     if config.learning_rates.is_empty() {
         return Err(Error::config("learning_rates", "there are none: give at least one"));
     }
-    let train = TrainConfig { tokens: config.tokens, seed: config.seed, ..TrainConfig::default() };
+    let train = TrainConfig {
+        tokens: config.tokens,
+        seed: config.seed,
+        checkpoint_seconds: config.checkpoint_seconds,
+        ..TrainConfig::default()
+    };
     train.check()?;
+    files::create_folder(dir)?;
+    let _lock = FolderLock::acquire(dir)?;
+    for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE")] {
+        if folder.is_dir() {
+            files::remove_leftovers(&folder, |_| true)?;
+        }
+    }
 
     let n_ctx = N_CTX.min(model.config().n_ctx);
     let corpus = match &config.text {

@@ -74,6 +74,9 @@ struct Compare {
     /// Processing of the weights: "transformer-lens" folds layer norms and centres what writes to the residual stream, "raw" leaves them.
     #[arg(long, value_enum, default_value_t = Weights::TransformerLens)]
     processing: Weights,
+    /// Seconds between two checkpoints, at least.
+    #[arg(long, default_value_t = TrainConfig::default().checkpoint_seconds)]
+    checkpoint_seconds: f64,
     /// Where everything goes.
     #[arg(long)]
     out: PathBuf,
@@ -143,6 +146,7 @@ impl Compare {
             tokens: self.tokens,
             learning_rates: self.lr,
             seed: self.seed,
+            checkpoint_seconds: self.checkpoint_seconds,
         };
         match compare(&model, &config, &self.out)? {
             Some(found) => println!("{}\n{}\nWritten to {}.", found.evaluations.table().text(), found.report.speedup.text(), self.out.display()),
