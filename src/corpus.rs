@@ -14,9 +14,10 @@ mod documents;
 mod encode;
 mod pack;
 mod split;
+mod view;
+mod words;
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt;
 use std::ops::Range;
 
 pub use encode::Encoder;
@@ -204,15 +205,16 @@ impl Reader<'_> {
     fn side(&mut self, texts: impl IntoIterator<Item = Result<Text>>, limit: Option<usize>) -> Result<Side> {
         /// Bytes of text in a wave.
         const WAVE: usize = 16 << 20;
-        /// Fewer bytes than most tokens have, so that what is read for the tokens still wanted is seldom too much.
-        const BYTES_A_TOKEN: usize = 3;
         let mut packer = Packer::new(self.n_ctx, self.encoder.bos, self.encoder.eos, limit);
         let mut documents: Vec<String> = Vec::new();
         let mut texts = texts.into_iter();
         let mut in_hand: Vec<Text> = Vec::new();
         let mut waiting: VecDeque<Piece> = VecDeque::new();
+        // What the tokens still wanted take: one byte each before anything is known, so that too little is read rather than too much.
+        let (mut bytes_encoded, mut ids_got) = (0, 0);
         while !packer.is_full() {
-            let wanted = packer.wanted().map_or(WAVE, |tokens| (BYTES_A_TOKEN * tokens).clamp(1, WAVE));
+            let bytes_a_token = if ids_got == 0 { 1.0 } else { bytes_encoded as f64 / ids_got as f64 };
+            let wanted = packer.wanted().map_or(WAVE, |tokens| ((bytes_a_token * tokens as f64).ceil() as usize).clamp(1, WAVE));
             if waiting.is_empty() {
                 in_hand.clear();
             }
@@ -248,6 +250,8 @@ impl Reader<'_> {
                     documents.push(in_hand[piece.text].name.clone());
                 }
                 packer.push(&ids);
+                bytes_encoded += piece.at.len();
+                ids_got += ids.len();
             }
         }
         let n_tokens = packer.len();
@@ -265,11 +269,5 @@ impl Reader<'_> {
         }
         let piecewise = self.piecewise == Some(true);
         Ok(if piecewise { encode::pieces(text) } else { std::iter::once(0..text.len()).collect() })
-    }
-}
-
-impl fmt::Debug for Corpus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Corpus (train {:?}, held out {:?}) from {}", self.train, self.valid, self.source)
     }
 }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
 use super::shard::{Shard, ShardWriter};
 use super::{ActivationStore, Dtype};
+use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::files::{FolderLock, create_folder, remove_leftovers};
 use crate::model::HookPoint;
@@ -74,6 +75,8 @@ impl ActivationStore {
         }
         create_folder(dir)?;
         let lock = FolderLock::acquire(dir)?;
+        interrupt::watch();
+        interrupt::clear();
         let mut harvest = Harvest::begin(dir, manifest)?;
         harvest.run(tokens, config.batch, forward)?;
         drop(lock);
@@ -158,19 +161,51 @@ impl<'a> Harvest<'a> {
     }
 
     fn run(&mut self, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
-        for index in std::mem::take(&mut self.todo) {
-            self.make_shard(index, tokens, batch, forward)?;
+        let todo = std::mem::take(&mut self.todo);
+        let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
+        let all_rows = self.manifest.all_rows();
+        let mut done = (all_rows - rows_to_do) as u64;
+        let mut progress = Progress::new("harvest", all_rows as u64, "tokens").resumed_at(done);
+        for index in todo {
+            let mut on_pass = |rows: usize| {
+                done += rows as u64;
+                progress.set(done);
+            };
+            if !self.make_shard(index, tokens, batch, forward, &mut on_pass)? {
+                interrupt::clear();
+                let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
+                // Shards before a gap are of no use to a reader, and without any shard there is nothing to return.
+                if index < kept || kept == 0 {
+                    let remedy = format!("{kept} of {all} shards are kept, and the same call goes on from there");
+                    return Err(Error::Interrupted { what: "the harvest", remedy });
+                }
+                progress.set((kept * self.manifest.shard_rows) as u64);
+                progress.note(&format!("stopped by hand, {kept} of {all} shards kept; the same call goes on from there"));
+                break;
+            }
         }
+        progress.finish();
         Ok(())
     }
 
-    /// Makes one shard, and then enters it in the manifest: a process killed between the two makes it once more.
-    fn make_shard(&mut self, index: usize, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
+    /// Makes one shard, and then enters it in the manifest: a process killed between the two makes it once more. Tells `on_pass` how many
+    /// rows each pass gave. `false` if it was stopped by hand, with nothing of the shard left.
+    fn make_shard(
+        &mut self,
+        index: usize,
+        tokens: &Tokens,
+        batch: usize,
+        forward: Forward<'_>,
+        on_pass: &mut dyn FnMut(usize),
+    ) -> Result<bool> {
         let n_ctx = tokens.n_ctx();
         let first = index * self.manifest.shard_rows / n_ctx;
         let end = first + self.manifest.rows_of(index) / n_ctx;
         let mut writer = ShardWriter::create(self.dir, &self.manifest, index, &tokens.ids()[first * n_ctx..end * n_ctx])?;
         for from in (first..end).step_by(batch) {
+            if interrupt::requested() {
+                return Ok(false);
+            }
             let pass = tokens.rows(from, end.min(from + batch));
             let values = forward(&pass, &self.manifest.hooks)?;
             let (want, got) = (pass.len() * self.manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
@@ -184,6 +219,7 @@ impl<'a> Harvest<'a> {
             for (hook, rows) in values.iter().enumerate() {
                 writer.append(hook, rows)?;
             }
+            on_pass(pass.len());
         }
         let shard = writer.finish()?;
         match self.manifest.shards.get_mut(index) {
@@ -191,7 +227,8 @@ impl<'a> Harvest<'a> {
             None => self.manifest.shards.push(shard),
         }
         self.manifest.complete = self.manifest.shards.len() == self.manifest.all_shards();
-        self.manifest.write(self.dir)
+        self.manifest.write(self.dir)?;
+        Ok(true)
     }
 }
 
