@@ -6,7 +6,7 @@ writes to stderr fails the run, unless the cell is tagged `allow-stderr` or `rai
 The request comes as JSON on stdin:
 
 * `notebook`: path of the notebook to run; or `cells`: the sources of the cells to run, all of them, whatever they answer;
-* `kernel`: name of the kernel; `folder`: where its cells run; `start_seconds`, `cell_seconds`: time limits (`null`: none);
+* `kernel`: name of the kernel; `folder`: where its cells run; `start_seconds`, `cell_seconds`: time limits (the latter may be `null`);
 * `ipynb`, `html`: where to write the executed copies (`null`: nowhere).
 
 The answers: `{"event": "started", "cells": n}`, `{"event": "cell", "cell": i}` when a cell starts, `{"event": "output", "text": …}` for

@@ -135,7 +135,7 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
         ],
         "kernel": KERNEL,
         "folder": project.root,
-        "start_seconds": null,
+        "start_seconds": 24 * 3600,
         "cell_seconds": null,
     });
     let mut progress = Progress::new("library", crates, "crates");
