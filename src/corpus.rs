@@ -13,6 +13,7 @@
 mod documents;
 mod encode;
 mod pack;
+mod source;
 mod split;
 mod view;
 mod words;
@@ -59,10 +60,10 @@ impl Corpus {
         Ok(Corpus { train, valid, source: "given sequences".into(), train_documents: Vec::new(), valid_documents: Vec::new() })
     }
 
-    /// As `text_files`, for a tokenizer that belongs to no model of this crate's.
+    /// As [`Corpus::text_files`], for a tokenizer that belongs to no model of this crate's.
     ///
     /// # Errors
-    /// As `text_files`.
+    /// As [`Corpus::text_files`].
     pub fn text_files_with(encoder: Encoder, pattern: &str) -> Result<TextCorpus> {
         let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
         Ok(TextCorpus { documents: documents::find(pattern)?, pattern: pattern.to_owned(), encoder, n_ctx, max_tokens: None })
@@ -163,6 +164,13 @@ impl TextCorpus {
             let why =
                 format!("sequences of {} tokens are asked for, and {} reads 2 to {}", self.n_ctx, self.encoder.name, self.encoder.n_ctx);
             return Err(Error::config("context", why));
+        }
+        for (field, id) in [("bos_token_id", self.encoder.bos), ("eos_token_id", self.encoder.eos)] {
+            if id as usize >= self.encoder.d_vocab {
+                let why =
+                    format!("is {id} or not given, and {} has {} tokens: set it in config.json", self.encoder.name, self.encoder.d_vocab);
+                return Err(Error::config(field, why));
+            }
         }
         let Some(max_tokens) = self.max_tokens else { return Ok((None, None)) };
         let train = max_tokens / self.n_ctx;

@@ -176,7 +176,7 @@ fn too_little_text_says_how_much_there_is() {
 #[test]
 fn a_tokenizer_of_another_model_is_found_out() {
     let dir = folder(&[1000, 1000]);
-    let small = Encoder { d_vocab: 98, ..encoder() };
+    let small = Encoder { bos: 0, eos: 0, d_vocab: 98, ..encoder() };
     let told = Corpus::text_files_with(small, dir.path().to_str().unwrap()).unwrap().context(10).split(0.5).unwrap_err().to_string();
     assert!(told.contains("vocabulary of 98") && told.contains("another model"), "{told}");
 }
@@ -205,5 +205,31 @@ proptest! {
             }
             Err(e) => prop_assert!(matches!(e, Error::EmptyCorpus { .. }), "{}", e),
         }
+    }
+}
+
+#[test]
+fn a_model_without_a_tokenizer_says_so() {
+    let model = Model::load("tests/golden/gpt2").unwrap();
+    assert!(matches!(Corpus::text_files(&model, "tests"), Err(Error::NoTokenizer { .. })));
+}
+
+#[test]
+fn a_sampled_corpus_has_two_sides_and_grows_at_its_end() {
+    for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+        let model = Model::load(name).unwrap();
+        let small = Corpus::sampled(&model, 100, 3).unwrap();
+        let n_ctx = model.config().n_ctx.min(256);
+        assert_eq!((small.n_ctx(), small.train.n_seq(), small.valid.n_seq()), (n_ctx, 100usize.div_ceil(n_ctx), 32));
+        let large = Corpus::sampled(&model, 40 * n_ctx, 3).unwrap();
+        assert_eq!(large.train.rows(0, small.train.n_seq()), small.train);
+        assert_eq!(large.valid, small.valid);
+        let rows = |tokens: &Tokens| (0..tokens.n_seq()).map(|i| tokens.row(i).to_vec()).collect::<std::collections::HashSet<_>>();
+        assert!(rows(&large.train).is_disjoint(&rows(&large.valid)));
+        for side in [&large.train, &large.valid] {
+            assert!((0..side.n_seq()).all(|i| side.row(i)[0] == model.bos()));
+        }
+        assert_ne!(Corpus::sampled(&model, 100, 4).unwrap().train, small.train);
+        assert!(matches!(Corpus::sampled(&model, 0, 3), Err(Error::Config { field: "n_tokens", .. })));
     }
 }
