@@ -107,7 +107,7 @@ fn positive(curve: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 
 /// Markers at the measurements, while they can be told apart.
 fn marked(series: Vec<Series>) -> Vec<Series> {
-    let few = series.iter().all(|s| s.points.len() <= 40);
+    let few = series.iter().all(|s| s.points.len() <= 15);
     series.into_iter().map(|s| Series { markers: few, ..s }).collect()
 }
 
