@@ -94,6 +94,28 @@ fn cells_share_the_library_and_an_interrupt_loses_nothing() {
     assert!(executed.html.is_file() && executed.ipynb.ends_with("executed/small.ipynb"));
 }
 
+/// VS Code signals the kernel's first process alone, which is the launcher.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_to_the_launcher_alone_reaches_the_library_once() {
+    let signal = r#"{
+    let parent = |pid: String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let launcher = parent(parent("self".to_owned()));
+    std::process::Command::new("kill").args(["-INT", &launcher]).status().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(600));
+}"#;
+    let (_folder, result) = run(&[
+        ("use tokenized_sae::display::interrupt;\ninterrupt::watch();\nlet kept: usize = 5;", &[]),
+        (signal, &[]),
+        ("println!(\"{} {kept}\", interrupt::requested());", &[]),
+    ]);
+    // Twice within three seconds would have ended the process, and the variable with it.
+    assert_eq!(text(&outputs(&result.unwrap().ipynb)[3]).trim(), "true 5");
+}
+
 /// The number, message and source of the cell that failed.
 fn failure(cells: &[Cell]) -> (usize, String, String) {
     let (folder, result) = run(cells);

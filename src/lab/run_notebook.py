@@ -13,6 +13,7 @@ The answers: `{"event": "started", "cells": n}`, `{"event": "cell", "cell": i}` 
 each piece of its stdout, `{"event": "cell_done", "cell": i, "seconds": s, "failed": null | message, "source": …}` and `{"event": "done"}`.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -71,6 +72,20 @@ def write(path, text):
     os.replace(partial, path)
 
 
+@contextlib.contextmanager
+def started(client):
+    """The kernel, from its start to its end; what it wrote itself says why it did not start, and no traceback of ours hides that."""
+    try:
+        kernel = client.setup_kernel()
+        kernel.__enter__()
+    except (RuntimeError, TimeoutError) as error:
+        sys.exit(f"the kernel did not start: {error}")
+    try:
+        yield
+    finally:
+        kernel.__exit__(None, None, None)
+
+
 def main():
     request = json.load(sys.stdin)
     if request.get("notebook"):
@@ -90,7 +105,7 @@ def main():
     for _, cell in code:
         cell.outputs = []
         cell.execution_count = None
-    with client.setup_kernel():
+    with started(client):
         say(event="started", cells=len(code))
         for number, (index, cell) in enumerate(code, 1):
             say(event="cell", cell=number)
