@@ -13,8 +13,9 @@ const LANES: usize = 16;
 
 /// Defines `$name`, which runs `$body` compiled for the widest vectors of this machine.
 macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:ident) => {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
         pub(super) fn $name($($arg: $type),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
@@ -53,6 +54,85 @@ widest! {
 widest! {
     /// `ln Σ exp(x)`.
     fn log_sum_exp(x: &[f32]) -> f32 = log_sum_exp_body
+}
+
+widest! {
+    /// Attention of one position's queries `[n_heads, d_head]` to the rows `[n_heads, d_head]` of keys and values, which begin every
+    /// `stride` numbers. `shares` `[n_heads, n]` is room for what each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
+    fn attend(query: &[f32], keys: &[f32], values: &[f32], stride: usize, scale: f32, shares: &mut [f32], n_heads: usize, out: &mut [f32]) =
+        attend_body
+}
+
+/// Rows are read in blocks, one after the other, all heads of each: this is bound by memory, which likes to be read in order.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn attend_body(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    stride: usize,
+    scale: f32,
+    shares: &mut [f32],
+    n_heads: usize,
+    out: &mut [f32],
+) {
+    let (d_model, d_head, n) = (query.len(), query.len() / n_heads, shares.len() / n_heads);
+    score(query, keys, stride, scale, shares, n_heads);
+    shares.chunks_exact_mut(n).for_each(softmax_body);
+
+    out.fill(0.0);
+    let row = |at: usize| &values[at * stride..][..d_model];
+    // Four rows are added up before the sum is written.
+    for at in (0..n / 4 * 4).step_by(4) {
+        let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
+        for (head, out) in out.chunks_exact_mut(d_head).enumerate() {
+            let share: [f32; 4] = std::array::from_fn(|i| shares[head * n + at + i]);
+            let [a, b, c, d] = rows.map(|row| &row[head * d_head..][..d_head]);
+            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *out += (share[0] * a + share[1] * b) + (share[2] * c + share[3] * d);
+            }
+        }
+    }
+    for at in n / 4 * 4..n {
+        for (head, (out, value)) in out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate() {
+            let share = shares[head * n + at];
+            out.iter_mut().zip(value).for_each(|(out, v)| *out += share * v);
+        }
+    }
+}
+
+/// The scaled products of each head's query with its part of each key.
+#[inline(always)]
+fn score(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32], n_heads: usize) {
+    /// How many keys are taken at once, and how many partial sums each product has. They are summed up for a whole block: done product
+    /// by product, that would take longer than the products.
+    const BLOCK: usize = 32;
+    const PARTS: usize = 8;
+    let (d_head, n) = (query.len() / n_heads, scores.len() / n_heads);
+    let mut parts = [[0f32; PARTS]; BLOCK];
+    for from in (0..n).step_by(BLOCK) {
+        let keys = &keys[from * stride..];
+        let n_keys = BLOCK.min(n - from);
+        for head in 0..n_heads {
+            let (query, rest) = query[head * d_head..][..d_head].as_chunks::<PARTS>();
+            for (sums, key) in parts[..n_keys].iter_mut().zip(keys.chunks(stride)) {
+                let (key, key_rest) = key[head * d_head..][..d_head].as_chunks::<PARTS>();
+                let mut partial = [0f32; PARTS];
+                for (q, k) in query.iter().zip(key) {
+                    for part in 0..PARTS {
+                        partial[part] += q[part] * k[part];
+                    }
+                }
+                for (q, k) in rest.iter().zip(key_rest) {
+                    partial[0] += q * k;
+                }
+                *sums = partial;
+            }
+            for (score, partial) in scores[head * n + from..][..n_keys].iter_mut().zip(&parts) {
+                *score = scale * partial.iter().sum::<f32>();
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -102,10 +182,8 @@ fn log_sum_exp_body(x: &[f32]) -> f32 {
             sums[lane] += exp(chunk[lane] - max);
         }
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum += exp(x - max);
-    }
-    max + (sums.iter().map(|&s| s as f64).sum::<f64>().ln() as f32)
+    let sum = rest.iter().fold(sums.iter().sum::<f32>(), |sum, x| sum + exp(x - max));
+    max + sum.ln()
 }
 
 #[inline(always)]
@@ -129,10 +207,7 @@ fn sum(x: &[f32]) -> f32 {
             sums[lane] += chunk[lane];
         }
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum += x;
-    }
-    sums.iter().sum()
+    sums.iter().chain(rest).sum()
 }
 
 /// `eˣ` to about one unit in the last place: `2ⁿ · p(r)` with `x = n ln 2 + r`, the polynomial of Cephes' `expf`.
