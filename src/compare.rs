@@ -158,7 +158,7 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
             let wanted = usize::try_from(config.tokens).unwrap_or(usize::MAX);
             Corpus::text_files(model, pattern)?.context(n_ctx).max_tokens(wanted).split(VALID_SHARE)?
         }
-        Text::Sampled(tokens) => Corpus::sampled(model, *tokens, config.seed)?,
+        Text::Sampled(tokens) => Corpus::sampled_in(model, *tokens, config.seed, dir.join("corpus"))?,
     };
     let acts = ActivationStore::harvest(model, &[hook], &corpus.train, dir.join("activations"), HarvestConfig::default())?;
     if !acts.is_complete() {
