@@ -13,6 +13,7 @@
 mod documents;
 mod encode;
 mod pack;
+mod sampled;
 mod split;
 mod view;
 mod words;
@@ -24,6 +25,7 @@ pub use encode::Encoder;
 
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::model::Model;
 use crate::tokens::Tokens;
 use documents::Document;
 use pack::Packer;
@@ -59,10 +61,30 @@ impl Corpus {
         Ok(Corpus { train, valid, source: "given sequences".into(), train_documents: Vec::new(), valid_documents: Vec::new() })
     }
 
-    /// As `text_files`, for a tokenizer that belongs to no model of this crate's.
+    /// Finds the text files that `pattern` means (a file, a folder with `.txt` and `.md` files at any depth, or a glob such as
+    /// `"books/*.txt"`); what [`TextCorpus::split`] returns is the corpus.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let corpus = Corpus::text_files(&model, "books/*.txt")?.context(256).max_tokens(4_000_000).split(0.02)?;
+    /// println!("{corpus}");
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As `text_files`.
+    /// [`Error::NoTokenizer`] if the model has none, [`Error::EmptyCorpus`] if there is no such file, [`Error::Config`] if `pattern` is not a
+    /// pattern, [`Error::Format`] if it names a file of a kind that is not plain text.
+    pub fn text_files(model: &Model, pattern: &str) -> Result<TextCorpus> {
+        let config = model.config();
+        let encoder = Encoder::of_tokenizer(model.name(), model.tokenizer()?, config.bos, config.eos, config.n_ctx, config.d_vocab)?;
+        Corpus::text_files_with(encoder, pattern)
+    }
+
+    /// As [`Corpus::text_files`], for a tokenizer that belongs to no model of this crate's.
+    ///
+    /// # Errors
+    /// As [`Corpus::text_files`].
     pub fn text_files_with(encoder: Encoder, pattern: &str) -> Result<TextCorpus> {
         let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
         Ok(TextCorpus { documents: documents::find(pattern)?, pattern: pattern.to_owned(), encoder, n_ctx, max_tokens: None })
@@ -163,6 +185,13 @@ impl TextCorpus {
             let why =
                 format!("sequences of {} tokens are asked for, and {} reads 2 to {}", self.n_ctx, self.encoder.name, self.encoder.n_ctx);
             return Err(Error::config("context", why));
+        }
+        for (field, id) in [("bos_token_id", self.encoder.bos), ("eos_token_id", self.encoder.eos)] {
+            if id as usize >= self.encoder.d_vocab {
+                let why =
+                    format!("is {id} or not given, and {} has {} tokens: set it in config.json", self.encoder.name, self.encoder.d_vocab);
+                return Err(Error::config(field, why));
+            }
         }
         let Some(max_tokens) = self.max_tokens else { return Ok((None, None)) };
         let train = max_tokens / self.n_ctx;

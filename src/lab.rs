@@ -93,6 +93,6 @@ pub fn set_up(options: &Options) -> Result<Lab> {
     let evcxr = evcxr::find_or_install(&folders, &project)?;
     let std_source = std_source::find_or_make(&folders, &project)?;
     let kernel = install::kernel(&folders, &project, &python.interpreter)?;
-    let template = template::find_or_warm(&folders, &project, &kernel, &python.interpreter, &evcxr, std_source.path.as_deref())?;
+    let template = template::find_or_warm(&folders, &project, &kernel, &python.interpreter, &evcxr, &std_source.path)?;
     Ok(Lab { python: python.interpreter, jupyter_path: folders.jupyter(), project: project.root, template, cache: folders.root })
 }

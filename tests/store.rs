@@ -333,7 +333,8 @@ fn a_harvest_stopped_by_hand_returns_the_shards_it_has() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap());
-        let child = child.args(["--exact", "child_stopped", "--nocapture"]).env("TSAE_TEST_STOPPED", dir.path());
+        let child =
+            child.args(["--exact", "child_stopped", "--nocapture"]).env("TSAE_TEST_STOPPED", dir.path()).env_remove("TSAE_PROGRESS");
         let out = child.env("TSAE_TEST_PASS", pass.to_string()).output().unwrap();
         let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
         assert!(out.status.success() && stdout.contains(said), "{stdout}{stderr}");
@@ -639,5 +640,35 @@ fn a_model_that_gives_the_wrong_shape_is_an_error() {
         };
         let told = ActivationStore::harvest_with(&source(), &hooks(), &tokens(4), dir.path(), CONFIG, &wrong).unwrap_err();
         assert!(matches!(told, Error::Shape { .. }), "{told}");
+    }
+}
+
+// ---- with a model ----
+
+#[test]
+fn a_models_rows_are_what_it_gives_for_their_sequences() {
+    for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+        let model = Model::load(name).unwrap();
+        let hooks = [HookPoint { layer: 1, site: Site::MlpOut }, HookPoint::resid_pre(1)];
+        let corpus = Corpus::sampled(&model, 300, 5).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = HarvestConfig { dtype: Dtype::F32, shard_tokens: 5 * corpus.n_ctx(), batch: 3 };
+        let store = ActivationStore::harvest(&model, &hooks, &corpus.train, dir.path(), config.clone()).unwrap();
+        assert_eq!(store.hooks(), [HookPoint::resid_pre(1), HookPoint { layer: 1, site: Site::MlpOut }]);
+        assert_eq!((store.model_fingerprint(), store.processing()), (model.fingerprint(), "transformer_lens"));
+        assert_eq!(store.corpus_fingerprint(), corpus.train.fingerprint());
+        for hook in hooks {
+            let want = model.run_to(&corpus.train, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let got = gather_all(&store, hook).unwrap();
+            assert_eq!(got.tokens, corpus.train.ids());
+            // Another batch size may add up in another order.
+            let far = got.x.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(got.x.len() == want.len() && far < 1e-5, "{far}");
+        }
+        let raw = Model::load_with(name, Processing::Raw).unwrap();
+        let told = ActivationStore::harvest(&raw, &hooks, &corpus.train, dir.path(), config.clone()).unwrap_err();
+        assert!(matches!(told, Error::Changed { what: "processing", .. }), "{told}");
+        let beyond = [HookPoint::resid_pre(99)];
+        assert!(matches!(ActivationStore::harvest(&model, &beyond, &corpus.train, dir.path(), config), Err(Error::UnknownHook { .. })));
     }
 }

@@ -11,7 +11,7 @@ use super::{ActivationStore, Dtype};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::files::{FolderLock, create_folder, remove_leftovers};
-use crate::model::HookPoint;
+use crate::model::{HookPoint, Model};
 use crate::tokens::Tokens;
 
 /// How a harvest runs and what it writes.
@@ -21,13 +21,13 @@ pub struct HarvestConfig {
     pub dtype: Dtype,
     /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file. Default 65,536.
     pub shard_tokens: usize,
-    /// Sequences in one pass of the model: more takes more memory. Default 32.
+    /// Sequences in one pass of the model: more takes more memory, and longer until the stop button is heeded. Default 8.
     pub batch: usize,
 }
 
 impl Default for HarvestConfig {
     fn default() -> HarvestConfig {
-        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 32 }
+        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 8 }
     }
 }
 
@@ -50,12 +50,59 @@ pub struct Source {
 pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
 impl ActivationStore {
-    /// As `harvest`, from any `forward` pass rather than a model of this crate's.
+    /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks together, into the folder `dir`.
+    ///
+    /// A finished harvest of the same things is used again at once, and one that was stopped or killed goes on at the first file that is not
+    /// there, after a check of those that are. Stopped by hand, it returns the store of what it has, if that is anything.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let corpus = Corpus::sampled(&model, 2_000_000, 0)?;
+    /// let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
+    /// let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
+    ///
+    /// let mut batch = Batch::default();
+    /// acts.gather(hook, &acts.shuffle(0).fill(0, 4096), &mut batch)?;
+    /// assert_eq!((batch.x.len(), batch.tokens.len()), (4096 * acts.d_model(), 4096));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of hooks, dtype or shard size; nothing of it is
+    /// touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
+    /// cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there is damaged; [`Error::Interrupted`]; [`Error::Config`];
+    /// [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
+    pub fn harvest(
+        model: &Model,
+        hooks: &[HookPoint],
+        tokens: &Tokens,
+        dir: impl AsRef<Path>,
+        config: HarvestConfig,
+    ) -> Result<ActivationStore> {
+        for &hook in hooks {
+            model.check_hook(hook)?;
+        }
+        let source = Source {
+            name: model.name().to_owned(),
+            fingerprint: model.fingerprint().to_owned(),
+            processing: model.processing().to_string(),
+            d_model: model.config().d_model,
+            d_vocab: model.config().d_vocab,
+        };
+        let forward = |pass: &Tokens, hooks: &[HookPoint]| {
+            let values = model.run_to_many(pass, hooks)?;
+            values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
+        };
+        ActivationStore::harvest_with(&source, hooks, tokens, dir, config, &forward)
+    }
+
+    /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of this crate's.
     ///
     /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the order of the model, each once.
     ///
     /// # Errors
-    /// As `harvest`, and whatever `forward` returns; the shards that were complete by then stay.
+    /// As [`harvest`](ActivationStore::harvest), and whatever `forward` returns; the shards that were complete by then stay.
     pub fn harvest_with(
         source: &Source,
         hooks: &[HookPoint],

@@ -54,6 +54,7 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
         text.replace("@PACKAGE@", PACKAGE)
             .replace("@LIB@", LIBRARY)
             .replace("@DYLIB@", if cfg!(target_os = "macos") { "dylib" } else { "so" })
+            .replace("@LIBDIR@", &project.library_folder().to_string_lossy())
             .replace("@SYSROOT@", &project.sysroot.to_string_lossy())
             .replace("@WRAPPER@", &wrapper.to_string_lossy())
     };

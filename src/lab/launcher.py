@@ -128,10 +128,10 @@ def environment(project, folder, preload):
     env["RUSTUP_TOOLCHAIN"] = project["toolchain"]
     env["PATH"] = os.path.join(project["toolchain"], "bin") + os.pathsep + env.get("PATH", os.defpath)
     env["JUPYTER_PATH"] = folder  # evcxr rewrites the user's own "Rust" kernel if it finds it
+    env["RUST_BACKTRACE"] = "0"  # of evcxr itself; cells have one all the same
     env["TSAE_LOCK"] = project["lock"]
     env["TSAE_KERNEL"] = "1"
-    if project.get("std"):
-        env["RUST_SRC_PATH"] = project["std"]
+    env["RUST_SRC_PATH"] = project["std"]
     return env
 
 
@@ -156,12 +156,37 @@ def cell_processes(evcxr):
 
 def listens(pid):
     """Whether a process has a handler of its own for SIGINT: the library's, which knows better when to end."""
+    if not os.path.isdir("/proc/self"):
+        return True
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8") as file:
             caught = next(line for line in file if line.startswith("SigCgt:"))
         return int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1 == 1
     except (OSError, StopIteration):
         return False
+
+
+class Canary:
+    """Tells a signal to the whole process group, which JupyterLab sends, from one to this process alone, which VS Code sends.
+
+    It is a process in our group that a SIGINT ends; and so does our own end, since that closes its input.
+    """
+
+    def __init__(self):
+        self.process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def was_hit(self):
+        try:
+            self.process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            return False
+        self.process.stdin.close()
+        self.__init__()
+        return True
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def main():
@@ -178,7 +203,8 @@ def main():
             folder, lock = make_session(project)
     preload = not warming and not changed_since(project["template"], project)
 
-    last_press = [0.0]
+    last_press = [-SECOND_PRESS]
+    canary = Canary()
     kernel = subprocess.Popen(
         [project["evcxr"], "--control_file", connection_file],
         env=environment(project, folder, preload),
@@ -188,10 +214,13 @@ def main():
 
     def on_interrupt(_signal, _frame):
         now = time.monotonic()
-        if now - last_press[0] < SECOND_PRESS:
-            for pid in cell_processes(kernel.pid):
-                if not listens(pid):
-                    os.kill(pid, signal.SIGKILL)
+        hit = canary.was_hit()
+        for pid in cell_processes(kernel.pid):
+            if listens(pid):
+                if not hit:
+                    os.kill(pid, signal.SIGINT)
+            elif now - last_press[0] < SECOND_PRESS:
+                os.kill(pid, signal.SIGKILL)
         last_press[0] = now
 
     def on_terminate(number, _frame):
@@ -209,6 +238,7 @@ def main():
                 kernel.kill()
                 for pid in cell_processes(kernel.pid):
                     os.kill(pid, signal.SIGKILL)
+    canary.end()
     if lock:
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()

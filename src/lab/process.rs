@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use crate::error::{Error, Result};
 
 /// How many of a program's last lines an error shows.
-const TAIL: usize = 25;
+const TAIL: usize = 40;
 
 /// A line that a program wrote.
 pub(super) enum Line {

@@ -67,6 +67,11 @@ impl Project {
         self.rustc_version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or("unknown")
     }
 
+    /// Where the toolchain's own shared libraries lie.
+    pub fn library_folder(&self) -> PathBuf {
+        self.sysroot.join("lib").join("rustlib").join(self.host()).join("lib")
+    }
+
     /// Every file that the compiled library depends on, in order.
     pub fn sources(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();

@@ -61,7 +61,7 @@ pub fn check(options: &Options) -> Result<Report> {
     item("Jupyter", found, "would be installed from PyPI (1 min, 250 MB)");
     let kernel = evcxr::find(&cache).map(|path| path.display().to_string());
     item(&format!("evcxr_jupyter {}", evcxr::VERSION), kernel, "would be installed by cargo (11 min on two cores)");
-    let source = std_source::find(&cache, &project).and_then(|s| Some(format!("{} ({})", s.path?.display(), s.origin)));
+    let source = std_source::find(&cache, &project).and_then(|s| Some(format!("{} ({})", s.path.display(), s.origin?)));
     item("standard library", source, "its source would be taken from the toolchain");
     let jupyter = folders::Folders { root: cache.clone() }.jupyter();
     let spec = install::kernelspec(&jupyter);

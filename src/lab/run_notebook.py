@@ -6,13 +6,14 @@ writes to stderr fails the run, unless the cell is tagged `allow-stderr` or `rai
 The request comes as JSON on stdin:
 
 * `notebook`: path of the notebook to run; or `cells`: the sources of the cells to run, all of them, whatever they answer;
-* `kernel`: name of the kernel; `folder`: where its cells run; `start_seconds`, `cell_seconds`: time limits (`null`: none);
+* `kernel`: name of the kernel; `folder`: where its cells run; `start_seconds`, `cell_seconds`: time limits (the latter may be `null`);
 * `ipynb`, `html`: where to write the executed copies (`null`: nowhere).
 
 The answers: `{"event": "started", "cells": n}`, `{"event": "cell", "cell": i}` when a cell starts, `{"event": "output", "text": …}` for
 each piece of its stdout, `{"event": "cell_done", "cell": i, "seconds": s, "failed": null | message, "source": …}` and `{"event": "done"}`.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -71,6 +72,20 @@ def write(path, text):
     os.replace(partial, path)
 
 
+@contextlib.contextmanager
+def started(client):
+    """The kernel, from its start to its end; what it wrote itself says why it did not start, and no traceback of ours hides that."""
+    try:
+        kernel = client.setup_kernel()
+        kernel.__enter__()
+    except (RuntimeError, TimeoutError) as error:
+        sys.exit(f"the kernel did not start: {error}")
+    try:
+        yield
+    finally:
+        kernel.__exit__(None, None, None)
+
+
 def main():
     request = json.load(sys.stdin)
     if request.get("notebook"):
@@ -90,7 +105,7 @@ def main():
     for _, cell in code:
         cell.outputs = []
         cell.execution_count = None
-    with client.setup_kernel():
+    with started(client):
         say(event="started", cells=len(code))
         for number, (index, cell) in enumerate(code, 1):
             say(event="cell", cell=number)

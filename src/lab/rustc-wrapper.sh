@@ -5,7 +5,7 @@ rustc=$1
 shift
 case " $* " in
 *" --crate-name @LIB@ "*" --crate-type lib "*)
-  exec "$rustc" "$@" --crate-type dylib -C prefer-dynamic ;;
+  exec "$rustc" "$@" --crate-type dylib -C prefer-dynamic -C "link-arg=-Wl,-rpath,@LIBDIR@" ;;
 *" --crate-name ctx "*)
   found=
   for arg; do
@@ -21,8 +21,8 @@ case " $* " in
     esac
     set -- "$@" "$arg"
   done
-  # The cell's file is moved after it is linked, so it must know the folder by its full name.
-  exec "$rustc" "$@" ${found:+-C "link-arg=-Wl,-rpath,$found"} ;;
+  # The cell's file is moved after it is linked, so the folders in it that rustc names from where it lay are wrong.
+  exec "$rustc" "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" ${found:+-C "link-arg=-Wl,-rpath,$found"} ;;
 *)
   exec "$rustc" "$@" ;;
 esac

@@ -19,19 +19,20 @@ const LEFT_OUT: [&str; 3] = ["stdarch", "portable-simd", "backtrace"];
 
 /// Where the source is, and where from.
 pub(super) struct StdSource {
-    /// `None` if there is none: then a `let` whose type comes out of the standard library needs its type written.
-    pub path: Option<PathBuf>,
-    pub origin: &'static str,
+    pub path: PathBuf,
+    /// `None` if there is none and the folder is empty: then a `let` whose type comes out of the standard library, as that of every `?`
+    /// does, needs its type written.
+    pub origin: Option<&'static str>,
 }
 
 /// The source that is there already.
 pub(super) fn find(cache: &Path, project: &Project) -> Option<StdSource> {
     let own = std::env::var_os("RUST_SRC_PATH").map(PathBuf::from);
     if let Some(path) = own.filter(|path| path.join("core").join("src").join("lib.rs").is_file()) {
-        return Some(StdSource { path: Some(path), origin: "RUST_SRC_PATH" });
+        return Some(StdSource { path, origin: Some("RUST_SRC_PATH") });
     }
     let made = folder(cache, project);
-    made.is_dir().then_some(StdSource { path: Some(made), origin: "cache" })
+    made.is_dir().then_some(StdSource { path: made, origin: Some("from the toolchain") })
 }
 
 /// The source: found, or made from what the toolchain has.
@@ -49,10 +50,19 @@ pub(super) fn find_or_make(folders: &Folders, project: &Project) -> Result<StdSo
         "the toolchain's documentation"
     } else {
         folders::remove(&partial)?;
-        return Ok(StdSource { path: None, origin: "" });
+        // A folder that looks like the source keeps rust-analyzer from asking rustup to download it, which would change the user's
+        // toolchain, and wait for a network that may not be there.
+        let empty = folders.root.join("std-none");
+        files::create_folder(&empty.join("core"))?;
+        eprintln!(
+            "the toolchain {} has no source of the standard library: a cell's `let` needs its type written where it comes from there, as in \
+             `let model: Model = Model::load(…)?;` (`rustup component add rust-src` lifts this)",
+            project.sysroot.display()
+        );
+        return Ok(StdSource { path: empty, origin: None });
     };
     std::fs::rename(&partial, &made).map_err(Error::io("rename", &made))?;
-    Ok(StdSource { path: Some(made), origin })
+    Ok(StdSource { path: made, origin: Some(origin) })
 }
 
 fn folder(cache: &Path, project: &Project) -> PathBuf {

@@ -33,7 +33,7 @@ struct ProjectFile {
     lock: PathBuf,
     evcxr: PathBuf,
     toolchain: PathBuf,
-    std: Option<PathBuf>,
+    std: PathBuf,
 }
 
 /// How the compiled library stands to the sources.
@@ -65,7 +65,7 @@ pub(super) fn find_or_warm(
     kernel: &Kernel,
     python: &Path,
     evcxr: &Path,
-    std_source: Option<&Path>,
+    std_source: &Path,
 ) -> Result<PathBuf> {
     let path = kernel.project_file(project);
     let sources = project.sources()?;
@@ -78,7 +78,7 @@ pub(super) fn find_or_warm(
         lock: project.root.join("Cargo.lock"),
         evcxr: evcxr.to_owned(),
         toolchain: kernel.toolchain.clone(),
-        std: std_source.map(Path::to_owned),
+        std: std_source.to_owned(),
     };
     if let State::Ready(template) = state(&kernel.folder, project)? {
         file.template = template;
@@ -90,7 +90,7 @@ pub(super) fn find_or_warm(
     let started = SystemTime::now();
     if !building.is_dir() {
         files::create_folder(&templates)?;
-        match newest_template(&templates) {
+        match newest_template(&folders.root) {
             // What has not changed since is not compiled again: cargo sees to that.
             Some(older) => copy(python, kernel, &older, &building)?,
             None => files::create_folder(&building)?,
@@ -111,7 +111,7 @@ pub(super) fn find_or_warm(
     std::fs::rename(&building, &file.template).map_err(Error::io("rename", &building))?;
     write(&path, &file)?;
     std::fs::remove_file(&warming).map_err(Error::io("remove", &warming))?;
-    remove_unused(kernel, &templates)?;
+    remove_unused(folders, kernel, project)?;
     Ok(file.template)
 }
 
@@ -135,7 +135,7 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
         ],
         "kernel": KERNEL,
         "folder": project.root,
-        "start_seconds": null,
+        "start_seconds": 24 * 3600,
         "cell_seconds": null,
     });
     let mut progress = Progress::new("library", crates, "crates");
@@ -212,18 +212,25 @@ fn copy(python: &Path, kernel: &Kernel, from: &Path, to: &Path) -> Result<()> {
     process::succeed("copying the compiled library", &mut command, "Is the disk full?", |_| {})
 }
 
-fn newest_template(templates: &Path) -> Option<PathBuf> {
-    let entries = templates.read_dir().ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    entries.filter_map(|path| Some((path.join(".ready").metadata().ok()?.modified().ok()?, path))).max().map(|(_, path)| path)
+/// The template compiled last, of any project and any version of the kernel's files.
+fn newest_template(cache: &Path) -> Option<PathBuf> {
+    let templates = list(cache).ok()?.into_iter().filter(|path| is_kernel_folder(path)).filter_map(|path| list(&path.join("templates")).ok());
+    let ready = templates.flatten().filter_map(|path| Some((path.join(".ready").metadata().ok()?.modified().ok()?, path)));
+    ready.max().map(|(_, path)| path)
 }
 
-/// Removes the templates that no project names any more.
-fn remove_unused(kernel: &Kernel, templates: &Path) -> Result<()> {
+fn is_kernel_folder(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kernel-"))
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = folder.read_dir().map_err(Error::io("read", folder))?;
+    entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path())).collect()
+}
+
+/// Removes the templates that no project names any more, and the kernel folders of earlier versions that no project uses.
+fn remove_unused(folders: &Folders, kernel: &Kernel, project: &Project) -> Result<()> {
     let _lock = folders::lock(&kernel.templates_lock(), "a kernel is starting: waiting for it")?;
-    let list = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let entries = folder.read_dir().map_err(Error::io("read", folder))?;
-        entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path())).collect()
-    };
     let mut used = Vec::new();
     for path in list(&kernel.folder.join("projects"))? {
         if let Some(file) = read(&path) {
@@ -234,9 +241,17 @@ fn remove_unused(kernel: &Kernel, templates: &Path) -> Result<()> {
             }
         }
     }
-    for path in list(templates)? {
+    for path in list(&kernel.folder.join("templates"))? {
         if !used.contains(&path) {
             folders::remove(&path)?;
+        }
+    }
+    for older in list(&folders.root)?.into_iter().filter(|path| is_kernel_folder(path) && *path != kernel.folder) {
+        // This project has moved on from there; kernels that still run keep their folder, in `sessions`.
+        let _ = std::fs::remove_file(older.join("projects").join(format!("{}.json", project.id())));
+        let empty = |name: &str| list(&older.join(name)).is_ok_and(|entries| entries.is_empty());
+        if empty("projects") && (empty("sessions") || !older.join("sessions").exists()) {
+            folders::remove(&older)?;
         }
     }
     Ok(())
