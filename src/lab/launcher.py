@@ -130,6 +130,8 @@ def environment(project, folder, preload):
     env["JUPYTER_PATH"] = folder  # evcxr rewrites the user's own "Rust" kernel if it finds it
     env["RUST_BACKTRACE"] = "0"  # of evcxr itself; cells have one all the same
     env["TSAE_LOCK"] = project["lock"]
+    env["TSAE_PYTHON"] = sys.executable
+    env["TSAE_METADATA"] = os.path.join(HERE, "metadata.py")
     env["TSAE_KERNEL"] = "1"
     env["RUST_SRC_PATH"] = project["std"]
     return env
@@ -194,8 +196,9 @@ def main():
         copy_tree(sys.argv[2], sys.argv[3])
         return
     connection_file = sys.argv[1]
-    warming = os.environ.pop("TSAE_WARM", None)  # the set-up fills this folder itself
+    warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
     if warming:
+        os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps
         project, folder, lock = choose_project(), warming, None
     else:
         with shared_lock():
@@ -209,6 +212,7 @@ def main():
         [project["evcxr"], "--control_file", connection_file],
         env=environment(project, folder, preload),
         stdin=subprocess.DEVNULL,
+        pass_fds=(9,) if warming else (),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
 

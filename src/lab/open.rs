@@ -6,6 +6,9 @@ use std::process::Command;
 use super::{Options, install, set_up};
 use crate::error::{Error, Result};
 
+/// New notebooks are ours, and a kernel on a busy machine is given time to start.
+const DEFAULTS: [&str; 2] = ["--MultiKernelManager.default_kernel_name=tsae-rust", "--MappingKernelManager.kernel_info_timeout=600"];
+
 /// How JupyterLab is opened.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
@@ -30,7 +33,7 @@ pub fn open(options: &OpenOptions) -> Result<()> {
     let folder = options.folder.clone().unwrap_or_else(|| lab.project.join("notebooks"));
     let folder = if folder.is_dir() { folder } else { lab.project.clone() };
     let mut command = Command::new(&lab.python);
-    command.args(["-m", "jupyterlab"]).args(&options.arguments).current_dir(&folder).env("JUPYTER_PATH", joined_path(&lab.jupyter_path));
+    command.args(["-m", "jupyterlab"]).args(DEFAULTS).args(&options.arguments).current_dir(&folder).env("JUPYTER_PATH", joined_path(&lab.jupyter_path));
     become_program(&mut command)
 }
 

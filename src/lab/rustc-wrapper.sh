@@ -3,6 +3,10 @@
 # linking is quicker, and all cells share one copy of the library's statics (its thread pool, its interrupt flag).
 rustc=$1
 shift
+# While the set-up compiles everything, it hears here how far that has come.
+if [ -n "$TSAE_WARM" ] && [ "$1" = --crate-name ] && [ "$2" != build_script_build ]; then
+  echo "tsae-rustc $2" >&9
+fi
 case " $* " in
 *" --crate-name @LIB@ "*" --crate-type lib "*)
   exec "$rustc" "$@" --crate-type dylib -C prefer-dynamic -C "link-arg=-Wl,-rpath,@LIBDIR@" ;;

@@ -145,16 +145,18 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
     command.env("TSAE_WARM", building).env("TSAE_PROJECT", project_file);
     let ended = process::run(step, &mut command, &cells.to_string(), |line| match line {
         Line::Err(text) => {
-            if let Some(name) = text.trim_start().strip_prefix("Compiling ") {
-                compiled += 1;
-                progress.note(name.split(' ').next().unwrap_or(name));
+            // Said by rustc-wrapper.sh: evcxr passes on what cargo says only for crates without a hyphen in their name.
+            if let Some(name) = text.strip_prefix("tsae-rustc ") {
+                compiled += u64::from(compiled < crates - 1);
+                progress.note(name);
+                progress.set(compiled);
             }
-            progress.set(compiled.min(crates - 1));
         }
         Line::Out(text) => match Event::parse(text) {
             Some(Event::Cell { cell: 3 }) => {
+                compiled = crates - 1;
                 progress.note("checking that cells compile");
-                progress.set(compiled.min(crates - 1));
+                progress.set(compiled);
             }
             Some(Event::CellDone { cell, failed, .. }) => done.push((cell, failed)),
             _ => {}
