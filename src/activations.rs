@@ -21,6 +21,7 @@ mod manifest;
 mod map;
 mod shard;
 mod shuffle;
+mod view;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -316,11 +317,5 @@ impl ActivationStore {
         self.inner.shards.par_iter().try_for_each(Shard::verify_ids)?;
         let ids = self.inner.shards.iter().flat_map(|shard| shard.tokens().iter().copied()).collect();
         Tokens::new(ids, self.n_ctx())
-    }
-}
-
-impl fmt::Debug for ActivationStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ActivationStore [{}, {}] in {}", self.n_rows(), self.d_model(), self.dir().display())
     }
 }

@@ -13,16 +13,19 @@
 mod documents;
 mod encode;
 mod pack;
+mod sampled;
 mod split;
+mod view;
+mod words;
 
 use std::collections::{HashSet, VecDeque};
-use std::fmt;
 use std::ops::Range;
 
 pub use encode::Encoder;
 
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::model::Model;
 use crate::tokens::Tokens;
 use documents::Document;
 use pack::Packer;
@@ -58,10 +61,30 @@ impl Corpus {
         Ok(Corpus { train, valid, source: "given sequences".into(), train_documents: Vec::new(), valid_documents: Vec::new() })
     }
 
-    /// As `text_files`, for a tokenizer that belongs to no model of this crate's.
+    /// Finds the text files that `pattern` means (a file, a folder with `.txt` and `.md` files at any depth, or a glob such as
+    /// `"books/*.txt"`); what [`TextCorpus::split`] returns is the corpus.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let corpus = Corpus::text_files(&model, "books/*.txt")?.context(256).max_tokens(4_000_000).split(0.02)?;
+    /// println!("{corpus}");
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
-    /// As `text_files`.
+    /// [`Error::NoTokenizer`] if the model has none, [`Error::EmptyCorpus`] if there is no such file, [`Error::Config`] if `pattern` is not a
+    /// pattern, [`Error::Format`] if it names a file of a kind that is not plain text.
+    pub fn text_files(model: &Model, pattern: &str) -> Result<TextCorpus> {
+        let config = model.config();
+        let encoder = Encoder::of_tokenizer(model.name(), model.tokenizer()?, config.bos, config.eos, config.n_ctx, config.d_vocab)?;
+        Corpus::text_files_with(encoder, pattern)
+    }
+
+    /// As [`Corpus::text_files`], for a tokenizer that belongs to no model of this crate's.
+    ///
+    /// # Errors
+    /// As [`Corpus::text_files`].
     pub fn text_files_with(encoder: Encoder, pattern: &str) -> Result<TextCorpus> {
         let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
         Ok(TextCorpus { documents: documents::find(pattern)?, pattern: pattern.to_owned(), encoder, n_ctx, max_tokens: None })
@@ -163,6 +186,13 @@ impl TextCorpus {
                 format!("sequences of {} tokens are asked for, and {} reads 2 to {}", self.n_ctx, self.encoder.name, self.encoder.n_ctx);
             return Err(Error::config("context", why));
         }
+        for (field, id) in [("bos_token_id", self.encoder.bos), ("eos_token_id", self.encoder.eos)] {
+            if id as usize >= self.encoder.d_vocab {
+                let why =
+                    format!("is {id} or not given, and {} has {} tokens: set it in config.json", self.encoder.name, self.encoder.d_vocab);
+                return Err(Error::config(field, why));
+            }
+        }
         let Some(max_tokens) = self.max_tokens else { return Ok((None, None)) };
         let train = max_tokens / self.n_ctx;
         if train == 0 {
@@ -204,15 +234,16 @@ impl Reader<'_> {
     fn side(&mut self, texts: impl IntoIterator<Item = Result<Text>>, limit: Option<usize>) -> Result<Side> {
         /// Bytes of text in a wave.
         const WAVE: usize = 16 << 20;
-        /// Fewer bytes than most tokens have, so that what is read for the tokens still wanted is seldom too much.
-        const BYTES_A_TOKEN: usize = 3;
         let mut packer = Packer::new(self.n_ctx, self.encoder.bos, self.encoder.eos, limit);
         let mut documents: Vec<String> = Vec::new();
         let mut texts = texts.into_iter();
         let mut in_hand: Vec<Text> = Vec::new();
         let mut waiting: VecDeque<Piece> = VecDeque::new();
+        // What the tokens still wanted take: one byte each before anything is known, so that too little is read rather than too much.
+        let (mut bytes_encoded, mut ids_got) = (0, 0);
         while !packer.is_full() {
-            let wanted = packer.wanted().map_or(WAVE, |tokens| (BYTES_A_TOKEN * tokens).clamp(1, WAVE));
+            let bytes_a_token = if ids_got == 0 { 1.0 } else { bytes_encoded as f64 / ids_got as f64 };
+            let wanted = packer.wanted().map_or(WAVE, |tokens| ((bytes_a_token * tokens as f64).ceil() as usize).clamp(1, WAVE));
             if waiting.is_empty() {
                 in_hand.clear();
             }
@@ -248,6 +279,8 @@ impl Reader<'_> {
                     documents.push(in_hand[piece.text].name.clone());
                 }
                 packer.push(&ids);
+                bytes_encoded += piece.at.len();
+                ids_got += ids.len();
             }
         }
         let n_tokens = packer.len();
@@ -265,11 +298,5 @@ impl Reader<'_> {
         }
         let piecewise = self.piecewise == Some(true);
         Ok(if piecewise { encode::pieces(text) } else { std::iter::once(0..text.len()).collect() })
-    }
-}
-
-impl fmt::Debug for Corpus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Corpus (train {:?}, held out {:?}) from {}", self.train, self.valid, self.source)
     }
 }

@@ -154,6 +154,16 @@ pub enum Error {
         there: Vec<String>,
     },
 
+    // ---- long calls ----
+    /// A long call was stopped by hand before it had anything to return.
+    #[error("{what} was stopped by hand before it had anything to return: {remedy}")]
+    Interrupted {
+        /// The call.
+        what: &'static str,
+        /// What is left of it, and how to go on.
+        remedy: String,
+    },
+
     // ---- the notebook and its set-up ----
     /// A step of the set-up of Jupyter or the kernel failed.
     #[error("set-up: {step} failed: {why}")]

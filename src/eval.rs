@@ -20,14 +20,14 @@ use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
 use crate::tokens::Tokens;
-use language::Ablations;
+use language::{Ablations, Predictions};
 use reconstruction::Sums;
 
 /// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean and two ablated passes, and two
 /// patched passes for every SAE.
 ///
 /// # Errors
-/// [`Error::EmptyCorpus`] without a sequence of two tokens, [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
+/// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
 pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &Tokens) -> Result<Evaluations> {
     model.check_hook(hook)?;
     check_text(tokens)?;
@@ -49,16 +49,18 @@ pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &
         let rows = tokens.rows(from, from + chunk);
         let paused = model.pause_at(&rows, hook)?;
         let x = values(&paused.value)?;
-        let clean = values(&model.resume(&paused, &paused.value)?)?;
+        let resume = |value: &Tensor| Ok::<_, Error>(Predictions::new(values(&model.resume(&paused, value)?)?, &rows));
+        let clean = resume(&paused.value)?;
+        let losses = clean.cross_entropies(&rows);
         for (with_bos, ablations) in ablations.iter_mut().enumerate() {
-            let splice = |replacement: Vec<f32>| -> Result<Vec<f32>> {
-                let value = language::spliced(&x, replacement, rows.n_ctx(), paused.value.dims3()?.2, with_bos == 1);
-                values(&model.resume(&paused, &Tensor::from_vec(value, paused.value.shape(), &Device::Cpu)?)?)
+            let splice = |replacement: Vec<f32>| {
+                let value = language::spliced(&x, replacement, rows.n_ctx(), model.config().d_model, with_bos == 1);
+                resume(&Tensor::from_vec(value, paused.value.shape(), &Device::Cpu)?)
             };
             let first = 1 - with_bos;
-            ablations.add_clean(&clean, &rows, first);
-            ablations.add_zero(&splice(vec![0.0; x.len()])?, &rows, first);
-            ablations.add_mean(&splice(mean[with_bos].repeat(rows.len()))?, &rows, first);
+            ablations.clean.add(&losses, &rows, first);
+            ablations.zero.add(&splice(vec![0.0; x.len()])?.cross_entropies(&rows), &rows, first);
+            ablations.mean.add(&splice(mean[with_bos].repeat(rows.len()))?.cross_entropies(&rows), &rows, first);
             for ((_, sae), sums) in saes.iter().zip(&mut sums) {
                 let codes = sae.encode(&x)?;
                 let x_hat = sae.decode(&codes, rows.ids())?;
@@ -105,8 +107,8 @@ fn sequences_at_once(model: &Model, n_ctx: usize) -> usize {
 }
 
 fn check_text(tokens: &Tokens) -> Result<()> {
-    if tokens.is_empty() || tokens.n_ctx() < 2 {
-        let why = format!("held-out text of {} sequences of {} tokens; at least one of two tokens is needed", tokens.n_seq(), tokens.n_ctx());
+    if tokens.is_empty() || tokens.n_ctx() < 3 {
+        let why = format!("held-out text of {} sequences of {} tokens; at least one of three tokens is needed", tokens.n_seq(), tokens.n_ctx());
         return Err(Error::EmptyCorpus { why });
     }
     Ok(())

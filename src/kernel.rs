@@ -28,7 +28,6 @@ pub mod codes;
 pub mod encode;
 pub mod latents;
 pub mod rows;
-pub mod simd;
 pub mod step;
 pub mod table;
 pub mod topk;

@@ -1,19 +1,86 @@
-//! Tokenized sparse autoencoders.
+//! Tokenized sparse autoencoders: load GPT-2 and Pythia, cache their activations, train sparse autoencoders with and without a table
+//! indexed by the current token, evaluate them on held-out text, and draw the result, cell by cell in a Rust notebook.
+//!
+//! # The maths
+//!
+//! ```text
+//! pre   = W_enc (x − b_dec) + b_enc                 [n, d_sae]
+//! codes = TopK(pre)                                 the k largest of each row, kept as they are (or clamped at 0 with `relu`)
+//! x̂     = codes · W_dec + b_dec + W_lookup[token]   [n, d_model]     the last term only in a TSAE
+//! loss  = mean over rows of ‖x̂ − x‖²                the sum over d_model
+//!
+//! Adam (0.9, 0.999), lr 1e-4, lookup lr 1e-2, both on a cosine to 3e-5
+//! W_dec: random unit rows;  W_enc = (1 − α)·W_dec;  W_lookup = α·T;  T[t] = the hook at position 1 of [BOS, t];  α = 0.5, or 0 without a table
+//! ```
+//!
+//! # The tour
+//!
+//! ```no_run
+//! use tokenized_sae::prelude::*;
+//!
+//! let model = Model::load("tiny-gpt2")?; // built in; or a folder with a Hugging Face checkpoint
+//! let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
+//! let corpus = Corpus::sampled_in(&model, 1_000_000, 0, "cache")?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
+//! let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
+//! let sae = SaeConfig { k: 16, ..SaeConfig::for_model(&model) };
+//! let runs = Trainer::new(&acts, hook, TrainConfig { lr: 3e-3, ..Default::default() })?
+//!     .held_out(&model, &corpus.valid)?
+//!     .add("SAE", sae.clone())?
+//!     .add("TSAE", sae.with_lookup(Lookup::unigram(&model, hook)?))?
+//!     .fit("runs/quickstart")?;
+//! plot::reconstruction(&runs)?.save("reconstruction.svg")?;
+//! println!("{}", evaluate(&model, hook, &runs, &corpus.valid)?.table().text());
+//! println!("{}", speedup(&runs)?.text());
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # Hook points
+//!
+//! TransformerLens' names, `blocks.{layer}.{site}`, each a `[n_seq, n_ctx, d_model]` activation:
+//!
+//! | site | what it is |
+//! | --- | --- |
+//! | `hook_resid_pre` | the residual stream as it enters the block; the paper's hook |
+//! | `hook_attn_out` | what attention adds |
+//! | `hook_resid_mid` | the residual stream between attention and MLP (GPT-2 only) |
+//! | `hook_mlp_out` | what the MLP adds |
+//! | `hook_resid_post` | the residual stream as it leaves the block |
+//!
+//! # The rooms
+//!
+//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
+//! [`compare`] does it all in one call, [`lab`] sets Jupyter up.
 
 pub mod activations;
+pub(crate) mod arrays;
+pub mod compare;
 pub mod corpus;
 pub mod display;
 pub mod error;
+pub mod eval;
 pub(crate) mod files;
+pub mod kernel;
+pub mod lab;
 pub mod model;
+pub mod plot;
+pub mod sae;
+pub(crate) mod simd;
 pub mod tokens;
+pub mod train;
+
+pub use error::{Error, Result};
 
 /// Everything a notebook cell names.
 pub mod prelude {
     pub use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle};
+    pub use crate::compare::{CompareConfig, Report, Text, compare};
     pub use crate::corpus::{Corpus, TextCorpus};
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
+    pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
     pub use crate::model::{Candidate, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site};
+    pub use crate::sae::{Codes, Lookup, Origin, Sae, SaeConfig};
+    pub use crate::plot;
     pub use crate::tokens::Tokens;
+    pub use crate::train::{History, HeldOutPoint, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, evaluate, speedup};
 }

@@ -1,3 +1,183 @@
-//! The `tsae` command.
+//! The `tsae` command: a thin skin over the library, one subcommand a verb.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokenized_sae::compare::{CompareConfig, Text, compare};
+use tokenized_sae::display::interrupt;
+use tokenized_sae::lab;
+use tokenized_sae::prelude::*;
+
+/// Tokenized sparse autoencoders: train, compare and look at them.
+#[derive(Parser)]
+#[command(name = "tsae", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Set up what is missing, and open JupyterLab on the notebooks.
+    Lab {
+        /// Only report what is there and what is missing.
+        #[arg(long)]
+        check: bool,
+        /// Further arguments for JupyterLab, after `--`.
+        #[arg(last = true)]
+        jupyter: Vec<String>,
+    },
+    /// Run notebooks headless in the real kernel; fail where a cell fails.
+    Run {
+        /// Where the executed .ipynb and .html go; by default `executed` beside each notebook.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// The notebooks.
+        #[arg(required = true)]
+        notebooks: Vec<PathBuf>,
+    },
+    /// Train an SAE and a TSAE on the same activations and compare them on held-out text.
+    Compare(Compare),
+    /// Show what a model expects next.
+    Predict(Predict),
+}
+
+#[derive(clap::Args)]
+struct Compare {
+    /// A built-in model (tiny-gpt2, tiny-pythia), a folder with a Hugging Face checkpoint, or a model in the local Hugging Face cache.
+    model: String,
+    /// Text to train on: a file, a folder or a glob.
+    #[arg(long, conflicts_with = "sampled")]
+    text: Option<String>,
+    /// Without text: how many tokens the model samples for itself.
+    #[arg(long, default_value_t = 1_000_000)]
+    sampled: usize,
+    /// The hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up.
+    #[arg(long)]
+    hook: Option<HookPoint>,
+    /// Active latents per token.
+    #[arg(long, default_value_t = 16)]
+    k: usize,
+    /// Latents per dimension.
+    #[arg(long, default_value_t = 16)]
+    expansion: usize,
+    /// Training tokens for each SAE.
+    #[arg(long, default_value_t = 4_000_000)]
+    tokens: u64,
+    /// Learning rates to choose from; the SAE gets the best for itself, the TSAE the same one.
+    #[arg(long, value_delimiter = ',', default_values_t = tokenized_sae::compare::LEARNING_RATES)]
+    lr: Vec<f64>,
+    /// Seeds samples, directions and the order of the activations.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Processing of the weights: "transformer-lens" folds layer norms and centres what writes to the residual stream, "raw" leaves them.
+    #[arg(long, value_enum, default_value_t = Weights::TransformerLens)]
+    processing: Weights,
+    /// Seconds between two checkpoints, at least.
+    #[arg(long, default_value_t = TrainConfig::default().checkpoint_seconds)]
+    checkpoint_seconds: f64,
+    /// Where everything goes.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Predict {
+    /// A built-in model, a checkpoint folder, or a model in the local Hugging Face cache.
+    model: String,
+    /// Text to go on from; the beginning-of-sequence token is put before it.
+    #[arg(long, required_unless_present = "token_ids", conflicts_with = "token_ids")]
+    text: Option<String>,
+    /// Token ids to go on from, taken as they are: 1,2,3.
+    #[arg(long, value_delimiter = ',')]
+    token_ids: Option<Vec<u32>>,
+    /// How many next tokens to show.
+    #[arg(long, default_value_t = 10)]
+    top: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Weights {
+    TransformerLens,
+    Raw,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Lab { check: true, .. } => lab::check(&lab::Options::default()).map(|report| println!("{report}")),
+        Verb::Lab { jupyter, .. } => lab::open(&lab::OpenOptions { arguments: jupyter, ..Default::default() }),
+        Verb::Run { out, notebooks } => run(out, &notebooks),
+        Verb::Compare(args) => args.run(),
+        Verb::Predict(args) => args.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tsae: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(out: Option<PathBuf>, notebooks: &[PathBuf]) -> Result<()> {
+    for executed in lab::run(notebooks, &lab::RunOptions { out, ..Default::default() })? {
+        println!("{}\n{}", executed.ipynb.display(), executed.html.display());
+    }
+    Ok(())
+}
+
+impl Compare {
+    fn run(self) -> Result<()> {
+        interrupt::watch();
+        let processing = match self.processing {
+            Weights::TransformerLens => Processing::TransformerLens,
+            Weights::Raw => Processing::Raw,
+        };
+        let model = Model::load_with(&self.model, processing)?;
+        let config = CompareConfig {
+            text: self.text.map_or(Text::Sampled(self.sampled), Text::Files),
+            hook: self.hook,
+            k: self.k,
+            expansion: self.expansion,
+            tokens: self.tokens,
+            learning_rates: self.lr,
+            seed: self.seed,
+            checkpoint_seconds: self.checkpoint_seconds,
+        };
+        match compare(&model, &config, &self.out)? {
+            Some(found) => println!("{}\n{}\nWritten to {}.", found.evaluations.table().text(), found.report.speedup.text(), self.out.display()),
+            None => println!("Interrupted. The same command goes on from here."),
+        }
+        Ok(())
+    }
+}
+
+impl Predict {
+    fn run(self) -> Result<()> {
+        let model = Model::load(&self.model)?;
+        let ids = match (self.text, self.token_ids) {
+            (Some(text), _) => {
+                let mut ids = vec![model.bos()];
+                ids.extend(model.encode(&text)?);
+                ids
+            }
+            (None, ids) => ids.unwrap_or_default(),
+        };
+        let prediction = model.predict(&ids, self.top)?;
+        if self.json {
+            println!("{}", serde_json::to_string(&prediction).map_err(Error::json("prediction"))?);
+            return Ok(());
+        }
+        for candidate in &prediction.top {
+            println!("{:>9.4}  {:>6}  {:?}", candidate.logprob, candidate.id, candidate.token);
+        }
+        if let Some(loss) = prediction.loss {
+            println!("loss of the given tokens: {loss:.4} nats");
+        }
+        Ok(())
+    }
+}

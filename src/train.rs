@@ -15,5 +15,6 @@ pub use config::TrainConfig;
 pub(crate) use config::check_rate;
 pub use history::{HeldOutPoint, History, TrainPoint};
 pub use runs::{Run, Runs};
+pub(crate) use speedup::reached;
 pub use speedup::{Speedup, speedup};
 pub use trainer::Trainer;

@@ -8,9 +8,10 @@ use rayon::prelude::*;
 use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
 use super::shard::{Shard, ShardWriter};
 use super::{ActivationStore, Dtype};
+use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::files::{FolderLock, create_folder, remove_leftovers};
-use crate::model::HookPoint;
+use crate::model::{HookPoint, Model};
 use crate::tokens::Tokens;
 
 /// How a harvest runs and what it writes.
@@ -20,13 +21,13 @@ pub struct HarvestConfig {
     pub dtype: Dtype,
     /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file. Default 65,536.
     pub shard_tokens: usize,
-    /// Sequences in one pass of the model: more takes more memory. Default 32.
+    /// Sequences in one pass of the model: more takes more memory, and longer until the stop button is heeded. Default 8.
     pub batch: usize,
 }
 
 impl Default for HarvestConfig {
     fn default() -> HarvestConfig {
-        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 32 }
+        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 8 }
     }
 }
 
@@ -49,12 +50,59 @@ pub struct Source {
 pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
 impl ActivationStore {
-    /// As `harvest`, from any `forward` pass rather than a model of this crate's.
+    /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks together, into the folder `dir`.
+    ///
+    /// A finished harvest of the same things is used again at once, and one that was stopped or killed goes on at the first file that is not
+    /// there, after a check of those that are. Stopped by hand, it returns the store of what it has, if that is anything.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let corpus = Corpus::sampled(&model, 2_000_000, 0)?;
+    /// let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
+    /// let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
+    ///
+    /// let mut batch = Batch::default();
+    /// acts.gather(hook, &acts.shuffle(0).fill(0, 4096), &mut batch)?;
+    /// assert_eq!((batch.x.len(), batch.tokens.len()), (4096 * acts.d_model(), 4096));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of hooks, dtype or shard size; nothing of it is
+    /// touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
+    /// cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there is damaged; [`Error::Interrupted`]; [`Error::Config`];
+    /// [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
+    pub fn harvest(
+        model: &Model,
+        hooks: &[HookPoint],
+        tokens: &Tokens,
+        dir: impl AsRef<Path>,
+        config: HarvestConfig,
+    ) -> Result<ActivationStore> {
+        for &hook in hooks {
+            model.check_hook(hook)?;
+        }
+        let source = Source {
+            name: model.name().to_owned(),
+            fingerprint: model.fingerprint().to_owned(),
+            processing: model.processing().to_string(),
+            d_model: model.config().d_model,
+            d_vocab: model.config().d_vocab,
+        };
+        let forward = |pass: &Tokens, hooks: &[HookPoint]| {
+            let values = model.run_to_many(pass, hooks)?;
+            values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
+        };
+        ActivationStore::harvest_with(&source, hooks, tokens, dir, config, &forward)
+    }
+
+    /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of this crate's.
     ///
     /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the order of the model, each once.
     ///
     /// # Errors
-    /// As `harvest`, and whatever `forward` returns; the shards that were complete by then stay.
+    /// As [`harvest`](ActivationStore::harvest), and whatever `forward` returns; the shards that were complete by then stay.
     pub fn harvest_with(
         source: &Source,
         hooks: &[HookPoint],
@@ -74,6 +122,8 @@ impl ActivationStore {
         }
         create_folder(dir)?;
         let lock = FolderLock::acquire(dir)?;
+        interrupt::watch();
+        interrupt::clear();
         let mut harvest = Harvest::begin(dir, manifest)?;
         harvest.run(tokens, config.batch, forward)?;
         drop(lock);
@@ -158,19 +208,51 @@ impl<'a> Harvest<'a> {
     }
 
     fn run(&mut self, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
-        for index in std::mem::take(&mut self.todo) {
-            self.make_shard(index, tokens, batch, forward)?;
+        let todo = std::mem::take(&mut self.todo);
+        let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
+        let all_rows = self.manifest.all_rows();
+        let mut done = (all_rows - rows_to_do) as u64;
+        let mut progress = Progress::new("harvest", all_rows as u64, "tokens").resumed_at(done);
+        for index in todo {
+            let mut on_pass = |rows: usize| {
+                done += rows as u64;
+                progress.set(done);
+            };
+            if !self.make_shard(index, tokens, batch, forward, &mut on_pass)? {
+                interrupt::clear();
+                let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
+                // Shards before a gap are of no use to a reader, and without any shard there is nothing to return.
+                if index < kept || kept == 0 {
+                    let remedy = format!("{kept} of {all} shards are kept, and the same call goes on from there");
+                    return Err(Error::Interrupted { what: "the harvest", remedy });
+                }
+                progress.set((kept * self.manifest.shard_rows) as u64);
+                progress.note(&format!("stopped by hand, {kept} of {all} shards kept; the same call goes on from there"));
+                break;
+            }
         }
+        progress.finish();
         Ok(())
     }
 
-    /// Makes one shard, and then enters it in the manifest: a process killed between the two makes it once more.
-    fn make_shard(&mut self, index: usize, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
+    /// Makes one shard, and then enters it in the manifest: a process killed between the two makes it once more. Tells `on_pass` how many
+    /// rows each pass gave. `false` if it was stopped by hand, with nothing of the shard left.
+    fn make_shard(
+        &mut self,
+        index: usize,
+        tokens: &Tokens,
+        batch: usize,
+        forward: Forward<'_>,
+        on_pass: &mut dyn FnMut(usize),
+    ) -> Result<bool> {
         let n_ctx = tokens.n_ctx();
         let first = index * self.manifest.shard_rows / n_ctx;
         let end = first + self.manifest.rows_of(index) / n_ctx;
         let mut writer = ShardWriter::create(self.dir, &self.manifest, index, &tokens.ids()[first * n_ctx..end * n_ctx])?;
         for from in (first..end).step_by(batch) {
+            if interrupt::requested() {
+                return Ok(false);
+            }
             let pass = tokens.rows(from, end.min(from + batch));
             let values = forward(&pass, &self.manifest.hooks)?;
             let (want, got) = (pass.len() * self.manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
@@ -184,6 +266,7 @@ impl<'a> Harvest<'a> {
             for (hook, rows) in values.iter().enumerate() {
                 writer.append(hook, rows)?;
             }
+            on_pass(pass.len());
         }
         let shard = writer.finish()?;
         match self.manifest.shards.get_mut(index) {
@@ -191,7 +274,8 @@ impl<'a> Harvest<'a> {
             None => self.manifest.shards.push(shard),
         }
         self.manifest.complete = self.manifest.shards.len() == self.manifest.all_shards();
-        self.manifest.write(self.dir)
+        self.manifest.write(self.dir)?;
+        Ok(true)
     }
 }
 

@@ -1,22 +1,17 @@
 //! Text to token ids, in parallel within a document.
 //!
-//! A document is encoded in pieces, so that a long one keeps all cores busy. That must not change its ids, so pieces begin only where
-//! the tokenizer would begin a token in any case. GPT-2's and NeoX's tokenizers first split text by the pattern
-//!
-//! ```text
-//! 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-//! ```
-//!
-//! and merge nothing across that split. Before a line feed that is followed by something other than white space there is always a split: a
-//! run of white space gives up its last character to what follows, and of those only a space joins it. So a piece begins with such a line
-//! feed, and the ids are those of the whole text. Tokenizers that split otherwise are found out by trying: a stretch of text is encoded both
-//! ways, and if the ids differ every document is encoded whole.
+//! A document is encoded in pieces, so that a long one keeps all cores busy. That must not change its ids, so a piece begins only with a
+//! line feed that is followed by something other than white space, where byte-level tokenizers begin a token in any case (`words` says
+//! why). Tokenizers that do otherwise are found out by trying: a stretch of text is encoded both ways, and if the ids differ every
+//! document is encoded whole.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use tokenizers::Tokenizer;
 
+use super::words::Words;
 use crate::error::{Error, Result};
 
 /// A piece is at least so long: small enough to share out, large enough to make the calls' cost unnoticeable.
@@ -40,6 +35,15 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// The encoder of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer refuses to have its truncation switched off.
+    pub fn of_tokenizer(name: &str, tokenizer: &Tokenizer, bos: u32, eos: u32, n_ctx: usize, d_vocab: usize) -> Result<Encoder> {
+        let words = Words::new(tokenizer)?;
+        Ok(Encoder { name: name.to_owned(), bos, eos, n_ctx, d_vocab, encode: Arc::new(move |text| words.encode(text)) })
+    }
+
     /// The ids of `texts`, text by text, the same for any number of threads.
     ///
     /// # Errors

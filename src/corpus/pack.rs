@@ -46,9 +46,10 @@ impl Packer {
         self.ids.len() / self.n_ctx >= self.limit
     }
 
-    /// How many tokens are still wanted, or `None` without a limit.
+    /// How many tokens of text are still wanted, or `None` without a limit.
     pub fn wanted(&self) -> Option<usize> {
-        (self.limit != usize::MAX).then(|| (self.limit * self.n_ctx).saturating_sub(self.ids.len()))
+        let ids = (self.limit != usize::MAX).then(|| (self.limit * self.n_ctx).saturating_sub(self.ids.len()))?;
+        Some(ids - ids.div_ceil(self.n_ctx).min(ids))
     }
 
     /// How many tokens there are, an incomplete last sequence included.

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::language::{Ablations, Mean, cross_entropies, spliced};
+use super::language::{Ablations, Mean, Predictions, spliced};
 use super::reconstruction::{Sums, ce_added, loss_recovered};
 use super::{check_fit, check_text, sequences_at_once, values};
 use crate::error::Result;
@@ -58,8 +58,10 @@ impl HeldOut {
             let paused = model.pause_at(&tokens, hook)?;
             let x = values(&paused.value)?;
             let chunk = Chunk { tokens, paused, x };
-            held_out.text.add_clean(&values(&model.resume(&chunk.paused, &chunk.paused.value)?)?, &chunk.tokens, 1);
-            held_out.text.add_zero(&held_out.resume(&chunk, vec![0.0; chunk.x.len()])?, &chunk.tokens, 1);
+            let clean = held_out.losses(&chunk, chunk.x.clone())?;
+            let zero = held_out.losses(&chunk, vec![0.0; chunk.x.len()])?;
+            held_out.text.clean.add(&clean, &chunk.tokens, 1);
+            held_out.text.zero.add(&zero, &chunk.tokens, 1);
             held_out.chunks.push(chunk);
         }
         Ok(held_out)
@@ -81,7 +83,7 @@ impl HeldOut {
             let codes = sae.encode(&chunk.x)?;
             let x_hat = sae.decode(&codes, chunk.tokens.ids())?;
             sums.add(&chunk.x, &x_hat, &codes, &chunk.tokens, 1);
-            patched.add(cross_entropies(&self.resume(chunk, x_hat)?, &chunk.tokens, 1));
+            patched.add(&self.losses(chunk, x_hat)?, &chunk.tokens, 1);
         }
         let (clean, zero) = (self.text.clean.value(), self.text.zero.value());
         Ok(HeldOutMeasure {
@@ -92,10 +94,11 @@ impl HeldOut {
         })
     }
 
-    /// Logits with the activation replaced, but at position 0.
-    fn resume(&self, chunk: &Chunk, replacement: Vec<f32>) -> Result<Vec<f32>> {
+    /// Cross-entropies with the activation replaced, but at position 0.
+    fn losses(&self, chunk: &Chunk, replacement: Vec<f32>) -> Result<Vec<f32>> {
         let value = &chunk.paused.value;
-        let spliced = spliced(&chunk.x, replacement, chunk.tokens.n_ctx(), value.dims3()?.2, false);
-        values(&self.model.resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?)
+        let spliced = spliced(&chunk.x, replacement, chunk.tokens.n_ctx(), self.model.config().d_model, false);
+        let logits = self.model.resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?;
+        Ok(Predictions::new(values(&logits)?, &chunk.tokens).cross_entropies(&chunk.tokens))
     }
 }

@@ -1,6 +1,6 @@
 //! Reconstruction metrics as exact sums over tokens, in f64.
 
-use super::language::{Ablations, Mean, cross_entropies, divergences};
+use super::language::{Ablations, Mean, Predictions};
 use super::metrics::Metrics;
 use crate::kernel::rows::NMSE_EPSILON;
 use crate::sae::{Codes, Sae};
@@ -67,9 +67,9 @@ impl Sums {
     }
 
     /// Adds what the model said on the reconstruction, beside what it said by itself.
-    pub(super) fn add_patched(&mut self, clean: &[f32], patched: &[f32], tokens: &Tokens, first: usize) {
-        self.patched.add(cross_entropies(patched, tokens, first));
-        self.kl.add(divergences(clean, patched, tokens, first));
+    pub(super) fn add_patched(&mut self, clean: &Predictions, patched: &Predictions, tokens: &Tokens, first: usize) {
+        self.patched.add(&patched.cross_entropies(tokens), tokens, first);
+        self.kl.add(&clean.divergences(patched, tokens), tokens, first);
     }
 
     /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).

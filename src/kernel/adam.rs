@@ -1,6 +1,6 @@
 //! Adam as PyTorch computes it, on a row at a time.
 
-use super::simd::vectorised;
+use crate::simd::vectorised;
 use crate::sae::Sae;
 
 /// First and second moments of one parameter array.

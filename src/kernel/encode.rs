@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 use crate::sae::Sae;
 
 /// Rows in a block: large enough that reading a tile of `W_enc` is paid for, small enough to share out.
-pub(super) const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 256;
 
 /// Latents in a tile: a block's buffer of pre-activations is then half a megabyte, and stays in the second-level cache.
-const TILE: usize = 1024;
+const TILE: usize = 512;
 
 /// The codes of the rows `x` `[n, d_model]`.
 ///

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, adam_row};
-use super::simd::{add_scaled, vectorised};
+use crate::simd::{add_scaled, vectorised};
 use super::step::Scratch;
 use super::{AdamState, Codes};
 use crate::sae::Sae;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::Codes;
 use super::encode::BLOCK;
-use super::simd::{add_scaled, dot, vectorised};
+use crate::simd::{add_scaled, dot, vectorised};
 use crate::sae::Sae;
 
 /// `x̂` `[n, d_model]` of the codes and, if there is a table, the tokens `[n]`, which must lie inside it.

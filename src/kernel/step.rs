@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::adam::{AdamStep, adam_row};
 use super::encode::{BLOCK, BlockEncoder, centre, not_a_number};
 use super::rows::{RowSums, decode_row, residual_row, table_row};
-use super::simd::add_scaled;
+use crate::simd::add_scaled;
 use super::transpose::ByKey;
 use super::{AdamState, Codes, Rates, latents, table};
 use crate::error::{Error, Result};

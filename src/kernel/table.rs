@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, Moments, adam_row};
-use super::simd::add_scaled;
+use crate::simd::add_scaled;
 use super::transpose::ByKey;
 
 /// Rows of the table that one task takes.

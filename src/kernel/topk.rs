@@ -4,7 +4,7 @@
 //! back to k and the bar rises. Of 12,288 values in random order a few hundred are ever kept, so the cost is that of
 //! comparing every value with the bar once, sixteen at a time.
 
-use super::simd::vectorised;
+use crate::simd::vectorised;
 
 /// A latent and its value.
 type Candidate = (f32, u32);

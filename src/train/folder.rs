@@ -51,7 +51,7 @@ impl Folder {
     pub(super) fn open(root: &Path, name: &str, key: &str, settings: serde_json::Value) -> Result<Folder> {
         let dir = root.join(name);
         let aside = |key: &str| root.join(PREVIOUS).join(format!("{name}-{}", &key[..16.min(key.len())]));
-        if dir.exists() {
+        if dir.exists() && !is_bare(&dir)? {
             let card = read_card(&dir)?;
             if card.key == key {
                 return Ok(Folder { dir, card });
@@ -66,6 +66,9 @@ impl Folder {
         }
         let earlier = aside(key);
         if earlier.exists() && read_card(&earlier)?.key == key {
+            if dir.exists() {
+                fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
+            }
             fs::rename(&earlier, &dir).map_err(Error::io("rename", &earlier))?;
             return Ok(Folder { card: read_card(&dir)?, dir });
         }
@@ -137,6 +140,12 @@ impl Folder {
         let text = serde_json::to_vec_pretty(&self.card).map_err(Error::json(RUN))?;
         files::write_atomic(&self.dir.join(RUN), |out| out.write_all(&text))
     }
+}
+
+/// Whether a folder holds nothing but temporary files: what is left if a process is killed before it has written `run.json`.
+fn is_bare(dir: &Path) -> Result<bool> {
+    files::remove_leftovers(dir, |name| name == RUN)?;
+    Ok(fs::read_dir(dir).map_err(Error::io("read", dir))?.next().is_none())
 }
 
 fn read_card(dir: &Path) -> Result<Card> {

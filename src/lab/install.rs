@@ -1,0 +1,90 @@
+//! The kernel's own files: launcher, wrappers of cargo and rustc, build profile, kernelspec.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::folders::{self, Folders};
+use super::project::{self, LIBRARY, PACKAGE, Project};
+use super::{KERNEL, evcxr};
+use crate::error::{Error, Result};
+
+const LAUNCHER: &str = include_str!("launcher.py");
+const METADATA: &str = include_str!("metadata.py");
+const CARGO: &str = include_str!("cargo.sh");
+const RUSTC: &str = include_str!("rustc.sh");
+const RUSTC_WRAPPER: &str = include_str!("rustc-wrapper.sh");
+const CARGO_CONFIG: &str = include_str!("cargo-config.toml");
+
+/// The kernel's files, installed.
+pub(super) struct Kernel {
+    /// The folder of the launcher, the templates and the sessions.
+    pub folder: PathBuf,
+    pub launcher: PathBuf,
+    /// What the kernel uses as a rustup toolchain: our wrapper of cargo, and rustc.
+    pub toolchain: PathBuf,
+}
+
+impl Kernel {
+    /// The file that tells the launcher about a project.
+    pub fn project_file(&self, project: &Project) -> PathBuf {
+        self.folder.join("projects").join(format!("{}.json", project.id()))
+    }
+
+    /// The set-up's own lock, and the launcher's while it copies a template.
+    pub fn templates_lock(&self) -> PathBuf {
+        self.folder.join("templates.lock")
+    }
+}
+
+/// The kernel's folder. Other versions of its files are another folder, so that two clones do not disturb each other.
+pub(super) fn folder(cache: &Path) -> PathBuf {
+    let parts = [LAUNCHER, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
+    cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
+}
+
+/// Writes the kernel's files and its kernelspec.
+pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Result<Kernel> {
+    let folder = folder(&folders.root);
+    let launcher = folder.join("launcher.py");
+    let wrapper = folder.join("rustc-wrapper");
+    // rustc's version is part of the name: cargo remembers what a compiler said of itself by the compiler's path.
+    let id = project::short_hash(&[project.rustc_version.as_bytes(), project.sysroot.as_os_str().as_encoded_bytes()]);
+    let toolchain = folder.join(format!("toolchain-{id}"));
+    let filled = |text: &str| {
+        text.replace("@PACKAGE@", PACKAGE)
+            .replace("@LIB@", LIBRARY)
+            .replace("@DYLIB@", if cfg!(target_os = "macos") { "dylib" } else { "so" })
+            .replace("@LIBDIR@", &project.library_folder().to_string_lossy())
+            .replace("@SYSROOT@", &project.sysroot.to_string_lossy())
+            .replace("@WRAPPER@", &wrapper.to_string_lossy())
+    };
+    folders::write(&launcher, LAUNCHER)?;
+    folders::write(&folder.join("metadata.py"), METADATA)?;
+    folders::write_program(&wrapper, &filled(RUSTC_WRAPPER))?;
+    folders::write_program(&toolchain.join("bin").join("cargo"), &filled(CARGO))?;
+    folders::write_program(&toolchain.join("bin").join("rustc"), &filled(RUSTC))?;
+    folders::write(&folder.join(".cargo").join("config.toml"), &filled(CARGO_CONFIG))?;
+    write_kernelspec(&folders.jupyter(), python, &launcher)?;
+    Ok(Kernel { folder, launcher, toolchain })
+}
+
+/// Writes `kernels/tsae-rust/kernel.json` below a Jupyter data folder.
+pub(super) fn write_kernelspec(jupyter: &Path, python: &Path, launcher: &Path) -> Result<()> {
+    let spec = json!({
+        "argv": [python, launcher, "{connection_file}"],
+        "display_name": "Rust (tsae)",
+        "language": "rust",
+        // evcxr's own answer to an interrupt message is to kill the cells' process, and with it all variables.
+        "interrupt_mode": "signal",
+        "env": {},
+        "metadata": { "debugger": false },
+    });
+    let text = serde_json::to_string_pretty(&spec).map_err(Error::json("kernel.json"))?;
+    folders::write(&kernelspec(jupyter), &(text + "\n"))
+}
+
+/// Where the kernelspec lies below a Jupyter data folder.
+pub(super) fn kernelspec(jupyter: &Path) -> PathBuf {
+    jupyter.join("kernels").join(KERNEL).join("kernel.json")
+}

@@ -1,0 +1,190 @@
+//! What a figure is made of, in plain numbers.
+
+/// A curve: its name and its points `(x, y)`, in order of x.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    /// The name in the legend; equal names have equal colours.
+    pub name: String,
+    /// The points; one that is not finite breaks the curve.
+    pub points: Vec<(f64, f64)>,
+    /// Whether every point has a marker, which is good for up to about forty.
+    pub markers: bool,
+    /// The share of the points over which a moving mean is drawn, with the points themselves pale behind it: 0 draws them plainly.
+    pub smooth: f64,
+}
+
+impl Series {
+    /// A plain curve.
+    pub fn new(name: &str, points: Vec<(f64, f64)>) -> Series {
+        Series { name: name.to_owned(), points, ..Series::default() }
+    }
+
+    /// The curve with a marker at every point.
+    pub fn with_markers(mut self) -> Series {
+        self.markers = true;
+        self
+    }
+
+    /// The curve as a moving mean over `share` of its points, the points pale behind it.
+    pub fn smoothed(mut self, share: f64) -> Series {
+        self.smooth = share;
+        self
+    }
+}
+
+/// Values of which a histogram is drawn.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// The name in the legend.
+    pub name: String,
+    /// The values, in any order.
+    pub values: Vec<f64>,
+}
+
+impl Sample {
+    /// A sample.
+    pub fn new(name: &str, values: Vec<f64>) -> Sample {
+        Sample { name: name.to_owned(), values }
+    }
+}
+
+/// Bars of one colour, one for each category.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// The name in the legend.
+    pub name: String,
+    /// One value a category; one that is not finite leaves its place empty.
+    pub values: Vec<f64>,
+}
+
+impl Group {
+    /// A group of bars.
+    pub fn new(name: &str, values: Vec<f64>) -> Group {
+        Group { name: name.to_owned(), values }
+    }
+}
+
+/// How numbers are laid out along an axis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal differences are equally far apart.
+    #[default]
+    Linear,
+    /// Equal ratios are equally far apart; only positive numbers.
+    Log,
+}
+
+/// How the numbers at an axis are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// As they are: `0.05`, `120`; powers of ten where that would be long.
+    #[default]
+    Number,
+    /// With suffixes: `500 k`, `2 M`.
+    Count,
+    /// As percentages of one.
+    Share,
+}
+
+/// One axis of a panel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Axis {
+    /// What it measures, with its unit: "tokens seen".
+    pub label: String,
+    /// Linear or logarithmic.
+    pub scale: Scale,
+    /// How its numbers are written.
+    pub unit: Unit,
+    /// From where to where; what lies outside is cut off. `None` shows everything.
+    pub range: Option<(f64, f64)>,
+}
+
+/// Something pointed out over the data.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mark {
+    /// A dashed line across the panel at a height.
+    Level {
+        /// The height.
+        y: f64,
+        /// What it is.
+        label: String,
+    },
+    /// A dashed line up the panel.
+    At {
+        /// Where.
+        x: f64,
+        /// What it is.
+        label: String,
+    },
+    /// That `y` was reached at `from` by one curve and at `to` by another: a dashed line between, with an arrow to the sooner.
+    Sooner {
+        /// The value that both reach.
+        y: f64,
+        /// Where the sooner one does.
+        from: f64,
+        /// Where the later one does.
+        to: f64,
+        /// What to write at it: "9.8× sooner".
+        label: String,
+    },
+}
+
+/// What a panel shows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Curves.
+    Curves(Vec<Series>),
+    /// Distributions, in so many bins (0 to have the number chosen).
+    Histogram {
+        /// The samples.
+        samples: Vec<Sample>,
+        /// The number of bins.
+        bins: usize,
+    },
+    /// Bars.
+    Bars {
+        /// The names along the x axis.
+        categories: Vec<String>,
+        /// One value a category each.
+        groups: Vec<Group>,
+    },
+}
+
+impl Content {
+    /// The names of what is shown, in order.
+    pub(super) fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Content::Curves(series) => Box::new(series.iter().map(|s| s.name.as_str())),
+            Content::Histogram { samples, .. } => Box::new(samples.iter().map(|s| s.name.as_str())),
+            Content::Bars { groups, .. } => Box::new(groups.iter().map(|g| g.name.as_str())),
+        }
+    }
+}
+
+/// One panel of a figure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PanelSpec {
+    /// The line above the panel; may be empty.
+    pub title: String,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// The data.
+    pub content: Content,
+    /// What is pointed out.
+    pub marks: Vec<Mark>,
+}
+
+/// How a single figure is drawn; the default is good for most.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// The horizontal axis; its label is the call's.
+    pub x: Axis,
+    /// The vertical axis; its label is the call's.
+    pub y: Axis,
+    /// What is pointed out.
+    pub marks: Vec<Mark>,
+    /// Width and height in pixels.
+    pub size: Option<(u32, u32)>,
+}

@@ -1,0 +1,172 @@
+//! The promises: a notebook runs in the real kernel, cells share one copy of the library, types are inferred, an interrupt loses nothing;
+//! and every way in which a cell can fail makes the run fail and names the cell.
+//!
+//! The first run sets up Jupyter and the kernel, as `tsae run` does: that takes up to half an hour on two cores, and says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use serde_json::{Value, json};
+use tokenized_sae::Error;
+use tokenized_sae::lab::{self, Executed, RunOptions};
+
+/// Two kernels at once would only make each other slow.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A code cell and its tags.
+type Cell<'a> = (&'a str, &'a [&'a str]);
+
+fn write_notebook(path: &Path, cells: &[Cell]) {
+    let cell = |(i, (source, tags)): (usize, &Cell)| {
+        json!({ "cell_type": "code", "id": format!("cell-{i}"), "metadata": { "tags": tags }, "source": source, "outputs": [], "execution_count": null })
+    };
+    let cells: Vec<Value> = cells.iter().enumerate().map(cell).collect();
+    let spec = json!({ "name": "tsae-rust", "display_name": "Rust (tsae)", "language": "rust" });
+    let notebook = json!({ "cells": cells, "metadata": { "kernelspec": spec }, "nbformat": 4, "nbformat_minor": 5 });
+    std::fs::write(path, notebook.to_string()).unwrap();
+}
+
+/// A folder with a notebook of these cells after the usual first one, and what running it gives.
+fn run(cells: &[Cell]) -> (tempfile::TempDir, Result<Executed, Error>) {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.ipynb");
+    let first = format!(":dep tokenized-sae = {{ path = \"{}\" }}\nuse tokenized_sae::prelude::*;", root().display());
+    let cells: Vec<Cell> = [(&*first, [].as_slice())].into_iter().chain(cells.iter().copied()).collect();
+    write_notebook(&path, &cells);
+    let result = lab::run(&[path], &RunOptions::default());
+    (folder, result.map(|mut executed| executed.remove(0)))
+}
+
+fn outputs(executed: &Path) -> Vec<Value> {
+    let notebook: Value = serde_json::from_slice(&std::fs::read(executed).unwrap()).unwrap();
+    notebook["cells"].as_array().unwrap().iter().map(|cell| cell["outputs"].clone()).collect()
+}
+
+/// What a cell printed, and the plain text of its value.
+fn text(outputs: &Value) -> String {
+    let of = |output: &Value| output["text"].as_str().or(output["data"]["text/plain"].as_str()).unwrap_or_default().to_owned();
+    outputs.as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn the_quickstart_runs() {
+    let _alone = alone();
+    let notebook = root().join("notebooks/01_quickstart.ipynb");
+    let out = tempfile::tempdir().unwrap();
+    let options = RunOptions { out: Some(out.path().to_owned()), ..RunOptions::default() };
+    let executed = lab::run(&[notebook], &options).unwrap().remove(0);
+    assert!(executed.cells.len() >= 9, "{} cells", executed.cells.len());
+    let page = std::fs::read_to_string(&executed.html).unwrap();
+    assert!(page.contains("<svg"), "the page shows no figure");
+    let outputs = outputs(&executed.ipynb);
+    let shown = outputs.iter().filter(|cell| cell.as_array().is_some_and(|all| all.iter().any(|o| o["output_type"] == "execute_result")));
+    assert!(shown.count() >= 5, "few cells show anything: {outputs:?}");
+}
+
+#[test]
+fn cells_share_the_library_and_an_interrupt_loses_nothing() {
+    // As the stop button does, and not to a shell in between: the signal goes to the kernel's whole process group.
+    let stop = "std::process::Command::new(\"sh\").args([\"-c\", \"kill -INT 0\"]).status().is_ok()";
+    let (_folder, result) = run(&[
+        ("let hook = \"blocks.2.hook_resid_pre\".parse::<HookPoint>()?;\nlet ids: Vec<u32> = (0..6).collect();", &[]),
+        ("let tokens = Tokens::new(ids.clone(), 3)?;\nlet twice = ids.iter().map(|&id| f64::from(id) * 2.0).sum::<f64>();", &[]),
+        ("use tokenized_sae::display::interrupt;\ninterrupt::watch();\ninterrupt::requested()", &[]),
+        (stop, &[]),
+        ("std::thread::sleep(std::time::Duration::from_millis(300));\ninterrupt::requested()", &[]),
+        ("interrupt::clear();\nprintln!(\"{hook} {} {twice}\", tokens.n_seq());", &[]),
+    ]);
+    let executed = result.unwrap();
+    let outputs = outputs(&executed.ipynb);
+    assert_eq!(text(&outputs[3]).trim(), "false");
+    assert_eq!(text(&outputs[4]).trim(), "true", "the cell that sent the signal outlives it");
+    assert_eq!(text(&outputs[5]).trim(), "true", "the flag that one cell's code sets is not the one that another cell's code reads");
+    assert_eq!(text(&outputs[6]).trim(), "blocks.2.hook_resid_pre 2 30");
+    assert_eq!(executed.cells.len(), 7);
+    assert!(executed.html.is_file() && executed.ipynb.ends_with("executed/small.ipynb"));
+}
+
+/// VS Code signals the kernel's first process alone, which is the launcher.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_to_the_launcher_alone_reaches_the_library_once() {
+    let signal = r#"{
+    let parent = |pid: String| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().to_owned()
+    };
+    let launcher = parent(parent("self".to_owned()));
+    std::process::Command::new("kill").args(["-INT", &launcher]).status().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(600));
+}"#;
+    let (_folder, result) = run(&[
+        ("use tokenized_sae::display::interrupt;\ninterrupt::watch();\nlet kept: usize = 5;", &[]),
+        (signal, &[]),
+        ("println!(\"{} {kept}\", interrupt::requested());", &[]),
+    ]);
+    // Twice within three seconds would have ended the process, and the variable with it.
+    assert_eq!(text(&outputs(&result.unwrap().ipynb)[3]).trim(), "true 5");
+}
+
+/// The number, message and source of the cell that failed.
+fn failure(cells: &[Cell]) -> (usize, String, String) {
+    let (folder, result) = run(cells);
+    let told = match result {
+        Err(Error::Cell { notebook, cell, message, source_text }) => {
+            assert_eq!(notebook, std::path::absolute(folder.path().join("small.ipynb")).unwrap());
+            (cell, message, source_text)
+        }
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("no failure"),
+    };
+    let copy: PathBuf = folder.path().join("executed/small.ipynb");
+    assert!(!outputs(&copy)[told.0 - 1].as_array().unwrap().is_empty(), "the executed copy lacks the failure");
+    assert!(outputs(&copy)[told.0..].iter().all(|later| later.as_array().unwrap().is_empty()), "a later cell ran");
+    told
+}
+
+#[test]
+fn a_panic_fails_the_run() {
+    let (cell, message, source) = failure(&[
+        ("let fine: usize = 1;", &[]),
+        ("let empty: Vec<usize> = Vec::new();\nprintln!(\"{}\", empty[fine]);", &[]),
+        ("println!(\"later\");", &[]),
+    ]);
+    assert_eq!(cell, 3);
+    assert!(message.contains("panicked at") && message.contains("index out of bounds"), "{message}");
+    assert!(source.starts_with("let empty"), "{source}");
+}
+
+#[test]
+fn a_failing_question_mark_fails_the_run() {
+    let (cell, message, source) = failure(&[("let hook: HookPoint = \"blocks.two\".parse()?;", &[]), ("println!(\"later\");", &[])]);
+    assert_eq!(cell, 2);
+    assert!(message.contains("blocks.two"), "{message}");
+    assert!(source.starts_with("let hook"), "{source}");
+}
+
+#[test]
+fn a_cell_that_does_not_compile_fails_the_run() {
+    let (cell, message, _) = failure(&[("let number: usize = \"one\";", &[]), ("println!(\"later\");", &[])]);
+    assert_eq!(cell, 2);
+    assert!(message.contains("mismatched types"), "{message}");
+    assert!(!message.contains('\u{1b}'), "colour codes in {message:?}");
+}
+
+#[test]
+fn tags_allow_what_is_meant() {
+    let (_folder, result) = run(&[
+        ("eprintln!(\"only a remark\");", &["allow-stderr"]),
+        ("let hook: HookPoint = \"blocks.two\".parse()?;", &["raises-exception"]),
+        ("println!(\"reached\");", &[]),
+    ]);
+    assert_eq!(text(&outputs(&result.unwrap().ipynb)[3]).trim(), "reached");
+}

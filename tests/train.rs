@@ -1,0 +1,124 @@
+//! Training as a whole: one stream for several SAEs, folders that are found again, and damage that is noticed.
+
+use std::fs;
+use std::path::Path;
+
+use tokenized_sae::prelude::*;
+
+fn hook() -> HookPoint {
+    HookPoint::resid_pre(2)
+}
+
+fn quick() -> TrainConfig {
+    TrainConfig { tokens: 12_000, batch: 512, lr: 1e-3, evaluations: 4, held_out_tokens: 256, log_every: 5, ..Default::default() }
+}
+
+struct Material {
+    model: Model,
+    corpus: Corpus,
+    acts: ActivationStore,
+    sae: SaeConfig,
+    tsae: SaeConfig,
+    dir: tempfile::TempDir,
+}
+
+impl Material {
+    fn new() -> Material {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-gpt2").unwrap();
+        let corpus = Corpus::new(model.sample(64, 64, 1).unwrap(), model.sample(8, 64, 2).unwrap()).unwrap();
+        let acts = ActivationStore::harvest(&model, &[hook()], &corpus.train, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+        let sae = SaeConfig { expansion: 4, k: 8, ..SaeConfig::for_model(&model) };
+        let tsae = sae.clone().with_lookup(Lookup::unigram(&model, hook()).unwrap());
+        Material { model, corpus, acts, sae, tsae, dir }
+    }
+
+    fn trainer(&self, config: TrainConfig) -> Trainer {
+        Trainer::new(&self.acts, hook(), config).unwrap().held_out(&self.model, &self.corpus.valid).unwrap()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+fn bytes(run: &Path) -> [Vec<u8>; 3] {
+    ["cfg.json", "sae_weights.safetensors", "history.json"].map(|name| fs::read(run.join(name)).unwrap())
+}
+
+#[test]
+fn several_on_one_stream_are_what_each_is_alone() {
+    let it = Material::new();
+    let both = it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().add("TSAE", it.tsae.clone()).unwrap().fit(it.path("both")).unwrap();
+    it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().fit(it.path("one")).unwrap();
+    // The second joins a folder whose first run is finished already.
+    let joined = it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().add("TSAE", it.tsae.clone()).unwrap().fit(it.path("one")).unwrap();
+    for name in ["SAE", "TSAE"] {
+        assert_eq!(bytes(&it.path("both").join(name)), bytes(&it.path("one").join(name)));
+        assert_eq!(both[name].history, joined[name].history);
+        assert!(both[name].finished && both[name].tokens == 24 * 512);
+    }
+    let (first, last) = (both["TSAE"].history.held_out[0], *both["TSAE"].history.held_out.last().unwrap());
+    assert!(last.nmse < 0.75 * first.nmse, "{first:?} {last:?}");
+    assert_eq!((first.tokens, last.tokens), (0, 24 * 512));
+    assert!((both["TSAE"].history.train[0].lookup_sim.unwrap() - 1.0).abs() < 0.2);
+    assert_eq!(both["SAE"].history.train[0].lookup_sim, None);
+    assert_eq!(both["SAE"].history.train.iter().map(|point| point.tokens / 512).collect::<Vec<_>>(), [5, 10, 15, 20, 24]);
+}
+
+#[test]
+fn a_knob_turned_back_finds_its_run_again() {
+    let it = Material::new();
+    let fit = |k: usize| {
+        let sae = SaeConfig { k, ..it.sae.clone() };
+        it.trainer(quick()).add("SAE", sae).unwrap().fit(it.path("runs")).unwrap();
+        let written = fs::metadata(it.path("runs").join("SAE/sae_weights.safetensors")).unwrap().modified().unwrap();
+        (bytes(&it.path("runs").join("SAE")), written)
+    };
+    let first = fit(8);
+    assert_ne!(fit(4).0, first.0);
+    assert_eq!(fit(8), first, "trained again instead of found again");
+}
+
+#[test]
+fn damage_to_a_finished_run_is_noticed() {
+    let it = Material::new();
+    let fit = || it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().fit(it.path("runs"));
+    fit().unwrap();
+    let weights = it.path("runs").join("SAE/sae_weights.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(&weights, bytes).unwrap();
+    assert!(matches!(fit(), Err(Error::Checksum { .. })));
+}
+
+#[test]
+fn two_at_once_in_one_folder_are_refused() {
+    let it = Material::new();
+    fs::create_dir(it.path("runs")).unwrap();
+    let lock = fs::File::create(it.path("runs").join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let fit = || it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().fit(it.path("runs"));
+    assert!(matches!(fit(), Err(Error::Locked { .. })));
+    lock.unlock().unwrap();
+    fit().unwrap();
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_before_it_starts() {
+    let it = Material::new();
+    let add = |name: &str, sae: SaeConfig| it.trainer(quick()).add(name, sae).err().unwrap().to_string();
+    assert!(add("SAE", SaeConfig { k: 4 * 128 + 1, ..it.sae.clone() }).contains("k = 513"));
+    assert!(add("../SAE", it.sae.clone()).contains("cannot name a run"));
+    assert!(add("SAE", SaeConfig::new(64, it.sae.d_vocab)).contains("[4096, 64]"));
+    let twice = it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().add("SAE", it.sae.clone());
+    assert!(twice.err().unwrap().to_string().contains("taken"));
+    assert!(matches!(Trainer::new(&it.acts, HookPoint::resid_pre(1), quick()), Err(Error::UnknownHook { .. })));
+    let other = Model::load("tiny-pythia").unwrap();
+    let trainer = Trainer::new(&it.acts, hook(), quick()).unwrap();
+    assert!(matches!(trainer.held_out(&other, &it.corpus.valid), Err(Error::Changed { .. })));
+    let much = TrainConfig { lr: 1e30, ..quick() };
+    let overflow = it.trainer(much).add("SAE", it.sae.clone()).unwrap().fit(it.path("much"));
+    assert!(matches!(overflow, Err(Error::NotFinite { .. })));
+}
