@@ -137,12 +137,8 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     if config.learning_rates.is_empty() {
         return Err(Error::config("learning_rates", "there are none: give at least one"));
     }
-    let train = TrainConfig {
-        tokens: config.tokens,
-        seed: config.seed,
-        checkpoint_seconds: config.checkpoint_seconds,
-        ..TrainConfig::default()
-    };
+    let train =
+        TrainConfig { tokens: config.tokens, seed: config.seed, checkpoint_seconds: config.checkpoint_seconds, ..TrainConfig::default() };
     train.check()?;
     files::create_folder(dir)?;
     let _lock = FolderLock::acquire(dir)?;
@@ -158,7 +154,7 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
             let wanted = usize::try_from(config.tokens).unwrap_or(usize::MAX);
             Corpus::text_files(model, pattern)?.context(n_ctx).max_tokens(wanted).split(VALID_SHARE)?
         }
-        Text::Sampled(tokens) => Corpus::sampled(model, *tokens, config.seed)?,
+        Text::Sampled(tokens) => Corpus::sampled_in(model, *tokens, config.seed, dir.join("corpus"))?,
     };
     let acts = ActivationStore::harvest(model, &[hook], &corpus.train, dir.join("activations"), HarvestConfig::default())?;
     if !acts.is_complete() {

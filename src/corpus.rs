@@ -13,7 +13,7 @@
 mod documents;
 mod encode;
 mod pack;
-mod source;
+mod sampled;
 mod split;
 mod view;
 mod words;
@@ -25,6 +25,7 @@ pub use encode::Encoder;
 
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::model::Model;
 use crate::tokens::Tokens;
 use documents::Document;
 use pack::Packer;
@@ -58,6 +59,26 @@ impl Corpus {
             return Err(Error::Shape { what, want: vec![valid.n_seq(), train.n_ctx()], got: vec![valid.n_seq(), valid.n_ctx()] });
         }
         Ok(Corpus { train, valid, source: "given sequences".into(), train_documents: Vec::new(), valid_documents: Vec::new() })
+    }
+
+    /// Finds the text files that `pattern` means (a file, a folder with `.txt` and `.md` files at any depth, or a glob such as
+    /// `"books/*.txt"`); what [`TextCorpus::split`] returns is the corpus.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let corpus = Corpus::text_files(&model, "books/*.txt")?.context(256).max_tokens(4_000_000).split(0.02)?;
+    /// println!("{corpus}");
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if the model has none, [`Error::EmptyCorpus`] if there is no such file, [`Error::Config`] if `pattern` is not a
+    /// pattern, [`Error::Format`] if it names a file of a kind that is not plain text.
+    pub fn text_files(model: &Model, pattern: &str) -> Result<TextCorpus> {
+        let config = model.config();
+        let encoder = Encoder::of_tokenizer(model.name(), model.tokenizer()?, config.bos, config.eos, config.n_ctx, config.d_vocab)?;
+        Corpus::text_files_with(encoder, pattern)
     }
 
     /// As [`Corpus::text_files`], for a tokenizer that belongs to no model of this crate's.

@@ -20,7 +20,7 @@
 //!
 //! let model = Model::load("tiny-gpt2")?; // built in; or a folder with a Hugging Face checkpoint
 //! let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
-//! let corpus = Corpus::sampled(&model, 1_000_000, 0)?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
+//! let corpus = Corpus::sampled_in(&model, 1_000_000, 0, "cache")?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
 //! let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
 //! let sae = SaeConfig { k: 16, ..SaeConfig::for_model(&model) };
 //! let runs = Trainer::new(&acts, hook, TrainConfig { lr: 3e-3, ..Default::default() })?
@@ -79,8 +79,8 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
     pub use crate::model::{Candidate, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site};
-    pub use crate::sae::{Codes, Lookup, Origin, Sae, SaeConfig};
     pub use crate::plot;
+    pub use crate::sae::{Codes, Lookup, Origin, Sae, SaeConfig};
     pub use crate::tokens::Tokens;
-    pub use crate::train::{History, HeldOutPoint, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, evaluate, speedup};
+    pub use crate::train::{HeldOutPoint, History, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, evaluate, speedup};
 }

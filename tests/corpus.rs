@@ -233,3 +233,75 @@ fn a_sampled_corpus_has_two_sides_and_grows_at_its_end() {
         assert!(matches!(Corpus::sampled(&model, 0, 3), Err(Error::Config { field: "n_tokens", .. })));
     }
 }
+
+#[test]
+fn a_sampled_corpus_is_written_once() {
+    let model = Model::load("tests/golden/gpt2").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let n_ctx = model.config().n_ctx.min(256);
+    let sampled_in = |sequences: usize, seed| Corpus::sampled_in(&model, sequences * n_ctx, seed, dir.path());
+    let file = |seed: u64| dir.path().join(format!("sampled-{}-seed{seed}.safetensors", &model.fingerprint()[..12]));
+    for sequences in [3, 100, 100, 7] {
+        let (kept, fresh) = (sampled_in(sequences, 1).unwrap(), Corpus::sampled(&model, sequences * n_ctx, 1).unwrap());
+        assert_eq!((&kept.train, &kept.valid), (&fresh.train, &fresh.valid));
+    }
+    // Grown in two steps or written in one, the bytes are the same; and what is there is not written again.
+    let (grown, elsewhere) = (fs::read(file(1)).unwrap(), tempfile::tempdir().unwrap());
+    Corpus::sampled_in(&model, 100 * n_ctx, 1, elsewhere.path()).unwrap();
+    assert_eq!(grown, fs::read(elsewhere.path().join(file(1).file_name().unwrap())).unwrap());
+    let written = fs::metadata(file(1)).unwrap().modified().unwrap();
+    sampled_in(100, 1).unwrap();
+    assert_eq!(fs::metadata(file(1)).unwrap().modified().unwrap(), written);
+    // Another seed is another file.
+    assert_ne!(sampled_in(3, 2).unwrap().train, sampled_in(3, 1).unwrap().train);
+
+    let whole = fs::read(file(1)).unwrap();
+    for at in (0..whole.len()).step_by(101) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(file(1), &bytes).unwrap();
+        let told = sampled_in(3, 1).unwrap_err();
+        assert!(
+            matches!(told, Error::Checksum { .. } | Error::Format { .. }) && told.to_string().contains("delete it"),
+            "byte {at}: {told}"
+        );
+        fs::write(file(1), &whole[..at]).unwrap();
+        assert!(matches!(sampled_in(3, 1), Err(Error::Format { .. })));
+    }
+    fs::write(file(1), &whole).unwrap();
+    fs::copy(file(2), file(1)).unwrap();
+    assert!(sampled_in(3, 1).unwrap_err().to_string().contains("another model, seed"));
+}
+
+/// The other end of the next test: the stop button is pressed while the model writes.
+#[cfg(unix)]
+#[test]
+fn child_sampling() {
+    let Ok(dir) = std::env::var("TSAE_TEST_SAMPLED") else { return };
+    let model = Model::load("tests/golden/gpt2").unwrap();
+    std::thread::spawn(|| {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        signal_hook::low_level::raise(signal_hook::consts::SIGINT).unwrap();
+    });
+    match Corpus::sampled_in(&model, 1_000_000_000, 1, dir) {
+        Ok(corpus) => println!("{corpus:?}"),
+        Err(e) => println!("error: {e}"),
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_sampled_before_a_stop_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let child = child.args(["--exact", "child_sampling", "--nocapture"]).env("TSAE_TEST_SAMPLED", dir.path());
+    let out = child.env_remove("TSAE_PROGRESS").output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+    assert!(out.status.success() && stdout.contains("the same call goes on from there"), "{stdout}{stderr}");
+    let before =
+        fs::metadata(fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some()).unwrap()).unwrap();
+    assert!(before.len() > 1000, "something was kept");
+    let model = Model::load("tests/golden/gpt2").unwrap();
+    let (kept, fresh) = (Corpus::sampled_in(&model, 100, 1, dir.path()).unwrap(), Corpus::sampled(&model, 100, 1).unwrap());
+    assert_eq!((kept.train, kept.valid), (fresh.train, fresh.valid));
+}

@@ -59,7 +59,7 @@ fn several_on_one_stream_are_what_each_is_alone() {
         assert!(both[name].finished && both[name].tokens == 24 * 512);
     }
     let (first, last) = (both["TSAE"].history.held_out[0], *both["TSAE"].history.held_out.last().unwrap());
-    assert!(last.nmse < 0.7 * first.nmse, "{first:?} {last:?}");
+    assert!(last.nmse < 0.75 * first.nmse, "{first:?} {last:?}");
     assert_eq!((first.tokens, last.tokens), (0, 24 * 512));
     assert!((both["TSAE"].history.train[0].lookup_sim.unwrap() - 1.0).abs() < 0.2);
     assert_eq!(both["SAE"].history.train[0].lookup_sim, None);

@@ -21,13 +21,13 @@ pub struct HarvestConfig {
     pub dtype: Dtype,
     /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file. Default 65,536.
     pub shard_tokens: usize,
-    /// Sequences in one pass of the model: more takes more memory. Default 32.
+    /// Sequences in one pass of the model: more takes more memory, and longer until the stop button is heeded. Default 8.
     pub batch: usize,
 }
 
 impl Default for HarvestConfig {
     fn default() -> HarvestConfig {
-        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 32 }
+        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 8 }
     }
 }
 

@@ -1,7 +1,5 @@
 //! GPT-2's names and layouts.
 
-use candle_core::Tensor;
-
 use crate::error::Result;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
@@ -27,14 +25,13 @@ pub(super) fn read(root: &Reader, config: &ModelConfig) -> Result<ModelWeights> 
         })
         .collect::<Result<_>>()?;
     let ln_final = gain(&body.pp("ln_f"), d)?;
-    let unembed = if config.tied { embed.clone() } else { root.get(&[config.d_vocab, d], "lm_head.weight")? };
-    Ok(ModelWeights { embed, positions: Some(positions), blocks, ln_final, unembed: Affine { weight: unembed, bias: None } })
+    let head = if config.tied { embed.clone() } else { root.get(&[config.d_vocab, d], "lm_head.weight")? };
+    Ok(ModelWeights { embed, positions: Some(positions), blocks, ln_final, unembed: Affine { weight: head.t()?, bias: None } })
 }
 
-/// GPT-2 stores its matrices `[in, out]`; they are turned once, here.
+/// GPT-2 stores its matrices `[in, out]`.
 fn conv1d(at: &Reader, d_in: usize, d_out: usize) -> Result<Affine> {
-    let weight: Tensor = at.get(&[d_in, d_out], "weight")?;
-    Ok(Affine { weight: weight.t()?.contiguous()?, bias: Some(at.get(&[d_out], "bias")?) })
+    Ok(Affine { weight: at.get(&[d_in, d_out], "weight")?, bias: Some(at.get(&[d_out], "bias")?) })
 }
 
 fn gain(at: &Reader, d_model: usize) -> Result<Gain> {

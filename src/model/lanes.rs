@@ -1,58 +1,104 @@
-//! Loops over plain f32 slices that the compiler turns into wide vector instructions: exponentials, GELU, softmax.
-//!
-//! Each loop is written once and compiled for AVX-512, AVX2 and the baseline; the widest that the machine has is called.
-//! Sums run over a fixed number of partial sums, so that no result depends on how wide the machine is.
-#![allow(unsafe_code)]
+//! The model's loops over plain f32 slices, for the widest vectors there are: GELU, softmax, the attention of one position.
 
-use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::f32::consts::FRAC_1_SQRT_2;
 
 use crate::model::config::MlpActivation;
+use crate::simd::{LANES, exp, maximum, vectorised};
 
-/// How many partial maxima and sums a reduction keeps.
-const LANES: usize = 16;
-
-/// Defines `$name`, which runs `$body` compiled for the widest vectors of this machine.
-macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)? = $body:ident) => {
-        $(#[$doc])*
-        pub(super) fn $name($($arg: $type),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f")]
-                fn avx512($($arg: $type),*) $(-> $ret)? {
-                    $body($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) $(-> $ret)? {
-                    $body($($arg),*)
-                }
-                if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the processor has what the function is compiled for.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: as above.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            $body($($arg),*)
-        }
-    };
-}
-
-widest! {
+vectorised! {
     /// Adds `bias` (if it is not empty) to each row of `rows` and applies the activation (if there is one).
-    fn bias_and_activate(rows: &mut [f32], bias: &[f32], activation: Option<MlpActivation>) = bias_and_activate_body
+    pub(super) fn bias_and_activate(rows: &mut [f32], bias: &[f32], activation: Option<MlpActivation>) {
+        bias_and_activate_body(rows, bias, activation);
+    }
 }
 
-widest! {
+vectorised! {
     /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays as it is.
-    fn softmax(scores: &mut [f32]) = softmax_body
+    pub(super) fn softmax(scores: &mut [f32]) {
+        softmax_body(scores);
+    }
 }
 
-widest! {
-    /// `ln Σ exp(x)`.
-    fn log_sum_exp(x: &[f32]) -> f32 = log_sum_exp_body
+vectorised! {
+    /// Attention of one position's queries `[n_heads, d_head]` to the rows `[n_heads, d_head]` of keys and values, which begin every
+    /// `stride` numbers. `shares` `[n_heads, n]` is room for what each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
+    pub(super) fn attend(
+        query: &[f32], keys: &[f32], values: &[f32], stride: usize, scale: f32, shares: &mut [f32], n_heads: usize, out: &mut [f32],
+    ) {
+        attend_body(query, keys, values, stride, scale, shares, n_heads, out);
+    }
+}
+
+/// Rows are read in blocks, one after the other, all heads of each: this is bound by memory, which likes to be read in order.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn attend_body(
+    query: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    stride: usize,
+    scale: f32,
+    shares: &mut [f32],
+    n_heads: usize,
+    out: &mut [f32],
+) {
+    let (d_model, d_head, n) = (query.len(), query.len() / n_heads, shares.len() / n_heads);
+    score(query, keys, stride, scale, shares, n_heads);
+    shares.chunks_exact_mut(n).for_each(softmax_body);
+
+    out.fill(0.0);
+    let row = |at: usize| &values[at * stride..][..d_model];
+    // Four rows are added up before the sum is written.
+    for at in (0..n / 4 * 4).step_by(4) {
+        let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
+        for (head, out) in out.chunks_exact_mut(d_head).enumerate() {
+            let share: [f32; 4] = std::array::from_fn(|i| shares[head * n + at + i]);
+            let [a, b, c, d] = rows.map(|row| &row[head * d_head..][..d_head]);
+            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *out += (share[0] * a + share[1] * b) + (share[2] * c + share[3] * d);
+            }
+        }
+    }
+    for at in n / 4 * 4..n {
+        for (head, (out, value)) in out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate() {
+            let share = shares[head * n + at];
+            out.iter_mut().zip(value).for_each(|(out, v)| *out += share * v);
+        }
+    }
+}
+
+/// The scaled products of each head's query with its part of each key.
+#[inline(always)]
+fn score(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32], n_heads: usize) {
+    /// How many keys are taken at once, and how many partial sums each product has. They are summed up for a whole block: done product
+    /// by product, that would take longer than the products.
+    const BLOCK: usize = 32;
+    const PARTS: usize = 8;
+    let (d_head, n) = (query.len() / n_heads, scores.len() / n_heads);
+    let mut parts = [[0f32; PARTS]; BLOCK];
+    for from in (0..n).step_by(BLOCK) {
+        let keys = &keys[from * stride..];
+        let n_keys = BLOCK.min(n - from);
+        for head in 0..n_heads {
+            let (query, rest) = query[head * d_head..][..d_head].as_chunks::<PARTS>();
+            for (sums, key) in parts[..n_keys].iter_mut().zip(keys.chunks(stride)) {
+                let (key, key_rest) = key[head * d_head..][..d_head].as_chunks::<PARTS>();
+                let mut partial = [0f32; PARTS];
+                for (q, k) in query.iter().zip(key) {
+                    for part in 0..PARTS {
+                        partial[part] += q[part] * k[part];
+                    }
+                }
+                for (q, k) in rest.iter().zip(key_rest) {
+                    partial[0] += q * k;
+                }
+                *sums = partial;
+            }
+            for (score, partial) in scores[head * n + from..][..n_keys].iter_mut().zip(&parts) {
+                *score = scale * partial.iter().sum::<f32>();
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -93,34 +139,6 @@ fn softmax_body(scores: &mut [f32]) {
 }
 
 #[inline(always)]
-fn log_sum_exp_body(x: &[f32]) -> f32 {
-    let max = maximum(x);
-    let mut sums = [0f32; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for chunk in whole {
-        for lane in 0..LANES {
-            sums[lane] += exp(chunk[lane] - max);
-        }
-    }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum += exp(x - max);
-    }
-    max + (sums.iter().map(|&s| s as f64).sum::<f64>().ln() as f32)
-}
-
-#[inline(always)]
-fn maximum(x: &[f32]) -> f32 {
-    let mut best = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for chunk in whole {
-        for lane in 0..LANES {
-            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
-        }
-    }
-    best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
-}
-
-#[inline(always)]
 fn sum(x: &[f32]) -> f32 {
     let mut sums = [0f32; LANES];
     let (whole, rest) = x.as_chunks::<LANES>();
@@ -129,32 +147,7 @@ fn sum(x: &[f32]) -> f32 {
             sums[lane] += chunk[lane];
         }
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum += x;
-    }
-    sums.iter().sum()
-}
-
-/// `eˣ` to about one unit in the last place: `2ⁿ · p(r)` with `x = n ln 2 + r`, the polynomial of Cephes' `expf`.
-///
-/// Arguments are held within ±87; a NaN stays one.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// Adding it leaves the nearest whole number in the lowest bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 87.0);
-    let shifted = x * LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.987_569_1e-4 * r + 1.398_2e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
-    (p * r * r + r + 1.0) * power
+    sums.iter().chain(rest).sum()
 }
 
 /// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x + 0.044715 x³)`.
@@ -213,17 +206,6 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_are_right_to_the_last_places() {
-        for i in -8600..=8600 {
-            let x = i as f32 / 100.0;
-            let (got, want) = (exp(x) as f64, (x as f64).exp());
-            assert!((got / want - 1.0).abs() < 2e-7, "exp({x}) = {got}, want {want}");
-        }
-        assert!(exp(f32::NAN).is_nan());
-        assert!(exp(-1e30) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
-    }
-
-    #[test]
     fn both_gelus_are_right_on_every_size_of_argument() {
         let xs = line();
         let mut tanh = xs.clone();
@@ -258,23 +240,19 @@ mod tests {
         softmax(&mut wide);
         softmax_body(&mut plain);
         assert_eq!(wide, plain);
-        assert_eq!(log_sum_exp(&xs), log_sum_exp_body(&xs));
     }
 
     #[test]
-    fn softmax_and_log_sum_exp_are_those_of_f64() {
+    fn a_softmax_is_that_of_f64() {
         for n in [1, 2, 15, 16, 17, 33, 1000] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 * 0.3 - 15.0).collect();
             let total: f64 = x.iter().map(|&v| (v as f64).exp()).sum();
-            assert!((log_sum_exp(&x) as f64 - total.ln()).abs() < 1e-5, "{n}");
             let mut p = x.clone();
             softmax(&mut p);
             for (p, x) in p.iter().zip(&x) {
                 assert!((*p as f64 - (*x as f64).exp() / total).abs() < 1e-6);
             }
         }
-        // Far from 0 nothing overflows.
-        assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + 2f32.ln())).abs() < 1e-3);
         softmax(&mut []);
     }
 }

@@ -26,8 +26,8 @@ pub(super) fn read(root: &Reader, config: &ModelConfig) -> Result<ModelWeights> 
         })
         .collect::<Result<_>>()?;
     let ln_final = gain(&body.pp("final_layer_norm"), d)?;
-    let unembed = if config.tied { embed.clone() } else { root.get(&[config.d_vocab, d], "embed_out.weight")? };
-    Ok(ModelWeights { embed, positions: None, blocks, ln_final, unembed: Affine { weight: unembed, bias: None } })
+    let head = if config.tied { embed.clone() } else { root.get(&[config.d_vocab, d], "embed_out.weight")? };
+    Ok(ModelWeights { embed, positions: None, blocks, ln_final, unembed: Affine { weight: head.t()?, bias: None } })
 }
 
 /// The file's rows are `[n_heads, 3, d_head]`; they are put in the order `[3, n_heads, d_head]` of [`ModelWeights`].
@@ -36,13 +36,14 @@ fn qkv(at: &Reader, config: &ModelConfig) -> Result<Affine> {
     let Affine { weight, bias } = linear(at, d, 3 * d, config.attn_bias)?;
     let split = [config.n_heads, 3, config.d_head];
     let by_kind = |x: Tensor| x.transpose(0, 1)?.contiguous();
-    let weight = by_kind(weight.reshape(&[split.as_slice(), &[d]].concat()[..])?)?.reshape((3 * d, d))?;
+    let weight = by_kind(weight.t()?.reshape(&[split.as_slice(), &[d]].concat()[..])?)?.reshape((3 * d, d))?.t()?;
     let bias = bias.map(|b| by_kind(b.reshape(&split[..])?)?.reshape(3 * d)).transpose()?;
     Ok(Affine { weight, bias })
 }
 
+/// GPT-NeoX stores its matrices `[out, in]`; what is returned is the view of them as `[in, out]`.
 fn linear(at: &Reader, d_in: usize, d_out: usize, bias: bool) -> Result<Affine> {
-    let weight = at.get(&[d_out, d_in], "weight")?;
+    let weight = at.get(&[d_out, d_in], "weight")?.t()?;
     let bias = if bias { Some(at.get(&[d_out], "bias")?) } else { None };
     Ok(Affine { weight, bias })
 }

@@ -42,15 +42,22 @@ fn is_cpu_f32(x: &Tensor) -> bool {
 
 // ---- a matrix, its bias, an activation ----
 
-/// `activation(x Wᵀ + b)` for `x` of shape `[.., in]`.
+/// `activation(x W + b)` for `x` of shape `[.., in]`.
 #[derive(Clone)]
 pub(super) struct Dense {
     linear: Linear,
 }
 
 impl Dense {
-    pub fn new(affine: Affine) -> Dense {
-        Dense { linear: Linear::new(affine.weight, affine.bias) }
+    /// Takes the matrix as it lies in memory: `[in, out]`, or the view of an `[out, in]`.
+    pub fn new(affine: Affine) -> Result<Dense> {
+        Ok(Dense { linear: Linear::new(affine.weight.t()?, affine.bias) })
+    }
+
+    /// Lays the matrix out as `[in, out]`, the order in which the product reads it. With few rows, as in sampling, a matrix that lies
+    /// the other way takes longer to turn than to multiply.
+    pub fn laid_out(affine: Affine) -> Result<Dense> {
+        Dense::new(Affine { weight: affine.weight.contiguous()?, ..affine })
     }
 
     pub fn forward(&self, x: &Tensor, activation: Option<MlpActivation>) -> Result<Tensor> {
@@ -77,11 +84,15 @@ impl Dense {
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(d_out);
+        let matrix = self.linear.weight().t()?; // [in, out]
+        let is_laid_out = matrix.is_contiguous();
+        let weight = if is_laid_out { matrix } else { self.linear.weight().clone() };
+        let (row_stride, col_stride) = if is_laid_out { (d_out, 1) } else { (1, d_in) };
         let y = with_f32(x, |x| {
-            with_f32(self.linear.weight(), |w| {
+            with_f32(&weight, |w| {
                 let mut y = vec![0f32; rows * d_out];
                 let a = Matrix { data: x, rows, cols: d_in, row_stride: d_in, col_stride: 1 };
-                let b = Matrix { data: w, rows: d_in, cols: d_out, row_stride: 1, col_stride: d_in };
+                let b = Matrix { data: w, rows: d_in, cols: d_out, row_stride, col_stride };
                 matmul(&mut y, d_out, a, b, 1.0, Parallelism::Rayon(0));
                 y
             })
@@ -145,6 +156,11 @@ impl<'a> Rows<'a> {
         Ok(Rows { data: cpu_f32(storage)?, start: layout.start_offset(), seq_stride: layout.stride()[0], row_stride: layout.stride()[1] })
     }
 
+    /// Sequence `seq` and what follows it.
+    fn seq(&self, seq: usize) -> &'a [f32] {
+        &self.data[self.start + seq * self.seq_stride..]
+    }
+
     /// Rows `from..from + n` of one head of one sequence: `[n, d_head]`.
     fn head(&self, seq: usize, from: usize, n: usize, head: usize, d_head: usize) -> Matrix<'a> {
         let start = self.start + seq * self.seq_stride + from * self.row_stride + head * d_head;
@@ -163,6 +179,9 @@ fn attention_cpu(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32)
     let (v_storage, _) = v.storage_and_layout();
     let (q, k, v) = (Rows::of(q, &q_storage)?, Rows::of(k, &k_storage)?, Rows::of(v, &v_storage)?);
 
+    if n_new == 1 && k.row_stride == v.row_stride {
+        return attention_of_one(q, k, v, [n_seq, n_all, n_heads, d_head], scale);
+    }
     let mut out = vec![0f32; n_seq * n_new * d_model];
     out.par_chunks_mut((n_new * d_model).max(1)).enumerate().for_each(|(seq, out)| {
         let mut scores = vec![0f32; n_new.min(QUERIES) * n_all];
@@ -171,7 +190,7 @@ fn attention_cpu(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32)
                 let n = QUERIES.min(n_new - from);
                 let seen = before + from + n;
                 let scores = &mut scores[..n * seen];
-                let keys = k.head(seq, 0, seen, head, d_head);
+                let (keys, values) = (k.head(seq, 0, seen, head, d_head), v.head(seq, 0, seen, head, d_head));
                 matmul(scores, seen, q.head(seq, from, n, head, d_head), keys.transposed(), scale, Parallelism::None);
                 for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
                     let (visible, hidden) = row.split_at_mut(before + from + i + 1);
@@ -180,11 +199,22 @@ fn attention_cpu(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32)
                 }
                 let pattern = Matrix { data: scores, rows: n, cols: seen, row_stride: seen, col_stride: 1 };
                 let out = &mut out[from * d_model + head * d_head..];
-                matmul(out, d_model, pattern, v.head(seq, 0, seen, head, d_head), 1.0, Parallelism::None);
+                matmul(out, d_model, pattern, values, 1.0, Parallelism::None);
             }
         }
     });
     Ok(Tensor::from_vec(out, (n_seq, n_new, d_model), &Device::Cpu)?)
+}
+
+/// As [`attention_cpu`] for a single new position of each sequence, as in sampling, where products of matrices would be of one row.
+fn attention_of_one(q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, [n_seq, n_all, n_heads, d_head]: [usize; 4], scale: f32) -> Result<Tensor> {
+    let d_model = n_heads * d_head;
+    let mut out = vec![0f32; n_seq * d_model];
+    out.par_chunks_mut(d_model).enumerate().for_each_init(
+        || vec![0f32; n_heads * n_all],
+        |shares, (seq, out)| lanes::attend(&q.seq(seq)[..d_model], k.seq(seq), v.seq(seq), k.row_stride, scale, shares, n_heads, out),
+    );
+    Ok(Tensor::from_vec(out, (n_seq, 1, d_model), &Device::Cpu)?)
 }
 
 // ---- matrix product ----
@@ -263,16 +293,21 @@ mod tests {
 
     #[test]
     fn a_dense_layer_equals_candles() {
-        for (rows, d_in, d_out) in [(1, 8, 24), (7, 32, 5), (130, 64, 33), (300, 20, 9000)] {
+        for (rows, d_in, d_out) in [(1, 8, 24), (2, 1, 1), (7, 32, 5), (130, 64, 33), (300, 20, 9000)] {
+            let (x, matrix) = (random(&[1, rows, d_in], 2), random(&[d_in, d_out], 1));
+            let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
             for bias in [None, Some(random(&[d_out], 3))] {
                 for activation in [None, Some(MlpActivation::GeluTanh), Some(MlpActivation::GeluErf), Some(MlpActivation::Relu)] {
-                    let dense = Dense::new(Affine { weight: random(&[d_out, d_in], 1), bias: bias.clone() });
-                    let x = random(&[1, rows, d_in], 2);
-                    assert_close(&dense.forward_cpu(&x, activation).unwrap(), &dense.forward_any(&x, activation).unwrap());
+                    let of = |weight: &Tensor| Affine { weight: weight.clone(), bias: bias.clone() };
+                    let want = Dense::new(of(&matrix)).unwrap().forward_any(&x, activation).unwrap();
+                    for dense in [Dense::new(of(&matrix)), Dense::new(of(&view)), Dense::laid_out(of(&view))].map(Result::unwrap) {
+                        assert_close(&dense.forward_cpu(&x, activation).unwrap(), &want);
+                        assert_close(&dense.forward_any(&x, activation).unwrap(), &want);
+                    }
                 }
             }
         }
-        let dense = Dense::new(Affine { weight: random(&[4, 3], 1), bias: None });
+        let dense = Dense::new(Affine { weight: random(&[3, 4], 1), bias: None }).unwrap();
         assert!(dense.forward(&random(&[2, 5], 1), None).is_err());
         // A view that is not contiguous is read in its own order.
         let turned = random(&[3, 6], 4).t().unwrap();
@@ -282,7 +317,7 @@ mod tests {
     #[test]
     fn attention_equals_candles_with_and_without_a_past() {
         for (n_seq, n_new, n_all, n_heads, d_head) in
-            [(1, 1, 1, 1, 4), (2, 12, 12, 4, 8), (3, 1, 40, 2, 16), (2, 150, 150, 3, 8), (1, 70, 201, 2, 4)]
+            [(1, 1, 1, 1, 4), (2, 12, 12, 4, 8), (3, 1, 40, 2, 16), (2, 1, 33, 3, 20), (2, 150, 150, 3, 8), (1, 70, 201, 2, 4)]
         {
             let d = n_heads * d_head;
             // As in a model: views into one tensor of queries, keys and values.

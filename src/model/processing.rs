@@ -3,8 +3,8 @@
 //! TransformerLens does this to every model it loads unless told otherwise, and the published numbers of tokenized SAEs were made
 //! on such models, so it is the default here as well.
 //!
-//! **Folding layer norms.** A layer norm is `gain ∘ normalise(x) + bias`, and a matrix follows it: `W (gain ∘ n + b) + c` is
-//! `(W diag(gain)) n + (W b + c)`. The gain and bias go into the matrix, and the layer norm only normalises.
+//! **Folding layer norms.** A layer norm is `gain ∘ normalise(x) + bias`, and a matrix follows it: `(gain ∘ n + b) W + c` is
+//! `n (diag(gain) W) + (b W + c)`. The gain and bias go into the matrix, and the layer norm only normalises.
 //!
 //! **Centring writing weights.** Whatever reads the residual stream normalises it first, which subtracts the mean over `d_model`.
 //! So that mean never matters, and it can be taken out of everything that writes to the stream: embedding, positions, and the
@@ -75,14 +75,14 @@ fn fold_layer_norms(mut weights: ModelWeights, config: &ModelConfig) -> Result<M
     Ok(weights)
 }
 
-/// The matrix `[out, d_model]` that does after a bare normalisation what `affine` does after `gain`.
+/// The matrix `[d_model, out]` that does after a bare normalisation what `affine` does after `gain`.
 fn fold(gain: &Gain, affine: &Affine) -> Result<Affine> {
-    let added = affine.weight.matmul(&gain.bias.unsqueeze(1)?)?.squeeze(1)?; // [out]
+    let added = gain.bias.unsqueeze(0)?.matmul(&affine.weight)?.squeeze(0)?; // [out]
     let bias = match &affine.bias {
         Some(bias) => (bias + added)?,
         None => added,
     };
-    Ok(Affine { weight: affine.weight.broadcast_mul(&gain.weight)?, bias: Some(bias) })
+    Ok(Affine { weight: affine.weight.broadcast_mul(&gain.weight.unsqueeze(1)?)?, bias: Some(bias) })
 }
 
 fn centre_writing(mut weights: ModelWeights) -> Result<ModelWeights> {
@@ -90,7 +90,7 @@ fn centre_writing(mut weights: ModelWeights) -> Result<ModelWeights> {
     weights.positions = weights.positions.map(|p| centre(&p, 1)).transpose()?;
     for block in &mut weights.blocks {
         for writer in [&mut block.out, &mut block.down] {
-            writer.weight = centre(&writer.weight, 0)?; // [d_model, in]
+            writer.weight = centre(&writer.weight, 1)?; // [in, d_model]
             writer.bias = writer.bias.as_ref().map(|b| centre(b, 0)).transpose()?;
         }
     }

@@ -10,11 +10,11 @@ use crate::model::Model;
 use crate::model::transformer::Cache;
 use crate::tokens::Tokens;
 
-/// How many bytes of keys and values a batch may take.
-const CACHE_BYTES: usize = 512 * 1024 * 1024;
+/// The least and the most sequences that are written at once.
+const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
 
-/// How many sequences are written at once, if their keys and values fit.
-const MOST_SEQUENCES: usize = 256;
+/// How many bytes of keys and values a batch may take at least, however small the model.
+const CACHE_BYTES: usize = 256 * 1024 * 1024;
 
 impl Model {
     /// `n_seq` sequences of `n_ctx` tokens written by the model: BOS, then each token drawn from its predictions.
@@ -50,8 +50,11 @@ impl Model {
             let why = format!("is {} or not given, and the vocabulary has {} tokens: set it in config.json", self.bos(), config.d_vocab);
             return Err(Error::config("bos_token_id", why));
         }
+        // Each step reads all weights, which the sequences of a batch share, and each sequence's keys and values. Beyond the batch where
+        // both are of one size, a larger one takes more memory and saves little.
         let bytes_a_sequence = 2 * size_of::<f32>() * config.n_layers * n_ctx * config.d_model;
-        let batch = (CACHE_BYTES / bytes_a_sequence).clamp(1, MOST_SEQUENCES);
+        let weight_bytes = size_of::<f32>() * self.n_params();
+        let batch = (weight_bytes.max(CACHE_BYTES) / bytes_a_sequence).clamp(*BATCH.start(), *BATCH.end());
         let mut ids = Vec::with_capacity(to.saturating_sub(from) * n_ctx);
         for first in (from..to).step_by(batch) {
             ids.extend(self.sample_batch(first, batch.min(to - first), n_ctx, seed)?);

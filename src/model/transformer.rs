@@ -100,15 +100,15 @@ impl Rotary {
 }
 
 impl Block {
-    fn new(weights: BlockWeights, eps: f64) -> Block {
-        Block {
+    fn new(weights: BlockWeights, eps: f64) -> Result<Block> {
+        Ok(Block {
             ln1: layer_norm(weights.ln1, eps),
-            qkv: Dense::new(weights.qkv),
-            out: Dense::new(weights.out),
+            qkv: Dense::laid_out(weights.qkv)?,
+            out: Dense::laid_out(weights.out)?,
             ln2: layer_norm(weights.ln2, eps),
-            up: Dense::new(weights.up),
-            down: Dense::new(weights.down),
-        }
+            up: Dense::laid_out(weights.up)?,
+            down: Dense::laid_out(weights.down)?,
+        })
     }
 }
 
@@ -120,13 +120,18 @@ impl Transformer {
     pub fn new(config: ModelConfig, weights: ModelWeights) -> Result<Transformer> {
         let eps = config.layer_norm_eps;
         let rotary = if config.rotary_dim > 0 { Some(Rotary::new(&config)?) } else { None };
+        // An unembedding that is the embedding itself is not copied.
         Ok(Transformer {
+            unembed: if config.tied && !weights.unembed.weight.is_contiguous() {
+                Dense::new(weights.unembed)?
+            } else {
+                Dense::laid_out(weights.unembed)?
+            },
             embed: Embedding::from_weights(weights.embed)?,
             positions: weights.positions,
             rotary,
-            blocks: weights.blocks.into_iter().map(|block| Block::new(block, eps)).collect(),
+            blocks: weights.blocks.into_iter().map(|block| Block::new(block, eps)).collect::<Result<_>>()?,
             ln_final: layer_norm(weights.ln_final, eps),
-            unembed: Dense::new(weights.unembed),
             config,
         })
     }
@@ -221,7 +226,8 @@ impl Transformer {
     #[cfg(test)]
     pub fn break_from(&mut self, hook: HookPoint) {
         use crate::model::weights::Affine;
-        let broken = || Dense::new(Affine { weight: Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap(), bias: None });
+        let matrix = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let broken = || Dense::new(Affine { weight: matrix.clone(), bias: None }).unwrap();
         for (layer, block) in self.blocks.iter_mut().enumerate().skip(hook.layer) {
             if layer > hook.layer || hook.site < Site::AttnOut {
                 (block.qkv, block.out) = (broken(), broken());

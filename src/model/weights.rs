@@ -1,7 +1,7 @@
 //! The weights of a model in one form for both families.
 //!
-//! A matrix is `[out, in]` and acts on a row vector `x` as `x · Wᵀ + b`. Query, key and value are stacked: rows `0..d_model` of
-//! `qkv` give the queries of all heads, head after head, the next `d_model` rows the keys, the last the values.
+//! A matrix is `[in, out]` and acts on a row vector `x` as `x W + b`. Query, key and value stand side by side: columns `0..d_model` of
+//! `qkv` give the queries of all heads, head after head, the next `d_model` columns the keys, the last the values.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::ops::with_f32;
 
-/// A matrix `[out, in]` and a bias `[out]`.
+/// A matrix `[in, out]`, which may be the view of an `[out, in]`, and a bias `[out]`.
 #[derive(Clone)]
 pub(super) struct Affine {
     pub weight: Tensor,
@@ -37,15 +37,15 @@ impl Gain {
 pub(super) struct BlockWeights {
     /// The layer norm before attention.
     pub ln1: Gain,
-    /// Queries, keys and values: `[3 · d_model, d_model]`.
+    /// Queries, keys and values: `[d_model, 3 · d_model]`.
     pub qkv: Affine,
     /// Attention's output: `[d_model, d_model]`.
     pub out: Affine,
     /// The layer norm before the MLP.
     pub ln2: Gain,
-    /// Into the MLP: `[d_mlp, d_model]`.
+    /// Into the MLP: `[d_model, d_mlp]`.
     pub up: Affine,
-    /// Out of the MLP: `[d_model, d_mlp]`.
+    /// Out of the MLP: `[d_mlp, d_model]`.
     pub down: Affine,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct ModelWeights {
     pub blocks: Vec<BlockWeights>,
     /// The layer norm before the unembedding.
     pub ln_final: Gain,
-    /// The unembedding: `[d_vocab, d_model]`.
+    /// The unembedding: `[d_model, d_vocab]`; if it is tied, a view of the embedding.
     pub unembed: Affine,
 }
 
@@ -99,7 +99,8 @@ impl ModelWeights {
             .tensors()
             .par_iter()
             .map(|tensor| {
-                let tensor = tensor.contiguous()?;
+                // The view of a turned matrix is read as the matrix lies in memory.
+                let tensor = if tensor.is_contiguous() { (*tensor).clone() } else { tensor.t()? };
                 with_f32(&tensor, |values| {
                     let mut hash = Sha256::new();
                     hash.update(format!("{:?}", tensor.dims()));

@@ -40,7 +40,7 @@ pub fn reconstruction(runs: &Runs) -> Result<Figure> {
 /// Loss, NMSE, dead share and, with a table, its similarity to its start, on training batches against tokens seen; and L0, where it is
 /// not simply k.
 ///
-/// The bold curves are moving means over a fiftieth of the run, the points themselves are pale behind them.
+/// Of more than a hundred points of loss or NMSE, the bold curve is a moving mean over a fiftieth of the run; the points are pale behind.
 ///
 /// # Errors
 /// [`Error::Figure`] if nothing was logged yet.
@@ -53,7 +53,7 @@ pub fn training(runs: &Runs) -> Result<Figure> {
             run.history.train.iter().filter_map(|point| value(point).map(|value| (point.tokens as f64, value))).collect()
         };
         let series = runs.runs.iter().map(|run| Series::new(&run.name, curve(run))).filter(|series| !series.points.is_empty());
-        let series = series.map(|s| if y.scale == Scale::Log { Series { points: positive(s.points), ..s }.smoothed(0.02) } else { s });
+        let series = series.map(|s| if y.scale == Scale::Log { calmed(s) } else { s });
         PanelSpec { title: title.to_owned(), x: tokens_seen(), content: Content::Curves(series.collect()), y, marks: Vec::new() }
     };
     let axis = |label: &str, scale, unit| Axis { label: label.to_owned(), scale, unit, ..Axis::default() };
@@ -103,6 +103,12 @@ fn held_out_curve(run: &Run, value: fn(&HeldOutPoint) -> f64) -> Vec<(f64, f64)>
 /// A point that a logarithmic axis cannot show breaks the curve there.
 fn positive(curve: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     curve.into_iter().map(|(tokens, value)| (tokens, if value > 0.0 { value } else { f64::NAN })).collect()
+}
+
+/// For a logarithmic axis; and smoothed, if there are so many points that noise hides the course.
+fn calmed(series: Series) -> Series {
+    let share = if series.points.len() > 100 { 0.02 } else { 0.0 };
+    Series { points: positive(series.points), ..series }.smoothed(share)
 }
 
 /// Markers at the measurements, while they can be told apart.
