@@ -30,8 +30,12 @@ link_shared() (
       folder=next
     fi
   done
+  # The file's name is written in it, so it has its own from the start, elsewhere.
+  draft=${shared%/*}/link.$$
+  mkdir -p "$draft"
   echo "pub use @LIB@::*;" | "$rustc" - --crate-name @LIB@_shared --edition 2024 --crate-type dylib -C prefer-dynamic -C opt-level=3 \
-    -C embed-bitcode=no --extern "@LIB@=$rlib" "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" -o "$shared.part" >&2 && mv "$shared.part" "$shared"
+    -C embed-bitcode=no --extern "@LIB@=$rlib" "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" -o "$draft/${shared##*/}" >&2 &&
+    mv "$draft/${shared##*/}" "$shared" && rmdir "$draft"
 )
 
 found=
