@@ -12,6 +12,7 @@ Standard library only: it may run under any Python 3.9 or later.
 """
 
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -61,7 +62,7 @@ def copy_tree(source, target):
         os.makedirs(here, exist_ok=True)
         private = ".fingerprint" in folder or folder == source
         for name in files:
-            if name in (".ready", ".cargo-lock", "session.lock"):
+            if name in (".ready", ".cargo-lock", "session.lock") or name.endswith(".used"):
                 continue
             if private or name.endswith((".json", ".d")):
                 shutil.copy2(os.path.join(folder, name), os.path.join(here, name))
@@ -198,6 +199,8 @@ def main():
     connection_file = sys.argv[1]
     warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
     if warming:
+        for used in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", "*.used")):
+            os.remove(used)  # by a set-up that was killed
         os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps
         project, folder, lock = choose_project(), warming, None
     else:
