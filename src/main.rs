@@ -51,7 +51,7 @@ struct Compare {
     #[arg(long, conflicts_with = "sampled")]
     text: Option<String>,
     /// Without text: how many tokens the model samples for itself.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 500_000)]
     sampled: usize,
     /// The hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up.
     #[arg(long)]

@@ -57,14 +57,6 @@ impl Range {
         }
     }
 
-    /// The number at `share` between 0 and 1.
-    pub(super) fn at(&self, share: f64) -> f64 {
-        match self.scale {
-            Scale::Linear => self.lo + share * (self.hi - self.lo),
-            Scale::Log => self.lo * (self.hi / self.lo).powf(share),
-        }
-    }
-
     pub(super) fn ticks(&self, want: usize) -> Ticks {
         ticks(self.lo, self.hi, self.scale, self.unit, want)
     }
