@@ -51,6 +51,8 @@
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
 //! [`compare`] does it all in one call, [`lab`] sets Jupyter up.
 
+#![deny(clippy::unwrap_used)]
+
 pub mod activations;
 pub(crate) mod arrays;
 pub mod compare;

@@ -1,5 +1,7 @@
 //! The `tsae` command: a thin skin over the library, one subcommand a verb.
 
+#![deny(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
