@@ -21,7 +21,7 @@ mod words;
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
-pub use encode::Encoder;
+pub use encode::{Encode, Encoder};
 
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
