@@ -51,8 +51,12 @@ fn outputs(executed: &Path) -> Vec<Value> {
 
 /// What a cell printed, and the plain text of its value.
 fn text(outputs: &Value) -> String {
-    let of = |output: &Value| output["text"].as_str().or(output["data"]["text/plain"].as_str()).unwrap_or_default().to_owned();
-    outputs.as_array().unwrap().iter().map(of).collect()
+    // A notebook's file holds a text as a list of lines.
+    let lines = |text: &Value| match text {
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        text => text.as_str().unwrap_or_default().to_owned(),
+    };
+    outputs.as_array().unwrap().iter().map(|output| lines(&output["text"]) + &lines(&output["data"]["text/plain"])).collect()
 }
 
 #[test]

@@ -35,7 +35,10 @@ link_shared() (
   mkdir -p "$draft"
   echo "pub use @LIB@::*;" | "$rustc" - --crate-name @LIB@_shared --edition 2024 --crate-type dylib -C prefer-dynamic -C opt-level=3 \
     -C embed-bitcode=no --extern "@LIB@=$rlib" "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" -o "$draft/${shared##*/}" >&2 &&
-    mv "$draft/${shared##*/}" "$shared" && rmdir "$draft"
+    mv "$draft/${shared##*/}" "$shared"
+  linked=$?
+  rm -rf "$draft"
+  return $linked
 )
 
 found=
