@@ -56,15 +56,17 @@ def changed_since(template, project):
 
 
 def copy_tree(source, target):
-    """Copies `source` to `target`: hard links for what cargo replaces, real copies for what it writes in place."""
+    """Copies `source` to `target`: hard links for compiled crates, which cargo replaces; real copies for all that is written in place,
+    above all the cells' own source, or two kernels would compile each other's cells."""
     for folder, folders, files in os.walk(source):
         here = os.path.join(target, os.path.relpath(folder, source))
         os.makedirs(here, exist_ok=True)
-        private = ".fingerprint" in folder or folder == source
+        compiled = os.path.relpath(folder, source).split(os.sep)[0] == "target"
+        private = not compiled or ".fingerprint" in folder or "incremental" in folder
         for name in files:
             if name in (".ready", ".cargo-lock", "session.lock") or name.endswith(".used"):
                 continue
-            if private or name.endswith((".json", ".d")):
+            if private or "ctx" in name or name.endswith((".json", ".d")):
                 shutil.copy2(os.path.join(folder, name), os.path.join(here, name))
             else:
                 try:
