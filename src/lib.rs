@@ -23,7 +23,7 @@
 //! let corpus = Corpus::sampled_in(&model, 500_000, 0, "cache")?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
 //! let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
 //! let sae = SaeConfig { k: 16, ..SaeConfig::for_model(&model) };
-//! let runs = Trainer::new(&acts, hook, TrainConfig { lr: 1e-2, ..Default::default() })?
+//! let runs = Trainer::new(&acts, hook, TrainConfig { lr: 3e-3, ..Default::default() })?
 //!     .held_out(&model, &corpus.valid)?
 //!     .add("SAE", sae.clone())?
 //!     .add("TSAE", sae.with_lookup(Lookup::unigram(&model, hook)?))?
