@@ -166,7 +166,8 @@ fn a_cell_that_does_not_compile_fails_the_run() {
 #[test]
 fn tags_allow_what_is_meant() {
     let fails: Cell = ("let hook: HookPoint = \"blocks.two\".parse()?;", &["raises-exception"]);
-    let (_folder, result) = run(&[("eprintln!(\"only a remark\");", &["allow-stderr"]), fails, fails, fails, ("println!(\"reached\");", &[])]);
+    let (_folder, result) =
+        run(&[("eprintln!(\"only a remark\");", &["allow-stderr"]), fails, fails, fails, ("println!(\"reached\");", &[])]);
     let outputs = outputs(&result.unwrap().ipynb);
     assert_eq!(text(&outputs[1]).trim(), "only a remark");
     // The kernel may answer before it passes this on; nothing of it may be missed.
