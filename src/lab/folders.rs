@@ -20,9 +20,10 @@ impl Folders {
         Ok(folders)
     }
 
-    /// The folder that goes into `JUPYTER_PATH`.
+    /// The folder that goes into `JUPYTER_PATH`: one for each version of the kernel's files, so that copies of this crate of different
+    /// versions do not start each other's kernels.
     pub fn jupyter(&self) -> PathBuf {
-        self.root.join("jupyter")
+        super::install::folder(&self.root).join("jupyter")
     }
 
     /// Waits until no other set-up works in the cache folder, and keeps others out until dropped.
