@@ -6,7 +6,7 @@
 //! Written with dense matrices a step costs six products of `[n, d_model]` by `[d_model, d_sae]`. Only the first is needed,
 //! because after it every row has `k` codes that are not zero, and `k` is a few dozen of many thousands:
 //!
-//! 1. **Encode** ([`encode`]): for a block of rows and a tile of latents, `pre = (x − b_dec) W_encᵀ + b_enc` lands in a buffer that
+//! 1. **Encode** ([`mod@encode`]): for a block of rows and a tile of latents, `pre = (x − b_dec) W_encᵀ + b_enc` lands in a buffer that
 //!    stays in cache; a scan keeps, per row, what exceeds the k-th best so far. `[n, d_sae]` is never stored.
 //! 2. **Decode** ([`rows`]): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, `k + 1` rows gathered per token; the residual `r = x̂ − x`;
 //!    and, while those rows of `W_dec` are still in cache, the gradient of each code, `(2/n)·r·W_dec[latent]`.

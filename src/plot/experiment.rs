@@ -72,7 +72,7 @@ pub fn training(runs: &Runs) -> Result<Figure> {
     panels(&titled("Training batches", runs), &all, if all.len() > 4 { 3 } else { 2 })
 }
 
-/// How long the rows of the table are: ‖W_lookup[t]‖ over tokens, where it started and as it is now.
+/// How long the rows of the table are: `‖W_lookup[t]‖` over tokens, where it started and as it is now.
 ///
 /// # Errors
 /// [`Error::Figure`] if the SAE has no table.
