@@ -233,13 +233,13 @@ fn tiny_and_huge_sizes_are_drawn() {
     }
 }
 
-/// Writes pages with made-up figures and tables on a white and on a dark ground, to be looked at in a browser:
-/// `TSAE_GALLERY=folder cargo test --release --lib gallery -- --ignored`.
+/// Every kind of figure is drawn and saved. `TSAE_GALLERY=folder cargo test --release --lib gallery` keeps them, with pages that show them
+/// on a white and on a dark ground, to be looked at in a browser.
 #[test]
-#[ignore = "writes pages to be looked at"]
 fn gallery() {
     use crate::display::{Column, Row, Table, format};
-    let folder = std::path::PathBuf::from(std::env::var("TSAE_GALLERY").unwrap());
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = std::env::var_os("TSAE_GALLERY").map_or_else(|| scratch.path().to_owned(), std::path::PathBuf::from);
     let curve = |name: &str, end: f64, start: f64, half: f64| {
         let points = (1..=32).map(|i| f64::from(i) * 125e3).map(|t| (t, end + (start - end) / (1.0 + (t / half).powf(1.6))));
         Series::new(name, points.collect()).with_markers()
