@@ -47,9 +47,8 @@ impl Arrays {
         let tensors = SafeTensors::deserialize(&bytes).map_err(wrong)?;
         let mut arrays = HashMap::new();
         for (name, view) in tensors.iter() {
-            let numbers = numbers(&view).ok_or_else(|| {
-                Error::format(path, format!("array \"{name}\" holds {:?}; F32, F16 or BF16 is needed", view.dtype()))
-            })?;
+            let numbers = numbers(&view)
+                .ok_or_else(|| Error::format(path, format!("array \"{name}\" holds {:?}; F32, F16 or BF16 is needed", view.dtype())))?;
             arrays.insert(name.to_owned(), (view.shape().to_vec(), numbers));
         }
         Ok(Arrays { path: path.to_owned(), arrays, about })

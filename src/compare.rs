@@ -137,12 +137,8 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     if config.learning_rates.is_empty() {
         return Err(Error::config("learning_rates", "there are none: give at least one"));
     }
-    let train = TrainConfig {
-        tokens: config.tokens,
-        seed: config.seed,
-        checkpoint_seconds: config.checkpoint_seconds,
-        ..TrainConfig::default()
-    };
+    let train =
+        TrainConfig { tokens: config.tokens, seed: config.seed, checkpoint_seconds: config.checkpoint_seconds, ..TrainConfig::default() };
     train.check()?;
     files::create_folder(dir)?;
     let _lock = FolderLock::acquire(dir)?;

@@ -108,7 +108,8 @@ fn sequences_at_once(model: &Model, n_ctx: usize) -> usize {
 
 fn check_text(tokens: &Tokens) -> Result<()> {
     if tokens.is_empty() || tokens.n_ctx() < 3 {
-        let why = format!("held-out text of {} sequences of {} tokens; at least one of three tokens is needed", tokens.n_seq(), tokens.n_ctx());
+        let why =
+            format!("held-out text of {} sequences of {} tokens; at least one of three tokens is needed", tokens.n_seq(), tokens.n_ctx());
         return Err(Error::EmptyCorpus { why });
     }
     Ok(())

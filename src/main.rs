@@ -149,7 +149,9 @@ impl Compare {
             checkpoint_seconds: self.checkpoint_seconds,
         };
         match compare(&model, &config, &self.out)? {
-            Some(found) => println!("{}\n{}\nWritten to {}.", found.evaluations.table().text(), found.report.speedup.text(), self.out.display()),
+            Some(found) => {
+                println!("{}\n{}\nWritten to {}.", found.evaluations.table().text(), found.report.speedup.text(), self.out.display())
+            }
             None => println!("Interrupted. The same command goes on from here."),
         }
         Ok(())

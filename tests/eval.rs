@@ -124,11 +124,7 @@ fn equals_a_second_implementation() {
 
         let whole = x_hat.reshape((tokens.n_seq(), n_ctx, d)).unwrap();
         let own_start = paused.value.narrow(1, 0, 1).unwrap();
-        let spliced = if with_bos {
-            whole
-        } else {
-            Tensor::cat(&[&own_start, &whole.narrow(1, 1, n_ctx - 1).unwrap()], 1).unwrap()
-        };
+        let spliced = if with_bos { whole } else { Tensor::cat(&[&own_start, &whole.narrow(1, 1, n_ctx - 1).unwrap()], 1).unwrap() };
         let log_p = |logits: Tensor| {
             let logits = logits.narrow(1, first, n_ctx - 1 - first).unwrap().to_dtype(DType::F64).unwrap();
             candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap()

@@ -526,6 +526,18 @@ fn samples_depend_on_the_seed_and_on_nothing_else() {
 }
 
 #[test]
+fn a_sequence_does_not_depend_on_the_size_of_its_batch() {
+    for name in ["tiny-gpt2", "tiny-pythia"] {
+        let model = Model::load(name).unwrap();
+        let all = model.sample(70, 24, 3).unwrap();
+        for (from, to) in [(0, 1), (5, 7), (20, 53), (69, 70)] {
+            let some = model.sample_range(from, to, 24, 3).unwrap();
+            assert_eq!(some, all.rows(from, to), "{name} {from}..{to}");
+        }
+    }
+}
+
+#[test]
 fn samples_are_drawn_with_the_models_probabilities() {
     for family in FAMILIES {
         let model = load(family, Processing::Raw);
@@ -582,6 +594,19 @@ fn predictions_are_the_best_of_the_last_position() {
         assert!(matches!(model.predict(&[1; 17], 1), Err(Error::Config { .. })));
         let text = serde_json::to_value(model.predict(&[5], 1).unwrap()).unwrap();
         assert!(text["top"][0]["id"].is_u64() && text["top"][0]["token"].is_string() && text["loss"].is_null(), "{text}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for name in ["tiny-gpt2", "tiny-pythia"] {
+        let model = Model::load(name).unwrap();
+        let tokens = Tokens::new((0..4 * 130).map(|i| (i * 997) % 4096).collect(), 130).unwrap();
+        let hook = model.hooks()[model.hooks().len() - 1];
+        let work = || (values(&model.run_to(&tokens, hook).unwrap()), model.loss(&tokens).unwrap(), model.sample(3, 12, 5).unwrap());
+        let with = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work);
+        let one = with(1);
+        assert!(one == with(2) && one == with(5), "{name}");
     }
 }
 

@@ -25,9 +25,7 @@ fn root() -> &'static Path {
 type Cell<'a> = (&'a str, &'a [&'a str]);
 
 fn write_notebook(path: &Path, cells: &[Cell]) {
-    let cell = |(i, (source, tags)): (usize, &Cell)| {
-        json!({ "cell_type": "code", "id": format!("cell-{i}"), "metadata": { "tags": tags }, "source": source, "outputs": [], "execution_count": null })
-    };
+    let cell = |(i, (source, tags)): (usize, &Cell)| json!({ "cell_type": "code", "id": format!("cell-{i}"), "metadata": { "tags": tags }, "source": source, "outputs": [], "execution_count": null });
     let cells: Vec<Value> = cells.iter().enumerate().map(cell).collect();
     let spec = json!({ "name": "tsae-rust", "display_name": "Rust (tsae)", "language": "rust" });
     let notebook = json!({ "cells": cells, "metadata": { "kernelspec": spec }, "nbformat": 4, "nbformat_minor": 5 });

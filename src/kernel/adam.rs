@@ -1,7 +1,7 @@
 //! Adam as PyTorch computes it, on a row at a time.
 
-use crate::simd::vectorised;
 use crate::sae::Sae;
+use crate::simd::vectorised;
 
 /// First and second moments of one parameter array.
 #[derive(Clone, Default, PartialEq, Debug)]

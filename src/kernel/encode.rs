@@ -44,7 +44,11 @@ pub fn encode(sae: &Sae, x: &[f32]) -> Result<Codes> {
 
 /// The error for a row without k numbers among its pre-activations.
 pub(super) fn not_a_number(row: usize) -> Error {
-    Error::NotFinite { what: "pre-activations".to_owned(), value: f32::NAN, at: format!("row {row}: check the activations and the learning rate") }
+    Error::NotFinite {
+        what: "pre-activations".to_owned(),
+        value: f32::NAN,
+        at: format!("row {row}: check the activations and the learning rate"),
+    }
 }
 
 /// `x − b_dec` for every row.

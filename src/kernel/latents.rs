@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, adam_row};
-use crate::simd::{add_scaled, vectorised};
 use super::step::Scratch;
 use super::{AdamState, Codes};
 use crate::sae::Sae;
+use crate::simd::{add_scaled, vectorised};
 
 /// Latents that one task takes; fixed, so that sums over latents are added in the same order on any number of threads.
 const CHUNK: usize = 32;

@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::Codes;
 use super::encode::BLOCK;
-use crate::simd::{add_scaled, dot, vectorised};
 use crate::sae::Sae;
+use crate::simd::{add_scaled, dot, vectorised};
 
 /// `x̂` `[n, d_model]` of the codes and, if there is a table, the tokens `[n]`, which must lie inside it.
 pub fn decode(sae: &Sae, codes: &Codes, tokens: &[u32]) -> Vec<f32> {

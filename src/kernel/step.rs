@@ -5,19 +5,19 @@ use rayon::prelude::*;
 use super::adam::{AdamStep, adam_row};
 use super::encode::{BLOCK, BlockEncoder, centre, not_a_number};
 use super::rows::{RowSums, decode_row, residual_row, table_row};
-use crate::simd::add_scaled;
 use super::transpose::ByKey;
 use super::{AdamState, Codes, Rates, latents, table};
 use crate::error::{Error, Result};
 use crate::sae::Sae;
+use crate::simd::add_scaled;
 
 /// Buffers that one step leaves for the next; they hold no state.
 #[derive(Default)]
 pub struct Scratch {
     codes: Codes,
-    pub(super) centred: Vec<f32>,         // [n, d_model]: x − b_dec
-    pub(super) residuals: Vec<f32>,       // [n, d_model]: (2/n)·(x̂ − x)
-    pub(super) code_gradients: Vec<f32>,  // [n, k]
+    pub(super) centred: Vec<f32>,        // [n, d_model]: x − b_dec
+    pub(super) residuals: Vec<f32>,      // [n, d_model]: (2/n)·(x̂ − x)
+    pub(super) code_gradients: Vec<f32>, // [n, k]
     pub(super) by_latent: ByKey,
     by_token: ByKey,
     pub(super) partial: Vec<f32>,         // [chunks of latents, d_model]
@@ -47,7 +47,14 @@ pub struct StepReport {
 /// # Errors
 /// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
 /// [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit.
-pub fn train_step(sae: &mut Sae, state: &mut AdamState, x: &[f32], tokens: &[u32], rates: &Rates, scratch: &mut Scratch) -> Result<StepReport> {
+pub fn train_step(
+    sae: &mut Sae,
+    state: &mut AdamState,
+    x: &[f32],
+    tokens: &[u32],
+    rates: &Rates,
+    scratch: &mut Scratch,
+) -> Result<StepReport> {
     let d = sae.d_model();
     let n = x.len() / d;
     sae.check_tokens(tokens, n)?;

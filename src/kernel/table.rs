@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, Moments, adam_row};
-use crate::simd::add_scaled;
 use super::transpose::ByKey;
+use crate::simd::add_scaled;
 
 /// Rows of the table that one task takes.
 const CHUNK: usize = 64;

@@ -33,7 +33,12 @@ pub fn open(options: &OpenOptions) -> Result<()> {
     let folder = options.folder.clone().unwrap_or_else(|| lab.project.join("notebooks"));
     let folder = if folder.is_dir() { folder } else { lab.project.clone() };
     let mut command = Command::new(&lab.python);
-    command.args(["-m", "jupyterlab"]).args(DEFAULTS).args(&options.arguments).current_dir(&folder).env("JUPYTER_PATH", joined_path(&lab.jupyter_path));
+    command
+        .args(["-m", "jupyterlab"])
+        .args(DEFAULTS)
+        .args(&options.arguments)
+        .current_dir(&folder)
+        .env("JUPYTER_PATH", joined_path(&lab.jupyter_path));
     become_program(&mut command)
 }
 

@@ -80,7 +80,8 @@ pub(super) fn find(cache: &Path, choice: PythonChoice) -> Option<Python> {
         PythonChoice::Conda => ready(conda_folder(cache), "conda, from environment.yml"),
         PythonChoice::Private => ready(private_folder(cache), "private, from PyPI"),
         PythonChoice::Auto => {
-            let active = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| Some(interpreter_in(Path::new(&std::env::var_os(name)?))));
+            let active =
+                ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| Some(interpreter_in(Path::new(&std::env::var_os(name)?))));
             active
                 .filter_map(|python| Python::from(Probe::of(&python)?, "active environment"))
                 .next()
@@ -95,7 +96,11 @@ pub(super) fn find_or_make(folders: &Folders, choice: PythonChoice) -> Result<Py
     if let Some(python) = find(&folders.root, choice) {
         return Ok(python);
     }
-    if choice == PythonChoice::Conda { make_conda(folders)? } else { make_private(folders)? }
+    if choice == PythonChoice::Conda {
+        make_conda(folders)?
+    } else {
+        make_private(folders)?
+    }
     let made = if choice == PythonChoice::Conda { PythonChoice::Conda } else { PythonChoice::Private };
     find(&folders.root, made).ok_or_else(|| Error::Setup {
         step: "installing Jupyter".to_owned(),

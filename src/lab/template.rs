@@ -216,7 +216,8 @@ fn copy(python: &Path, kernel: &Kernel, from: &Path, to: &Path) -> Result<()> {
 
 /// The template compiled last, of any project and any version of the kernel's files.
 fn newest_template(cache: &Path) -> Option<PathBuf> {
-    let templates = list(cache).ok()?.into_iter().filter(|path| is_kernel_folder(path)).filter_map(|path| list(&path.join("templates")).ok());
+    let templates =
+        list(cache).ok()?.into_iter().filter(|path| is_kernel_folder(path)).filter_map(|path| list(&path.join("templates")).ok());
     let ready = templates.flatten().filter_map(|path| Some((path.join(".ready").metadata().ok()?.modified().ok()?, path)));
     ready.max().map(|(_, path)| path)
 }

@@ -1,107 +1,119 @@
-//! Loops over plain f32 slices that the compiler turns into wide vector instructions: exponentials, GELU, softmax.
-//!
-//! Each loop is written once and compiled for AVX-512, AVX2 and the baseline; the widest that the machine has is called.
-//! Sums run over a fixed number of partial sums, so that no result depends on how wide the machine is.
-#![allow(unsafe_code)]
+//! The loops of a language model over plain f32 slices: bias and activation, softmax, attention of a single position.
 
-use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::f32::consts::FRAC_1_SQRT_2;
 
 use crate::model::config::MlpActivation;
+use crate::simd::{exp, total, vectorised};
 
 /// How many partial maxima and sums a reduction keeps.
 const LANES: usize = 16;
 
-/// Defines `$name`, which runs `$body` compiled for the widest vectors of this machine.
-macro_rules! widest {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? = $body:ident) => {
-        $(#[$doc])*
-        #[allow(clippy::too_many_arguments)]
-        pub(super) fn $name($($arg: $type),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f")]
-                fn avx512($($arg: $type),*) $(-> $ret)? {
-                    $body($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) $(-> $ret)? {
-                    $body($($arg),*)
-                }
-                if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the processor has what the function is compiled for.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: as above.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            $body($($arg),*)
-        }
-    };
-}
-
-widest! {
+vectorised! {
     /// Adds `bias` (if it is not empty) to each row of `rows` and applies the activation (if there is one).
-    fn bias_and_activate(rows: &mut [f32], bias: &[f32], activation: Option<MlpActivation>) = bias_and_activate_body
-}
-
-widest! {
-    /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays as it is.
-    fn softmax(scores: &mut [f32]) = softmax_body
-}
-
-widest! {
-    /// `ln Σ exp(x)`.
-    fn log_sum_exp(x: &[f32]) -> f32 = log_sum_exp_body
-}
-
-widest! {
-    /// Attention of one position's queries `[n_heads, d_head]` to the rows `[n_heads, d_head]` of keys and values, which begin every
-    /// `stride` numbers. `shares` `[n_heads, n]` is room for what each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
-    fn attend(query: &[f32], keys: &[f32], values: &[f32], stride: usize, scale: f32, shares: &mut [f32], n_heads: usize, out: &mut [f32]) =
-        attend_body
-}
-
-/// Rows are read in blocks, one after the other, all heads of each: this is bound by memory, which likes to be read in order.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn attend_body(
-    query: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    stride: usize,
-    scale: f32,
-    shares: &mut [f32],
-    n_heads: usize,
-    out: &mut [f32],
-) {
-    let (d_model, d_head, n) = (query.len(), query.len() / n_heads, shares.len() / n_heads);
-    score(query, keys, stride, scale, shares, n_heads);
-    shares.chunks_exact_mut(n).for_each(softmax_body);
-
-    out.fill(0.0);
-    let row = |at: usize| &values[at * stride..][..d_model];
-    // Four rows are added up before the sum is written.
-    for at in (0..n / 4 * 4).step_by(4) {
-        let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
-        for (head, out) in out.chunks_exact_mut(d_head).enumerate() {
-            let share: [f32; 4] = std::array::from_fn(|i| shares[head * n + at + i]);
-            let [a, b, c, d] = rows.map(|row| &row[head * d_head..][..d_head]);
-            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                *out += (share[0] * a + share[1] * b) + (share[2] * c + share[3] * d);
+    pub(super) fn bias_and_activate(rows: &mut [f32], bias: &[f32], activation: Option<MlpActivation>) {
+        if bias.is_empty() {
+            return activate(rows, activation);
+        }
+        for row in rows.chunks_exact_mut(bias.len()) {
+            for (x, b) in row.iter_mut().zip(bias) {
+                *x += b;
             }
-        }
-    }
-    for at in n / 4 * 4..n {
-        for (head, (out, value)) in out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate() {
-            let share = shares[head * n + at];
-            out.iter_mut().zip(value).for_each(|(out, v)| *out += share * v);
+            activate(row, activation);
         }
     }
 }
 
-/// The scaled products of each head's query with its part of each key.
+vectorised! {
+    /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays as it is.
+    pub(super) fn softmax(scores: &mut [f32]) {
+        softmax_of(scores);
+    }
+}
+
+vectorised! {
+    /// Attention of one position's queries `[n_heads, d_head]` to rows `[n_heads, d_head]` of keys and values, which begin every
+    /// `stride` numbers. `shares` `[n_heads, n]` is room for what each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
+    ///
+    /// Rows are read in blocks, one after the other, all heads of each: this is bound by memory, which likes to be read in order.
+    pub(super) fn attend(
+        query: &[f32],
+        keys_and_values: [&[f32]; 2],
+        stride: usize,
+        scale: f32,
+        shares: &mut [f32],
+        n_heads: usize,
+        out: &mut [f32],
+    ) {
+        let ([keys, values], n) = (keys_and_values, shares.len() / n_heads);
+        score(query, keys, stride, scale, shares, n_heads);
+        shares.chunks_exact_mut(n).for_each(softmax_of);
+        mix(values, stride, shares, n_heads, out);
+    }
+}
+
+#[inline(always)]
+fn activate(row: &mut [f32], activation: Option<MlpActivation>) {
+    match activation {
+        None => {}
+        Some(MlpActivation::GeluTanh) => row.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
+        Some(MlpActivation::GeluErf) => row.iter_mut().for_each(|x| *x = gelu_erf(*x)),
+        // Not `max`, which would turn NaN into 0.
+        Some(MlpActivation::Relu) => row.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+    }
+}
+
+/// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x + 0.044715 x³)`.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769_1;
+    x / (1.0 + exp(-TWICE_ROOT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
+}
+
+/// `x · Φ(x)`, with `erf` as the quotient of two polynomials on ±4 (the one used by Eigen), beyond which it is ±1 in f32.
+#[inline(always)]
+fn gelu_erf(x: f32) -> f32 {
+    let z = (x * FRAC_1_SQRT_2).clamp(-4.0, 4.0);
+    let z2 = z * z;
+    let mut over = -2.726_142_3e-10 * z2 + 2.770_681_4e-8;
+    over = over * z2 - 2.101_024e-6;
+    over = over * z2 - 5.692_506_4e-5;
+    over = over * z2 - 7.349_906_3e-4;
+    over = over * z2 - 2.954_6e-3;
+    over = over * z2 - 1.609_603_3e-2;
+    let mut under = -1.456_607_2e-5 * z2 - 2.133_740_5e-4;
+    under = under * z2 - 1.682_827_7e-3;
+    under = under * z2 - 7.373_329_2e-3;
+    under = under * z2 - 1.426_473_9e-2;
+    0.5 * x * (1.0 + z * over / under)
+}
+
+#[inline(always)]
+fn softmax_of(scores: &mut [f32]) {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
+        }
+    }
+    let max = best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    for x in scores.iter_mut() {
+        *x = exp(*x - max);
+    }
+    let mut sums = [0.0f32; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            sums[lane] += chunk[lane];
+        }
+    }
+    let scale = 1.0 / rest.iter().fold(total(sums), |sum, x| sum + x);
+    for x in scores.iter_mut() {
+        *x *= scale;
+    }
+}
+
+/// The scaled products `[n_heads, n]` of each head's query with its part of each key.
 #[inline(always)]
 fn score(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32], n_heads: usize) {
     /// How many keys are taken at once, and how many partial sums each product has. They are summed up for a whole block: done product
@@ -135,126 +147,29 @@ fn score(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f
     }
 }
 
+/// For each head, the sum of its parts of the values, each as much as its share.
 #[inline(always)]
-fn bias_and_activate_body(rows: &mut [f32], bias: &[f32], activation: Option<MlpActivation>) {
-    if !bias.is_empty() {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (x, b) in row.iter_mut().zip(bias) {
-                *x += b;
+fn mix(values: &[f32], stride: usize, shares: &[f32], n_heads: usize, out: &mut [f32]) {
+    let (d_model, d_head, n) = (out.len(), out.len() / n_heads, shares.len() / n_heads);
+    let row = |at: usize| &values[at * stride..][..d_model];
+    out.fill(0.0);
+    // Four rows are added up before the sum is written.
+    for at in (0..n / 4 * 4).step_by(4) {
+        let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
+        for (head, out) in out.chunks_exact_mut(d_head).enumerate() {
+            let share: [f32; 4] = std::array::from_fn(|i| shares[head * n + at + i]);
+            let [a, b, c, d] = rows.map(|row| &row[head * d_head..][..d_head]);
+            for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *out += (share[0] * a + share[1] * b) + (share[2] * c + share[3] * d);
             }
-            activate(row, activation);
-        }
-    } else {
-        activate(rows, activation);
-    }
-}
-
-#[inline(always)]
-fn activate(row: &mut [f32], activation: Option<MlpActivation>) {
-    match activation {
-        None => {}
-        Some(MlpActivation::GeluTanh) => row.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
-        Some(MlpActivation::GeluErf) => row.iter_mut().for_each(|x| *x = gelu_erf(*x)),
-        // Not `max`, which would turn NaN into 0.
-        Some(MlpActivation::Relu) => row.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
-    }
-}
-
-#[inline(always)]
-fn softmax_body(scores: &mut [f32]) {
-    let max = maximum(scores);
-    for x in scores.iter_mut() {
-        *x = exp(*x - max);
-    }
-    let scale = 1.0 / sum(scores);
-    for x in scores.iter_mut() {
-        *x *= scale;
-    }
-}
-
-#[inline(always)]
-fn log_sum_exp_body(x: &[f32]) -> f32 {
-    let max = maximum(x);
-    let mut sums = [0f32; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for chunk in whole {
-        for lane in 0..LANES {
-            sums[lane] += exp(chunk[lane] - max);
         }
     }
-    let sum = rest.iter().fold(sums.iter().sum::<f32>(), |sum, x| sum + exp(x - max));
-    max + sum.ln()
-}
-
-#[inline(always)]
-fn maximum(x: &[f32]) -> f32 {
-    let mut best = [f32::NEG_INFINITY; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for chunk in whole {
-        for lane in 0..LANES {
-            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
+    for at in n / 4 * 4..n {
+        for (head, (out, value)) in out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate() {
+            let share = shares[head * n + at];
+            out.iter_mut().zip(value).for_each(|(out, v)| *out += share * v);
         }
     }
-    best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
-}
-
-#[inline(always)]
-fn sum(x: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for chunk in whole {
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane];
-        }
-    }
-    sums.iter().chain(rest).sum()
-}
-
-/// `eˣ` to about one unit in the last place: `2ⁿ · p(r)` with `x = n ln 2 + r`, the polynomial of Cephes' `expf`.
-///
-/// Arguments are held within ±87; a NaN stays one.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// Adding it leaves the nearest whole number in the lowest bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    let x = x.clamp(-87.0, 87.0);
-    let shifted = x * LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * LN2_HIGH - n * LN2_LOW;
-    let mut p = 1.987_569_1e-4 * r + 1.398_2e-3;
-    p = p * r + 8.333_452e-3;
-    p = p * r + 4.166_579_6e-2;
-    p = p * r + 1.666_666_5e-1;
-    p = p * r + 0.5;
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()));
-    (p * r * r + r + 1.0) * power
-}
-
-/// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x + 0.044715 x³)`.
-#[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769_1;
-    x / (1.0 + exp(-TWICE_ROOT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
-}
-
-/// `x · Φ(x)`, with `erf` as the quotient of two polynomials on ±4 (the one used by Eigen), beyond which it is ±1 in f32.
-#[inline(always)]
-fn gelu_erf(x: f32) -> f32 {
-    let z = (x * FRAC_1_SQRT_2).clamp(-4.0, 4.0);
-    let z2 = z * z;
-    let mut over = -2.726_142_3e-10 * z2 + 2.770_681_4e-8;
-    over = over * z2 - 2.101_024e-6;
-    over = over * z2 - 5.692_506_4e-5;
-    over = over * z2 - 7.349_906_3e-4;
-    over = over * z2 - 2.954_6e-3;
-    over = over * z2 - 1.609_603_3e-2;
-    let mut under = -1.456_607_2e-5 * z2 - 2.133_740_5e-4;
-    under = under * z2 - 1.682_827_7e-3;
-    under = under * z2 - 7.373_329_2e-3;
-    under = under * z2 - 1.426_473_9e-2;
-    0.5 * x * (1.0 + z * over / under)
 }
 
 #[cfg(test)]
@@ -288,17 +203,6 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_are_right_to_the_last_places() {
-        for i in -8600..=8600 {
-            let x = i as f32 / 100.0;
-            let (got, want) = (exp(x) as f64, (x as f64).exp());
-            assert!((got / want - 1.0).abs() < 2e-7, "exp({x}) = {got}, want {want}");
-        }
-        assert!(exp(f32::NAN).is_nan());
-        assert!(exp(-1e30) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
-    }
-
-    #[test]
     fn both_gelus_are_right_on_every_size_of_argument() {
         let xs = line();
         let mut tanh = xs.clone();
@@ -312,36 +216,22 @@ mod tests {
             let by_erf = exact_gelu(x);
             assert!((erf[i] as f64 - by_erf).abs() < 4e-7 * x.abs().max(1.0), "gelu_erf({x}) = {}, want {by_erf}", erf[i]);
         }
-        for activation in [MlpActivation::GeluTanh, MlpActivation::GeluErf, MlpActivation::Relu] {
-            let mut bad = [f32::NAN];
-            bias_and_activate(&mut bad, &[], Some(activation));
-            assert!(bad[0].is_nan(), "{activation:?} must not hide a NaN");
-        }
     }
 
     #[test]
-    fn the_widest_version_gives_the_bits_of_the_plain_one() {
-        let xs: Vec<f32> = line().into_iter().rev().chain(line()).take(9001).collect();
-        let bias: Vec<f32> = (0..9001).map(|i| (i % 7) as f32 * 0.1).collect();
+    fn no_activation_hides_a_nan() {
         for activation in [None, Some(MlpActivation::GeluTanh), Some(MlpActivation::GeluErf), Some(MlpActivation::Relu)] {
-            let (mut wide, mut plain) = (xs.clone(), xs.clone());
-            bias_and_activate(&mut wide, &bias, activation);
-            bias_and_activate_body(&mut plain, &bias, activation);
-            assert_eq!(wide, plain, "{activation:?}");
+            let mut bad = [1.0, f32::NAN];
+            bias_and_activate(&mut bad, &[0.5, 0.5], activation);
+            assert!(bad[0].is_finite() && bad[1].is_nan(), "{activation:?}");
         }
-        let (mut wide, mut plain) = (xs.clone(), xs.clone());
-        softmax(&mut wide);
-        softmax_body(&mut plain);
-        assert_eq!(wide, plain);
-        assert_eq!(log_sum_exp(&xs), log_sum_exp_body(&xs));
     }
 
     #[test]
-    fn softmax_and_log_sum_exp_are_those_of_f64() {
+    fn softmax_is_that_of_f64() {
         for n in [1, 2, 15, 16, 17, 33, 1000] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 * 0.3 - 15.0).collect();
             let total: f64 = x.iter().map(|&v| (v as f64).exp()).sum();
-            assert!((log_sum_exp(&x) as f64 - total.ln()).abs() < 1e-5, "{n}");
             let mut p = x.clone();
             softmax(&mut p);
             for (p, x) in p.iter().zip(&x) {
@@ -349,7 +239,9 @@ mod tests {
             }
         }
         // Far from 0 nothing overflows.
-        assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + 2f32.ln())).abs() < 1e-3);
+        let mut far = [1e6, 1e6];
+        softmax(&mut far);
+        assert_eq!(far, [0.5, 0.5]);
         softmax(&mut []);
     }
 }

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::model::ops::with_f32;
 use crate::model::transformer::Stage;
-use crate::model::{HookPoint, Model, Site, lanes};
+use crate::model::{HookPoint, Model, Site};
+use crate::simd::log_sum_exp;
 use crate::tokens::Tokens;
 
 /// How many tokens go through the blocks at once. A larger batch is split: activations of this size stay in the processor's caches
@@ -246,7 +247,7 @@ impl Model {
 
 /// `ln Σ exp(logits) − logits[target]`.
 fn cross_entropy(logits: &[f32], target: u32) -> f32 {
-    lanes::log_sum_exp(logits) - logits[target as usize]
+    log_sum_exp(logits) - logits[target as usize]
 }
 
 fn expect_shape(what: &str, x: &Tensor, shape: &[usize]) -> Result<()> {

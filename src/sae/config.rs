@@ -77,7 +77,10 @@ impl SaeConfig {
         at_least_1("k", self.k)?;
         let d_sae = self.d_sae();
         if self.k > d_sae {
-            return Err(Error::config("k", format!("k = {}, but there are only {d_sae} latents ({} · {})", self.k, self.expansion, self.d_model)));
+            return Err(Error::config(
+                "k",
+                format!("k = {}, but there are only {d_sae} latents ({} · {})", self.k, self.expansion, self.d_model),
+            ));
         }
         if d_sae > u32::MAX as usize {
             return Err(Error::config("expansion", format!("{d_sae} latents; at most {} can be numbered", u32::MAX)));

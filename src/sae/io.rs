@@ -195,7 +195,9 @@ impl Cfg {
             return refuse(format!("d_sae = {} is no multiple of d_in = {}", self.d_sae, self.d_in));
         }
         if self.normalize_activations != "none" || self.reshape_activations != "none" || !self.apply_b_dec_to_input {
-            return refuse("normalize_activations, reshape_activations and apply_b_dec_to_input must be \"none\", \"none\" and true".to_owned());
+            return refuse(
+                "normalize_activations, reshape_activations and apply_b_dec_to_input must be \"none\", \"none\" and true".to_owned(),
+            );
         }
         if self.rescale_acts_by_decoder_norm {
             return refuse("rescale_acts_by_decoder_norm is true; fold the norms into the weights first".to_owned());

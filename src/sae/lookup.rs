@@ -48,10 +48,18 @@ impl Lookup {
     /// [`Error::Shape`] if it is no whole number of rows, [`Error::NotFinite`] if it holds NaN or an infinity.
     pub fn from_table(table: Vec<f32>, d_model: usize) -> Result<Lookup> {
         if d_model == 0 || table.is_empty() || !table.len().is_multiple_of(d_model) {
-            return Err(Error::Shape { what: "lookup table".to_owned(), want: vec![table.len() / d_model.max(1), d_model], got: vec![table.len()] });
+            return Err(Error::Shape {
+                what: "lookup table".to_owned(),
+                want: vec![table.len() / d_model.max(1), d_model],
+                got: vec![table.len()],
+            });
         }
         if let Some(at) = table.iter().position(|v| !v.is_finite()) {
-            return Err(Error::NotFinite { what: "lookup table".to_owned(), value: table[at], at: format!("token {}, dimension {}", at / d_model, at % d_model) });
+            return Err(Error::NotFinite {
+                what: "lookup table".to_owned(),
+                value: table[at],
+                at: format!("token {}, dimension {}", at / d_model, at % d_model),
+            });
         }
         Ok(Lookup { table: Arc::new(table), d_model, balance: BALANCE, learned: true })
     }

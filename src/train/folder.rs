@@ -109,7 +109,10 @@ impl Folder {
     pub(super) fn resume(&self, job: &mut Job) -> Result<()> {
         let path = self.dir.join(CHECKPOINT);
         if path.exists() && !checkpoint::load(&path, job)? {
-            return Err(Error::format(&path, "belongs to other settings than run.json beside it: delete the folder to start this run anew"));
+            return Err(Error::format(
+                &path,
+                "belongs to other settings than run.json beside it: delete the folder to start this run anew",
+            ));
         }
         Ok(())
     }

@@ -67,7 +67,9 @@ impl Runs {
                 Column::number("tokens").defined("training tokens seen"),
                 Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
                 Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
-                Column::number("CE added").defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0").lowest_is_best(),
+                Column::number("CE added")
+                    .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
+                    .lowest_is_best(),
                 Column::number("dead").defined("share of latents that fired on none of those held-out tokens"),
             ],
         );
@@ -83,10 +85,9 @@ impl Runs {
             });
         }
         match self.runs.iter().find(|run| !run.finished) {
-            Some(run) => table.caption(&format!(
-                "Interrupted after {} tokens. The same call goes on from there.",
-                format::count(run.tokens)
-            )),
+            Some(run) => {
+                table.caption(&format!("Interrupted after {} tokens. The same call goes on from there.", format::count(run.tokens)))
+            }
             None => table,
         }
     }

@@ -31,7 +31,10 @@ pub fn speedup(runs: &Runs) -> Result<Speedup> {
     let tokenized = runs.best_with_lookup().ok_or_else(|| lacks("with a lookup table"))?;
     for run in [baseline, tokenized] {
         if run.history.held_out.is_empty() {
-            let why = format!("run \"{}\" has no held-out measurements: give the trainer some text with .held_out(&model, &corpus.valid)", run.name);
+            let why = format!(
+                "run \"{}\" has no held-out measurements: give the trainer some text with .held_out(&model, &corpus.valid)",
+                run.name
+            );
             return Err(Error::config("held_out", why));
         }
     }

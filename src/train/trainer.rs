@@ -223,13 +223,21 @@ struct Slot {
 impl Slot {
     fn into_run(self, config: &TrainConfig) -> Run {
         let tokens = self.job.tokens(config);
-        Run { finished: self.folder.is_finished(), tokens, lr: self.job.lr, name: self.job.name, sae: self.job.sae, history: self.job.history }
+        Run {
+            finished: self.folder.is_finished(),
+            tokens,
+            lr: self.job.lr,
+            name: self.job.name,
+            sae: self.job.sae,
+            history: self.job.history,
+        }
     }
 }
 
 /// The latest held-out NMSE of every run, for the progress line.
 fn notes(slots: &[Slot]) -> String {
-    let last = |slot: &Slot| slot.job.history.held_out.last().map(|point| format!("{} {}", slot.job.name, format::significant(point.nmse, 3)));
+    let last =
+        |slot: &Slot| slot.job.history.held_out.last().map(|point| format!("{} {}", slot.job.name, format::significant(point.nmse, 3)));
     let all: Vec<String> = slots.iter().filter_map(last).collect();
     format!("NMSE {}", all.join(", "))
 }
