@@ -610,6 +610,18 @@ fn the_number_of_threads_changes_no_bit() {
     }
 }
 
+#[test]
+fn a_model_can_be_shared_between_threads() {
+    let model = load("gpt2", Processing::Raw);
+    let tokens = Golden::read("gpt2").tokens();
+    let want = model.loss(&tokens).unwrap();
+    let losses: Vec<f64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| model.clone().loss(&tokens).unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(losses, [want; 3]);
+}
+
 // ---- the built-in models ----
 
 #[test]
