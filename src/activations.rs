@@ -21,6 +21,7 @@ mod manifest;
 mod map;
 mod shard;
 mod shuffle;
+mod verify;
 mod view;
 
 use std::collections::BTreeSet;
@@ -39,6 +40,7 @@ use crate::model::HookPoint;
 use crate::tokens::Tokens;
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
+use verify::verify;
 
 /// How the numbers of an activation are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -265,16 +267,19 @@ impl ActivationStore {
         }
         let unseen: BTreeSet<usize> =
             rows.iter().map(|&row| row as usize / shard_rows).filter(|&index| !shards[index].is_verified(place)).collect();
-        unseen.into_par_iter().try_for_each(|index| shards[index].verify(place))
+        verify(&unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(), &[place])
     }
 
-    /// Checks every byte of every shard against its checksum.
+    /// Checks every byte of every shard against its checksum, if that has not been done since the store was opened.
     ///
     /// # Errors
     /// [`Error::Checksum`] with the damaged file.
     pub fn verify(&self) -> Result<()> {
-        let hooks = 0..self.hooks().len();
-        self.inner.shards.par_iter().try_for_each(|shard| hooks.clone().try_for_each(|hook| shard.verify(hook)))
+        self.verify_all(&(0..self.hooks().len()).collect::<Vec<_>>())
+    }
+
+    fn verify_all(&self, hooks: &[usize]) -> Result<()> {
+        verify(&self.inner.shards.iter().collect::<Vec<_>>(), hooks)
     }
 
     /// The mean activation `[d_model]` of `hook` over all rows; the same bits whatever the number of threads.
@@ -287,7 +292,7 @@ impl ActivationStore {
         /// Chunks summed at once, which bounds the memory that their sums take.
         const ABREAST: usize = 64;
         let place = self.place(hook)?;
-        self.inner.shards.par_iter().try_for_each(|shard| shard.verify(place))?;
+        self.verify_all(&[place])?;
         let (d_model, n_rows) = (self.d_model(), self.n_rows());
         let chunks: Vec<usize> = (0..n_rows).step_by(CHUNK).collect();
         let mut total = vec![0f64; d_model];
@@ -314,7 +319,7 @@ impl ActivationStore {
     /// # Errors
     /// [`Error::Checksum`] if a shard was damaged since it was written.
     pub fn tokens(&self) -> Result<Tokens> {
-        self.inner.shards.par_iter().try_for_each(Shard::verify_ids)?;
+        self.verify_all(&[])?;
         let ids = self.inner.shards.iter().flat_map(|shard| shard.tokens().iter().copied()).collect();
         Tokens::new(ids, self.n_ctx())
     }

@@ -60,7 +60,7 @@ pub struct CompareConfig {
 impl Default for CompareConfig {
     fn default() -> CompareConfig {
         CompareConfig {
-            text: Text::Sampled(1_000_000),
+            text: Text::Sampled(500_000),
             hook: None,
             k: 16,
             expansion: 16,

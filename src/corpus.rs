@@ -21,8 +21,9 @@ mod words;
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 
-pub use encode::Encoder;
+pub use encode::{Encode, Encoder};
 
+use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::model::Model;
@@ -132,12 +133,12 @@ impl TextCorpus {
     ///
     /// # Errors
     /// [`Error::Config`] for a context that the model cannot read or a share outside `0..1`; [`Error::Format`] if a file is not UTF-8;
-    /// [`Error::EmptyCorpus`] if a side has too little text for a sequence; [`Error::Tokenizer`]; [`Error::Io`].
+    /// [`Error::EmptyCorpus`] if a side has too little text for a sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
     pub fn split(self, valid_share: f64) -> Result<Corpus> {
         let (train_limit, valid_limit) = self.limits(valid_share)?;
         // Six bytes to a token is on the safe side of any tokenizer: enough text for one held-out sequence.
         let wanted = 6 * self.n_ctx;
-        let mut reader = Reader { encoder: &self.encoder, n_ctx: self.n_ctx, piecewise: None, seen: HashSet::new() };
+        let mut reader = Reader::new(&self, train_limit.zip(valid_limit).map(|(train, valid)| train + valid));
         let (valid, train) = if let [document] = &self.documents[..] {
             let mut head = documents::read(&document.path)?;
             let tail = head.split_off(split::cut(&head, valid_share, wanted));
@@ -154,6 +155,7 @@ impl TextCorpus {
             };
             (reader.side(side(true), valid_limit)?, reader.side(side(false), train_limit)?)
         };
+        reader.progress.finish();
         let enough = |side: &Side, what: &str| {
             let why = || {
                 format!(
@@ -219,6 +221,10 @@ struct Reader<'a> {
     piecewise: Option<bool>,
     /// The checksums of all contents so far.
     seen: HashSet<String>,
+    progress: Progress,
+    /// Tokens packed if both sides are limited, or else bytes encoded, and whether it is tokens.
+    done: u64,
+    in_tokens: bool,
 }
 
 /// A part of a text in hand.
@@ -228,12 +234,30 @@ struct Piece {
     at: Range<usize>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(corpus: &'a TextCorpus, sequences: Option<usize>) -> Reader<'a> {
+        let (total, unit) = match sequences {
+            Some(sequences) => ((sequences * corpus.n_ctx) as u64, "tokens"),
+            None => (corpus.documents.iter().map(|document| document.bytes).sum(), "B"),
+        };
+        interrupt::watch();
+        interrupt::clear();
+        Reader {
+            encoder: &corpus.encoder,
+            n_ctx: corpus.n_ctx,
+            piecewise: None,
+            seen: HashSet::new(),
+            progress: Progress::new("tokenise", total, unit),
+            done: 0,
+            in_tokens: sequences.is_some(),
+        }
+    }
+
     /// Packs `texts` until there are `limit` sequences. They are read and encoded a wave at a time: enough to keep all cores busy, and hardly
     /// more than is wanted.
     fn side(&mut self, texts: impl IntoIterator<Item = Result<Text>>, limit: Option<usize>) -> Result<Side> {
-        /// Bytes of text in a wave.
-        const WAVE: usize = 16 << 20;
+        /// Bytes of text in a wave: between two looks at the stop button.
+        const WAVE: usize = 2 << 20;
         let mut packer = Packer::new(self.n_ctx, self.encoder.bos, self.encoder.eos, limit);
         let mut documents: Vec<String> = Vec::new();
         let mut texts = texts.into_iter();
@@ -242,6 +266,10 @@ impl Reader<'_> {
         // What the tokens still wanted take: one byte each before anything is known, so that too little is read rather than too much.
         let (mut bytes_encoded, mut ids_got) = (0, 0);
         while !packer.is_full() {
+            if interrupt::requested() {
+                interrupt::clear();
+                return Err(Error::Interrupted { what: "tokenising", remedy: "nothing is kept; the same call starts again".into() });
+            }
             let bytes_a_token = if ids_got == 0 { 1.0 } else { bytes_encoded as f64 / ids_got as f64 };
             let wanted = packer.wanted().map_or(WAVE, |tokens| ((bytes_a_token * tokens as f64).ceil() as usize).clamp(1, WAVE));
             if waiting.is_empty() {
@@ -269,6 +297,7 @@ impl Reader<'_> {
             if wave.is_empty() {
                 break;
             }
+            let before = packer.len();
             let parts: Vec<&str> = wave.iter().map(|piece| &in_hand[piece.text].text[piece.at.clone()]).collect();
             for (piece, ids) in wave.iter().zip(self.encoder.encode_all(&parts)?) {
                 if packer.is_full() {
@@ -282,6 +311,8 @@ impl Reader<'_> {
                 bytes_encoded += piece.at.len();
                 ids_got += ids.len();
             }
+            self.done += (if self.in_tokens { packer.len() - before } else { bytes }) as u64;
+            self.progress.set(self.done);
         }
         let n_tokens = packer.len();
         Ok(Side { tokens: Tokens::new(packer.finish(), self.n_ctx)?, n_tokens, documents })

@@ -20,7 +20,7 @@
 //!
 //! let model = Model::load("tiny-gpt2")?; // built in; or a folder with a Hugging Face checkpoint
 //! let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
-//! let corpus = Corpus::sampled_in(&model, 1_000_000, 0, "cache")?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
+//! let corpus = Corpus::sampled_in(&model, 500_000, 0, "cache")?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
 //! let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
 //! let sae = SaeConfig { k: 16, ..SaeConfig::for_model(&model) };
 //! let runs = Trainer::new(&acts, hook, TrainConfig { lr: 3e-3, ..Default::default() })?
@@ -50,6 +50,8 @@
 //!
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
 //! [`compare`] does it all in one call, [`lab`] sets Jupyter up.
+
+#![deny(clippy::unwrap_used)]
 
 pub mod activations;
 pub(crate) mod arrays;

@@ -1,5 +1,7 @@
 //! The `tsae` command: a thin skin over the library, one subcommand a verb.
 
+#![deny(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -51,7 +53,7 @@ struct Compare {
     #[arg(long, conflicts_with = "sampled")]
     text: Option<String>,
     /// Without text: how many tokens the model samples for itself.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 500_000)]
     sampled: usize,
     /// The hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up.
     #[arg(long)]

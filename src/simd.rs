@@ -8,16 +8,19 @@
 macro_rules! vectorised {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, clippy::too_many_arguments)]
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
             fn anywhere($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2")]
+                #[allow(clippy::too_many_arguments)]
                 fn avx512($($arg: $ty),*) $(-> $ret)? { anywhere($($arg),*) }
                 #[target_feature(enable = "avx2")]
+                #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { anywhere($($arg),*) }
                 match $crate::simd::level() {
                     // SAFETY: `level` says Avx512 or Avx2 only where the processor has every feature named above.
@@ -60,7 +63,8 @@ pub fn level() -> Level {
     }
 }
 
-const LANES: usize = 16;
+/// How many partial sums a reduction keeps, however wide the processor's vectors are.
+pub(crate) const LANES: usize = 16;
 
 /// The sum of the lanes, in halves, as vector instructions add them.
 #[inline(always)]
@@ -111,17 +115,24 @@ pub(crate) fn exp(x: f32) -> f32 {
     (p * r * r + r + 1.0) * power
 }
 
+/// The greatest of `x`; −∞ of nothing.
+#[inline(always)]
+pub(crate) fn maximum(x: &[f32]) -> f32 {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
+        }
+    }
+    best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
 vectorised! {
     /// `ln Σ eˣ`.
     pub(crate) fn log_sum_exp(x: &[f32]) -> f32 {
-        let mut best = [f32::NEG_INFINITY; LANES];
+        let max = maximum(x);
         let (chunks, rest) = x.as_chunks::<LANES>();
-        for chunk in chunks {
-            for lane in 0..LANES {
-                best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
-            }
-        }
-        let max = best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         let mut lanes = [0.0f32; LANES];
         for chunk in chunks {
             for lane in 0..LANES {
@@ -172,6 +183,9 @@ mod tests {
             assert!((f64::from(exp(x)) / want - 1.0).abs() < 2.5e-7, "{x}");
         }
         assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::NEG_INFINITY) < 1e-37);
+        // Far from 0 nothing overflows.
+        assert!((log_sum_exp(&[1000.0, 1000.0]) - (1000.0 + 2f32.ln())).abs() < 1e-3);
     }
 
     #[test]

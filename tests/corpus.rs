@@ -214,6 +214,24 @@ fn a_model_without_a_tokenizer_says_so() {
     assert!(matches!(Corpus::text_files(&model, "tests"), Err(Error::NoTokenizer { .. })));
 }
 
+/// Documents are encoded in pieces and by words; the ids are those of the whole text all the same.
+#[test]
+fn ids_are_those_of_the_models_own_tokenizer() {
+    for name in ["tiny-gpt2", "tiny-pythia"] {
+        let model = Model::load(name).unwrap();
+        let written = model.sample(24, 256, 9).unwrap();
+        let mut text: String = (0..24).map(|i| model.decode(&written.row(i)[1..]).unwrap() + "\n\n").collect();
+        text += "It's 1999,  isn't it?\t\u{2003}Na\u{ef}ve cafe\u{301}\n \n\n   indented\n\u{a0}no-break <|endoftext|> end \n";
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.txt"), &text).unwrap();
+        // Two tokens a sequence: BOS, and one of the stream.
+        let corpus = Corpus::text_files(&model, dir.path().to_str().unwrap()).unwrap().context(2).split(0.0).unwrap();
+        let ids: Vec<u32> = corpus.train.ids().chunks(2).map(|pair| pair[1]).collect();
+        assert_eq!(ids, model.encode(&text).unwrap());
+        assert!(ids.len() > 4_000);
+    }
+}
+
 #[test]
 fn a_sampled_corpus_has_two_sides_and_grows_at_its_end() {
     for name in ["tests/golden/gpt2", "tests/golden/neox"] {

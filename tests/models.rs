@@ -281,7 +281,8 @@ fn body_prefix(family: &str) -> &'static str {
 fn half_precision_files_are_read_as_the_numbers_they_hold() {
     for family in FAMILIES {
         let checkpoint = Checkpoint::read(family);
-        let roundings: [(Dtype, fn(f32) -> f32); 3] =
+        type Rounding = fn(f32) -> f32;
+        let roundings: [(Dtype, Rounding); 3] =
             [(Dtype::F16, |x| half::f16::from_f32(x).to_f32()), (Dtype::BF16, |x| half::bf16::from_f32(x).to_f32()), (Dtype::F64, |x| x)];
         for (dtype, round) in roundings {
             let dir = tempfile::tempdir().unwrap();

@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
 use super::shard::{Shard, ShardWriter};
+use super::verify::verify;
 use super::{ActivationStore, Dtype};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
@@ -199,10 +198,9 @@ impl<'a> Harvest<'a> {
         };
         let mut todo = missing(dir, &manifest)?;
         // What is kept has to be what was written: going on from a damaged shard would only hide the damage until training.
-        (0..manifest.shards.len()).into_par_iter().filter(|index| !todo.contains(index)).try_for_each(|index| {
-            let shard = Shard::open(dir, &manifest, index)?;
-            (0..manifest.hooks.len()).try_for_each(|hook| shard.verify(hook))
-        })?;
+        let kept = (0..manifest.shards.len()).filter(|index| !todo.contains(index));
+        let kept = kept.map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
+        verify(&kept.iter().collect::<Vec<_>>(), &(0..manifest.hooks.len()).collect::<Vec<_>>())?;
         todo.extend(manifest.shards.len()..manifest.all_shards());
         Ok(Harvest { dir, manifest, todo })
     }

@@ -240,6 +240,12 @@ impl Shard {
         Ok(Shard { path, layout, map, want })
     }
 
+    /// Bytes of the ids and of the rows of the hooks at the places `hooks`.
+    pub fn bytes_of(&self, hooks: &[usize]) -> u64 {
+        let of = |at: &Range<u64>| at.end - at.start;
+        of(&self.layout.tokens) + of(&self.layout.positions) + hooks.iter().map(|&hook| of(&self.layout.hooks[hook])).sum::<u64>()
+    }
+
     /// Whether the ids and the rows of the hook at place `hook` have been checked since the shard was opened.
     pub fn is_verified(&self, hook: usize) -> bool {
         self.want[0].1.load(Ordering::Acquire) && self.want[1 + hook].1.load(Ordering::Acquire)

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 /// A piece is at least so long: small enough to share out, large enough to make the calls' cost unnoticeable.
 const PIECE: usize = 16 << 10;
 
+/// Text to ids, with no token added at either end.
+pub type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
+
 /// What a corpus needs to know of a model and its tokenizer; for [`Corpus::text_files_with`](super::Corpus::text_files_with).
 #[derive(Clone)]
 pub struct Encoder {
@@ -31,7 +34,7 @@ pub struct Encoder {
     /// Number of token ids.
     pub d_vocab: usize,
     /// Text to ids, with no token added at either end.
-    pub encode: Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>,
+    pub encode: Encode,
 }
 
 impl Encoder {

@@ -12,6 +12,7 @@ Standard library only: it may run under any Python 3.9 or later.
 """
 
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -55,15 +56,17 @@ def changed_since(template, project):
 
 
 def copy_tree(source, target):
-    """Copies `source` to `target`: hard links for what cargo replaces, real copies for what it writes in place."""
+    """Copies `source` to `target`: hard links for compiled crates, which cargo replaces; real copies for all that is written in place,
+    above all the cells' own source, or two kernels would compile each other's cells."""
     for folder, folders, files in os.walk(source):
         here = os.path.join(target, os.path.relpath(folder, source))
         os.makedirs(here, exist_ok=True)
-        private = ".fingerprint" in folder or folder == source
+        compiled = os.path.relpath(folder, source).split(os.sep)[0] == "target"
+        private = not compiled or ".fingerprint" in folder or "incremental" in folder
         for name in files:
-            if name in (".ready", ".cargo-lock", "session.lock"):
+            if name in (".ready", ".cargo-lock", "session.lock") or name.endswith(".used"):
                 continue
-            if private or name.endswith((".json", ".d")):
+            if private or "ctx" in name or name.endswith((".json", ".d")):
                 shutil.copy2(os.path.join(folder, name), os.path.join(here, name))
             else:
                 try:
@@ -198,6 +201,8 @@ def main():
     connection_file = sys.argv[1]
     warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
     if warming:
+        for used in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", "*.used")):
+            os.remove(used)  # by a set-up that was killed
         os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps
         project, folder, lock = choose_project(), warming, None
     else:

@@ -88,18 +88,19 @@ pub(super) fn find_or_warm(
     let templates = kernel.folder.join("templates");
     let building = kernel.folder.join(format!("building-{}", project.id()));
     let started = SystemTime::now();
+    let older = newest_template(&folders.root);
     if !building.is_dir() {
         files::create_folder(&templates)?;
-        match newest_template(&folders.root) {
+        match &older {
             // What has not changed since is not compiled again: cargo sees to that.
-            Some(older) => copy(python, kernel, &older, &building)?,
+            Some(older) => copy(python, kernel, older, &building)?,
             None => files::create_folder(&building)?,
         }
     }
     file.template = building.clone();
     let warming = path.with_extension("warming");
     write(&warming, &file)?;
-    warm(folders, project, python, &building, &warming)?;
+    warm(folders, project, python, &building, &warming, older.is_some())?;
     folders::remove(&building.join("evcxr-config"))?;
     let ready = building.join(".ready");
     folders::write(&ready, &file.key)?;
@@ -120,10 +121,14 @@ fn key(project: &Project, sources: &[PathBuf]) -> Result<String> {
 }
 
 /// Runs the cells that compile everything, in the real kernel, in `building` itself.
-fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, project_file: &Path) -> Result<()> {
+fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, project_file: &Path, is_rebuild: bool) -> Result<()> {
     let step = "compiling the library for notebooks";
     let crates = crates(project);
-    eprintln!("compiling the library for notebooks ({crates} crates: about 5 minutes on two cores; after an edit, 1)");
+    if is_rebuild {
+        eprintln!("compiling the library for notebooks again, since it has changed (1 to 2 minutes on two cores)");
+    } else {
+        eprintln!("compiling the library and {crates} crates for notebooks (about 8 minutes on two cores; 1 to 2 after an edit)");
+    }
     let path = project.root.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     let cells = json!({
         "cells": [
@@ -138,7 +143,9 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
         "start_seconds": 24 * 3600,
         "cell_seconds": null,
     });
-    let mut progress = Progress::new("library", crates, "crates");
+    // After an edit, only cargo knows how much there is to do.
+    let total = if is_rebuild { 0 } else { crates };
+    let mut progress = Progress::new("library", total, "crates");
     let mut compiled = 0;
     let mut done = Vec::new();
     let mut command = run::driver(python, &folders.jupyter());
@@ -146,17 +153,18 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
     let ended = process::run(step, &mut command, &cells.to_string(), |line| match line {
         Line::Err(text) => {
             // Said by rustc-wrapper.sh: evcxr passes on what cargo says only for crates without a hyphen in their name.
-            if let Some(name) = text.strip_prefix("tsae-rustc ") {
-                compiled += u64::from(compiled < crates - 1);
+            if let Some(name) = text.strip_prefix("tsae-rustc ").filter(|name| *name != "ctx") {
+                compiled += 1;
                 progress.note(name);
-                progress.set(compiled);
+                progress.set(if total > 0 { compiled.min(total - 1) } else { compiled });
             }
         }
         Line::Out(text) => match Event::parse(text) {
             Some(Event::Cell { cell: 3 }) => {
-                compiled = crates - 1;
-                progress.note("checking that cells compile");
-                progress.set(compiled);
+                progress.note("");
+                progress.set(total.max(compiled));
+                std::mem::replace(&mut progress, Progress::new("check", total, "crates")).finish();
+                compiled = 0;
             }
             Some(Event::CellDone { cell, failed, .. }) => done.push((cell, failed)),
             _ => {}
@@ -176,7 +184,7 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
         });
     }
     progress.note("");
-    progress.set(crates);
+    progress.set(total.max(compiled));
     progress.finish();
     Ok(())
 }

@@ -190,7 +190,7 @@ impl ModelConfig {
         if self.d_head * self.n_heads != self.d_model {
             return Err(Error::format(path, format!("a hidden size of {} does not divide into {} heads", self.d_model, self.n_heads)));
         }
-        if self.rotary_dim % 2 != 0 || self.rotary_dim > self.d_head {
+        if !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.d_head {
             return Err(Error::format(
                 path,
                 format!("{} rotary dimensions of a head of {}: need an even number, at most the head", self.rotary_dim, self.d_head),
@@ -208,7 +208,7 @@ impl ModelConfig {
         if let Some(id) = [Some(self.bos), Some(self.eos), from_tokenizer].into_iter().flatten().find(known) {
             self.bos = id;
         }
-        if !((self.eos as usize) < self.d_vocab) {
+        if self.eos as usize >= self.d_vocab {
             self.eos = self.bos;
         }
     }

@@ -3,10 +3,7 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use crate::model::config::MlpActivation;
-use crate::simd::{exp, total, vectorised};
-
-/// How many partial maxima and sums a reduction keeps.
-const LANES: usize = 16;
+use crate::simd::{LANES, exp, maximum, total, vectorised};
 
 vectorised! {
     /// Adds `bias` (if it is not empty) to each row of `rows` and applies the activation (if there is one).
@@ -89,14 +86,7 @@ fn gelu_erf(x: f32) -> f32 {
 
 #[inline(always)]
 fn softmax_of(scores: &mut [f32]) {
-    let mut best = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = scores.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
-        }
-    }
-    let max = best.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let max = maximum(scores);
     for x in scores.iter_mut() {
         *x = exp(*x - max);
     }

@@ -191,7 +191,7 @@ impl Cfg {
         if self.architecture != TOPK && self.architecture != TOKENIZED_TOPK {
             return refuse(format!("architecture \"{}\"; {TOPK} and {TOKENIZED_TOPK} are understood", self.architecture));
         }
-        if self.d_in == 0 || self.d_sae == 0 || self.d_sae % self.d_in != 0 {
+        if self.d_in == 0 || self.d_sae == 0 || !self.d_sae.is_multiple_of(self.d_in) {
             return refuse(format!("d_sae = {} is no multiple of d_in = {}", self.d_sae, self.d_in));
         }
         if self.normalize_activations != "none" || self.reshape_activations != "none" || !self.apply_b_dec_to_input {

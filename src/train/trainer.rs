@@ -169,9 +169,9 @@ impl Trainer {
         let shuffle = self.acts.shuffle(self.config.seed);
         let mut batch = Batch::default();
         let mut checkpoints = Checkpoints::new(self.config.checkpoint_seconds);
-        loop {
-            // Runs that are behind catch up first; from there on all read the same batch.
-            let Some(step) = slots.iter().filter(|slot| !slot.folder.is_finished()).map(|slot| slot.job.state.steps).min() else { break };
+        // Runs that are behind catch up first; from there on all read the same batch.
+        let next = |slots: &[Slot]| slots.iter().filter(|slot| !slot.folder.is_finished()).map(|slot| slot.job.state.steps).min();
+        while let Some(step) = next(slots) {
             let now = |slot: &&mut Slot| !slot.folder.is_finished() && slot.job.state.steps == step;
             if self.config.evaluates_at(step)
                 && let Some(held_out) = &self.held_out
@@ -199,8 +199,8 @@ impl Trainer {
             let stop = interrupt::requested();
             if stop || checkpoints.due() {
                 checkpoints.time(|| {
-                    let unfinished = slots.iter().filter(|slot| !slot.folder.is_finished());
-                    unfinished.map(|slot| slot.folder.checkpoint(&slot.job)).collect::<Result<()>>()
+                    let mut unfinished = slots.iter().filter(|slot| !slot.folder.is_finished());
+                    unfinished.try_for_each(|slot| slot.folder.checkpoint(&slot.job))
                 })?;
             }
             if stop {
