@@ -527,6 +527,18 @@ fn samples_depend_on_the_seed_and_on_nothing_else() {
 }
 
 #[test]
+fn a_sequence_does_not_depend_on_the_size_of_its_batch() {
+    for name in ["tiny-gpt2", "tiny-pythia"] {
+        let model = Model::load(name).unwrap();
+        let all = model.sample(70, 24, 3).unwrap();
+        for (from, to) in [(0, 1), (5, 7), (20, 53), (69, 70)] {
+            let some = model.sample_range(from, to, 24, 3).unwrap();
+            assert_eq!(some, all.rows(from, to), "{name} {from}..{to}");
+        }
+    }
+}
+
+#[test]
 fn samples_are_drawn_with_the_models_probabilities() {
     for family in FAMILIES {
         let model = load(family, Processing::Raw);
@@ -584,6 +596,31 @@ fn predictions_are_the_best_of_the_last_position() {
         let text = serde_json::to_value(model.predict(&[5], 1).unwrap()).unwrap();
         assert!(text["top"][0]["id"].is_u64() && text["top"][0]["token"].is_string() && text["loss"].is_null(), "{text}");
     }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for name in ["tiny-gpt2", "tiny-pythia"] {
+        let model = Model::load(name).unwrap();
+        let tokens = Tokens::new((0..4 * 130).map(|i| (i * 997) % 4096).collect(), 130).unwrap();
+        let hook = model.hooks()[model.hooks().len() - 1];
+        let work = || (values(&model.run_to(&tokens, hook).unwrap()), model.loss(&tokens).unwrap(), model.sample(3, 12, 5).unwrap());
+        let with = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work);
+        let one = with(1);
+        assert!(one == with(2) && one == with(5), "{name}");
+    }
+}
+
+#[test]
+fn a_model_can_be_shared_between_threads() {
+    let model = load("gpt2", Processing::Raw);
+    let tokens = Golden::read("gpt2").tokens();
+    let want = model.loss(&tokens).unwrap();
+    let losses: Vec<f64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| model.clone().loss(&tokens).unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(losses, [want; 3]);
 }
 
 // ---- the built-in models ----

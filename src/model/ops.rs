@@ -105,15 +105,28 @@ impl Dense {
     }
 }
 
-/// Adds the bias and applies the activation, some rows at a time on all threads.
+/// Adds the bias and applies the activation, some rows at a time.
 fn finish(mut y: Vec<f32>, bias: &[f32], d_out: usize, activation: Option<MlpActivation>) -> Vec<f32> {
     /// How many numbers a thread takes at a time: 64 kB.
     const PIECE: usize = 16 * 1024;
     if !bias.is_empty() || activation.is_some() {
         let piece = d_out * (PIECE / d_out).max(1);
-        y.par_chunks_mut(piece).for_each(|rows| lanes::bias_and_activate(rows, bias, activation));
+        let work = 8 * y.len();
+        in_pieces(&mut y, piece, work, |_, rows| lanes::bias_and_activate(rows, bias, activation));
     }
     y
+}
+
+/// Calls `f` with each piece of `out` and its number: on all threads if there is enough `work` (about, in operations) to be worth
+/// waking them.
+fn in_pieces(out: &mut [f32], piece: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    const WORTH_WAKING: usize = 1 << 20;
+    let piece = piece.max(1);
+    if work < WORTH_WAKING {
+        out.chunks_mut(piece).enumerate().for_each(|(i, piece)| f(i, piece));
+    } else {
+        out.par_chunks_mut(piece).enumerate().for_each(|(i, piece)| f(i, piece));
+    }
 }
 
 // ---- causal attention ----
@@ -183,7 +196,8 @@ fn attention_cpu(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32)
         return attention_of_one(q, k, v, [n_seq, n_all, n_heads, d_head], scale);
     }
     let mut out = vec![0f32; n_seq * n_new * d_model];
-    out.par_chunks_mut((n_new * d_model).max(1)).enumerate().for_each(|(seq, out)| {
+    let work = 4 * n_seq * n_new * n_all * d_model;
+    in_pieces(&mut out, n_new * d_model, work, |seq, out| {
         let mut scores = vec![0f32; n_new.min(QUERIES) * n_all];
         for head in 0..n_heads {
             for from in (0..n_new).step_by(QUERIES) {
@@ -210,10 +224,10 @@ fn attention_cpu(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32)
 fn attention_of_one(q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, [n_seq, n_all, n_heads, d_head]: [usize; 4], scale: f32) -> Result<Tensor> {
     let d_model = n_heads * d_head;
     let mut out = vec![0f32; n_seq * d_model];
-    out.par_chunks_mut(d_model).enumerate().for_each_init(
-        || vec![0f32; n_heads * n_all],
-        |shares, (seq, out)| lanes::attend(&q.seq(seq)[..d_model], k.seq(seq), v.seq(seq), k.row_stride, scale, shares, n_heads, out),
-    );
+    in_pieces(&mut out, d_model, 4 * n_seq * n_all * d_model, |seq, out| {
+        let mut shares = vec![0f32; n_heads * n_all];
+        lanes::attend(&q.seq(seq)[..d_model], [k.seq(seq), v.seq(seq)], k.row_stride, scale, &mut shares, n_heads, out);
+    });
     Ok(Tensor::from_vec(out, (n_seq, 1, d_model), &Device::Cpu)?)
 }
 
@@ -293,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_dense_layer_equals_candles() {
-        for (rows, d_in, d_out) in [(1, 8, 24), (2, 1, 1), (7, 32, 5), (130, 64, 33), (300, 20, 9000)] {
+        for (rows, d_in, d_out) in [(1, 8, 24), (2, 1, 1), (7, 32, 5), (130, 64, 33), (50, 20, 3000)] {
             let (x, matrix) = (random(&[1, rows, d_in], 2), random(&[d_in, d_out], 1));
             let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
             for bias in [None, Some(random(&[d_out], 3))] {

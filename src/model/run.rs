@@ -10,12 +10,12 @@ use crate::model::{HookPoint, Model, Site};
 use crate::simd::log_sum_exp;
 use crate::tokens::Tokens;
 
-/// How many tokens go through the blocks at once. A larger batch is split: activations of this size stay in the processor's caches
-/// and in memory that is used again, and a matrix of this many rows is already multiplied at full speed.
-const TOKENS_A_PASS: usize = 2048;
+/// How many numbers the widest activation of a pass has, at most: 24 MB. A larger batch is split, so that its activations stay near the
+/// processor and in memory that is used again.
+const ACTIVATIONS_A_PASS: usize = 6 * 1024 * 1024;
 
-/// How many logits are held at once while a loss is computed: 128 MB.
-const LOGITS_AT_ONCE: usize = 32 * 1024 * 1024;
+/// How many logits are held at once while a loss is computed: 32 MB.
+const LOGITS_AT_ONCE: usize = 8 * 1024 * 1024;
 
 /// A pass that has stopped at a hook and can be taken up again, with the hook's value or another in its place.
 ///
@@ -69,7 +69,7 @@ impl Model {
         let mut order: Vec<usize> = (0..hooks.len()).collect();
         order.sort_by_key(|&i| hooks[i]);
         let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); hooks.len()];
-        for batch in batches(tokens) {
+        for batch in self.batches(tokens) {
             let mut stage = self.start(&batch)?;
             for &i in &order {
                 stage = self.inner.transformer.walk(stage, hooks[i])?;
@@ -165,7 +165,7 @@ impl Model {
             return Err(Error::config("tokens", "there is no next token to predict: need at least one sequence of two"));
         }
         let mut total = 0.0;
-        for batch in batches(tokens) {
+        for batch in self.batches(tokens) {
             let losses = self.losses_from(&self.last_resid(&batch)?, &batch)?;
             total += losses.iter().map(|&loss| loss as f64).sum::<f64>();
         }
@@ -200,6 +200,13 @@ impl Model {
             return Err(Error::config("n_ctx", format!("sequences of {n_ctx} tokens, but {} reads at most {most}", self.name())));
         }
         Ok(())
+    }
+
+    /// The tokens in batches that are run at once.
+    fn batches(&self, tokens: &Tokens) -> Vec<Tokens> {
+        let tokens_a_pass = (ACTIVATIONS_A_PASS / self.config().d_mlp).clamp(256, 4096);
+        let size = (tokens_a_pass / tokens.n_ctx()).max(1);
+        (0..tokens.n_seq()).step_by(size).map(|from| tokens.rows(from, from + size)).collect()
     }
 
     fn start(&self, tokens: &Tokens) -> Result<Stage> {
@@ -257,12 +264,6 @@ fn expect_shape(what: &str, x: &Tensor, shape: &[usize]) -> Result<()> {
     Err(Error::Shape { what: what.to_owned(), want: shape.to_vec(), got: x.dims().to_vec() })
 }
 
-/// The tokens in batches of about [`TOKENS_A_PASS`].
-fn batches(tokens: &Tokens) -> impl Iterator<Item = Tokens> {
-    let size = (TOKENS_A_PASS / tokens.n_ctx()).max(1);
-    (0..tokens.n_seq()).step_by(size).map(move |from| tokens.rows(from, from + size))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -291,13 +292,13 @@ mod tests {
     #[test]
     fn a_large_batch_is_split_without_a_trace() {
         let model = Model::load("tests/golden/gpt2").unwrap();
-        let tokens = Tokens::new((0..16 * 300).map(|i| (i * 7 + i / 16) % 61).collect(), 16).unwrap();
+        let tokens = Tokens::new((0..16 * 600).map(|i| (i * 7 + i / 16) % 61).collect(), 16).unwrap();
         let hooks = ["blocks.2.hook_mlp_out", "blocks.0.hook_resid_post", "blocks.0.hook_resid_post"].map(|h| h.parse().unwrap());
         let all = model.run_to_many(&tokens, &hooks).unwrap();
         assert_eq!(all.len(), 3);
         for (hook, all) in hooks.into_iter().zip(&all) {
-            assert_eq!(all.dims(), &[300, 16, 32]);
-            for seq in [0, 127, 128, 299] {
+            assert_eq!(all.dims(), &[600, 16, 32]);
+            for seq in [0, 255, 256, 599] {
                 let one = model.run_to(&tokens.rows(seq, seq + 1), hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 let row = all.narrow(0, seq, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert!(one.iter().zip(&row).all(|(a, b)| (a - b).abs() < 1e-5), "{hook} {seq}");

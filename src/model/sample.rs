@@ -16,6 +16,9 @@ const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
 /// How many bytes of keys and values a batch may take at least, however small the model.
 const CACHE_BYTES: usize = 256 * 1024 * 1024;
 
+/// How many probabilities there must be to draw from before it is worth waking other threads.
+const WORTH_WAKING: usize = 1 << 14;
+
 impl Model {
     /// `n_seq` sequences of `n_ctx` tokens written by the model: BOS, then each token drawn from its predictions.
     ///
@@ -77,8 +80,12 @@ impl Model {
             let stage = transformer.start(&last, width, position)?;
             let resid = transformer.walk_cached(stage, &mut cache)?.value; // [width, 1, d_model]
             let logits = transformer.unembed(&resid)?.squeeze(1)?; // [width, d_vocab]
-            let next: Vec<u32> =
-                drawers.par_iter_mut().enumerate().map(|(i, drawer)| Ok(drawer.sample(&logits.get(i)?)?)).collect::<Result<_>>()?;
+            let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> { Ok(drawer.sample(&logits.get(i)?)?) };
+            let next: Vec<u32> = if width * self.config().d_vocab < WORTH_WAKING {
+                drawers.iter_mut().enumerate().map(draw).collect::<Result<_>>()?
+            } else {
+                drawers.par_iter_mut().enumerate().map(draw).collect::<Result<_>>()?
+            };
             rows.iter_mut().zip(next).for_each(|(row, id)| row.push(id));
         }
         rows.truncate(n_seq);
