@@ -16,7 +16,7 @@ use crate::sae::{Lookup, SaeConfig};
 use crate::train::{Run, Runs, Speedup, TrainConfig, Trainer, evaluate, speedup};
 
 /// The learning rates among which the SAE gets the one that serves it best, so that the TSAE is measured against no straw man.
-pub const LEARNING_RATES: [f64; 3] = [1e-3, 3e-3, 1e-2];
+pub const LEARNING_RATES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
 
 /// The share of the text that is held out.
 const VALID_SHARE: f64 = 0.02;
