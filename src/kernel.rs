@@ -30,6 +30,7 @@ pub mod latents;
 pub mod rows;
 pub mod step;
 pub mod table;
+pub(crate) mod tile;
 pub mod topk;
 pub mod transpose;
 
