@@ -25,17 +25,108 @@
 
 pub mod adam;
 pub mod codes;
-pub mod encode;
-pub mod latents;
-pub mod rows;
-pub mod step;
-pub mod table;
+mod cpu;
+mod encode;
+mod latents;
+mod rescore;
+pub(crate) mod rows;
+mod screen;
+mod stages;
+mod step;
+mod table;
 pub(crate) mod tile;
-pub mod topk;
-pub mod transpose;
+mod topk;
+mod transpose;
+
+use std::fmt::Debug;
+use std::sync::Arc;
 
 pub use adam::{AdamState, Rates};
 pub use codes::Codes;
-pub use encode::encode;
+pub use cpu::Cpu;
 pub use rows::decode;
-pub use step::{Scratch, StepReport, train_step};
+pub use screen::{Exactness, Screen};
+pub use stages::{Stage, Stages};
+pub use step::{Scratch, StepReport};
+
+use crate::error::{Error, Result};
+use crate::sae::Sae;
+use screen::PackedRows;
+
+/// A batch, made ready for a kernel once and then given to every SAE that trains on it.
+pub struct Prepared<'a> {
+    x: &'a [f32],
+    tokens: &'a [u32],
+    d_model: usize,
+    packed: Option<PackedRows>,
+}
+
+/// A way to compute the training step. All give the same codes, and the same parameters within rounding.
+pub trait Kernel: Debug + Send + Sync {
+    /// How it is called, as [`by_name`] takes it.
+    fn name(&self) -> String;
+
+    /// Makes a batch of rows `x` `[n, d_model]` and their `tokens` `[n]` ready.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::error::Error::Shape) if `x` is no whole number of rows, or there are not as many tokens.
+    fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>>;
+
+    /// The codes of the rows `x` `[n, d_model]`.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::error::Error::NotFinite) naming the first row that has fewer than k pre-activations that are numbers.
+    fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes>;
+
+    /// Moves an SAE one Adam step down the gradient of its loss on a batch that this kernel has prepared.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`](crate::error::Error::NotFinite) if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
+    /// [`Error::Shape`](crate::error::Error::Shape) or [`Error::TokenId`](crate::error::Error::TokenId) if the tokens do not fit.
+    fn train_step(
+        &self,
+        sae: &mut Sae,
+        state: &mut AdamState,
+        batch: &Prepared<'_>,
+        rates: &Rates,
+        scratch: &mut Scratch,
+    ) -> Result<StepReport>;
+}
+
+impl<'a> Prepared<'a> {
+    fn new(x: &'a [f32], tokens: &'a [u32], d_model: usize, packed: Option<PackedRows>) -> Result<Prepared<'a>> {
+        if x.len() != tokens.len() * d_model {
+            return Err(Error::Shape { what: "a batch of activations".to_owned(), want: vec![tokens.len(), d_model], got: vec![x.len()] });
+        }
+        Ok(Prepared { x, tokens, d_model, packed })
+    }
+
+    /// Whether an SAE can train on the batch.
+    fn check(&self, sae: &Sae) -> Result<()> {
+        if sae.d_model() != self.d_model {
+            return Err(Error::Shape { what: "the SAE's d_model".to_owned(), want: vec![self.d_model], got: vec![sae.d_model()] });
+        }
+        sae.check_tokens(self.tokens, self.tokens.len())
+    }
+}
+
+/// The fastest kernel of this processor.
+pub fn fastest() -> Arc<dyn Kernel> {
+    Arc::new(Cpu::fastest(Exactness::default()))
+}
+
+/// The kernel called `name`: `int8`, `bf16`, `f32` or `portable`, of which the first two have a twin that screens with
+/// [`Exactness::Proven`], `int8-proven` and `bf16-proven`.
+///
+/// # Errors
+/// [`Error::Config`] if there is none of that name, or this processor cannot run it.
+pub fn by_name(name: &str) -> Result<Arc<dyn Kernel>> {
+    let (plain, exactness) = match name.strip_suffix("-proven") {
+        Some(plain) => (plain, Exactness::Proven),
+        None => (name, Exactness::Statistical),
+    };
+    match Screen::ALL.into_iter().find(|screen| screen.name() == plain) {
+        Some(screen) => Ok(Arc::new(Cpu::new(screen, exactness)?)),
+        None => Err(Error::config("kernel", format!("there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven or bf16-proven"))),
+    }
+}

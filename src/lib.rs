@@ -55,6 +55,7 @@
 
 pub mod activations;
 pub(crate) mod arrays;
+pub mod bench;
 pub mod compare;
 pub mod corpus;
 pub mod display;

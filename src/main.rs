@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokenized_sae::bench::step::{StepBench, StepShape, bench_step};
 use tokenized_sae::compare::{CompareConfig, Text, compare};
 use tokenized_sae::display::interrupt;
 use tokenized_sae::lab;
@@ -43,6 +44,43 @@ enum Verb {
     Compare(Compare),
     /// Show what a model expects next.
     Predict(Predict),
+    /// Measure speed on this machine.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// The training step, on made-up activations.
+    Step(BenchStep),
+}
+
+#[derive(clap::Args)]
+struct BenchStep {
+    /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents, active latents, batch.
+    #[arg(long, default_value = "gpt2")]
+    shape: StepShape,
+    /// The token table.
+    #[arg(long, value_enum, default_value_t = BenchLookup::Learned)]
+    lookup: BenchLookup,
+    /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this processor.
+    #[arg(long)]
+    kernel: Option<String>,
+    /// SAEs that train on the same batches.
+    #[arg(long, default_value_t = 1)]
+    saes: usize,
+    /// Steps that count.
+    #[arg(long, default_value_t = 15)]
+    steps: usize,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum BenchLookup {
+    None,
+    Learned,
 }
 
 #[derive(clap::Args)]
@@ -115,6 +153,7 @@ fn main() -> ExitCode {
         Verb::Run { out, notebooks } => run(out, &notebooks),
         Verb::Compare(args) => args.run(),
         Verb::Predict(args) => args.run(),
+        Verb::Bench(Bench::Step(args)) => args.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,6 +195,15 @@ impl Compare {
             }
             None => println!("Interrupted. The same command goes on from here."),
         }
+        Ok(())
+    }
+}
+
+impl BenchStep {
+    fn run(self) -> Result<()> {
+        let lookup = matches!(self.lookup, BenchLookup::Learned);
+        let speed = bench_step(&StepBench { shape: self.shape, lookup, kernel: self.kernel, saes: self.saes.max(1), steps: self.steps.max(1) })?;
+        println!("{}", serde_json::to_string(&speed).map_err(Error::json("measurement"))?);
         Ok(())
     }
 }

@@ -71,7 +71,7 @@ impl Sae {
     /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN pre-activations.
     pub fn encode(&self, x: &[f32]) -> Result<Codes> {
         self.check_rows("activations", x)?;
-        kernel::encode(self, x)
+        kernel::fastest().encode(self, x)
     }
 
     /// Reconstructs activations `[n, d_model]` from codes, and, in a TSAE, the tokens `[n]` they stand on.

@@ -1,45 +1,48 @@
-//! Activations to codes: blocks of rows against tiles of latents, the k best of each row kept as the tiles go by.
-#![allow(unsafe_code)]
+//! Activations to codes: a block of rows at a time, scanned, scored again, and selected.
+
+use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::Codes;
-use super::topk::TopK;
+use super::rescore::Rescorer;
+use super::screen::{Candidates, Exactness, PackedLatents, PackedRows, Screen, portable};
+use super::stages::{Stage, Stages};
+use super::tile::ROWS;
 use crate::error::{Error, Result};
 use crate::sae::Sae;
 
-/// Rows in a block: large enough that reading a tile of `W_enc` is paid for, small enough to share out.
-pub(super) const BLOCK: usize = 256;
+/// Rows in a block: whole tiles, large enough that reading the encoder is paid for, small enough for the block and its lists to stay in the
+/// second-level cache and for blocks to be shared out evenly.
+pub(super) const BLOCK: usize = 8 * ROWS;
 
-/// Latents in a tile: a block's buffer of pre-activations is then half a megabyte, and stays in the second-level cache.
-const TILE: usize = 512;
-
-/// The codes of the rows `x` `[n, d_model]`.
+/// The codes of the rows `x` `[n, d_model]`, and how many of them had to be scored in full.
 ///
 /// # Errors
 /// [`Error::NotFinite`] naming the first row that has fewer than k pre-activations that are numbers.
-pub fn encode(sae: &Sae, x: &[f32]) -> Result<Codes> {
+pub(super) fn encode(sae: &Sae, x: &[f32], screen: Screen, exactness: Exactness) -> Result<(Codes, usize)> {
     let (d, k) = (sae.d_model(), sae.config.k);
     let mut codes = Codes::zeros(x.len() / d, k);
+    let rows = PackedRows::new(x, d, screen, exactness);
+    let mut packed = PackedLatents::default();
+    packed.fill(sae, &rows);
     let (latents, values) = codes.arrays_mut();
-    let failed = latents
+    let fallbacks = latents
         .par_chunks_mut(BLOCK * k)
         .zip(values.par_chunks_mut(BLOCK * k))
         .zip(x.par_chunks(BLOCK * d))
         .enumerate()
         .map_init(
-            || (BlockEncoder::new(k), Vec::new()),
+            || (BlockEncoder::new(k), vec![0.0; BLOCK * d]),
             |(encoder, centred), (block, ((latents, values), x))| {
+                let centred = &mut centred[..x.len()];
                 centre(x, &sae.b_dec, centred);
-                encoder.run(sae, centred, latents, values).err().map(|row| block * BLOCK + row)
+                encoder.run(sae, &packed, &rows, block * BLOCK, centred, latents, values, &mut Stages::default())
             },
         )
-        .flatten()
-        .min();
-    match failed {
-        Some(row) => Err(not_a_number(row)),
-        None => Ok(codes),
-    }
+        .collect::<Vec<Result<usize, usize>>>();
+    let fallbacks = fallbacks.into_iter().collect::<Result<Vec<usize>, usize>>().map_err(not_a_number)?;
+    Ok((codes, fallbacks.iter().sum()))
 }
 
 /// The error for a row without k numbers among its pre-activations.
@@ -52,76 +55,69 @@ pub(super) fn not_a_number(row: usize) -> Error {
 }
 
 /// `x − b_dec` for every row.
-pub(super) fn centre(x: &[f32], b_dec: &[f32], out: &mut Vec<f32>) {
-    out.clear();
-    out.extend(x.chunks_exact(b_dec.len()).flat_map(|row| row.iter().zip(b_dec).map(|(x, b)| x - b)));
+pub(super) fn centre(x: &[f32], b_dec: &[f32], out: &mut [f32]) {
+    for (out, x) in out.chunks_exact_mut(b_dec.len()).zip(x.chunks_exact(b_dec.len())) {
+        out.iter_mut().zip(x).zip(b_dec).for_each(|((out, x), b)| *out = x - b);
+    }
 }
 
 /// The buffers of one thread.
 pub(super) struct BlockEncoder {
-    pre: Vec<f32>, // [rows, tile]
-    best: Vec<TopK>,
+    lists: Vec<Candidates>,
+    scores: Vec<f32>,
+    rescorer: Rescorer,
+    failed: Vec<usize>,
 }
 
 impl BlockEncoder {
     pub(super) fn new(k: usize) -> BlockEncoder {
-        BlockEncoder { pre: Vec::new(), best: (0..BLOCK).map(|_| TopK::new(k)).collect() }
+        let lists = (0..BLOCK).map(|_| Candidates::new(k)).collect();
+        BlockEncoder { lists, scores: Vec::new(), rescorer: Rescorer::default(), failed: Vec::new() }
     }
 
-    /// Encodes at most [`BLOCK`] rows, already centred, into `latents` and `values` `[rows, k]`.
+    /// Encodes the rows `from..`, at most [`BLOCK`] of them, which `centred` holds less `b_dec`, into `latents` and `values` `[rows, k]`.
     ///
-    /// Fails with the first row whose pre-activations are not numbers.
-    pub(super) fn run(&mut self, sae: &Sae, centred: &[f32], latents: &mut [u32], values: &mut [f32]) -> Result<(), usize> {
+    /// Returns how many rows had to be scored in full; fails with the first row (counted from the batch's first) whose pre-activations are not numbers.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn run(
+        &mut self,
+        sae: &Sae,
+        packed: &PackedLatents,
+        rows: &PackedRows,
+        from: usize,
+        centred: &[f32],
+        latents: &mut [u32],
+        values: &mut [f32],
+        stages: &mut Stages,
+    ) -> Result<usize, usize> {
+        let start = Instant::now();
         let (d, k) = (sae.d_model(), sae.config.k);
-        let rows = centred.len() / d;
-        self.best[..rows].iter_mut().for_each(TopK::clear);
-        for (i, (w_enc, b_enc)) in sae.w_enc.chunks(TILE * d).zip(sae.b_enc.chunks(TILE)).enumerate() {
-            let tile = b_enc.len();
-            self.pre.clear();
-            (0..rows).for_each(|_| self.pre.extend_from_slice(b_enc));
-            add_product(&mut self.pre, centred, w_enc, rows, tile, d);
-            for (best, pre) in self.best.iter_mut().zip(self.pre.chunks_exact(tile)) {
-                best.offer(pre, (i * TILE) as u32);
+        let lists = &mut self.lists[..centred.len() / d];
+        for (list, row) in lists.iter_mut().zip(&rows.scales[from..]) {
+            // What is not finite is left to f32, which says so or copes.
+            if packed.is_finite && row.is_finite() { list.clear() } else { list.close() }
+        }
+        match rows.screen {
+            #[cfg(target_arch = "x86_64")]
+            Screen::Int8 | Screen::Bf16 | Screen::F32 => super::screen::scan::scan(rows, from, packed, lists),
+            _ => portable::scan(rows, from, sae, packed, lists, &mut self.scores),
+        }
+        let start = stages.since(Stage::Screen, start);
+        self.failed.clear();
+        for (i, list) in lists.iter_mut().enumerate() {
+            let at = i * k..(i + 1) * k;
+            match list.finish() {
+                Some(found) => self.rescorer.select(sae, &centred[i * d..][..d], found, &mut latents[at.clone()], &mut values[at]),
+                None => self.failed.push(i),
             }
         }
-        for (row, best) in self.best[..rows].iter_mut().enumerate() {
-            let at = row * k..(row + 1) * k;
-            if !best.finish(&mut latents[at.clone()], &mut values[at.clone()]) {
-                return Err(row);
-            }
-            if sae.config.relu {
-                values[at].iter_mut().for_each(|v| *v = v.max(0.0));
-            }
+        if !self.failed.is_empty() {
+            Rescorer::select_in_full(sae, centred, &self.failed, latents, values).map_err(|row| from + row)?;
         }
-        Ok(())
-    }
-}
-
-/// `out [rows, tile] += x [rows, d] · wᵀ`, with `w [tile, d]`, on this thread alone.
-fn add_product(out: &mut [f32], x: &[f32], w: &[f32], rows: usize, tile: usize, d: usize) {
-    assert!(out.len() == rows * tile && x.len() == rows * d && w.len() == tile * d);
-    // SAFETY: the three slices have exactly the sizes that the strides below reach (asserted above), and `out` overlaps neither.
-    unsafe {
-        gemm::gemm(
-            rows,
-            tile,
-            d,
-            out.as_mut_ptr(),
-            1,
-            tile as isize,
-            true,
-            x.as_ptr(),
-            1,
-            d as isize,
-            w.as_ptr(),
-            d as isize,
-            1,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        stages.since(Stage::Rescore, start);
+        if sae.config.relu {
+            values.iter_mut().for_each(|v| *v = v.max(0.0));
+        }
+        Ok(self.failed.len())
     }
 }

@@ -1,10 +1,14 @@
 //! One training step, from a batch to moved parameters.
 
+use std::time::Instant;
+
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, adam_row};
 use super::encode::{BLOCK, BlockEncoder, centre, not_a_number};
 use super::rows::{RowSums, decode_row, residual_row, table_row};
+use super::screen::{PackedLatents, PackedRows};
+use super::stages::{Stage, Stages};
 use super::transpose::ByKey;
 use super::{AdamState, Codes, Rates, latents, table};
 use crate::error::{Error, Result};
@@ -14,7 +18,8 @@ use crate::simd::add_scaled;
 /// Buffers that one step leaves for the next; they hold no state.
 #[derive(Default)]
 pub struct Scratch {
-    codes: Codes,
+    pub(super) codes: Codes,
+    packed: PackedLatents,
     pub(super) centred: Vec<f32>,        // [n, d_model]: x − b_dec
     pub(super) residuals: Vec<f32>,      // [n, d_model]: (2/n)·(x̂ − x)
     pub(super) code_gradients: Vec<f32>, // [n, k]
@@ -22,12 +27,18 @@ pub struct Scratch {
     by_token: ByKey,
     pub(super) partial: Vec<f32>,         // [chunks of latents, d_model]
     pub(super) through_encoder: Vec<f32>, // [d_model]
+    pub(super) stages: Stages,
 }
 
 impl Scratch {
     /// The codes of the last step.
     pub fn codes(&self) -> &Codes {
         &self.codes
+    }
+
+    /// Where the time of the steps so far went.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
     }
 }
 
@@ -40,47 +51,57 @@ pub struct StepReport {
     pub nmse: f64,
     /// Mean number of codes per row that are not 0.
     pub l0: f64,
+    /// Rows that no screen could decide and that were scored in full.
+    pub fallback_rows: usize,
 }
 
-/// Moves an SAE one Adam step down the gradient of its loss on the batch `x` `[n, d_model]`, `tokens` `[n]`.
-///
-/// # Errors
-/// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
-/// [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit.
-pub fn train_step(
+/// One step on a CPU; see [`Kernel::train_step`](super::Kernel::train_step).
+pub(super) fn train_step(
     sae: &mut Sae,
     state: &mut AdamState,
     x: &[f32],
+    rows: &PackedRows,
     tokens: &[u32],
     rates: &Rates,
     scratch: &mut Scratch,
 ) -> Result<StepReport> {
     let d = sae.d_model();
-    let n = x.len() / d;
-    sae.check_tokens(tokens, n)?;
-    let report = forward(sae, x, tokens, scratch)?;
+    let report = forward(sae, x, rows, tokens, scratch)?;
 
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
+    let start = Instant::now();
     scratch.by_latent.fill(scratch.codes.latents(), sae.d_sae());
+    let start = scratch.stages.since(Stage::Transpose, start);
     let codes = std::mem::take(&mut scratch.codes);
     latents::update(sae, state, &codes, scratch, adam);
     scratch.codes = codes;
+    let start = scratch.stages.since(Stage::Gradients, start);
 
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
         scratch.by_token.fill(tokens, table.len() / d);
         table::update(table, moments, &scratch.by_token, &scratch.residuals, d, AdamStep::new(rates, rates.lookup_lr, t));
     }
+    let start = scratch.stages.since(Stage::Table, start);
 
     let mut gradient = column_sums(&scratch.residuals, d);
     add_scaled(&mut gradient, -1.0, &scratch.through_encoder);
     adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &gradient);
+    scratch.stages.since(Stage::Gradients, start);
     state.steps = t;
     Ok(report)
 }
 
+/// What a block of rows leaves behind.
+#[derive(Default)]
+struct BlockReport {
+    sums: RowSums,
+    fallback_rows: usize,
+    stages: Stages,
+}
+
 /// Encodes, decodes, and leaves codes, their gradients, centred rows and scaled residuals in `scratch`.
-fn forward(sae: &Sae, x: &[f32], tokens: &[u32], scratch: &mut Scratch) -> Result<StepReport> {
+fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scratch: &mut Scratch) -> Result<StepReport> {
     let (d, k) = (sae.d_model(), sae.config.k);
     let n = x.len() / d;
     if scratch.codes.n() != n || scratch.codes.k() != k {
@@ -89,45 +110,54 @@ fn forward(sae: &Sae, x: &[f32], tokens: &[u32], scratch: &mut Scratch) -> Resul
     scratch.centred.resize(n * d, 0.0);
     scratch.residuals.resize(n * d, 0.0);
     scratch.code_gradients.resize(n * k, 0.0);
+    let start = Instant::now();
+    scratch.packed.fill(sae, packed_rows);
+    scratch.stages.since(Stage::Pack, start);
     let scale = 2.0 / n as f32;
 
+    let packed = &scratch.packed;
     let (latents, values) = scratch.codes.arrays_mut();
     let codes = (latents.par_chunks_mut(BLOCK * k), values.par_chunks_mut(BLOCK * k), scratch.code_gradients.par_chunks_mut(BLOCK * k));
     let rows = (scratch.centred.par_chunks_mut(BLOCK * d), scratch.residuals.par_chunks_mut(BLOCK * d), x.par_chunks(BLOCK * d));
-    let blocks: Vec<Result<RowSums, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(BLOCK))
+    let blocks: Vec<Result<BlockReport, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(BLOCK))
         .into_par_iter()
+        .enumerate()
         .map_init(
-            || (BlockEncoder::new(k), Vec::new()),
-            |(encoder, buffer), ((latents, values, gradients), (centred, residuals, x), tokens)| {
-                centre(x, &sae.b_dec, buffer);
-                centred.copy_from_slice(buffer);
-                encoder.run(sae, centred, latents, values)?;
-                let mut sums = RowSums::default();
+            || BlockEncoder::new(k),
+            |encoder, (block, ((latents, values, gradients), (centred, residuals, x), tokens))| {
+                centre(x, &sae.b_dec, centred);
+                let mut report = BlockReport::default();
+                report.fallback_rows =
+                    encoder.run(sae, packed, packed_rows, block * BLOCK, centred, latents, values, &mut report.stages)?;
+                let start = Instant::now();
                 for (i, &token) in tokens.iter().enumerate() {
                     let (row, code) = (i * d..(i + 1) * d, i * k..(i + 1) * k);
                     let (latents, values, residual) = (&latents[code.clone()], &values[code.clone()], &mut residuals[row.clone()]);
                     decode_row(residual, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, token));
                     let one = residual_row(residual, &x[row], scale, sae.config.relu, &sae.w_dec, latents, values, &mut gradients[code]);
-                    sums.squared_error += one.squared_error;
-                    sums.nmse += one.nmse;
+                    report.sums.squared_error += one.squared_error;
+                    report.sums.nmse += one.nmse;
                 }
-                Ok(sums)
+                report.stages.since(Stage::Decode, start);
+                Ok(report)
             },
         )
         .collect();
 
-    let mut total = RowSums::default();
-    for (block, sums) in blocks.into_iter().enumerate() {
-        let sums = sums.map_err(|row| not_a_number(block * BLOCK + row))?;
-        total.squared_error += sums.squared_error;
-        total.nmse += sums.nmse;
+    let mut total = BlockReport::default();
+    for block in blocks {
+        let block = block.map_err(not_a_number)?;
+        total.sums.squared_error += block.sums.squared_error;
+        total.sums.nmse += block.sums.nmse;
+        total.fallback_rows += block.fallback_rows;
+        scratch.stages.add_of_threads(&block.stages);
     }
-    let loss = total.squared_error / n as f64;
+    let loss = total.sums.squared_error / n as f64;
     if !loss.is_finite() {
         let at = "this step: the learning rate may be too high".to_owned();
         return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
     }
-    Ok(StepReport { loss, nmse: total.nmse / n as f64, l0: scratch.codes.l0() })
+    Ok(StepReport { loss, nmse: total.sums.nmse / n as f64, l0: scratch.codes.l0(), fallback_rows: total.fallback_rows })
 }
 
 /// The sum of the rows of `a` `[n, d]`: within blocks of fixed size first, then over blocks in order.

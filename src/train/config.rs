@@ -104,7 +104,7 @@ impl TrainConfig {
     }
 
     /// The rates of step `step`, counted from 0: a cosine from the starting rates to `lr_end`.
-    pub(super) fn rates(&self, step: u64, lr: f64) -> Rates {
+    pub(crate) fn rates(&self, step: u64, lr: f64) -> Rates {
         let share = (1.0 + (PI * step as f64 / self.steps() as f64).cos()) / 2.0;
         let at = |start: f64| self.lr_end + (start - self.lr_end) * share;
         Rates { lr: at(lr), lookup_lr: at(self.lookup_lr), beta1: self.beta1, beta2: self.beta2, epsilon: self.epsilon }

@@ -2,10 +2,9 @@
 
 use super::history::{HeldOutPoint, TrainPoint};
 use super::{History, TrainConfig};
-use crate::activations::Batch;
 use crate::error::{Error, Result};
 use crate::eval::HeldOut;
-use crate::kernel::{self, AdamState, Scratch};
+use crate::kernel::{AdamState, Kernel, Prepared, Scratch};
 use crate::sae::Sae;
 
 /// Sums over the steps since the last point of the history.
@@ -42,9 +41,9 @@ impl Job {
     }
 
     /// Trains on one batch and takes down what it saw.
-    pub(super) fn step(&mut self, batch: &Batch, config: &TrainConfig) -> Result<()> {
+    pub(super) fn step(&mut self, kernel: &dyn Kernel, batch: &Prepared<'_>, config: &TrainConfig) -> Result<()> {
         let rates = config.rates(self.state.steps, self.lr);
-        let report = kernel::train_step(&mut self.sae, &mut self.state, &batch.x, &batch.tokens, &rates, &mut self.scratch);
+        let report = kernel.train_step(&mut self.sae, &mut self.state, batch, &rates, &mut self.scratch);
         let report = report.map_err(|error| match error {
             Error::NotFinite { what, value, at } => {
                 let at = format!("{at} (run \"{}\", after {} steps)", self.name, self.state.steps);

@@ -1,6 +1,7 @@
 //! Several SAEs on one stream of batches.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
@@ -13,6 +14,7 @@ use crate::display::{Progress, format, interrupt};
 use crate::error::{Error, Result};
 use crate::eval::HeldOut;
 use crate::files::{self, FolderLock};
+use crate::kernel::{self, Kernel};
 use crate::model::{HookPoint, Model};
 use crate::sae::{Origin, Sae, SaeConfig};
 use crate::tokens::Tokens;
@@ -39,6 +41,7 @@ pub struct Trainer {
     config: TrainConfig,
     held_out: Option<HeldOut>,
     saes: Vec<(String, SaeConfig)>,
+    kernel: Arc<dyn Kernel>,
 }
 
 impl Trainer {
@@ -52,7 +55,16 @@ impl Trainer {
         if acts.n_rows() == 0 {
             return Err(Error::EmptyCorpus { why: "the store holds no activations: harvest some first".to_owned() });
         }
-        Ok(Trainer { acts: acts.clone(), hook, config, held_out: None, saes: Vec::new() })
+        Ok(Trainer { acts: acts.clone(), hook, config, held_out: None, saes: Vec::new(), kernel: kernel::fastest() })
+    }
+
+    /// Computes with the kernel of this name (see [`kernel::by_name`]) instead of the fastest one. The result is the same.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
+    pub fn kernel(mut self, name: &str) -> Result<Trainer> {
+        self.kernel = kernel::by_name(name)?;
+        Ok(self)
     }
 
     /// Measures NMSE and CE added on this text while training: on its first [`held_out_tokens`](TrainConfig::held_out_tokens) tokens.
@@ -190,9 +202,10 @@ impl Trainer {
             let first = step * self.config.batch as u64;
             let rows: Vec<u64> = (first..first + self.config.batch as u64).map(|position| shuffle.row(position)).collect();
             self.acts.gather(self.hook, &rows, &mut batch)?;
+            let prepared = self.kernel.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
             for slot in slots.iter_mut().filter(now) {
                 if !interrupt::requested() {
-                    slot.job.step(&batch, &self.config)?;
+                    slot.job.step(self.kernel.as_ref(), &prepared, &self.config)?;
                 }
             }
             progress.set(done(slots));

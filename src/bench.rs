@@ -1,0 +1,4 @@
+//! Speed, measured: `tsae bench`.
+
+mod made_up;
+pub mod step;

@@ -1,0 +1,145 @@
+//! `tsae bench step`: the training step on made-up activations.
+
+use std::str::FromStr;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::made_up::MadeUp;
+use crate::error::{Error, Result};
+use crate::kernel::{self, AdamState, Scratch, Stage};
+use crate::sae::{Lookup, Sae, SaeConfig};
+use crate::train::TrainConfig;
+
+/// The shape of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepShape {
+    /// Dimensions of an activation.
+    pub d_model: usize,
+    /// Latents.
+    pub d_sae: usize,
+    /// Active latents a row.
+    pub k: usize,
+    /// Rows in a batch.
+    pub batch: usize,
+    /// Tokens that the table has a row for.
+    pub d_vocab: usize,
+}
+
+impl FromStr for StepShape {
+    type Err = Error;
+
+    /// `gpt2` (768, 12288, 30, 4096), `pythia-1.4b` (2048, 16384, 50, 4096), or `D,N,K,B`.
+    fn from_str(text: &str) -> Result<StepShape> {
+        let shape = |d_model, d_sae, k, batch, d_vocab| StepShape { d_model, d_sae, k, batch, d_vocab };
+        match text {
+            "gpt2" => return Ok(shape(768, 12_288, 30, 4096, 50_257)),
+            "pythia-1.4b" => return Ok(shape(2048, 16_384, 50, 4096, 50_304)),
+            _ => {}
+        }
+        let numbers: Vec<usize> = text.split(',').filter_map(|number| number.trim().parse().ok()).filter(|&n| n > 0).collect();
+        match numbers[..] {
+            [d, n, k, b] if n.is_multiple_of(d) && k <= n => Ok(shape(d, n, k, b, 50_257)),
+            _ => {
+                let why = format!("\"{text}\" is none: take gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N");
+                Err(Error::config("shape", why))
+            }
+        }
+    }
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct StepBench {
+    /// The shape.
+    pub shape: StepShape,
+    /// Whether there is a table, learned.
+    pub lookup: bool,
+    /// The kernel's name; the fastest if `None`.
+    pub kernel: Option<String>,
+    /// SAEs that train on the same batches.
+    pub saes: usize,
+    /// Steps that count; one more goes before.
+    pub steps: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepSpeed {
+    /// The kernel that ran.
+    pub kernel: String,
+    /// Rows a second, times the number of SAEs, at the median step.
+    pub tokens_per_s: f64,
+    /// Seconds of the median, the fastest and the slowest step.
+    pub step_s: [f64; 3],
+    /// Multiplications and additions that the step's result calls for, 2·d·N for the encoder and 8·d·k for the rest a token, over time.
+    pub gflops: f64,
+    /// Rows scored in full, over all steps.
+    pub fallback_rows: usize,
+    /// Mean seconds a step and SAE, by stage.
+    pub stages: Map<String, Value>,
+    /// Losses of the first and last step.
+    pub loss: [f64; 2],
+}
+
+/// Different batches, taken in turn.
+const BATCHES: usize = 8;
+
+/// Runs the measurement.
+///
+/// # Errors
+/// [`Error::Config`] for a kernel that there is not, or that this processor cannot run.
+pub fn bench_step(bench: &StepBench) -> Result<StepSpeed> {
+    let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
+    let kernel = match &bench.kernel {
+        Some(name) => kernel::by_name(name)?,
+        None => kernel::fastest(),
+    };
+    let data = MadeUp::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
+    let mut config = SaeConfig { expansion: d_sae / d_model, k, ..SaeConfig::new(d_model, d_vocab) };
+    if bench.lookup {
+        config = config.with_lookup(Lookup::from_table(MadeUp::new(d_vocab, d_model, d_vocab, 8 * d_model, 1).x, d_model)?);
+    }
+    let train = TrainConfig::default();
+    let mut saes = Vec::new();
+    for seed in 0..bench.saes as u64 {
+        let sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
+        saes.push((AdamState::new(&sae), sae, Scratch::default()));
+    }
+    let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
+    let mut packing = 0.0;
+    for step in 0..=bench.steps {
+        let at = step % BATCHES * batch;
+        let start = Instant::now();
+        let prepared = kernel.prepare(&data.x[at * d_model..][..batch * d_model], &data.tokens[at..at + batch], d_model)?;
+        packing += start.elapsed().as_secs_f64();
+        for (state, sae, scratch) in &mut saes {
+            let report = kernel.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
+            fallback_rows += report.fallback_rows;
+            losses.push(report.loss);
+        }
+        if step > 0 {
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let steps = (bench.steps + 1) as f64;
+    let mut stages = Map::new();
+    for stage in Stage::ALL {
+        let total: f64 = saes.iter().map(|(_, _, scratch)| scratch.stages().get(stage).as_secs_f64()).sum();
+        let total = if stage == Stage::PackRows { packing } else { total };
+        stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
+    }
+    let median = times[times.len() / 2];
+    let rows = (batch * bench.saes) as f64;
+    Ok(StepSpeed {
+        kernel: kernel.name(),
+        tokens_per_s: rows / median,
+        step_s: [median, times[0], times[times.len() - 1]],
+        gflops: rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median / 1e9,
+        fallback_rows,
+        stages,
+        loss: [losses[0], losses[losses.len() - 1]],
+    })
+}

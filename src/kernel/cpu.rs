@@ -1,0 +1,63 @@
+//! The step on a CPU.
+
+use super::encode::encode;
+use super::screen::PackedRows;
+use super::{AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step};
+use crate::error::{Error, Result};
+use crate::sae::Sae;
+
+/// The sparse step, screened in the numbers of a [`Screen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    screen: Screen,
+    exactness: Exactness,
+}
+
+impl Cpu {
+    /// A kernel with the screen of your choice.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this processor cannot run it.
+    pub fn new(screen: Screen, exactness: Exactness) -> Result<Cpu> {
+        if !screen.is_supported() {
+            let why = format!("this processor cannot screen in {}; it can in {}", screen.name(), Screen::fastest().name());
+            return Err(Error::config("screen", why));
+        }
+        Ok(Cpu { screen, exactness })
+    }
+
+    /// The fastest that this processor can run.
+    pub fn fastest(exactness: Exactness) -> Cpu {
+        Cpu { screen: Screen::fastest(), exactness }
+    }
+}
+
+impl Kernel for Cpu {
+    fn name(&self) -> String {
+        self.screen.name().to_owned()
+    }
+
+    fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
+        let packed = PackedRows::new(x, d_model, self.screen, self.exactness);
+        Prepared::new(x, tokens, d_model, Some(packed))
+    }
+
+    fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
+        Ok(encode(sae, x, self.screen, self.exactness)?.0)
+    }
+
+    fn train_step(
+        &self,
+        sae: &mut Sae,
+        state: &mut AdamState,
+        batch: &Prepared<'_>,
+        rates: &Rates,
+        scratch: &mut Scratch,
+    ) -> Result<StepReport> {
+        batch.check(sae)?;
+        match &batch.packed {
+            Some(rows) => step::train_step(sae, state, batch.x, rows, batch.tokens, rates, scratch),
+            None => Err(Error::config("batch", "it was prepared by another kernel".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The scan on any processor: products in f32, block by block, by the `gemm` crate, and a comparison of every score with its row's bar.
+#![allow(unsafe_code)]
+
+use super::{Candidates, PackedLatents, PackedRows};
+use crate::kernel::tile::PANEL;
+use crate::sae::Sae;
+use crate::simd::vectorised;
+
+/// Latents whose scores are computed at once; a whole number of panels. A block's scores, some 200 kB, then stay in the second-level cache.
+const TILE: usize = 512;
+
+/// As [`scan`](super::scan::scan), which it equals in what it promises. `scores` is a buffer.
+pub(crate) fn scan(rows: &PackedRows, from: usize, sae: &Sae, latents: &PackedLatents, lists: &mut [Candidates], scores: &mut Vec<f32>) {
+    let (d, n) = (sae.d_model(), lists.len());
+    let x: &[f32] = bytemuck::cast_slice(&rows.data[from * d..(from + n) * d]);
+    for (i, w_enc) in sae.w_enc.chunks(TILE * d).enumerate() {
+        let tile = w_enc.len() / d;
+        scores.resize(n * tile, 0.0);
+        product(scores, x, w_enc, n, tile, d);
+        for ((list, scores), row) in lists.iter_mut().zip(scores.chunks_exact(tile)).zip(&rows.scales[from..]) {
+            let norms = 2.0 * (row.norm + latents.offset_norm);
+            for (j, scores) in scores.chunks(PANEL).enumerate() {
+                let first = i * TILE + j * PANEL;
+                let scale = &latents.scales[first / PANEL];
+                offer(list, scores, norms, &scale.bias, &scale.norm, &scale.slack, first as u32);
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn offer(list: &mut Candidates, scores: &[f32], norms: f32, bias: &[f32; PANEL], norm: &[f32; PANEL], slack: &[f32; PANEL], first: u32) {
+        let (mut upper, mut lower) = ([f32::NEG_INFINITY; PANEL], [f32::NEG_INFINITY; PANEL]);
+        for (i, score) in scores.iter().enumerate() {
+            let (estimate, margin) = (score + bias[i], norms * norm[i] + slack[i]);
+            (upper[i], lower[i]) = (estimate + margin, estimate - margin);
+        }
+        let bar = list.bar();
+        if !upper.iter().fold(false, |any, &u| any | (u >= bar)) {
+            return;
+        }
+        for i in 0..scores.len() {
+            if upper[i] >= list.bar() {
+                list.push(upper[i], lower[i], first + i as u32);
+            }
+        }
+    }
+}
+
+/// `out [n, m] = x [n, d] · wᵀ`, with `w [m, d]`, on this thread alone.
+fn product(out: &mut [f32], x: &[f32], w: &[f32], n: usize, m: usize, d: usize) {
+    assert!(out.len() == n * m && x.len() == n * d && w.len() == m * d);
+    // SAFETY: the three slices have exactly the sizes that the strides below reach (asserted above), and `out` overlaps neither.
+    unsafe {
+        gemm::gemm(
+            n,
+            m,
+            d,
+            out.as_mut_ptr(),
+            1,
+            m as isize,
+            false,
+            x.as_ptr(),
+            1,
+            d as isize,
+            w.as_ptr(),
+            d as isize,
+            1,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

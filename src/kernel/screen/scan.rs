@@ -1,0 +1,138 @@
+//! The scan on AVX-512: tiles of scores, and of those what reaches its row's bar.
+//!
+//! For a panel of 32 latents and 14 rows at a time, the tile leaves its sums in registers. There they become estimates, get their margins,
+//! and are compared with the rows' bars, sixteen at a time; nothing is stored unless a comparison succeeds, which after the first few panels is rare
+//! (some `k ln(d_sae / k)` times a row in all).
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::candidates::BURST;
+use super::latents::PanelScale;
+use super::rows::RowScale;
+use super::{Candidates, PackedLatents, PackedRows, Screen};
+use crate::kernel::tile::{PANEL, ROWS, bf16_tile, f32_tile, int8_tile};
+
+/// Offers every latent's score for the rows `from..from + lists.len()` to their lists. `from` is a multiple of 14.
+///
+/// # Panics
+/// If the processor lacks the instructions of the rows' screen.
+pub(crate) fn scan(rows: &PackedRows, from: usize, latents: &PackedLatents, lists: &mut [Candidates]) {
+    assert!(rows.screen.is_supported() && from.is_multiple_of(ROWS));
+    let (words, n_out) = (rows.words, rows.outliers.len());
+    assert!(lists.len().next_multiple_of(ROWS) * words + from * words <= rows.data.len());
+    assert!(latents.data.len() == latents.scales.len() * PANEL * words && latents.outlier_values.len() == latents.scales.len() * PANEL * n_out);
+    // SAFETY: the processor has the features (asserted), and the packed arrays hold whole tiles and panels (asserted).
+    unsafe {
+        match rows.screen {
+            Screen::Int8 => scan_int8(rows, from, latents, lists),
+            Screen::Bf16 => scan_bf16(rows, from, latents, lists),
+            Screen::F32 => scan_f32(rows, from, latents, lists),
+            Screen::Portable => unreachable!("the portable screen has a scan of its own"),
+        }
+    }
+}
+
+macro_rules! scan {
+    ($name:ident, $features:literal, $tile:ident, |$sums:ident, $row:ident| $to_float:expr) => {
+        /// # Safety
+        /// Those of the tile.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(rows: &PackedRows, from: usize, latents: &PackedLatents, lists: &mut [Candidates]) {
+            let (words, n_out) = (rows.words, rows.outliers.len());
+            for (panel, scale) in latents.scales.iter().enumerate() {
+                let data = latents.data[panel * PANEL * words..][..PANEL * words].as_ptr();
+                let panel_outliers = &latents.outlier_values[panel * PANEL * n_out..][..PANEL * n_out];
+                for (group, lists) in lists.chunks_mut(ROWS).enumerate() {
+                    let first = from + group * ROWS;
+                    // SAFETY: whole tiles lie in `rows.data`, whole panels in `latents.data`.
+                    let tile = unsafe { $tile::<ROWS>(rows.data[first * words..].as_ptr(), words, data, words) };
+                    for (side, left) in [0, PANEL / 2].into_iter().enumerate() {
+                        let columns = Columns::load(scale, left);
+                        for (r, list) in lists.iter_mut().enumerate() {
+                            let $row = &rows.scales[first + r];
+                            let $sums = tile[r][side];
+                            let mut estimate: __m512 = $to_float(&columns);
+                            let outliers = &rows.outlier_values[(first + r) * n_out..][..n_out];
+                            for (&x, w) in outliers.iter().zip(panel_outliers.chunks_exact(PANEL)) {
+                                // SAFETY: `left + 16` is at most the length of a chunk.
+                                let w = unsafe { _mm512_loadu_ps(w.as_ptr().add(left)) };
+                                estimate = _mm512_fmadd_ps(_mm512_set1_ps(x), w, estimate);
+                            }
+                            offer(list, $row, &columns, estimate, latents.offset_norm, (panel * PANEL + left) as u32);
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
+scan!(scan_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2", int8_tile, |sums, row| |columns: &Columns| {
+    let whole = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_set1_epi32(row.shift)));
+    _mm512_fmadd_ps(_mm512_mul_ps(whole, _mm512_set1_ps(row.step)), columns.step, columns.bias)
+});
+scan!(scan_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2", bf16_tile, |sums, _row| |columns: &Columns| _mm512_add_ps(sums, columns.bias));
+scan!(scan_f32, "avx512f,avx512bw,avx512dq,avx512vl,avx2", f32_tile, |sums, _row| |columns: &Columns| _mm512_add_ps(sums, columns.bias));
+
+/// Half a panel's scales.
+struct Columns {
+    step: __m512,
+    bias: __m512,
+    p: __m512,
+    q: __m512,
+    norm: __m512,
+    slack: __m512,
+}
+
+impl Columns {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn load(scale: &PanelScale, left: usize) -> Columns {
+        // SAFETY: `left` is 0 or 16, and the arrays hold 32.
+        let load = |values: &[f32; PANEL]| unsafe { _mm512_loadu_ps(values[left..left + 16].as_ptr()) };
+        Columns {
+            step: load(&scale.step),
+            bias: load(&scale.bias),
+            p: load(&scale.p),
+            q: load(&scale.q),
+            norm: load(&scale.norm),
+            slack: load(&scale.slack),
+        }
+    }
+}
+
+/// Takes into the list what of sixteen estimates reaches the bar with its margin.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn offer(list: &mut Candidates, row: &RowScale, columns: &Columns, estimate: __m512, offset_norm: f32, first: u32) {
+    /// `rsqrt14` errs by up to 2⁻¹⁴: so much is added to the root made of it.
+    const ROOT: f32 = 1.0 + 1.0 / 8192.0;
+    let square = _mm512_fmadd_ps(_mm512_set1_ps(row.a), columns.p, _mm512_mul_ps(_mm512_set1_ps(row.b), columns.q));
+    // A square of 0 would give 0·∞.
+    let square = _mm512_max_ps(square, _mm512_set1_ps(f32::MIN_POSITIVE));
+    let noise = _mm512_mul_ps(_mm512_mul_ps(square, _mm512_rsqrt14_ps(square)), _mm512_set1_ps(ROOT));
+    // The norms of x − μ and of μ − b_dec bound that of x − b_dec, whose product with w the exact score is.
+    let norms = _mm512_set1_ps(2.0 * (row.norm + offset_norm));
+    let margin = _mm512_add_ps(noise, _mm512_fmadd_ps(norms, columns.norm, columns.slack));
+    let upper = _mm512_add_ps(estimate, margin);
+    let reaches = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(list.bar()));
+    if reaches != 0 {
+        take(list, reaches, upper, _mm512_sub_ps(estimate, margin), first);
+    }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+fn take(list: &mut Candidates, which: __mmask16, upper: __m512, lower: __m512, first: u32) {
+    let latents = _mm512_add_epi32(_mm512_set1_epi32(first as i32), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    let (to_upper, to_lower, to_latents) = list.next();
+    const { assert!(BURST == 16) };
+    // SAFETY: each place holds sixteen numbers.
+    unsafe {
+        _mm512_storeu_ps(to_upper.as_mut_ptr(), _mm512_maskz_compress_ps(which, upper));
+        _mm512_storeu_ps(to_lower.as_mut_ptr(), _mm512_maskz_compress_ps(which, lower));
+        _mm512_storeu_si512(to_latents.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(which, latents));
+    }
+    list.pushed(which.count_ones() as usize);
+}
