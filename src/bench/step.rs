@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::made_up::MadeUp;
 use crate::error::{Error, Result};
-use crate::kernel::{self, AdamState, Scratch, Stage};
+use crate::kernel::{self, AdamState, Scratch, Stage, Stages};
 use crate::sae::{Lookup, Sae, SaeConfig};
 use crate::train::TrainConfig;
 
@@ -109,25 +109,30 @@ pub fn bench_step(bench: &StepBench) -> Result<StepSpeed> {
     }
     let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
     let mut packing = 0.0;
+    // The first step finds cold caches and memory that was never touched.
+    let mut warm_up = vec![Stages::default(); saes.len()];
     for step in 0..=bench.steps {
         let at = step % BATCHES * batch;
         let start = Instant::now();
         let prepared = kernel.prepare(&data.x[at * d_model..][..batch * d_model], &data.tokens[at..at + batch], d_model)?;
-        packing += start.elapsed().as_secs_f64();
-        for (state, sae, scratch) in &mut saes {
+        packing += if step > 0 { start.elapsed().as_secs_f64() } else { 0.0 };
+        for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
             let report = kernel.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
             fallback_rows += report.fallback_rows;
             losses.push(report.loss);
+            if step == 0 {
+                *warm_up = *scratch.stages();
+            }
         }
         if step > 0 {
             times.push(start.elapsed().as_secs_f64());
         }
     }
     times.sort_by(f64::total_cmp);
-    let steps = (bench.steps + 1) as f64;
+    let steps = bench.steps as f64;
     let mut stages = Map::new();
     for stage in Stage::ALL {
-        let total: f64 = saes.iter().map(|(_, _, scratch)| scratch.stages().get(stage).as_secs_f64()).sum();
+        let total: f64 = saes.iter().zip(&warm_up).map(|((_, _, scratch), warm_up)| (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64()).sum();
         let total = if stage == Stage::PackRows { packing } else { total };
         stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
     }

@@ -33,7 +33,7 @@ pub(super) fn encode(sae: &Sae, x: &[f32], screen: Screen, exactness: Exactness)
         .zip(x.par_chunks(BLOCK * d))
         .enumerate()
         .map_init(
-            || (BlockEncoder::new(k), vec![0.0; BLOCK * d]),
+            || (BlockEncoder::new(k, exactness), vec![0.0; BLOCK * d]),
             |(encoder, centred), (block, ((latents, values), x))| {
                 let centred = &mut centred[..x.len()];
                 centre(x, &sae.b_dec, centred);
@@ -70,8 +70,8 @@ pub(super) struct BlockEncoder {
 }
 
 impl BlockEncoder {
-    pub(super) fn new(k: usize) -> BlockEncoder {
-        let lists = (0..BLOCK).map(|_| Candidates::new(k)).collect();
+    pub(super) fn new(k: usize, exactness: Exactness) -> BlockEncoder {
+        let lists = (0..BLOCK).map(|_| Candidates::new(k, exactness.room())).collect();
         BlockEncoder { lists, scores: Vec::new(), rescorer: Rescorer::default(), failed: Vec::new() }
     }
 
@@ -93,9 +93,9 @@ impl BlockEncoder {
         let start = Instant::now();
         let (d, k) = (sae.d_model(), sae.config.k);
         let lists = &mut self.lists[..centred.len() / d];
-        for (list, row) in lists.iter_mut().zip(&rows.scales[from..]) {
+        for (row, list) in lists.iter_mut().enumerate() {
             // What is not finite is left to f32, which says so or copes.
-            if packed.is_finite && row.is_finite() { list.clear() } else { list.close() }
+            if packed.is_finite && rows.is_finite(from + row) { list.clear() } else { list.close() }
         }
         match rows.screen {
             #[cfg(target_arch = "x86_64")]

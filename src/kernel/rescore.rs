@@ -5,7 +5,7 @@
 
 use super::topk::TopK;
 use crate::sae::Sae;
-use crate::simd::{dot, vectorised};
+use crate::simd::{dot, prefetch, vectorised};
 
 /// Latents that the fall-back scores before it goes to the next row: their weights stay in the second-level cache.
 const TILE: usize = 64;
@@ -21,9 +21,12 @@ vectorised! {
     /// `(x − b_dec)·w + b` of the listed latents, for a row less `b_dec`.
     fn score(x: &[f32], w_enc: &[f32], b_enc: &[f32], latents: &[(f32, u32)], out: &mut Vec<(f32, u32)>) {
         let d = x.len();
-        for &(_, latent) in latents {
-            let i = latent as usize;
-            out.push((dot(x, &w_enc[i * d..][..d]) + b_enc[i], latent));
+        let row = |latent: u32| &w_enc[latent as usize * d..][..d];
+        for (i, &(_, latent)) in latents.iter().enumerate() {
+            if let Some(&(_, next)) = latents.get(i + 1) {
+                prefetch(row(next));
+            }
+            out.push((dot(x, row(latent)) + b_enc[latent as usize], latent));
         }
     }
 }

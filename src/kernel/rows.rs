@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Codes;
 use super::encode::BLOCK;
 use crate::sae::Sae;
-use crate::simd::{add_scaled, dot, vectorised};
+use crate::simd::{add_scaled, dot, prefetch, vectorised};
 
 /// `x̂` `[n, d_model]` of the codes and, if there is a table, the tokens `[n]`, which must lie inside it.
 pub fn decode(sae: &Sae, codes: &Codes, tokens: &[u32]) -> Vec<f32> {
@@ -36,8 +36,12 @@ vectorised! {
         let d = x_hat.len();
         x_hat.copy_from_slice(b_dec);
         add_scaled(x_hat, 1.0, table_row);
-        for (&latent, &value) in latents.iter().zip(values) {
-            add_scaled(x_hat, value, &w_dec[latent as usize * d..][..d]);
+        let row = |latent: u32| &w_dec[latent as usize * d..][..d];
+        for (i, &value) in values.iter().enumerate() {
+            if let Some(&next) = latents.get(i + 1) {
+                prefetch(row(next));
+            }
+            add_scaled(x_hat, value, row(latents[i]));
         }
     }
 }

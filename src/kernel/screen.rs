@@ -105,6 +105,14 @@ impl Screen {
         }
     }
 
+    /// Words that a vector of `d` numbers takes: whole vectors of the numbers as they were, but with f32 no more than there are.
+    fn words(self, d: usize) -> usize {
+        match self {
+            Screen::Int8 | Screen::Bf16 => d.next_multiple_of(crate::simd::LANES) / self.per_word(),
+            Screen::F32 | Screen::Portable => d,
+        }
+    }
+
     /// An upper bound, relative to the product of the norms, on the rounding of every f32 sum that makes an estimate or an exact score.
     ///
     /// A sum of m terms errs by less than m·2⁻²⁴ of the sum of their sizes. The exact score adds `d / 16` terms a lane; so does a latent's
@@ -126,6 +134,14 @@ pub enum Exactness {
 }
 
 impl Exactness {
+    /// How many times k candidates a row may have before it falls back.
+    pub(super) fn room(self) -> usize {
+        match self {
+            Exactness::Proven => 24,
+            Exactness::Statistical => 4,
+        }
+    }
+
     /// By how much the standard deviation (or, if proven, the root of the sum of squares of both bounds) is multiplied.
     fn factor(self) -> f32 {
         match self {
@@ -149,3 +165,6 @@ const TO_INTEGER: f32 = 12_582_912.0;
 
 /// The standard deviation of a bf16's rounding relative to the number, at most: its step is 2⁻⁷ of the power of two below the number.
 const BF16_NOISE: f32 = UNIFORM / 128.0;
+
+/// Norms and biases from here on are not screened: their products could overflow.
+const TOO_LARGE: f32 = 1e15;

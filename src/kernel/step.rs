@@ -123,7 +123,7 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
         .into_par_iter()
         .enumerate()
         .map_init(
-            || BlockEncoder::new(k),
+            || BlockEncoder::new(k, packed_rows.exactness),
             |encoder, (block, ((latents, values, gradients), (centred, residuals, x), tokens))| {
                 centre(x, &sae.b_dec, centred);
                 let mut report = BlockReport::default();

@@ -23,9 +23,9 @@ pub(super) const BURST: usize = 16;
 const HALVINGS: usize = 12;
 
 impl Candidates {
-    /// An empty list for the `k` largest of a row.
-    pub(crate) fn new(k: usize) -> Candidates {
-        let room = (4 * k + 64).next_multiple_of(BURST) + BURST;
+    /// An empty list for the `k` largest of a row, with room for `often` times as many.
+    pub(crate) fn new(k: usize, often: usize) -> Candidates {
+        let room = (often * k + 64).next_multiple_of(BURST) + BURST;
         let empty = || vec![0.0; room].into_boxed_slice();
         Candidates { k, len: 0, bar: f32::MIN, upper: empty(), lower: empty(), latents: vec![0; room].into_boxed_slice() }
     }
@@ -129,7 +129,7 @@ mod tests {
         ) {
             let k = k.min(scores.len());
             let margin = f32::from(margin);
-            let mut list = Candidates::new(k);
+            let mut list = Candidates::new(k, 4);
             for (latent, &score) in scores.iter().enumerate() {
                 // The estimate errs by up to the margin, this way and that.
                 let estimate = score as f32 + margin * ((latent % 5) as f32 / 2.0 - 1.0);
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_crowd_overflows_and_then_nothing_is_taken() {
-        let mut list = Candidates::new(3);
+        let mut list = Candidates::new(3, 4);
         for latent in 0..10_000 {
             if 1.0 >= list.bar() {
                 list.push(1.0, 0.0, latent);

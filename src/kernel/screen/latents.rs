@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::rows::{Rounded, largest, norm, to_bf16, to_bytes};
-use super::{BYTE, Exactness, PackedRows, Screen, UNIFORM, UNIT_ROUNDOFF};
+use super::{BYTE, Exactness, PackedRows, Screen, TOO_LARGE, UNIFORM, UNIT_ROUNDOFF};
 use crate::kernel::tile::PANEL;
 use crate::sae::Sae;
 use crate::simd::{dot, vectorised};
@@ -16,7 +16,7 @@ pub(crate) struct PanelScale {
     pub step: [f32; PANEL],
     /// `(μ − b_dec)·w + b`; −∞ for columns beyond the last latent, so that they are never taken.
     pub bias: [f32; PANEL],
-    /// The margin is `√(a·p + b·q)`.
+    /// The margin is `√(a²·p² + b²·q²)`.
     pub p: [f32; PANEL],
     /// See `p`.
     pub q: [f32; PANEL],
@@ -24,6 +24,8 @@ pub(crate) struct PanelScale {
     pub norm: [f32; PANEL],
     /// What the rounding of the bias may add.
     pub slack: [f32; PANEL],
+    /// The largest of p, q, norm and slack: what bounds the margin of any latent of the panel.
+    pub most: [f32; 4],
 }
 
 impl PanelScale {
@@ -34,6 +36,7 @@ impl PanelScale {
         q: [0.0; PANEL],
         norm: [0.0; PANEL],
         slack: [0.0; PANEL],
+        most: [0.0; 4],
     };
 }
 
@@ -77,7 +80,7 @@ impl PackedLatents {
         self.is_finite = weights
             .zip(data)
             .map_init(
-                || (vec![0.0; words * rows.screen.per_word()], vec![0u32; words]),
+                || (vec![0.0; words * rows.screen.per_word()], vec![0u32; PANEL * words]),
                 |(row, packed), ((w_enc, b_enc), (data, scale))| {
                     *scale = PanelScale::EMPTY;
                     let mut is_finite = true;
@@ -88,17 +91,16 @@ impl PackedLatents {
                         scale.slack[j] = 8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs());
                         row[..d].copy_from_slice(w);
                         rows.outliers.iter().for_each(|&i| row[i] = 0.0);
-                        (scale.step[j], scale.p[j], scale.q[j]) = pack_latent(row, packed, rows.screen, rows.exactness);
-                        for (word, &value) in packed.iter().enumerate() {
-                            data[word * PANEL + j] = value;
-                        }
-                        is_finite &= [scale.bias[j], scale.norm[j], scale.p[j], scale.q[j]].iter().all(|v| v.is_finite());
+                        (scale.step[j], scale.p[j], scale.q[j]) = pack_latent(row, &mut packed[j * words..][..words], rows.screen, rows.exactness);
+                        is_finite &= [scale.bias[j], scale.norm[j], scale.p[j], scale.q[j]].iter().all(|v| v.abs() < TOO_LARGE);
                     }
+                    transpose(packed, words, data);
+                    scale.most = [&scale.p, &scale.q, &scale.norm, &scale.slack].map(|values| values.iter().copied().fold(0.0, f32::max));
                     is_finite
                 },
             )
             .reduce(|| true, |a, b| a & b)
-            && self.offset_norm.is_finite();
+            && self.offset_norm < TOO_LARGE;
 
         if n_out > 0 {
             self.outlier_values.par_chunks_mut(n_out * PANEL).zip(sae.w_enc.par_chunks(PANEL * d)).for_each(|(values, w_enc)| {
@@ -114,25 +116,36 @@ impl PackedLatents {
 ///
 /// Bytes of a panel are unsigned: 128 is added to each, and what that brings into a product is 128 times the sum of the row's bytes.
 fn pack_latent(w: &[f32], words: &mut [u32], screen: Screen, exactness: Exactness) -> (f32, f32, f32) {
-    let square = |x: f32| x * x;
     match (screen, exactness) {
         (Screen::Int8, _) => {
             let step = largest(w) / BYTE;
             let Rounded { error, .. } = to_bytes(w, step, bytemuck::cast_slice_mut(words));
             words.iter_mut().for_each(|word| *word ^= 0x8080_8080);
             let noise = if exactness == Exactness::Proven { error } else { step * UNIFORM };
-            (step, square(norm(w)), square(noise))
+            (step, norm(w), noise)
         }
         (Screen::Bf16, _) => {
             let rounded = to_bf16(w, bytemuck::cast_slice_mut(words));
             match exactness {
-                Exactness::Proven => (0.0, square(norm(w)), square(rounded.error)),
-                Exactness::Statistical => (0.0, rounded.four_norm, 0.0),
+                Exactness::Proven => (0.0, norm(w), rounded.error),
+                Exactness::Statistical => (0.0, rounded.four_norm.sqrt(), 0.0),
             }
         }
         (Screen::F32 | Screen::Portable, _) => {
             words.copy_from_slice(bytemuck::cast_slice(w));
             (0.0, 0.0, 0.0)
+        }
+    }
+}
+
+vectorised! {
+    /// `[32, words]` to `[words, 32]`.
+    fn transpose(from: &[u32], words: usize, to: &mut [u32]) {
+        let (to, _) = to.as_chunks_mut::<PANEL>();
+        for (word, to) in to.iter_mut().enumerate() {
+            for j in 0..PANEL {
+                to[j] = from[j * words + word];
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::{Candidates, PackedLatents, PackedRows};
-use crate::kernel::tile::PANEL;
+use crate::kernel::tile::{PANEL, ROWS};
 use crate::sae::Sae;
 use crate::simd::vectorised;
 
@@ -17,8 +17,9 @@ pub(crate) fn scan(rows: &PackedRows, from: usize, sae: &Sae, latents: &PackedLa
         let tile = w_enc.len() / d;
         scores.resize(n * tile, 0.0);
         product(scores, x, w_enc, n, tile, d);
-        for ((list, scores), row) in lists.iter_mut().zip(scores.chunks_exact(tile)).zip(&rows.scales[from..]) {
-            let norms = 2.0 * (row.norm + latents.offset_norm);
+        for (row, (list, scores)) in lists.iter_mut().zip(scores.chunks_exact(tile)).enumerate() {
+            let row = from + row;
+            let norms = 2.0 * (rows.scales[row / ROWS].norm[row % ROWS] + latents.offset_norm);
             for (j, scores) in scores.chunks(PANEL).enumerate() {
                 let first = i * TILE + j * PANEL;
                 let scale = &latents.scales[first / PANEL];

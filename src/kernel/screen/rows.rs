@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BF16_NOISE, BYTE, Exactness, Screen, TO_INTEGER, UNIFORM};
+use super::{BF16_NOISE, BYTE, Exactness, Screen, TO_INTEGER, TOO_LARGE, UNIFORM};
 use crate::kernel::encode::BLOCK;
 use crate::kernel::tile::ROWS;
 use crate::simd::{add_scaled, dot, vectorised};
@@ -14,25 +14,35 @@ const MAX_OUTLIERS: usize = 32;
 /// largest coordinate of 3 to 3.5 standard deviations, so that up to here an outlier hardly stretches the scale.
 const OUTLIER: f32 = 3.0;
 
-/// What a screen needs to know of a row besides its numbers.
+/// What a screen needs to know of a tile's rows besides their numbers; sixteen places, of which [`ROWS`] are taken.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct RowScale {
+#[repr(C, align(64))]
+pub(crate) struct TileScale {
     /// Of a byte.
-    pub step: f32,
+    pub step: [f32; 16],
     /// 128 times the sum of the row's bytes, which the unsigned bytes of the panel bring in.
-    pub shift: i32,
-    /// The margin is `√(a·P + b·Q)`.
-    pub a: f32,
+    pub shift: [i32; 16],
+    /// The margin is `√(a²·p² + b²·q²)`.
+    pub a: [f32; 16],
     /// See `a`.
-    pub b: f32,
-    /// `‖x − μ‖`; not finite for a row that cannot be screened.
-    pub norm: f32,
+    pub b: [f32; 16],
+    /// `‖x − μ‖`.
+    pub norm: [f32; 16],
 }
 
-impl RowScale {
-    /// Whether the row can be screened: its bounds are numbers.
-    pub(crate) fn is_finite(&self) -> bool {
-        [self.norm, self.a, self.b].iter().all(|v| v.is_finite())
+/// The same of one row.
+#[derive(Clone, Copy, Default)]
+struct RowScale {
+    step: f32,
+    shift: i32,
+    a: f32,
+    b: f32,
+    norm: f32,
+}
+
+impl TileScale {
+    fn set(&mut self, i: usize, row: RowScale) {
+        (self.step[i], self.shift[i], self.a[i], self.b[i], self.norm[i]) = (row.step, row.shift, row.a, row.b, row.norm);
     }
 }
 
@@ -44,7 +54,8 @@ pub(crate) struct PackedRows {
     pub words: usize,
     /// `[n rounded up to whole tiles, words]`; with [`Screen::Portable`], the numbers themselves.
     pub data: Vec<u32>,
-    pub scales: Vec<RowScale>,
+    /// `[tiles]`
+    pub scales: Vec<TileScale>,
     pub mean: Vec<f32>,
     /// Coordinates in ascending order.
     pub outliers: Vec<usize>,
@@ -53,10 +64,16 @@ pub(crate) struct PackedRows {
 }
 
 impl PackedRows {
+    /// Whether row `i` can be screened: its bounds are numbers.
+    pub(crate) fn is_finite(&self, i: usize) -> bool {
+        let (tile, i) = (&self.scales[i / ROWS], i % ROWS);
+        [tile.norm[i], tile.a[i], tile.b[i]].iter().all(|v| v.abs() < TOO_LARGE)
+    }
+
     pub(crate) fn new(x: &[f32], d: usize, screen: Screen, exactness: Exactness) -> PackedRows {
         let n = x.len() / d;
         let padded = n.next_multiple_of(ROWS);
-        let words = d.div_ceil(screen.per_word());
+        let words = screen.words(d);
         let (mean, deviation) = moments(x, d);
         let outliers = if screen == Screen::Int8 { find_outliers(&deviation) } else { Vec::new() };
         let n_out = outliers.len();
@@ -65,19 +82,19 @@ impl PackedRows {
             exactness,
             words,
             data: vec![0; padded * words],
-            scales: vec![RowScale::default(); padded],
+            scales: vec![TileScale::default(); padded / ROWS],
             outlier_values: vec![0.0; padded * n_out],
             mean,
             outliers,
         };
         let (mean, outliers) = (&packed.mean, &packed.outliers);
-        packed.data[..n * words].par_chunks_mut(BLOCK * words).zip(packed.scales[..n].par_chunks_mut(BLOCK)).enumerate().for_each_init(
+        packed.data[..n * words].par_chunks_mut(BLOCK * words).zip(packed.scales.par_chunks_mut(BLOCK / ROWS)).enumerate().for_each_init(
             || vec![0.0; words * screen.per_word()],
             |row, (block, (data, scales))| {
                 let x = x[block * BLOCK * d..].chunks_exact(d);
-                for ((x, data), scale) in x.zip(data.chunks_exact_mut(words)).zip(scales) {
+                for (i, (x, data)) in x.zip(data.chunks_exact_mut(words)).enumerate() {
                     row.iter_mut().zip(x).zip(mean).for_each(|((row, x), mean)| *row = x - mean);
-                    *scale = pack_row(row, outliers, data, screen, exactness);
+                    scales[i / ROWS].set(i % ROWS, pack_row(row, outliers, data, screen, exactness));
                 }
             },
         );
@@ -90,11 +107,11 @@ impl PackedRows {
     }
 }
 
-/// Rounds a row (padded with zeros to whole words) into `data`. Outliers count for the norm and are set to 0 before the rest is rounded.
+/// Rounds a row (padded with zeros to a multiple of 16) into `data`. Outliers count for the norm and are set to 0 before the rest is rounded.
 fn pack_row(row: &mut [f32], outliers: &[usize], data: &mut [u32], screen: Screen, exactness: Exactness) -> RowScale {
     let norm = norm(row);
     outliers.iter().for_each(|&i| row[i] = 0.0);
-    let c2 = exactness.factor() * exactness.factor();
+    let c = exactness.factor();
     match screen {
         Screen::Int8 => {
             let step = largest(row) / BYTE;
@@ -103,13 +120,13 @@ fn pack_row(row: &mut [f32], outliers: &[usize], data: &mut [u32], screen: Scree
                 Exactness::Proven => rounded.error,
                 Exactness::Statistical => step * UNIFORM,
             };
-            RowScale { step, shift: 128 * rounded.sum, a: c2 * noise * noise, b: c2 * rounded.norm * rounded.norm, norm }
+            RowScale { step, shift: 128 * rounded.sum, a: c * noise, b: c * rounded.norm, norm }
         }
         Screen::Bf16 => {
             let rounded = to_bf16(row, bytemuck::cast_slice_mut(data));
             let (a, b) = match exactness {
-                Exactness::Proven => (c2 * rounded.error * rounded.error, c2 * rounded.norm * rounded.norm),
-                Exactness::Statistical => (c2 * 2.0 * BF16_NOISE * BF16_NOISE * rounded.four_norm, 0.0),
+                Exactness::Proven => (c * rounded.error, c * rounded.norm),
+                Exactness::Statistical => (c * std::f32::consts::SQRT_2 * BF16_NOISE * rounded.four_norm.sqrt(), 0.0),
             };
             RowScale { a, b, norm, ..RowScale::default() }
         }
@@ -134,32 +151,32 @@ pub(super) struct Rounded {
 }
 
 vectorised! {
-    /// Rounds to whole multiples of `step`, at most 127 of them.
+    /// Rounds to whole multiples of `step`, at most 127 of them. Lengths are multiples of 16.
     pub(super) fn to_bytes(x: &[f32], step: f32, bytes: &mut [u8]) -> Rounded {
         let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
-        let mut sum = 0i32;
+        let mut sums = [0i32; 16];
         let (mut squares, mut errors) = ([0.0f32; 16], [0.0f32; 16]);
-        for (x, bytes) in x.chunks(16).zip(bytes.chunks_mut(16)) {
-            for i in 0..x.len() {
+        for (x, bytes) in x.as_chunks::<16>().0.iter().zip(bytes.as_chunks_mut::<16>().0) {
+            for i in 0..16 {
                 let shifted = x[i] * inverse + TO_INTEGER;
                 let rounded = (shifted - TO_INTEGER) * step;
                 bytes[i] = shifted.to_bits() as u8;
-                sum += i32::from(shifted.to_bits() as u8 as i8);
+                sums[i] += shifted.to_bits() as u8 as i8 as i32;
                 squares[i] += rounded * rounded;
                 errors[i] += (rounded - x[i]) * (rounded - x[i]);
             }
         }
         let root = |lanes: [f32; 16]| lanes.iter().sum::<f32>().sqrt();
-        Rounded { norm: root(squares), error: root(errors), four_norm: 0.0, sum }
+        Rounded { norm: root(squares), error: root(errors), four_norm: 0.0, sum: sums.iter().sum() }
     }
 }
 
 vectorised! {
-    /// Rounds to the nearest bf16.
+    /// Rounds to the nearest bf16. Lengths are multiples of 16.
     pub(super) fn to_bf16(x: &[f32], out: &mut [u16]) -> Rounded {
         let (mut squares, mut errors, mut fourths) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
-        for (x, out) in x.chunks(16).zip(out.chunks_mut(16)) {
-            for i in 0..x.len() {
+        for (x, out) in x.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0) {
+            for i in 0..16 {
                 let bits = x[i].to_bits();
                 let near = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
                 let rounded = f32::from_bits(near << 16);
@@ -182,11 +199,11 @@ vectorised! {
 }
 
 vectorised! {
-    /// The largest `|x|`.
+    /// The largest `|x|` of a multiple of 16.
     pub(super) fn largest(x: &[f32]) -> f32 {
         let mut most = [0.0f32; 16];
-        for x in x.chunks(16) {
-            for i in 0..x.len() {
+        for x in x.as_chunks::<16>().0 {
+            for i in 0..16 {
                 let size = x[i].abs();
                 most[i] = if size > most[i] { size } else { most[i] };
             }
