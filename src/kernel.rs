@@ -28,6 +28,7 @@ pub mod codes;
 mod cpu;
 mod encode;
 mod latents;
+mod pool;
 mod rescore;
 pub(crate) mod rows;
 mod screen;
@@ -127,6 +128,9 @@ pub fn by_name(name: &str) -> Result<Arc<dyn Kernel>> {
     };
     match Screen::ALL.into_iter().find(|screen| screen.name() == plain) {
         Some(screen) => Ok(Arc::new(Cpu::new(screen, exactness)?)),
-        None => Err(Error::config("kernel", format!("there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven or bf16-proven"))),
+        None => Err(Error::config(
+            "kernel",
+            format!("there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven or bf16-proven"),
+        )),
     }
 }

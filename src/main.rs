@@ -202,7 +202,8 @@ impl Compare {
 impl BenchStep {
     fn run(self) -> Result<()> {
         let lookup = matches!(self.lookup, BenchLookup::Learned);
-        let speed = bench_step(&StepBench { shape: self.shape, lookup, kernel: self.kernel, saes: self.saes.max(1), steps: self.steps.max(1) })?;
+        let speed =
+            bench_step(&StepBench { shape: self.shape, lookup, kernel: self.kernel, saes: self.saes.max(1), steps: self.steps.max(1) })?;
         println!("{}", serde_json::to_string(&speed).map_err(Error::json("measurement"))?);
         Ok(())
     }

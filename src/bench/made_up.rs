@@ -23,9 +23,8 @@ impl MadeUp {
     /// exponentially distributed strengths, and noise.
     pub fn new(n: usize, d: usize, d_vocab: usize, n_features: usize, seed: u64) -> MadeUp {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut normals = |count: usize, scale: f32| -> Vec<f32> {
-            (0..count).map(|_| scale * rng.sample::<f32, _>(StandardNormal)).collect()
-        };
+        let mut normals =
+            |count: usize, scale: f32| -> Vec<f32> { (0..count).map(|_| scale * rng.sample::<f32, _>(StandardNormal)).collect() };
         let mean = normals(d, 1.0);
         let of_token = normals(d_vocab * d, 0.5);
         let features = normals(n_features * d, 1.0 / (d as f32).sqrt());

@@ -132,7 +132,11 @@ pub fn bench_step(bench: &StepBench) -> Result<StepSpeed> {
     let steps = bench.steps as f64;
     let mut stages = Map::new();
     for stage in Stage::ALL {
-        let total: f64 = saes.iter().zip(&warm_up).map(|((_, _, scratch), warm_up)| (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64()).sum();
+        let total: f64 = saes
+            .iter()
+            .zip(&warm_up)
+            .map(|((_, _, scratch), warm_up)| (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64())
+            .sum();
         let total = if stage == Stage::PackRows { packing } else { total };
         stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
     }

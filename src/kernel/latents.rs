@@ -6,7 +6,7 @@ use super::adam::{AdamStep, adam_row};
 use super::step::Scratch;
 use super::{AdamState, Codes};
 use crate::sae::Sae;
-use crate::simd::{add_scaled, vectorised};
+use crate::simd::{add_scaled, prefetch, vectorised};
 
 /// Latents that one task takes; fixed, so that sums over latents are added in the same order on any number of threads.
 const CHUNK: usize = 32;
@@ -65,7 +65,12 @@ vectorised! {
         g_enc.fill(0.0);
         g_dec.fill(0.0);
         let mut g_bias = 0.0;
-        for &entry in entries {
+        for (i, &entry) in entries.iter().enumerate() {
+            if let Some(&next) = entries.get(i + 1) {
+                let row = next as usize / k * d;
+                prefetch(&centred[row..][..d]);
+                prefetch(&residuals[row..][..d]);
+            }
             let entry = entry as usize;
             let row = entry / k * d;
             add_scaled(g_enc, gradients[entry], &centred[row..][..d]);

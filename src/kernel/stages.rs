@@ -25,16 +25,8 @@ pub enum Stage {
 
 impl Stage {
     /// All, in order.
-    pub const ALL: [Stage; 8] = [
-        Stage::PackRows,
-        Stage::Pack,
-        Stage::Screen,
-        Stage::Rescore,
-        Stage::Decode,
-        Stage::Transpose,
-        Stage::Gradients,
-        Stage::Table,
-    ];
+    pub const ALL: [Stage; 8] =
+        [Stage::PackRows, Stage::Pack, Stage::Screen, Stage::Rescore, Stage::Decode, Stage::Transpose, Stage::Gradients, Stage::Table];
 
     /// A word for tables and reports.
     pub fn name(self) -> &'static str {

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::adam::{AdamStep, adam_row};
 use super::encode::{BLOCK, BlockEncoder, centre, not_a_number};
+use super::pool::Pool;
 use super::rows::{RowSums, decode_row, residual_row, table_row};
 use super::screen::{PackedLatents, PackedRows};
 use super::stages::{Stage, Stages};
@@ -20,6 +21,7 @@ use crate::simd::add_scaled;
 pub struct Scratch {
     pub(super) codes: Codes,
     packed: PackedLatents,
+    encoders: Pool<BlockEncoder>,
     pub(super) centred: Vec<f32>,        // [n, d_model]: x − b_dec
     pub(super) residuals: Vec<f32>,      // [n, d_model]: (2/n)·(x̂ − x)
     pub(super) code_gradients: Vec<f32>, // [n, k]
@@ -27,6 +29,7 @@ pub struct Scratch {
     by_token: ByKey,
     pub(super) partial: Vec<f32>,         // [chunks of latents, d_model]
     pub(super) through_encoder: Vec<f32>, // [d_model]
+    residual: Vec<f32>,                   // [d_model]: the sum of the residuals
     pub(super) stages: Stages,
 }
 
@@ -82,12 +85,10 @@ pub(super) fn train_step(
         scratch.by_token.fill(tokens, table.len() / d);
         table::update(table, moments, &scratch.by_token, &scratch.residuals, d, AdamStep::new(rates, rates.lookup_lr, t));
     }
-    let start = scratch.stages.since(Stage::Table, start);
+    scratch.stages.since(Stage::Table, start);
 
-    let mut gradient = column_sums(&scratch.residuals, d);
-    add_scaled(&mut gradient, -1.0, &scratch.through_encoder);
-    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &gradient);
-    scratch.stages.since(Stage::Gradients, start);
+    add_scaled(&mut scratch.residual, -1.0, &scratch.through_encoder);
+    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &scratch.residual);
     state.steps = t;
     Ok(report)
 }
@@ -96,6 +97,8 @@ pub(super) fn train_step(
 #[derive(Default)]
 struct BlockReport {
     sums: RowSums,
+    /// The sum of the rows' residuals.
+    residual: Vec<f32>,
     fallback_rows: usize,
     stages: Stages,
 }
@@ -106,6 +109,7 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
     let n = x.len() / d;
     if scratch.codes.n() != n || scratch.codes.k() != k {
         scratch.codes = Codes::zeros(n, k);
+        scratch.encoders = Pool::default();
     }
     scratch.centred.resize(n * d, 0.0);
     scratch.residuals.resize(n * d, 0.0);
@@ -115,41 +119,44 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
     scratch.stages.since(Stage::Pack, start);
     let scale = 2.0 / n as f32;
 
-    let packed = &scratch.packed;
+    let (packed, encoders) = (&scratch.packed, &scratch.encoders);
     let (latents, values) = scratch.codes.arrays_mut();
     let codes = (latents.par_chunks_mut(BLOCK * k), values.par_chunks_mut(BLOCK * k), scratch.code_gradients.par_chunks_mut(BLOCK * k));
     let rows = (scratch.centred.par_chunks_mut(BLOCK * d), scratch.residuals.par_chunks_mut(BLOCK * d), x.par_chunks(BLOCK * d));
     let blocks: Vec<Result<BlockReport, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(BLOCK))
         .into_par_iter()
         .enumerate()
-        .map_init(
-            || BlockEncoder::new(k, packed_rows.exactness),
-            |encoder, (block, ((latents, values, gradients), (centred, residuals, x), tokens))| {
-                centre(x, &sae.b_dec, centred);
-                let mut report = BlockReport::default();
-                report.fallback_rows =
-                    encoder.run(sae, packed, packed_rows, block * BLOCK, centred, latents, values, &mut report.stages)?;
-                let start = Instant::now();
-                for (i, &token) in tokens.iter().enumerate() {
-                    let (row, code) = (i * d..(i + 1) * d, i * k..(i + 1) * k);
-                    let (latents, values, residual) = (&latents[code.clone()], &values[code.clone()], &mut residuals[row.clone()]);
-                    decode_row(residual, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, token));
-                    let one = residual_row(residual, &x[row], scale, sae.config.relu, &sae.w_dec, latents, values, &mut gradients[code]);
-                    report.sums.squared_error += one.squared_error;
-                    report.sums.nmse += one.nmse;
-                }
-                report.stages.since(Stage::Decode, start);
-                Ok(report)
-            },
-        )
+        .map(|(block, ((latents, values, gradients), (centred, residuals, x), tokens))| {
+            centre(x, &sae.b_dec, centred);
+            let mut report = BlockReport::default();
+            let mut encoder = encoders.take(|| BlockEncoder::new(k, packed_rows.exactness));
+            report.fallback_rows = encoder.run(sae, packed, packed_rows, block * BLOCK, centred, latents, values, &mut report.stages)?;
+            encoders.give_back(encoder);
+            let start = Instant::now();
+            for (i, &token) in tokens.iter().enumerate() {
+                let (row, code) = (i * d..(i + 1) * d, i * k..(i + 1) * k);
+                let (latents, values, residual) = (&latents[code.clone()], &values[code.clone()], &mut residuals[row.clone()]);
+                decode_row(residual, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, token));
+                let one = residual_row(residual, &x[row], scale, sae.config.relu, &sae.w_dec, latents, values, &mut gradients[code]);
+                report.sums.squared_error += one.squared_error;
+                report.sums.nmse += one.nmse;
+            }
+            report.residual = vec![0.0; d];
+            residuals.chunks_exact(d).for_each(|row| add_scaled(&mut report.residual, 1.0, row));
+            report.stages.since(Stage::Decode, start);
+            Ok(report)
+        })
         .collect();
 
     let mut total = BlockReport::default();
+    scratch.residual.clear();
+    scratch.residual.resize(d, 0.0);
     for block in blocks {
         let block = block.map_err(not_a_number)?;
         total.sums.squared_error += block.sums.squared_error;
         total.sums.nmse += block.sums.nmse;
         total.fallback_rows += block.fallback_rows;
+        add_scaled(&mut scratch.residual, 1.0, &block.residual);
         scratch.stages.add_of_threads(&block.stages);
     }
     let loss = total.sums.squared_error / n as f64;
@@ -158,14 +165,4 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
         return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
     }
     Ok(StepReport { loss, nmse: total.sums.nmse / n as f64, l0: scratch.codes.l0(), fallback_rows: total.fallback_rows })
-}
-
-/// The sum of the rows of `a` `[n, d]`: within blocks of fixed size first, then over blocks in order.
-fn column_sums(a: &[f32], d: usize) -> Vec<f32> {
-    let add = |mut sum: Vec<f32>, row: &[f32]| {
-        add_scaled(&mut sum, 1.0, row);
-        sum
-    };
-    let blocks: Vec<Vec<f32>> = a.par_chunks(BLOCK * d).map(|block| block.chunks_exact(d).fold(vec![0.0; d], add)).collect();
-    blocks.iter().map(Vec::as_slice).fold(vec![0.0; d], add)
 }

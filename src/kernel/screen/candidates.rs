@@ -6,10 +6,13 @@ use crate::simd::vectorised;
 ///
 /// Entries are pushed as a scan finds them. When the list is full it is **cut**: the bar rises to (about, and never above) the k-th largest lower
 /// bound, and entries whose upper bound lies under it leave. The bar is found by halving the range of the lower bounds and counting, which
-/// costs a dozen passes over a list in first-level cache and no comparison that a processor could mispredict.
+/// costs a dozen passes over a list in first-level cache and no comparison that a processor could mispredict. So it pays to cut often: a bar
+/// that is up to date keeps out latents whose taking would cost more.
 pub(crate) struct Candidates {
     k: usize,
     len: usize,
+    /// The length from which the list is cut.
+    full: usize,
     bar: f32,
     upper: Box<[f32]>,
     lower: Box<[f32]>,
@@ -27,12 +30,26 @@ impl Candidates {
     pub(crate) fn new(k: usize, often: usize) -> Candidates {
         let room = (often * k + 64).next_multiple_of(BURST) + BURST;
         let empty = || vec![0.0; room].into_boxed_slice();
-        Candidates { k, len: 0, bar: f32::MIN, upper: empty(), lower: empty(), latents: vec![0; room].into_boxed_slice() }
+        Candidates {
+            k,
+            len: 0,
+            full: room.min(2 * k + BURST),
+            bar: f32::MIN,
+            upper: empty(),
+            lower: empty(),
+            latents: vec![0; room].into_boxed_slice(),
+        }
     }
 
     /// Begins another row.
     pub(crate) fn clear(&mut self) {
         (self.len, self.bar) = (0, f32::MIN);
+        self.full = self.most().min(2 * self.k + BURST);
+    }
+
+    /// The greatest length after which another burst fits.
+    fn most(&self) -> usize {
+        self.upper.len() - BURST
     }
 
     /// Begins a row that takes nothing.
@@ -57,11 +74,11 @@ impl Candidates {
         }
     }
 
-    /// Notes that `n` entries were written, and cuts the list if the next burst might not fit.
+    /// Notes that `n` entries were written, and cuts the list if it is long.
     #[inline(always)]
     pub(super) fn pushed(&mut self, n: usize) {
         self.len += n;
-        if self.len + BURST > self.upper.len() {
+        if self.len > self.full {
             self.cut();
         }
     }
@@ -85,9 +102,11 @@ impl Candidates {
             }
             self.len = kept;
         }
-        if self.len + BURST > self.upper.len() {
+        if self.len > self.most() {
             self.close();
         }
+        // Where many lie between the bounds, cutting every few entries would not pay.
+        self.full = (2 * self.len + BURST).min(self.most());
     }
 
     /// After the last latent: the candidates and their upper bounds, the k largest among them for certain; or `None` if the row must be done

@@ -91,7 +91,8 @@ impl PackedLatents {
                         scale.slack[j] = 8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs());
                         row[..d].copy_from_slice(w);
                         rows.outliers.iter().for_each(|&i| row[i] = 0.0);
-                        (scale.step[j], scale.p[j], scale.q[j]) = pack_latent(row, &mut packed[j * words..][..words], rows.screen, rows.exactness);
+                        (scale.step[j], scale.p[j], scale.q[j]) =
+                            pack_latent(row, &mut packed[j * words..][..words], rows.screen, rows.exactness);
                         is_finite &= [scale.bias[j], scale.norm[j], scale.p[j], scale.q[j]].iter().all(|v| v.abs() < TOO_LARGE);
                     }
                     transpose(packed, words, data);

@@ -21,7 +21,9 @@ pub(crate) fn scan(rows: &PackedRows, from: usize, latents: &PackedLatents, list
     assert!(rows.screen.is_supported() && from.is_multiple_of(ROWS));
     let (words, n_out) = (rows.words, rows.outliers.len());
     assert!(lists.len().next_multiple_of(ROWS) * words + from * words <= rows.data.len());
-    assert!(latents.data.len() == latents.scales.len() * PANEL * words && latents.outlier_values.len() == latents.scales.len() * PANEL * n_out);
+    assert!(
+        latents.data.len() == latents.scales.len() * PANEL * words && latents.outlier_values.len() == latents.scales.len() * PANEL * n_out
+    );
     // SAFETY: the processor has the features (asserted), and the packed arrays hold whole tiles and panels (asserted).
     unsafe {
         match rows.screen {
@@ -140,7 +142,8 @@ fn offer(list: &mut Candidates, rows: &TileScale, r: usize, columns: &Columns<'_
     let margin = _mm512_add_ps(noise, rounding);
     let (upper, lower) = (_mm512_add_ps(estimate, margin), _mm512_sub_ps(estimate, margin));
     let reaches = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(list.bar()));
-    let latents = _mm512_add_epi32(_mm512_set1_epi32(first as i32), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    let latents =
+        _mm512_add_epi32(_mm512_set1_epi32(first as i32), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
     let (to_upper, to_lower, to_latents) = list.next();
     const { assert!(BURST == 16) };
     // SAFETY: each place holds sixteen numbers.
