@@ -36,6 +36,7 @@ mod stages;
 mod step;
 mod table;
 pub(crate) mod tile;
+mod tiled;
 mod topk;
 mod transpose;
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::Codes;
-use super::rescore::Rescorer;
+use super::rescore::{Rescorer, select_in_full};
+use super::rows::BlockDecoder;
 use super::screen::{Candidates, Exactness, PackedLatents, PackedRows, Screen, portable};
 use super::stages::{Stage, Stages};
 use super::tile::ROWS;
@@ -14,7 +15,7 @@ use crate::sae::Sae;
 
 /// Rows in a block: whole tiles, large enough that reading the encoder is paid for, small enough for the block and its lists to stay in the
 /// second-level cache and for blocks to be shared out evenly.
-pub(super) const BLOCK: usize = 8 * ROWS;
+pub(super) const BLOCK: usize = 15 * ROWS;
 
 /// The codes of the rows `x` `[n, d_model]`, and how many of them had to be scored in full.
 ///
@@ -33,11 +34,9 @@ pub(super) fn encode(sae: &Sae, x: &[f32], screen: Screen, exactness: Exactness)
         .zip(x.par_chunks(BLOCK * d))
         .enumerate()
         .map_init(
-            || (BlockEncoder::new(k, exactness), vec![0.0; BLOCK * d]),
-            |(encoder, centred), (block, ((latents, values), x))| {
-                let centred = &mut centred[..x.len()];
-                centre(x, &sae.b_dec, centred);
-                encoder.run(sae, &packed, &rows, block * BLOCK, centred, latents, values, &mut Stages::default())
+            || BlockEncoder::new(sae, exactness),
+            |encoder, (block, ((latents, values), x))| {
+                encoder.run(sae, &packed, &rows, block * BLOCK, x, latents, values, &mut Stages::default())
             },
         )
         .collect::<Vec<Result<usize, usize>>>();
@@ -65,19 +64,38 @@ pub(super) fn centre(x: &[f32], b_dec: &[f32], out: &mut [f32]) {
 pub(super) struct BlockEncoder {
     lists: Vec<Candidates>,
     scores: Vec<f32>,
+    centred: Vec<f32>,
     rescorer: Rescorer,
+    decoder: BlockDecoder,
     failed: Vec<usize>,
 }
 
 impl BlockEncoder {
-    pub(super) fn new(k: usize, exactness: Exactness) -> BlockEncoder {
-        let lists = (0..BLOCK).map(|_| Candidates::new(k, exactness.room())).collect();
-        BlockEncoder { lists, scores: Vec::new(), rescorer: Rescorer::default(), failed: Vec::new() }
+    pub(super) fn new(sae: &Sae, exactness: Exactness) -> BlockEncoder {
+        BlockEncoder {
+            lists: (0..BLOCK).map(|_| Candidates::new(sae.config.k, exactness.room())).collect(),
+            scores: Vec::new(),
+            centred: vec![0.0; BLOCK * sae.d_model()],
+            rescorer: Rescorer::default(),
+            decoder: BlockDecoder::default(),
+            failed: Vec::new(),
+        }
     }
 
-    /// Encodes the rows `from..`, at most [`BLOCK`] of them, which `centred` holds less `b_dec`, into `latents` and `values` `[rows, k]`.
+    /// The first `len` numbers of the rows last encoded, less `b_dec`.
+    pub(super) fn centred(&self, len: usize) -> &[f32] {
+        &self.centred[..len]
+    }
+
+    /// What decodes the block.
+    pub(super) fn decoder(&mut self) -> &mut BlockDecoder {
+        &mut self.decoder
+    }
+
+    /// Encodes the rows `x` `from..`, at most [`BLOCK`] of them, into `latents` and `values` `[rows, k]`.
     ///
-    /// Returns how many rows had to be scored in full; fails with the first row (counted from the batch's first) whose pre-activations are not numbers.
+    /// Returns how many rows had to be scored in full; fails with the first row (counted from the batch's first) whose pre-activations are not
+    /// numbers.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn run(
         &mut self,
@@ -85,14 +103,13 @@ impl BlockEncoder {
         packed: &PackedLatents,
         rows: &PackedRows,
         from: usize,
-        centred: &[f32],
+        x: &[f32],
         latents: &mut [u32],
         values: &mut [f32],
         stages: &mut Stages,
     ) -> Result<usize, usize> {
         let start = Instant::now();
-        let (d, k) = (sae.d_model(), sae.config.k);
-        let lists = &mut self.lists[..centred.len() / d];
+        let lists = &mut self.lists[..x.len() / sae.d_model()];
         for (row, list) in lists.iter_mut().enumerate() {
             // What is not finite is left to f32, which says so or copes.
             if packed.is_finite && rows.is_finite(from + row) { list.clear() } else { list.close() }
@@ -103,16 +120,12 @@ impl BlockEncoder {
             _ => portable::scan(rows, from, sae, packed, lists, &mut self.scores),
         }
         let start = stages.since(Stage::Screen, start);
+        let centred = &mut self.centred[..x.len()];
+        centre(x, &sae.b_dec, centred);
         self.failed.clear();
-        for (i, list) in lists.iter_mut().enumerate() {
-            let at = i * k..(i + 1) * k;
-            match list.finish() {
-                Some(found) => self.rescorer.select(sae, &centred[i * d..][..d], found, &mut latents[at.clone()], &mut values[at]),
-                None => self.failed.push(i),
-            }
-        }
+        self.rescorer.select(sae, centred, lists, latents, values, &mut self.failed);
         if !self.failed.is_empty() {
-            Rescorer::select_in_full(sae, centred, &self.failed, latents, values).map_err(|row| from + row)?;
+            select_in_full(sae, centred, &self.failed, latents, values).map_err(|row| from + row)?;
         }
         stages.since(Stage::Rescore, start);
         if sae.config.relu {

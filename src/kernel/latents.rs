@@ -1,9 +1,10 @@
-//! By latent: the gradient of a latent's two rows, formed in cache by one thread, and Adam on them at once.
+//! By latent: the gradient of a latent's two rows, formed in registers by one thread, and Adam on them at once.
 
 use rayon::prelude::*;
 
-use super::adam::{AdamStep, adam_row};
+use super::adam::{AdamStep, Moments, adam_row};
 use super::step::Scratch;
+use super::tiled::{STRIP, Tiled};
 use super::{AdamState, Codes};
 use crate::sae::Sae;
 use crate::simd::{add_scaled, prefetch, vectorised};
@@ -11,41 +12,55 @@ use crate::simd::{add_scaled, prefetch, vectorised};
 /// Latents that one task takes; fixed, so that sums over latents are added in the same order on any number of threads.
 const CHUNK: usize = 32;
 
+/// A code as a latent sees it: its row, and what it gives to the gradient of the latent's weights.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Share {
+    row: u32,
+    value: f32,
+    gradient: f32,
+}
+
 /// Updates `W_enc`, `b_enc` and `W_dec`, and leaves `Σ_latent (gradient of its bias)·W_enc[latent]` in `scratch.through_encoder`:
 /// what `b_dec` receives through the encoder, taken before the rows move.
 pub(super) fn update(sae: &mut Sae, state: &mut AdamState, codes: &Codes, scratch: &mut Scratch, adam: AdamStep) {
     let d = sae.d_model();
     let k = codes.k();
-    let (centred, residuals) = (&scratch.centred, &scratch.residuals);
-    let (by_latent, gradients, values) = (&scratch.by_latent, &scratch.code_gradients, codes.values());
+    let by_latent = &scratch.by_latent;
+    scratch.shares.resize(codes.latents().len(), Share::default());
+    let share = |&code: &u32| {
+        let code = code as usize;
+        Share { row: (code / k) as u32, value: codes.values()[code], gradient: scratch.code_gradients[code] }
+    };
+    scratch.shares.par_iter_mut().zip(by_latent.all()).with_min_len(4096).for_each(|(to, code)| *to = share(code));
+    let shares = |latent: usize| &scratch.shares[by_latent.range(latent)];
 
     let chunks = sae.d_sae().div_ceil(CHUNK);
     scratch.partial.clear();
     scratch.partial.resize(chunks * d, 0.0);
-    let weights = (sae.w_enc.par_chunks_mut(CHUNK * d), sae.w_dec.par_chunks_mut(CHUNK * d), sae.b_enc.par_chunks_mut(CHUNK));
-    let encoder = (state.w_enc.m.par_chunks_mut(CHUNK * d), state.w_enc.v.par_chunks_mut(CHUNK * d));
-    let decoder = (state.w_dec.m.par_chunks_mut(CHUNK * d), state.w_dec.v.par_chunks_mut(CHUNK * d));
-    let bias = (state.b_enc.m.par_chunks_mut(CHUNK), state.b_enc.v.par_chunks_mut(CHUNK));
-    (weights.into_par_iter(), encoder.into_par_iter(), decoder.into_par_iter(), bias.into_par_iter(), scratch.partial.par_chunks_mut(d))
-        .into_par_iter()
-        .enumerate()
-        .for_each_init(
-            || vec![0.0f32; 2 * d],
-            |buffer, (chunk, ((w_enc, w_dec, b_enc), (m_enc, v_enc), (m_dec, v_dec), (m_bias, v_bias), through))| {
-                let (g_enc, g_dec) = buffer.split_at_mut(d);
-                for i in 0..b_enc.len() {
-                    let entries = by_latent.entries(chunk * CHUNK + i);
-                    let g_bias = gather(g_enc, g_dec, entries, k, gradients, values, centred, residuals);
-                    let row = i * d..(i + 1) * d;
-                    if g_bias != 0.0 {
-                        add_scaled(through, g_bias, &w_enc[row.clone()]);
-                    }
-                    adam_row(adam, &mut w_enc[row.clone()], &mut m_enc[row.clone()], &mut v_enc[row.clone()], g_enc);
-                    adam_row(adam, &mut w_dec[row.clone()], &mut m_dec[row.clone()], &mut v_dec[row], g_dec);
-                    adam_row(adam, &mut b_enc[i..=i], &mut m_bias[i..=i], &mut v_bias[i..=i], &[g_bias]);
+    for strip in 0..scratch.centred.strips() {
+        let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d);
+        encoder.zip(scratch.partial.par_chunks_mut(d)).enumerate().for_each(|(chunk, (rows, through))| {
+            for (i, [w, m, v]) in pieces(rows, d, strip).enumerate() {
+                let shares = shares(chunk * CHUNK + i);
+                let bias: f32 = shares.iter().map(|share| share.gradient).sum();
+                if bias != 0.0 {
+                    add_scaled(&mut through[strip * STRIP..][..w.len()], bias, w);
                 }
-            },
-        );
+                let mut gradient = [0.0; STRIP];
+                gather(&mut gradient[..w.len()], shares, &scratch.centred, strip, Of::Gradient);
+                adam_row(adam, w, m, v, &gradient[..w.len()]);
+            }
+        });
+        rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each(|(chunk, rows)| {
+            for (i, [w, m, v]) in pieces(rows, d, strip).enumerate() {
+                let mut gradient = [0.0; STRIP];
+                gather(&mut gradient[..w.len()], shares(chunk * CHUNK + i), &scratch.residuals, strip, Of::Value);
+                adam_row(adam, w, m, v, &gradient[..w.len()]);
+            }
+        });
+    }
+    let gradient: Vec<f32> = (0..sae.d_sae()).map(|latent| shares(latent).iter().map(|share| share.gradient).sum()).collect();
+    adam_row(adam, &mut sae.b_enc, &mut state.b_enc.m, &mut state.b_enc.v, &gradient);
 
     scratch.through_encoder.clear();
     scratch.through_encoder.resize(d, 0.0);
@@ -54,29 +69,52 @@ pub(super) fn update(sae: &mut Sae, state: &mut AdamState, codes: &Codes, scratc
     }
 }
 
+/// Chunks of latents: their weights and moments.
+fn rows_of<'a>(w: &'a mut [f32], moments: &'a mut Moments, d: usize) -> impl IndexedParallelIterator<Item = [&'a mut [f32]; 3]> {
+    let (m, v) = (moments.m.par_chunks_mut(CHUNK * d), moments.v.par_chunks_mut(CHUNK * d));
+    w.par_chunks_mut(CHUNK * d).zip(m).zip(v).map(|((w, m), v)| [w, m, v])
+}
+
+/// The columns of a strip of every row of a chunk.
+fn pieces<'a>([w, m, v]: [&'a mut [f32]; 3], d: usize, strip: usize) -> impl Iterator<Item = [&'a mut [f32]; 3]> {
+    let columns = strip * STRIP..d.min((strip + 1) * STRIP);
+    let rows = w.chunks_exact_mut(d).zip(m.chunks_exact_mut(d)).zip(v.chunks_exact_mut(d));
+    rows.map(move |((w, m), v)| [&mut w[columns.clone()], &mut m[columns.clone()], &mut v[columns.clone()]])
+}
+
+/// Which factor a row is added with.
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Value,
+    Gradient,
+}
+
 vectorised! {
-    /// The gradients of one latent: of its encoder row, of its decoder row, and, returned, of its bias.
-    ///
-    /// `entries` number the codes `[n, k]` that stand on this latent.
-    fn gather(
-        g_enc: &mut [f32], g_dec: &mut [f32], entries: &[u32], k: usize, gradients: &[f32], values: &[f32], centred: &[f32], residuals: &[f32],
-    ) -> f32 {
-        let d = g_enc.len();
-        g_enc.fill(0.0);
-        g_dec.fill(0.0);
-        let mut g_bias = 0.0;
-        for (i, &entry) in entries.iter().enumerate() {
-            if let Some(&next) = entries.get(i + 1) {
-                let row = next as usize / k * d;
-                prefetch(&centred[row..][..d]);
-                prefetch(&residuals[row..][..d]);
+    /// `sum = Σ factor·row` over a strip of the rows that the shares name. A full strip's sums stay in registers.
+    fn gather(sum: &mut [f32], shares: &[Share], rows: &Tiled, strip: usize, of: Of) {
+        let factor = |share: &Share| if of == Of::Value { share.value } else { share.gradient };
+        let ahead = |i: usize| {
+            if let Some(next) = shares.get(i + 1) {
+                prefetch(rows.piece(next.row as usize, strip));
             }
-            let entry = entry as usize;
-            let row = entry / k * d;
-            add_scaled(g_enc, gradients[entry], &centred[row..][..d]);
-            add_scaled(g_dec, values[entry], &residuals[row..][..d]);
-            g_bias += gradients[entry];
+        };
+        if let Ok(sum) = <&mut [f32; STRIP]>::try_from(&mut *sum) {
+            let mut lanes = [0.0f32; STRIP];
+            for (i, share) in shares.iter().enumerate() {
+                ahead(i);
+                let factor = factor(share);
+                if let Ok(row) = <&[f32; STRIP]>::try_from(rows.piece(share.row as usize, strip)) {
+                    for lane in 0..STRIP {
+                        lanes[lane] += factor * row[lane];
+                    }
+                }
+            }
+            *sum = lanes;
+        } else {
+            sum.fill(0.0);
+            for share in shares {
+                add_scaled(sum, factor(share), rows.piece(share.row as usize, strip));
+            }
         }
-        g_bias
     }
 }

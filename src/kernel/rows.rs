@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::Codes;
 use super::encode::BLOCK;
+use super::transpose::ByKey;
 use crate::sae::Sae;
 use crate::simd::{add_scaled, dot, prefetch, vectorised};
 
@@ -46,6 +47,65 @@ vectorised! {
     }
 }
 
+/// Decodes a block of rows, latent by latent: the row of `W_dec` of a latent is read once for all rows of the block that have it, in
+/// ascending order, and what is written, the block's `x̂`, stays in the second-level cache. Each row's sum has the order of [`decode_row`].
+#[derive(Default)]
+pub(super) struct BlockDecoder {
+    by_latent: ByKey,
+    x_hat: Vec<f32>,
+}
+
+impl BlockDecoder {
+    /// `x̂` of a block's codes `[rows, k]`.
+    pub(super) fn decode(&mut self, sae: &Sae, latents: &[u32], values: &[f32], tokens: &[u32]) -> &mut [f32] {
+        let (d, k) = (sae.d_model(), sae.config.k);
+        self.x_hat.resize(tokens.len() * d, 0.0);
+        for (x_hat, &token) in self.x_hat.chunks_exact_mut(d).zip(tokens) {
+            decode_row(x_hat, &sae.b_dec, &sae.w_dec, &[], &[], table_row(sae, token));
+        }
+        self.by_latent.fill(latents, sae.d_sae());
+        for (latent, codes) in self.by_latent.keys() {
+            add_latent(&mut self.x_hat, &sae.w_dec[latent * d..][..d], codes, values, k);
+        }
+        &mut self.x_hat
+    }
+
+    /// The gradients `[rows, k]` of the codes last decoded, whose `x̂` has been turned into residuals.
+    ///
+    /// A code that a ReLU has set to 0 passes no gradient on.
+    pub(super) fn code_gradients(&self, sae: &Sae, values: &[f32], gradients: &mut [f32]) {
+        let (d, k) = (sae.d_model(), sae.config.k);
+        for (latent, codes) in self.by_latent.keys() {
+            products(&self.x_hat, &sae.w_dec[latent * d..][..d], codes, k, gradients);
+        }
+        if sae.config.relu {
+            gradients.iter_mut().zip(values).for_each(|(gradient, &value)| *gradient = if value == 0.0 { 0.0 } else { *gradient });
+        }
+    }
+}
+
+vectorised! {
+    /// Adds `value·w` to the row of every code listed.
+    fn add_latent(x_hat: &mut [f32], w: &[f32], codes: &[u32], values: &[f32], k: usize) {
+        let d = w.len();
+        for &code in codes {
+            let code = code as usize;
+            add_scaled(&mut x_hat[code / k * d..][..d], values[code], w);
+        }
+    }
+}
+
+vectorised! {
+    /// The product of `w` with the row of every code listed, in the code's place.
+    fn products(rows: &[f32], w: &[f32], codes: &[u32], k: usize, out: &mut [f32]) {
+        let d = w.len();
+        for &code in codes {
+            let code = code as usize;
+            out[code] = dot(&rows[code / k * d..][..d], w);
+        }
+    }
+}
+
 /// What one row adds to the sums over a batch.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RowSums {
@@ -59,23 +119,14 @@ pub(super) struct RowSums {
 pub(crate) const NMSE_EPSILON: f64 = 1e-4;
 
 vectorised! {
-    /// Turns `x̂` into the scaled residual `scale·(x̂ − x)` and gives every code its gradient, its product with the row of `W_dec`.
-    ///
-    /// A code that a ReLU has set to 0 passes no gradient on.
-    pub(super) fn residual_row(
-        x_hat: &mut [f32], x: &[f32], scale: f32, relu: bool, w_dec: &[f32], latents: &[u32], values: &[f32], gradients: &mut [f32],
-    ) -> RowSums {
-        let d = x.len();
+    /// Turns `x̂` into the scaled residual `scale·(x̂ − x)`.
+    pub(super) fn residual_row(x_hat: &mut [f32], x: &[f32], scale: f32) -> RowSums {
         for (r, x) in x_hat.iter_mut().zip(x) {
             *r -= x;
         }
         let squared_error = f64::from(dot(x_hat, x_hat));
         let norm = f64::from(dot(x, x));
         x_hat.iter_mut().for_each(|r| *r *= scale);
-        for ((&latent, &value), gradient) in latents.iter().zip(values).zip(gradients) {
-            let dead = relu && value == 0.0;
-            *gradient = if dead { 0.0 } else { dot(x_hat, &w_dec[latent as usize * d..][..d]) };
-        }
         RowSums { squared_error, nmse: squared_error / (norm + NMSE_EPSILON) }
     }
 }

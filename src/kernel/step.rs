@@ -5,11 +5,13 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, adam_row};
-use super::encode::{BLOCK, BlockEncoder, centre, not_a_number};
+use super::encode::{BLOCK, BlockEncoder, not_a_number};
+use super::latents::Share;
 use super::pool::Pool;
-use super::rows::{RowSums, decode_row, residual_row, table_row};
+use super::rows::{RowSums, residual_row};
 use super::screen::{PackedLatents, PackedRows};
 use super::stages::{Stage, Stages};
+use super::tiled::{Tiled, write_row};
 use super::transpose::ByKey;
 use super::{AdamState, Codes, Rates, latents, table};
 use crate::error::{Error, Result};
@@ -22,8 +24,9 @@ pub struct Scratch {
     pub(super) codes: Codes,
     packed: PackedLatents,
     encoders: Pool<BlockEncoder>,
-    pub(super) centred: Vec<f32>,        // [n, d_model]: x − b_dec
-    pub(super) residuals: Vec<f32>,      // [n, d_model]: (2/n)·(x̂ − x)
+    pub(super) centred: Tiled,           // x − b_dec
+    pub(super) residuals: Tiled,         // (2/n)·(x̂ − x)
+    pub(super) shares: Vec<Share>,       // the codes by latent
     pub(super) code_gradients: Vec<f32>, // [n, k]
     pub(super) by_latent: ByKey,
     by_token: ByKey,
@@ -111,8 +114,8 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
         scratch.codes = Codes::zeros(n, k);
         scratch.encoders = Pool::default();
     }
-    scratch.centred.resize(n * d, 0.0);
-    scratch.residuals.resize(n * d, 0.0);
+    scratch.centred.resize(n, d);
+    scratch.residuals.resize(n, d);
     scratch.code_gradients.resize(n * k, 0.0);
     let start = Instant::now();
     scratch.packed.fill(sae, packed_rows);
@@ -122,27 +125,28 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
     let (packed, encoders) = (&scratch.packed, &scratch.encoders);
     let (latents, values) = scratch.codes.arrays_mut();
     let codes = (latents.par_chunks_mut(BLOCK * k), values.par_chunks_mut(BLOCK * k), scratch.code_gradients.par_chunks_mut(BLOCK * k));
-    let rows = (scratch.centred.par_chunks_mut(BLOCK * d), scratch.residuals.par_chunks_mut(BLOCK * d), x.par_chunks(BLOCK * d));
+    let rows = (scratch.centred.blocks_mut(), scratch.residuals.blocks_mut(), x.par_chunks(BLOCK * d));
     let blocks: Vec<Result<BlockReport, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(BLOCK))
         .into_par_iter()
         .enumerate()
         .map(|(block, ((latents, values, gradients), (centred, residuals, x), tokens))| {
-            centre(x, &sae.b_dec, centred);
             let mut report = BlockReport::default();
-            let mut encoder = encoders.take(|| BlockEncoder::new(k, packed_rows.exactness));
-            report.fallback_rows = encoder.run(sae, packed, packed_rows, block * BLOCK, centred, latents, values, &mut report.stages)?;
-            encoders.give_back(encoder);
+            let mut encoder = encoders.take(|| BlockEncoder::new(sae, packed_rows.exactness));
+            report.fallback_rows = encoder.run(sae, packed, packed_rows, block * BLOCK, x, latents, values, &mut report.stages)?;
             let start = Instant::now();
-            for (i, &token) in tokens.iter().enumerate() {
-                let (row, code) = (i * d..(i + 1) * d, i * k..(i + 1) * k);
-                let (latents, values, residual) = (&latents[code.clone()], &values[code.clone()], &mut residuals[row.clone()]);
-                decode_row(residual, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, token));
-                let one = residual_row(residual, &x[row], scale, sae.config.relu, &sae.w_dec, latents, values, &mut gradients[code]);
+            encoder.centred(x.len()).chunks_exact(d).enumerate().for_each(|(i, row)| write_row(centred, i, row));
+            let decoder = encoder.decoder();
+            let x_hat = decoder.decode(sae, latents, values, tokens);
+            report.residual = vec![0.0; d];
+            for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
+                let one = residual_row(r, x, scale);
                 report.sums.squared_error += one.squared_error;
                 report.sums.nmse += one.nmse;
+                add_scaled(&mut report.residual, 1.0, r);
+                write_row(residuals, i, r);
             }
-            report.residual = vec![0.0; d];
-            residuals.chunks_exact(d).for_each(|row| add_scaled(&mut report.residual, 1.0, row));
+            decoder.code_gradients(sae, values, gradients);
+            encoders.give_back(encoder);
             report.stages.since(Stage::Decode, start);
             Ok(report)
         })

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, Moments, adam_row};
+use super::tiled::{STRIP, Tiled};
 use super::transpose::ByKey;
 use crate::simd::add_scaled;
 
@@ -10,7 +11,7 @@ use crate::simd::add_scaled;
 const CHUNK: usize = 64;
 
 /// Updates the table `[d_vocab, d]` from the scaled residuals `[n, d]`, listed by token.
-pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey, residuals: &[f32], d: usize, adam: AdamStep) {
+pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey, residuals: &Tiled, d: usize, adam: AdamStep) {
     table
         .par_chunks_mut(CHUNK * d)
         .zip(moments.m.par_chunks_mut(CHUNK * d))
@@ -22,7 +23,9 @@ pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey,
                 for (i, row) in table.chunks_exact_mut(d).enumerate() {
                     gradient.fill(0.0);
                     for &entry in by_token.entries(chunk * CHUNK + i) {
-                        add_scaled(gradient, 1.0, &residuals[entry as usize * d..][..d]);
+                        for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
+                            add_scaled(gradient, 1.0, residuals.piece(entry as usize, strip));
+                        }
                     }
                     let at = i * d..(i + 1) * d;
                     adam_row(adam, row, &mut m[at.clone()], &mut v[at], gradient);

@@ -32,7 +32,23 @@ impl ByKey {
     /// The entries whose key is `key`.
     #[inline]
     pub fn entries(&self, key: usize) -> &[u32] {
-        &self.entries[self.starts[key] as usize..self.starts[key + 1] as usize]
+        &self.entries[self.range(key)]
+    }
+
+    /// Where they lie among all entries.
+    #[inline]
+    pub fn range(&self, key: usize) -> std::ops::Range<usize> {
+        self.starts[key] as usize..self.starts[key + 1] as usize
+    }
+
+    /// All entries, in order of their keys.
+    pub fn all(&self) -> &[u32] {
+        &self.entries
+    }
+
+    /// Every key that has entries, and they.
+    pub fn keys(&self) -> impl Iterator<Item = (usize, &[u32])> {
+        (0..self.starts.len().saturating_sub(1)).map(|key| (key, self.entries(key))).filter(|(_, entries)| !entries.is_empty())
     }
 }
 

@@ -109,12 +109,12 @@ impl Candidates {
         self.full = (2 * self.len + BURST).min(self.most());
     }
 
-    /// After the last latent: the candidates and their upper bounds, the k largest among them for certain; or `None` if the row must be done
-    /// in full, because it overflowed or has fewer than k numbers.
-    pub(crate) fn finish(&mut self) -> Option<(&[u32], &[f32])> {
+    /// After the last latent: the candidates in the order in which they came, the k largest among them for certain; or `None` if the row must be
+    /// done in full, because it overflowed or has fewer than k numbers.
+    pub(crate) fn finish(&mut self) -> Option<&[u32]> {
         self.cut();
         let is_complete = self.bar < f32::INFINITY && self.len >= self.k;
-        is_complete.then(|| (&self.latents[..self.len], &self.upper[..self.len]))
+        is_complete.then(|| &self.latents[..self.len])
     }
 }
 
@@ -158,12 +158,11 @@ mod tests {
             }
             let mut order: Vec<usize> = (0..scores.len()).collect();
             order.sort_by_key(|&i| (-scores[i], i));
-            if let Some((latents, upper)) = list.finish() {
+            if let Some(latents) = list.finish() {
                 for &i in &order[..k] {
                     // Among equal scores any may be ruled out only if k others are larger: ties with the k-th stay.
                     prop_assert!(latents.contains(&(i as u32)), "{i} of score {} is missing", scores[i]);
                 }
-                prop_assert!(latents.iter().zip(upper).all(|(&i, &u)| u >= scores[i as usize] as f32));
             } else {
                 // Only a crowd near the k-th can overflow a list of this length.
                 let near = scores.iter().filter(|&&s| (s - scores[order[k - 1]]).abs() as f32 <= 6.0 * margin + 200.0 / 4096.0 + 1.0).count();
@@ -194,6 +193,6 @@ mod tests {
         list.clear();
         assert!(list.finish().is_none(), "fewer than k");
         (0..3).for_each(|latent| list.push(1.0, 0.5, latent));
-        assert_eq!(list.finish().unwrap().0, [0, 1, 2]);
+        assert_eq!(list.finish().unwrap(), [0, 1, 2]);
     }
 }

@@ -1,0 +1,72 @@
+//! Rows `[n, d]` laid out so that a strip of columns of all rows is close together.
+//!
+//! By latent, the gradients gather rows of the batch in no order, each row some `n·k / d_sae` times for every latent it has. Whole rows of a batch
+//! are more than a cache holds, and more pages than a processor keeps addresses of; a strip of 256 columns fits both. So the gather goes strip
+//! by strip, and within a block of rows a strip is contiguous: `[blocks, strips, BLOCK, 256]`.
+
+use super::encode::BLOCK;
+
+/// Columns of a strip: sixteen vectors of sums, half of the registers.
+pub(super) const STRIP: usize = 256;
+
+/// The array.
+#[derive(Default)]
+pub(super) struct Tiled {
+    d: usize,
+    data: Vec<f32>,
+}
+
+impl Tiled {
+    /// Makes room for `n` rows of `d`; what it holds is of no meaning.
+    pub(super) fn resize(&mut self, n: usize, d: usize) {
+        self.d = d;
+        self.data.resize(n.next_multiple_of(BLOCK) * d, 0.0);
+    }
+
+    /// The storage of every block of rows, in order.
+    pub(super) fn blocks_mut(&mut self) -> rayon::slice::ChunksMut<'_, f32> {
+        rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[..], BLOCK * self.d)
+    }
+
+    /// The columns `strip·256..` of row `row`.
+    #[inline(always)]
+    pub(super) fn piece(&self, row: usize, strip: usize) -> &[f32] {
+        let width = STRIP.min(self.d - strip * STRIP);
+        &self.data[row / BLOCK * BLOCK * self.d + strip * STRIP * BLOCK + row % BLOCK * width..][..width]
+    }
+
+    /// How many strips there are.
+    pub(super) fn strips(&self) -> usize {
+        self.d.div_ceil(STRIP)
+    }
+}
+
+/// Writes row `i` of a block into the block's storage.
+pub(super) fn write_row(block: &mut [f32], i: usize, row: &[f32]) {
+    for (strip, piece) in row.chunks(STRIP).enumerate() {
+        block[strip * STRIP * BLOCK + i * piece.len()..][..piece.len()].copy_from_slice(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rayon::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_by_row_is_read_by_strip() {
+        for (n, d) in [(1, 3), (BLOCK, 256), (2 * BLOCK + 5, 600)] {
+            let rows: Vec<f32> = (0..n * d).map(|i| i as f32).collect();
+            let mut tiled = Tiled::default();
+            tiled.resize(n, d);
+            tiled.blocks_mut().zip(rows.par_chunks(BLOCK * d)).for_each(|(block, rows)| {
+                rows.chunks_exact(d).enumerate().for_each(|(i, row)| write_row(block, i, row));
+            });
+            for row in 0..n {
+                let read: Vec<f32> = (0..tiled.strips()).flat_map(|strip| tiled.piece(row, strip).to_vec()).collect();
+                assert_eq!(read, rows[row * d..][..d]);
+            }
+        }
+    }
+}
