@@ -4,7 +4,7 @@ use candle_core::{D, Device, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokenized_sae::kernel::{AdamState, Rates, Scratch, train_step};
+use tokenized_sae::kernel::{self, AdamState, Kernel, Rates, Scratch, Screen, StepReport};
 use tokenized_sae::prelude::*;
 
 const D_MODEL: usize = 24;
@@ -12,6 +12,23 @@ const D_VOCAB: usize = 13;
 const EXPANSION: usize = 5;
 const N: usize = 300; // more than one block of rows, and no whole number of them
 const RATES: Rates = Rates { lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+/// A step with the fastest kernel.
+fn train_step(sae: &mut Sae, state: &mut AdamState, x: &[f32], tokens: &[u32], rates: &Rates, scratch: &mut Scratch) -> Result<StepReport> {
+    step_with(kernel::fastest().as_ref(), sae, state, x, tokens, rates, scratch)
+}
+
+fn step_with(
+    kernel: &dyn Kernel,
+    sae: &mut Sae,
+    state: &mut AdamState,
+    x: &[f32],
+    tokens: &[u32],
+    rates: &Rates,
+    scratch: &mut Scratch,
+) -> Result<StepReport> {
+    kernel.train_step(sae, state, &kernel.prepare(x, tokens, sae.d_model())?, rates, scratch)
+}
 
 fn numbers(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
     (0..n).map(|_| rng.random_range(-1.0..1.0f32) + rng.random_range(-1.0..1.0f32)).collect()
@@ -179,25 +196,31 @@ fn encode_and_decode_equal_the_dense_form() {
 }
 
 #[test]
-fn any_number_of_threads_gives_the_same_bits() {
-    let train = |threads: usize| {
+fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
+    let train = |threads: usize, kernel: &str| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
+            let kernel = kernel::by_name(kernel).unwrap();
             let mut sae = fresh(6, false, Table::Learned);
             let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
             let losses: Vec<u64> = (0..5)
                 .map(|step| {
                     let (x, tokens) = batch(step);
-                    train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut scratch).unwrap().loss.to_bits()
+                    let report = step_with(kernel.as_ref(), &mut sae, &mut state, &x, &tokens, &RATES, &mut scratch);
+                    report.unwrap().loss.to_bits()
                 })
                 .collect();
             (losses, sae.w_enc, sae.b_enc, sae.w_dec, sae.b_dec, sae.lookup, state)
         })
     };
-    let alone = train(1);
-    for threads in [2, 3, 8] {
-        assert!(train(threads) == alone, "{threads} threads");
+    let alone = train(1, "portable");
+    for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
+        for threads in [1, 2, 3, 8] {
+            assert!(train(threads, screen.name()) == alone, "{threads} threads, {}", screen.name());
+        }
+        assert!(train(2, &format!("{}-proven", screen.name())) == alone, "{} proven", screen.name());
     }
+    assert!(matches!(kernel::by_name("fast"), Err(Error::Config { .. })));
 }
 
 #[test]

@@ -22,12 +22,6 @@ impl TopK {
         TopK { k, bar: f32::NEG_INFINITY, kept: Vec::with_capacity(room(k)) }
     }
 
-    /// Begins another row.
-    pub fn clear(&mut self) {
-        self.bar = f32::NEG_INFINITY;
-        self.kept.clear();
-    }
-
     /// Offers the values of the latents `first..first + values.len()`. Latents must come in ascending order. NaN is never kept.
     pub fn offer(&mut self, values: &[f32], first: u32) {
         offer(self, values, first);
@@ -129,7 +123,7 @@ mod tests {
         let mut top = TopK::new(2);
         top.offer(&[f32::NAN, 1.0, f32::NAN], 0);
         assert!(!top.finish(&mut [0; 2], &mut [0.0; 2]));
-        top.clear();
+        let mut top = TopK::new(2);
         top.offer(&[f32::NAN, 1.0, -2.0, f32::NAN], 0);
         let (mut latents, mut values) = ([0; 2], [0.0; 2]);
         assert!(top.finish(&mut latents, &mut values));
