@@ -75,11 +75,16 @@ fn rows_of<'a>(w: &'a mut [f32], moments: &'a mut Moments, d: usize) -> impl Ind
     w.par_chunks_mut(CHUNK * d).zip(m).zip(v).map(|((w, m), v)| [w, m, v])
 }
 
-/// The columns of a strip of every row of a chunk.
+/// The columns of a strip of every row of a chunk. The next row's are asked for ahead.
 fn pieces<'a>([w, m, v]: [&'a mut [f32]; 3], d: usize, strip: usize) -> impl Iterator<Item = [&'a mut [f32]; 3]> {
     let columns = strip * STRIP..d.min((strip + 1) * STRIP);
     let rows = w.chunks_exact_mut(d).zip(m.chunks_exact_mut(d)).zip(v.chunks_exact_mut(d));
-    rows.map(move |((w, m), v)| [&mut w[columns.clone()], &mut m[columns.clone()], &mut v[columns.clone()]])
+    let mut rows = rows.map(move |((w, m), v)| [w, m, v].map(|row| &mut row[columns.clone()])).peekable();
+    std::iter::from_fn(move || {
+        let now = rows.next();
+        rows.peek().into_iter().flatten().for_each(|next| prefetch(next));
+        now
+    })
 }
 
 /// Which factor a row is added with.

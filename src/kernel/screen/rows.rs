@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{BF16_NOISE, BYTE, Exactness, Screen, TO_INTEGER, TOO_LARGE, UNIFORM};
 use crate::kernel::encode::BLOCK;
 use crate::kernel::tile::ROWS;
-use crate::simd::{add_scaled, dot, vectorised};
+use crate::simd::{add_scaled, dot, total, vectorised};
 
 /// Coordinates that leave the 8-bit product at most.
 const MAX_OUTLIERS: usize = 32;
@@ -166,8 +166,8 @@ vectorised! {
                 errors[i] += (rounded - x[i]) * (rounded - x[i]);
             }
         }
-        let root = |lanes: [f32; 16]| lanes.iter().sum::<f32>().sqrt();
-        Rounded { norm: root(squares), error: root(errors), four_norm: 0.0, sum: sums.iter().sum() }
+        let root = |lanes| total(lanes).sqrt();
+        Rounded { norm: root(squares), error: root(errors), four_norm: 0.0, sum: std::hint::black_box(sums).iter().sum() }
     }
 }
 
@@ -186,7 +186,7 @@ vectorised! {
                 fourths[i] += (x[i] * x[i]) * (x[i] * x[i]);
             }
         }
-        let root = |lanes: [f32; 16]| lanes.iter().sum::<f32>().sqrt();
+        let root = |lanes| total(lanes).sqrt();
         Rounded { norm: root(squares), error: root(errors), four_norm: root(fourths), sum: 0 }
     }
 }
@@ -208,7 +208,7 @@ vectorised! {
                 most[i] = if size > most[i] { size } else { most[i] };
             }
         }
-        most.iter().fold(0.0, |a, &b| a.max(b))
+        std::hint::black_box(most).iter().fold(0.0, |a, &b| a.max(b))
     }
 }
 
