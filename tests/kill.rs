@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -43,7 +43,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn a_job_killed_ten_times_ends_as_one_that_never_was() {
     let dir = tempfile::tempdir().unwrap();
     let (calm, killed) = (dir.path().join("calm"), dir.path().join("killed"));
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     assert!(job(&calm).status().unwrap().success());
     let whole = start.elapsed();
 
@@ -52,10 +52,15 @@ fn a_job_killed_ten_times_ends_as_one_that_never_was() {
     for _ in 0..KILLS {
         let mut child = job(&killed).spawn().unwrap();
         // Anywhere between the first file and the last, whatever this machine's speed is.
-        std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * rng.random_range(0.05..1.0)));
-        if child.try_wait().unwrap().is_none() {
-            kills += 1;
-        }
+        let end = Instant::now() + whole.mul_f64(rng.random_range(0.05..1.0));
+        let has_ended = loop {
+            match child.try_wait().unwrap() {
+                Some(_) => break true,
+                None if Instant::now() >= end => break false,
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        kills += usize::from(!has_ended);
         child.kill().unwrap(); // SIGKILL
         child.wait().unwrap();
     }

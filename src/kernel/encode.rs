@@ -1,4 +1,4 @@
-//! Activations to codes: a block of rows at a time, scanned, scored again, and selected.
+//! Activations to codes: some rows at a time, scanned, scored again, and selected.
 
 use std::time::Instant;
 
@@ -13,9 +13,17 @@ use super::tile::ROWS;
 use crate::error::{Error, Result};
 use crate::sae::Sae;
 
-/// Rows in a block: whole tiles, large enough that reading the encoder is paid for, small enough for the block and its lists to stay in the
-/// second-level cache and for blocks to be shared out evenly.
-pub(super) const BLOCK: usize = 15 * ROWS;
+/// Rows in a block, the unit in which rows are summed and stored; whole tiles.
+pub(super) const BLOCK: usize = 8 * ROWS;
+
+/// How many of `n` rows a thread takes at once: whole blocks. The more there are, the more often a latent's weights serve once they are
+/// read, up to where the rows outgrow the second-level cache; but every thread needs a few turns, to end when the others do.
+///
+/// It depends on the number of threads, and results do not depend on it.
+pub(super) fn rows_at_once(n: usize) -> usize {
+    let turns = 2 * rayon::current_num_threads();
+    (1..=3).rev().map(|blocks| blocks * BLOCK).find(|rows| n.div_ceil(*rows) > turns).unwrap_or(BLOCK)
+}
 
 /// The codes of the rows `x` `[n, d_model]`, and how many of them had to be scored in full.
 ///
@@ -28,17 +36,15 @@ pub(super) fn encode(sae: &Sae, x: &[f32], screen: Screen, exactness: Exactness)
     let mut packed = PackedLatents::default();
     packed.fill(sae, &rows);
     let (latents, values) = codes.arrays_mut();
+    let at_once = rows_at_once(x.len() / d);
     let fallbacks = latents
-        .par_chunks_mut(BLOCK * k)
-        .zip(values.par_chunks_mut(BLOCK * k))
-        .zip(x.par_chunks(BLOCK * d))
+        .par_chunks_mut(at_once * k)
+        .zip(values.par_chunks_mut(at_once * k))
+        .zip(x.par_chunks(at_once * d))
         .enumerate()
-        .map_init(
-            || BlockEncoder::new(sae, exactness),
-            |encoder, (block, ((latents, values), x))| {
-                encoder.run(sae, &packed, &rows, block * BLOCK, x, latents, values, &mut Stages::default())
-            },
-        )
+        .map_init(BlockEncoder::default, |encoder, (turn, ((latents, values), x))| {
+            encoder.run(sae, &packed, &rows, turn * at_once, x, latents, values, &mut Stages::default())
+        })
         .collect::<Vec<Result<usize, usize>>>();
     let fallbacks = fallbacks.into_iter().collect::<Result<Vec<usize>, usize>>().map_err(not_a_number)?;
     Ok((codes, fallbacks.iter().sum()))
@@ -60,7 +66,8 @@ pub(super) fn centre(x: &[f32], b_dec: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The buffers of one thread.
+/// The buffers of one thread; they fit one SAE.
+#[derive(Default)]
 pub(super) struct BlockEncoder {
     lists: Vec<Candidates>,
     scores: Vec<f32>,
@@ -71,17 +78,6 @@ pub(super) struct BlockEncoder {
 }
 
 impl BlockEncoder {
-    pub(super) fn new(sae: &Sae, exactness: Exactness) -> BlockEncoder {
-        BlockEncoder {
-            lists: (0..BLOCK).map(|_| Candidates::new(sae.config.k, exactness.room())).collect(),
-            scores: Vec::new(),
-            centred: vec![0.0; BLOCK * sae.d_model()],
-            rescorer: Rescorer::default(),
-            decoder: BlockDecoder::default(),
-            failed: Vec::new(),
-        }
-    }
-
     /// The first `len` numbers of the rows last encoded, less `b_dec`.
     pub(super) fn centred(&self, len: usize) -> &[f32] {
         &self.centred[..len]
@@ -92,7 +88,7 @@ impl BlockEncoder {
         &mut self.decoder
     }
 
-    /// Encodes the rows `x` `from..`, at most [`BLOCK`] of them, into `latents` and `values` `[rows, k]`.
+    /// Encodes the rows `x` `from..` of a batch into `latents` and `values` `[rows, k]`.
     ///
     /// Returns how many rows had to be scored in full; fails with the first row (counted from the batch's first) whose pre-activations are not
     /// numbers.
@@ -109,7 +105,9 @@ impl BlockEncoder {
         stages: &mut Stages,
     ) -> Result<usize, usize> {
         let start = Instant::now();
-        let lists = &mut self.lists[..x.len() / sae.d_model()];
+        let n = x.len() / sae.d_model();
+        self.lists.resize_with(n.max(self.lists.len()), || Candidates::new(sae.config.k, rows.exactness.room()));
+        let lists = &mut self.lists[..n];
         for (row, list) in lists.iter_mut().enumerate() {
             // What is not finite is left to f32, which says so or copes.
             if packed.is_finite && rows.is_finite(from + row) { list.clear() } else { list.close() }
@@ -120,6 +118,7 @@ impl BlockEncoder {
             _ => portable::scan(rows, from, sae, packed, lists, &mut self.scores),
         }
         let start = stages.since(Stage::Screen, start);
+        self.centred.resize(x.len().max(self.centred.len()), 0.0);
         let centred = &mut self.centred[..x.len()];
         centre(x, &sae.b_dec, centred);
         self.failed.clear();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, adam_row};
-use super::encode::{BLOCK, BlockEncoder, not_a_number};
+use super::encode::{BLOCK, BlockEncoder, not_a_number, rows_at_once};
 use super::latents::Share;
 use super::pool::Pool;
 use super::rows::{RowSums, residual_row};
@@ -96,12 +96,11 @@ pub(super) fn train_step(
     Ok(report)
 }
 
-/// What a block of rows leaves behind.
+/// What some rows leave behind.
 #[derive(Default)]
-struct BlockReport {
-    sums: RowSums,
-    /// The sum of the rows' residuals.
-    residual: Vec<f32>,
+struct Part {
+    /// For every block of rows, its sums and the sum of its residuals.
+    blocks: Vec<(RowSums, Vec<f32>)>,
     fallback_rows: usize,
     stages: Stages,
 }
@@ -124,49 +123,56 @@ fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scrat
 
     let (packed, encoders) = (&scratch.packed, &scratch.encoders);
     let (latents, values) = scratch.codes.arrays_mut();
-    let codes = (latents.par_chunks_mut(BLOCK * k), values.par_chunks_mut(BLOCK * k), scratch.code_gradients.par_chunks_mut(BLOCK * k));
-    let rows = (scratch.centred.blocks_mut(), scratch.residuals.blocks_mut(), x.par_chunks(BLOCK * d));
-    let blocks: Vec<Result<BlockReport, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(BLOCK))
+    let at_once = rows_at_once(n);
+    let codes =
+        (latents.par_chunks_mut(at_once * k), values.par_chunks_mut(at_once * k), scratch.code_gradients.par_chunks_mut(at_once * k));
+    let rows = (scratch.centred.parts_mut(at_once), scratch.residuals.parts_mut(at_once), x.par_chunks(at_once * d));
+    let parts: Vec<Result<Part, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(at_once))
         .into_par_iter()
         .enumerate()
-        .map(|(block, ((latents, values, gradients), (centred, residuals, x), tokens))| {
-            let mut report = BlockReport::default();
-            let mut encoder = encoders.take(|| BlockEncoder::new(sae, packed_rows.exactness));
-            report.fallback_rows = encoder.run(sae, packed, packed_rows, block * BLOCK, x, latents, values, &mut report.stages)?;
+        .map(|(turn, ((latents, values, gradients), (centred, residuals, x), tokens))| {
+            let mut part = Part::default();
+            let mut encoder = encoders.take(BlockEncoder::default);
+            part.fallback_rows = encoder.run(sae, packed, packed_rows, turn * at_once, x, latents, values, &mut part.stages)?;
             let start = Instant::now();
             encoder.centred(x.len()).chunks_exact(d).enumerate().for_each(|(i, row)| write_row(centred, i, row));
             let decoder = encoder.decoder();
             let x_hat = decoder.decode(sae, latents, values, tokens);
-            report.residual = vec![0.0; d];
-            for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
-                let one = residual_row(r, x, scale);
-                report.sums.squared_error += one.squared_error;
-                report.sums.nmse += one.nmse;
-                add_scaled(&mut report.residual, 1.0, r);
-                write_row(residuals, i, r);
+            for (block, (x_hat, x)) in x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate() {
+                let (mut sums, mut residual) = (RowSums::default(), vec![0.0; d]);
+                for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
+                    let one = residual_row(r, x, scale);
+                    sums.squared_error += one.squared_error;
+                    sums.nmse += one.nmse;
+                    add_scaled(&mut residual, 1.0, r);
+                    write_row(residuals, block * BLOCK + i, r);
+                }
+                part.blocks.push((sums, residual));
             }
             decoder.code_gradients(sae, values, gradients);
             encoders.give_back(encoder);
-            report.stages.since(Stage::Decode, start);
-            Ok(report)
+            part.stages.since(Stage::Decode, start);
+            Ok(part)
         })
         .collect();
 
-    let mut total = BlockReport::default();
+    let (mut total, mut fallback_rows) = (RowSums::default(), 0);
     scratch.residual.clear();
     scratch.residual.resize(d, 0.0);
-    for block in blocks {
-        let block = block.map_err(not_a_number)?;
-        total.sums.squared_error += block.sums.squared_error;
-        total.sums.nmse += block.sums.nmse;
-        total.fallback_rows += block.fallback_rows;
-        add_scaled(&mut scratch.residual, 1.0, &block.residual);
-        scratch.stages.add_of_threads(&block.stages);
+    for part in parts {
+        let part = part.map_err(not_a_number)?;
+        for (sums, residual) in &part.blocks {
+            total.squared_error += sums.squared_error;
+            total.nmse += sums.nmse;
+            add_scaled(&mut scratch.residual, 1.0, residual);
+        }
+        fallback_rows += part.fallback_rows;
+        scratch.stages.add_of_threads(&part.stages);
     }
-    let loss = total.sums.squared_error / n as f64;
+    let loss = total.squared_error / n as f64;
     if !loss.is_finite() {
         let at = "this step: the learning rate may be too high".to_owned();
         return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
     }
-    Ok(StepReport { loss, nmse: total.sums.nmse / n as f64, l0: scratch.codes.l0(), fallback_rows: total.fallback_rows })
+    Ok(StepReport { loss, nmse: total.nmse / n as f64, l0: scratch.codes.l0(), fallback_rows })
 }

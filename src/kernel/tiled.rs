@@ -23,9 +23,9 @@ impl Tiled {
         self.data.resize(n.next_multiple_of(BLOCK) * d, 0.0);
     }
 
-    /// The storage of every block of rows, in order.
-    pub(super) fn blocks_mut(&mut self) -> rayon::slice::ChunksMut<'_, f32> {
-        rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[..], BLOCK * self.d)
+    /// The storage of `rows` rows after `rows` rows, a whole number of blocks.
+    pub(super) fn parts_mut(&mut self, rows: usize) -> rayon::slice::ChunksMut<'_, f32> {
+        rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[..], rows * self.d)
     }
 
     /// The columns `strip·256..` of row `row`.
@@ -41,8 +41,9 @@ impl Tiled {
     }
 }
 
-/// Writes row `i` of a block into the block's storage.
-pub(super) fn write_row(block: &mut [f32], i: usize, row: &[f32]) {
+/// Writes the row that is the `i`-th of a part into the part's storage.
+pub(super) fn write_row(part: &mut [f32], i: usize, row: &[f32]) {
+    let (block, i) = (&mut part[i / BLOCK * BLOCK * row.len()..], i % BLOCK);
     for (strip, piece) in row.chunks(STRIP).enumerate() {
         block[strip * STRIP * BLOCK + i * piece.len()..][..piece.len()].copy_from_slice(piece);
     }
@@ -60,8 +61,8 @@ mod tests {
             let rows: Vec<f32> = (0..n * d).map(|i| i as f32).collect();
             let mut tiled = Tiled::default();
             tiled.resize(n, d);
-            tiled.blocks_mut().zip(rows.par_chunks(BLOCK * d)).for_each(|(block, rows)| {
-                rows.chunks_exact(d).enumerate().for_each(|(i, row)| write_row(block, i, row));
+            tiled.parts_mut(2 * BLOCK).zip(rows.par_chunks(2 * BLOCK * d)).for_each(|(part, rows)| {
+                rows.chunks_exact(d).enumerate().for_each(|(i, row)| write_row(part, i, row));
             });
             for row in 0..n {
                 let read: Vec<f32> = (0..tiled.strips()).flat_map(|strip| tiled.piece(row, strip).to_vec()).collect();

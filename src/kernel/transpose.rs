@@ -4,6 +4,8 @@
 #[derive(Default)]
 pub struct ByKey {
     starts: Vec<u32>,
+    /// The keys that have entries.
+    present: Vec<u32>,
     entries: Vec<u32>,
 }
 
@@ -15,8 +17,14 @@ impl ByKey {
         for &key in keys {
             self.starts[key as usize + 1] += 1;
         }
-        for key in 0..n_keys {
-            self.starts[key + 1] += self.starts[key];
+        self.present.clear();
+        let mut sum = 0;
+        for (key, start) in self.starts[1..].iter_mut().enumerate() {
+            if *start > 0 {
+                self.present.push(key as u32);
+            }
+            sum += *start;
+            *start = sum;
         }
         self.entries.resize(keys.len(), 0);
         // `starts[key]` walks to the end of its key's entries, which is where the next key's began: shifted back below.
@@ -48,7 +56,7 @@ impl ByKey {
 
     /// Every key that has entries, and they.
     pub fn keys(&self) -> impl Iterator<Item = (usize, &[u32])> {
-        (0..self.starts.len().saturating_sub(1)).map(|key| (key, self.entries(key))).filter(|(_, entries)| !entries.is_empty())
+        self.present.iter().map(|&key| (key as usize, self.entries(key as usize)))
     }
 }
 
