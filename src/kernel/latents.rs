@@ -40,7 +40,7 @@ pub(super) fn update(sae: &mut Sae, state: &mut AdamState, codes: &Codes, scratc
     for strip in 0..scratch.centred.strips() {
         let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d);
         encoder.zip(scratch.partial.par_chunks_mut(d)).enumerate().for_each(|(chunk, (rows, through))| {
-            for (i, [w, m, v]) in pieces(rows, d, strip).enumerate() {
+            for_each_piece(rows, d, strip, |i, [w, m, v]| {
                 let shares = shares(chunk * CHUNK + i);
                 let bias: f32 = shares.iter().map(|share| share.gradient).sum();
                 if bias != 0.0 {
@@ -49,14 +49,14 @@ pub(super) fn update(sae: &mut Sae, state: &mut AdamState, codes: &Codes, scratc
                 let mut gradient = [0.0; STRIP];
                 gather(&mut gradient[..w.len()], shares, &scratch.centred, strip, Of::Gradient);
                 adam_row(adam, w, m, v, &gradient[..w.len()]);
-            }
+            });
         });
         rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each(|(chunk, rows)| {
-            for (i, [w, m, v]) in pieces(rows, d, strip).enumerate() {
+            for_each_piece(rows, d, strip, |i, [w, m, v]| {
                 let mut gradient = [0.0; STRIP];
                 gather(&mut gradient[..w.len()], shares(chunk * CHUNK + i), &scratch.residuals, strip, Of::Value);
                 adam_row(adam, w, m, v, &gradient[..w.len()]);
-            }
+            });
         });
     }
     let gradient: Vec<f32> = (0..sae.d_sae()).map(|latent| shares(latent).iter().map(|share| share.gradient).sum()).collect();
@@ -75,16 +75,17 @@ fn rows_of<'a>(w: &'a mut [f32], moments: &'a mut Moments, d: usize) -> impl Ind
     w.par_chunks_mut(CHUNK * d).zip(m).zip(v).map(|((w, m), v)| [w, m, v])
 }
 
-/// The columns of a strip of every row of a chunk. The next row's are asked for ahead.
-fn pieces<'a>([w, m, v]: [&'a mut [f32]; 3], d: usize, strip: usize) -> impl Iterator<Item = [&'a mut [f32]; 3]> {
-    let columns = strip * STRIP..d.min((strip + 1) * STRIP);
-    let rows = w.chunks_exact_mut(d).zip(m.chunks_exact_mut(d)).zip(v.chunks_exact_mut(d));
-    let mut rows = rows.map(move |((w, m), v)| [w, m, v].map(|row| &mut row[columns.clone()])).peekable();
-    std::iter::from_fn(move || {
-        let now = rows.next();
-        rows.peek().into_iter().flatten().for_each(|next| prefetch(next));
-        now
-    })
+/// Calls `f` with the columns of a strip of every row of a chunk, and its number. The next row's are asked for ahead.
+#[inline(always)]
+fn for_each_piece([w, m, v]: [&mut [f32]; 3], d: usize, strip: usize, mut f: impl FnMut(usize, [&mut [f32]; 3])) {
+    let width = STRIP.min(d - strip * STRIP);
+    for i in 0..w.len() / d {
+        let at = i * d + strip * STRIP;
+        if at + d < w.len() {
+            [&w, &m, &v].into_iter().for_each(|rows| prefetch(&rows[at + d..][..width]));
+        }
+        f(i, [&mut w[at..][..width], &mut m[at..][..width], &mut v[at..][..width]]);
+    }
 }
 
 /// Which factor a row is added with.

@@ -7,7 +7,7 @@
 use super::encode::BLOCK;
 
 /// Columns of a strip: sixteen vectors of sums, half of the registers.
-pub(super) const STRIP: usize = 256;
+pub(super) const STRIP: usize = 384;
 
 /// The array.
 #[derive(Default)]
