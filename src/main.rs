@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokenized_sae::bench;
 use tokenized_sae::compare::{CompareConfig, Text, compare};
 use tokenized_sae::display::interrupt;
 use tokenized_sae::lab;
@@ -43,6 +44,55 @@ enum Verb {
     Compare(Compare),
     /// Show what a model expects next.
     Predict(Predict),
+    /// Measure how fast this machine does the work, beside what it could do at best.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Tokens through a model to a hook, with made-up weights of the true shape; writes no file.
+    Harvest(BenchHarvest),
+}
+
+#[derive(clap::Args)]
+struct BenchHarvest {
+    /// The model's shape.
+    #[arg(long, value_enum, default_value_t = Shape::Gpt2)]
+    shape: Shape,
+    /// The hook is blocks.LAYER.hook_resid_pre.
+    #[arg(long, default_value_t = 8)]
+    layer: usize,
+    /// In what products are formed.
+    #[arg(long, value_enum, default_value_t = Numbers::F32)]
+    dtype: Numbers,
+    /// How many sequences.
+    #[arg(long, default_value_t = 32)]
+    sequences: usize,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 256)]
+    context: usize,
+    /// How often; the middle one counts.
+    #[arg(long, default_value_t = 5)]
+    repetitions: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Shape {
+    Gpt2,
+    #[value(name = "pythia-160m")]
+    Pythia160M,
+    #[value(name = "pythia-1.4b")]
+    Pythia1_4B,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Numbers {
+    F32,
+    Bf16,
 }
 
 #[derive(clap::Args)]
@@ -115,6 +165,7 @@ fn main() -> ExitCode {
         Verb::Run { out, notebooks } => run(out, &notebooks),
         Verb::Compare(args) => args.run(),
         Verb::Predict(args) => args.run(),
+        Verb::Bench(Bench::Harvest(args)) => args.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -155,6 +206,31 @@ impl Compare {
                 println!("{}\n{}\nWritten to {}.", found.evaluations.table().text(), found.report.speedup.text(), self.out.display())
             }
             None => println!("Interrupted. The same command goes on from here."),
+        }
+        Ok(())
+    }
+}
+
+impl BenchHarvest {
+    fn run(self) -> Result<()> {
+        let report = bench::harvest(&bench::HarvestBench {
+            shape: match self.shape {
+                Shape::Gpt2 => bench::ModelShape::Gpt2,
+                Shape::Pythia160M => bench::ModelShape::Pythia160M,
+                Shape::Pythia1_4B => bench::ModelShape::Pythia1_4B,
+            },
+            layer: self.layer,
+            compute: match self.dtype {
+                Numbers::F32 => Compute::F32,
+                Numbers::Bf16 => Compute::Bf16,
+            },
+            sequences: self.sequences,
+            n_ctx: self.context,
+            repetitions: self.repetitions,
+        })?;
+        match self.json {
+            true => println!("{}", serde_json::to_string(&report).map_err(Error::json("report"))?),
+            false => println!("{}", report.table().text()),
         }
         Ok(())
     }
