@@ -30,6 +30,8 @@ pub(crate) mod pack;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod product;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
 
 use std::fmt;
 

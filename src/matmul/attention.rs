@@ -103,7 +103,7 @@ fn head(desk: &mut Desk, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape,
         let stride = seen.next_multiple_of(PANEL);
         let scores = &mut desk.scores.floats_mut()[..n * stride];
         for (panel, keys) in desk.keys.words().chunks_exact(d_head * PANEL).take(stride / PANEL).enumerate() {
-            tile_sums(false, n, [queries, keys], q.row_stride, d_head, &mut sums);
+            tile_sums(false, n, [queries, keys], q.row_stride, d_head, keys.as_ptr(), &mut sums);
             for (sums, scores) in sums[..n].iter().zip(scores.chunks_exact_mut(stride)) {
                 scores[panel * PANEL..][..PANEL].copy_from_slice(sums);
             }
@@ -113,7 +113,7 @@ fn head(desk: &mut Desk, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape,
         }
         for panel in 0..dimension_panels {
             let values = &desk.values.words()[panel * n_all * PANEL..][..seen * PANEL];
-            tile_sums(false, n, [as_words(scores), values], stride, seen, &mut sums);
+            tile_sums(false, n, [as_words(scores), values], stride, seen, values.as_ptr(), &mut sums);
             let width = PANEL.min(d_head - panel * PANEL);
             for (i, sums) in sums[..n].iter_mut().enumerate() {
                 sums.iter_mut().for_each(|x| *x *= weights[i]);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Activation, Compute, Lines, Out, Packed, Rows, RowsMut, bf16, has_bf16_tiles};
-use crate::kernel::tile::{PANEL, ROWS, bf16_tile, f32_tile};
+use crate::kernel::tile::{PANEL, ROWS, bf16_tile_ahead, f32_tile_ahead};
 use crate::simd::vectorised;
 
 /// Words of the depth that a tile runs over at a time.
@@ -235,12 +235,21 @@ impl Job<'_> {
     /// One stretch of one panel. `kept` holds the sums of the stretches before, if there are any.
     fn panel(&self, block: &Block<'_>, panel: usize, words: Range<usize>, kept: &mut [f32], target: &Target<'_>) {
         let column = &self.panels[(panel * self.words + words.start) * PANEL..][..words.len() * PANEL];
+        let next = self.panels.as_ptr().wrapping_add(((panel + 1) * self.words + words.start) * PANEL);
         let tiles = block.n.div_ceil(ROWS);
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
         for tile in 0..tiles {
             let within = share(block.n, tiles, tile);
             let n = within.len();
-            tile_sums(self.pairs, n, [&block.data[within.start * block.stride..], column], block.stride, words.len(), &mut sums);
+            tile_sums(
+                self.pairs,
+                n,
+                [&block.data[within.start * block.stride..], column],
+                block.stride,
+                words.len(),
+                next.wrapping_add(tile * 4 * words.len()),
+                &mut sums,
+            );
             let sums = &mut sums[..n];
             if words.start > 0 {
                 add(sums.as_flattened_mut(), &kept[within.start * PANEL..][..n * PANEL]);
@@ -306,17 +315,25 @@ vectorised! {
     }
 }
 
-/// The products of `n` rows with the columns of a panel; see [`crate::kernel::tile`].
+/// The products of `n` rows with the columns of a panel, while something is fetched from `ahead` on; see [`crate::kernel::tile`].
 #[inline]
-pub(super) fn tile_sums(pairs: bool, n: usize, [rows, panel]: [&[u32]; 2], stride: usize, words: usize, sums: &mut Sums) {
+pub(super) fn tile_sums(
+    pairs: bool,
+    n: usize,
+    [rows, panel]: [&[u32]; 2],
+    stride: usize,
+    words: usize,
+    ahead: *const u32,
+    sums: &mut Sums,
+) {
     assert!((1..=ROWS).contains(&n) && rows.len() >= (n - 1) * stride + words && panel.len() >= words * PANEL, "a tile that does not fit");
     // SAFETY: the ranges are those just asserted. The processor has the instructions: `multiply` and `causal` check for tiles, and there
     // are pairs only where it multiplies them.
     unsafe {
         if pairs {
-            bf16_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, sums);
+            bf16_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, ahead, sums);
         } else {
-            f32_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, sums);
+            f32_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, ahead, sums);
         }
     }
 }
@@ -326,11 +343,11 @@ macro_rules! sums_of {
         /// # Safety
         /// As for the tile.
         #[target_feature(enable = $features)]
-        unsafe fn $name(n: usize, rows: *const u32, panel: *const u32, stride: usize, words: usize, sums: &mut Sums) {
+        unsafe fn $name(n: usize, rows: *const u32, panel: *const u32, stride: usize, words: usize, ahead: *const u32, sums: &mut Sums) {
             match n {
                 // SAFETY: the caller grants what the tile needs. A vector of sixteen f32 is an array of them.
                 $($height => unsafe {
-                    let of_tile: [[[f32; 16]; 2]; $height] = std::mem::transmute($tile::<$height>(rows, stride, panel, words));
+                    let of_tile: [[[f32; 16]; 2]; $height] = std::mem::transmute($tile::<$height>(rows, stride, panel, words, ahead));
                     sums.as_flattened_mut()[..$height * PANEL].copy_from_slice(of_tile.as_flattened().as_flattened());
                 },)*
                 _ => unreachable!("a tile has 1 to 14 rows"),
@@ -338,5 +355,5 @@ macro_rules! sums_of {
         }
     };
 }
-sums_of!(f32_sums, f32_tile, "avx512f": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-sums_of!(bf16_sums, bf16_tile, "avx512f,avx512bf16": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+sums_of!(f32_sums, f32_tile_ahead, "avx512f": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+sums_of!(bf16_sums, bf16_tile_ahead, "avx512f,avx512bf16": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);

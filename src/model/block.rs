@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::matmul::{Compute, Heads, Lines, Out, Rows, RowsMut, Shape, has_bf16_tiles};
 use crate::model::attention::attend;
 use crate::model::norm::Norm;
@@ -83,59 +83,91 @@ struct Room {
     second: Lines,
     /// Queries, keys and values, and then the MLP's hidden layer: `[n, 3 d_model]` and `[n, d_mlp]`.
     wide: Lines,
-    times: Times,
 }
 
 impl Transformer {
     /// Takes the residual stream `[n_seq, n_ctx, d_model]` through some blocks, in place; says how long its parts took.
-    pub fn run_blocks(&self, layers: Range<usize>, resid: &mut [f32], shape: [usize; 2], compute: Compute) -> Result<Times> {
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if `stop`, which is asked between any two parts, says so.
+    pub fn run_blocks(
+        &self,
+        layers: Range<usize>,
+        resid: &mut [f32],
+        shape: [usize; 2],
+        compute: Compute,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Times> {
         let mut room = Room::default();
+        let mut clock = Clock { times: Times::default(), since: Instant::now(), stop };
         for layer in layers {
-            self.run_block(layer, resid, shape, compute, &mut room)?;
+            self.run_block(layer, resid, shape, compute, &mut room, &mut clock)?;
         }
-        Ok(room.times)
+        Ok(clock.times)
     }
 
-    fn run_block(&self, layer: usize, resid: &mut [f32], [n_seq, n_ctx]: [usize; 2], compute: Compute, room: &mut Room) -> Result<()> {
+    fn run_block(
+        &self,
+        layer: usize,
+        resid: &mut [f32],
+        [n_seq, n_ctx]: [usize; 2],
+        compute: Compute,
+        room: &mut Room,
+        clock: &mut Clock<'_>,
+    ) -> Result<()> {
         let (block, config) = (&self.blocks[layer], &self.config);
         let (n, d, d_mlp) = (n_seq * n_ctx, config.d_model, config.d_mlp);
         let pairs = compute == Compute::Bf16 && has_bf16_tiles();
-        let Room { narrow, second, wide, times } = room;
-        let mut since = Instant::now();
+        let Room { narrow, second, wide } = room;
 
         block.ln1.apply(resid, RowsMut::of(narrow, n, d, pairs));
-        times.add(Part::LayerNorm, &mut since);
+        clock.done(Part::LayerNorm)?;
         block.qkv.apply(Rows::of(narrow, n, d, pairs), Out::Write(RowsMut::of(wide, n, 3 * d, false)), None, compute)?;
-        times.add(Part::Qkv, &mut since);
+        clock.done(Part::Qkv)?;
         let qkv = &mut wide.floats_mut()[..n * 3 * d];
         if let Some(rotary) = &self.rotary {
             rotary.turn(qkv, n_ctx, 0);
-            times.add(Part::Rotary, &mut since);
+            clock.done(Part::Rotary)?;
         }
         let heads = |from: usize| Heads { data: &qkv[from.min(qkv.len())..], seq_stride: n_ctx * 3 * d, row_stride: 3 * d };
         let sizes =
             Shape { n_seq, n_new: n_ctx, n_all: n_ctx, n_heads: config.n_heads, d_head: config.d_head, scale: config.attn_scale as f32 };
         attend([heads(0), heads(d), heads(2 * d)], sizes, RowsMut::of(narrow, n, d, pairs));
-
-        times.add(Part::Attention, &mut since);
+        clock.done(Part::Attention)?;
 
         // In parallel, the MLP reads what the block was given, which must be read before attention's output is added to it.
         if config.parallel {
             block.ln2.apply(resid, RowsMut::of(second, n, d, pairs));
-            times.add(Part::LayerNorm, &mut since);
+            clock.done(Part::LayerNorm)?;
         }
         block.out.apply(Rows::of(narrow, n, d, pairs), Out::Add(resid), None, compute)?;
-        times.add(Part::AttnOut, &mut since);
+        clock.done(Part::AttnOut)?;
         if !config.parallel {
             block.ln2.apply(resid, RowsMut::of(narrow, n, d, pairs));
-            times.add(Part::LayerNorm, &mut since);
+            clock.done(Part::LayerNorm)?;
         }
         let normed = if config.parallel { second } else { narrow };
         let hidden = Out::Write(RowsMut::of(wide, n, d_mlp, pairs));
         block.up.apply(Rows::of(normed, n, d, pairs), hidden, Some(config.activation), compute)?;
-        times.add(Part::MlpUp, &mut since);
+        clock.done(Part::MlpUp)?;
         block.down.apply(Rows::of(wide, n, d_mlp, pairs), Out::Add(resid), None, compute)?;
-        times.add(Part::MlpDown, &mut since);
+        clock.done(Part::MlpDown)
+    }
+}
+
+/// Notes how long each part takes, and asks between any two whether to go on.
+struct Clock<'a> {
+    times: Times,
+    since: Instant,
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl Clock<'_> {
+    fn done(&mut self, part: Part) -> Result<()> {
+        self.times.add(part, &mut self.since);
+        if (self.stop)() {
+            return Err(Error::Interrupted { what: "the pass through the model", remedy: "call it again".into() });
+        }
         Ok(())
     }
 }

@@ -54,7 +54,7 @@ impl Model {
         let mut resid = start.flatten_all()?.to_vec1::<f32>()?;
         let mut times = Times::default();
         times.add(Part::Embed, &mut since);
-        times.add_all(&transformer.run_blocks(0..n, &mut resid, [tokens.n_seq(), tokens.n_ctx()], self.compute)?);
+        times.add_all(&transformer.run_blocks(0..n, &mut resid, [tokens.n_seq(), tokens.n_ctx()], self.compute, &|| false)?);
         std::hint::black_box(&resid);
         Ok(times)
     }

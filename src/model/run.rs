@@ -59,6 +59,11 @@ impl Model {
     /// # Errors
     /// Those of [`Model::run_to`].
     pub fn run_to_many(&self, tokens: &Tokens, hooks: &[HookPoint]) -> Result<Vec<Tensor>> {
+        self.run_to_many_unless(tokens, hooks, &|| false)
+    }
+
+    /// As [`Model::run_to_many`], and asks `stop` every few milliseconds whether to give up with [`Error::Interrupted`].
+    pub(crate) fn run_to_many_unless(&self, tokens: &Tokens, hooks: &[HookPoint], stop: &dyn Fn() -> bool) -> Result<Vec<Tensor>> {
         for &hook in hooks {
             self.check_hook(hook)?;
         }
@@ -72,7 +77,7 @@ impl Model {
         for batch in self.batches(tokens) {
             let mut stage = self.start(&batch)?;
             for &i in &order {
-                stage = self.inner.transformer.walk(stage, hooks[i], self.compute)?;
+                stage = self.inner.transformer.walk_unless(stage, hooks[i], self.compute, stop)?;
                 parts[i].push(stage.value.clone());
             }
         }

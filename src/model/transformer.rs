@@ -94,11 +94,19 @@ impl Transformer {
     }
 
     /// Walks on until `hook`, which must not lie behind.
-    pub fn walk(&self, mut stage: Stage, hook: HookPoint, compute: Compute) -> Result<Stage> {
+    pub fn walk(&self, stage: Stage, hook: HookPoint, compute: Compute) -> Result<Stage> {
+        self.walk_unless(stage, hook, compute, &|| false)
+    }
+
+    /// As [`walk`](Transformer::walk), unless `stop` says to give up.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if it does.
+    pub fn walk_unless(&self, mut stage: Stage, hook: HookPoint, compute: Compute, stop: &dyn Fn() -> bool) -> Result<Stage> {
         while stage.hook != hook {
             let n_whole = hook.layer - stage.hook.layer + usize::from(hook.site == Site::ResidPost);
             stage = if stage.hook.site == Site::ResidPre && n_whole > 0 && is_cpu_f32(&stage.value) {
-                self.walk_blocks(stage, n_whole, compute)?
+                self.walk_blocks(stage, n_whole, compute, stop)?
             } else {
                 self.advance(stage, None, compute)?
             };
@@ -107,12 +115,12 @@ impl Transformer {
     }
 
     /// Takes a pass from the input of a block to the output of the `n`-th from there, without a stop on the way.
-    fn walk_blocks(&self, stage: Stage, n: usize, compute: Compute) -> Result<Stage> {
+    fn walk_blocks(&self, stage: Stage, n: usize, compute: Compute, stop: &dyn Fn() -> bool) -> Result<Stage> {
         let (first, last) = (stage.hook.layer, stage.hook.layer + n - 1);
         let (n_seq, n_ctx, d_model) = stage.value.dims3()?;
         let mut resid = with_f32(&stage.value, <[f32]>::to_vec)?;
         drop(stage);
-        self.run_blocks(first..last + 1, &mut resid, [n_seq, n_ctx], compute)?;
+        self.run_blocks(first..last + 1, &mut resid, [n_seq, n_ctx], compute, stop)?;
         let value = Tensor::from_vec(resid, (n_seq, n_ctx, d_model), &Device::Cpu)?;
         Ok(Stage { hook: HookPoint { layer: last, site: Site::ResidPost }, value, base: None })
     }
