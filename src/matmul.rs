@@ -51,6 +51,12 @@ pub enum Compute {
     #[default]
     F32,
     /// Both operands rounded to bf16, 8 bits of mantissa: about half the time, and the memory of the matrices half as large again.
+    ///
+    /// On text that they sampled themselves, it moves the activations of the built-in models by 0.2 to 0.3 % of their size at block 2 of
+    /// 4 (root of the summed squares) and by 0.3 to 0.5 % at the end, and their loss by 0.0002 nats or less (4.2877 to 4.2879, and 4.0751
+    /// to 4.0752). Storing activations in f16 moves them by 0.02 %.
+    ///
+    /// A processor without an instruction for it multiplies the same rounded numbers in f32, with other last bits and no gain in time.
     Bf16,
 }
 

@@ -52,7 +52,16 @@ mod tests {
             let want = half::bf16::from_f32(x);
             assert!(round(x) == want.to_bits() || x.is_nan() && widen(round(x)).is_nan(), "{x:?}");
         }
-        for x in [0.0, -0.0, f32::INFINITY, f32::MAX, f32::from_bits(0x7FFF_FFFF), f32::from_bits(0x7F80_0001), 1.00390625, 1.01171875] {
+        for x in [
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::MAX,
+            f32::from_bits(0x7FFF_FFFF),
+            f32::from_bits(0x7F80_0001),
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+        ] {
             assert!(round(x) == half::bf16::from_f32(x).to_bits() || x.is_nan() && widen(round(x)).is_nan(), "{x:?}");
         }
         let mut words = [u32::MAX; 2];

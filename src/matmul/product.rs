@@ -106,6 +106,8 @@ impl Cut {
         let least = if words > STRETCH { n_panels.div_ceil(KEPT) } else { 1 };
         let alone = work < WORTH_WAKING || threads == 1;
         let tasks = if alone { 1 } else { (work / WORTH_TAKING).clamp(threads, threads * TASKS) };
+        // Rows that have to be copied are copied once for each group.
+        let tasks = if spread(words).is_some() { tasks.min(4 * threads) } else { tasks };
         Cut { blocks, groups: tasks.div_ceil(blocks).max(least).min(n_panels), alone }
     }
 }
@@ -143,7 +145,7 @@ impl<'a> Target<'a> {
             Out::Add(y) => (y.as_mut_ptr().cast(), Kind::Add, y.len(), width),
             Out::Write(RowsMut::Bf16(y)) => (y.as_mut_ptr().cast(), Kind::Bf16, 2 * y.len(), width.next_multiple_of(2)),
         };
-        let n = if stride == 0 { 0 } else { len / stride };
+        let n = len.checked_div(stride).unwrap_or(0);
         assert!(len == n * stride, "an output that is not whole rows");
         Target { at, kind, n, stride, _borrowed: PhantomData }
     }
@@ -189,7 +191,7 @@ thread_local! {
 /// Words from a row to the next, if rows of so many words lie so that their cache lines drive each other out: a first-level cache has
 /// one place for every 4 KiB, a dozen deep, and a tile reads fourteen rows at once.
 fn spread(words: usize) -> Option<usize> {
-    (words > 0 && (4 * words).is_multiple_of(2048)).then(|| words.min(STRETCH).next_multiple_of(16) + 16)
+    (words > 0 && (4 * words).is_multiple_of(4096)).then(|| words.min(STRETCH).next_multiple_of(16) + 16)
 }
 
 /// A product under way.

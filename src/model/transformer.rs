@@ -4,13 +4,15 @@
 //! next. Running to a hook is walking until it is reached; splicing is replacing the value of the stage and walking on. Nothing is
 //! computed that lies after the place where the walk ends.
 
+use std::sync::Mutex;
+
 use candle_core::{Device, Tensor};
 use candle_nn::kv_cache::KvCache;
 
 use crate::error::{Error, Result};
 use crate::matmul::Compute;
 use crate::model::attention::causal_attention;
-use crate::model::block::Block;
+use crate::model::block::{Block, Room};
 use crate::model::config::ModelConfig;
 use crate::model::embed::Embed;
 use crate::model::norm::Norm;
@@ -61,6 +63,8 @@ pub(super) struct Transformer {
     pub blocks: Vec<Block>,
     ln_final: Norm,
     unembed: Dense,
+    /// One for each pass that has been under way at once.
+    pub rooms: Mutex<Vec<Room>>,
 }
 
 impl Transformer {
@@ -78,6 +82,7 @@ impl Transformer {
             rotary,
             blocks: weights.blocks.into_iter().map(|block| Block::new(block, eps)).collect::<Result<_>>()?,
             ln_final: Norm::new(&weights.ln_final, eps)?,
+            rooms: Mutex::default(),
             config,
         })
     }
