@@ -36,7 +36,7 @@ pub use harvest::{Forward, HarvestConfig, Source};
 pub use shuffle::Shuffle;
 
 use crate::error::{Error, Result};
-use crate::model::HookPoint;
+use crate::model::{Compute, HookPoint};
 use crate::tokens::Tokens;
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
@@ -157,6 +157,11 @@ impl ActivationStore {
     /// The hooks whose activations there are, in the order of the model.
     pub fn hooks(&self) -> &[HookPoint] {
         &self.inner.manifest.hooks
+    }
+
+    /// In what the model formed its products; see [`Compute`].
+    pub fn compute(&self) -> Compute {
+        self.inner.manifest.compute
     }
 
     /// How numbers are stored.

@@ -1,4 +1,16 @@
-//! Speed, measured: `tsae bench`.
+//! Measurements of this crate on the machine at hand, each beside the machine's own limit measured in the same run.
 
+mod harvest;
+mod machine;
 mod made_up;
-pub mod step;
+mod step;
+
+pub use harvest::{HarvestBench, HarvestReport, ModelShape, harvest};
+pub use machine::{Numbers, peak, peak_rss_bytes};
+pub use step::{StepBench, StepReport, StepShape, step};
+
+/// The middle of some figures; of an even number, the upper one. 0 of none.
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(0.0)
+}

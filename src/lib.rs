@@ -64,6 +64,7 @@ pub mod eval;
 pub(crate) mod files;
 pub mod kernel;
 pub mod lab;
+pub(crate) mod matmul;
 pub mod model;
 pub mod plot;
 pub mod sae;
@@ -81,7 +82,9 @@ pub mod prelude {
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
-    pub use crate::model::{Candidate, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site};
+    pub use crate::model::{
+        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site,
+    };
     pub use crate::plot;
     pub use crate::sae::{Codes, Lookup, Origin, Sae, SaeConfig};
     pub use crate::tokens::Tokens;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tokenized_sae::bench::step::{StepBench, StepShape, bench_step};
+use tokenized_sae::bench;
 use tokenized_sae::compare::{CompareConfig, Text, compare};
 use tokenized_sae::display::interrupt;
 use tokenized_sae::lab;
@@ -44,7 +44,7 @@ enum Verb {
     Compare(Compare),
     /// Show what a model expects next.
     Predict(Predict),
-    /// Measure speed on this machine.
+    /// Measure how fast this machine does the work, beside what it could do at best.
     #[command(subcommand)]
     Bench(Bench),
 }
@@ -53,13 +53,15 @@ enum Verb {
 enum Bench {
     /// The training step, on made-up activations.
     Step(BenchStep),
+    /// Tokens through a model to a hook, with made-up weights of the true shape; writes no file.
+    Harvest(BenchHarvest),
 }
 
 #[derive(clap::Args)]
 struct BenchStep {
     /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents, active latents, batch.
     #[arg(long, default_value = "gpt2")]
-    shape: StepShape,
+    shape: bench::StepShape,
     /// The token table.
     #[arg(long, value_enum, default_value_t = BenchLookup::Learned)]
     lookup: BenchLookup,
@@ -69,10 +71,10 @@ struct BenchStep {
     /// SAEs that train on the same batches.
     #[arg(long, default_value_t = 1)]
     saes: usize,
-    /// Steps that count.
+    /// Steps that count; the middle one does.
     #[arg(long, default_value_t = 15)]
     steps: usize,
-    /// Print a JSON object.
+    /// As JSON.
     #[arg(long)]
     json: bool,
 }
@@ -81,6 +83,46 @@ struct BenchStep {
 enum BenchLookup {
     None,
     Learned,
+}
+
+#[derive(clap::Args)]
+struct BenchHarvest {
+    /// The model's shape.
+    #[arg(long, value_enum, default_value_t = Shape::Gpt2)]
+    shape: Shape,
+    /// The hook is blocks.LAYER.hook_resid_pre.
+    #[arg(long, default_value_t = 8)]
+    layer: usize,
+    /// In what products are formed.
+    #[arg(long, value_enum, default_value_t = Numbers::F32)]
+    dtype: Numbers,
+    /// How many sequences.
+    #[arg(long, default_value_t = 32)]
+    sequences: usize,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 256)]
+    context: usize,
+    /// How often; the middle one counts.
+    #[arg(long, default_value_t = 5)]
+    repetitions: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Shape {
+    Gpt2,
+    #[value(name = "pythia-160m")]
+    Pythia160M,
+    #[value(name = "pythia-1.4b")]
+    Pythia1_4B,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Numbers {
+    F32,
+    Bf16,
 }
 
 #[derive(clap::Args)]
@@ -154,6 +196,7 @@ fn main() -> ExitCode {
         Verb::Compare(args) => args.run(),
         Verb::Predict(args) => args.run(),
         Verb::Bench(Bench::Step(args)) => args.run(),
+        Verb::Bench(Bench::Harvest(args)) => args.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,9 +245,36 @@ impl Compare {
 impl BenchStep {
     fn run(self) -> Result<()> {
         let lookup = matches!(self.lookup, BenchLookup::Learned);
-        let speed =
-            bench_step(&StepBench { shape: self.shape, lookup, kernel: self.kernel, saes: self.saes.max(1), steps: self.steps.max(1) })?;
-        println!("{}", serde_json::to_string(&speed).map_err(Error::json("measurement"))?);
+        let report = bench::step(&bench::StepBench { shape: self.shape, lookup, kernel: self.kernel, saes: self.saes, steps: self.steps })?;
+        match self.json {
+            true => println!("{}", serde_json::to_string(&report).map_err(Error::json("report"))?),
+            false => println!("{}", report.table().text()),
+        }
+        Ok(())
+    }
+}
+
+impl BenchHarvest {
+    fn run(self) -> Result<()> {
+        let report = bench::harvest(&bench::HarvestBench {
+            shape: match self.shape {
+                Shape::Gpt2 => bench::ModelShape::Gpt2,
+                Shape::Pythia160M => bench::ModelShape::Pythia160M,
+                Shape::Pythia1_4B => bench::ModelShape::Pythia1_4B,
+            },
+            layer: self.layer,
+            compute: match self.dtype {
+                Numbers::F32 => Compute::F32,
+                Numbers::Bf16 => Compute::Bf16,
+            },
+            sequences: self.sequences,
+            n_ctx: self.context,
+            repetitions: self.repetitions,
+        })?;
+        match self.json {
+            true => println!("{}", serde_json::to_string(&report).map_err(Error::json("report"))?),
+            false => println!("{}", report.table().text()),
+        }
         Ok(())
     }
 }

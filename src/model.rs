@@ -11,15 +11,21 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod attention;
+mod block;
 mod checkpoint;
 mod config;
+mod embed;
 mod gpt2;
 mod hook;
 mod lanes;
+mod made_up;
 mod neox;
+mod norm;
 mod ops;
 mod predict;
 mod processing;
+mod rotary;
 mod run;
 mod sample;
 mod show;
@@ -33,6 +39,8 @@ use std::sync::Arc;
 
 use tokenizers::Tokenizer;
 
+pub use crate::matmul::Compute;
+pub(crate) use block::Times;
 pub use config::{Family, MlpActivation, ModelConfig};
 pub use hook::{HookPoint, Site};
 pub use predict::{Candidate, Prediction};
@@ -44,12 +52,13 @@ use source::Source;
 use transformer::Transformer;
 use weights::ModelWeights;
 
-/// A language model, ready to run on the CPU in f32.
+/// A language model, ready to run on the CPU, in f32 unless it is told [otherwise](Model::computing).
 ///
 /// Cloning is cheap: clones share the weights, which never change.
 #[derive(Clone)]
 pub struct Model {
     inner: Arc<Inner>,
+    compute: Compute,
 }
 
 struct Inner {
@@ -118,7 +127,31 @@ impl Model {
         let n_params = weights.n_params(&config);
         let weights = processing.apply(weights, &config)?;
         let transformer = Transformer::new(config.clone(), weights)?;
-        Ok(Model { inner: Arc::new(Inner { name, config, processing, fingerprint, n_params, tokenizer, transformer }) })
+        Ok(Model {
+            inner: Arc::new(Inner { name, config, processing, fingerprint, n_params, tokenizer, transformer }),
+            compute: Compute::F32,
+        })
+    }
+
+    /// The same model, its weights shared, with its products formed in `compute`.
+    ///
+    /// The first pass in [`Compute::Bf16`] makes a copy of the matrices that it uses, rounded to bf16, which stays with the model.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let quick = model.computing(Compute::Bf16);
+    /// let tokens = Tokens::new(vec![model.bos(), 300, 301, 302], 4)?;
+    /// assert!((quick.loss(&tokens)? - model.loss(&tokens)?).abs() < 0.05);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn computing(&self, compute: Compute) -> Model {
+        Model { inner: self.inner.clone(), compute }
+    }
+
+    /// In what its products are formed.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// The name it was loaded by; of a folder, the folder's own name.

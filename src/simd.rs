@@ -4,6 +4,8 @@
 //! fixed lanes, so that all versions give the same bits.
 #![allow(unsafe_code)]
 
+pub(crate) mod peak;
+
 /// Defines a function whose body is compiled for AVX-512, for AVX2 and for any processor.
 macro_rules! vectorised {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {

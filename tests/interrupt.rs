@@ -47,11 +47,23 @@ fn two_presses_end_the_process() {
     if as_child("two_presses_end_the_process") {
         interrupt::watch();
         press();
-        std::thread::sleep(Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(600));
         press();
         std::process::exit(7);
     } else {
         assert_eq!(child("two_presses_end_the_process").code(), Some(130));
+    }
+}
+
+#[test]
+fn signals_close_together_are_one_press() {
+    if as_child("signals_close_together_are_one_press") {
+        interrupt::watch();
+        (0..3).for_each(|_| press());
+        assert!(interrupt::requested());
+        std::process::exit(7);
+    } else {
+        assert_eq!(child("signals_close_together_are_one_press").code(), Some(7));
     }
 }
 

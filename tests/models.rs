@@ -642,3 +642,46 @@ fn the_built_in_models_load_and_have_learned_something() {
         model.config().evcxr_display();
     }
 }
+
+// ---- bf16 ----
+
+/// What rounding the operands to bf16 does to activations (relative to their size, over all tokens) and to the loss.
+#[test]
+fn products_in_bf16_change_activations_by_less_than_a_hundredth_and_hardly_the_loss() {
+    for name in ["tiny-gpt2", "tiny-pythia"] {
+        let exact = Model::load(name).unwrap();
+        let rounded = exact.computing(Compute::Bf16);
+        assert_eq!((exact.compute(), rounded.compute()), (Compute::F32, Compute::Bf16));
+        let tokens = exact.sample(16, 128, 3).unwrap();
+        for hook in [HookPoint::resid_pre(2), HookPoint { layer: exact.config().n_layers - 1, site: Site::ResidPost }] {
+            let of = |model: &Model| model.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let (a, b) = (of(&exact), of(&rounded));
+            let square = |x: f32| f64::from(x) * f64::from(x);
+            let error = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum::<f64>() / a.iter().map(|a| square(*a)).sum::<f64>();
+            println!("{name} {hook}: relative error {:.2e}", error.sqrt());
+            assert!(error.sqrt() < 1e-2 && error > 0.0, "{name} {hook}: {}", error.sqrt());
+        }
+        let (loss, loss_bf16) = (exact.loss(&tokens).unwrap(), rounded.loss(&tokens).unwrap());
+        println!("{name}: loss {loss:.5}, in bf16 {loss_bf16:.5}, {:+.5}", loss_bf16 - loss);
+        assert!((loss - loss_bf16).abs() < 5e-3, "{name}: {loss} {loss_bf16}");
+    }
+}
+
+/// A pass that stops nowhere goes through whole blocks at once; one that asks for every hook goes step by step. Both are one pass.
+#[test]
+fn whole_blocks_give_what_their_steps_give() {
+    for name in ["tiny-gpt2", "tiny-pythia", "tests/golden/gpt2", "tests/golden/neox"] {
+        for compute in [Compute::F32, Compute::Bf16] {
+            let model = Model::load(name).unwrap().computing(compute);
+            let n = model.config().n_ctx.min(12);
+            let tokens = Tokens::new((0..4 * n as u32).map(|i| i * 7 % 61).collect(), n).unwrap();
+            let stepwise = model.run_to_many(&tokens, &model.hooks()).unwrap();
+            for (hook, want) in model.hooks().into_iter().zip(stepwise) {
+                let far = (model.run_to(&tokens, hook).unwrap() - &want).unwrap().abs().unwrap().max_all().unwrap();
+                let size = want.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                let allowed = if compute == Compute::F32 { 2e-6 } else { 1e-2 } * size.max(1.0);
+                assert!(far.to_scalar::<f32>().unwrap() <= allowed, "{name} {hook} {compute}");
+            }
+        }
+    }
+}

@@ -19,7 +19,7 @@ use tokenized_sae::prelude::*;
 const D_MODEL: usize = 24;
 const N_CTX: usize = 8;
 /// Three sequences a shard, two a pass: no border of the one falls on a border of the other.
-const CONFIG: HarvestConfig = HarvestConfig { dtype: Dtype::F32, shard_tokens: 3 * N_CTX, batch: 2 };
+const CONFIG: HarvestConfig = HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 3 * N_CTX, batch: 2 };
 
 fn source() -> Source {
     Source { name: "formula".into(), fingerprint: "f0".repeat(32), processing: "Raw".into(), d_model: D_MODEL, d_vocab: 1000 }
@@ -58,7 +58,9 @@ fn never(_: &Tokens, _: &[HookPoint]) -> Result<Vec<Vec<f32>>> {
 
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).map(|path| (name(&path), fs::read(&path).unwrap())).collect()
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    // A temporary file may have taken its real name since it was listed.
+    paths.filter_map(|path| Some((name(&path), fs::read(&path).ok()?))).collect()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -192,12 +194,14 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
     let want = files(quiet.path());
     assert_eq!(want.keys().filter(|name| name.starts_with("shard-")).count(), 4);
 
-    // A copy of the folder in the middle of each pass is exactly what a kill at that moment leaves.
+    // A copy of the folder in the middle of each pass, the passes before being written, is exactly what a kill at that moment leaves.
     let (dir, states) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let pass = AtomicUsize::new(0);
     let state = |n: usize| states.path().join(n.to_string());
     let copying = |pass_tokens: &Tokens, hooks: &[HookPoint]| {
-        copy(dir.path(), &state(pass.fetch_add(1, Ordering::Relaxed)));
+        let n = pass.fetch_add(1, Ordering::Relaxed);
+        wait_for_writer(dir.path(), n / 2);
+        copy(dir.path(), &state(n));
         forward(pass_tokens, hooks)
     };
     ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &copying).unwrap();
@@ -229,6 +233,21 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
         fs::write(dir.path().join("manifest.json"), older).unwrap();
         harvest(dir.path(), &tokens, CONFIG).unwrap();
         assert_eq!(files(dir.path()), want);
+    }
+}
+
+/// Waits until so many shards are in the manifest and the next is in the making: until the writer has no more to do.
+fn wait_for_writer(dir: &Path, n_shards: usize) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let listed = fs::read_to_string(dir.join("manifest.json")).unwrap().matches("\"file\"").count();
+        let temporary = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let temporary: Vec<_> = temporary.filter(|name| name.ends_with(".tmp")).collect();
+        if listed == n_shards && matches!(&temporary[..], [one] if one.starts_with(".shard-")) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{listed} shards are listed, and not {n_shards}");
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -410,6 +429,7 @@ fn a_store_of_something_else_is_neither_mixed_nor_touched() {
         ("corpus", source(), hooks(), tokens.rows(0, 9), CONFIG),
         ("set of hooks", source(), hooks()[..1].to_vec(), tokens.clone(), CONFIG),
         ("dtype", source(), hooks(), tokens.clone(), HarvestConfig { dtype: Dtype::F16, ..CONFIG }),
+        ("compute", source(), hooks(), tokens.clone(), HarvestConfig { compute: Compute::Bf16, ..CONFIG }),
         ("shard size", source(), hooks(), tokens.clone(), HarvestConfig { shard_tokens: N_CTX, ..CONFIG }),
     ];
     for (wanted, source, hooks, tokens, config) in cases {
@@ -420,6 +440,34 @@ fn a_store_of_something_else_is_neither_mixed_nor_touched() {
         assert!(told.to_string().contains("another folder"), "{told}");
     }
     assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+fn a_store_made_in_bf16_says_so_and_one_in_f32_is_as_it_always_was() {
+    let (exact, rounded) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let exact_store = harvest(exact.path(), &tokens(4), CONFIG).unwrap();
+    assert!(!String::from_utf8_lossy(&files(exact.path())["manifest.json"]).contains("compute"));
+    let store = harvest(rounded.path(), &tokens(4), HarvestConfig { compute: Compute::Bf16, ..CONFIG }).unwrap();
+    assert_eq!((exact_store.compute(), store.compute()), (Compute::F32, Compute::Bf16));
+    assert_ne!(exact_store.fingerprint(), store.fingerprint());
+    assert!(store.to_string().contains("computed in bf16") && exact_store.to_string().contains("computed in f32"), "{store}");
+}
+
+#[test]
+fn what_goes_wrong_while_writing_ends_the_harvest_and_costs_no_complete_shard() {
+    let (dir, quiet) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    harvest(quiet.path(), &tokens(11), CONFIG).unwrap();
+    fs::write(dir.path().join("manifest.json"), first_manifest(&tokens(11))).unwrap();
+    // A folder in the place of the third shard cannot be replaced by a file.
+    let obstacle = dir.path().join("shard-00002.safetensors");
+    fs::create_dir(&obstacle).unwrap();
+    let told = harvest(dir.path(), &tokens(11), CONFIG).unwrap_err();
+    assert!(matches!(told, Error::Io { .. }) && told.to_string().contains("shard-00002"), "{told}");
+    fs::remove_dir(&obstacle).unwrap();
+    assert!(files(dir.path()).keys().all(|name| !name.ends_with(".tmp")));
+    assert_eq!(ActivationStore::open(dir.path()).unwrap().n_rows(), 6 * N_CTX);
+    harvest(dir.path(), &tokens(11), CONFIG).unwrap();
+    assert_eq!(files(dir.path()), files(quiet.path()));
 }
 
 #[test]
@@ -652,7 +700,7 @@ fn a_models_rows_are_what_it_gives_for_their_sequences() {
         let hooks = [HookPoint { layer: 1, site: Site::MlpOut }, HookPoint::resid_pre(1)];
         let corpus = Corpus::sampled(&model, 300, 5).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let config = HarvestConfig { dtype: Dtype::F32, shard_tokens: 5 * corpus.n_ctx(), batch: 3 };
+        let config = HarvestConfig { shard_tokens: 5 * corpus.n_ctx(), batch: 3, ..CONFIG };
         let store = ActivationStore::harvest(&model, &hooks, &corpus.train, dir.path(), config.clone()).unwrap();
         assert_eq!(store.hooks(), [HookPoint::resid_pre(1), HookPoint { layer: 1, site: Site::MlpOut }]);
         assert_eq!((store.model_fingerprint(), store.processing()), (model.fingerprint(), "transformer_lens"));

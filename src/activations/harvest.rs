@@ -1,7 +1,10 @@
-//! Filling a store: one pass of the model for a batch of sequences, its rows appended to the shard in hand, one shard after another.
+//! Filling a store: one pass of the model for a batch of sequences after another, while another thread appends the rows of the pass
+//! before to the shard in hand, syncs complete shards to the disk, and enters them in the manifest.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
 use super::shard::{Shard, ShardWriter};
@@ -10,14 +13,19 @@ use super::{ActivationStore, Dtype};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::files::{FolderLock, create_folder, remove_leftovers};
-use crate::model::{HookPoint, Model};
+use crate::model::{Compute, HookPoint, Model};
 use crate::tokens::Tokens;
 
 /// How a harvest runs and what it writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HarvestConfig {
-    /// How numbers are stored; computing is in f32 in any case. Default [`Dtype::F16`].
+    /// How numbers are stored. Default [`Dtype::F16`].
     pub dtype: Dtype,
+    /// In what the model forms its products. Default [`Compute::F32`].
+    ///
+    /// [`Compute::Bf16`] takes about half the time, at a price that is measured there. What was made in the one is never mixed with what
+    /// was made in the other.
+    pub compute: Compute,
     /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file. Default 65,536.
     pub shard_tokens: usize,
     /// Sequences in one pass of the model: more takes more memory, and longer until the stop button is heeded. Default 8.
@@ -26,7 +34,7 @@ pub struct HarvestConfig {
 
 impl Default for HarvestConfig {
     fn default() -> HarvestConfig {
-        HarvestConfig { dtype: Dtype::F16, shard_tokens: 1 << 16, batch: 8 }
+        HarvestConfig { dtype: Dtype::F16, compute: Compute::F32, shard_tokens: 1 << 16, batch: 8 }
     }
 }
 
@@ -68,8 +76,8 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of hooks, dtype or shard size; nothing of it is
-    /// touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
+    /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of hooks, dtype, compute or shard size; nothing
+    /// of it is touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
     /// cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there is damaged; [`Error::Interrupted`]; [`Error::Config`];
     /// [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
     pub fn harvest(
@@ -89,8 +97,9 @@ impl ActivationStore {
             d_model: model.config().d_model,
             d_vocab: model.config().d_vocab,
         };
+        let model = model.computing(config.compute);
         let forward = |pass: &Tokens, hooks: &[HookPoint]| {
-            let values = model.run_to_many(pass, hooks)?;
+            let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
             values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
         };
         ActivationStore::harvest_with(&source, hooks, tokens, dir, config, &forward)
@@ -98,7 +107,8 @@ impl ActivationStore {
 
     /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of this crate's.
     ///
-    /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the order of the model, each once.
+    /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the order of the model, each once. While it
+    /// computes, another thread writes what it gave before. It may end early with [`Error::Interrupted`] after a press of the stop button.
     ///
     /// # Errors
     /// As [`harvest`](ActivationStore::harvest), and whatever `forward` returns; the shards that were complete by then stay.
@@ -158,7 +168,7 @@ fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &Harve
         d_vocab: source.d_vocab,
     };
     let corpus = CorpusId { fingerprint: tokens.fingerprint(), n_seq: tokens.n_seq(), n_ctx };
-    Ok(Manifest::new(model, corpus, hooks, config.dtype, shard_rows))
+    Ok(Manifest::new(model, corpus, hooks, (config.dtype, config.compute), shard_rows))
 }
 
 /// The shards that the manifest lists and the folder lacks.
@@ -209,72 +219,112 @@ impl<'a> Harvest<'a> {
         let todo = std::mem::take(&mut self.todo);
         let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
         let all_rows = self.manifest.all_rows();
-        let mut done = (all_rows - rows_to_do) as u64;
-        let mut progress = Progress::new("harvest", all_rows as u64, "tokens").resumed_at(done);
-        for index in todo {
-            let mut on_pass = |rows: usize| {
-                done += rows as u64;
-                progress.set(done);
-            };
-            if !self.make_shard(index, tokens, batch, forward, &mut on_pass)? {
-                interrupt::clear();
-                let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
-                // Shards before a gap are of no use to a reader, and without any shard there is nothing to return.
-                if index < kept || kept == 0 {
-                    let remedy = format!("{kept} of {all} shards are kept, and the same call goes on from there");
-                    return Err(Error::Interrupted { what: "the harvest", remedy });
-                }
-                progress.set((kept * self.manifest.shard_rows) as u64);
-                progress.note(&format!("stopped by hand, {kept} of {all} shards kept; the same call goes on from there"));
-                break;
+        let mut progress = Progress::new("harvest", all_rows as u64, "tokens").resumed_at((all_rows - rows_to_do) as u64);
+        let planned = self.manifest.clone();
+        let stopped = std::thread::scope(|scope| {
+            let (passes, to_write) = sync_channel(PASSES_WAITING);
+            let (dir, manifest, shards) = (self.dir, &mut self.manifest, &todo);
+            let writer = std::thread::Builder::new()
+                .name("tsae-harvest-writer".to_owned())
+                .spawn_scoped(scope, move || write_shards(dir, manifest, shards, tokens, &to_write))
+                .map_err(Error::io("start a thread for", self.dir))?;
+            let computed = compute(&planned, &todo, tokens, batch, forward, passes, &mut progress);
+            // The writer ends once it has written what there is. What went wrong there comes first: it may be why computing ended.
+            writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            computed
+        })?;
+        if stopped {
+            interrupt::clear();
+            let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
+            // Shards before a gap are of no use to a reader, and without any shard there is nothing to return.
+            if kept == 0 || missing(self.dir, &self.manifest)?.iter().any(|&index| index < kept) {
+                let remedy = format!("{kept} of {all} shards are kept, and the same call goes on from there");
+                return Err(Error::Interrupted { what: "the harvest", remedy });
             }
+            progress.set((kept * self.manifest.shard_rows).min(all_rows) as u64);
+            progress.note(&format!("stopped by hand, {kept} of {all} shards kept; the same call goes on from there"));
         }
         progress.finish();
         Ok(())
     }
+}
 
-    /// Makes one shard, and then enters it in the manifest: a process killed between the two makes it once more. Tells `on_pass` how many
-    /// rows each pass gave. `false` if it was stopped by hand, with nothing of the shard left.
-    fn make_shard(
-        &mut self,
-        index: usize,
-        tokens: &Tokens,
-        batch: usize,
-        forward: Forward<'_>,
-        on_pass: &mut dyn FnMut(usize),
-    ) -> Result<bool> {
-        let n_ctx = tokens.n_ctx();
-        let first = index * self.manifest.shard_rows / n_ctx;
-        let end = first + self.manifest.rows_of(index) / n_ctx;
-        let mut writer = ShardWriter::create(self.dir, &self.manifest, index, &tokens.ids()[first * n_ctx..end * n_ctx])?;
-        for from in (first..end).step_by(batch) {
+/// How many passes may wait for the writer: what a slow disk keeps in memory.
+const PASSES_WAITING: usize = 1;
+
+/// The values of a pass, for each hook.
+type Pass = Vec<Vec<f32>>;
+
+/// Runs the model for one shard after another and hands each pass to the writer. `true` if it was stopped by hand.
+fn compute(
+    manifest: &Manifest,
+    todo: &[usize],
+    tokens: &Tokens,
+    batch: usize,
+    forward: Forward<'_>,
+    passes: SyncSender<Pass>,
+    progress: &mut Progress,
+) -> Result<bool> {
+    let rows_to_do: usize = todo.iter().map(|&index| manifest.rows_of(index)).sum();
+    let mut done = manifest.all_rows() - rows_to_do;
+    for &index in todo {
+        let sequences = sequences_of(manifest, index);
+        for from in sequences.clone().step_by(batch) {
             if interrupt::requested() {
+                return Ok(true);
+            }
+            let pass = tokens.rows(from, sequences.end.min(from + batch));
+            let values = match forward(&pass, &manifest.hooks) {
+                Err(Error::Interrupted { .. }) if interrupt::requested() => return Ok(true),
+                values => values?,
+            };
+            let (want, got) = (pass.len() * manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
+            if got.len() != manifest.hooks.len() || got.iter().any(|&len| len != want) {
+                return Err(Error::Shape { what: "what the model gave for a pass".into(), want: vec![want; manifest.hooks.len()], got });
+            }
+            // A writer that no longer listens has failed, and says why when it is joined.
+            if passes.send(values).is_err() {
                 return Ok(false);
             }
-            let pass = tokens.rows(from, end.min(from + batch));
-            let values = forward(&pass, &self.manifest.hooks)?;
-            let (want, got) = (pass.len() * self.manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
-            if got.len() != self.manifest.hooks.len() || got.iter().any(|&len| len != want) {
-                return Err(Error::Shape {
-                    what: "what the model gave for a pass".into(),
-                    want: vec![want; self.manifest.hooks.len()],
-                    got,
-                });
+            done += pass.len();
+            progress.set(done as u64);
+        }
+    }
+    Ok(false)
+}
+
+/// The sequences of a shard.
+fn sequences_of(manifest: &Manifest, index: usize) -> Range<usize> {
+    let n_ctx = manifest.corpus.n_ctx;
+    let first = index * manifest.shard_rows / n_ctx;
+    first..first + manifest.rows_of(index) / n_ctx
+}
+
+/// Writes one shard after another from the passes that come, and enters each in the manifest when it has its name: a process killed between
+/// the two makes it once more. Of a shard whose passes cease to come nothing is left.
+fn write_shards(dir: &Path, manifest: &mut Manifest, todo: &[usize], tokens: &Tokens, passes: &Receiver<Pass>) -> Result<()> {
+    let n_ctx = manifest.corpus.n_ctx;
+    for &index in todo {
+        let sequences = sequences_of(manifest, index);
+        let ids = &tokens.ids()[sequences.start * n_ctx..sequences.end * n_ctx];
+        let mut writer = ShardWriter::create(dir, manifest, index, ids)?;
+        let mut rows = 0;
+        while rows < ids.len() {
+            let Ok(pass) = passes.recv() else { return Ok(()) };
+            rows += pass.first().map_or(0, Vec::len) / manifest.model.d_model;
+            for (hook, values) in pass.iter().enumerate() {
+                writer.append(hook, values)?;
             }
-            for (hook, rows) in values.iter().enumerate() {
-                writer.append(hook, rows)?;
-            }
-            on_pass(pass.len());
         }
         let shard = writer.finish()?;
-        match self.manifest.shards.get_mut(index) {
+        match manifest.shards.get_mut(index) {
             Some(entry) => *entry = shard,
-            None => self.manifest.shards.push(shard),
+            None => manifest.shards.push(shard),
         }
-        self.manifest.complete = self.manifest.shards.len() == self.manifest.all_shards();
-        self.manifest.write(self.dir)?;
-        Ok(true)
+        manifest.complete = manifest.shards.len() == manifest.all_shards();
+        manifest.write(dir)?;
     }
+    Ok(())
 }
 
 /// A folder with shards and no manifest holds someone's data of unknown origin: it is neither used nor overwritten.

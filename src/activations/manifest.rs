@@ -10,7 +10,7 @@ use super::Dtype;
 use super::shard::Layout;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomic};
-use crate::model::HookPoint;
+use crate::model::{Compute, HookPoint};
 
 const NAME: &str = "manifest.json";
 const FORMAT: &str = "tokenized-sae activations";
@@ -32,12 +32,19 @@ pub struct Manifest {
     /// In the order of the model, each once.
     pub hooks: Vec<HookPoint>,
     pub dtype: Dtype,
+    /// Left out where it is f32, as it was before there was a choice.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub compute: Compute,
     /// Rows of every shard but the last: whole sequences.
     pub shard_rows: usize,
     /// Whether every shard has been made.
     pub complete: bool,
     /// The shards made so far, the first ones of all.
     pub shards: Vec<ShardId>,
+}
+
+fn is_f32(compute: &Compute) -> bool {
+    *compute == Compute::F32
 }
 
 /// The model whose activations these are.
@@ -81,8 +88,9 @@ struct Signed {
 
 impl Manifest {
     /// The manifest of a store of which nothing has been made yet.
-    pub fn new(model: ModelId, corpus: CorpusId, hooks: Vec<HookPoint>, dtype: Dtype, shard_rows: usize) -> Manifest {
-        Manifest { format: FORMAT.into(), version: VERSION, model, corpus, hooks, dtype, shard_rows, complete: false, shards: Vec::new() }
+    pub fn new(model: ModelId, corpus: CorpusId, hooks: Vec<HookPoint>, (dtype, compute): (Dtype, Compute), shard_rows: usize) -> Manifest {
+        let (format, shards) = (FORMAT.into(), Vec::new());
+        Manifest { format, version: VERSION, model, corpus, hooks, dtype, compute, shard_rows, complete: false, shards }
     }
 
     /// Where the manifest of the store in `dir` is.
@@ -172,7 +180,11 @@ impl Manifest {
         let hooks = self.hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(" ");
         let rows: usize = self.shards.iter().map(|shard| shard.rows).sum();
         let (model, corpus) = (&self.model, &self.corpus);
-        sha256(format!("{}\n{}\n{}\n{hooks}\n{}\n{rows}", model.fingerprint, model.processing, corpus.fingerprint, self.dtype).as_bytes())
+        let compute = if is_f32(&self.compute) { String::new() } else { format!("\n{}", self.compute) };
+        sha256(
+            format!("{}\n{}\n{}\n{hooks}\n{}\n{rows}{compute}", model.fingerprint, model.processing, corpus.fingerprint, self.dtype)
+                .as_bytes(),
+        )
     }
 
     /// Whether everything fits together, so that nothing computed from it can overflow or lie outside a file.
@@ -212,13 +224,14 @@ impl Manifest {
         let shape = |m: &Manifest| format!("d_model {}, d_vocab {}", m.model.d_model, m.model.d_vocab);
         let (a, b) = (self, now);
         // The processing is part of a model's fingerprint: it goes first, so as to be named when it is all that differs.
-        let differences: [(&'static str, bool, String, String); 7] = [
+        let differences: [(&'static str, bool, String, String); 8] = [
             ("processing", a.model.processing != b.model.processing, a.model.processing.clone(), b.model.processing.clone()),
             ("model", a.model.fingerprint != b.model.fingerprint, named(&a.model), named(&b.model)),
             ("shape of the model", shape(a) != shape(b), shape(a), shape(b)),
             ("corpus", a.corpus != b.corpus, text(&a.corpus), text(&b.corpus)),
             ("set of hooks", a.hooks != b.hooks, hooks(a), hooks(b)),
             ("dtype", a.dtype != b.dtype, a.dtype.to_string(), b.dtype.to_string()),
+            ("compute", a.compute != b.compute, a.compute.to_string(), b.compute.to_string()),
             ("shard size", a.shard_rows != b.shard_rows, size(a), size(b)),
         ];
         match differences.into_iter().find(|difference| difference.1) {
@@ -250,7 +263,7 @@ mod tests {
     fn manifest() -> Manifest {
         let model = ModelId { name: "toy".into(), fingerprint: "ab".repeat(32), processing: "Raw".into(), d_model: 4, d_vocab: 50 };
         let corpus = CorpusId { fingerprint: "cd".repeat(32), n_seq: 5, n_ctx: 8 };
-        let mut manifest = Manifest::new(model, corpus, vec![HookPoint::resid_pre(1)], Dtype::F16, 16);
+        let mut manifest = Manifest::new(model, corpus, vec![HookPoint::resid_pre(1)], (Dtype::F16, Compute::F32), 16);
         for index in 0..2 {
             let bytes = Layout::new(&manifest, index).unwrap().bytes();
             let sha256 = [(IDS.to_owned(), "0".repeat(64)), ("blocks.1.hook_resid_pre".to_owned(), "1".repeat(64))].into();

@@ -21,7 +21,7 @@ impl ActivationStore {
         let pairs = [
             (if self.hooks().len() == 1 { "hook" } else { "hooks" }, hooks),
             ("rows", format!("{rows}, one a token; sequences of {}", self.n_ctx())),
-            ("numbers", format!("{} a row, {}", self.d_model(), self.dtype())),
+            ("numbers", format!("{} a row, {}, computed in {}", self.d_model(), self.dtype(), self.compute())),
             ("model", format!("{} ({}), weights {}", self.model_name(), self.processing(), short(self.model_fingerprint()))),
             ("tokens", short(self.corpus_fingerprint()).to_owned()),
             ("shards", shards),

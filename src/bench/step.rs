@@ -6,7 +6,9 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::machine::{Numbers, peak, peak_rss_bytes};
 use super::made_up::MadeUp;
+use crate::display::{Column, Row, Table, format};
 use crate::error::{Error, Result};
 use crate::kernel::{self, AdamState, Scratch, Stage, Stages};
 use crate::sae::{Lookup, Sae, SaeConfig};
@@ -66,7 +68,7 @@ pub struct StepBench {
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
-pub struct StepSpeed {
+pub struct StepReport {
     /// The kernel that ran.
     pub kernel: String,
     /// Rows a second, times the number of SAEs, at the median step.
@@ -75,6 +77,10 @@ pub struct StepSpeed {
     pub step_s: [f64; 3],
     /// Multiplications and additions that the step's result calls for, 2·d·N for the encoder and 8·d·k for the rest a token, over time.
     pub gflops: f64,
+    /// As a share of what the machine's multipliers can do in the numbers of the screen, measured just before and after.
+    pub peak_share: f64,
+    /// The most memory that the process has held, in bytes, made-up batches included; 0 where the system does not tell.
+    pub peak_rss_bytes: u64,
     /// Rows scored in full, over all steps.
     pub fallback_rows: usize,
     /// Mean seconds a step and SAE, by stage.
@@ -89,9 +95,12 @@ const BATCHES: usize = 8;
 /// Runs the measurement.
 ///
 /// # Errors
-/// [`Error::Config`] for a kernel that there is not, or that this processor cannot run.
-pub fn bench_step(bench: &StepBench) -> Result<StepSpeed> {
+/// [`Error::Config`] for a kernel that there is not or that this processor cannot run, or if there is nothing to run.
+pub fn step(bench: &StepBench) -> Result<StepReport> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
+    if bench.saes == 0 || bench.steps == 0 {
+        return Err(Error::config("steps", "there is nothing to run: steps and SAEs are at least 1 each"));
+    }
     let kernel = match &bench.kernel {
         Some(name) => kernel::by_name(name)?,
         None => kernel::fastest(),
@@ -107,6 +116,12 @@ pub fn bench_step(bench: &StepBench) -> Result<StepSpeed> {
         let sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
         saes.push((AdamState::new(&sae), sae, Scratch::default()));
     }
+    let numbers = match kernel.name().as_str() {
+        name if name.starts_with("int8") => Numbers::Int8,
+        name if name.starts_with("bf16") => Numbers::Bf16,
+        _ => Numbers::F32,
+    };
+    let before = peak(numbers);
     let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
     let mut packing = 0.0;
     // The first step finds cold caches and memory that was never touched.
@@ -142,13 +157,34 @@ pub fn bench_step(bench: &StepBench) -> Result<StepSpeed> {
     }
     let median = times[times.len() / 2];
     let rows = (batch * bench.saes) as f64;
-    Ok(StepSpeed {
+    let flops = rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median;
+    Ok(StepReport {
         kernel: kernel.name(),
         tokens_per_s: rows / median,
         step_s: [median, times[0], times[times.len() - 1]],
-        gflops: rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median / 1e9,
+        gflops: flops / 1e9,
+        peak_share: flops / before.max(peak(numbers)),
+        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         fallback_rows,
         stages,
         loss: [losses[0], losses[losses.len() - 1]],
     })
+}
+
+impl StepReport {
+    /// The report as a table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new("training step", &[Column::text(""), Column::text("")]);
+        let mut push = |name: &str, shown: String| table.push(Row::new(name).text(&shown));
+        push("kernel", self.kernel.clone());
+        push("tokens per second", format!("{:.0}", self.tokens_per_s));
+        push("GFLOP/s", format!("{:.0}", self.gflops));
+        push("of the machine's peak", format!("{:.1} %", 100.0 * self.peak_share));
+        push("peak memory", format::bytes(self.peak_rss_bytes));
+        push("rows scored in full", self.fallback_rows.to_string());
+        for (name, seconds) in &self.stages {
+            push(name, format!("{:.1} ms", 1e3 * seconds.as_f64().unwrap_or(0.0)));
+        }
+        table
+    }
 }

@@ -14,11 +14,16 @@
 //! }
 //! ```
 //!
-//! The first press sets the flag. A second press within three seconds, of a call that does not listen, ends the process with exit
+//! The first press sets the flag. A second press within three seconds (but no sooner than a fifth of one), of a call that does not listen, ends the process with exit
 //! status 130. [`clear`] forgets both, so that the press after a call that did listen is a first one again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+
+/// Signals that come within this time are one press: a front end may tell the process group and the launcher as well, and on a busy machine
+/// what the launcher passes on comes late.
+#[cfg(unix)]
+const SAME_PRESS: std::time::Duration = std::time::Duration::from_millis(200);
 
 #[cfg(unix)]
 const SECOND_PRESS: std::time::Duration = std::time::Duration::from_secs(3);
@@ -38,13 +43,11 @@ static FLAGS: OnceLock<Flags> = OnceLock::new();
 pub fn watch() {
     FLAGS.get_or_init(|| {
         let flags = Flags { requested: Arc::default(), armed: Arc::default() };
-        // In this order: the press that arms must not be the one that ends.
         let handlers = [
             signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, flags.armed.clone()),
-            signal_hook::flag::register(signal_hook::consts::SIGINT, flags.armed.clone()),
             signal_hook::flag::register(signal_hook::consts::SIGINT, flags.requested.clone()),
         ];
-        if handlers.iter().any(Result::is_err) || disarm_in_time(flags.armed.clone()).is_err() {
+        if handlers.iter().any(Result::is_err) || arm_for_a_while(flags.requested.clone(), flags.armed.clone()).is_err() {
             handlers.into_iter().flatten().for_each(|id| {
                 signal_hook::low_level::unregister(id);
             });
@@ -66,22 +69,26 @@ pub fn clear() {
     }
 }
 
-/// A thread that sleeps until a press, and takes the arms away again when three seconds pass without another.
+/// A thread that sleeps until a press, arms the next one if no call has listened to this one yet, and takes the arms away again when three
+/// seconds pass without another.
 #[cfg(unix)]
-fn disarm_in_time(armed: Arc<AtomicBool>) -> std::io::Result<()> {
+fn arm_for_a_while(requested: Arc<AtomicBool>, armed: Arc<AtomicBool>) -> std::io::Result<()> {
     use std::io::{ErrorKind, Read};
     let (mut presses, handler_end) = std::os::unix::net::UnixStream::pair()?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, handler_end)?;
     std::thread::Builder::new().name("tsae-interrupt".to_owned()).spawn(move || {
-        let mut byte = [0];
+        let mut bytes = [0; 64];
         loop {
             let wait = armed.load(Ordering::Relaxed).then_some(SECOND_PRESS);
             if presses.set_read_timeout(wait).is_err() {
                 return;
             }
-            match presses.read(&mut byte) {
+            match presses.read(&mut bytes) {
                 Ok(0) => return,
-                Ok(_) => {}
+                Ok(_) => {
+                    std::thread::sleep(SAME_PRESS);
+                    armed.store(requested.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => armed.store(false, Ordering::Relaxed),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -91,7 +98,8 @@ fn disarm_in_time(armed: Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Without such a thread no press ends the process.
 #[cfg(not(unix))]
-fn disarm_in_time(_armed: Arc<AtomicBool>) -> std::io::Result<()> {
+fn arm_for_a_while(_requested: Arc<AtomicBool>, _armed: Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }

@@ -1,24 +1,7 @@
-//! The loops of a language model over plain f32 slices: bias and activation, softmax, attention of a single position.
+//! The loops of a language model over plain f32 slices: softmax, attention of a single position, layer norm, turning by position.
 
-use std::f32::consts::FRAC_1_SQRT_2;
-
-use crate::model::config::MlpActivation;
+use crate::matmul::bf16;
 use crate::simd::{LANES, exp, maximum, total, vectorised};
-
-vectorised! {
-    /// Adds `bias` (if it is not empty) to each row of `rows` and applies the activation (if there is one).
-    pub(super) fn bias_and_activate(rows: &mut [f32], bias: &[f32], activation: Option<MlpActivation>) {
-        if bias.is_empty() {
-            return activate(rows, activation);
-        }
-        for row in rows.chunks_exact_mut(bias.len()) {
-            for (x, b) in row.iter_mut().zip(bias) {
-                *x += b;
-            }
-            activate(row, activation);
-        }
-    }
-}
 
 vectorised! {
     /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays as it is.
@@ -48,40 +31,62 @@ vectorised! {
     }
 }
 
-#[inline(always)]
-fn activate(row: &mut [f32], activation: Option<MlpActivation>) {
-    match activation {
-        None => {}
-        Some(MlpActivation::GeluTanh) => row.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
-        Some(MlpActivation::GeluErf) => row.iter_mut().for_each(|x| *x = gelu_erf(*x)),
-        // Not `max`, which would turn NaN into 0.
-        Some(MlpActivation::Relu) => row.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
+vectorised! {
+    /// The layer norm of one row: `(x − mean) / √(variance + eps) · gain + bias`.
+    pub(super) fn normalise(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
+        let [mean, scale] = moments(x, eps);
+        for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
+            *out = (x - mean) * scale * gain + bias;
+        }
     }
 }
 
-/// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x + 0.044715 x³)`.
-#[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769_1;
-    x / (1.0 + exp(-TWICE_ROOT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
+vectorised! {
+    /// As [`normalise`], as pairs of bf16.
+    pub(super) fn normalise_to_bf16(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [u32]) {
+        let [mean, scale] = moments(x, eps);
+        let at = |i: usize| u32::from(bf16::round((x[i] - mean) * scale * gain[i] + bias[i]));
+        let n = x.len().min(gain.len()).min(bias.len());
+        for (word, out) in out[..n.div_ceil(2)].iter_mut().enumerate() {
+            let second = if 2 * word + 1 < n { at(2 * word + 1) } else { 0 };
+            *out = at(2 * word) | second << 16;
+        }
+    }
 }
 
-/// `x · Φ(x)`, with `erf` as the quotient of two polynomials on ±4 (the one used by Eigen), beyond which it is ±1 in f32.
+/// The mean, and 1 over the standard deviation.
 #[inline(always)]
-fn gelu_erf(x: f32) -> f32 {
-    let z = (x * FRAC_1_SQRT_2).clamp(-4.0, 4.0);
-    let z2 = z * z;
-    let mut over = -2.726_142_3e-10 * z2 + 2.770_681_4e-8;
-    over = over * z2 - 2.101_024e-6;
-    over = over * z2 - 5.692_506_4e-5;
-    over = over * z2 - 7.349_906_3e-4;
-    over = over * z2 - 2.954_6e-3;
-    over = over * z2 - 1.609_603_3e-2;
-    let mut under = -1.456_607_2e-5 * z2 - 2.133_740_5e-4;
-    under = under * z2 - 1.682_827_7e-3;
-    under = under * z2 - 7.373_329_2e-3;
-    under = under * z2 - 1.426_473_9e-2;
-    0.5 * x * (1.0 + z * over / under)
+fn moments(x: &[f32], eps: f32) -> [f32; 2] {
+    let n = x.len() as f32;
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            sums[lane] += chunk[lane];
+        }
+    }
+    let mean = rest.iter().fold(total(sums), |sum, x| sum + x) / n;
+    let mut squares = [0f32; LANES];
+    for chunk in chunks {
+        for lane in 0..LANES {
+            squares[lane] += (chunk[lane] - mean) * (chunk[lane] - mean);
+        }
+    }
+    let variance = rest.iter().fold(total(squares), |sum, x| sum + (x - mean) * (x - mean)) / n;
+    [mean, 1.0 / (variance + eps).sqrt()]
+}
+
+vectorised! {
+    /// Turns the first `2 · cos.len()` dimensions of each head of a row, pairs being half that far apart.
+    pub(super) fn turn(row: &mut [f32], d_head: usize, cos: &[f32], sin: &[f32]) {
+        let half = cos.len().min(sin.len());
+        for head in row.chunks_exact_mut(d_head) {
+            let (first, second) = head[..2 * half].split_at_mut(half);
+            for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -165,57 +170,6 @@ fn mix(values: &[f32], stride: usize, shares: &[f32], n_heads: usize, out: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// From -12 to 12 in steps of 1/512.
-    fn line() -> Vec<f32> {
-        (-6144..=6144).map(|i| i as f32 / 512.0).collect()
-    }
-
-    /// Φ(x) · x in f64, by the series and continued fraction of erf.
-    fn exact_gelu(x: f64) -> f64 {
-        let z = x / std::f64::consts::SQRT_2;
-        let erf = if z.abs() < 3.0 {
-            // 2/√π Σ (-1)ⁿ z²ⁿ⁺¹ / (n! (2n+1))
-            let (mut term, mut total) = (z, z);
-            for n in 1..80 {
-                term *= -z * z / n as f64;
-                total += term / (2 * n + 1) as f64;
-            }
-            total * 2.0 / std::f64::consts::PI.sqrt()
-        } else {
-            let mut fraction = 0.0;
-            for n in (1..60).rev() {
-                fraction = n as f64 / 2.0 / (z.abs() + fraction);
-            }
-            z.signum() * (1.0 - (-z * z).exp() / std::f64::consts::PI.sqrt() / (z.abs() + fraction))
-        };
-        0.5 * x * (1.0 + erf)
-    }
-
-    #[test]
-    fn both_gelus_are_right_on_every_size_of_argument() {
-        let xs = line();
-        let mut tanh = xs.clone();
-        bias_and_activate(&mut tanh, &[], Some(MlpActivation::GeluTanh));
-        let mut erf = xs.clone();
-        bias_and_activate(&mut erf, &[], Some(MlpActivation::GeluErf));
-        for (i, &x) in xs.iter().enumerate() {
-            let x = x as f64;
-            let by_tanh = 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
-            assert!((tanh[i] as f64 - by_tanh).abs() < 4e-7 * x.abs().max(1.0), "gelu_tanh({x}) = {}, want {by_tanh}", tanh[i]);
-            let by_erf = exact_gelu(x);
-            assert!((erf[i] as f64 - by_erf).abs() < 4e-7 * x.abs().max(1.0), "gelu_erf({x}) = {}, want {by_erf}", erf[i]);
-        }
-    }
-
-    #[test]
-    fn no_activation_hides_a_nan() {
-        for activation in [None, Some(MlpActivation::GeluTanh), Some(MlpActivation::GeluErf), Some(MlpActivation::Relu)] {
-            let mut bad = [1.0, f32::NAN];
-            bias_and_activate(&mut bad, &[0.5, 0.5], activation);
-            assert!(bad[0].is_finite() && bad[1].is_nan(), "{activation:?}");
-        }
-    }
 
     #[test]
     fn softmax_is_that_of_f64() {

@@ -1,18 +1,18 @@
-//! The two operations in which a language model spends its time, on the CPU without needless passes over memory: a matrix with its
-//! bias and activation, and causal attention.
+//! A matrix with its bias and activation, packed for tiles where the processor has them.
 //!
-//! Each has a twin made of candle's own operations, which serves every other device and is what the tests hold the fast one to.
-#![allow(unsafe_code)]
+//! The twin made of candle's own operations serves other devices, and is what the tests hold the fast ones to.
+
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, D, DType, Device, Module, Storage, Tensor};
-use candle_nn::{Activation, Linear};
-use candle_transformers::utils::build_causal_mask;
+use candle_nn::{Activation as CandleActivation, Linear};
 use gemm::Parallelism;
-use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::matmul::activation::bias_and_activate;
+use crate::matmul::portable::{Matrix, matmul};
+use crate::matmul::{Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces};
 use crate::model::config::MlpActivation;
-use crate::model::lanes;
 use crate::model::weights::Affine;
 
 /// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
@@ -27,7 +27,7 @@ pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> 
     Ok(f(&data[start..start + layout.shape().elem_count()]))
 }
 
-fn cpu_f32(storage: &Storage) -> Result<&[f32]> {
+pub(super) fn cpu_f32(storage: &Storage) -> Result<&[f32]> {
     match storage {
         Storage::Cpu(CpuStorage::F32(data)) => Ok(data),
         other => {
@@ -36,270 +36,187 @@ fn cpu_f32(storage: &Storage) -> Result<&[f32]> {
     }
 }
 
-fn is_cpu_f32(x: &Tensor) -> bool {
+pub(super) fn is_cpu_f32(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
-
-// ---- a matrix, its bias, an activation ----
 
 /// `activation(x W + b)` for `x` of shape `[.., in]`.
 #[derive(Clone)]
 pub(super) struct Dense {
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Packed(Arc<Packed>),
+    Plain(Arc<Plain>),
+}
+
+/// A matrix as candle has it.
+struct Plain {
     linear: Linear,
+    /// The matrix with every number rounded to bf16; made when it is first asked for.
+    rounded: OnceLock<Tensor>,
 }
 
 impl Dense {
     /// Takes the matrix as it lies in memory: `[in, out]`, or the view of an `[out, in]`.
-    pub fn new(affine: Affine) -> Result<Dense> {
-        Ok(Dense { linear: Linear::new(affine.weight.t()?, affine.bias) })
+    pub fn as_it_lies(affine: Affine) -> Result<Dense> {
+        let linear = Linear::new(affine.weight.t()?, affine.bias);
+        Ok(Dense { kind: Kind::Plain(Arc::new(Plain { linear, rounded: OnceLock::new() })) })
     }
 
-    /// Lays the matrix out as `[in, out]`, the order in which the product reads it. With few rows, as in sampling, a matrix that lies
-    /// the other way takes longer to turn than to multiply.
+    /// Lays the matrix out in the order in which products read it: packed where the processor has tiles, and `[in, out]` elsewhere.
     pub fn laid_out(affine: Affine) -> Result<Dense> {
-        Dense::new(Affine { weight: affine.weight.contiguous()?, ..affine })
+        if has_tiles() && is_cpu_f32(&affine.weight) {
+            return Dense::packed(&affine);
+        }
+        Dense::as_it_lies(Affine { weight: affine.weight.contiguous()?, ..affine })
     }
 
-    pub fn forward(&self, x: &Tensor, activation: Option<MlpActivation>) -> Result<Tensor> {
-        if is_cpu_f32(x) && is_cpu_f32(self.linear.weight()) { self.forward_cpu(x, activation) } else { self.forward_any(x, activation) }
+    fn packed(affine: &Affine) -> Result<Dense> {
+        let (depth, width) = affine.weight.dims2()?;
+        let is_turned = !affine.weight.is_contiguous();
+        let weight = if is_turned { affine.weight.t()? } else { affine.weight.clone() };
+        let (row_stride, col_stride) = if is_turned { (1, depth) } else { (width, 1) };
+        let bias = affine.bias.as_ref().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?;
+        let packed = with_f32(&weight, |data| Packed::new(View { data, depth, width, row_stride, col_stride }, bias.as_deref()))?;
+        Ok(Dense { kind: Kind::Packed(Arc::new(packed)) })
     }
 
-    fn forward_any(&self, x: &Tensor, activation: Option<MlpActivation>) -> Result<Tensor> {
-        let y = self.linear.forward(x)?;
-        Ok(match activation {
-            None => y,
-            Some(MlpActivation::GeluTanh) => Activation::NewGelu.forward(&y)?,
-            Some(MlpActivation::GeluErf) => Activation::Gelu.forward(&y)?,
-            Some(MlpActivation::Relu) => Activation::Relu.forward(&y)?,
-        })
+    /// The numbers that it takes and gives: `[in, out]`.
+    fn dims(&self) -> [usize; 2] {
+        match &self.kind {
+            Kind::Packed(packed) => [packed.depth, packed.width],
+            Kind::Plain(plain) => [plain.linear.weight().dims()[1], plain.linear.weight().dims()[0]],
+        }
     }
 
-    fn forward_cpu(&self, x: &Tensor, activation: Option<MlpActivation>) -> Result<Tensor> {
-        let (d_out, d_in) = self.linear.weight().dims2()?;
+    /// As [`apply`](Dense::apply), for a tensor on any device.
+    pub fn forward(&self, x: &Tensor, activation: Option<MlpActivation>, compute: Compute) -> Result<Tensor> {
+        if let Kind::Plain(plain) = &self.kind
+            && !(is_cpu_f32(x) && is_cpu_f32(plain.linear.weight()))
+        {
+            return forward_any(&plain.linear, x, activation);
+        }
+        let [d_in, d_out] = self.dims();
         if x.dim(D::Minus1)? != d_in {
             let what = format!("the input of a matrix [{d_out}, {d_in}]");
-            return Err(crate::error::Error::Shape { what, want: vec![x.elem_count() / d_in.max(1), d_in], got: x.dims().to_vec() });
+            return Err(Error::Shape { what, want: vec![x.elem_count() / d_in.max(1), d_in], got: x.dims().to_vec() });
         }
-        let rows = x.elem_count() / d_in;
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(d_out);
-        let matrix = self.linear.weight().t()?; // [in, out]
-        let is_laid_out = matrix.is_contiguous();
-        let weight = if is_laid_out { matrix } else { self.linear.weight().clone() };
-        let (row_stride, col_stride) = if is_laid_out { (d_out, 1) } else { (1, d_in) };
-        let y = with_f32(x, |x| {
-            with_f32(&weight, |w| {
-                let mut y = vec![0f32; rows * d_out];
-                let a = Matrix { data: x, rows, cols: d_in, row_stride: d_in, col_stride: 1 };
-                let b = Matrix { data: w, rows: d_in, cols: d_out, row_stride, col_stride };
-                matmul(&mut y, d_out, a, b, 1.0, Parallelism::Rayon(0));
-                y
-            })
-        })??;
-        let y = match self.linear.bias() {
-            Some(bias) => with_f32(bias, |bias| finish(y, bias, d_out, activation))?,
-            None => finish(y, &[], d_out, activation),
-        };
+        let mut y = vec![0f32; x.elem_count() / d_in * d_out];
+        with_f32(x, |x| self.apply(Rows::F32(x), Out::Write(RowsMut::F32(&mut y)), activation, compute))??;
         Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
     }
-}
 
-/// Adds the bias and applies the activation, some rows at a time.
-fn finish(mut y: Vec<f32>, bias: &[f32], d_out: usize, activation: Option<MlpActivation>) -> Vec<f32> {
-    /// How many numbers a thread takes at a time: 64 kB.
-    const PIECE: usize = 16 * 1024;
-    if !bias.is_empty() || activation.is_some() {
-        let piece = d_out * (PIECE / d_out).max(1);
-        let work = 8 * y.len();
-        in_pieces(&mut y, piece, work, |_, rows| lanes::bias_and_activate(rows, bias, activation));
-    }
-    y
-}
-
-/// Calls `f` with each piece of `out` and its number: on all threads if there is enough `work` (about, in operations) to be worth
-/// waking them.
-fn in_pieces(out: &mut [f32], piece: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    const WORTH_WAKING: usize = 1 << 20;
-    let piece = piece.max(1);
-    if work < WORTH_WAKING {
-        out.chunks_mut(piece).enumerate().for_each(|(i, piece)| f(i, piece));
-    } else {
-        out.par_chunks_mut(piece).enumerate().for_each(|(i, piece)| f(i, piece));
-    }
-}
-
-// ---- causal attention ----
-
-/// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last `n_new` positions are those of
-/// `q`: each position sees itself and all before. Heads lie one after the other in `d_model`. Gives `[n_seq, n_new, d_model]`.
-pub(super) fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f64) -> Result<Tensor> {
-    let rows_are_plain = |x: &Tensor| x.stride()[2] == 1;
-    if [q, k, v].into_iter().all(|x| is_cpu_f32(x) && rows_are_plain(x)) {
-        attention_cpu(q, k, v, n_heads, scale as f32)
-    } else {
-        attention_any(q, k, v, n_heads, scale)
-    }
-}
-
-fn attention_any(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f64) -> Result<Tensor> {
-    let (n_seq, n_new, d_model) = q.dims3()?;
-    let n_all = k.dim(1)?;
-    let heads = |x: &Tensor| x.reshape((n_seq, x.dim(1)?, n_heads, d_model / n_heads))?.transpose(1, 2)?.contiguous();
-    let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
-    let scores = (q.matmul(&k.t()?)? * scale)?; // [n_seq, n_heads, n_new, n_all]
-    let hidden = build_causal_mask(n_new, n_all - n_new, q.device())?.broadcast_as(scores.shape())?;
-    let never = Tensor::new(f32::NEG_INFINITY, q.device())?.broadcast_as(scores.shape())?;
-    let pattern = candle_nn::ops::softmax_last_dim(&hidden.where_cond(&never, &scores)?)?;
-    Ok(pattern.matmul(&v)?.transpose(1, 2)?.reshape((n_seq, n_new, d_model))?)
-}
-
-/// One sequence's `[n, d_model]` rows within a tensor's storage.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    data: &'a [f32],
-    start: usize,
-    seq_stride: usize,
-    row_stride: usize,
-}
-
-impl<'a> Rows<'a> {
-    fn of(x: &Tensor, storage: &'a Storage) -> Result<Rows<'a>> {
-        let layout = x.layout();
-        Ok(Rows { data: cpu_f32(storage)?, start: layout.start_offset(), seq_stride: layout.stride()[0], row_stride: layout.stride()[1] })
-    }
-
-    /// Sequence `seq` and what follows it.
-    fn seq(&self, seq: usize) -> &'a [f32] {
-        &self.data[self.start + seq * self.seq_stride..]
-    }
-
-    /// Rows `from..from + n` of one head of one sequence: `[n, d_head]`.
-    fn head(&self, seq: usize, from: usize, n: usize, head: usize, d_head: usize) -> Matrix<'a> {
-        let start = self.start + seq * self.seq_stride + from * self.row_stride + head * d_head;
-        Matrix { data: &self.data[start..], rows: n, cols: d_head, row_stride: self.row_stride, col_stride: 1 }
-    }
-}
-
-fn attention_cpu(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f32) -> Result<Tensor> {
-    /// How many queries of a head are worked on at once; no key after the last of them is looked at.
-    const QUERIES: usize = 64;
-    let (n_seq, n_new, d_model) = q.dims3()?;
-    let (d_head, n_all) = (d_model / n_heads, k.dim(1)?);
-    let before = n_all - n_new;
-    let (q_storage, _) = q.storage_and_layout();
-    let (k_storage, _) = k.storage_and_layout();
-    let (v_storage, _) = v.storage_and_layout();
-    let (q, k, v) = (Rows::of(q, &q_storage)?, Rows::of(k, &k_storage)?, Rows::of(v, &v_storage)?);
-
-    if n_new == 1 && k.row_stride == v.row_stride {
-        return attention_of_one(q, k, v, [n_seq, n_all, n_heads, d_head], scale);
-    }
-    let mut out = vec![0f32; n_seq * n_new * d_model];
-    let work = 4 * n_seq * n_new * n_all * d_model;
-    in_pieces(&mut out, n_new * d_model, work, |seq, out| {
-        let mut scores = vec![0f32; n_new.min(QUERIES) * n_all];
-        for head in 0..n_heads {
-            for from in (0..n_new).step_by(QUERIES) {
-                let n = QUERIES.min(n_new - from);
-                let seen = before + from + n;
-                let scores = &mut scores[..n * seen];
-                let (keys, values) = (k.head(seq, 0, seen, head, d_head), v.head(seq, 0, seen, head, d_head));
-                matmul(scores, seen, q.head(seq, from, n, head, d_head), keys.transposed(), scale, Parallelism::None);
-                for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
-                    let (visible, hidden) = row.split_at_mut(before + from + i + 1);
-                    lanes::softmax(visible);
-                    hidden.fill(0.0);
-                }
-                let pattern = Matrix { data: scores, rows: n, cols: seen, row_stride: seen, col_stride: 1 };
-                let out = &mut out[from * d_model + head * d_head..];
-                matmul(out, d_model, pattern, values, 1.0, Parallelism::None);
-            }
+    /// The product with rows in plain memory. Rows of bf16 are for a packed matrix on a processor that multiplies them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the rows have not the width of the matrix.
+    pub fn apply(&self, rows: Rows<'_>, out: Out<'_>, activation: Option<MlpActivation>, compute: Compute) -> Result<()> {
+        let [d_in, d_out] = self.dims();
+        let n = match &out {
+            Out::Write(RowsMut::F32(y)) | Out::Add(y) => y.len() / d_out,
+            Out::Write(RowsMut::Bf16(y)) => y.len() / d_out.div_ceil(2),
+        };
+        let fits = match &rows {
+            Rows::F32(x) => x.len() == n * d_in,
+            Rows::Bf16(x) => x.len() == n * d_in.div_ceil(2),
+        };
+        if !fits {
+            let got = match &rows {
+                Rows::F32(x) => x.len(),
+                Rows::Bf16(x) => 2 * x.len(),
+            };
+            return Err(Error::Shape { what: format!("the input of a matrix [{d_out}, {d_in}]"), want: vec![n, d_in], got: vec![got] });
         }
-    });
-    Ok(Tensor::from_vec(out, (n_seq, n_new, d_model), &Device::Cpu)?)
-}
-
-/// As [`attention_cpu`] for a single new position of each sequence, as in sampling, where products of matrices would be of one row.
-fn attention_of_one(q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, [n_seq, n_all, n_heads, d_head]: [usize; 4], scale: f32) -> Result<Tensor> {
-    let d_model = n_heads * d_head;
-    let mut out = vec![0f32; n_seq * d_model];
-    in_pieces(&mut out, d_model, 4 * n_seq * n_all * d_model, |seq, out| {
-        let mut shares = vec![0f32; n_heads * n_all];
-        lanes::attend(&q.seq(seq)[..d_model], [k.seq(seq), v.seq(seq)], k.row_stride, scale, &mut shares, n_heads, out);
-    });
-    Ok(Tensor::from_vec(out, (n_seq, 1, d_model), &Device::Cpu)?)
-}
-
-// ---- matrix product ----
-
-/// A matrix within a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-impl Matrix<'_> {
-    fn transposed(self) -> Self {
-        Matrix { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-
-    fn is_within(&self) -> bool {
-        self.rows == 0 || self.cols == 0 || (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride < self.data.len()
+        let activation = match activation {
+            None => Activation::None,
+            Some(MlpActivation::GeluTanh) => Activation::GeluTanh,
+            Some(MlpActivation::GeluErf) => Activation::GeluErf,
+            Some(MlpActivation::Relu) => Activation::Relu,
+        };
+        match (&self.kind, rows, out) {
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Packed(packed), rows, out) => packed.multiply(rows, out, activation, compute),
+            (Kind::Plain(plain), Rows::F32(x), Out::Write(RowsMut::F32(y))) => plain.multiply(x, y, activation, compute)?,
+            (Kind::Plain(plain), Rows::F32(x), Out::Add(y)) => {
+                let mut fresh = vec![0f32; y.len()];
+                plain.multiply(x, &mut fresh, activation, compute)?;
+                in_pieces(y, PIECE, 8 * fresh.len(), |i, y| y.iter_mut().zip(&fresh[i * PIECE..]).for_each(|(y, x)| *y += x));
+            }
+            _ => unreachable!("rows of bf16 are made only for packed matrices, which only processors with tiles have"),
+        }
+        Ok(())
     }
 }
 
-/// `dst = scale · a b`, where row `i` of the product begins at `dst[i * dst_stride]`.
-fn matmul(dst: &mut [f32], dst_stride: usize, a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads: Parallelism) {
-    let (m, n, k) = (a.rows, b.cols, a.cols);
-    if m == 0 || n == 0 {
-        return;
+/// How many numbers a thread takes at a time: 64 kB.
+const PIECE: usize = 16 * 1024;
+
+impl Plain {
+    fn multiply(&self, x: &[f32], y: &mut [f32], activation: Activation, compute: Compute) -> Result<()> {
+        let (d_out, d_in) = self.linear.weight().dims2()?;
+        let is_laid_out = self.linear.weight().t()?.is_contiguous();
+        let rounded: Vec<f32>;
+        let (x, weight) = match compute {
+            Compute::F32 if is_laid_out => (x, self.linear.weight().t()?),
+            Compute::F32 => (x, self.linear.weight().clone()),
+            Compute::Bf16 => {
+                rounded = x.iter().map(|x| bf16::widen(bf16::round(*x))).collect();
+                (&rounded[..], self.rounded(is_laid_out)?)
+            }
+        };
+        let (row_stride, col_stride) = if is_laid_out { (d_out, 1) } else { (1, d_in) };
+        with_f32(&weight, |w| {
+            let a = Matrix { data: x, rows: y.len() / d_out, cols: d_in, row_stride: d_in, col_stride: 1 };
+            let b = Matrix { data: w, rows: d_in, cols: d_out, row_stride, col_stride };
+            matmul(y, d_out, a, b, 1.0, Parallelism::Rayon(0));
+        })?;
+        let bias = self.linear.bias().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?.unwrap_or_default();
+        if !bias.is_empty() || activation != Activation::None {
+            let work = 8 * y.len();
+            in_pieces(y, d_out * (PIECE / d_out).max(1), work, |_, rows| bias_and_activate(rows, &bias, activation));
+        }
+        Ok(())
     }
-    assert!(k == b.rows && a.is_within() && b.is_within(), "matrices that do not fit");
-    assert!(n <= dst_stride.max(n * usize::from(m == 1)) && (m - 1) * dst_stride + n <= dst.len(), "a product that does not fit");
-    // SAFETY: every element of `a`, `b` and the product lies within its slice, as asserted; `dst` is borrowed mutably, so it
-    // overlaps neither; the product's rows do not overlap each other.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            dst_stride as isize,
-            false,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            0.0,
-            scale,
-            false,
-            false,
-            false,
-            threads,
-        );
+
+    fn rounded(&self, is_laid_out: bool) -> Result<Tensor> {
+        if let Some(rounded) = self.rounded.get() {
+            return Ok(rounded.clone());
+        }
+        let weight = if is_laid_out { self.linear.weight().t()? } else { self.linear.weight().clone() };
+        let numbers = with_f32(&weight, |w| w.iter().map(|x| bf16::widen(bf16::round(*x))).collect::<Vec<_>>())?;
+        let rounded = Tensor::from_vec(numbers, weight.dims(), &Device::Cpu)?;
+        Ok(self.rounded.get_or_init(|| rounded).clone())
     }
+}
+
+fn forward_any(linear: &Linear, x: &Tensor, activation: Option<MlpActivation>) -> Result<Tensor> {
+    let y = linear.forward(x)?;
+    Ok(match activation {
+        None => y,
+        Some(MlpActivation::GeluTanh) => CandleActivation::NewGelu.forward(&y)?,
+        Some(MlpActivation::GeluErf) => CandleActivation::Gelu.forward(&y)?,
+        Some(MlpActivation::Relu) => CandleActivation::Relu.forward(&y)?,
+    })
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
 
-    fn random(shape: &[usize], seed: u64) -> Tensor {
+    pub fn random(shape: &[usize], seed: u64) -> Tensor {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let n = shape.iter().product();
         Tensor::from_vec((0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
     }
 
-    fn assert_close(a: &Tensor, b: &Tensor) {
+    pub fn assert_close(a: &Tensor, b: &Tensor) {
         assert_eq!(a.dims(), b.dims());
         let far = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
         assert!(far < 2e-5, "{far}");
@@ -313,33 +230,26 @@ mod tests {
             for bias in [None, Some(random(&[d_out], 3))] {
                 for activation in [None, Some(MlpActivation::GeluTanh), Some(MlpActivation::GeluErf), Some(MlpActivation::Relu)] {
                     let of = |weight: &Tensor| Affine { weight: weight.clone(), bias: bias.clone() };
-                    let want = Dense::new(of(&matrix)).unwrap().forward_any(&x, activation).unwrap();
-                    for dense in [Dense::new(of(&matrix)), Dense::new(of(&view)), Dense::laid_out(of(&view))].map(Result::unwrap) {
-                        assert_close(&dense.forward_cpu(&x, activation).unwrap(), &want);
-                        assert_close(&dense.forward_any(&x, activation).unwrap(), &want);
+                    let candle = |weight: &Tensor| Linear::new(weight.t().unwrap(), bias.clone());
+                    let want = forward_any(&candle(&matrix), &x, activation).unwrap();
+                    let rounded = |x: &Tensor| x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+                    let want_bf16 = forward_any(&candle(&rounded(&matrix)), &rounded(&x), activation).unwrap();
+                    let mut all = vec![Dense::as_it_lies(of(&matrix)), Dense::as_it_lies(of(&view)), Dense::laid_out(of(&view))];
+                    if has_tiles() {
+                        all.extend([Dense::packed(&of(&matrix)), Dense::packed(&of(&view))]);
+                    }
+                    for dense in all.into_iter().map(Result::unwrap) {
+                        assert_close(&dense.forward(&x, activation, Compute::F32).unwrap(), &want);
+                        assert_close(&dense.forward(&x, activation, Compute::Bf16).unwrap(), &want_bf16);
                     }
                 }
             }
         }
-        let dense = Dense::new(Affine { weight: random(&[3, 4], 1), bias: None }).unwrap();
-        assert!(dense.forward(&random(&[2, 5], 1), None).is_err());
+        let dense = Dense::laid_out(Affine { weight: random(&[3, 4], 1), bias: None }).unwrap();
+        assert!(dense.forward(&random(&[2, 5], 1), None, Compute::F32).is_err());
         // A view that is not contiguous is read in its own order.
         let turned = random(&[3, 6], 4).t().unwrap();
-        assert_close(&dense.forward(&turned, None).unwrap(), &dense.forward_any(&turned.contiguous().unwrap(), None).unwrap());
-    }
-
-    #[test]
-    fn attention_equals_candles_with_and_without_a_past() {
-        for (n_seq, n_new, n_all, n_heads, d_head) in
-            [(1, 1, 1, 1, 4), (2, 12, 12, 4, 8), (3, 1, 40, 2, 16), (2, 1, 33, 3, 20), (2, 150, 150, 3, 8), (1, 70, 201, 2, 4)]
-        {
-            let d = n_heads * d_head;
-            // As in a model: views into one tensor of queries, keys and values.
-            let qkv = random(&[n_seq, n_all, 3 * d], 5);
-            let q = qkv.narrow(2, 0, d).unwrap().narrow(1, n_all - n_new, n_new).unwrap();
-            let (k, v) = (qkv.narrow(2, d, d).unwrap(), qkv.narrow(2, 2 * d, d).unwrap());
-            let fast = causal_attention(&q, &k, &v, n_heads, 0.7).unwrap();
-            assert_close(&fast, &attention_any(&q, &k, &v, n_heads, 0.7).unwrap());
-        }
+        let of = |x: &Tensor| dense.forward(x, None, Compute::F32).unwrap();
+        assert_close(&of(&turned), &of(&turned.contiguous().unwrap()));
     }
 }

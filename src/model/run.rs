@@ -59,6 +59,11 @@ impl Model {
     /// # Errors
     /// Those of [`Model::run_to`].
     pub fn run_to_many(&self, tokens: &Tokens, hooks: &[HookPoint]) -> Result<Vec<Tensor>> {
+        self.run_to_many_unless(tokens, hooks, &|| false)
+    }
+
+    /// As [`Model::run_to_many`], and asks `stop` every few milliseconds whether to give up with [`Error::Interrupted`].
+    pub(crate) fn run_to_many_unless(&self, tokens: &Tokens, hooks: &[HookPoint], stop: &dyn Fn() -> bool) -> Result<Vec<Tensor>> {
         for &hook in hooks {
             self.check_hook(hook)?;
         }
@@ -72,7 +77,7 @@ impl Model {
         for batch in self.batches(tokens) {
             let mut stage = self.start(&batch)?;
             for &i in &order {
-                stage = self.inner.transformer.walk(stage, hooks[i])?;
+                stage = self.inner.transformer.walk_unless(stage, hooks[i], self.compute, stop)?;
                 parts[i].push(stage.value.clone());
             }
         }
@@ -122,7 +127,7 @@ impl Model {
     pub fn pause_at(&self, tokens: &Tokens, hook: HookPoint) -> Result<Paused> {
         self.check_hook(hook)?;
         self.check_tokens(tokens)?;
-        let Stage { value, base, .. } = self.inner.transformer.walk(self.start(tokens)?, hook)?;
+        let Stage { value, base, .. } = self.inner.transformer.walk(self.start(tokens)?, hook, self.compute)?;
         Ok(Paused { value, hook, base })
     }
 
@@ -216,14 +221,14 @@ impl Model {
     /// The residual stream after the last block, of all tokens at once.
     pub(super) fn last_resid(&self, tokens: &Tokens) -> Result<Tensor> {
         let transformer = &self.inner.transformer;
-        Ok(transformer.walk(self.start(tokens)?, transformer.last_hook())?.value)
+        Ok(transformer.walk(self.start(tokens)?, transformer.last_hook(), self.compute)?.value)
     }
 
     fn finish(&self, hook: HookPoint, value: &Tensor, base: Option<Tensor>, shape: &[usize]) -> Result<Tensor> {
         expect_shape(&format!("the value for {hook}"), value, shape)?;
         let transformer = &self.inner.transformer;
         let value = value.to_dtype(DType::F32)?.contiguous()?;
-        let stage = transformer.walk(Stage { hook, value, base }, transformer.last_hook())?;
+        let stage = transformer.walk(Stage { hook, value, base }, transformer.last_hook(), self.compute)?;
         transformer.unembed(&stage.value)
     }
 

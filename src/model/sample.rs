@@ -78,7 +78,7 @@ impl Model {
         for position in 0..n_ctx - 1 {
             let last: Vec<u32> = rows.iter().map(|row| row[position]).collect();
             let stage = transformer.start(&last, width, position)?;
-            let resid = transformer.walk_cached(stage, &mut cache)?.value; // [width, 1, d_model]
+            let resid = transformer.walk_cached(stage, &mut cache, self.compute)?.value; // [width, 1, d_model]
             let logits = transformer.unembed(&resid)?.squeeze(1)?; // [width, d_vocab]
             let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> { Ok(drawer.sample(&logits.get(i)?)?) };
             let next: Vec<u32> = if width * self.config().d_vocab < WORTH_WAKING {
@@ -103,6 +103,7 @@ fn seed_of(seed: u64, sequence: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matmul::Compute;
 
     #[test]
     fn reading_token_by_token_with_the_cache_gives_the_logits_of_one_pass() {
@@ -116,7 +117,7 @@ mod tests {
                 let mut cache = Cache::new(model.config(), 16);
                 for from in (0..16).step_by(piece) {
                     let ids: Vec<u32> = (0..3).flat_map(|seq| tokens.row(seq)[from..from + piece].to_vec()).collect();
-                    let stage = transformer.walk_cached(transformer.start(&ids, 3, from).unwrap(), &mut cache).unwrap();
+                    let stage = transformer.walk_cached(transformer.start(&ids, 3, from).unwrap(), &mut cache, Compute::F32).unwrap();
                     let logits = transformer.unembed(&stage.value).unwrap();
                     let far = (whole.narrow(1, from, piece).unwrap() - logits)
                         .unwrap()

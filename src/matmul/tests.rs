@@ -1,0 +1,151 @@
+//! Products by tiles are what products are: held to sums in f64, for shapes that fit nothing.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Numbers between −1 and 1.
+fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32) / (1 << 23) as f32 - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// A product to be formed: rows, a matrix `[depth, width]`, and its bias.
+struct Case {
+    n: usize,
+    depth: usize,
+    width: usize,
+    x: Vec<f32>,
+    w: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Case {
+    fn new(n: usize, depth: usize, width: usize) -> Case {
+        Case { n, depth, width, x: noise(n * depth, 1), w: noise(depth * width, 2), bias: noise(width, 3) }
+    }
+
+    fn packed(&self) -> Packed {
+        let view = View { data: &self.w, depth: self.depth, width: self.width, row_stride: self.width, col_stride: 1 };
+        Packed::new(view, Some(&self.bias))
+    }
+
+    /// The sums in f64 of operands rounded as `compute` says, bias added.
+    fn naive(&self, compute: Compute) -> Vec<f64> {
+        let operand = |x: f32| f64::from(if compute == Compute::Bf16 { bf16::widen(bf16::round(x)) } else { x });
+        let sum = |row: usize, column: usize| -> f64 {
+            let products = (0..self.depth).map(|i| operand(self.x[row * self.depth + i]) * operand(self.w[i * self.width + column]));
+            products.sum::<f64>() + f64::from(self.bias[column])
+        };
+        (0..self.n).flat_map(|row| (0..self.width).map(move |column| (row, column))).map(|(row, column)| sum(row, column)).collect()
+    }
+
+    fn product(&self, packed: &Packed, compute: Compute) -> Vec<f32> {
+        let mut y = vec![f32::NAN; self.n * self.width];
+        packed.multiply(Rows::F32(&self.x), Out::Write(RowsMut::F32(&mut y)), Activation::None, compute);
+        y
+    }
+}
+
+/// Each within what rounding of f32 sums allows.
+fn close(got: &[f32], want: &[f64], depth: usize) -> bool {
+    let allowed = 1e-6 * (depth as f64 + 4.0);
+    got.len() == want.len() && got.iter().zip(want).all(|(got, want)| (f64::from(*got) - want).abs() <= allowed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_product_is_that_of_f64(n in 1usize..260, depth in 1usize..90, width in 1usize..120) {
+        if !has_tiles() {
+            return Ok(());
+        }
+        let case = Case::new(n, depth, width);
+        let packed = case.packed();
+        for compute in [Compute::F32, Compute::Bf16] {
+            prop_assert!(close(&case.product(&packed, compute), &case.naive(compute), depth), "{compute}");
+        }
+    }
+}
+
+#[test]
+fn depths_of_several_stretches_and_rows_that_lie_badly_are_summed_whole() {
+    if !has_tiles() {
+        return;
+    }
+    for (n, depth, width) in [(3, 769, 40), (130, 2048, 33), (17, 3072, 65), (1, 1536, 7), (40, 512, 500), (2, 3001, 31)] {
+        let case = Case::new(n, depth, width);
+        let packed = case.packed();
+        for compute in [Compute::F32, Compute::Bf16] {
+            assert!(close(&case.product(&packed, compute), &case.naive(compute), depth), "{n} {depth} {width} {compute}");
+        }
+    }
+}
+
+#[test]
+fn neither_threads_nor_neighbours_change_a_bit() {
+    if !has_tiles() {
+        return;
+    }
+    for (n, depth, width) in [(300, 768, 200), (150, 1600, 100), (64, 96, 3000)] {
+        let case = Case::new(n, depth, width);
+        let packed = case.packed();
+        for compute in [Compute::F32, Compute::Bf16] {
+            let whole = case.product(&packed, compute);
+            for threads in [1, 2, 3, 8] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                assert_eq!(pool.install(|| case.product(&packed, compute)), whole, "{threads} threads");
+            }
+            for row in [0, 13, n - 1] {
+                let mut alone = vec![0f32; width];
+                let x = &case.x[row * depth..][..depth];
+                packed.multiply(Rows::F32(x), Out::Write(RowsMut::F32(&mut alone)), Activation::None, compute);
+                assert_eq!(alone, whole[row * width..][..width], "row {row} alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_added_or_rounded_is_the_same_product() {
+    if !has_tiles() {
+        return;
+    }
+    for (n, depth, width) in [(30, 70, 45), (15, 1600, 64), (20, 0, 5), (0, 8, 8)] {
+        let case = Case::new(n, depth, width);
+        let packed = case.packed();
+        for activation in [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu] {
+            let mut written = case.product(&packed, Compute::F32);
+            activation::bias_and_activate(&mut written, &[], activation);
+
+            let before = noise(n * width, 9);
+            let mut added = before.clone();
+            packed.multiply(Rows::F32(&case.x), Out::Add(&mut added), activation, Compute::F32);
+            assert!(added.iter().zip(&before).zip(&written).all(|((sum, before), x)| *sum == before + x));
+
+            let mut pairs = vec![u32::MAX; n * width.div_ceil(2)];
+            packed.multiply(Rows::F32(&case.x), Out::Write(RowsMut::Bf16(&mut pairs)), activation, Compute::F32);
+            for (row, pairs) in written.chunks(width).zip(pairs.chunks(width.div_ceil(2))) {
+                let mut want = vec![0; pairs.len()];
+                bf16::pair_up(row, &mut want);
+                assert_eq!(pairs, want);
+            }
+        }
+        // Rows that are bf16 already.
+        if has_bf16_tiles() {
+            let words = depth.div_ceil(2);
+            let mut pairs = vec![0u32; n * words];
+            if words > 0 {
+                pairs.chunks_mut(words).zip(case.x.chunks(depth)).for_each(|(pairs, x)| bf16::pair_up(x, pairs));
+            }
+            let mut y = vec![0f32; n * width];
+            packed.multiply(Rows::Bf16(&pairs), Out::Write(RowsMut::F32(&mut y)), Activation::None, Compute::Bf16);
+            assert_eq!(y, case.product(&packed, Compute::Bf16));
+        }
+    }
+}

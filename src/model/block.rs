@@ -1,0 +1,175 @@
+//! A whole block at once, in memory that is used again by the next: what a pass goes through between the hooks that it stops at.
+//!
+//! Nothing is written that the next product does not read: biases, activations and the addition to the residual stream happen as a
+//! product leaves the registers, and in [`Compute::Bf16`] what a product reads is written as bf16 by whatever computes it.
+
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::matmul::{Compute, Heads, Lines, Out, Rows, RowsMut, Shape, has_bf16_tiles};
+use crate::model::attention::attend;
+use crate::model::norm::Norm;
+use crate::model::ops::Dense;
+use crate::model::transformer::Transformer;
+use crate::model::weights::BlockWeights;
+
+/// The weights of a block, laid out for products.
+pub(super) struct Block {
+    pub ln1: Norm,
+    pub qkv: Dense,
+    pub out: Dense,
+    pub ln2: Norm,
+    pub up: Dense,
+    pub down: Dense,
+}
+
+impl Block {
+    pub fn new(weights: BlockWeights, eps: f64) -> Result<Block> {
+        Ok(Block {
+            ln1: Norm::new(&weights.ln1, eps)?,
+            qkv: Dense::laid_out(weights.qkv)?,
+            out: Dense::laid_out(weights.out)?,
+            ln2: Norm::new(&weights.ln2, eps)?,
+            up: Dense::laid_out(weights.up)?,
+            down: Dense::laid_out(weights.down)?,
+        })
+    }
+}
+
+/// The parts of a pass, in the order of [`Times::named`].
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    Embed,
+    LayerNorm,
+    Qkv,
+    Rotary,
+    Attention,
+    AttnOut,
+    MlpUp,
+    MlpDown,
+}
+
+/// The seconds that the parts of a pass took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times([f64; 8]);
+
+impl Times {
+    /// Adds to a part what has passed since `since`, and sets that to now.
+    pub fn add(&mut self, part: Part, since: &mut Instant) {
+        let now = Instant::now();
+        self.0[part as usize] += (now - *since).as_secs_f64();
+        *since = now;
+    }
+
+    /// Adds another pass.
+    pub fn add_all(&mut self, other: &Times) {
+        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a += b);
+    }
+
+    /// Each part's name and seconds.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        let names = ["embed", "layer_norm", "qkv", "rotary", "attention", "attn_out", "mlp_up", "mlp_down"];
+        names.into_iter().zip(self.0).collect()
+    }
+}
+
+/// What lies between the products of a block. Kept with the model from pass to pass: fresh memory of this size takes longer to come by
+/// than the layer norms.
+#[derive(Default)]
+pub(super) struct Room {
+    /// A layer norm's output, and then attention's: `[n, d_model]`.
+    narrow: Lines,
+    /// Where attention and MLP run in parallel, the MLP's layer norm.
+    second: Lines,
+    /// Queries, keys and values, and then the MLP's hidden layer: `[n, 3 d_model]` and `[n, d_mlp]`.
+    wide: Lines,
+}
+
+impl Transformer {
+    /// Takes the residual stream `[n_seq, n_ctx, d_model]` through some blocks, in place; says how long its parts took.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if `stop`, which is asked between any two parts, says so.
+    pub fn run_blocks(
+        &self,
+        layers: Range<usize>,
+        resid: &mut [f32],
+        shape: [usize; 2],
+        compute: Compute,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Times> {
+        let rooms = || self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = rooms().pop().unwrap_or_default();
+        let mut clock = Clock { times: Times::default(), since: Instant::now(), stop };
+        let done = layers.into_iter().try_for_each(|layer| self.run_block(layer, resid, shape, compute, &mut room, &mut clock));
+        rooms().push(room);
+        done.map(|()| clock.times)
+    }
+
+    fn run_block(
+        &self,
+        layer: usize,
+        resid: &mut [f32],
+        [n_seq, n_ctx]: [usize; 2],
+        compute: Compute,
+        room: &mut Room,
+        clock: &mut Clock<'_>,
+    ) -> Result<()> {
+        let (block, config) = (&self.blocks[layer], &self.config);
+        let (n, d, d_mlp) = (n_seq * n_ctx, config.d_model, config.d_mlp);
+        let pairs = compute == Compute::Bf16 && has_bf16_tiles();
+        let Room { narrow, second, wide } = room;
+
+        block.ln1.apply(resid, RowsMut::of(narrow, n, d, pairs));
+        clock.done(Part::LayerNorm)?;
+        block.qkv.apply(Rows::of(narrow, n, d, pairs), Out::Write(RowsMut::of(wide, n, 3 * d, false)), None, compute)?;
+        clock.done(Part::Qkv)?;
+        let qkv = &mut wide.floats_mut()[..n * 3 * d];
+        if let Some(rotary) = &self.rotary {
+            rotary.turn(qkv, n_ctx, 0);
+            clock.done(Part::Rotary)?;
+        }
+        let heads = |from: usize| Heads { data: &qkv[from.min(qkv.len())..], seq_stride: n_ctx * 3 * d, row_stride: 3 * d };
+        let sizes =
+            Shape { n_seq, n_new: n_ctx, n_all: n_ctx, n_heads: config.n_heads, d_head: config.d_head, scale: config.attn_scale as f32 };
+        attend([heads(0), heads(d), heads(2 * d)], sizes, RowsMut::of(narrow, n, d, pairs));
+        clock.done(Part::Attention)?;
+
+        // In parallel, the MLP reads what the block was given, which must be read before attention's output is added to it.
+        if config.parallel {
+            block.ln2.apply(resid, RowsMut::of(second, n, d, pairs));
+            clock.done(Part::LayerNorm)?;
+        }
+        block.out.apply(Rows::of(narrow, n, d, pairs), Out::Add(resid), None, compute)?;
+        clock.done(Part::AttnOut)?;
+        if !config.parallel {
+            block.ln2.apply(resid, RowsMut::of(narrow, n, d, pairs));
+            clock.done(Part::LayerNorm)?;
+        }
+        let normed = if config.parallel { second } else { narrow };
+        let hidden = Out::Write(RowsMut::of(wide, n, d_mlp, pairs));
+        block.up.apply(Rows::of(normed, n, d, pairs), hidden, Some(config.activation), compute)?;
+        clock.done(Part::MlpUp)?;
+        block.down.apply(Rows::of(wide, n, d_mlp, pairs), Out::Add(resid), None, compute)?;
+        clock.done(Part::MlpDown)
+    }
+}
+
+/// Notes how long each part takes, and asks between any two whether to go on.
+struct Clock<'a> {
+    times: Times,
+    since: Instant,
+    stop: &'a dyn Fn() -> bool,
+}
+
+impl Clock<'_> {
+    fn done(&mut self, part: Part) -> Result<()> {
+        self.times.add(part, &mut self.since);
+        if (self.stop)() {
+            return Err(Error::Interrupted { what: "the pass through the model", remedy: "call it again".into() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Layer norms.
+
+use candle_core::{Device, Tensor};
+
+use crate::error::Result;
+use crate::matmul::{RowsMut, in_pieces};
+use crate::model::lanes;
+use crate::model::ops::with_f32;
+use crate::model::weights::Gain;
+
+/// A layer norm: `(x − mean) / √(variance + eps) · gain + bias`.
+pub(super) struct Norm {
+    gain: Vec<f32>,
+    bias: Vec<f32>,
+    eps: f32,
+}
+
+impl Norm {
+    pub fn new(gain: &Gain, eps: f64) -> Result<Norm> {
+        let of = |x| with_f32(x, <[f32]>::to_vec);
+        Ok(Norm { gain: of(&gain.weight)?, bias: of(&gain.bias)?, eps: eps as f32 })
+    }
+
+    /// Of a tensor `[.., d_model]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut out = vec![0f32; x.elem_count()];
+        with_f32(x, |x| self.apply(x, RowsMut::F32(&mut out)))?;
+        Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
+    }
+
+    /// Of rows in plain memory, on all threads.
+    pub fn apply(&self, x: &[f32], out: RowsMut<'_>) {
+        /// Rows that a thread takes at a time.
+        const ROWS: usize = 32;
+        let Norm { gain, bias, eps } = self;
+        let (d, work) = (gain.len(), 8 * x.len());
+        let rows = |piece: usize| x[piece * ROWS * d..].chunks_exact(d);
+        match out {
+            RowsMut::F32(out) => in_pieces(out, ROWS * d, work, |i, out| {
+                out.chunks_exact_mut(d).zip(rows(i)).for_each(|(out, x)| lanes::normalise(x, gain, bias, *eps, out));
+            }),
+            RowsMut::Bf16(out) => in_pieces(out, ROWS * d.div_ceil(2), work, |i, out| {
+                out.chunks_exact_mut(d.div_ceil(2)).zip(rows(i)).for_each(|(out, x)| lanes::normalise_to_bf16(x, gain, bias, *eps, out));
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matmul::bf16;
+    use crate::model::ops::tests::{assert_close, random};
+    use candle_core::Module;
+
+    #[test]
+    fn a_layer_norm_equals_candles() {
+        for (n, d) in [(1, 1), (3, 5), (70, 48), (100, 33)] {
+            let x = (random(&[2, n, d], 1) * 3.0).unwrap();
+            let gain = Gain { weight: random(&[d], 2), bias: random(&[d], 3) };
+            let want = candle_nn::LayerNorm::new(gain.weight.clone(), gain.bias.clone(), 1e-5).forward(&x).unwrap();
+            let norm = Norm::new(&gain, 1e-5).unwrap();
+            let got = norm.forward(&x).unwrap();
+            assert_close(&got, &want);
+            let mut pairs = vec![u32::MAX; 2 * n * d.div_ceil(2)];
+            with_f32(&x, |x| norm.apply(x, RowsMut::Bf16(&mut pairs))).unwrap();
+            with_f32(&got, |rows| {
+                for (row, pairs) in rows.chunks(d).zip(pairs.chunks(d.div_ceil(2))) {
+                    let mut want = vec![0; d.div_ceil(2)];
+                    bf16::pair_up(row, &mut want);
+                    assert_eq!(pairs, want);
+                }
+            })
+            .unwrap();
+        }
+    }
+}
