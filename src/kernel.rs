@@ -4,24 +4,32 @@
 //! # The algorithm
 //!
 //! Written with dense matrices a step costs six products of `[n, d_model]` by `[d_model, d_sae]`. Only the first is needed,
-//! because after it every row has `k` codes that are not zero, and `k` is a few dozen of many thousands:
+//! because after it every row has `k` codes that are not zero, and `k` is a few dozen of many thousands; and of the first, only the k
+//! largest of every row's results are needed exactly:
 //!
-//! 1. **Encode** ([`mod@encode`]): for a block of rows and a tile of latents, `pre = (x − b_dec) W_encᵀ + b_enc` lands in a buffer that
-//!    stays in cache; a scan keeps, per row, what exceeds the k-th best so far. `[n, d_sae]` is never stored.
-//! 2. **Decode** ([`rows`]): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, `k + 1` rows gathered per token; the residual `r = x̂ − x`;
-//!    and, while those rows of `W_dec` are still in cache, the gradient of each code, `(2/n)·r·W_dec[latent]`.
-//! 3. **Transpose** ([`transpose`]): the codes, listed by latent instead of by row, by a counting sort.
-//! 4. **By latent** ([`latents`]): one thread forms the whole gradient of a latent's two rows, `Σ code·(2/n)·r` and `Σ gradient·(x − b_dec)`,
-//!    in its first-level cache, and applies Adam to the two rows at once. No gradient matrix exists, and no two threads write the
+//! 1. **Pack** ([`mod@screen`]): the batch, less its mean, once for all SAEs, and the encoder once a step, become bytes (or bf16, or stay f32) in the
+//!    order in which the processor multiplies them.
+//! 2. **Screen**: tiles of scores stay in registers, get a margin that bounds what rounding did to them, and are compared with their row's
+//!    bar. What reaches it joins the row's short list. `[n, d_sae]` is never stored.
+//! 3. **Score again** ([`rescore`]): the candidates, some 1.2 k a row, in f32, latent by latent; the k best are the codes. A row whose list
+//!    overflows is scored in full, and counted.
+//! 4. **Decode** ([`rows`]): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, the residual `r = x̂ − x`, and the gradient of each code,
+//!    `(2/n)·r·W_dec[latent]`, again latent by latent over some hundred rows, so that a row of `W_dec` is read once for all of them.
+//! 5. **Transpose** ([`transpose`]): the codes of the whole batch, listed by latent instead of by row, by a counting sort.
+//! 6. **By latent** ([`latents`]): one thread forms the gradient of a latent's two rows, `Σ code·(2/n)·r` and `Σ gradient·(x − b_dec)`,
+//!    in registers, strip by strip ([`tiled`]), and applies Adam to them at once. No gradient matrix exists, and no two threads write the
 //!    same row, so there is nothing to lock and nothing whose order could vary.
-//! 5. **The table** ([`table`]): rows grouped by token; Adam moves every row of the table, as PyTorch's does, since momentum moves a
+//! 7. **The table** ([`table`]): rows grouped by token; Adam moves every row of the table, as PyTorch's does, since momentum moves a
 //!    row whose token does not occur.
 //!
-//! Reductions over rows (the loss, the gradient of `b_dec`) are summed in blocks of fixed size and then in order.
+//! Reductions over rows (the loss, the gradient of `b_dec`) are summed in blocks of fixed size and then in order. So the same seed gives
+//! the same bits on any number of threads, with any screen, on any processor.
 //!
-//! Per token, with d = `d_model`, L = `d_sae`: 2·d·L flops for the encoder and 8·k·d for everything else, against 12·d·L.
+//! Per token, with d = `d_model`, L = `d_sae`: 2·d·L operations for the encoder, most of them on bytes, and 8·k·d for everything else, against
+//! 12·d·L.
 //!
-//! The oracle is in `tests/step.rs`: candle's autograd and AdamW(weight_decay 0) on the dense form.
+//! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on the dense form, `tests/exact.rs` the codes of every
+//! kernel to a dense f32 top k.
 
 pub mod adam;
 pub mod codes;

@@ -40,7 +40,9 @@ impl Rescorer {
         failed: &mut Vec<usize>,
     ) {
         let (d, k) = (sae.d_model(), sae.config.k);
-        (self.latents.clear(), self.rows.clear(), self.starts.clear());
+        self.latents.clear();
+        self.rows.clear();
+        self.starts.clear();
         for (row, list) in lists.iter_mut().enumerate() {
             self.starts.push(self.latents.len());
             match list.finish() {
