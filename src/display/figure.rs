@@ -49,9 +49,10 @@ impl Figure {
         format!(
             // Turned by half the circle of hues, the negative of a colour is that colour again, lighter or darker; 93 % is not quite black.
             "<style>{dark}{{filter:invert(93%) hue-rotate(180deg)}}</style>\
-             <img class=\"tsae-figure\" alt=\"{}\" width=\"{}\" style=\"max-width:100%\" src=\"data:image/svg+xml;base64,{}\">",
+             <img class=\"tsae-figure\" alt=\"{}\" width=\"{}\" height=\"{}\" style=\"max-width:100%;height:auto\" src=\"data:image/svg+xml;base64,{}\">",
             escape(&self.summary),
             self.width,
+            self.height,
             base64(self.standalone().as_bytes())
         )
     }
