@@ -253,9 +253,13 @@ def main():
             break
         except subprocess.TimeoutExpired:
             if os.getppid() != parent:
-                kernel.kill()
                 for pid in cell_processes(kernel.pid):
                     os.kill(pid, signal.SIGKILL)
+                kernel.kill()
+                # And cargo, which would finish the crates it has begun, and keep its locks as long.
+                if os.getpgrp() == os.getpid():
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    os.killpg(0, signal.SIGTERM)
     canary.end()
     if not warming:
         shutil.rmtree(folder, ignore_errors=True)
