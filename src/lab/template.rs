@@ -157,8 +157,9 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
     });
     // After an edit, only cargo knows how much there is to do.
     let total = if is_rebuild { 0 } else { crates };
-    let mut progress = Progress::new("library", total, "crates");
-    let mut compiled = 0;
+    // By a set-up that was killed.
+    let mut compiled = if is_rebuild { 0 } else { compiled_crates(building).min(total - 1) };
+    let mut progress = Progress::new("library", total, "crates").resumed_at(compiled);
     let mut done = Vec::new();
     let mut command = run::driver(python, &folders.jupyter());
     command.env("TSAE_WARM", building).env("TSAE_PROJECT", project_file);
@@ -215,6 +216,14 @@ fn crates(project: &Project) -> u64 {
     crates.sort_unstable();
     crates.dedup();
     (crates.len() as u64).max(2)
+}
+
+/// How many crates are compiled in a build folder: rustc writes a list of the sources beside each.
+fn compiled_crates(building: &Path) -> u64 {
+    let target = building.join("target");
+    let platforms = list(&target).unwrap_or_default().into_iter().chain([target]);
+    let lists = platforms.filter_map(|platform| list(&platform.join("debug").join("deps")).ok()).flatten();
+    lists.filter(|path| path.extension().is_some_and(|e| e == "d")).count() as u64
 }
 
 fn read(path: &Path) -> Option<ProjectFile> {
