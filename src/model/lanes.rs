@@ -62,7 +62,7 @@ fn activate(row: &mut [f32], activation: Option<MlpActivation>) {
 /// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x + 0.044715 x³)`.
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
-    const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769;
     x / (1.0 + exp(-TWICE_ROOT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
 }
 
