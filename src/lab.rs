@@ -20,6 +20,7 @@
 mod evcxr;
 mod folders;
 mod install;
+mod leftovers;
 mod open;
 mod process;
 mod project;
@@ -88,11 +89,12 @@ pub const KERNEL: &str = "tsae-rust";
 pub fn set_up(options: &Options) -> Result<Lab> {
     let folders = folders::Folders::find(options)?;
     let project = project::Project::find(options)?;
-    let _lock = folders.lock()?;
-    let python = python::find_or_make(&folders, options.python)?;
-    let evcxr = evcxr::find_or_install(&folders, &project)?;
+    let lock = folders.lock()?;
+    let python = python::find_or_make(&folders, &lock, options.python)?;
+    let evcxr = evcxr::find_or_install(&folders, &lock, &project)?;
     let std_source = std_source::find_or_make(&folders, &project)?;
     let kernel = install::kernel(&folders, &project, &python.interpreter)?;
-    let template = template::find_or_warm(&folders, &project, &kernel, &python.interpreter, &evcxr, &std_source.path)?;
+    let template = template::find_or_warm(&folders, &lock, &project, &kernel, &python.interpreter, &evcxr, &std_source.path)?;
+    leftovers::remove(&folders, &project)?;
     Ok(Lab { python: python.interpreter, jupyter_path: folders.jupyter(), project: project.root, template, cache: folders.root })
 }

@@ -68,7 +68,7 @@ fn the_quickstart_runs() {
     let executed = lab::run(&[notebook], &options).unwrap().remove(0);
     assert!(executed.cells.len() >= 9, "{} cells", executed.cells.len());
     let page = std::fs::read_to_string(&executed.html).unwrap();
-    assert!(page.contains("<svg"), "the page shows no figure");
+    assert!(page.contains("src=\"data:image/svg+xml;base64,"), "the page shows no figure");
     let outputs = outputs(&executed.ipynb);
     let shown = outputs.iter().filter(|cell| cell.as_array().is_some_and(|all| all.iter().any(|o| o["output_type"] == "execute_result")));
     assert!(shown.count() >= 5, "few cells show anything: {outputs:?}");

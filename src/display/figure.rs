@@ -9,10 +9,12 @@ use crate::error::{Error, Result};
 const INK: &str = "#1a1a1a";
 const PAPER: &str = "#ffffff";
 
+/// Pages that are dark: JupyterLab's (and those nbconvert writes), and VS Code's.
+const DARK_PAGES: [&str; 2] = ["[data-jp-theme-light=\"false\"]", ".vscode-dark"];
+
 /// A drawn figure: an SVG picture and a line of text that says what it shows.
 ///
-/// In a notebook its text and axes have the colour of the page, so that it reads in light and dark themes; a file written by
-/// [`save`](Figure::save) has a white ground and stands alone.
+/// A notebook cell shows the file that [`save`](Figure::save) writes, dark text on a white ground, and on a dark page its negative.
 #[derive(Clone, PartialEq)]
 pub struct Figure {
     svg: String,
@@ -36,6 +38,23 @@ impl Figure {
     /// The picture as SVG, for a page whose text colour it takes.
     pub fn svg(&self) -> &str {
         &self.svg
+    }
+
+    /// The picture as an HTML image that holds the whole file.
+    ///
+    /// Not the SVG elements themselves: pages that do not trust a notebook (JupyterLab before its cells are run, GitHub) take those
+    /// away and leave their text, and keep an image. They take the style sheet away too, and show white paper on a dark page.
+    pub fn html(&self) -> String {
+        let dark = DARK_PAGES.map(|page| format!("{page} .tsae-figure")).join(",");
+        format!(
+            // Turned by half the circle of hues, the negative of a colour is that colour again, lighter or darker; 93 % is not quite black.
+            "<style>{dark}{{filter:invert(93%) hue-rotate(180deg)}}</style>\
+             <img class=\"tsae-figure\" alt=\"{}\" width=\"{}\" height=\"{}\" style=\"max-width:100%;height:auto\" src=\"data:image/svg+xml;base64,{}\">",
+            escape(&self.summary),
+            self.width,
+            self.height,
+            base64(self.standalone().as_bytes())
+        )
     }
 
     /// What the figure shows, in one line.
@@ -63,7 +82,7 @@ impl Figure {
 
     /// Shows the figure in a notebook cell.
     pub fn evcxr_display(&self) {
-        show(&self.svg, &self.summary);
+        show(&self.html(), &self.summary);
     }
 }
 
@@ -71,6 +90,20 @@ impl std::fmt::Debug for Figure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.summary)
     }
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let bits = (0..3).fold(0, |bits, i| bits << 8 | u32::from(three.get(i).copied().unwrap_or(0)));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+            out.push(if place <= three.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
 }
 
 /// Temporary name, sync, rename.
@@ -104,6 +137,23 @@ mod tests {
         assert!(svg.contains("viewBox=\"0 0 80 40\"") && svg.contains("max-width:100%") && svg.contains("currentColor"));
         assert!(svg.contains("aria-label=\"Figure: &quot;a&quot; &lt; b\""));
         assert!(!svg.contains("id="), "ids of several figures on a page would clash");
+    }
+
+    #[test]
+    fn base64_is_the_standard_one() {
+        for (bytes, want) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(bytes.as_bytes()), want);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+
+    #[test]
+    fn the_html_is_one_image_and_nothing_that_a_sanitiser_turns_into_text() {
+        let html = figure().html();
+        assert!(html.contains("alt=\"Figure: &quot;a&quot; &lt; b\" width=\"80\""), "{html}");
+        assert!(html.contains(&format!("src=\"data:image/svg+xml;base64,{}\"", base64(figure().standalone().as_bytes()))));
+        let tags: Vec<&str> = html.split('<').skip(1).filter_map(|tag| tag.split([' ', '>']).next()).collect();
+        assert_eq!(tags, ["style", "/style", "img"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `evcxr_jupyter`, the kernel that compiles and runs cells.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,8 @@ use crate::error::Result;
 
 /// The version whose behaviour the launcher, the wrappers and the runner are written for.
 pub(super) const VERSION: &str = "0.22.0";
+/// The folder in the cache folder where it is compiled.
+pub(super) const BUILD: &str = "evcxr-build";
 /// How many crates `cargo install evcxr_jupyter --locked` compiles on Linux.
 const CRATES: u64 = 273;
 
@@ -21,14 +24,14 @@ pub(super) fn find(cache: &Path) -> Option<PathBuf> {
 }
 
 /// The kernel's program: found, or compiled by `cargo install`.
-pub(super) fn find_or_install(folders: &Folders, project: &Project) -> Result<PathBuf> {
+pub(super) fn find_or_install(folders: &Folders, lock: &File, project: &Project) -> Result<PathBuf> {
     if let Some(program) = find(&folders.root) {
         return Ok(program);
     }
     let target = folder(&folders.root);
     eprintln!("compiling evcxr_jupyter {VERSION}, the kernel, into {} (about 11 minutes on two cores; done once)", target.display());
     // Kept until it is done, so that an installation that is killed goes on where it was.
-    let build = folders.root.join("evcxr-build");
+    let build = folders.root.join(BUILD);
     let mut cargo = Command::new(project.sysroot.join("bin").join("cargo"));
     process::without_build_settings(&mut cargo)
         .args(["install", "evcxr_jupyter", "--version", VERSION, "--locked", "--root"])
@@ -40,7 +43,7 @@ pub(super) fn find_or_install(folders: &Folders, project: &Project) -> Result<Pa
     let mut progress = Progress::new("evcxr_jupyter", CRATES, "crates");
     let mut seen = 0;
     let advice = "It comes from crates.io, which needs the network once, and a C compiler. What was compiled is kept: try again.";
-    process::succeed("installing evcxr_jupyter", &mut cargo, advice, |line| {
+    process::succeed("installing evcxr_jupyter", &mut cargo, lock, advice, |line| {
         if let Line::Err(text) = line
             && let Some(name) = text.trim_start().strip_prefix("Compiling ")
         {
@@ -52,7 +55,6 @@ pub(super) fn find_or_install(folders: &Folders, project: &Project) -> Result<Pa
     progress.note("");
     progress.set(CRATES);
     progress.finish();
-    super::folders::remove(&build)?;
     Ok(target.join("bin").join("evcxr_jupyter"))
 }
 

@@ -50,7 +50,7 @@ pub(super) fn location(options: &Options) -> Result<PathBuf> {
 
 /// An exclusive lock on the file `path`, made if it is missing; says `waiting` if somebody holds it.
 pub(super) fn lock(path: &Path, waiting: &str) -> Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(Error::io("create", path))?;
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(Error::io("create", path))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => eprintln!("{waiting}"),

@@ -97,6 +97,13 @@ def shared_lock():
     return lock
 
 
+def locked(folder):
+    """The open lock that marks a folder as in use."""
+    lock = open(os.path.join(folder, "session.lock"), "a")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 def make_session(project):
     """A private copy of the warmed folder, and the open lock that marks it as alive."""
     sessions = os.path.join(HERE, "sessions")
@@ -104,8 +111,7 @@ def make_session(project):
     remove_dead_sessions(sessions)
     folder = os.path.join(sessions, f"{int(time.time())}-{os.getpid()}")
     os.makedirs(folder)
-    lock = open(os.path.join(folder, "session.lock"), "a")
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = locked(folder)
     copy_tree(project["template"], folder)
     return folder, lock
 
@@ -201,10 +207,13 @@ def main():
     connection_file = sys.argv[1]
     warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
     if warming:
-        for used in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", "*.used")):
-            os.remove(used)  # by a set-up that was killed
+        # Every process of a set-up that was killed has this lock too, so this waits until the last of them is gone.
+        lock = locked(warming)
+        for pattern in ("*.used", "link.*"):  # what it left
+            for path in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", pattern)):
+                shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
         os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps
-        project, folder, lock = choose_project(), warming, None
+        project, folder = choose_project(), warming
     else:
         with shared_lock():
             project = choose_project()
@@ -217,7 +226,7 @@ def main():
         [project["evcxr"], "--control_file", connection_file],
         env=environment(project, folder, preload),
         stdin=subprocess.DEVNULL,
-        pass_fds=(9,) if warming else (),
+        pass_fds=(9, lock.fileno()) if warming else (),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
 
@@ -244,13 +253,17 @@ def main():
             break
         except subprocess.TimeoutExpired:
             if os.getppid() != parent:
-                kernel.kill()
                 for pid in cell_processes(kernel.pid):
                     os.kill(pid, signal.SIGKILL)
+                kernel.kill()
+                # And cargo, which would finish the crates it has begun, and keep its locks as long.
+                if os.getpgrp() == os.getpid():
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    os.killpg(0, signal.SIGTERM)
     canary.end()
-    if lock:
+    if not warming:
         shutil.rmtree(folder, ignore_errors=True)
-        lock.close()
+    lock.close()
     sys.exit(code if code >= 0 else 128 - code)
 
 

@@ -1,6 +1,7 @@
 //! Programs that the set-up calls, heard line by line.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -25,11 +26,25 @@ pub(super) struct Ended {
     pub last_words: String,
 }
 
+/// What a program finds on its standard input.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// A line, and no end as long as this process lives: when there is one, the program should end too.
+    Line(&'a str),
+    /// The set-up's lock, an empty file. It is held as long as the program lives, so that a set-up that follows one that was killed does
+    /// not write where the program still does.
+    Lock(&'a File),
+}
+
 /// Runs `command`, gives it `input`, and hands each line it writes to `on_line` as it comes.
-pub(super) fn run(step: &str, command: &mut Command, input: &str, mut on_line: impl FnMut(&Line)) -> Result<Ended> {
+pub(super) fn run(step: &str, command: &mut Command, input: Input, mut on_line: impl FnMut(&Line)) -> Result<Ended> {
     let program = command.get_program().to_string_lossy().into_owned();
     let broken = |e: std::io::Error| Error::Setup { step: step.to_owned(), why: format!("{program}: {e}") };
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(broken)?;
+    let stdin = match input {
+        Input::Line(_) => Stdio::piped(),
+        Input::Lock(lock) => Stdio::from(lock.try_clone().map_err(broken)?),
+    };
+    let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(broken)?;
     let (sender, lines) = mpsc::channel();
     if let Some(out) = child.stdout.take() {
         listen(out, sender.clone(), Line::Out);
@@ -37,9 +52,10 @@ pub(super) fn run(step: &str, command: &mut Command, input: &str, mut on_line: i
     if let Some(err) = child.stderr.take() {
         listen(err, sender, Line::Err);
     }
-    if let Some(mut stdin) = child.stdin.take() {
+    let mut stdin = child.stdin.take();
+    if let (Some(stdin), Input::Line(line)) = (&mut stdin, input) {
         // A program that ends without reading is judged by its exit status.
-        let _ = stdin.write_all(input.as_bytes());
+        let _ = stdin.write_all(format!("{line}\n").as_bytes());
     }
     let mut tail = VecDeque::new();
     for line in lines {
@@ -51,16 +67,17 @@ pub(super) fn run(step: &str, command: &mut Command, input: &str, mut on_line: i
         }
     }
     let status = child.wait().map_err(broken)?;
+    drop(stdin);
     let last_words = format!("{program}: {status}\n{}", Vec::from(tail).join("\n"));
     Ok(Ended { success: status.success(), last_words })
 }
 
-/// As [`run`], for a program that must succeed.
+/// As [`run`], for a step of the set-up that must succeed.
 ///
 /// # Errors
 /// [`Error::Setup`] with `step`, the program's last lines, and `advice`.
-pub(super) fn succeed(step: &str, command: &mut Command, advice: &str, on_line: impl FnMut(&Line)) -> Result<()> {
-    let ended = run(step, command, "", on_line)?;
+pub(super) fn succeed(step: &str, command: &mut Command, lock: &File, advice: &str, on_line: impl FnMut(&Line)) -> Result<()> {
+    let ended = run(step, command, Input::Lock(lock), on_line)?;
     if ended.success { Ok(()) } else { Err(Error::Setup { step: step.to_owned(), why: format!("{}\n{advice}", ended.last_words) }) }
 }
 

@@ -1,5 +1,6 @@
 //! Python with Jupyter: an active one, conda's, or a private one from PyPI.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -92,14 +93,14 @@ pub(super) fn find(cache: &Path, choice: PythonChoice) -> Option<Python> {
 }
 
 /// A Python with Jupyter: found, or made.
-pub(super) fn find_or_make(folders: &Folders, choice: PythonChoice) -> Result<Python> {
+pub(super) fn find_or_make(folders: &Folders, lock: &File, choice: PythonChoice) -> Result<Python> {
     if let Some(python) = find(&folders.root, choice) {
         return Ok(python);
     }
     if choice == PythonChoice::Conda {
-        make_conda(folders)?
+        make_conda(folders, lock)?
     } else {
-        make_private(folders)?
+        make_private(folders, lock)?
     }
     let made = if choice == PythonChoice::Conda { PythonChoice::Conda } else { PythonChoice::Private };
     find(&folders.root, made).ok_or_else(|| Error::Setup {
@@ -122,14 +123,14 @@ fn interpreter_in(environment: &Path) -> PathBuf {
     if cfg!(windows) { environment.join("Scripts").join("python.exe") } else { unix }
 }
 
-fn make_private(folders: &Folders) -> Result<()> {
+fn make_private(folders: &Folders, lock: &File) -> Result<()> {
     let step = "making a Python environment";
     let folder = private_folder(&folders.root);
     let python = base_python(step)?;
     eprintln!("installing JupyterLab from PyPI in {} (about a minute, 250 MB; done once)", folder.display());
     folders::remove(&folder)?; // what a killed set-up left
     let advice = "On Debian and Ubuntu, `apt install python3-venv` may be missing. Or activate an environment that has JupyterLab 4.";
-    process::succeed(step, Command::new(&python).args(["-m", "venv"]).arg(&folder), advice, |_| {})?;
+    process::succeed(step, Command::new(&python).args(["-m", "venv"]).arg(&folder), lock, advice, |_| {})?;
     let list = folder.join("requirements.txt");
     folders::write(&list, REQUIREMENTS)?;
     let mut progress = Progress::new("Jupyter", PACKAGES, "packages");
@@ -137,7 +138,7 @@ fn make_private(folders: &Folders) -> Result<()> {
     let mut pip = Command::new(interpreter_in(&folder));
     pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "--requirement"]).arg(&list);
     let advice = "The packages come from PyPI: this needs the network once. Or activate an environment that has JupyterLab 4.";
-    process::succeed("installing Jupyter", &mut pip, advice, |line| {
+    process::succeed("installing Jupyter", &mut pip, lock, advice, |line| {
         if let Line::Out(text) = line {
             // Two lines a package tell how far it has come; the last, long one is the installation itself.
             if let Some(name) = text.strip_prefix("Collecting ") {
@@ -170,7 +171,7 @@ fn base_python(step: &str) -> Result<PathBuf> {
     Ok(probe.executable)
 }
 
-fn make_conda(folders: &Folders) -> Result<()> {
+fn make_conda(folders: &Folders, lock: &File) -> Result<()> {
     let step = "making a conda environment";
     let conda = process::on_path(&["mamba", "conda", "micromamba"]).ok_or_else(|| Error::Setup {
         step: step.to_owned(),
@@ -184,7 +185,7 @@ fn make_conda(folders: &Folders) -> Result<()> {
     let mut command = Command::new(&conda);
     command.args(["env", "create", "--yes", "--prefix"]).arg(&folder).arg("--file").arg(&file);
     let advice = "The packages come from conda-forge: this needs the network once.";
-    process::succeed(step, &mut command, advice, |line| {
+    process::succeed(step, &mut command, lock, advice, |line| {
         let (Line::Out(text) | Line::Err(text)) = line;
         if !text.is_empty() {
             eprintln!("  {text}");

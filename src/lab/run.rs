@@ -6,7 +6,7 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::process::{self, Line};
+use super::process::{self, Input, Line};
 use super::{KERNEL, Lab, Options, set_up};
 use crate::error::{Error, Result};
 use crate::files;
@@ -118,7 +118,7 @@ fn run_one(lab: &Lab, notebook: &Path, options: &RunOptions) -> Result<Executed>
 
     let mut teller = Teller::new(&notebook, options.quiet);
     let step = format!("running {}", notebook.display());
-    let ended = process::run(&step, &mut driver(&lab.python, &lab.jupyter_path), &request.to_string(), |line| {
+    let ended = process::run(&step, &mut driver(&lab.python, &lab.jupyter_path), Input::Line(&request.to_string()), |line| {
         if let Line::Out(text) = line
             && let Some(event) = Event::parse(text)
         {

@@ -3,7 +3,7 @@
 Jupyter's own runners go on after a panic or a failing `?`: evcxr answers `ok` to both, and only writes to stderr. Here, whatever a cell
 writes to stderr fails the run, unless the cell is tagged `allow-stderr` or `raises-exception`.
 
-The request comes as JSON on stdin:
+The request comes as a line of JSON on stdin, whose end is also ours:
 
 * `notebook`: path of the notebook to run; or `cells`: the sources of the cells to run, all of them, whatever they answer;
 * `kernel`: name of the kernel; `folder`: where its cells run; `start_seconds`, `cell_seconds`: time limits (the latter may be `null`);
@@ -19,6 +19,7 @@ import os
 import queue
 import re
 import sys
+import threading
 import time
 
 import nbformat
@@ -138,8 +139,16 @@ def started(client):
         kernel.__exit__(None, None, None)
 
 
+def end_with_parent():
+    """Waits until whoever started us is gone, however it went; the launcher ends the kernel when it misses us in its turn."""
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
 def main():
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if request.get("notebook"):
         notebook = nbformat.read(request["notebook"], as_version=4)
     else:
@@ -165,6 +174,9 @@ def main():
             try:
                 client.execute_cell(cell, index, execution_count=number)
                 client.rest_of(cell, index)
+                for output in cell.outputs:
+                    if "execution_count" in output:
+                        output.execution_count = number  # evcxr counts one more: the library, which it loads at its start
                 message = failure(cell)
             except CellTimeoutError:
                 message = f"it took longer than {request['cell_seconds']} s"

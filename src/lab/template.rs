@@ -14,13 +14,19 @@ use serde_json::json;
 
 use super::folders::{self, Folders};
 use super::install::Kernel;
-use super::process::{self, Line};
+use super::process::{self, Input, Line};
 use super::project::{self, LIBRARY, PACKAGE, Project};
 use super::run::{self, Event};
 use super::{KERNEL, install};
 use crate::display::Progress;
 use crate::error::{Error, Result};
 use crate::files;
+
+/// The folder in which a project is compiled, and the one for a copy that is not whole yet: these, and the project's id.
+pub(super) const BUILDING: &str = "building-";
+pub(super) const COPYING: &str = "copying-";
+/// The extension of the project file of a template that is being compiled.
+pub(super) const WARMING: &str = "warming";
 
 /// What the launcher reads: see `choose_project` in launcher.py.
 #[derive(Serialize, Deserialize)]
@@ -61,6 +67,7 @@ pub(super) fn state(kernel_folder: &Path, project: &Project) -> Result<State> {
 /// The template for the sources as they are: found, or compiled.
 pub(super) fn find_or_warm(
     folders: &Folders,
+    lock: &File,
     project: &Project,
     kernel: &Kernel,
     python: &Path,
@@ -86,19 +93,25 @@ pub(super) fn find_or_warm(
         return Ok(file.template);
     }
     let templates = kernel.folder.join("templates");
-    let building = kernel.folder.join(format!("building-{}", project.id()));
+    let building = kernel.folder.join(format!("{BUILDING}{}", project.id()));
     let started = SystemTime::now();
     let older = newest_template(&folders.root);
     if !building.is_dir() {
         files::create_folder(&templates)?;
         match &older {
             // What has not changed since is not compiled again: cargo sees to that.
-            Some(older) => copy(python, kernel, older, &building)?,
+            Some(older) => {
+                // Half a copy would pass for a whole one: some files of the kernel's are written in place.
+                let copying = kernel.folder.join(format!("{COPYING}{}", project.id()));
+                folders::remove(&copying)?;
+                copy(python, kernel, lock, older, &copying)?;
+                std::fs::rename(&copying, &building).map_err(Error::io("rename", &copying))?;
+            }
             None => files::create_folder(&building)?,
         }
     }
     file.template = building.clone();
-    let warming = path.with_extension("warming");
+    let warming = path.with_extension(WARMING);
     write(&warming, &file)?;
     warm(folders, project, python, &building, &warming, older.is_some())?;
     folders::remove(&building.join("evcxr-config"))?;
@@ -111,7 +124,6 @@ pub(super) fn find_or_warm(
     file.template = templates.join(format!("{}-{seconds}", file.key));
     std::fs::rename(&building, &file.template).map_err(Error::io("rename", &building))?;
     write(&path, &file)?;
-    std::fs::remove_file(&warming).map_err(Error::io("remove", &warming))?;
     remove_unused(folders, kernel, project)?;
     Ok(file.template)
 }
@@ -145,12 +157,13 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
     });
     // After an edit, only cargo knows how much there is to do.
     let total = if is_rebuild { 0 } else { crates };
-    let mut progress = Progress::new("library", total, "crates");
-    let mut compiled = 0;
+    // By a set-up that was killed.
+    let mut compiled = if is_rebuild { 0 } else { compiled_crates(building).min(total - 1) };
+    let mut progress = Progress::new("library", total, "crates").resumed_at(compiled);
     let mut done = Vec::new();
     let mut command = run::driver(python, &folders.jupyter());
     command.env("TSAE_WARM", building).env("TSAE_PROJECT", project_file);
-    let ended = process::run(step, &mut command, &cells.to_string(), |line| match line {
+    let ended = process::run(step, &mut command, Input::Line(&cells.to_string()), |line| match line {
         Line::Err(text) => {
             // Said by rustc-wrapper.sh: evcxr passes on what cargo says only for crates without a hyphen in their name.
             if let Some(name) = text.strip_prefix("tsae-rustc ").filter(|name| *name != "ctx") {
@@ -205,8 +218,21 @@ fn crates(project: &Project) -> u64 {
     (crates.len() as u64).max(2)
 }
 
+/// How many crates are compiled in a build folder: rustc writes a list of the sources beside each.
+fn compiled_crates(building: &Path) -> u64 {
+    let target = building.join("target");
+    let platforms = list(&target).unwrap_or_default().into_iter().chain([target]);
+    let lists = platforms.filter_map(|platform| list(&platform.join("debug").join("deps")).ok()).flatten();
+    lists.filter(|path| path.extension().is_some_and(|e| e == "d")).count() as u64
+}
+
 fn read(path: &Path) -> Option<ProjectFile> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// The sources that a project file is about.
+pub(super) fn project_folder(file: &Path) -> Option<PathBuf> {
+    Some(read(file)?.project)
 }
 
 /// Written even if nothing changed: the launcher takes the project that was set up last if a notebook lies in none.
@@ -216,10 +242,10 @@ fn write(path: &Path, file: &ProjectFile) -> Result<()> {
     files::write_atomic(path, |out| out.write_all(&text))
 }
 
-fn copy(python: &Path, kernel: &Kernel, from: &Path, to: &Path) -> Result<()> {
+fn copy(python: &Path, kernel: &Kernel, lock: &File, from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new(python);
     command.arg(&kernel.launcher).arg("--copy").arg(from).arg(to);
-    process::succeed("copying the compiled library", &mut command, "Is the disk full?", |_| {})
+    process::succeed("copying the compiled library", &mut command, lock, "Is the disk full?", |_| {})
 }
 
 /// The template compiled last, of any project and any version of the kernel's files.
@@ -230,11 +256,12 @@ fn newest_template(cache: &Path) -> Option<PathBuf> {
     ready.max().map(|(_, path)| path)
 }
 
-fn is_kernel_folder(path: &Path) -> bool {
+pub(super) fn is_kernel_folder(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("kernel-"))
 }
 
-fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+/// What lies in a folder.
+pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = folder.read_dir().map_err(Error::io("read", folder))?;
     entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path())).collect()
 }
@@ -260,8 +287,10 @@ fn remove_unused(folders: &Folders, kernel: &Kernel, project: &Project) -> Resul
     for older in list(&folders.root)?.into_iter().filter(|path| is_kernel_folder(path) && *path != kernel.folder) {
         // This project has moved on from there; kernels that still run keep their folder, in `sessions`.
         let _ = std::fs::remove_file(older.join("projects").join(format!("{}.json", project.id())));
-        let empty = |name: &str| list(&older.join(name)).is_ok_and(|entries| entries.is_empty());
-        if empty("projects") && (empty("sessions") || !older.join("sessions").exists()) {
+        let is_project = |path: &PathBuf| path.extension().is_some_and(|e| e == "json");
+        let has_projects = list(&older.join("projects")).is_ok_and(|files| files.iter().any(is_project));
+        let has_sessions = list(&older.join("sessions")).is_ok_and(|sessions| !sessions.is_empty());
+        if !has_projects && !has_sessions {
             folders::remove(&older)?;
         }
     }

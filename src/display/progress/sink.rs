@@ -44,11 +44,11 @@ impl Sink {
         matches!(self, Sink::Off)
     }
 
-    /// The least time between two updates.
-    pub(super) fn interval_s(&self) -> f64 {
+    /// The least time between two updates, after so many seconds. Lines that stay, one below the other, must not fill a notebook.
+    pub(super) fn interval_s(&self, elapsed: f64) -> f64 {
         match self {
             Sink::Terminal(_) => 0.1,
-            Sink::Off | Sink::Lines(_) => 1.0,
+            Sink::Off | Sink::Lines(_) => (elapsed / 20.0).max(1.0),
         }
     }
 

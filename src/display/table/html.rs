@@ -1,11 +1,12 @@
-//! A table as HTML. Styles are inline: a notebook that is stored, exported or sanitised keeps them.
+//! A table as HTML. Styles are inline, and those that matter of the kind that JupyterLab leaves in a notebook that it does not trust (it
+//! drops variables and `underline dotted`, for instance): one that is stored, exported or sanitised keeps them.
 
 use super::super::escape;
 use super::{Cell, Table};
 
-/// JupyterLab's border colours, and a grey that shows on light and dark where there is no JupyterLab.
-const RULE: &str = "1px solid var(--jp-border-color1,rgba(128,128,128,.6))";
-const HAIRLINE: &str = "1px solid var(--jp-border-color2,rgba(128,128,128,.28))";
+/// Greys that show on light and dark.
+const RULE: &str = "1px solid rgba(128,128,128,.6)";
+const HAIRLINE: &str = "1px solid rgba(128,128,128,.28)";
 const MUTED: &str = "opacity:.72";
 
 pub(super) fn html(table: &Table) -> String {
@@ -72,11 +73,7 @@ fn defined(name: &str, definition: &str) -> String {
     if definition.is_empty() {
         return escape(name);
     }
-    format!(
-        "<span title=\"{}\" style=\"text-decoration:underline dotted;text-underline-offset:.2em;cursor:help\">{}</span>",
-        escape(definition),
-        escape(name)
-    )
+    format!("<span title=\"{}\" style=\"border-bottom:1px dotted;cursor:help\">{}</span>", escape(definition), escape(name))
 }
 
 /// Tooltips do not show on paper or on a touch screen: the same definitions in a list that opens.

@@ -32,7 +32,7 @@ lookup       –  learned
 #[test]
 fn html_has_tooltips_and_one_best_a_row() {
     let html = evaluation().html();
-    assert!(html.contains("<span title=\"mean of ‖x̂ − x‖² / ‖x‖²\" style=\"text-decoration:underline dotted"));
+    assert!(html.contains("<span title=\"mean of ‖x̂ − x‖² / ‖x‖²\" style=\"border-bottom:1px dotted"));
     assert_eq!(html.matches("font-weight:700").count(), 2, "NMSE and dead, not the tie in L0");
     assert!(html.contains(";font-weight:700\">0.0131</td>"));
     assert_eq!(html.matches("<tr").count(), 5);
