@@ -7,19 +7,19 @@
 //! because after it every row has `k` codes that are not zero, and `k` is a few dozen of many thousands; and of the first, only the k
 //! largest of every row's results are needed exactly:
 //!
-//! 1. **Pack** ([`mod@screen`]): the batch, less its mean, once for all SAEs, and the encoder once a step, become bytes (or bf16, or stay f32) in the
+//! 1. **Pack** (`screen`): the batch, less its mean, once for all SAEs, and the encoder once a step, become bytes (or bf16, or stay f32) in the
 //!    order in which the processor multiplies them.
 //! 2. **Screen**: tiles of scores stay in registers, get a margin that bounds what rounding did to them, and are compared with their row's
 //!    bar. What reaches it joins the row's short list. `[n, d_sae]` is never stored.
-//! 3. **Score again** ([`rescore`]): the candidates, some 1.2 k a row, in f32, latent by latent; the k best are the codes. A row whose list
+//! 3. **Score again** (`rescore`): the candidates, some 1.2 k a row, in f32, latent by latent; the k best are the codes. A row whose list
 //!    overflows is scored in full, and counted.
-//! 4. **Decode** ([`rows`]): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, the residual `r = x̂ − x`, and the gradient of each code,
+//! 4. **Decode** (`rows`): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, the residual `r = x̂ − x`, and the gradient of each code,
 //!    `(2/n)·r·W_dec[latent]`, again latent by latent over some hundred rows, so that a row of `W_dec` is read once for all of them.
-//! 5. **Transpose** ([`transpose`]): the codes of the whole batch, listed by latent instead of by row, by a counting sort.
-//! 6. **By latent** ([`latents`]): one thread forms the gradient of a latent's two rows, `Σ code·(2/n)·r` and `Σ gradient·(x − b_dec)`,
-//!    in registers, strip by strip ([`tiled`]), and applies Adam to them at once. No gradient matrix exists, and no two threads write the
+//! 5. **Transpose** (`transpose`): the codes of the whole batch, listed by latent instead of by row, by a counting sort.
+//! 6. **By latent** (`latents`): one thread forms the gradient of a latent's two rows, `Σ code·(2/n)·r` and `Σ gradient·(x − b_dec)`,
+//!    in registers, strip by strip (`tiled`), and applies Adam to them at once. No gradient matrix exists, and no two threads write the
 //!    same row, so there is nothing to lock and nothing whose order could vary.
-//! 7. **The table** ([`table`]): rows grouped by token; Adam moves every row of the table, as PyTorch's does, since momentum moves a
+//! 7. **The table** (`table`): rows grouped by token; Adam moves every row of the table, as PyTorch's does, since momentum moves a
 //!    row whose token does not occur.
 //!
 //! Reductions over rows (the loss, the gradient of `b_dec`) are summed in blocks of fixed size and then in order. So the same seed gives
@@ -32,6 +32,7 @@
 //! kernel to a dense f32 top k.
 
 pub mod adam;
+mod candle;
 pub mod codes;
 mod cpu;
 mod encode;
@@ -51,7 +52,10 @@ mod transpose;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use candle_core::Device;
+
 pub use adam::{AdamState, Rates};
+pub use candle::Candle;
 pub use codes::Codes;
 pub use cpu::Cpu;
 pub use rows::decode;
@@ -79,20 +83,20 @@ pub trait Kernel: Debug + Send + Sync {
     /// Makes a batch of rows `x` `[n, d_model]` and their `tokens` `[n]` ready.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::error::Error::Shape) if `x` is no whole number of rows, or there are not as many tokens.
+    /// [`Error::Shape`] if `x` is no whole number of rows, or there are not as many tokens.
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>>;
 
     /// The codes of the rows `x` `[n, d_model]`.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::error::Error::NotFinite) naming the first row that has fewer than k pre-activations that are numbers.
+    /// [`Error::NotFinite`] naming the first row that has fewer than k pre-activations that are numbers.
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes>;
 
     /// Moves an SAE one Adam step down the gradient of its loss on a batch that this kernel has prepared.
     ///
     /// # Errors
-    /// [`Error::NotFinite`](crate::error::Error::NotFinite) if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
-    /// [`Error::Shape`](crate::error::Error::Shape) or [`Error::TokenId`](crate::error::Error::TokenId) if the tokens do not fit.
+    /// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
+    /// [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit.
     fn train_step(
         &self,
         sae: &mut Sae,
@@ -125,21 +129,25 @@ pub fn fastest() -> Arc<dyn Kernel> {
     Arc::new(Cpu::fastest(Exactness::default()))
 }
 
+/// The kernel for a candle device: on the CPU the [`fastest`], on any other [`Candle`].
+pub fn for_device(device: &Device) -> Arc<dyn Kernel> {
+    if device.is_cpu() { fastest() } else { Arc::new(Candle::new(device.clone())) }
+}
+
 /// The kernel called `name`: `int8`, `bf16`, `f32` or `portable`, of which the first two have a twin that screens with
-/// [`Exactness::Proven`], `int8-proven` and `bf16-proven`.
+/// [`Exactness::Proven`], `int8-proven` and `bf16-proven`; or `candle`, the dense step, on the CPU.
 ///
 /// # Errors
 /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
 pub fn by_name(name: &str) -> Result<Arc<dyn Kernel>> {
+    if name == "candle" {
+        return Ok(Arc::new(Candle::new(Device::Cpu)));
+    }
     let (plain, exactness) = match name.strip_suffix("-proven") {
         Some(plain) => (plain, Exactness::Proven),
         None => (name, Exactness::Statistical),
     };
-    match Screen::ALL.into_iter().find(|screen| screen.name() == plain) {
-        Some(screen) => Ok(Arc::new(Cpu::new(screen, exactness)?)),
-        None => Err(Error::config(
-            "kernel",
-            format!("there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven or bf16-proven"),
-        )),
-    }
+    let why = || format!("there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven, bf16-proven or candle");
+    let screen = Screen::ALL.into_iter().find(|screen| screen.name() == plain).ok_or_else(|| Error::config("kernel", why()))?;
+    Ok(Arc::new(Cpu::new(screen, exactness)?))
 }

@@ -70,7 +70,6 @@ impl Sae {
     /// # Errors
     /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN pre-activations.
     pub fn encode(&self, x: &[f32]) -> Result<Codes> {
-        self.check_rows("activations", x)?;
         kernel::fastest().encode(self, x)
     }
 
@@ -91,7 +90,8 @@ impl Sae {
         self.decode(&self.encode(x)?, tokens)
     }
 
-    fn check_rows(&self, what: &str, x: &[f32]) -> Result<()> {
+    /// Checks that `x` is whole rows.
+    pub(crate) fn check_rows(&self, what: &str, x: &[f32]) -> Result<()> {
         let d = self.d_model();
         if !x.len().is_multiple_of(d) {
             return Err(Error::Shape { what: what.to_owned(), want: vec![x.len() / d, d], got: vec![x.len()] });

@@ -196,6 +196,34 @@ fn encode_and_decode_equal_the_dense_form() {
 }
 
 #[test]
+fn the_dense_step_on_a_candle_device_equals_the_sparse_one() {
+    for (table, relu) in [(Table::None, false), (Table::Frozen, true), (Table::Learned, false)] {
+        let [mut sparse, mut dense] = [fresh(6, relu, table), fresh(6, relu, table)];
+        let [mut of_sparse, mut of_dense] = [AdamState::new(&sparse), AdamState::new(&dense)];
+        let [mut here, mut there] = [Scratch::default(), Scratch::default()];
+        let candle = kernel::by_name("candle").unwrap();
+        for step in 0..6 {
+            let (x, tokens) = batch(step);
+            let a = train_step(&mut sparse, &mut of_sparse, &x, &tokens, &RATES, &mut here).unwrap();
+            let b = step_with(candle.as_ref(), &mut dense, &mut of_dense, &x, &tokens, &RATES, &mut there).unwrap();
+            assert!((a.loss - b.loss).abs() < 2e-5 * a.loss && (a.nmse - b.nmse).abs() < 2e-5 && a.l0 == b.l0, "{table:?}: {a:?}, {b:?}");
+            assert_eq!(here.codes().latents(), there.codes().latents());
+        }
+        let none = Vec::new();
+        let tables = (sparse.lookup.as_ref().unwrap_or(&none), dense.lookup.as_ref().unwrap_or(&none));
+        let pairs =
+            [(&sparse.w_enc, &dense.w_enc), (&sparse.b_enc, &dense.b_enc), (&sparse.w_dec, &dense.w_dec), (&sparse.b_dec, &dense.b_dec)];
+        for (a, b) in pairs.into_iter().chain([tables]) {
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-4), "{table:?}, relu {relu}");
+        }
+        let (mut x, tokens) = batch(9);
+        x[5] = f32::NAN;
+        assert!(step_with(candle.as_ref(), &mut dense, &mut of_dense, &x, &tokens, &RATES, &mut there).is_err());
+        assert_eq!(of_dense.steps, 6);
+    }
+}
+
+#[test]
 fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
     let train = |threads: usize, kernel: &str| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

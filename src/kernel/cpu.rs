@@ -34,7 +34,10 @@ impl Cpu {
 
 impl Kernel for Cpu {
     fn name(&self) -> String {
-        self.screen.name().to_owned()
+        match self.exactness {
+            Exactness::Proven => format!("{}-proven", self.screen.name()),
+            Exactness::Statistical => self.screen.name().to_owned(),
+        }
     }
 
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
@@ -43,6 +46,7 @@ impl Kernel for Cpu {
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
+        sae.check_rows("activations", x)?;
         Ok(encode(sae, x, self.screen, self.exactness)?.0)
     }
 
