@@ -7,7 +7,7 @@ mod step;
 
 pub use harvest::{HarvestBench, HarvestReport, ModelShape, harvest};
 pub use machine::{Numbers, peak, peak_rss_bytes};
-pub use step::{StepBench, StepReport, StepShape, step};
+pub use step::{StepBench, StepLookup, StepReport, StepShape, step};
 
 /// The middle of some figures; of an even number, the upper one. 0 of none.
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {

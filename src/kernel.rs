@@ -11,7 +11,7 @@
 //!    order in which the processor multiplies them.
 //! 2. **Screen**: tiles of scores stay in registers, get a margin that bounds what rounding did to them, and are compared with their row's
 //!    bar. What reaches it joins the row's short list. `[n, d_sae]` is never stored.
-//! 3. **Score again** (`rescore`): the candidates, some 1.2 k a row, in f32, latent by latent; the k best are the codes. A row whose list
+//! 3. **Score again** (`rescore`): the candidates, about 1.2·k a row, in f32, latent by latent; the k best are the codes. A row whose list
 //!    overflows is scored in full, and counted.
 //! 4. **Decode** (`rows`): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, the residual `r = x̂ − x`, and the gradient of each code,
 //!    `(2/n)·r·W_dec[latent]`, again latent by latent over some hundred rows, so that a row of `W_dec` is read once for all of them.
@@ -20,7 +20,7 @@
 //!    in registers, strip by strip (`tiled`), and applies Adam to them at once. No gradient matrix exists, and no two threads write the
 //!    same row, so there is nothing to lock and nothing whose order could vary.
 //! 7. **The table** (`table`): rows grouped by token; Adam moves every row of the table, as PyTorch's does, since momentum moves a
-//!    row whose token does not occur.
+//!    row whose token does not occur: at once, or, with the same bits, when the row is next looked at (`lazy`).
 //!
 //! Reductions over rows (the loss, the gradient of `b_dec`) are summed in blocks of fixed size and then in order. So the same seed gives
 //! the same bits on any number of threads, with any screen, on any processor.
@@ -37,6 +37,7 @@ pub mod codes;
 mod cpu;
 mod encode;
 mod latents;
+mod lazy;
 mod pool;
 mod rescore;
 pub(crate) mod rows;
@@ -44,7 +45,6 @@ mod screen;
 mod stages;
 mod step;
 mod table;
-pub(crate) mod tile;
 mod tiled;
 mod topk;
 mod transpose;
@@ -83,16 +83,19 @@ pub trait Kernel: Debug + Send + Sync {
     /// Makes a batch of rows `x` `[n, d_model]` and their `tokens` `[n]` ready.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is no whole number of rows, or there are not as many tokens.
+    /// [`Error::Shape`] if `x` is not a row of `d_model` numbers for every token.
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>>;
 
     /// The codes of the rows `x` `[n, d_model]`.
     ///
     /// # Errors
+    /// [`Error::Shape`] if `x` is not whole rows of the SAE's `d_model`.
     /// [`Error::NotFinite`] naming the first row that has fewer than k pre-activations that are numbers.
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes>;
 
     /// Moves an SAE one Adam step down the gradient of its loss on a batch that this kernel has prepared.
+    ///
+    /// With a state that is [`lazy`](AdamState::lazy), the rows of the table whose tokens do not occur stay behind.
     ///
     /// # Errors
     /// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
@@ -108,11 +111,11 @@ pub trait Kernel: Debug + Send + Sync {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(x: &'a [f32], tokens: &'a [u32], d_model: usize, packed: Option<PackedRows>) -> Result<Prepared<'a>> {
-        if x.len() != tokens.len() * d_model {
+    fn new(x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
+        if d_model == 0 || x.len() != tokens.len() * d_model {
             return Err(Error::Shape { what: "a batch of activations".to_owned(), want: vec![tokens.len(), d_model], got: vec![x.len()] });
         }
-        Ok(Prepared { x, tokens, d_model, packed })
+        Ok(Prepared { x, tokens, d_model, packed: None })
     }
 
     /// Whether an SAE can train on the batch.
@@ -134,8 +137,8 @@ pub fn for_device(device: &Device) -> Arc<dyn Kernel> {
     if device.is_cpu() { fastest() } else { Arc::new(Candle::new(device.clone())) }
 }
 
-/// The kernel called `name`: `int8`, `bf16`, `f32` or `portable`, of which the first two have a twin that screens with
-/// [`Exactness::Proven`], `int8-proven` and `bf16-proven`; or `candle`, the dense step, on the CPU.
+/// The kernel called `name`: `int8`, `bf16`, `f32` or `portable`, with [`Exactness::Proven`] if `-proven` follows, as in `int8-proven`
+/// (in f32 both margins are the same); or `candle`, the dense step, on the CPU.
 ///
 /// # Errors
 /// [`Error::Config`] if there is none of that name, or this processor cannot run it.

@@ -65,6 +65,7 @@ pub(crate) mod files;
 pub mod kernel;
 pub mod lab;
 pub(crate) mod matmul;
+pub(crate) mod memory;
 pub mod model;
 pub mod plot;
 pub mod sae;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 use tokenized_sae::bench;
 use tokenized_sae::compare::{CompareConfig, Text, compare};
 use tokenized_sae::display::interrupt;
@@ -63,8 +64,8 @@ struct BenchStep {
     #[arg(long, default_value = "gpt2")]
     shape: bench::StepShape,
     /// The token table.
-    #[arg(long, value_enum, default_value_t = BenchLookup::Learned)]
-    lookup: BenchLookup,
+    #[arg(long, value_enum, default_value_t = bench::StepLookup::Learned)]
+    lookup: bench::StepLookup,
     /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this processor.
     #[arg(long)]
     kernel: Option<String>,
@@ -77,12 +78,6 @@ struct BenchStep {
     /// As JSON.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum BenchLookup {
-    None,
-    Learned,
 }
 
 #[derive(clap::Args)]
@@ -242,15 +237,25 @@ impl Compare {
     }
 }
 
+/// Prints a report as one line of JSON, or as a table.
+fn print_report(json: bool, report: &impl Serialize, table: impl FnOnce() -> Table) -> Result<()> {
+    match json {
+        true => println!("{}", serde_json::to_string(report).map_err(Error::json("report"))?),
+        false => println!("{}", table().text()),
+    }
+    Ok(())
+}
+
 impl BenchStep {
     fn run(self) -> Result<()> {
-        let lookup = matches!(self.lookup, BenchLookup::Learned);
-        let report = bench::step(&bench::StepBench { shape: self.shape, lookup, kernel: self.kernel, saes: self.saes, steps: self.steps })?;
-        match self.json {
-            true => println!("{}", serde_json::to_string(&report).map_err(Error::json("report"))?),
-            false => println!("{}", report.table().text()),
-        }
-        Ok(())
+        let report = bench::step(&bench::StepBench {
+            shape: self.shape,
+            lookup: self.lookup,
+            kernel: self.kernel,
+            saes: self.saes,
+            steps: self.steps,
+        })?;
+        print_report(self.json, &report, || report.table())
     }
 }
 
@@ -271,11 +276,7 @@ impl BenchHarvest {
             n_ctx: self.context,
             repetitions: self.repetitions,
         })?;
-        match self.json {
-            true => println!("{}", serde_json::to_string(&report).map_err(Error::json("report"))?),
-            false => println!("{}", report.table().text()),
-        }
-        Ok(())
+        print_report(self.json, &report, || report.table())
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod peak;
+pub(crate) mod tile;
 
 /// Defines a function whose body is compiled for AVX-512, for AVX2 and for any processor.
 macro_rules! vectorised {

@@ -105,7 +105,6 @@ fn along_training(case: &str, sae: SaeConfig, mut batch: impl FnMut() -> (Vec<f3
         assert_exact(case, &sae, &x);
         // A few steps between two looks.
         for _ in 0..8 {
-            let (x, tokens) = (x.clone(), tokens.clone());
             let prepared = kernel.prepare(&x, &tokens, sae.d_model()).unwrap();
             fallback_rows += kernel.train_step(&mut sae, &mut state, &prepared, &rates, &mut scratch).unwrap().fallback_rows;
         }

@@ -252,6 +252,36 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
 }
 
 #[test]
+fn rows_of_the_table_that_are_left_for_later_end_with_the_same_bits() {
+    let [mut dense, mut lazy] = [fresh(6, false, Table::Learned), fresh(6, false, Table::Learned)];
+    let (mut of_dense, mut of_lazy) = (AdamState::new(&dense), AdamState::new(&lazy).lazy());
+    let [mut here, mut there] = [Scratch::default(), Scratch::default()];
+    let mut stayed_behind = false;
+    for step in 0..60 {
+        // Fewer and fewer tokens occur.
+        let (x, mut tokens) = batch(step);
+        tokens.iter_mut().for_each(|token| *token %= (D_VOCAB as u32).saturating_sub(step as u32 / 4).max(2));
+        let a = train_step(&mut dense, &mut of_dense, &x, &tokens, &RATES, &mut here).unwrap();
+        let b = train_step(&mut lazy, &mut of_lazy, &x, &tokens, &RATES, &mut there).unwrap();
+        assert_eq!(a, b, "step {step}");
+        stayed_behind |= lazy.lookup != dense.lookup;
+        if step % 25 == 24 {
+            of_lazy.settle(&mut lazy);
+            assert!(lazy.lookup == dense.lookup && of_lazy.lookup == of_dense.lookup, "step {step}");
+        }
+    }
+    assert!(stayed_behind, "every row was moved at every step");
+    // Another kernel goes on from there.
+    let (x, tokens) = batch(99);
+    step_with(kernel::by_name("candle").unwrap().as_ref(), &mut lazy, &mut of_lazy, &x, &tokens, &RATES, &mut there).unwrap();
+    train_step(&mut dense, &mut of_dense, &x, &tokens, &RATES, &mut here).unwrap();
+    of_lazy.settle(&mut lazy);
+    let tables = (lazy.lookup.unwrap(), dense.lookup.unwrap());
+    assert!(tables.0.iter().zip(&tables.1).all(|(a, b)| (a - b).abs() < 2e-4));
+    assert!(lazy.w_enc.iter().zip(&dense.w_enc).all(|(a, b)| (a - b).abs() < 2e-4));
+}
+
+#[test]
 fn a_batch_that_is_not_finite_moves_nothing() {
     for value in [f32::NAN, f32::INFINITY, f32::MAX] {
         let mut sae = fresh(6, false, Table::Learned);
@@ -274,4 +304,9 @@ fn tokens_outside_the_table_are_refused() {
     let error = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
     assert!(matches!(error, Error::TokenId { id: 13, position: 9, .. }), "{error}");
     assert!(matches!(sae.encode(&x[1..]), Err(Error::Shape { .. })));
+    for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
+        let kernel = kernel::by_name(screen.name()).unwrap();
+        let refused = |x: &[f32], tokens: &[u32], d: usize| matches!(kernel.prepare(x, tokens, d), Err(Error::Shape { .. }));
+        assert!(refused(&x[1..], &tokens, D_MODEL) && refused(&x, &tokens[1..], D_MODEL) && refused(&x, &tokens, 0));
+    }
 }

@@ -51,13 +51,24 @@ impl FromStr for StepShape {
     }
 }
 
+/// The token table of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StepLookup {
+    /// No table.
+    None,
+    /// A learned table, of which every step moves every row, as PyTorch's Adam does.
+    Learned,
+    /// A learned table with the same bits, of which a step moves the rows whose tokens occur and leaves the others for later.
+    Lazy,
+}
+
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct StepBench {
     /// The shape.
     pub shape: StepShape,
-    /// Whether there is a table, learned.
-    pub lookup: bool,
+    /// The token table.
+    pub lookup: StepLookup,
     /// The kernel's name; the fastest if `None`.
     pub kernel: Option<String>,
     /// SAEs that train on the same batches.
@@ -90,7 +101,7 @@ pub struct StepReport {
 }
 
 /// Different batches, taken in turn.
-const BATCHES: usize = 8;
+const BATCHES: usize = 4;
 
 /// Runs the measurement.
 ///
@@ -107,15 +118,19 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     };
     let data = MadeUp::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
     let mut config = SaeConfig { expansion: d_sae / d_model, k, ..SaeConfig::new(d_model, d_vocab) };
-    if bench.lookup {
+    if bench.lookup != StepLookup::None {
         config = config.with_lookup(Lookup::from_table(MadeUp::new(d_vocab, d_model, d_vocab, 8 * d_model, 1).x, d_model)?);
     }
     let train = TrainConfig::default();
     let mut saes = Vec::new();
     for seed in 0..bench.saes as u64 {
-        let sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
-        saes.push((AdamState::new(&sae), sae, Scratch::default()));
+        let mut sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
+        let state = AdamState::new(&sae);
+        let state = if bench.lookup == StepLookup::Lazy { state.lazy() } else { state };
+        sae.config.lookup = None; // where the table started is no part of a step, and need not stay in memory
+        saes.push((state, sae, Scratch::default()));
     }
+    drop(config);
     let numbers = match kernel.name().as_str() {
         name if name.starts_with("int8") => Numbers::Int8,
         name if name.starts_with("bf16") => Numbers::Bf16,
@@ -146,13 +161,13 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     times.sort_by(f64::total_cmp);
     let steps = bench.steps as f64;
     let mut stages = Map::new();
+    stages.insert("pack_rows".to_owned(), (packing / steps / bench.saes as f64).into());
     for stage in Stage::ALL {
         let total: f64 = saes
             .iter()
             .zip(&warm_up)
             .map(|((_, _, scratch), warm_up)| (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64())
             .sum();
-        let total = if stage == Stage::PackRows { packing } else { total };
         stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
     }
     let median = times[times.len() / 2];

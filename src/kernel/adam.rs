@@ -1,5 +1,7 @@
 //! Adam as PyTorch computes it, on a row at a time.
 
+use super::lazy::Owed;
+use crate::memory;
 use crate::sae::Sae;
 use crate::simd::vectorised;
 
@@ -14,7 +16,7 @@ pub struct Moments {
 
 impl Moments {
     fn zeros(n: usize) -> Moments {
-        Moments { m: vec![0.0; n], v: vec![0.0; n] }
+        Moments { m: memory::zeros(n), v: memory::zeros(n) }
     }
 }
 
@@ -33,6 +35,8 @@ pub struct AdamState {
     pub lookup: Option<Moments>,
     /// Steps made.
     pub steps: u64,
+    /// What the rows of the table owe; `None` if every step moves them all.
+    pub(super) owed: Option<Owed>,
 }
 
 impl AdamState {
@@ -46,6 +50,23 @@ impl AdamState {
             b_dec: Moments::zeros(sae.b_dec.len()),
             lookup: sae.lookup.as_ref().filter(|_| learned).map(|table| Moments::zeros(table.len())),
             steps: 0,
+            owed: None,
+        }
+    }
+
+    /// The same, but a step moves only the rows of the table whose tokens occur; the others make up for it before they are next looked at,
+    /// to the same bits. Its cost then follows the tokens of the batch, not the vocabulary.
+    ///
+    /// Between steps the table and its moments are not what they will be: [`settle`](AdamState::settle) before you read them.
+    pub fn lazy(mut self) -> AdamState {
+        self.owed = self.lookup.as_ref().map(|moments| Owed::nothing(moments.m.len() / self.b_dec.m.len().max(1)));
+        self
+    }
+
+    /// Brings every row of the table up to date. Does nothing unless the state is [`lazy`](AdamState::lazy).
+    pub fn settle(&mut self, sae: &mut Sae) {
+        if let (Some(owed), Some(moments), Some(table)) = (&mut self.owed, &mut self.lookup, &mut sae.lookup) {
+            owed.settle(table, moments);
         }
     }
 }
@@ -66,7 +87,7 @@ pub struct Rates {
 }
 
 /// The numbers that every row of one step shares.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct AdamStep {
     beta1: f32,
     beta2: f32,
@@ -93,6 +114,29 @@ impl AdamStep {
             epsilon: rates.epsilon as f32,
         }
     }
+
+    /// What `|m|/√v` is multiplied by to bound the update.
+    pub(super) fn rate_over_scale(&self) -> f32 {
+        (self.rate / self.scale).abs()
+    }
+
+    /// What becomes of `|m|/√v` without a gradient.
+    pub(super) fn fade_of_ratio(&self) -> f32 {
+        self.beta1 / self.beta2.sqrt()
+    }
+
+    /// What becomes of `v` without a gradient.
+    pub(super) fn fade_of_v(&self) -> f32 {
+        self.beta2
+    }
+}
+
+/// One number's step: `w`, `m` and `v` after the gradient `g`.
+#[inline(always)]
+pub(super) fn moved(step: &AdamStep, w: f32, m: f32, v: f32, g: f32) -> (f32, f32, f32) {
+    let m = step.beta1 * m + step.one_minus_beta1 * g;
+    let v = step.beta2 * v + step.one_minus_beta2 * (g * g);
+    (w - step.rate * m / (v.sqrt() * step.scale + step.epsilon), m, v)
 }
 
 vectorised! {
@@ -101,9 +145,7 @@ vectorised! {
         let n = w.len();
         let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
         for i in 0..n {
-            m[i] = step.beta1 * m[i] + step.one_minus_beta1 * g[i];
-            v[i] = step.beta2 * v[i] + step.one_minus_beta2 * (g[i] * g[i]);
-            w[i] -= step.rate * m[i] / (v[i].sqrt() * step.scale + step.epsilon);
+            (w[i], m[i], v[i]) = moved(&step, w[i], m[i], v[i], g[i]);
         }
     }
 }

@@ -44,7 +44,7 @@ impl Kernel for Candle {
     }
 
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
-        Prepared::new(x, tokens, d_model, None)
+        Prepared::new(x, tokens, d_model)
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
@@ -62,6 +62,7 @@ impl Kernel for Candle {
         scratch: &mut Scratch,
     ) -> Result<StepReport> {
         batch.check(sae)?;
+        state.settle(sae);
         let (d, d_sae, n) = (sae.d_model(), sae.d_sae(), batch.tokens.len());
         let x = self.tensor(batch.x, d)?;
         let (pre, centred) = self.pre_activations(sae, &x)?;

@@ -41,8 +41,8 @@ impl Kernel for Cpu {
     }
 
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
-        let packed = PackedRows::new(x, d_model, self.screen, self.exactness);
-        Prepared::new(x, tokens, d_model, Some(packed))
+        let batch = Prepared::new(x, tokens, d_model)?;
+        Ok(Prepared { packed: Some(PackedRows::new(x, d_model, self.screen, self.exactness)), ..batch })
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {

@@ -9,9 +9,9 @@ use super::rescore::{Rescorer, select_in_full};
 use super::rows::BlockDecoder;
 use super::screen::{Candidates, Exactness, PackedLatents, PackedRows, Screen, portable};
 use super::stages::{Stage, Stages};
-use super::tile::ROWS;
 use crate::error::{Error, Result};
 use crate::sae::Sae;
+use crate::simd::tile::ROWS;
 
 /// Rows in a block, the unit in which rows are summed and stored; whole tiles.
 pub(super) const BLOCK: usize = 8 * ROWS;

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 /// A part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The batch, less its mean, into the numbers of the screen.
-    PackRows,
     /// The encoder into the numbers of the screen.
     Pack,
     /// Scores, margins, candidates.
@@ -25,13 +23,12 @@ pub enum Stage {
 
 impl Stage {
     /// All, in order.
-    pub const ALL: [Stage; 8] =
-        [Stage::PackRows, Stage::Pack, Stage::Screen, Stage::Rescore, Stage::Decode, Stage::Transpose, Stage::Gradients, Stage::Table];
+    pub const ALL: [Stage; 7] =
+        [Stage::Pack, Stage::Screen, Stage::Rescore, Stage::Decode, Stage::Transpose, Stage::Gradients, Stage::Table];
 
     /// A word for tables and reports.
     pub fn name(self) -> &'static str {
         match self {
-            Stage::PackRows => "pack_rows",
             Stage::Pack => "pack_encoder",
             Stage::Screen => "screen",
             Stage::Rescore => "rescore",

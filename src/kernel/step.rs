@@ -72,6 +72,14 @@ pub(super) fn train_step(
     scratch: &mut Scratch,
 ) -> Result<StepReport> {
     let d = sae.d_model();
+    let start = Instant::now();
+    if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
+        scratch.by_token.fill(tokens, table.len() / d);
+        if let Some(owed) = &mut state.owed {
+            owed.catch_up(&scratch.by_token, table, moments);
+        }
+    }
+    scratch.stages.since(Stage::Table, start);
     let report = forward(sae, x, rows, tokens, scratch)?;
 
     let t = state.steps + 1;
@@ -85,8 +93,12 @@ pub(super) fn train_step(
     let start = scratch.stages.since(Stage::Gradients, start);
 
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
-        scratch.by_token.fill(tokens, table.len() / d);
-        table::update(table, moments, &scratch.by_token, &scratch.residuals, d, AdamStep::new(rates, rates.lookup_lr, t));
+        let adam = AdamStep::new(rates, rates.lookup_lr, t);
+        let rows = if state.owed.is_some() { table::Rows::Occurring } else { table::Rows::All };
+        table::update(table, moments, &scratch.by_token, &scratch.residuals, d, adam, rows);
+        if let Some(owed) = &mut state.owed {
+            owed.take_down(adam, &scratch.by_token, table, moments);
+        }
     }
     scratch.stages.since(Stage::Table, start);
 

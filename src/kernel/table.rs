@@ -1,4 +1,4 @@
-//! The token table: gradients grouped by token, and Adam on every row, as PyTorch's dense Adam moves it.
+//! The token table: gradients grouped by token, and Adam on every row, as PyTorch's dense Adam moves it, or on those whose tokens occur.
 
 use rayon::prelude::*;
 
@@ -10,8 +10,15 @@ use crate::simd::add_scaled;
 /// Rows of the table that one task takes.
 const CHUNK: usize = 64;
 
-/// Updates the table `[d_vocab, d]` from the scaled residuals `[n, d]`, listed by token.
-pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey, residuals: &Tiled, d: usize, adam: AdamStep) {
+/// Which rows a step moves.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Rows {
+    All,
+    Occurring,
+}
+
+/// Updates rows of the table `[d_vocab, d]` from the scaled residuals `[n, d]`, listed by token.
+pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey, residuals: &Tiled, d: usize, adam: AdamStep, rows: Rows) {
     table
         .par_chunks_mut(CHUNK * d)
         .zip(moments.m.par_chunks_mut(CHUNK * d))
@@ -21,8 +28,12 @@ pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey,
             || vec![0.0f32; d],
             |gradient, (chunk, ((table, m), v))| {
                 for (i, row) in table.chunks_exact_mut(d).enumerate() {
+                    let entries = by_token.entries(chunk * CHUNK + i);
+                    if entries.is_empty() && rows == Rows::Occurring {
+                        continue;
+                    }
                     gradient.fill(0.0);
-                    for &entry in by_token.entries(chunk * CHUNK + i) {
+                    for &entry in entries {
                         for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
                             add_scaled(gradient, 1.0, residuals.piece(entry as usize, strip));
                         }

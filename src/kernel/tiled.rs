@@ -1,12 +1,13 @@
 //! Rows `[n, d]` laid out so that a strip of columns of all rows is close together.
 //!
 //! By latent, the gradients gather rows of the batch in no order, each row some `n·k / d_sae` times for every latent it has. Whole rows of a batch
-//! are more than a cache holds, and more pages than a processor keeps addresses of; a strip of 256 columns fits both. So the gather goes strip
-//! by strip, and within a block of rows a strip is contiguous: `[blocks, strips, BLOCK, 256]`.
+//! are more than a cache holds, and more pages than a processor keeps addresses of; a strip of [`STRIP`] columns fits both. So the gather goes strip
+//! by strip, and within a block of rows a strip is contiguous: `[blocks, strips, BLOCK, STRIP]`.
 
 use super::encode::BLOCK;
+use crate::memory;
 
-/// Columns of a strip: sixteen vectors of sums, half of the registers.
+/// Columns of a strip: 24 vectors of sums, which leave eight registers for the rest.
 pub(super) const STRIP: usize = 384;
 
 /// The array.
@@ -19,8 +20,12 @@ pub(super) struct Tiled {
 impl Tiled {
     /// Makes room for `n` rows of `d`; what it holds is of no meaning.
     pub(super) fn resize(&mut self, n: usize, d: usize) {
+        let len = n.next_multiple_of(BLOCK) * d;
+        if len > self.data.len() {
+            self.data = memory::zeros(len);
+        }
         self.d = d;
-        self.data.resize(n.next_multiple_of(BLOCK) * d, 0.0);
+        self.data.truncate(len);
     }
 
     /// The storage of `rows` rows after `rows` rows, a whole number of blocks.
@@ -28,7 +33,7 @@ impl Tiled {
         rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[..], rows * self.d)
     }
 
-    /// The columns `strip·256..` of row `row`.
+    /// The columns `strip·STRIP..` of row `row`.
     #[inline(always)]
     pub(super) fn piece(&self, row: usize, strip: usize) -> &[f32] {
         let width = STRIP.min(self.d - strip * STRIP);

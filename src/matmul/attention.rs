@@ -7,13 +7,12 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
-use super::product::{Sums, as_words, share, tile_sums};
-use super::{Heads, Lines, RowsMut, Shape, bf16};
-use crate::kernel::tile::{PANEL, ROWS};
+use super::product::{Sums, Target, as_words, share, tile_sums};
+use super::{Heads, Lines, Out, RowsMut, Shape};
+use crate::simd::tile::{PANEL, ROWS};
 use crate::simd::{LANES, exp, maximum, total, vectorised};
 
 impl<'a> Heads<'a> {
@@ -22,17 +21,6 @@ impl<'a> Heads<'a> {
         &self.data[seq * self.seq_stride + row * self.row_stride + column..]
     }
 }
-
-/// Where the tasks write, each its own head of its own sequence.
-struct Target<'a> {
-    at: *mut u8,
-    is_bf16: bool,
-    stride: usize,
-    _borrowed: PhantomData<&'a mut [u32]>,
-}
-
-// SAFETY: tasks write to parts that do not overlap, and nobody else has the borrowed output meanwhile.
-unsafe impl Sync for Target<'_> {}
 
 /// What a thread works in.
 #[derive(Default)]
@@ -59,17 +47,12 @@ pub(crate) fn causal(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape, out
     assert!(super::has_tiles(), "a processor without tiles");
     let Shape { n_seq, n_new, n_all, n_heads, d_head, .. } = shape;
     let d_model = n_heads * d_head;
-    let (at, is_bf16, len, stride): (*mut u8, _, _, _) = match out {
-        RowsMut::F32(y) => (y.as_mut_ptr().cast(), false, y.len(), d_model),
-        RowsMut::Bf16(y) => {
-            if !d_model.is_multiple_of(2) {
-                y.fill(0); // what goes beyond the last of an odd number
-            }
-            (y.as_mut_ptr().cast(), true, 2 * y.len(), d_model.next_multiple_of(2))
-        }
-    };
-    assert!(n_new <= n_all && len == n_seq * n_new * stride, "an attention that does not fit");
-    let target = Target { at, is_bf16, stride, _borrowed: PhantomData };
+    let mut out = out;
+    if let (RowsMut::Bf16(y), false) = (&mut out, d_model.is_multiple_of(2)) {
+        y.fill(0); // what goes beyond the last of an odd number
+    }
+    let target = Target::of(Out::Write(out), d_model);
+    assert!(n_new <= n_all && target.n == n_seq * n_new, "an attention that does not fit");
     let task = |task: usize| {
         DESK.with_borrow_mut(|desk| head(desk, q, k, v, shape, [task / n_heads, task % n_heads], &target));
     };
@@ -117,26 +100,10 @@ fn head(desk: &mut Desk, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape,
             let width = PANEL.min(d_head - panel * PANEL);
             for (i, sums) in sums[..n].iter_mut().enumerate() {
                 sums.iter_mut().for_each(|x| *x *= weights[i]);
-                let at = (seq * n_new + rows.start + i) * target.stride + column + panel * PANEL;
+                let row = seq * n_new + rows.start + i;
                 // SAFETY: the columns of this head in this row of this sequence, which no other task writes.
-                unsafe { target.put(at, &sums[..width]) };
+                unsafe { target.put(row, column + panel * PANEL, &sums[..width]) };
             }
-        }
-    }
-}
-
-impl Target<'_> {
-    /// # Safety
-    /// The place must lie within the output, and nobody else may be at it.
-    #[inline(always)]
-    unsafe fn put(&self, at: usize, values: &[f32]) {
-        if self.is_bf16 {
-            // SAFETY: the caller grants `values.len()` numbers from here.
-            let y = unsafe { std::slice::from_raw_parts_mut(self.at.cast::<u16>().add(at), values.len()) };
-            y.iter_mut().zip(values).for_each(|(y, x)| *y = bf16::round(*x));
-        } else {
-            // SAFETY: as above.
-            unsafe { std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len()) }.copy_from_slice(values);
         }
     }
 }

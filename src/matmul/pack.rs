@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::bf16;
-use crate::kernel::tile::PANEL;
+use crate::simd::tile::PANEL;
 
 /// One cache line, so that memory made of them begins at a line's start and no vector is cut in two.
 #[derive(Clone, Copy)]

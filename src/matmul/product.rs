@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Activation, Compute, Lines, Out, Packed, Rows, RowsMut, bf16, has_bf16_tiles};
-use crate::kernel::tile::{PANEL, ROWS, bf16_tile_ahead, f32_tile_ahead};
+use crate::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile};
 use crate::simd::vectorised;
 
 /// Words of the depth that a tile runs over at a time.
@@ -118,11 +118,11 @@ pub(super) fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
 }
 
 /// Where the tasks write, each its own part.
-struct Target<'a> {
+pub(super) struct Target<'a> {
     at: *mut u8,
     kind: Kind,
     /// The number of rows.
-    n: usize,
+    pub n: usize,
     /// Numbers from one row to the next.
     stride: usize,
     _borrowed: PhantomData<&'a mut [u32]>,
@@ -139,7 +139,8 @@ enum Kind {
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
-    fn of(out: Out<'a>, width: usize) -> Target<'a> {
+    /// Rows of so many numbers.
+    pub fn of(out: Out<'a>, width: usize) -> Target<'a> {
         let (at, kind, len, stride): (*mut u8, _, _, _) = match out {
             Out::Write(RowsMut::F32(y)) => (y.as_mut_ptr().cast(), Kind::Write, y.len(), width),
             Out::Add(y) => (y.as_mut_ptr().cast(), Kind::Add, y.len(), width),
@@ -155,7 +156,7 @@ impl<'a> Target<'a> {
     /// # Safety
     /// The place must lie within the output, and nobody else may be at it.
     #[inline(always)]
-    unsafe fn put(&self, row: usize, column: usize, values: &[f32]) {
+    pub unsafe fn put(&self, row: usize, column: usize, values: &[f32]) {
         let at = row * self.stride + column;
         match self.kind {
             // SAFETY: the caller grants `values.len()` numbers from here.
@@ -317,7 +318,7 @@ vectorised! {
     }
 }
 
-/// The products of `n` rows with the columns of a panel, while something is fetched from `ahead` on; see [`crate::kernel::tile`].
+/// The products of `n` rows with the columns of a panel, while something is fetched from `ahead` on; see [`crate::simd::tile`].
 #[inline]
 pub(super) fn tile_sums(
     pairs: bool,
@@ -357,5 +358,5 @@ macro_rules! sums_of {
         }
     };
 }
-sums_of!(f32_sums, f32_tile_ahead, "avx512f": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-sums_of!(bf16_sums, bf16_tile_ahead, "avx512f,avx512bf16": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+sums_of!(f32_sums, f32_tile, "avx512f": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+sums_of!(bf16_sums, bf16_tile, "avx512f,avx512bf16": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);

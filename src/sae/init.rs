@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Origin, Sae, SaeConfig};
 use crate::error::Result;
+use crate::memory;
 
 impl Sae {
     /// An untrained SAE: rows of `W_dec` are random unit vectors, `W_enc = (1 − α)·W_dec`, `W_lookup = α·T`, biases 0.
@@ -24,8 +25,9 @@ impl Sae {
             row.iter_mut().for_each(|v| *v /= norm);
         }
         let balance = config.lookup.as_ref().map_or(0.0, |lookup| lookup.balance());
-        let w_enc = w_dec.iter().map(|v| v * (1.0 - balance)).collect();
-        let lookup = config.lookup.as_ref().map(|lookup| lookup.table().iter().map(|v| v * balance).collect());
+        let w_enc = memory::collect(w_dec.len(), w_dec.iter().map(|v| v * (1.0 - balance)));
+        let scaled = |table: &[f32]| memory::collect(table.len(), table.iter().map(|v| v * balance));
+        let lookup = config.lookup.as_ref().map(|lookup| scaled(lookup.table()));
         Ok(Sae { w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_model], lookup, config, origin: Origin::default() })
     }
 }
@@ -33,13 +35,12 @@ impl Sae {
 /// `n` standard normal numbers, by the Box–Muller transform of a ChaCha8 stream (which stays the same over versions).
 fn normals(seed: u64, n: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut out = Vec::with_capacity(n + 1);
-    while out.len() < n {
+    let mut out = memory::zeros(n);
+    for pair in out.chunks_mut(2) {
         let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt(); // 1 − [0, 1) is never 0
         let (sin, cos) = (TAU * rng.random::<f32>()).sin_cos();
-        out.extend([radius * cos, radius * sin]);
+        pair.iter_mut().zip([radius * cos, radius * sin]).for_each(|(out, value)| *out = value);
     }
-    out.truncate(n);
     out
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -13,6 +14,14 @@ const PAIRS: usize = 1024;
 
 /// The share of the reconstruction that the table starts with: the authors' α.
 const BALANCE: f32 = 0.5;
+
+/// Numbers that are summed at a time, so that the sum is the same on any number of threads.
+const SUMMED: usize = 1 << 16;
+
+/// `a · b`, summed in f64.
+fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
 
 /// A token table before training: its directions `T` `[d_vocab, d_model]`, its balance α and whether it learns.
 ///
@@ -107,8 +116,9 @@ impl Lookup {
 
     /// `⟨W, W₀⟩ / ‖W₀‖²` of a table `W` trained from this one, `W₀ = α·T`: 1 at the start, the authors' `lookup_sim`.
     pub fn similarity(&self, trained: &[f32]) -> f64 {
-        let dot: f64 = self.table.iter().zip(trained).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-        let norm: f64 = self.table.iter().map(|&a| f64::from(a) * f64::from(a)).sum();
+        let pairs = self.table.par_chunks(SUMMED).zip(trained.par_chunks(SUMMED));
+        let parts: Vec<[f64; 2]> = pairs.map(|(start, trained)| [wide_dot(start, trained), wide_dot(start, start)]).collect();
+        let [dot, norm] = parts.iter().fold([0.0; 2], |sum, part| [sum[0] + part[0], sum[1] + part[1]]);
         dot / (f64::from(self.balance) * norm).max(f64::MIN_POSITIVE)
     }
 

@@ -32,12 +32,17 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(name: String, key: String, lr: f64, sae: Sae) -> Job {
-        let (state, fired_at) = (AdamState::new(&sae), vec![0; sae.d_sae()]);
+        let (state, fired_at) = (AdamState::new(&sae).lazy(), vec![0; sae.d_sae()]);
         Job { name, key, lr, sae, state, sums: Sums::default(), fired_at, history: History::default(), scratch: Scratch::default() }
     }
 
     pub(super) fn tokens(&self, config: &TrainConfig) -> u64 {
         self.state.steps * config.batch as u64
+    }
+
+    /// Brings the table up to date, before anybody looks at it.
+    pub(super) fn settle(&mut self) {
+        self.state.settle(&mut self.sae);
     }
 
     /// Trains on one batch and takes down what it saw.
@@ -67,6 +72,7 @@ impl Job {
     }
 
     fn log(&mut self, config: &TrainConfig) {
+        self.settle();
         let since = match self.state.steps % config.log_every {
             0 => config.log_every,
             rest => rest,
@@ -96,6 +102,7 @@ impl Job {
         if self.history.held_out.last().is_some_and(|point| point.tokens == tokens) {
             return Ok(());
         }
+        self.settle();
         let found = held_out.measure(&self.sae)?;
         let point =
             HeldOutPoint { tokens, nmse: found.nmse, ce_added: found.ce_added, loss_recovered: found.loss_recovered, dead: found.dead };

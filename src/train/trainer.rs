@@ -195,6 +195,7 @@ impl Trainer {
             }
             if step == steps {
                 for slot in slots.iter_mut().filter(now) {
+                    slot.job.settle();
                     slot.folder.finish(&slot.job)?;
                 }
                 continue;
@@ -212,8 +213,10 @@ impl Trainer {
             let stop = interrupt::requested();
             if stop || checkpoints.due() {
                 checkpoints.time(|| {
-                    let mut unfinished = slots.iter().filter(|slot| !slot.folder.is_finished());
-                    unfinished.try_for_each(|slot| slot.folder.checkpoint(&slot.job))
+                    slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(|slot| {
+                        slot.job.settle();
+                        slot.folder.checkpoint(&slot.job)
+                    })
                 })?;
             }
             if stop {

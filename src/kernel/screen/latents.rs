@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::rows::{Rounded, largest, norm, to_bf16, to_bytes};
 use super::{BYTE, Exactness, PackedRows, Screen, TOO_LARGE, UNIFORM, UNIT_ROUNDOFF};
-use crate::kernel::tile::PANEL;
 use crate::sae::Sae;
+use crate::simd::tile::PANEL;
 use crate::simd::{dot, vectorised};
 
 /// What a screen needs to know of the 32 latents of a panel besides their numbers.

@@ -1,9 +1,11 @@
 //! The scan on any processor: products in f32, block by block, by the `gemm` crate, and a comparison of every score with its row's bar.
-#![allow(unsafe_code)]
+
+use gemm::Parallelism;
 
 use super::{Candidates, PackedLatents, PackedRows};
-use crate::kernel::tile::{PANEL, ROWS};
+use crate::matmul::portable::{Matrix, matmul};
 use crate::sae::Sae;
+use crate::simd::tile::{PANEL, ROWS};
 use crate::simd::vectorised;
 
 /// Latents whose scores are computed at once; a whole number of panels. A block's scores, some 200 kB, then stay in the second-level cache.
@@ -16,7 +18,9 @@ pub(crate) fn scan(rows: &PackedRows, from: usize, sae: &Sae, latents: &PackedLa
     for (i, w_enc) in sae.w_enc.chunks(TILE * d).enumerate() {
         let tile = w_enc.len() / d;
         scores.resize(n * tile, 0.0);
-        product(scores, x, w_enc, n, tile, d);
+        let x = Matrix { data: x, rows: n, cols: d, row_stride: d, col_stride: 1 };
+        let w = Matrix { data: w_enc, rows: d, cols: tile, row_stride: 1, col_stride: d };
+        matmul(scores, tile, x, w, 1.0, Parallelism::None);
         for (row, (list, scores)) in lists.iter_mut().zip(scores.chunks_exact(tile)).enumerate() {
             let row = from + row;
             let norms = 2.0 * (rows.scales[row / ROWS].norm[row % ROWS] + latents.offset_norm);
@@ -45,34 +49,5 @@ vectorised! {
                 list.push(upper[i], lower[i], first + i as u32);
             }
         }
-    }
-}
-
-/// `out [n, m] = x [n, d] · wᵀ`, with `w [m, d]`, on this thread alone.
-fn product(out: &mut [f32], x: &[f32], w: &[f32], n: usize, m: usize, d: usize) {
-    assert!(out.len() == n * m && x.len() == n * d && w.len() == m * d);
-    // SAFETY: the three slices have exactly the sizes that the strides below reach (asserted above), and `out` overlaps neither.
-    unsafe {
-        gemm::gemm(
-            n,
-            m,
-            d,
-            out.as_mut_ptr(),
-            1,
-            m as isize,
-            false,
-            x.as_ptr(),
-            1,
-            d as isize,
-            w.as_ptr(),
-            d as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
     }
 }

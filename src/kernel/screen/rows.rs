@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use super::{BF16_NOISE, BYTE, Exactness, Screen, TO_INTEGER, TOO_LARGE, UNIFORM};
 use crate::kernel::encode::BLOCK;
-use crate::kernel::tile::ROWS;
+use crate::matmul::bf16;
+use crate::simd::tile::ROWS;
 use crate::simd::{add_scaled, dot, total, vectorised};
 
 /// Coordinates that leave the 8-bit product at most.
@@ -177,10 +178,8 @@ vectorised! {
         let (mut squares, mut errors, mut fourths) = ([0.0f32; 16], [0.0f32; 16], [0.0f32; 16]);
         for (x, out) in x.as_chunks::<16>().0.iter().zip(out.as_chunks_mut::<16>().0) {
             for i in 0..16 {
-                let bits = x[i].to_bits();
-                let near = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-                let rounded = f32::from_bits(near << 16);
-                out[i] = near as u16;
+                out[i] = bf16::round(x[i]);
+                let rounded = bf16::widen(out[i]);
                 squares[i] += rounded * rounded;
                 errors[i] += (rounded - x[i]) * (rounded - x[i]);
                 fourths[i] += (x[i] * x[i]) * (x[i] * x[i]);

@@ -11,7 +11,7 @@ use super::candidates::BURST;
 use super::latents::PanelScale;
 use super::rows::TileScale;
 use super::{Candidates, PackedLatents, PackedRows, Screen};
-use crate::kernel::tile::{PANEL, ROWS, bf16_tile, f32_tile, int8_tile};
+use crate::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile, int8_tile};
 
 /// Offers every latent's score for the rows `from..from + lists.len()` to their lists. `from` is a multiple of 14.
 ///
@@ -44,12 +44,15 @@ macro_rules! scan {
             let (words, n_out) = (rows.words, rows.outliers.len());
             for (panel, scale) in latents.scales.iter().enumerate() {
                 let data = latents.data[panel * PANEL * words..][..PANEL * words].as_ptr();
+                let next = data.wrapping_add(PANEL * words);
                 let panel_outliers = &latents.outlier_values[panel * PANEL * n_out..][..PANEL * n_out];
                 for (group, lists) in lists.chunks_mut(ROWS).enumerate() {
                     let first = from + group * ROWS;
                     let tile_scale = &rows.scales[first / ROWS];
                     // SAFETY: whole tiles lie in `rows.data`, whole panels in `latents.data`.
-                    let tile = unsafe { $tile::<ROWS>(rows.data[first * words..].as_ptr(), words, data, words) };
+                    let tile = unsafe {
+                        $tile::<ROWS>(rows.data[first * words..].as_ptr(), words, data, words, next.wrapping_add(4 * words * group))
+                    };
                     let slack = slack(tile_scale, scale, latents.offset_norm);
                     for (r, list) in lists.iter_mut().enumerate() {
                         let bar = _mm512_set1_ps(list.bar() - slack[r]);

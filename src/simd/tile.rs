@@ -14,8 +14,6 @@
 //! row's word, broadcast; per two loads from the panel there are 28 multiplications, and the loop runs at the rate of the multipliers.
 //! A panel of 768 bytes a column is 24 KiB, and stays in the first-level cache while all rows of a block pass by.
 #![allow(unsafe_code)]
-// Every tile is there in both forms, whether or not all are in use.
-#![allow(dead_code)]
 
 /// Columns in a panel: two vectors.
 pub(crate) const PANEL: usize = 32;
@@ -34,27 +32,17 @@ mod x86 {
     use super::PANEL;
 
     macro_rules! tile {
-        ($(#[$meta:meta])* $name:ident, $ahead:ident, $features:literal, $sum:ty, $zero:expr, |$acc:ident, $row:ident, $column:ident| $step:expr) => {
+        ($(#[$meta:meta])* $name:ident, $features:literal, $sum:ty, $zero:expr, |$acc:ident, $row:ident, $column:ident| $step:expr) => {
             $(#[$meta])*
             ///
-            /// # Safety
-            /// The processor must have the features. `rows` must be readable for `(R − 1)·stride + words` words, `panel` for `32·words`.
-            #[inline]
-            #[target_feature(enable = $features)]
-            pub(crate) unsafe fn $name<const R: usize>(rows: *const u32, stride: usize, panel: *const u32, words: usize) -> [[$sum; 2]; R] {
-                // SAFETY: as the caller grants it; what is fetched ahead may lie anywhere.
-                unsafe { $ahead(rows, stride, panel, words, panel) }
-            }
-
-            $(#[$meta])*
-            ///
-            /// Meanwhile fetches `4·words` words from `ahead` on, the next panel's, say, into the second-level cache.
+            /// Meanwhile fetches `4·words` words from `ahead` on, a part of the next panel, say, into the second-level cache.
             ///
             /// # Safety
-            /// As without. `ahead` may lie anywhere.
+            /// The processor must have the features. `rows` must be readable for `(R − 1)·stride + words` words, `panel` for `32·words`;
+            /// `ahead` may lie anywhere.
             #[inline]
             #[target_feature(enable = $features)]
-            pub(crate) unsafe fn $ahead<const R: usize>(rows: *const u32, stride: usize, panel: *const u32, words: usize, ahead: *const u32) -> [[$sum; 2]; R] {
+            pub(crate) unsafe fn $name<const R: usize>(rows: *const u32, stride: usize, panel: *const u32, words: usize, ahead: *const u32) -> [[$sum; 2]; R] {
                 let mut sums = [[$zero; 2]; R];
                 for word in 0..words {
                     _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(4 * word).cast());
@@ -79,18 +67,18 @@ mod x86 {
 
     tile! {
         /// Dot products of `R` rows of f32 with the 32 columns of a panel.
-        f32_tile, f32_tile_ahead, "avx512f", __m512, _mm512_setzero_ps(),
+        f32_tile, "avx512f", __m512, _mm512_setzero_ps(),
         |acc, row, column| _mm512_fmadd_ps(_mm512_castsi512_ps(row), _mm512_castsi512_ps(column), acc)
     }
     tile! {
         /// Dot products of `R` rows of bf16 pairs with the 32 columns of a panel, summed in f32.
-        bf16_tile, bf16_tile_ahead, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(),
+        bf16_tile, "avx512f,avx512bf16", __m512, _mm512_setzero_ps(),
         // SAFETY: both are 512 bits without a meaning of their own.
         |acc, row, column| unsafe { _mm512_dpbf16_ps(acc, transmute::<__m512i, __m512bh>(row), transmute::<__m512i, __m512bh>(column)) }
     }
     tile! {
         /// Dot products of `R` rows of signed bytes with the 32 columns, of unsigned bytes, of a panel; exact.
-        int8_tile, int8_tile_ahead, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(),
+        int8_tile, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(),
         |acc, row, column| _mm512_dpbusd_epi32(acc, column, row)
     }
 }
