@@ -6,11 +6,13 @@
 mod figure;
 pub mod format;
 pub mod interrupt;
+mod live;
 mod progress;
 mod show;
 mod table;
 
 pub use figure::Figure;
+pub(crate) use live::Place;
 pub use progress::Progress;
 pub use show::{escape, in_notebook, show};
 pub use table::{Best, Cell, Column, Row, Table};

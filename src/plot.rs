@@ -33,6 +33,7 @@ mod panel;
 mod spec;
 mod ticks;
 
+pub(crate) use experiment::training_of;
 pub use experiment::{lookup_norms, reconstruction, training};
 pub use spec::{Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
 

@@ -6,6 +6,7 @@ mod config;
 mod folder;
 mod history;
 mod job;
+mod live;
 mod runs;
 mod speedup;
 mod trainer;

@@ -96,6 +96,38 @@ fn cells_share_the_library_and_an_interrupt_loses_nothing() {
     assert!(executed.html.is_file() && executed.ipynb.ends_with("executed/small.ipynb"));
 }
 
+/// A long call shows a bar that is redrawn in place, training a figure below it; the text around them stays text, in its order.
+#[test]
+fn bars_move_and_figures_grow_while_a_cell_runs() {
+    let count = "println!(\"before\");
+let mut progress = tokenized_sae::display::Progress::new(\"count <up>\", 40, \"steps\");
+for i in 0..=40 {
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    progress.set(i);
+}
+progress.finish();
+println!(\"after\");";
+    let train = "let model: Model = Model::load(\"tiny-gpt2\")?;
+let hook: HookPoint = HookPoint::resid_pre(2);
+let corpus: Corpus = Corpus::sampled(&model, 8_000, 0)?;
+let acts: ActivationStore = ActivationStore::harvest(&model, &[hook], &corpus.train, \"cache\", HarvestConfig::default())?;
+let config: TrainConfig = TrainConfig { tokens: 400_000, batch: 1024, ..Default::default() };
+let sae: SaeConfig = SaeConfig { k: 16, expansion: 16, ..SaeConfig::for_model(&model) };
+let runs: Runs = Trainer::new(&acts, hook, config)?.add(\"SAE\", sae)?.fit(\"runs\")?;";
+    let (_folder, result) = run(&[(count, &[]), (train, &[])]);
+    let outputs = outputs(&result.unwrap().ipynb);
+    let kinds = |cell: &Value| -> Vec<String> {
+        cell.as_array().unwrap().iter().map(|o| o["output_type"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(kinds(&outputs[1]), ["stream", "display_data", "stream"], "{}", outputs[1]);
+    assert!(text(&outputs[1]).starts_with("before\ncount <up>  40 steps") && text(&outputs[1]).ends_with("after\n"), "{}", outputs[1]);
+    let page = outputs[1][1]["data"]["text/html"].to_string();
+    assert!(page.contains("width:100.0%") && page.contains("count &lt;up&gt;"), "{page}");
+    let pictures: Vec<String> = outputs[2].as_array().unwrap().iter().map(|o| o["data"]["text/html"].to_string()).collect();
+    assert!(pictures.iter().any(|html| html.contains("tsae-figure")), "training drew no figure: {}", text(&outputs[2]));
+    assert!(!outputs.iter().any(|cell| cell.to_string().contains("TSAE {")), "a marked line came through as it was printed");
+}
+
 /// VS Code signals the kernel's first process alone, which is the launcher.
 #[cfg(target_os = "linux")]
 #[test]

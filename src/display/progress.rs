@@ -1,5 +1,6 @@
 //! How far a long call has come.
 
+mod bar;
 mod clock;
 mod sink;
 
@@ -14,7 +15,8 @@ const QUIET_S: f64 = 0.5;
 /// The rate is taken over about this time, so that it follows a change without jumping.
 const WINDOW_S: f64 = 15.0;
 
-/// Says how far a long call has come: plain lines, or one redrawn line on a terminal, and a last line when it has ended.
+/// Says how far a long call has come: a bar in a notebook, one redrawn line on a terminal, plain lines elsewhere; and a last line when it
+/// has ended, which is all if that took less than half a second.
 ///
 /// ```text
 /// harvest  1.2 M of 4.0 M tokens · 41 k tok/s · 1 min left
@@ -22,8 +24,8 @@ const WINDOW_S: f64 = 15.0;
 /// ```
 ///
 /// Plain lines come once a second, and more rarely the longer it takes: 70 of them in four minutes, 200 in a day. In a notebook cell
-/// they go to the standard output, elsewhere to the standard error. `TSAE_PROGRESS=off` in the environment silences it,
-/// `TSAE_PROGRESS=lines` asks for plain lines on a terminal too. Sizes are shown as such if the unit is `"B"`.
+/// they go to the standard output, elsewhere to the standard error; the bar needs the kernel "Rust (tsae)". `TSAE_PROGRESS=off` in the
+/// environment silences it, `TSAE_PROGRESS=lines` asks for plain lines everywhere. Sizes are shown as such if the unit is `"B"`.
 ///
 /// ```
 /// use tokenized_sae::display::Progress;
@@ -105,7 +107,7 @@ impl Progress {
     /// Shows the last line: how much was done, how fast, in what time; and where it stopped, if before the total.
     pub fn finish(mut self) {
         let line = self.last_line(self.clock.seconds());
-        self.sink.last(&line);
+        self.sink.last(&line, self.share());
         self.finished = true;
     }
 
@@ -172,7 +174,7 @@ impl Drop for Progress {
     fn drop(&mut self) {
         // Left by an error: what is printed next must not land behind the redrawn line.
         if !self.finished {
-            self.sink.abandon();
+            self.sink.abandon(self.share());
         }
     }
 }

@@ -1,14 +1,15 @@
 """Starts evcxr for one notebook, in a private copy of the warmed build folder.
 
-Jupyter runs this as `launcher.py CONNECTION_FILE`. It stays while the kernel runs, and does four things evcxr does not do:
+Jupyter runs this as `launcher.py CONNECTION_FILE`. It stays while the kernel runs, and does five things evcxr does not do:
 
 * it gives each notebook its own hard-linked copy of the compiled library, and removes it at the end;
 * it keeps an interrupt (SIGINT) away from evcxr, which would end, so that only the library sees it and stops with what it has. If the
   library does not listen, a second one within three seconds ends the cells' process, and with it the variables, as evcxr's own does;
+* it lets bars move and figures grow while a cell runs: see relay.py;
 * it ends the kernel when the Jupyter that started it is gone;
 * it shields the build from settings meant for other builds (RUSTFLAGS, CARGO_TARGET_DIR, …), which would compile everything anew.
 
-Standard library only: it may run under any Python 3.9 or later.
+It runs under any Python 3.9 or later, and needs nothing but the standard library, and pyzmq for the relay.
 """
 
 import fcntl
@@ -20,6 +21,8 @@ import signal
 import subprocess
 import sys
 import time
+
+import relay
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECOND_PRESS = 3.0  # seconds
@@ -116,7 +119,7 @@ def make_session(project):
     return folder, lock
 
 
-def environment(project, folder, preload):
+def environment(project, folder, preload, is_live):
     """The environment of evcxr: the user's, less what would change how the library is compiled."""
     kept = ("CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_")
     env = {}
@@ -142,6 +145,10 @@ def environment(project, folder, preload):
     env["TSAE_PYTHON"] = sys.executable
     env["TSAE_METADATA"] = os.path.join(HERE, "metadata.py")
     env["TSAE_KERNEL"] = "1"
+    if is_live:
+        env["TSAE_LIVE"] = "1"
+    else:
+        env.pop("TSAE_LIVE", None)
     env["RUST_SRC_PATH"] = project["std"]
     return env
 
@@ -200,6 +207,13 @@ class Canary:
         self.process.wait()
 
 
+def wait_a_second(kernel):
+    try:
+        kernel.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        pass
+
+
 def main():
     if sys.argv[1] == "--copy":
         copy_tree(sys.argv[2], sys.argv[3])
@@ -220,11 +234,16 @@ def main():
             folder, lock = make_session(project)
     preload = not warming and not changed_since(project["template"], project)
 
+    is_live = not warming and os.environ.get("TSAE_LIVE") != "off" and relay.is_possible(connection_file)
+    inner_file = os.path.join(folder, "connection.json") if is_live else connection_file
+    if is_live:
+        relay.inner_file(connection_file, inner_file)
+
     last_press = [-SECOND_PRESS]
     canary = Canary()
     kernel = subprocess.Popen(
-        [project["evcxr"], "--control_file", connection_file],
-        env=environment(project, folder, preload),
+        [project["evcxr"], "--control_file", inner_file],
+        env=environment(project, folder, preload, is_live),
         stdin=subprocess.DEVNULL,
         pass_fds=(9, lock.fileno()) if warming else (),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -247,19 +266,24 @@ def main():
     signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, on_terminate)
     parent = os.getppid()
-    while True:
-        try:
-            code = kernel.wait(timeout=1)
-            break
-        except subprocess.TimeoutExpired:
-            if os.getppid() != parent:
-                for pid in cell_processes(kernel.pid):
-                    os.kill(pid, signal.SIGKILL)
-                kernel.kill()
-                # And cargo, which would finish the crates it has begun, and keep its locks as long.
-                if os.getpgrp() == os.getpid():
-                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                    os.killpg(0, signal.SIGTERM)
+    between = relay.Relay(connection_file, inner_file) if is_live else None
+    while kernel.poll() is None:
+        if between:
+            between.turn()
+        else:
+            wait_a_second(kernel)
+        if os.getppid() != parent:
+            for pid in cell_processes(kernel.pid):
+                os.kill(pid, signal.SIGKILL)
+            kernel.kill()
+            # And cargo, which would finish the crates it has begun, and keep its locks as long.
+            if os.getpgrp() == os.getpid():
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                os.killpg(0, signal.SIGTERM)
+            kernel.wait()
+    code = kernel.returncode
+    if between:
+        between.end()
     canary.end()
     if not warming:
         shutil.rmtree(folder, ignore_errors=True)

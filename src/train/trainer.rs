@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::folder::Folder;
 use super::job::Job;
-use super::{Run, Runs, TrainConfig};
+use super::live::LiveCurves;
+use super::{History, Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
 use crate::display::{Progress, format, interrupt};
 use crate::error::{Error, Result};
@@ -178,6 +179,7 @@ impl Trainer {
             return Ok(());
         }
         let mut progress = Progress::new("train", total, "tokens").resumed_at(done(slots));
+        let mut curves = LiveCurves::new();
         let shuffle = self.acts.shuffle(self.config.seed);
         let mut batch = Batch::default();
         let mut checkpoints = Checkpoints::new(self.config.checkpoint_seconds);
@@ -210,6 +212,7 @@ impl Trainer {
                 }
             }
             progress.set(done(slots));
+            curves.grow(histories(slots));
             let stop = interrupt::requested();
             if stop || checkpoints.due() {
                 checkpoints.time(|| {
@@ -226,6 +229,7 @@ impl Trainer {
             }
         }
         progress.finish();
+        curves.finish(histories(slots));
         Ok(())
     }
 }
@@ -248,6 +252,10 @@ impl Slot {
             history: self.job.history,
         }
     }
+}
+
+fn histories(slots: &[Slot]) -> impl Iterator<Item = (&str, &History)> {
+    slots.iter().map(|slot| (slot.job.name.as_str(), &slot.job.history))
 }
 
 /// The latest held-out NMSE of every run, for the progress line.

@@ -2,6 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 
+use super::bar::{self, State};
+use crate::display::Place;
+
 /// The width of the bar on a terminal, in characters.
 const BAR: usize = 20;
 
@@ -13,6 +16,8 @@ pub(super) enum Sink {
     Lines(Out),
     /// One line with a bar, drawn again and again.
     Terminal(Out),
+    /// A bar in a notebook cell, drawn again and again; what it showed last.
+    Live(Place, String),
 }
 
 /// A stream.
@@ -27,7 +32,10 @@ impl Sink {
     /// By the environment: the notebook, a terminal, a file.
     pub(super) fn choose() -> Sink {
         let wish = std::env::var("TSAE_PROGRESS").unwrap_or_default();
-        Sink::of(&wish, crate::display::in_notebook(), std::io::stderr().is_terminal())
+        match Place::new() {
+            Some(place) => Sink::Live(place, String::new()),
+            None => Sink::of(&wish, crate::display::in_notebook(), std::io::stderr().is_terminal()),
+        }
     }
 
     pub(super) fn of(wish: &str, in_notebook: bool, on_terminal: bool) -> Sink {
@@ -48,6 +56,7 @@ impl Sink {
     pub(super) fn interval_s(&self, elapsed: f64) -> f64 {
         match self {
             Sink::Terminal(_) => 0.1,
+            Sink::Live(..) => 0.2,
             Sink::Off | Sink::Lines(_) => (elapsed / 20.0).max(1.0),
         }
     }
@@ -57,22 +66,35 @@ impl Sink {
             Sink::Off => {}
             Sink::Lines(out) => out.write(&format!("{line}\n")),
             // Wrapping is off while the line is drawn: a line too long for the terminal is cut instead of leaving its head behind.
-            Sink::Terminal(out) => out.write(&format!("\r\x1b[?7l{}{line}\x1b[K\x1b[?7h", share.map(bar).unwrap_or_default())),
+            Sink::Terminal(out) => out.write(&format!("\r\x1b[?7l{}{line}\x1b[K\x1b[?7h", share.map(drawn).unwrap_or_default())),
+            Sink::Live(place, shown) => {
+                line.clone_into(shown);
+                place.draw(&bar::html(line, share, State::Running), line);
+            }
         }
     }
 
-    pub(super) fn last(&mut self, line: &str) {
+    /// The last line; `share` is how much was done.
+    pub(super) fn last(&mut self, line: &str, share: Option<f64>) {
         match self {
             Sink::Off => {}
             Sink::Lines(out) => out.write(&format!("{line}\n")),
             Sink::Terminal(out) => out.write(&format!("\r{line}\x1b[K\n")),
+            Sink::Live(place, _) if place.is_drawn() => {
+                let state = if share.is_some_and(|share| share < 1.0) { State::Stopped } else { State::Done };
+                place.draw(&bar::html(line, share, state), line);
+            }
+            // It was too quick for a bar.
+            Sink::Live(..) => Out::Stdout.write(&format!("{line}\n")),
         }
     }
 
     /// The call ended without a last line.
-    pub(super) fn abandon(&mut self) {
-        if let Sink::Terminal(out) = self {
-            out.write("\r\x1b[K");
+    pub(super) fn abandon(&mut self, share: Option<f64>) {
+        match self {
+            Sink::Terminal(out) => out.write("\r\x1b[K"),
+            Sink::Live(place, shown) if place.is_drawn() => place.draw(&bar::html(shown, share, State::Stopped), shown),
+            Sink::Off | Sink::Lines(_) | Sink::Live(..) => {}
         }
     }
 }
@@ -92,7 +114,7 @@ impl Out {
     }
 }
 
-fn bar(share: f64) -> String {
+fn drawn(share: f64) -> String {
     let full = (share * BAR as f64) as usize;
     format!("{}{} {:3.0} %  ", "━".repeat(full), "╌".repeat(BAR - full.min(BAR)), (share * 100.0).floor())
 }

@@ -1,6 +1,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use super::bar::State;
 use super::sink::Out;
 use super::*;
 
@@ -111,4 +112,13 @@ fn off_means_nothing_at_all() {
     time.set(5.0);
     progress.set(5);
     progress.finish();
+}
+
+#[test]
+fn a_bar_says_what_the_line_says() {
+    let html = bar::html("train  <b> 1.0 M of 4.0 M tokens", Some(0.25), State::Running);
+    assert!(html.contains("aria-valuenow=\"25\"") && html.contains("width:25.0%") && html.contains("train  &lt;b&gt; 1.0 M"), "{html}");
+    assert_eq!(html.matches("<div").count(), html.matches("</div>").count());
+    assert!(!bar::html("train", None, State::Running).contains("progressbar"), "nobody knows how much there is");
+    assert_ne!(bar::html("x", Some(1.0), State::Done), bar::html("x", Some(1.0), State::Stopped));
 }

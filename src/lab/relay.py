@@ -1,0 +1,197 @@
+"""Stands between Jupyter and evcxr, and turns marked lines of a cell's output into displays that are redrawn in place.
+
+evcxr knows only text that follows text, and one display at the end of a cell: no bar could move, and no curve grow while a model trains.
+So the library prints a line of its own for each picture,
+
+    \\x1eTSAE {"id": "…", "update": false, "data": {"text/html": "…", "text/plain": "…"}}
+
+and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already. All else passes through
+as it is: the frames of a message are not even looked into unless it is output.
+
+Both sides speak Jupyter's protocol over ZeroMQ, with the same key, so that signatures stay right:
+
+    Jupyter  ⇄  ROUTER shell, control, stdin  ⇄  DEALER  ⇄  evcxr
+             ←  PUB iopub                     ←  SUB     ←
+             ⇄  REP heartbeat
+
+Needs pyzmq, which comes with every Jupyter. Without it the kernel runs as it would without this file, with plain lines.
+"""
+
+import datetime
+import hashlib
+import hmac
+import json
+import os
+import re
+import socket
+import time
+import uuid
+
+try:
+    import zmq
+except ImportError:
+    zmq = None
+
+MARK = "\x1eTSAE "
+DELIMITER = b"<IDS|MSG>"
+REQUESTS = ("shell", "control", "stdin")
+PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
+PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
+
+
+def is_possible(connection_file):
+    """Whether this Python can stand between."""
+    return zmq is not None and bool(read(connection_file).get("shell_port"))
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def free_ports(n):
+    """Ports that nobody listens on; all held at once, so that they differ."""
+    sockets = [socket.socket() for _ in range(n)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def inner_file(connection_file, path):
+    """Writes the connection file for evcxr: the same key, ports of its own."""
+    inner = dict(read(connection_file), transport="tcp", ip="127.0.0.1", **dict(zip(PORTS, free_ports(len(PORTS)))))
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(inner, file)
+
+
+def address(connection, port):
+    separator = "-" if connection["transport"] == "ipc" else ":"
+    return f"{connection['transport']}://{connection['ip']}{separator}{connection[port]}"
+
+
+class Relay:
+    """Both sides' sockets, and what passes between them."""
+
+    def __init__(self, outer_file, inner_file):
+        outer, inner = read(outer_file), read(inner_file)
+        self.key = outer["key"].encode()
+        self.context = zmq.Context()
+        self.poller = zmq.Poller()
+        self.ways = {}  # where what comes in at a socket goes out
+        self.requests = []
+        for channel in REQUESTS:
+            jupyter, evcxr = self.bind(zmq.ROUTER, outer, channel), self.connect(zmq.DEALER, inner, channel)
+            self.ways[jupyter], self.ways[evcxr] = evcxr, jupyter
+            self.requests.append(jupyter)
+            self.poller.register(evcxr, zmq.POLLIN)
+        self.publisher = self.bind(zmq.PUB, outer, "iopub")
+        self.output = self.connect(zmq.SUB, inner, "iopub")
+        self.output.subscribe(b"")
+        self.heart = self.bind(zmq.REP, outer, "hb")
+        self.probe = self.connect(zmq.DEALER, inner, "shell")
+        for one in (self.output, self.heart, self.probe):
+            self.poller.register(one, zmq.POLLIN)
+        self.is_open = False
+        self.probed = 0.0
+
+    def bind(self, kind, connection, channel):
+        one = self.context.socket(kind)
+        one.linger = 1000
+        one.bind(address(connection, f"{channel}_port"))
+        return one
+
+    def connect(self, kind, connection, channel):
+        one = self.context.socket(kind)
+        one.linger = 0
+        one.reconnect_ivl = 20  # ms: evcxr has not bound its ports yet
+        one.sndhwm = one.rcvhwm = 0
+        one.connect(address(connection, f"{channel}_port"))
+        return one
+
+    def signed(self, parts):
+        signature = hmac.new(self.key, digestmod=hashlib.sha256)
+        for part in parts:
+            signature.update(part)
+        return [DELIMITER, signature.hexdigest().encode() if self.key else b"", *parts]
+
+    def message(self, kind, parent, content, session):
+        header = {
+            "msg_id": uuid.uuid4().hex,
+            "username": "kernel",
+            "session": session,
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+            "msg_type": kind,
+            "version": "5.3",
+        }
+        return self.signed([json.dumps(part).encode() for part in (header, parent, {}, content)])
+
+    def turn(self):
+        """Passes on what has come, or waits a moment for something to come."""
+        if not self.is_open and time.monotonic() - self.probed > PATIENCE:
+            # A subscriber misses what was published before the other side knew of it. So no request passes before an answer to a
+            # request of ours has come out at the publisher's end.
+            self.probed = time.monotonic()
+            self.probe.send_multipart(self.message("kernel_info_request", {}, {}, "relay"))
+        for one, _ in self.poller.poll(1000 * PATIENCE):
+            frames = one.recv_multipart()
+            if one is self.output:
+                self.pass_output(frames)
+            elif one is self.heart:
+                one.send_multipart(frames)
+            elif one is not self.probe:
+                self.ways[one].send_multipart(frames)
+
+    def open(self):
+        self.is_open = True
+        for one in self.requests:
+            self.poller.register(one, zmq.POLLIN)
+
+    def pass_output(self, frames):
+        start = frames.index(DELIMITER)
+        header, parent, _, content = frames[start + 2 : start + 6]
+        if json.loads(parent).get("session") == "relay":
+            if not self.is_open:
+                self.open()
+        elif b"TSAE " in content and b'"stream"' in header:
+            for made in self.drawn(frames, json.loads(header), json.loads(parent), json.loads(content)):
+                self.publisher.send_multipart(made)
+        else:
+            self.publisher.send_multipart(frames)
+
+    def drawn(self, frames, header, parent, content):
+        """The messages that a message of text becomes: text and pictures, in their order."""
+        if header["msg_type"] != "stream" or content["name"] != "stdout" or MARK not in content["text"]:
+            yield frames
+            return
+        session, text = header.get("session", ""), ""
+        for line in re.findall(r"[^\n]*\n|[^\n]+", content["text"]):  # not splitlines, to which the mark itself ends a line
+            before, mark, picture = line.partition(MARK)
+            text += before
+            if mark:
+                if text:
+                    yield [b"stream", *self.message("stream", parent, {"name": "stdout", "text": text}, session)]
+                text = ""
+                kind, shown = picture_of(picture)
+                yield [kind.encode(), *self.message(kind, parent, shown, session)]
+        if text:
+            yield [b"stream", *self.message("stream", parent, {"name": "stdout", "text": text}, session)]
+
+    def end(self):
+        """Passes on what evcxr said last."""
+        while self.poller.poll(50):
+            self.turn()
+        self.context.destroy()
+
+
+def picture_of(line):
+    """The display that a marked line describes; a line that describes none is shown as it is."""
+    try:
+        picture = json.loads(line)
+        kind = "update_display_data" if picture["update"] else "display_data"
+        return kind, {"data": picture["data"], "metadata": {}, "transient": {"display_id": picture["id"]}}
+    except (ValueError, KeyError, TypeError):
+        return "stream", {"name": "stdout", "text": line}
