@@ -239,6 +239,7 @@ def main():
     if is_live:
         relay.inner_file(connection_file, inner_file)
 
+    between = None
     last_press = [-SECOND_PRESS]
     canary = Canary()
     kernel = subprocess.Popen(
@@ -251,6 +252,8 @@ def main():
 
     def on_interrupt(_signal, _frame):
         now = time.monotonic()
+        if between:
+            between.stop_was_pressed = True
         hit = canary.was_hit()
         for pid in cell_processes(kernel.pid):
             if listens(pid):

@@ -5,8 +5,10 @@ So the library prints a line of its own for each picture,
 
     \\x1eTSAE {"id": "…", "update": false, "data": {"text/html": "…", "text/plain": "…"}}
 
-and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already. All else passes through
-as it is: the frames of a message are not even looked into unless it is output.
+and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already.
+
+Cells that wait for their turn wait here. When one before them does not compile, or the stop button is pressed, they are given back unrun, as
+every Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
 
 Both sides speak Jupyter's protocol over ZeroMQ, with the same key, so that signatures stay right:
 
@@ -73,6 +75,12 @@ def address(connection, port):
     return f"{connection['transport']}://{connection['ip']}{separator}{connection[port]}"
 
 
+def parts_of(frames):
+    """Header, parent's header, metadata and content of a message."""
+    start = frames.index(DELIMITER) + 2
+    return frames[start : start + 4]
+
+
 class Relay:
     """Both sides' sockets, and what passes between them."""
 
@@ -81,11 +89,11 @@ class Relay:
         self.key = outer["key"].encode()
         self.context = zmq.Context()
         self.poller = zmq.Poller()
-        self.ways = {}  # where what comes in at a socket goes out
+        self.ways = {}  # where what comes in at a socket goes out; and Jupyter's side of each channel, by its name
         self.requests = []
         for channel in REQUESTS:
             jupyter, evcxr = self.bind(zmq.ROUTER, outer, channel), self.connect(zmq.DEALER, inner, channel)
-            self.ways[jupyter], self.ways[evcxr] = evcxr, jupyter
+            self.ways[jupyter], self.ways[evcxr], self.ways[channel] = evcxr, jupyter, jupyter
             self.requests.append(jupyter)
             self.poller.register(evcxr, zmq.POLLIN)
         self.publisher = self.bind(zmq.PUB, outer, "iopub")
@@ -97,6 +105,9 @@ class Relay:
             self.poller.register(one, zmq.POLLIN)
         self.is_open = False
         self.probed = 0.0
+        self.running = None  # the id of the request that evcxr works on
+        self.waiting = []
+        self.stop_was_pressed = False  # set by a signal handler, which may not touch a socket
 
     def bind(self, kind, connection, channel):
         one = self.context.socket(kind)
@@ -136,23 +147,65 @@ class Relay:
             # request of ours has come out at the publisher's end.
             self.probed = time.monotonic()
             self.probe.send_multipart(self.message("kernel_info_request", {}, {}, "relay"))
+        if self.stop_was_pressed:
+            self.stop_was_pressed = False
+            self.give_back_waiting()
         for one, _ in self.poller.poll(1000 * PATIENCE):
             frames = one.recv_multipart()
             if one is self.output:
                 self.pass_output(frames)
             elif one is self.heart:
                 one.send_multipart(frames)
+            elif one is self.ways["shell"]:
+                self.pass_request(frames)
             elif one is not self.probe:
                 self.ways[one].send_multipart(frames)
+                self.look_for_end(frames)
 
     def open(self):
         self.is_open = True
         for one in self.requests:
             self.poller.register(one, zmq.POLLIN)
 
+    def pass_request(self, frames):
+        """Cells go to evcxr one by one, all else at once."""
+        header = json.loads(parts_of(frames)[0])
+        if header["msg_type"] != "execute_request":
+            self.ways[self.ways["shell"]].send_multipart(frames)
+        elif self.running:
+            self.waiting.append(frames)
+        else:
+            self.running = header["msg_id"]
+            self.ways[self.ways["shell"]].send_multipart(frames)
+
+    def look_for_end(self, frames):
+        """Sends the next cell when one has ended."""
+        if b"execute_reply" not in parts_of(frames)[0]:
+            return
+        _, parent, _, content = map(json.loads, parts_of(frames))
+        if parent.get("msg_id") == self.running:
+            self.running = None
+            if content.get("status") == "error":
+                self.give_back_waiting()
+            if self.waiting:
+                self.pass_request(self.waiting.pop(0))
+
+    def give_back_waiting(self):
+        """Answers the cells that wait as not run, unless they are to run whatever happens."""
+        waiting, self.waiting = self.waiting, []
+        for frames in waiting:
+            header, _, _, content = map(json.loads, parts_of(frames))
+            if not content.get("stop_on_error", True):
+                self.waiting.append(frames)
+                continue
+            session = header.get("session", "")
+            self.publisher.send_multipart([b"status", *self.message("status", header, {"execution_state": "busy"}, session)])
+            reply = self.message("execute_reply", header, {"status": "aborted"}, session)
+            self.ways["shell"].send_multipart([*frames[: frames.index(DELIMITER)], *reply])
+            self.publisher.send_multipart([b"status", *self.message("status", header, {"execution_state": "idle"}, session)])
+
     def pass_output(self, frames):
-        start = frames.index(DELIMITER)
-        header, parent, _, content = frames[start + 2 : start + 6]
+        header, parent, _, content = parts_of(frames)
         if json.loads(parent).get("session") == "relay":
             if not self.is_open:
                 self.open()
