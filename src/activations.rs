@@ -40,6 +40,7 @@ use crate::model::{Compute, HookPoint};
 use crate::tokens::Tokens;
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
+pub(crate) use verify::Waiting;
 use verify::verify;
 
 /// How the numbers of an activation are stored.
@@ -237,10 +238,15 @@ impl ActivationStore {
     /// [`Error::UnknownHook`]; [`Error::Config`] if a row is not in the store; [`Error::Checksum`] if a shard was damaged since it was
     /// written; [`Error::NotFinite`]. What `batch` holds after an error means nothing.
     pub fn gather(&self, hook: HookPoint, rows: &[u64], batch: &mut Batch) -> Result<()> {
+        self.gather_for(Waiting::Cell, hook, rows, batch)
+    }
+
+    /// As [`gather`](ActivationStore::gather), for a cell or for a thread in the background.
+    pub(crate) fn gather_for(&self, waiting: Waiting<'_>, hook: HookPoint, rows: &[u64], batch: &mut Batch) -> Result<()> {
         /// Rows that a thread takes at a time.
         const PIECE: usize = 64;
         let place = self.place(hook)?;
-        self.verify_shards_of(place, rows)?;
+        self.verify_shards_of(place, rows, waiting)?;
         let (d_model, dtype, shard_rows) = (self.d_model(), self.dtype(), self.inner.manifest.shard_rows);
         let row_bytes = d_model * dtype.bytes();
         batch.x.resize(rows.len() * d_model, 0.0);
@@ -265,14 +271,14 @@ impl ActivationStore {
     }
 
     /// Checks that `rows` exist, and the checksums of the shards they lie in unless that was done before.
-    fn verify_shards_of(&self, place: usize, rows: &[u64]) -> Result<()> {
+    fn verify_shards_of(&self, place: usize, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
         let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
         if let Some(row) = rows.iter().find(|&&row| row >= self.n_rows() as u64) {
             return Err(Error::config("rows", format!("row {row} is asked of a store of {} rows", self.n_rows())));
         }
         let unseen: BTreeSet<usize> =
             rows.iter().map(|&row| row as usize / shard_rows).filter(|&index| !shards[index].is_verified(place)).collect();
-        verify(&unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(), &[place])
+        verify(&unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(), &[place], waiting)
     }
 
     /// Checks every byte of every shard against its checksum, if that has not been done since the store was opened.
@@ -284,7 +290,7 @@ impl ActivationStore {
     }
 
     fn verify_all(&self, hooks: &[usize]) -> Result<()> {
-        verify(&self.inner.shards.iter().collect::<Vec<_>>(), hooks)
+        verify(&self.inner.shards.iter().collect::<Vec<_>>(), hooks, Waiting::Cell)
     }
 
     /// The mean activation `[d_model]` of `hook` over all rows; the same bits whatever the number of threads.

@@ -1,5 +1,7 @@
 //! The main job in one call: an SAE and a TSAE on the same activations of the same model, and how they compare.
 
+mod show;
+
 use std::path::Path;
 
 use serde::Serialize;

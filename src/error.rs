@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::display::{Show, Shown, escape, shows};
+
 /// The result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -44,8 +46,8 @@ pub enum Error {
         /// What to do.
         remedy: String,
     },
-    /// Another process is writing to the same folder.
-    #[error("{} is in use by another process: wait for it, or choose another folder", .path.display())]
+    /// Another process, or another call in this one, is writing to the same folder.
+    #[error("{} is in use by another process, or by a training in the background: wait for it, stop it, or choose another folder", .path.display())]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -164,6 +166,15 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A training in the background failed, and its own error was given away already, or it was a panic.
+    #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call goes on from there", .dir.display())]
+    Training {
+        /// The folder it trained in.
+        dir: PathBuf,
+        /// What it failed with.
+        why: String,
+    },
+
     // ---- the notebook and its set-up ----
     /// A step of the set-up of Jupyter or the kernel failed.
     #[error("set-up: {step} failed: {why}")]
@@ -206,6 +217,17 @@ pub enum Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+shows!(Error);
+
+/// As the sentence that it is.
+impl Show for Error {
+    fn shown(&self) -> Shown {
+        let text = self.to_string();
+        let style = "margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(214,69,65,.9);white-space:pre-wrap";
+        Shown { html: format!("<p style=\"{style}\">{}</p>", escape(&text)), text }
     }
 }
 

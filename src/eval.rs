@@ -12,6 +12,7 @@ mod show;
 
 pub use held_out::{HeldOut, HeldOutMeasure};
 pub use metrics::{Evaluation, Evaluations, Metrics};
+pub(crate) use show::metrics_table;
 
 use candle_core::{Device, Tensor};
 

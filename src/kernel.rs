@@ -42,6 +42,7 @@ mod pool;
 mod rescore;
 pub(crate) mod rows;
 mod screen;
+mod show;
 mod stages;
 mod step;
 mod table;

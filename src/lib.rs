@@ -84,10 +84,13 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
     pub use crate::model::{
-        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site,
+        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site, TokensView,
     };
     pub use crate::plot;
     pub use crate::sae::{Codes, Lookup, Origin, Sae, SaeConfig};
     pub use crate::tokens::Tokens;
-    pub use crate::train::{HeldOutPoint, History, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, evaluate, speedup};
+    pub use crate::train::{
+        HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingState, TrainingStatus,
+        evaluate, speedup,
+    };
 }

@@ -31,6 +31,7 @@ mod sample;
 mod show;
 mod source;
 mod transformer;
+mod view;
 mod vocabulary;
 mod weights;
 
@@ -46,6 +47,7 @@ pub use hook::{HookPoint, Site};
 pub use predict::{Candidate, Prediction};
 pub use processing::Processing;
 pub use run::Paused;
+pub use view::TokensView;
 
 use crate::error::{Error, Result};
 use source::Source;

@@ -30,11 +30,11 @@ mod marks;
 mod measure;
 mod palette;
 mod panel;
+mod show;
 mod spec;
 mod ticks;
 
-pub(crate) use experiment::training_of;
-pub use experiment::{lookup_norms, reconstruction, training};
+pub use experiment::{courses, lookup_norms, reconstruction, training};
 pub use spec::{Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
 
 use crate::display::Figure;

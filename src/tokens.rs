@@ -1,5 +1,7 @@
 //! Token ids in rows of equal length.
 
+mod show;
+
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};

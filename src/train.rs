@@ -1,5 +1,9 @@
 //! Training: several SAEs on one stream of batches, each with its own folder, history, checkpoint and exact resume.
+//!
+//! [`Trainer::fit`] trains while its cell waits, [`Trainer::fit_in_background`] while other cells run.
 
+mod background;
+mod board;
 mod checkpoint;
 mod compare;
 mod config;
@@ -8,9 +12,13 @@ mod history;
 mod job;
 mod live;
 mod runs;
+mod show;
 mod speedup;
+mod status;
 mod trainer;
+mod watch;
 
+pub use background::Training;
 pub use compare::evaluate;
 pub use config::TrainConfig;
 pub(crate) use config::check_rate;
@@ -18,4 +26,5 @@ pub use history::{HeldOutPoint, History, TrainPoint};
 pub use runs::{Run, Runs};
 pub(crate) use speedup::reached;
 pub use speedup::{Speedup, speedup};
+pub use status::{RunStatus, TrainingState, TrainingStatus};
 pub use trainer::Trainer;

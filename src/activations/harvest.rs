@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
 use super::shard::{Shard, ShardWriter};
-use super::verify::verify;
+use super::verify::{Waiting, verify};
 use super::{ActivationStore, Dtype};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
@@ -210,7 +210,7 @@ impl<'a> Harvest<'a> {
         // What is kept has to be what was written: going on from a damaged shard would only hide the damage until training.
         let kept = (0..manifest.shards.len()).filter(|index| !todo.contains(index));
         let kept = kept.map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
-        verify(&kept.iter().collect::<Vec<_>>(), &(0..manifest.hooks.len()).collect::<Vec<_>>())?;
+        verify(&kept.iter().collect::<Vec<_>>(), &(0..manifest.hooks.len()).collect::<Vec<_>>(), Waiting::Cell)?;
         todo.extend(manifest.shards.len()..manifest.all_shards());
         Ok(Harvest { dir, manifest, todo })
     }

@@ -1,5 +1,7 @@
 //! Checking many shards: all cores, and a word to whoever waits if it takes long.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rayon::prelude::*;
 
 use super::shard::Shard;
@@ -9,31 +11,78 @@ use crate::error::{Error, Result};
 /// Fewer bytes are checked in a few seconds, and nothing is said of it.
 const SPOKEN_OF: u64 = 4 << 30;
 
+/// Who waits for a check.
+#[derive(Clone, Copy)]
+pub enum Waiting<'a> {
+    /// A cell: it is shown progress, and its stop button ends the check.
+    Cell,
+    /// A thread in the background: nothing is shown, and the check ends when this is set.
+    Background(&'a AtomicBool),
+}
+
 /// Checks the ids, and the rows of the hooks at the places `hooks`, of those `shards` that have not been checked since they were opened.
 ///
 /// # Errors
 /// [`Error::Checksum`] with the first damaged shard; [`Error::Interrupted`] if it takes long and is stopped by hand.
-pub fn verify(shards: &[&Shard], hooks: &[usize]) -> Result<()> {
+pub fn verify(shards: &[&Shard], hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
     let unseen = |shard: &&&Shard| hooks.is_empty() || hooks.iter().any(|&hook| !shard.is_verified(hook));
     let shards: Vec<&Shard> = shards.iter().filter(unseen).copied().collect();
     let all_of = |shard: &Shard| hooks.iter().try_for_each(|&hook| shard.verify(hook)).and_then(|()| shard.verify_ids());
     let bytes: u64 = shards.iter().map(|shard| shard.bytes_of(hooks)).sum();
-    if bytes < SPOKEN_OF {
+    if matches!(waiting, Waiting::Cell) && bytes < SPOKEN_OF {
         return shards.into_par_iter().try_for_each(all_of);
     }
-    interrupt::watch();
-    let mut progress = Progress::new("check the activations", bytes, "B");
+    let mut progress = matches!(waiting, Waiting::Cell).then(|| {
+        interrupt::watch();
+        Progress::new("check the activations", bytes, "B")
+    });
     let mut done = 0;
     for some in shards.chunks(4 * rayon::current_num_threads()) {
-        if interrupt::requested() {
-            interrupt::clear();
+        let stopped = match waiting {
+            Waiting::Cell => interrupt::requested(),
+            Waiting::Background(stop) => stop.load(Ordering::Relaxed),
+        };
+        if stopped {
+            if matches!(waiting, Waiting::Cell) {
+                interrupt::clear();
+            }
             let remedy = "the activations are as they were; the same call checks them again".into();
             return Err(Error::Interrupted { what: "checking the activations", remedy });
         }
         some.into_par_iter().try_for_each(|shard| all_of(shard))?;
-        done += some.iter().map(|shard| shard.bytes_of(hooks)).sum::<u64>();
-        progress.set(done);
+        if let Some(progress) = &mut progress {
+            done += some.iter().map(|shard| shard.bytes_of(hooks)).sum::<u64>();
+            progress.set(done);
+        }
     }
-    progress.finish();
+    if let Some(progress) = progress {
+        progress.finish();
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activations::{ActivationStore, Batch, HarvestConfig};
+    use crate::model::{HookPoint, Model};
+
+    #[test]
+    fn a_check_in_the_background_ends_when_it_is_told_and_not_by_the_button() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-gpt2").unwrap();
+        let hook = HookPoint::resid_pre(1);
+        let acts =
+            ActivationStore::harvest(&model, &[hook], &model.sample(2, 8, 0).unwrap(), dir.path(), HarvestConfig::default()).unwrap();
+        let acts = ActivationStore::open(acts.dir()).unwrap();
+        let (stop, mut batch) = (AtomicBool::new(true), Batch::default());
+        let told = acts.gather_for(Waiting::Background(&stop), hook, &[3], &mut batch);
+        assert!(matches!(told, Err(Error::Interrupted { .. })));
+        stop.store(false, Ordering::Relaxed);
+        acts.gather_for(Waiting::Background(&stop), hook, &[3], &mut batch).unwrap();
+        assert_eq!(batch.len(), 1);
+        // What was checked once is not checked again.
+        stop.store(true, Ordering::Relaxed);
+        acts.gather_for(Waiting::Background(&stop), hook, &[4], &mut batch).unwrap();
+    }
 }

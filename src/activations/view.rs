@@ -1,10 +1,12 @@
 //! How a store shows itself.
 
+mod parts;
+
 use std::fmt;
 
 use super::ActivationStore;
 use super::manifest::short;
-use crate::display::{Table, format, show};
+use crate::display::{Show, Shown, Table, format, shows};
 use crate::model::HookPoint;
 
 impl ActivationStore {
@@ -29,11 +31,13 @@ impl ActivationStore {
         ];
         Table::pairs("activations", &pairs)
     }
+}
 
-    /// Shows the store in a notebook cell.
-    pub fn evcxr_display(&self) {
-        let table = self.table();
-        show(&table.html(), &table.text());
+shows!(ActivationStore);
+
+impl Show for ActivationStore {
+    fn shown(&self) -> Shown {
+        self.table().into()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{Corpus, TextCorpus};
-use crate::display::{Column, Row, Table, format, show};
+use super::{Corpus, Encoder, TextCorpus};
+use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
 use crate::tokens::Tokens;
 
 impl Corpus {
@@ -25,12 +25,6 @@ impl Corpus {
             .with(side("training", &self.train, &self.train_documents))
             .with(side("held out", &self.valid, &self.valid_documents))
             .caption(&format!("Sequences of {} tokens. No document is on both sides.", self.n_ctx()))
-    }
-
-    /// Shows the corpus in a notebook cell.
-    pub fn evcxr_display(&self) {
-        let table = self.table();
-        show(&table.html(), &table.text());
     }
 }
 
@@ -59,11 +53,38 @@ impl TextCorpus {
         ];
         Table::pairs(&format!("text: {}", self.pattern), &pairs)
     }
+}
 
-    /// Shows what was found in a notebook cell.
-    pub fn evcxr_display(&self) {
-        let table = self.table();
-        show(&table.html(), &table.text());
+shows!(Corpus, TextCorpus, Encoder);
+
+impl Show for Corpus {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+impl Show for TextCorpus {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+impl Show for Encoder {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("model", self.name.clone(), "the model whose tokenizer it is"),
+            ("BOS", self.bos.to_string(), "the token that every sequence begins with"),
+            ("EOS", self.eos.to_string(), "the token between two documents"),
+            ("n_ctx", self.n_ctx.to_string(), "the longest sequence that the model reads"),
+            ("d_vocab", self.d_vocab.to_string(), "how many token ids there are"),
+        ];
+        settings("Encoder", rows).into()
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Encoder of {} ({} tokens)", self.name, self.d_vocab)
     }
 }
 

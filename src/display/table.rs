@@ -6,7 +6,7 @@ mod text;
 use super::{format, show};
 
 /// A table: a title, columns, rows, and a caption; each column and row may carry the definition of what it holds, which is a tooltip in
-/// a notebook and a footnote in text.
+/// a notebook, and in text a footnote or, in a table without a header, a last column.
 ///
 /// ```
 /// use tokenized_sae::display::{Column, Row, Table};
@@ -51,6 +51,13 @@ pub enum Cell {
         /// The value, by which the best is found.
         value: f64,
         /// What is shown: `"41.5 %"`.
+        shown: String,
+    },
+    /// A share of one, as a bar and in words.
+    Bar {
+        /// The share: 1 fills the bar.
+        share: f64,
+        /// What is written beside it: `"41.5 %"`.
         shown: String,
     },
     /// Nothing: shown as a dash.
@@ -107,6 +114,19 @@ impl Table {
         self
     }
 
+    /// The table under another title.
+    pub(crate) fn titled(mut self, title: &str) -> Table {
+        title.clone_into(&mut self.title);
+        self
+    }
+
+    /// The table without any number in bold.
+    pub(crate) fn without_best(mut self) -> Table {
+        self.columns.iter_mut().for_each(|column| column.best = Best::None);
+        self.rows.iter_mut().for_each(|row| row.best = Best::None);
+        self
+    }
+
     /// The title.
     pub fn title(&self) -> &str {
         &self.title
@@ -122,7 +142,7 @@ impl Table {
         html::html(self)
     }
 
-    /// The table as aligned text, with definitions as footnotes.
+    /// The table as aligned text, with definitions as footnotes; in a table without a header, they stand behind the values.
     pub fn text(&self) -> String {
         text::text(self)
     }
@@ -246,6 +266,11 @@ impl Row {
         self.shown(share, format::percent(share))
     }
 
+    /// Adds a share as a bar with its percentage.
+    pub fn bar(self, share: f64) -> Row {
+        self.cell(Cell::Bar { share, shown: format::percent(share) })
+    }
+
     /// Adds an empty place.
     pub fn missing(self) -> Row {
         self.cell(Cell::Missing)
@@ -268,7 +293,7 @@ impl Cell {
     pub fn shown(&self) -> &str {
         match self {
             Cell::Text(text) => text,
-            Cell::Number { shown, .. } => shown,
+            Cell::Number { shown, .. } | Cell::Bar { shown, .. } => shown,
             Cell::Missing => "–",
         }
     }
@@ -276,7 +301,7 @@ impl Cell {
     /// The number, if it is one.
     pub fn value(&self) -> Option<f64> {
         match self {
-            Cell::Number { value, .. } => Some(*value),
+            Cell::Number { value, .. } | Cell::Bar { share: value, .. } => Some(*value),
             Cell::Text(_) | Cell::Missing => None,
         }
     }

@@ -72,6 +72,11 @@ impl HeldOut {
         &self.fingerprint
     }
 
+    /// How many tokens the text has, position 0 included.
+    pub fn n_tokens(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.tokens.len()).sum()
+    }
+
     /// Measures an SAE.
     ///
     /// # Errors

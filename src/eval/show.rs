@@ -1,7 +1,7 @@
 //! How an evaluation shows itself: a table with one column for each SAE and one row for each figure.
 
-use super::{Evaluation, Evaluations, Metrics};
-use crate::display::{Column, Row, Table, format};
+use super::{Evaluation, Evaluations, HeldOut, HeldOutMeasure, Metrics};
+use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
 
 /// A figure: its name, its definition, how to read it off, and how it is set.
 type Line = (&'static str, &'static str, fn(&Metrics) -> f64, Kind);
@@ -30,6 +30,26 @@ const LINES: [Line; 14] = [
     ("KL", "mean over positions of KL(clean ‖ patched), nats", |m| m.kl, Kind::LowerIsBetter),
 ];
 
+/// Every figure of several SAEs on one text, one column each.
+pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {
+    let columns: Vec<Column> = std::iter::once(Column::text("")).chain(saes.iter().map(|(name, _)| Column::number(name))).collect();
+    let mut table = Table::new(title, &columns);
+    for (name, definition, value, kind) in &LINES {
+        let row = Row::new(name).defined(definition);
+        let row = match kind {
+            Kind::LowerIsBetter => row.lowest_is_best(),
+            Kind::HigherIsBetter => row.highest_is_best(),
+            Kind::Plain | Kind::Share => row,
+        };
+        let cell = |row: Row, metrics: &Metrics| match kind {
+            Kind::Share => row.percent(value(metrics)),
+            _ => row.number(value(metrics)),
+        };
+        table.push(saes.iter().fold(row, |row, (_, metrics)| cell(row, metrics)));
+    }
+    table
+}
+
 impl Evaluations {
     /// Every figure of every SAE, position 0 left out.
     pub fn table(&self) -> Table {
@@ -42,28 +62,61 @@ impl Evaluations {
     }
 
     fn lines(&self, title: &str, counted: &str, pick: impl Fn(&Evaluation) -> &Metrics) -> Table {
-        let columns: Vec<Column> = std::iter::once(Column::text("")).chain(self.rows.iter().map(|row| Column::number(&row.name))).collect();
-        let mut table = Table::new(title, &columns);
-        for (name, definition, value, kind) in &LINES {
-            let row = Row::new(name).defined(definition);
-            let row = match kind {
-                Kind::LowerIsBetter => row.lowest_is_best(),
-                Kind::HigherIsBetter => row.highest_is_best(),
-                Kind::Plain | Kind::Share => row,
-            };
-            let cell = |row: Row, metrics: &Metrics| match kind {
-                Kind::Share => row.percent(value(metrics)),
-                _ => row.number(value(metrics)),
-            };
-            table.push(self.rows.iter().fold(row, |row, evaluation| cell(row, pick(evaluation))));
-        }
+        let saes: Vec<(&str, &Metrics)> = self.rows.iter().map(|row| (row.name.as_str(), pick(row))).collect();
         let tokens = format::count(self.tokens as u64);
-        table.caption(&format!("{} ({} weights), {}, {tokens} held-out tokens; {counted}.", self.model, self.processing, self.hook))
-    }
-
-    /// Shows both tables in a notebook cell.
-    pub fn evcxr_display(&self) {
-        let (without, with) = (self.table(), self.table_with_bos());
-        crate::display::show(&format!("{}\n{}", without.html(), with.html()), &format!("{}\n{}", without.text(), with.text()));
+        let caption = format!("{} ({} weights), {}, {tokens} held-out tokens; {counted}.", self.model, self.processing, self.hook);
+        metrics_table(title, &saes).caption(&caption)
     }
 }
+
+/// Both tables.
+impl Show for Evaluations {
+    fn shown(&self) -> Shown {
+        Shown::from(self.table()).and(self.table_with_bos())
+    }
+}
+
+impl Show for Evaluation {
+    fn shown(&self) -> Shown {
+        let both = [("position 0 left out", &self.without_bos), ("position 0 counted", &self.with_bos)];
+        // Two texts, not two SAEs: none of two columns is the better one.
+        metrics_table(&self.name, &both).without_best().into()
+    }
+}
+
+impl Show for Metrics {
+    fn shown(&self) -> Shown {
+        let tokens = format!("{} tokens were reconstructed and counted.", format::count(self.tokens as u64));
+        metrics_table("Metrics", &[("value", self)]).caption(&tokens).into()
+    }
+}
+
+impl Show for HeldOutMeasure {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("NMSE", format::significant(self.nmse, 3), "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4)"),
+            ("CE added", format::significant(self.ce_added, 3), "(CE patched − CE clean) / (CE clean + 0.001)"),
+            ("loss recovered", format::significant(self.loss_recovered, 3), "1 − (CE patched − CE clean) / (CE zero − CE clean)"),
+            ("dead", format::percent(self.dead), "share of latents that fired on none of the tokens"),
+        ];
+        settings("Held-out measurement", rows).into()
+    }
+}
+
+impl Show for HeldOut {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("tokens", format::count(self.n_tokens() as u64), "held-out tokens; position 0 of each sequence is not counted"),
+            ("fingerprint", self.fingerprint()[..12].to_owned(), "the first characters of a checksum over the text"),
+        ];
+        settings("Held-out text", rows).into()
+    }
+}
+
+impl std::fmt::Debug for HeldOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HeldOut ({} tokens)", self.n_tokens())
+    }
+}
+
+shows!(Evaluations, Evaluation, Metrics, HeldOutMeasure, HeldOut);

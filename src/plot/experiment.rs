@@ -45,20 +45,47 @@ pub fn reconstruction(runs: &Runs) -> Result<Figure> {
 /// # Errors
 /// [`Error::Figure`] if nothing was logged yet.
 pub fn training(runs: &Runs) -> Result<Figure> {
-    let histories: Vec<(&str, &History)> = runs.runs.iter().map(|run| (run.name.as_str(), &run.history)).collect();
-    training_of(&titled("Training batches", runs), &histories)
+    let courses = runs.runs.iter().map(|run| (run.name.as_str(), &run.history)).collect::<Vec<_>>();
+    let all = training_panels(&courses)?;
+    panels(&titled("Training batches", runs), &all, if all.len() > 4 { 3 } else { 2 })
 }
 
-/// The same of histories and their names.
-pub(crate) fn training_of(title: &str, runs: &[(&str, &History)]) -> Result<Figure> {
-    if runs.iter().all(|(_, history)| history.train.is_empty()) {
+/// What [`training`] shows, and held-out NMSE where it was measured, of named histories: of runs that are still in training, too.
+///
+/// # Errors
+/// [`Error::Figure`] if nothing was logged or measured yet.
+pub fn courses(title: &str, courses: &[(&str, &History)]) -> Result<Figure> {
+    let held_out = held_out_panel(courses);
+    let all: Vec<PanelSpec> = match training_panels(courses) {
+        Ok(panels) => held_out.into_iter().chain(panels).collect(),
+        Err(error) => vec![held_out.ok_or(error)?],
+    };
+    panels(title, &all, if all.len() > 4 { 3 } else { 2.min(all.len()) })
+}
+
+/// Held-out NMSE, if there is any.
+fn held_out_panel(courses: &[(&str, &History)]) -> Option<PanelSpec> {
+    let curve = |history: &History| history.held_out.iter().map(|point| (point.tokens as f64, point.nmse)).collect();
+    let measured = courses.iter().filter(|(_, history)| !history.held_out.is_empty());
+    let series: Vec<Series> = measured.map(|(name, history)| Series::new(name, positive(curve(history)))).collect();
+    (!series.is_empty()).then(|| PanelSpec {
+        title: "Held-out text".to_owned(),
+        x: tokens_seen(),
+        y: Axis { label: "NMSE".to_owned(), scale: Scale::Log, ..Axis::default() },
+        content: Content::Curves(marked(series)),
+        marks: Vec::new(),
+    })
+}
+
+fn training_panels(courses: &[(&str, &History)]) -> Result<Vec<PanelSpec>> {
+    if courses.iter().all(|(_, history)| history.train.is_empty()) {
         return Err(Error::Figure("these runs have logged no training batch yet".to_owned()));
     }
     let panel = |title: &str, y: Axis, value: &dyn Fn(&TrainPoint) -> Option<f64>| {
         let curve = |history: &History| -> Vec<(f64, f64)> {
             history.train.iter().filter_map(|point| value(point).map(|value| (point.tokens as f64, value))).collect()
         };
-        let series = runs.iter().map(|(name, history)| Series::new(name, curve(history))).filter(|series| !series.points.is_empty());
+        let series = courses.iter().map(|(name, history)| Series::new(name, curve(history))).filter(|series| !series.points.is_empty());
         let series = series.map(|s| if y.scale == Scale::Log { calmed(s) } else { s });
         PanelSpec { title: title.to_owned(), x: tokens_seen(), content: Content::Curves(series.collect()), y, marks: Vec::new() }
     };
@@ -68,14 +95,15 @@ pub(crate) fn training_of(title: &str, runs: &[(&str, &History)]) -> Result<Figu
         panel("NMSE", axis("NMSE", Scale::Log, Unit::Number), &|point| Some(point.nmse)),
         panel("Dead latents", axis("share of latents", Scale::Linear, Unit::Share), &|point| Some(point.dead)),
     ];
-    if runs.iter().any(|(_, history)| history.train.iter().any(|point| point.lookup_sim.is_some())) {
+    let points = || courses.iter().flat_map(|(_, history)| &history.train);
+    if points().any(|point| point.lookup_sim.is_some()) {
         all.push(panel("Table", axis("⟨W, W₀⟩ / ‖W₀‖²", Scale::Linear, Unit::Number), &|point| point.lookup_sim));
     }
-    let l0s = || runs.iter().flat_map(|(_, history)| history.train.iter().map(|point| point.l0));
-    if l0s().any(|l0| l0s().next() != Some(l0)) {
+    let first = points().next().map(|point| point.l0);
+    if points().any(|point| Some(point.l0) != first) {
         all.push(panel("L0", axis("latents a token", Scale::Linear, Unit::Number), &|point| Some(point.l0)));
     }
-    panels(title, &all, if all.len() > 4 { 3 } else { 2 })
+    Ok(all)
 }
 
 /// How long the rows of the table are: `‖W_lookup[t]‖` over tokens, where it started and as it is now.

@@ -1,34 +1,176 @@
-//! How an SAE shows itself.
+//! How SAEs, their settings and their codes show themselves.
 
-use super::Sae;
-use crate::display::{Table, format};
+use std::fmt;
+
+use super::{Codes, Lookup, Origin, Sae, SaeConfig};
+use crate::display::{Column, Figure, Row, Show, Shown, Table, format, settings, shows};
+use crate::error::Result;
+use crate::plot::{self, Axis, Options, Sample};
+
+/// Rows of codes that are shown, and codes of each.
+const ROWS: usize = 5;
+const CODES: usize = 8;
+
+/// Width and height of the small figure beside an SAE's table.
+const SMALL: (u32, u32) = (460, 240);
 
 impl Sae {
     /// Its shape and origin as a table.
     pub fn table(&self) -> Table {
         let kind = if self.lookup.is_some() { "Tokenized SAE" } else { "SAE" };
         let mut parameters = self.w_enc.len() + self.w_dec.len() + self.b_enc.len() + self.b_dec.len();
-        let mut pairs = vec![
-            ("d_model", self.d_model().to_string()),
-            ("d_sae", format!("{} ({} × d_model)", self.d_sae(), self.config.expansion)),
-            ("k", self.config.k.to_string()),
+        let mut rows = vec![
+            ("d_model", self.d_model().to_string(), "the width of the activations"),
+            ("d_sae", format!("{} ({} × d_model)", self.d_sae(), self.config.expansion), "how many latents there are"),
+            ("k", self.config.k.to_string(), "how many latents are active on every token"),
         ];
         if let Some(table) = &self.lookup {
             parameters += table.len();
-            pairs.push(("W_lookup", format!("{} tokens × {}", table.len() / self.d_model(), self.d_model())));
+            let shape = format!("{} tokens × {}", table.len() / self.d_model().max(1), self.d_model());
+            rows.push(("W_lookup", shape, "the table whose row of the current token is added to every reconstruction"));
         }
-        pairs.push(("parameters", format::count(parameters as u64)));
-        if let Some(model) = &self.origin.model {
-            pairs.push(("model", format!("{model} ({})", self.origin.processing.as_deref().unwrap_or("processing unknown"))));
-        }
-        if let Some(hook) = self.origin.hook {
-            pairs.push(("hook", hook.to_string()));
-        }
-        Table::pairs(kind, &pairs)
+        rows.push(("parameters", format::count(parameters as u64), "weights, biases and the table"));
+        rows.extend(origin(&self.origin));
+        settings(kind, rows)
     }
 
-    /// Shows [`table`](Sae::table) in a notebook cell.
-    pub fn evcxr_display(&self) {
-        self.table().evcxr_display();
+    /// How long the rows of encoder and decoder are: `‖W_enc[latent]‖` and `‖W_dec[latent]‖` over latents.
+    ///
+    /// # Errors
+    /// [`Error::Figure`](crate::Error::Figure) if there are no finite weights.
+    pub fn norms(&self) -> Result<Figure> {
+        let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+        let sample = |name: &str, w: &[f32]| Sample::new(name, w.chunks_exact(self.d_model().max(1)).map(norm).collect());
+        let samples = [sample("W_enc", &self.w_enc), sample("W_dec", &self.w_dec)];
+        let options = Options { size: Some(SMALL), x: Axis { range: unless_all_equal(&samples), ..Axis::default() }, ..Options::default() };
+        plot::histogram("Lengths of the latents' weights", "‖W[latent]‖", "latents", &samples, 0, &options)
+    }
+}
+
+/// The rows of an untrained SAE are equally long but for rounding, which is nothing to look at.
+fn unless_all_equal(samples: &[Sample]) -> Option<(f64, f64)> {
+    let values = || samples.iter().flat_map(|sample| sample.values.iter().copied()).filter(|value| value.is_finite());
+    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+    (most > 0.0 && most - least < 1e-3 * most).then_some((0.0, 2.0 * most))
+}
+
+fn origin(origin: &Origin) -> Vec<(&'static str, String, &'static str)> {
+    let mut rows = Vec::new();
+    if let Some(model) = &origin.model {
+        let model = format!("{model} ({})", origin.processing.as_deref().unwrap_or("processing unknown"));
+        rows.push(("model", model, "the model whose activations it reads, and how its weights were processed"));
+    }
+    if let Some(hook) = origin.hook {
+        rows.push(("hook", hook.to_string(), "the place in the model that it reads"));
+    }
+    if let Some(n_ctx) = origin.n_ctx {
+        rows.push(("n_ctx", n_ctx.to_string(), "the length of the sequences that it was trained on"));
+    }
+    rows
+}
+
+impl SaeConfig {
+    /// The settings, as a table.
+    pub fn table(&self) -> Table {
+        let lookup = self.lookup.as_ref().map_or("none: a plain SAE".to_owned(), |lookup| format!("{lookup:?}"));
+        let relu = if self.relu { "negative values become 0" } else { "values are kept as they are" };
+        let lr = self.lr.map_or("TrainConfig's".to_owned(), |lr| format!("{lr:e}"));
+        let rows = vec![
+            ("d_model", self.d_model.to_string(), "the width of the activations"),
+            ("d_vocab", self.d_vocab.to_string(), "rows of a token table, if there is one"),
+            ("expansion", format!("{}, so d_sae = {}", self.expansion, self.d_sae()), "latents per dimension"),
+            ("k", self.k.to_string(), "how many latents are active on every token"),
+            ("relu", relu.to_owned(), "what becomes of the k largest pre-activations; the authors keep them"),
+            ("lr", lr, "the learning rate of the weights at the start"),
+            ("seed", self.seed.to_string(), "decides the directions of the decoder at the start"),
+            ("lookup", lookup, "the token table of a TSAE"),
+        ];
+        settings("SaeConfig", rows)
+    }
+}
+
+impl Lookup {
+    /// Its shape and settings, as a table.
+    fn rows(&self) -> Table {
+        let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+        let mean = self.table().chunks_exact(self.d_model()).map(norm).sum::<f64>() / self.d_vocab().max(1) as f64;
+        let learned = if self.is_learned() { "yes" } else { "no: frozen" };
+        let rows = vec![
+            ("T", format!("{} tokens × {}", self.d_vocab(), self.d_model()), "its directions, one row a token"),
+            ("balance α", self.balance().to_string(), "the table starts as α·T and the encoder as (1 − α)·W_dec"),
+            ("learned", learned.to_owned(), "whether training moves it"),
+            ("mean ‖T[token]‖", format::significant(mean, 3), "mean length of a row, not yet scaled by α"),
+        ];
+        settings("Lookup", rows)
+    }
+}
+
+impl Codes {
+    /// The shape and the first rows, as a table.
+    pub fn table(&self) -> Table {
+        let columns = [Column::number("row"), Column::text("codes").defined("latent: value, in ascending order of latent")];
+        let mut table = Table::new(&format!("Codes [{}, {}]", self.n(), self.k()), &columns);
+        for i in 0..self.n().min(ROWS) {
+            let (latents, values) = self.row(i);
+            let one = |(latent, &value): (&u32, &f32)| format!("{latent}: {}", format::significant(f64::from(value), 3));
+            let shown: Vec<String> = latents.iter().zip(values).take(CODES).map(one).collect();
+            let more = if self.k() > CODES { ", …" } else { "" };
+            table.push(Row::new(&i.to_string()).text(&(shown.join(", ") + more)));
+        }
+        table.caption(&format!("L0 {}: mean number of values per row that are not 0.", format::significant(self.l0(), 3)))
+    }
+}
+
+impl Show for Sae {
+    fn shown(&self) -> Shown {
+        Shown::from(self.table()).and_figure(self.norms())
+    }
+}
+
+impl Show for SaeConfig {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+impl Show for Lookup {
+    fn shown(&self) -> Shown {
+        self.rows().into()
+    }
+}
+
+impl Show for Origin {
+    fn shown(&self) -> Shown {
+        let rows = origin(self);
+        if rows.is_empty() { Shown::line("origin unknown") } else { settings("Origin", rows).into() }
+    }
+}
+
+impl Show for Codes {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+shows!(Sae, SaeConfig, Lookup, Origin, Codes);
+
+impl fmt::Debug for Sae {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.lookup.is_some() { "TSAE" } else { "SAE" };
+        write!(f, "{kind} ({} latents of width {}, k {})", self.d_sae(), self.d_model(), self.config.k)
+    }
+}
+
+impl fmt::Debug for SaeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lookup = if self.lookup.is_some() { ", with a table" } else { "" };
+        write!(f, "SaeConfig (d_model {}, d_sae {}, k {}{lookup})", self.d_model, self.d_sae(), self.k)
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let learned = if self.is_learned() { "learned" } else { "frozen" };
+        write!(f, "{} tokens × {}, {learned}, α = {}", self.d_vocab(), self.d_model(), self.balance())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::History;
+use super::job::Job;
 use crate::display::Place;
 use crate::plot;
 
@@ -27,25 +28,25 @@ impl LiveCurves {
     }
 
     /// Draws the curves as they are, if it is time.
-    pub(super) fn grow<'a>(&mut self, runs: impl Iterator<Item = (&'a str, &'a History)>) {
+    pub(super) fn grow(&mut self, jobs: &[&Job]) {
         if self.place.is_some() && Instant::now() >= self.next {
-            self.draw(runs);
+            self.draw(jobs);
         }
     }
 
     /// Draws them for the last time, if they have been drawn.
-    pub(super) fn finish<'a>(mut self, runs: impl Iterator<Item = (&'a str, &'a History)>) {
+    pub(super) fn finish(mut self, jobs: &[&Job]) {
         if self.place.as_ref().is_some_and(Place::is_drawn) {
-            self.draw(runs);
+            self.draw(jobs);
         }
     }
 
-    fn draw<'a>(&mut self, runs: impl Iterator<Item = (&'a str, &'a History)>) {
+    fn draw(&mut self, jobs: &[&Job]) {
         let start = Instant::now();
-        let thinned: Vec<(&str, History)> = runs.map(|(name, history)| (name, thinned(history))).collect();
-        let histories: Vec<(&str, &History)> = thinned.iter().map(|(name, history)| (*name, history)).collect();
+        let thinned: Vec<History> = jobs.iter().map(|job| thinned(&job.history)).collect();
+        let courses: Vec<(&str, &History)> = jobs.iter().map(|job| job.name.as_str()).zip(&thinned).collect();
         // There is nothing to draw before the first point.
-        if let (Some(place), Ok(figure)) = (&mut self.place, plot::training_of("Training batches", &histories)) {
+        if let (Some(place), Ok(figure)) = (&mut self.place, plot::courses("Training", &courses)) {
             place.draw(&figure.html(), figure.summary());
         }
         self.next = Instant::now() + LEAST.max(COST * start.elapsed());
@@ -57,7 +58,7 @@ fn thinned(history: &History) -> History {
     let all = &history.train;
     let step = all.len().div_ceil(POINTS).max(1);
     let kept = all.iter().rev().step_by(step).copied().collect::<Vec<_>>();
-    History { train: kept.into_iter().rev().collect(), held_out: Vec::new() }
+    History { train: kept.into_iter().rev().collect(), held_out: history.held_out.clone() }
 }
 
 #[cfg(test)]

@@ -91,18 +91,6 @@ impl Runs {
             None => table,
         }
     }
-
-    /// Shows [`table`](Runs::table) in a notebook cell.
-    pub fn evcxr_display(&self) {
-        self.table().evcxr_display();
-    }
-}
-
-impl Run {
-    /// Shows the SAE in a notebook cell.
-    pub fn evcxr_display(&self) {
-        self.sae.evcxr_display();
-    }
 }
 
 fn best<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<&'a Run> {

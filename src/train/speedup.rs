@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{HeldOutPoint, Run, Runs};
-use crate::display::{self, format};
+use crate::display::format;
 use crate::error::{Error, Result};
 
 /// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the same value.
@@ -72,11 +72,6 @@ impl Speedup {
         let times = |factor: Option<f64>| factor.map_or("never".to_owned(), |factor| format!("{} sooner", format::times(factor)));
         let (nmse, ce_added) = (times(self.nmse), times(self.ce_added));
         format!("{} reaches the final NMSE of {} {nmse}, and its final CE added {ce_added}.", self.tokenized, self.baseline)
-    }
-
-    /// Shows [`text`](Speedup::text) in a notebook cell.
-    pub fn evcxr_display(&self) {
-        display::show(&format!("<p>{}</p>", display::escape(&self.text())), &self.text());
     }
 }
 

@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::folder::Folder;
 use super::job::Job;
-use super::live::LiveCurves;
-use super::{History, Run, Runs, TrainConfig};
+use super::watch::{Foreground, Watch};
+use super::{Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
-use crate::display::{Progress, format, interrupt};
+use crate::display::interrupt;
 use crate::error::{Error, Result};
 use crate::eval::HeldOut;
 use crate::files::{self, FolderLock};
@@ -37,12 +37,12 @@ use crate::tokens::Tokens;
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Trainer {
-    acts: ActivationStore,
-    hook: HookPoint,
-    config: TrainConfig,
-    held_out: Option<HeldOut>,
-    saes: Vec<(String, SaeConfig)>,
-    kernel: Arc<dyn Kernel>,
+    pub(super) acts: ActivationStore,
+    pub(super) hook: HookPoint,
+    pub(super) config: TrainConfig,
+    pub(super) held_out: Option<HeldOut>,
+    pub(super) saes: Vec<(String, SaeConfig)>,
+    pub(super) kernel: Arc<dyn Kernel>,
 }
 
 impl Trainer {
@@ -111,22 +111,26 @@ impl Trainer {
     /// Trains every SAE to its end, in `dir/NAME/`.
     ///
     /// Finished runs with the same settings are read, not trained again; one that was interrupted or killed goes on from its last
-    /// checkpoint and ends with the same bytes. At an interrupt the runs are returned as they stand.
+    /// checkpoint and ends with the same bytes. At an interrupt the runs are returned as they stand. To go on working meanwhile, take
+    /// [`fit_in_background`](Trainer::fit_in_background).
     ///
     /// # Errors
     /// [`Error::Locked`] if another process trains in `dir`; [`Error::NotFinite`] if a loss overflows; [`Error::Checksum`] if a finished
     /// run's files are damaged; [`Error::Io`].
     pub fn fit(self, dir: impl AsRef<Path>) -> Result<Runs> {
-        let dir = dir.as_ref();
+        interrupt::watch();
+        self.open(dir.as_ref())?.run(&mut Foreground::default())
+    }
+
+    /// Locks `dir` and makes every run ready in it.
+    pub(super) fn open(self, dir: &Path) -> Result<Session> {
         if self.saes.is_empty() {
             return Err(Error::config("add", "there is nothing to train: add an SAE first"));
         }
-        interrupt::watch();
         files::create_folder(dir)?;
-        let _lock = FolderLock::acquire(dir)?;
-        let mut slots = self.saes.iter().map(|(name, sae)| self.prepare(dir, name, sae)).collect::<Result<Vec<_>>>()?;
-        self.train(&mut slots)?;
-        Ok(Runs { runs: slots.into_iter().map(|slot| slot.into_run(&self.config)).collect() })
+        let lock = FolderLock::acquire(dir)?;
+        let slots = self.saes.iter().map(|(name, sae)| self.prepare(dir, name, sae)).collect::<Result<Vec<_>>>()?;
+        Ok(Session { trainer: self, slots, _lock: lock })
     }
 
     /// Everything that determines the result of a run.
@@ -170,30 +174,58 @@ impl Trainer {
         folder.tidy()?;
         Ok(Slot { folder, job })
     }
+}
 
-    fn train(&self, slots: &mut [Slot]) -> Result<()> {
-        let steps = self.config.steps();
-        let total = slots.len() as u64 * self.config.tokens;
-        let done = |slots: &[Slot]| slots.iter().map(|slot| slot.job.tokens(&self.config)).sum::<u64>().min(total);
+/// Runs that are ready to be trained, in a folder that nobody else trains in until this is dropped.
+pub(super) struct Session {
+    trainer: Trainer,
+    slots: Vec<Slot>,
+    _lock: FolderLock,
+}
+
+impl Session {
+    /// The runs as they stand.
+    pub(super) fn jobs(&self) -> Vec<&Job> {
+        jobs_of(&self.slots)
+    }
+
+    /// The settings that the runs share.
+    pub(super) fn config(&self) -> &TrainConfig {
+        &self.trainer.config
+    }
+
+    /// Trains every run to its end, or until `watch` stops it.
+    pub(super) fn run(mut self, watch: &mut dyn Watch) -> Result<Runs> {
+        self.train(watch)?;
+        let config = self.trainer.config;
+        Ok(Runs { runs: self.slots.into_iter().map(|slot| slot.into_run(&config)).collect() })
+    }
+
+    fn train(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        let (trainer, slots) = (&self.trainer, &mut self.slots);
+        let config = &trainer.config;
+        let steps = config.steps();
+        let total = slots.len() as u64 * config.tokens;
+        let done = |slots: &[Slot]| slots.iter().map(|slot| slot.job.tokens(config)).sum::<u64>().min(total);
         if slots.iter().all(|slot| slot.folder.is_finished()) {
             return Ok(());
         }
-        let mut progress = Progress::new("train", total, "tokens").resumed_at(done(slots));
-        let mut curves = LiveCurves::new();
-        let shuffle = self.acts.shuffle(self.config.seed);
+        watch.begin(done(slots), total);
+        let shuffle = trainer.acts.shuffle(config.seed);
         let mut batch = Batch::default();
-        let mut checkpoints = Checkpoints::new(self.config.checkpoint_seconds);
+        let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
+        let mut stop = false;
         // Runs that are behind catch up first; from there on all read the same batch.
         let next = |slots: &[Slot]| slots.iter().filter(|slot| !slot.folder.is_finished()).map(|slot| slot.job.state.steps).min();
-        while let Some(step) = next(slots) {
+        while let Some(step) = next(slots).filter(|_| !stop) {
             let now = |slot: &&mut Slot| !slot.folder.is_finished() && slot.job.state.steps == step;
-            if self.config.evaluates_at(step)
-                && let Some(held_out) = &self.held_out
+            if config.evaluates_at(step)
+                && let Some(held_out) = &trainer.held_out
             {
                 for slot in slots.iter_mut().filter(now) {
-                    slot.job.measure(held_out, &self.config)?;
+                    slot.job.measure(held_out, config)?;
                 }
-                progress.note(&notes(slots));
+                watch.measured(&jobs_of(slots));
             }
             if step == steps {
                 for slot in slots.iter_mut().filter(now) {
@@ -202,18 +234,23 @@ impl Trainer {
                 }
                 continue;
             }
-            let first = step * self.config.batch as u64;
-            let rows: Vec<u64> = (first..first + self.config.batch as u64).map(|position| shuffle.row(position)).collect();
-            self.acts.gather(self.hook, &rows, &mut batch)?;
-            let prepared = self.kernel.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
-            for slot in slots.iter_mut().filter(now) {
-                if !interrupt::requested() {
-                    slot.job.step(self.kernel.as_ref(), &prepared, &self.config)?;
+            let first = step * config.batch as u64;
+            let rows: Vec<u64> = (first..first + config.batch as u64).map(|position| shuffle.row(position)).collect();
+            match trainer.acts.gather_for(watch.waiting(), trainer.hook, &rows, &mut batch) {
+                // Stopped while it checked the activations: there is no batch, and what there is is written below.
+                Err(Error::Interrupted { .. }) if watch.stops() => {}
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let prepared = trainer.kernel.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
+                    for slot in slots.iter_mut().filter(now) {
+                        if !watch.stops() {
+                            slot.job.step(trainer.kernel.as_ref(), &prepared, config)?;
+                        }
+                    }
+                    watch.stepped(&jobs_of(slots), done(slots));
                 }
             }
-            progress.set(done(slots));
-            curves.grow(histories(slots));
-            let stop = interrupt::requested();
+            stop = watch.stops();
             if stop || checkpoints.due() {
                 checkpoints.time(|| {
                     slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(|slot| {
@@ -222,14 +259,8 @@ impl Trainer {
                     })
                 })?;
             }
-            if stop {
-                interrupt::clear();
-                progress.note("interrupted; the same call goes on from here");
-                break;
-            }
         }
-        progress.finish();
-        curves.finish(histories(slots));
+        watch.end(&jobs_of(slots), stop);
         Ok(())
     }
 }
@@ -254,16 +285,8 @@ impl Slot {
     }
 }
 
-fn histories(slots: &[Slot]) -> impl Iterator<Item = (&str, &History)> {
-    slots.iter().map(|slot| (slot.job.name.as_str(), &slot.job.history))
-}
-
-/// The latest held-out NMSE of every run, for the progress line.
-fn notes(slots: &[Slot]) -> String {
-    let last =
-        |slot: &Slot| slot.job.history.held_out.last().map(|point| format!("{} {}", slot.job.name, format::significant(point.nmse, 3)));
-    let all: Vec<String> = slots.iter().filter_map(last).collect();
-    format!("NMSE {}", all.join(", "))
+fn jobs_of(slots: &[Slot]) -> Vec<&Job> {
+    slots.iter().map(|slot| &slot.job).collect()
 }
 
 /// When to write checkpoints: no more often than asked, and never for more than a twentieth of the time.

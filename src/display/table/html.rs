@@ -48,7 +48,11 @@ fn row(table: &Table, r: usize) -> String {
     let mut out = format!("<tr style=\"border-bottom:{HAIRLINE};background:transparent\">");
     for c in 0..table.width() {
         let cell = row.cells.get(c).unwrap_or(&Cell::Missing);
-        let content = if c == 0 { defined(cell.shown(), &row.definition) } else { escape(cell.shown()) };
+        let content = match cell {
+            _ if c == 0 => defined(cell.shown(), &row.definition),
+            Cell::Bar { share, shown } => format!("{}{}", bar(*share), escape(shown)),
+            cell => escape(cell.shown()),
+        };
         let weight = match cell {
             Cell::Missing => ";opacity:.5",
             _ if table.is_best(r, c) => ";font-weight:700",
@@ -65,6 +69,15 @@ fn place(right: bool) -> String {
     format!(
         "text-align:{};padding:.22em .8em .22em 0;border:none;white-space:pre-wrap",
         if right { "right;padding-left:.8em" } else { "left" }
+    )
+}
+
+/// A bar of which a share is filled, in front of its number.
+fn bar(share: f64) -> String {
+    let percent = if share.is_finite() { share.clamp(0.0, 1.0) * 100.0 } else { 0.0 };
+    format!(
+        "<span style=\"display:inline-block;width:6em;height:.7em;margin-right:.5em;border-radius:2px;background:rgba(128,128,128,.22)\">\
+         <span style=\"display:block;width:{percent:.1}%;height:100%;border-radius:2px;background:rgba(66,133,214,.85)\"></span></span>"
     )
 }
 

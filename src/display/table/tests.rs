@@ -70,3 +70,29 @@ fn ragged_wide_and_empty_tables() {
     let table = Table::new("", &[Column::text("a")]).with(Row::new("日本").text("x")).with(Row::new("line\nbreak"));
     assert_eq!(table.text(), "a\n─────────────\n日本        x\nline⏎break  –\n");
 }
+
+#[test]
+fn settings_have_their_meaning_behind_them() {
+    let table = Table::new("", &[Column::text(""), Column::text("")])
+        .with(Row::new("k").defined("active latents").text("16"))
+        .with(Row::new("seed").text("0"))
+        .with(Row::new("expansion").defined("latents per dimension").text("8, so d_sae = 1024"));
+    let want = "\
+k          16                  active latents
+seed       0
+expansion  8, so d_sae = 1024  latents per dimension
+";
+    assert_eq!(table.text(), want);
+    assert!(table.html().contains("<span title=\"active latents\""));
+}
+
+#[test]
+fn bars_are_filled_by_their_share_and_no_further() {
+    let table = Table::new("", &[Column::text("run"), Column::text("done")])
+        .with(Row::new("a").bar(0.25))
+        .with(Row::new("b").bar(3.0))
+        .with(Row::new("c").bar(f64::NAN));
+    assert_eq!(table.text(), "run  done\n───────────────────────\na    ███░░░░░░░ 25.0 %\nb    ██████████ 300.0 %\nc    ░░░░░░░░░░ –\n");
+    let html = table.html();
+    assert!(["width:25.0%", "width:100.0%", "width:0.0%"].iter().all(|width| html.contains(width)), "{html}");
+}

@@ -1,4 +1,4 @@
-//! A table as aligned text.
+//! A table as aligned text: definitions as footnotes, or, where there is no header, behind the values.
 
 use super::super::format::width;
 use super::{Cell, Table};
@@ -10,7 +10,8 @@ pub(super) fn text(table: &Table) -> String {
     let header: Vec<String> = table.columns.iter().map(|c| marked(&c.name, &c.definition, &mut notes)).collect();
     let rows: Vec<Vec<String>> = (0..table.rows.len()).map(|r| row_text(table, r, &mut notes)).collect();
 
-    let widths: Vec<usize> = (0..table.width())
+    let columns = rows.iter().map(Vec::len).chain([table.width()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
         .map(|c| rows.iter().chain([&header]).filter_map(|row| row.get(c)).map(|cell| width(cell)).max().unwrap_or(0))
         .collect();
     let line = |cells: &[String]| {
@@ -42,10 +43,14 @@ pub(super) fn text(table: &Table) -> String {
 
 fn row_text(table: &Table, r: usize, notes: &mut Vec<String>) -> Vec<String> {
     let row = &table.rows[r];
-    (0..table.width())
+    let mut cells: Vec<String> = (0..table.width())
         .map(|c| {
-            let shown = one_line(row.cells.get(c).unwrap_or(&Cell::Missing).shown());
-            if c == 0 {
+            let cell = row.cells.get(c).unwrap_or(&Cell::Missing);
+            let shown = match cell {
+                Cell::Bar { share, shown } => format!("{} {}", bar(*share), one_line(shown)),
+                cell => one_line(cell.shown()),
+            };
+            if c == 0 && table.has_header() {
                 marked(&shown, &row.definition, notes)
             } else if table.is_best(r, c) {
                 format!("*{shown}")
@@ -53,7 +58,17 @@ fn row_text(table: &Table, r: usize, notes: &mut Vec<String>) -> Vec<String> {
                 shown
             }
         })
-        .collect()
+        .collect();
+    if !table.has_header() && !row.definition.is_empty() {
+        cells.push(one_line(&row.definition));
+    }
+    cells
+}
+
+/// Ten blocks of which a share is filled.
+fn bar(share: f64) -> String {
+    let full = if share.is_finite() { (share.clamp(0.0, 1.0) * 10.0).round() as usize } else { 0 };
+    "█".repeat(full) + &"░".repeat(10 - full)
 }
 
 /// The name with the number of its footnote; equal definitions share one.

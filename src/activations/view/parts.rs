@@ -1,0 +1,88 @@
+//! How what goes into a store and comes out of it shows itself.
+
+use crate::activations::{Batch, Dtype, HarvestConfig, Shuffle, Source};
+use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
+
+/// Rows of a batch that are shown.
+const ROWS: usize = 5;
+
+/// Positions of a shuffle that are shown.
+const POSITIONS: usize = 8;
+
+impl Batch {
+    /// The shape and the first rows, as a table.
+    pub fn table(&self) -> Table {
+        let d_model = self.x.len() / self.len().max(1);
+        let columns = [
+            Column::number("row"),
+            Column::number("token").defined("id of the token that the activation stands on"),
+            Column::number("position").defined("its place in its sequence; 0 is BOS"),
+            Column::number("‖x‖").defined("length of the activation"),
+        ];
+        let mut table = Table::new(&format!("Batch [{}, {d_model}]", self.len()), &columns);
+        let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let ids = self.tokens.iter().zip(&self.positions);
+        for (i, ((token, position), x)) in ids.zip(self.x.chunks(d_model.max(1))).take(ROWS).enumerate() {
+            let whole = |row: Row, n: u32| row.shown(f64::from(n), n.to_string());
+            table.push(whole(whole(Row::new(&i.to_string()), *token), *position).number(norm(x)));
+        }
+        match self.len().saturating_sub(ROWS) {
+            0 => table,
+            more => table.caption(&format!("{} more rows.", format::count(more as u64))),
+        }
+    }
+}
+
+impl Show for Batch {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+impl Show for HarvestConfig {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("dtype", self.dtype.to_string(), "how numbers are stored"),
+            ("compute", self.compute.to_string(), "in what the model forms its products"),
+            ("shard_tokens", format::count(self.shard_tokens as u64), "tokens in a file; what a killed harvest loses is at most one file"),
+            ("batch", self.batch.to_string(), "sequences in one pass of the model"),
+        ];
+        settings("HarvestConfig", rows).into()
+    }
+}
+
+impl Show for Source {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("name", self.name.clone(), "the model's name, for people"),
+            ("fingerprint", self.fingerprint.clone(), "a checksum of its configuration and weights"),
+            ("processing", self.processing.clone(), "what was done to its weights"),
+            ("d_model", self.d_model.to_string(), "numbers in an activation"),
+            ("d_vocab", self.d_vocab.to_string(), "number of token ids"),
+        ];
+        settings("Source of activations", rows).into()
+    }
+}
+
+impl Show for Shuffle {
+    fn shown(&self) -> Shown {
+        let first: Vec<String> = self.fill(0, POSITIONS).iter().map(u64::to_string).collect();
+        let rows = vec![
+            ("rows", format::count(self.n_rows()), "rows of an epoch, each visited once"),
+            ("order", format!("{} …", first.join(" ")), "the rows at the first positions"),
+        ];
+        settings("A seeded order of rows", rows).into()
+    }
+}
+
+impl Show for Dtype {
+    fn shown(&self) -> Shown {
+        let meaning = match self {
+            Dtype::F16 => "16 bits a number: a relative error of at most 2⁻¹¹",
+            Dtype::F32 => "32 bits a number: exactly what the model computed",
+        };
+        Shown::sentence(&self.to_string(), meaning)
+    }
+}
+
+shows!(Batch, HarvestConfig, Source, Shuffle, Dtype);

@@ -1,0 +1,92 @@
+//! What a value looks like in a notebook cell, in its two forms at once.
+
+mod parts;
+
+use super::{Column, Figure, Row, Table, escape, show};
+
+/// A value as a notebook cell shows it: as HTML, and as the text that stands where there is no HTML.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// As HTML, in the colours of the page around it.
+    pub html: String,
+    /// As text.
+    pub text: String,
+}
+
+/// Values that show themselves as the last of a cell.
+///
+/// Each of them also has an `evcxr_display` of its own, by which a notebook finds it without this trait.
+///
+/// ```
+/// use tokenized_sae::display::Show;
+/// use tokenized_sae::prelude::*;
+/// let shown = HookPoint::resid_pre(2).shown();
+/// assert!(shown.html.contains("<code>blocks.2.hook_resid_pre</code>"));
+/// assert!(shown.text.starts_with("blocks.2.hook_resid_pre: "));
+/// ```
+pub trait Show {
+    /// Both forms of it.
+    fn shown(&self) -> Shown;
+}
+
+/// Gives types that [`Show`] themselves the method by which a notebook finds that out.
+macro_rules! shows {
+    ($($type:ty),+ $(,)?) => {$(
+        impl $type {
+            /// Shows it in a notebook cell.
+            pub fn evcxr_display(&self) {
+                $crate::display::Show::shown(self).evcxr_display();
+            }
+        }
+    )+};
+}
+pub(crate) use shows;
+
+impl Shown {
+    /// A name and what it means: `hook_mlp_out: what the MLP adds`.
+    pub(crate) fn sentence(name: &str, meaning: &str) -> Shown {
+        Shown {
+            html: format!("<p style=\"margin:.3em 0\"><code>{}</code>: {}</p>", escape(name), escape(meaning)),
+            text: format!("{name}: {meaning}"),
+        }
+    }
+
+    /// A line of text.
+    pub(crate) fn line(text: &str) -> Shown {
+        Shown { html: format!("<p style=\"margin:.3em 0;white-space:pre-wrap\">{}</p>", escape(text)), text: text.to_owned() }
+    }
+
+    /// This, and `other` below it.
+    pub(crate) fn and(self, other: impl Into<Shown>) -> Shown {
+        let other = other.into();
+        Shown { html: format!("{}\n{}", self.html, other.html), text: format!("{}\n\n{}", self.text.trim_end(), other.text) }
+    }
+
+    /// This, and a figure below it if one could be drawn.
+    pub(crate) fn and_figure<E>(self, figure: Result<Figure, E>) -> Shown {
+        match figure {
+            Ok(figure) => self.and(figure.shown()),
+            Err(_) => self,
+        }
+    }
+
+    /// Shows it in a notebook cell.
+    pub fn evcxr_display(&self) {
+        show(&self.html, &self.text);
+    }
+}
+
+impl From<Table> for Shown {
+    fn from(table: Table) -> Shown {
+        Shown { html: table.html(), text: table.text() }
+    }
+}
+
+/// A table of settings: the name of each, its value, and what it means.
+pub(crate) fn settings(title: &str, rows: Vec<(&str, String, &str)>) -> Table {
+    let mut table = Table::new(title, &[Column::text(""), Column::text("")]);
+    for (name, value, meaning) in rows {
+        table.push(Row::new(name).defined(meaning).text(&value));
+    }
+    table
+}

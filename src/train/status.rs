@@ -1,0 +1,134 @@
+//! How far a training in the background has come.
+
+use std::path::PathBuf;
+
+use super::{HeldOutPoint, TrainPoint};
+use crate::display::{Cell, Column, Row, Table, format};
+
+/// How far a training in the background has come: what [`Training::status`](super::Training::status) found at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingStatus {
+    /// The folder that it trains in.
+    pub dir: PathBuf,
+    /// Whether it runs, or how it ended.
+    pub state: TrainingState,
+    /// Its runs, in the order in which they were added.
+    pub runs: Vec<RunStatus>,
+    /// Tokens seen by all runs together.
+    pub tokens: u64,
+    /// Tokens that all runs together are to see.
+    pub total: u64,
+    /// Seconds since it was started, or that it took.
+    pub seconds: f64,
+    /// Tokens a second, all runs together: over the last quarter of a minute while it runs, over all its time once it has ended.
+    pub rate: f64,
+    /// Seconds until the end at that rate; none once it has ended, or before the first step.
+    pub seconds_left: Option<f64>,
+}
+
+/// Whether a training in the background runs, or how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrainingState {
+    /// It runs.
+    Running,
+    /// It was asked to stop and has not yet written what it has.
+    Stopping,
+    /// Every run has seen all it was to see.
+    Finished,
+    /// It was stopped before the end; the same call goes on from there.
+    Stopped,
+    /// It failed, for this reason.
+    Failed(String),
+}
+
+/// One run of a training in the background.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunStatus {
+    /// Its name.
+    pub name: String,
+    /// The learning rate it started with.
+    pub lr: f64,
+    /// Tokens it has seen.
+    pub tokens: u64,
+    /// Tokens it is to see.
+    pub total: u64,
+    /// The last point of its training history.
+    pub train: Option<TrainPoint>,
+    /// The last measurement on held-out text.
+    pub held_out: Option<HeldOutPoint>,
+}
+
+impl TrainingStatus {
+    /// Where each run stands, as a table.
+    pub fn table(&self) -> Table {
+        let columns = [
+            Column::text("run"),
+            Column::number("lr").defined("learning rate at the start"),
+            Column::number("tokens").defined("training tokens seen"),
+            Column::text("done").defined("share of the tokens that it is to see"),
+            Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
+            Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
+            Column::number("CE added")
+                .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
+                .lowest_is_best(),
+        ];
+        let mut table = Table::new(&format!("Training in {}: {}", self.dir.display(), self.state.name()), &columns);
+        for run in &self.runs {
+            let row = Row::new(&run.name).shown(run.lr, format!("{:e}", run.lr)).count(run.tokens);
+            let share = run.tokens as f64 / run.total.max(1) as f64;
+            let row = row.cell(Cell::Bar { share, shown: format!("{:.0} %", (share * 100.0).floor()) });
+            let row = match &run.train {
+                Some(point) => row.number(point.loss),
+                None => row.missing(),
+            };
+            table.push(match &run.held_out {
+                Some(point) => row.number(point.nmse).number(point.ce_added),
+                None => row.missing().missing(),
+            });
+        }
+        table.caption(&self.line())
+    }
+
+    /// The same in one line: `1.2 M of 4.0 M tokens · 41 k tok/s · 1 min left`.
+    pub fn line(&self) -> String {
+        let mut line = format!("{} of {} tokens", format::count(self.tokens), format::count(self.total));
+        if self.rate > 0.0 {
+            line += &format!(" · {} tok/s", format::rate(self.rate));
+        }
+        match (&self.state, self.seconds_left) {
+            (TrainingState::Running, Some(left)) => line + &format!(" · {} left", format::coarse_duration(left)),
+            (TrainingState::Running, None) => line,
+            (state, _) => line + &format!(" · {} · {}", format::duration(self.seconds), state.sentence()),
+        }
+    }
+}
+
+impl TrainingState {
+    /// One word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            TrainingState::Running => "running",
+            TrainingState::Stopping => "stopping",
+            TrainingState::Finished => "finished",
+            TrainingState::Stopped => "stopped",
+            TrainingState::Failed(_) => "failed",
+        }
+    }
+
+    /// What it means, and what to do.
+    pub fn sentence(&self) -> String {
+        match self {
+            TrainingState::Running => "trains in the background".to_owned(),
+            TrainingState::Stopping => "asked to stop; what there is is being written".to_owned(),
+            TrainingState::Finished => "finished; join() gives the runs".to_owned(),
+            TrainingState::Stopped => "stopped; the same call goes on from there".to_owned(),
+            TrainingState::Failed(why) => format!("failed: {why}"),
+        }
+    }
+}
+
+impl std::fmt::Display for TrainingStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.line())
+    }
+}

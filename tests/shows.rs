@@ -1,0 +1,265 @@
+//! The promise: whatever a cell ends in shows itself, as HTML that is well formed and escaped, and as text that says something.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle, Source};
+use tokenized_sae::compare::{CompareConfig, Comparison, Report, Text, WithBos};
+use tokenized_sae::corpus::{Corpus, Encoder};
+use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
+use tokenized_sae::error::Error;
+use tokenized_sae::eval::{self, Evaluations, HeldOut};
+use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
+use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
+use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
+use tokenized_sae::sae::{Lookup, Origin, Sae, SaeConfig};
+use tokenized_sae::tokens::Tokens;
+use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
+
+/// A name that a person may give to a run, a folder or a file, and that must not become markup.
+const EVIL: &str = "<script>alert('&')</script>";
+
+/// The elements that have no end.
+const VOID: [&str; 5] = ["br", "hr", "img", "wbr", "input"];
+
+/// Says what is wrong with a piece of HTML: tags that do not match, or a `<`, `>` or `&` that should have been escaped.
+fn malformed(html: &str) -> Option<String> {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = html;
+    while let Some(at) = rest.find(['<', '>', '&']) {
+        let from = &rest[at..];
+        if let Some(entity) = from.strip_prefix('&') {
+            let name = entity.split(';').next().unwrap_or("");
+            if name.is_empty() || name.len() > 6 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '#') {
+                return Some(format!("a bare & in {:?}", from.chars().take(20).collect::<String>()));
+            }
+            rest = entity;
+            continue;
+        }
+        // A `>` is allowed within the quotes of an attribute, but this crate escapes it there too.
+        let Some(end) = from.find('>').filter(|&end| end > 0) else { return Some(format!("a bare {}", &from[..1])) };
+        let tag = &from[1..end];
+        if tag.contains('<') {
+            return Some(format!("a < within <{tag}>"));
+        }
+        if !tag.matches('"').count().is_multiple_of(2) {
+            return Some(format!("a quote is left open in <{tag}>"));
+        }
+        rest = &from[end + 1..];
+        match tag.strip_prefix('/') {
+            Some(name) if open.last() == Some(&name) => {
+                open.pop();
+            }
+            Some(name) => return Some(format!("</{name}> while {open:?} are open")),
+            None => {
+                let name = tag.split([' ', '\n']).next().unwrap_or("");
+                if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {
+                    return Some(format!("<{tag}> is no tag"));
+                }
+                if !VOID.contains(&name) {
+                    open.push(name);
+                }
+                if name == "style" {
+                    // What a style sheet holds is not markup.
+                    rest = &rest[rest.find("</style>").unwrap_or(0)..];
+                }
+            }
+        }
+    }
+    (!open.is_empty()).then(|| format!("{open:?} are left open"))
+}
+
+#[test]
+fn the_checker_tells_good_from_bad() {
+    for good in ["", "a", "<p>a &lt; b<br>c</p>", "<style>p > a{}</style><img alt=\"x\">", "<p title=\"&quot;\">&#39;</p>"] {
+        assert_eq!(malformed(good), None, "{good}");
+    }
+    for bad in ["<p>", "</p>", "<p><b></p></b>", "a & b", "a < b", "a > b", "<p title=\"x>y</p>", "<p title=\"a<b\"></p>"] {
+        assert!(malformed(bad).is_some(), "{bad}");
+    }
+}
+
+/// What was checked, by the name of its type.
+#[derive(Default)]
+struct Checked(BTreeSet<&'static str>);
+
+impl Checked {
+    fn check<T: display::Show + Debug + ?Sized>(&mut self, value: &T) -> Shown {
+        let name = std::any::type_name::<T>();
+        let shown = value.shown();
+        assert_eq!(malformed(&shown.html), None, "{name}: {}", shown.html);
+        assert!(!shown.html.trim().is_empty() && !shown.text.trim().is_empty(), "{name}: {shown:?}");
+        assert!(!shown.html.contains("<script"), "{name}: {}", shown.html);
+        // Colours that are not see-through are illegible on a light page or on a dark one.
+        for wrong in [":black", ":white;", "color:#", "background:#"] {
+            assert!(!shown.html.contains(wrong), "{name}: {wrong}");
+        }
+        // The text is for people: neither markup nor the dump of a struct.
+        assert!(!shown.text.contains("</") || shown.text.contains(EVIL), "{name}: {}", shown.text);
+        assert!(!shown.text.contains(" { "), "{name}: {}", shown.text);
+        assert!(!format!("{value:?}").is_empty());
+        self.0.insert(name.rsplit("::").next().unwrap_or(name));
+        shown
+    }
+}
+
+/// Checks the value, and that it has the method by which a notebook finds it: no trait that gives one is in scope here.
+macro_rules! check {
+    ($checked:ident, $($value:expr),+ $(,)?) => {$({
+        let value = &$value;
+        value.evcxr_display();
+        $checked.check(value);
+    })+};
+}
+
+struct Made {
+    model: Model,
+    corpus: Corpus,
+    acts: ActivationStore,
+    hook: HookPoint,
+    dir: tempfile::TempDir,
+}
+
+fn made() -> Made {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::load("tiny-gpt2").unwrap();
+    let hook = HookPoint::resid_pre(2);
+    let mut corpus = Corpus::new(model.sample(32, 32, 1).unwrap(), model.sample(4, 32, 2).unwrap()).unwrap();
+    corpus.source = EVIL.to_owned();
+    let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+    Made { model, corpus, acts, hook, dir }
+}
+
+fn tables_and_words(checked: &mut Checked) {
+    let table = Table::new(EVIL, &[Column::text(EVIL).defined(EVIL), Column::text("share")]);
+    let table = table.with(Row::new(EVIL).defined(EVIL).bar(0.4)).with(Row::new("over").bar(7.0)).with(Row::new("none").bar(f64::NAN));
+    check!(checked, table, table.rows()[0], Column::number(EVIL), Cell::Text(EVIL.into()), Cell::Missing, Best::Lowest);
+    assert!(table.text().contains("████░░░░░░ 40.0 %") && table.html().contains("width:40.0%"), "{}", table.text());
+    check!(checked, Shown { html: "<p>a</p>".into(), text: "a".into() });
+    for site in Site::ALL {
+        check!(checked, site, HookPoint { layer: 1, site });
+    }
+    check!(checked, Family::Gpt2, Family::NeoX, Compute::F32, Compute::Bf16, Processing::Raw, Processing::TransformerLens);
+    check!(checked, MlpActivation::GeluTanh, MlpActivation::GeluErf, MlpActivation::Relu, Dtype::F16, Dtype::F32);
+    check!(checked, Text::Files(EVIL.into()), Text::Sampled(500_000), CompareConfig::default());
+    check!(checked, TrainConfig::default(), HarvestConfig::default(), Shuffle::new(100, 1), Origin::default());
+    check!(checked, Origin { model: Some(EVIL.into()), processing: Some(EVIL.into()), ..Origin::default() });
+    check!(checked, Scale::Linear, Scale::Log, Unit::Number, Unit::Count, Unit::Share, Mark::At { x: 1.0, label: EVIL.into() });
+    let error = Error::UnknownModel { name: EVIL.into(), why: "it is nowhere".into() };
+    check!(checked, error);
+    assert!(checked.check(&error).text.starts_with("no model \""), "not a dump of fields");
+}
+
+fn figures(checked: &mut Checked) {
+    let series = Series::new(EVIL, vec![(0.0, 1.0), (1.0, 0.5)]);
+    let sample = Sample::new(EVIL, (0..50).map(f64::from).collect());
+    let axis = Axis { label: EVIL.into(), range: Some((0.0, 1.0)), ..Axis::default() };
+    let content = Content::Curves(vec![series.clone()]);
+    let panel = PanelSpec { title: EVIL.into(), x: axis.clone(), y: axis.clone(), content: content.clone(), marks: Vec::new() };
+    let nothing = PanelSpec { content: Content::Curves(Vec::new()), ..panel.clone() };
+    let options = Options { x: axis.clone(), marks: vec![Mark::Level { y: 1.0, label: EVIL.into() }], ..Options::default() };
+    let figure: Figure = plot::curves(EVIL, EVIL, EVIL, std::slice::from_ref(&series), &Options::default()).unwrap();
+    check!(checked, series, sample, Group::new(EVIL, vec![1.0, f64::NAN]), axis, content, panel, nothing, options, figure);
+}
+
+fn models(checked: &mut Checked, it: &Made) {
+    let ids = it.model.encode("<script>alert(1)</script>\nOnce  upon\ta time").unwrap();
+    let tokens = Tokens::new(ids.clone(), ids.len()).unwrap();
+    check!(checked, it.model, *it.model.config(), tokens, it.corpus.train, it.corpus, it.hook);
+    let view = it.model.view(&tokens, 3);
+    check!(checked, view, it.model.view(&it.corpus.train, 2), it.model.view(&it.corpus.train, 0));
+    assert!(view.html().contains("&lt;") && view.html().contains(&format!("id {}", ids[0])), "{}", view.html());
+    let prediction = it.model.predict(&ids, 5).unwrap();
+    check!(checked, prediction, prediction.top[0], it.model.pause_at(&tokens, it.hook).unwrap());
+    let text = it.dir.path().join("a.txt");
+    std::fs::write(&text, "Once upon a time. ".repeat(200)).unwrap();
+    check!(checked, Corpus::text_files(&it.model, &text.display().to_string()).unwrap());
+    let c = it.model.config();
+    check!(checked, Encoder::of_tokenizer(EVIL, it.model.tokenizer().unwrap(), c.bos, c.eos, c.n_ctx, c.d_vocab).unwrap());
+}
+
+fn activations_and_codes(checked: &mut Checked, it: &Made) {
+    let mut batch = Batch::default();
+    check!(checked, batch, it.acts);
+    it.acts.gather(it.hook, &it.acts.shuffle(0).fill(0, 64), &mut batch).unwrap();
+    check!(checked, batch);
+    let source = Source { name: EVIL.into(), fingerprint: EVIL.into(), processing: EVIL.into(), d_model: 1, d_vocab: 1 };
+    check!(checked, source);
+    let lookup = Lookup::unigram(&it.model, it.hook).unwrap();
+    let config = SaeConfig { expansion: 2, k: 12, ..SaeConfig::for_model(&it.model) };
+    let sae = Sae::new(config.clone().with_lookup(lookup.clone())).unwrap();
+    check!(checked, lookup, lookup.clone().frozen(), config, sae.config, sae, Sae::new(config.clone()).unwrap());
+    assert_eq!(checked.check(&sae).html.matches("<img ").count(), 1);
+    let codes = sae.encode(&batch.x).unwrap();
+    check!(checked, codes, sae.encode(&[]).unwrap());
+
+    let kernel = kernel::fastest();
+    kernel.evcxr_display();
+    checked.check(kernel.as_ref());
+    let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
+    let rates = Rates { lr: 1e-3, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let prepared = kernel.prepare(&batch.x, &batch.tokens, it.acts.d_model()).unwrap();
+    let report = kernel.train_step(&mut sae.clone(), &mut state, &prepared, &rates, &mut scratch).unwrap();
+    check!(checked, rates, report, state, state.w_dec, scratch, *scratch.stages(), Stage::Screen, Screen::Portable, Exactness::default());
+    check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven);
+}
+
+fn trainings(checked: &mut Checked, it: &Made) {
+    let config =
+        TrainConfig { tokens: 4096, batch: 256, lr: 1e-3, evaluations: 3, held_out_tokens: 64, log_every: 2, ..Default::default() };
+    let sae = SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&it.model) };
+    let trainer = || {
+        let tsae = sae.clone().with_lookup(Lookup::unigram(&it.model, it.hook).unwrap());
+        let trainer = Trainer::new(&it.acts, it.hook, config.clone()).unwrap().held_out(&it.model, &it.corpus.valid).unwrap();
+        trainer.add("SAE", sae.clone()).unwrap().add("TSAE", tsae).unwrap()
+    };
+    check!(checked, trainer(), Trainer::new(&it.acts, it.hook, config.clone()).unwrap());
+    let training = trainer().fit_in_background(it.dir.path().join("a&b")).unwrap();
+    check!(checked, training, training.status(), training.status().state);
+    let mut runs = training.join().unwrap();
+    check!(checked, training, training.status(), training.status().state, training.status().runs[1]);
+    assert!(checked.check(&training).html.contains("<img "), "its curves");
+    let speed = speedup(&runs).unwrap();
+    let evaluations: Evaluations = tokenized_sae::train::evaluate(&it.model, it.hook, &runs, &it.corpus.valid).unwrap();
+    let (sae, tsae) = (evaluations["SAE"].without_bos, evaluations["TSAE"].without_bos);
+    runs.runs[0].name = EVIL.into();
+    check!(checked, runs, runs.runs[0], runs.runs[1], runs.runs[0].history, History::default());
+    check!(checked, runs.runs[1].history.train[0], runs.runs[1].history.held_out[0], speed, evaluations, evaluations.rows[0], sae);
+    let held_out = HeldOut::new(&it.model, it.hook, &it.corpus.valid).unwrap();
+    check!(checked, held_out, held_out.measure(&runs.runs[0].sae).unwrap());
+    let named = eval::Evaluation { name: EVIL.into(), ..evaluations.rows[0].clone() };
+    check!(checked, named);
+    let report = Report {
+        sae,
+        tsae,
+        speedup: speed,
+        tokens: 4096,
+        model: EVIL.into(),
+        processing: EVIL.into(),
+        hook: it.hook,
+        lr: 1e-3,
+        learning_rates: vec![(1e-3, 0.5)],
+        with_bos: WithBos { sae, tsae },
+    };
+    check!(checked, report, report.with_bos, Comparison { report: report.clone(), runs, evaluations });
+}
+
+#[test]
+fn whatever_a_cell_ends_in_shows_itself() {
+    let mut checked = Checked::default();
+    let it = made();
+    tables_and_words(&mut checked);
+    figures(&mut checked);
+    models(&mut checked, &it);
+    activations_and_codes(&mut checked, &it);
+    trainings(&mut checked, &it);
+
+    // Every type that a cell names by the prelude was among them. A progress is no value to look at: it shows itself as it goes.
+    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
+    let prelude = source.split_once("pub mod prelude {").unwrap().1;
+    let words = prelude.split(|c: char| !c.is_alphanumeric()).filter(|word| word.starts_with(char::is_uppercase));
+    let names: Vec<&str> = words.filter(|word| !["Everything", "Result", "Progress"].contains(word)).collect();
+    assert!(names.len() > 40, "{names:?}");
+    let missing: Vec<&&str> = names.iter().filter(|name| !checked.0.contains(**name)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {:?}", checked.0);
+}
