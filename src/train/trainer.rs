@@ -119,6 +119,7 @@ impl Trainer {
     /// run's files are damaged; [`Error::Io`].
     pub fn fit(self, dir: impl AsRef<Path>) -> Result<Runs> {
         interrupt::watch();
+        interrupt::clear();
         self.open(dir.as_ref())?.run(&mut Foreground::default())
     }
 

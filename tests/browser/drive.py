@@ -85,13 +85,18 @@ class Page:
         return data
 
 
+# The notebook's panel; focus may be elsewhere.
+PANEL = "[...jupyterapp.shell.widgets('main')].find(w => w.sessionContext)"
+
+
 def cell(i):
     """The i-th code cell, counted from 0."""
     return f"[...document.querySelectorAll('.jp-CodeCell')][{i}]"
 
 
 def command(page, name, **arguments):
-    return page.js(f"jupyterapp.commands.execute({json.dumps(name)}, {json.dumps(arguments)}).then(() => true)")
+    # Some end only when the cells they run have ended.
+    page.js(f"jupyterapp.shell.activateById({PANEL}.id); jupyterapp.commands.execute({json.dumps(name)}, {json.dumps(arguments)}); true")
 
 
 def watch_training(page, at, seen):
@@ -116,12 +121,11 @@ def drive(page, url, seen):
     page.call("Emulation.setDeviceMetricsOverride", width=1200, height=1200, deviceScaleFactor=1, mobile=False)
     page.call("Page.navigate", url=url)
     page.wait("JupyterLab", "window.jupyterapp && document.querySelectorAll('.jp-CodeCell').length > 5")
-    page.wait("the kernel", "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status == 'idle'")
-    code = page.js("[...document.querySelectorAll('.jp-CodeCell')].map((_, i) => jupyterapp.shell.currentWidget.content.widgets"
-                   ".filter(w => w.model.type == 'code')[i].model.sharedModel.getSource())")
+    is_idle = f"{PANEL}?.sessionContext.session?.kernel?.status == 'idle'"
+    page.wait("the kernel", is_idle)
+    code = page.js(f"{PANEL}.content.widgets.filter(w => w.model.type == 'code').map(w => w.model.sharedModel.getSource())")
     knobs, saes = (next(i for i, source in enumerate(code) if word in source) for word in ("let k:", ".fit("))
     tsae = next(i for i, source in enumerate(code) if "plot::reconstruction" in source)
-    is_idle = "jupyterapp.shell.currentWidget.sessionContext.session.kernel.status == 'idle'"
 
     command(page, "notebook:run-all-cells")
     watch_training(page, saes, seen)
@@ -134,9 +138,9 @@ def drive(page, url, seen):
     page.wait("the cells behind it", is_idle)
 
     # Another k, and the cells below once more.
-    page.js(f"(() => {{ const w = jupyterapp.shell.currentWidget.content.widgets.filter(w => w.model.type == 'code')[{knobs}];"
+    page.js(f"(() => {{ const all = {PANEL}.content; const w = all.widgets.filter(w => w.model.type == 'code')[{knobs}];"
             "w.model.sharedModel.setSource(w.model.sharedModel.getSource().replace('let k: usize = 16', 'let k: usize = 8'));"
-            "const all = jupyterapp.shell.currentWidget.content; all.activeCellIndex = all.widgets.indexOf(w); return true; })()")
+            "all.activeCellIndex = all.widgets.indexOf(w); return true; })()")
     before = page.js(f"({cell(tsae)}.querySelector('.tsae-figure') || {{}}).src || ''")
     command(page, "notebook:run-all-below")
     page.wait("the new curve", f"({cell(tsae)}.querySelector('.jp-OutputArea-executeResult .tsae-figure') || {{}}).src")
