@@ -3,10 +3,12 @@
 mod harvest;
 mod machine;
 mod made_up;
+mod notebook;
 mod step;
 
 pub use harvest::{HarvestBench, HarvestReport, ModelShape, harvest};
 pub use machine::{Numbers, peak, peak_rss_bytes};
+pub use notebook::{NotebookBench, NotebookReport, notebook};
 pub use step::{StepBench, StepLookup, StepReport, StepShape, step};
 
 /// The middle of some figures; of an even number, the upper one. 0 of none.

@@ -184,6 +184,16 @@ pub enum Error {
         /// What happened and what to do.
         why: String,
     },
+    /// A parameter of a notebook cannot be set as asked.
+    #[error("{}: parameter {name}: {why}", .notebook.display())]
+    Parameter {
+        /// The notebook.
+        notebook: PathBuf,
+        /// The parameter's name as given.
+        name: String,
+        /// What is wrong with it, and what there is or what is allowed.
+        why: String,
+    },
     /// A cell of a notebook failed.
     #[error("{}: cell {cell} failed: {message}\n--- the cell ---\n{source_text}", .notebook.display())]
     Cell {

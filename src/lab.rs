@@ -17,11 +17,13 @@
 //! Each notebook runs in a private, hard-linked copy of the compiled library, so that its first cell takes seconds and two notebooks
 //! never meet. [`run`] fails where Jupyter's own runners do not: evcxr answers "ok" to a panic and to a failing `?`.
 
+mod cold;
 mod evcxr;
 mod folders;
 mod install;
 mod leftovers;
 mod open;
+mod parameters;
 mod process;
 mod project;
 mod python;
@@ -29,6 +31,7 @@ mod report;
 mod run;
 mod std_source;
 mod template;
+mod timing;
 
 use std::path::PathBuf;
 
@@ -37,6 +40,9 @@ use crate::error::Result;
 pub use open::{OpenOptions, open};
 pub use report::{Item, Report, check};
 pub use run::{CellTime, Executed, RunOptions, run};
+
+pub(crate) use cold::Cold;
+pub(crate) use timing::{TimedCell, time_cells};
 
 /// Which Python runs Jupyter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -37,6 +37,9 @@ enum Verb {
         /// Where the executed .ipynb and .html go; by default `executed` beside each notebook.
         #[arg(long)]
         out: Option<PathBuf>,
+        /// A value for `let NAME: TYPE = …;` in the cell tagged "parameters": text for a String, Rust for other than plain types. Repeatable.
+        #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+        parameters: Vec<(String, String)>,
         /// The notebooks.
         #[arg(required = true)]
         notebooks: Vec<PathBuf>,
@@ -56,6 +59,8 @@ enum Bench {
     Step(BenchStep),
     /// Tokens through a model to a hook, with made-up weights of the true shape; writes no file.
     Harvest(BenchHarvest),
+    /// What a notebook's reader waits for: the kernel's start, first and later cells; and the training step in a cell and outside.
+    Notebook(BenchNotebook),
 }
 
 #[derive(clap::Args)]
@@ -99,6 +104,24 @@ struct BenchHarvest {
     context: usize,
     /// How often; the middle one counts.
     #[arg(long, default_value_t = 5)]
+    repetitions: usize,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct BenchNotebook {
+    /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the standard library's source and the compiled
+    /// library and crates are made anew (minutes, which "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are taken
+    /// from where they are installed, and installed in that folder if they are not.
+    #[arg(long)]
+    cold: bool,
+    /// How many kernels are started; the middle one counts.
+    #[arg(long, default_value_t = 3)]
+    starts: usize,
+    /// How often each kind of later cell is run, over all kernels; the middle one counts.
+    #[arg(long, default_value_t = 10)]
     repetitions: usize,
     /// As JSON.
     #[arg(long)]
@@ -187,11 +210,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Lab { check: true, .. } => lab::check(&lab::Options::default()).map(|report| println!("{report}")),
         Verb::Lab { jupyter, .. } => lab::open(&lab::OpenOptions { arguments: jupyter, ..Default::default() }),
-        Verb::Run { out, notebooks } => run(out, &notebooks),
+        Verb::Run { out, parameters, notebooks } => run(lab::RunOptions { out, parameters, ..Default::default() }, &notebooks),
         Verb::Compare(args) => args.run(),
         Verb::Predict(args) => args.run(),
         Verb::Bench(Bench::Step(args)) => args.run(),
         Verb::Bench(Bench::Harvest(args)) => args.run(),
+        Verb::Bench(Bench::Notebook(args)) => args.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,8 +226,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(out: Option<PathBuf>, notebooks: &[PathBuf]) -> Result<()> {
-    for executed in lab::run(notebooks, &lab::RunOptions { out, ..Default::default() })? {
+/// `NAME=VALUE`; the value may be empty, and may have further `=` in it.
+fn parameter(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE, such as k=32".to_owned()),
+    }
+}
+
+fn run(options: lab::RunOptions, notebooks: &[PathBuf]) -> Result<()> {
+    for executed in lab::run(notebooks, &options)? {
         println!("{}\n{}", executed.ipynb.display(), executed.html.display());
     }
     Ok(())
@@ -275,6 +307,18 @@ impl BenchHarvest {
             sequences: self.sequences,
             n_ctx: self.context,
             repetitions: self.repetitions,
+        })?;
+        print_report(self.json, &report, || report.table())
+    }
+}
+
+impl BenchNotebook {
+    fn run(self) -> Result<()> {
+        let report = bench::notebook(&bench::NotebookBench {
+            cold: self.cold,
+            starts: self.starts,
+            repetitions: self.repetitions,
+            ..Default::default()
         })?;
         print_report(self.json, &report, || report.table())
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 use tokenized_sae::Error;
+use tokenized_sae::bench::{self, NotebookBench};
 use tokenized_sae::lab::{self, Executed, RunOptions};
 
 /// Two kernels at once would only make each other slow.
@@ -34,14 +35,23 @@ fn write_notebook(path: &Path, cells: &[Cell]) {
 
 /// A folder with a notebook of these cells after the usual first one, and what running it gives.
 fn run(cells: &[Cell]) -> (tempfile::TempDir, Result<Executed, Error>) {
+    run_with(cells, &[])
+}
+
+fn run_with(cells: &[Cell], parameters: &[(&str, &str)]) -> (tempfile::TempDir, Result<Executed, Error>) {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("small.ipynb");
     let first = format!(":dep tokenized-sae = {{ path = \"{}\" }}\nuse tokenized_sae::prelude::*;", root().display());
     let cells: Vec<Cell> = [(&*first, [].as_slice())].into_iter().chain(cells.iter().copied()).collect();
     write_notebook(&path, &cells);
-    let result = lab::run(&[path], &RunOptions::default());
+    let result = lab::run(&[path], &with(parameters));
     (folder, result.map(|mut executed| executed.remove(0)))
+}
+
+fn with(parameters: &[(&str, &str)]) -> RunOptions {
+    let parameters = parameters.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    RunOptions { parameters, ..RunOptions::default() }
 }
 
 fn outputs(executed: &Path) -> Vec<Value> {
@@ -205,4 +215,65 @@ fn tags_allow_what_is_meant() {
     // The kernel may answer before it passes this on; nothing of it may be missed.
     assert!(outputs[2..5].iter().all(|cell| text(cell).contains("blocks.two")), "{outputs:?}");
     assert_eq!(text(&outputs[5]).trim(), "reached");
+}
+
+#[test]
+fn parameters_reach_all_that_hangs_on_them_and_a_copy_runs_again() {
+    let odd = "a \"quoted\" \\ {k} \u{202e}; ä\nnext";
+    let declared = "let k: usize = 16; // active\nlet lr: f64 = 1e-3;\nlet word: String = \"some\".to_owned();\nlet mut all: Vec<usize> = vec![];\n\
+                    let twice: String = format!(\"{}\", 2 * k);\nlet hook: HookPoint = HookPoint::resid_pre(k);\nhook";
+    let used = "all.push(k);\nprintln!(\"{k} {lr} {twice} {hook} {all:?} {}\", word.escape_unicode());";
+    let cells: [Cell; 2] = [(declared, &["parameters"]), (used, &[])];
+    let given = [("k", "3e0"), ("lr", "3e-4"), ("word", odd), ("all", "vec![1, 2]")];
+    let (folder, result) = run_with(&cells, &given);
+    let executed = result.unwrap();
+    let told = outputs(&executed.ipynb);
+    assert_eq!(told.len(), 4);
+    assert_eq!(text(&told[1]).trim(), "blocks.16.hook_resid_pre", "the cell itself runs as it is");
+    assert_eq!(text(&told[2]).trim(), "blocks.3.hook_resid_pre");
+    let wanted = format!("3 0.0003 6 blocks.3.hook_resid_pre [1, 2, 3] {}", odd.escape_unicode());
+    assert_eq!(text(&told[3]).trim(), wanted);
+    let copy: Value = serde_json::from_slice(&std::fs::read(&executed.ipynb).unwrap()).unwrap();
+    let recorded = json!({ "k": 3, "lr": 0.0003, "word": odd, "all": "vec![1, 2]" });
+    assert_eq!(copy["metadata"]["papermill"]["parameters"], recorded);
+    assert_eq!(copy["cells"][2]["metadata"]["tags"], json!(["injected-parameters"]));
+    assert!(std::fs::read_to_string(&executed.html).unwrap().contains("celltag_injected-parameters"));
+
+    // The copy, again: its injected cell gives way to another. A failing cell is counted in what ran.
+    let again = |value: &str| {
+        let _alone = alone();
+        lab::run(std::slice::from_ref(&executed.ipynb), &RunOptions { out: Some(folder.path().to_owned()), ..with(&[("k", value)]) })
+    };
+    let told = outputs(&again("5").unwrap()[0].ipynb);
+    assert_eq!(told.len(), 4);
+    assert_eq!(text(&told[3]).trim(), format!("5 0.001 10 blocks.5.hook_resid_pre [5] {}", "some".escape_unicode()));
+    match again("many") {
+        Err(Error::Parameter { name, why, .. }) => assert!(name == "k" && why.contains("usize") && why.contains("\"many\""), "{why}"),
+        other => panic!("no such failure: {other:?}"),
+    }
+}
+
+#[test]
+fn a_cell_that_fails_under_its_parameters_is_the_one_that_is_named() {
+    let declared: Cell = ("let list: Vec<u32> = vec![1];\nlet first: u32 = list[0];", &["parameters"]);
+    let (_folder, result) = run_with(&[declared, ("println!(\"later\");", &[])], &[("list", "Vec::new()")]);
+    match result {
+        Err(Error::Cell { cell, message, source_text, .. }) => {
+            assert_eq!(cell, 3);
+            assert!(message.contains("panicked at"), "{message}");
+            assert!(source_text.contains("let list: Vec<u32> = Vec::new();\n"), "{source_text}");
+        }
+        other => panic!("no such failure: {other:?}"),
+    }
+}
+
+#[test]
+fn the_kernel_is_measured() {
+    let _alone = alone();
+    let bench = NotebookBench { starts: 1, repetitions: 2, ..NotebookBench::default() };
+    let report = bench::notebook(&bench).unwrap();
+    let seconds = [report.kernel_start, report.first_cell, report.first_let, report.call, report.print, report.figure];
+    assert!(seconds.iter().all(|&seconds| seconds > 0.0 && seconds < 600.0), "{report:?}");
+    // evcxr's own profile would make it a third; the rest is noise.
+    assert!(cfg!(debug_assertions) || report.step_ratio > 0.6, "{report:?}");
 }

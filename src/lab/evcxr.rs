@@ -19,8 +19,13 @@ const CRATES: u64 = 273;
 
 /// The kernel's program, if it is there: on `PATH` in the right version, or in the cache folder.
 pub(super) fn find(cache: &Path) -> Option<PathBuf> {
-    let installed = folder(cache).join("bin").join("evcxr_jupyter");
+    let installed = program_in(&folder(cache));
     process::on_path(&["evcxr_jupyter"]).filter(|program| is_our_version(program)).or_else(|| installed.is_file().then_some(installed))
+}
+
+/// Whether it is installed in `folder`.
+pub(super) fn is_installed(folder: &Path) -> bool {
+    program_in(folder).is_file()
 }
 
 /// The kernel's program: found, or compiled by `cargo install`.
@@ -55,10 +60,15 @@ pub(super) fn find_or_install(folders: &Folders, lock: &File, project: &Project)
     progress.note("");
     progress.set(CRATES);
     progress.finish();
-    Ok(target.join("bin").join("evcxr_jupyter"))
+    Ok(program_in(&target))
 }
 
-fn folder(cache: &Path) -> PathBuf {
+fn program_in(folder: &Path) -> PathBuf {
+    folder.join("bin").join("evcxr_jupyter")
+}
+
+/// The folder in the cache folder where it is installed.
+pub(super) fn folder(cache: &Path) -> PathBuf {
     cache.join(format!("evcxr-{VERSION}"))
 }
 

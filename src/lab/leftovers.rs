@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::folders::{self, Folders};
 use super::project::Project;
-use super::{evcxr, template};
+use super::{cold, evcxr, template};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -13,6 +13,7 @@ use crate::files;
 /// What another copy of the sources has compiled so far stays for its next set-up, as long as there is such a copy.
 pub(super) fn remove(folders: &Folders, project: &Project) -> Result<()> {
     folders::remove(&folders.root.join(evcxr::BUILD))?;
+    cold::remove_left(&folders.root)?;
     files::remove_leftovers(&folders.root, |_| true)?;
     for path in template::list(&folders.root)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

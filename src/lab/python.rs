@@ -114,7 +114,7 @@ pub(super) fn private_folder(cache: &Path) -> PathBuf {
     cache.join(format!("python-{}", project::short_hash(&[REQUIREMENTS.as_bytes()])))
 }
 
-fn conda_folder(cache: &Path) -> PathBuf {
+pub(super) fn conda_folder(cache: &Path) -> PathBuf {
     cache.join(format!("conda-{}", project::short_hash(&[ENVIRONMENT.as_bytes()])))
 }
 

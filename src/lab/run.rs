@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::process::{self, Input, Line};
-use super::{KERNEL, Lab, Options, set_up};
+use super::{KERNEL, Lab, Options, parameters, set_up};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -22,6 +22,9 @@ pub struct RunOptions {
     pub out: Option<PathBuf>,
     /// The longest that a cell may take, in seconds. By default as long as it likes.
     pub cell_seconds: Option<u64>,
+    /// Names and values that replace those of the cell tagged `parameters`, in every notebook. A value is the text of a number, a bool or a
+    /// string where the cell's `let NAME: TYPE = …;` says so, and Rust otherwise. See [`run`].
+    pub parameters: Vec<(String, String)>,
     /// Whether to print a line for each cell.
     pub quiet: bool,
     /// The set-up.
@@ -31,7 +34,7 @@ pub struct RunOptions {
 /// How long a cell took.
 #[derive(Clone, Debug)]
 pub struct CellTime {
-    /// The cell's number, counted over code cells from 1.
+    /// The cell's number, counted over code cells of the executed copy from 1.
     pub cell: usize,
     /// Seconds, compiling included.
     pub seconds: f64,
@@ -69,9 +72,14 @@ impl Event {
 
 /// The driver, ready to be given its request.
 pub(super) fn driver(python: &Path, jupyter_path: &Path) -> Command {
-    let mut command = Command::new(python);
+    self::python(python, jupyter_path, DRIVER)
+}
+
+/// A Python script that knows our kernel and nothing of the user's Jupyter.
+pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> Command {
+    let mut command = Command::new(interpreter);
     command
-        .args(["-c", DRIVER])
+        .args(["-c", script])
         .env("JUPYTER_PATH", jupyter_path)
         // Nothing of the user's Jupyter is read or written.
         .env("JUPYTER_CONFIG_DIR", jupyter_path.join("config"))
@@ -89,19 +97,28 @@ pub(super) fn driver(python: &Path, jupyter_path: &Path) -> Command {
 /// A cell fails that does not compile, panics, ends with a failing `?`, or writes anything else to the standard error; a cell tagged
 /// `allow-stderr` may write there, and one tagged `raises-exception` may fail. The first failure ends everything.
 ///
+/// With parameters, a cell tagged `injected-parameters` follows the cell tagged `parameters`, as with papermill. It is that whole cell with
+/// the values replaced, so that whatever the cell computes from them is computed anew; the cell itself runs before it, as it is. The
+/// executed copy has the injected cell, and the values in `metadata.papermill.parameters`; with other parameters it can be run again.
+///
 /// # Errors
 /// [`Error::Cell`] with the number, source and message of the cell that failed, whose executed copy is written all the same;
+/// [`Error::Parameter`], before anything runs, for a name that the notebook does not declare or a value that does not fit its type;
 /// [`Error::Setup`] if the set-up fails or the kernel does not start; [`Error::Io`] for a notebook that cannot be read.
 pub fn run(notebooks: &[PathBuf], options: &RunOptions) -> Result<Vec<Executed>> {
     // A name that is wrong should say so before a set-up of many minutes.
+    let mut injected = Vec::new();
     for notebook in notebooks {
         std::fs::metadata(notebook).map_err(Error::io("read", notebook))?;
+        let given = &options.parameters;
+        injected.push(if given.is_empty() { None } else { Some(parameters::inject(notebook, given)?) });
     }
     let lab = set_up(&options.set_up)?;
-    notebooks.iter().map(|notebook| run_one(&lab, notebook, options)).collect()
+    notebooks.iter().zip(injected).map(|(notebook, injected)| run_one(&lab, notebook, injected, options)).collect()
 }
 
-fn run_one(lab: &Lab, notebook: &Path, options: &RunOptions) -> Result<Executed> {
+/// Runs a notebook, or in its place what parameters have made of it.
+fn run_one(lab: &Lab, notebook: &Path, injected: Option<Value>, options: &RunOptions) -> Result<Executed> {
     let notebook = std::path::absolute(notebook).map_err(Error::io("resolve", notebook))?;
     let folder = notebook.parent().unwrap_or(Path::new("/"));
     let stem = notebook.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -112,7 +129,7 @@ fn run_one(lab: &Lab, notebook: &Path, options: &RunOptions) -> Result<Executed>
     files::create_folder(&out)?;
     let (ipynb, html) = (out.join(format!("{stem}.ipynb")), out.join(format!("{stem}.html")));
     let request = json!({
-        "notebook": notebook, "title": stem, "kernel": KERNEL, "folder": folder, "ipynb": ipynb, "html": html,
+        "notebook": injected.unwrap_or_else(|| json!(notebook)), "title": stem, "kernel": KERNEL, "folder": folder, "ipynb": ipynb, "html": html,
         "start_seconds": START_SECONDS, "cell_seconds": options.cell_seconds,
     });
 

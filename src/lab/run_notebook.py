@@ -5,7 +5,7 @@ writes to stderr fails the run, unless the cell is tagged `allow-stderr` or `rai
 
 The request comes as a line of JSON on stdin, whose end is also ours:
 
-* `notebook`: path of the notebook to run; or `cells`: the sources of the cells to run, all of them, whatever they answer;
+* `notebook`: path of the notebook to run, or the notebook itself; or `cells`: the sources of the cells to run, all of them, whatever they answer;
 * `kernel`: name of the kernel; `folder`: where its cells run; `start_seconds`, `cell_seconds`: time limits (the latter may be `null`);
 * `ipynb`, `html`: where to write the executed copies (`null`: nowhere).
 
@@ -149,8 +149,10 @@ def end_with_parent():
 def main():
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
-    if request.get("notebook"):
+    if isinstance(request.get("notebook"), str):
         notebook = nbformat.read(request["notebook"], as_version=4)
+    elif request.get("notebook"):
+        notebook = nbformat.reads(json.dumps(request["notebook"]), as_version=4)
     else:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in request["cells"]])
     client = Client(
