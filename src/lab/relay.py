@@ -107,6 +107,7 @@ class Relay:
         self.probed = 0.0
         self.running = None  # the id of the request that evcxr works on
         self.waiting = []
+        self.sent_away = []
         self.stop_was_pressed = False  # set by a signal handler, which may not touch a socket
 
     def bind(self, kind, connection, channel):
@@ -149,7 +150,7 @@ class Relay:
             self.probe.send_multipart(self.message("kernel_info_request", {}, {}, "relay"))
         if self.stop_was_pressed:
             self.stop_was_pressed = False
-            self.give_back_waiting()
+            self.send_away_waiting()
         for one, _ in self.poller.poll(1000 * PATIENCE):
             frames = one.recv_multipart()
             if one is self.output:
@@ -186,18 +187,26 @@ class Relay:
         if parent.get("msg_id") == self.running:
             self.running = None
             if content.get("status") == "error":
-                self.give_back_waiting()
+                self.send_away_waiting()
+            self.give_back()
             if self.waiting:
                 self.pass_request(self.waiting.pop(0))
 
-    def give_back_waiting(self):
-        """Answers the cells that wait as not run, unless they are to run whatever happens."""
+    def send_away_waiting(self):
+        """Cells that wait now are not to run, but those that are to run whatever happens. They are told when the one that runs has
+        ended, as a kernel does that works through them one by one."""
         waiting, self.waiting = self.waiting, []
         for frames in waiting:
-            header, _, _, content = map(json.loads, parts_of(frames))
-            if not content.get("stop_on_error", True):
-                self.waiting.append(frames)
-                continue
+            stays = not json.loads(parts_of(frames)[3]).get("stop_on_error", True)
+            (self.waiting if stays else self.sent_away).append(frames)
+        if not self.running:
+            self.give_back()
+
+    def give_back(self):
+        """Answers the cells that were sent away as not run."""
+        sent_away, self.sent_away = self.sent_away, []
+        for frames in sent_away:
+            header = json.loads(parts_of(frames)[0])
             session = header.get("session", "")
             self.publisher.send_multipart([b"status", *self.message("status", header, {"execution_state": "busy"}, session)])
             reply = self.message("execute_reply", header, {"status": "aborted"}, session)

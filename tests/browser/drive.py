@@ -73,6 +73,12 @@ class Page:
                 sys.exit(f"waited {seconds} s in vain for {what}")
             time.sleep(every)
 
+    def click(self, element):
+        """Presses and releases the mouse over an element."""
+        at = self.js(f"(() => {{ const b = {element}.getBoundingClientRect(); return {{x: b.x + b.width / 2, y: b.y + b.height / 2}}; }})()")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left" if kind != "mouseMoved" else "none", clickCount=1, **at)
+
     def picture(self, path, of=None):
         clip = {}
         if of:
@@ -130,8 +136,7 @@ def drive(page, url, seen):
     command(page, "notebook:run-all-cells")
     watch_training(page, saes, seen)
     # The stop button itself. Cells that wait behind the one that is stopped go on when it has ended: as many presses as it takes.
-    page.js("document.querySelector('jp-button[data-command=\"notebook:interrupt-kernel\"], "
-            "[data-jp-item-name=interrupt] jp-button, [data-jp-item-name=interrupt] button').click()")
+    page.click("document.querySelector('[data-jp-item-name=interrupt]')")
     page.wait("the stop", f"!{cell(saes)}.querySelector('.jp-InputPrompt').textContent.includes('*')")
     seen["stopped"] = page.js(f"{cell(saes)}.querySelector('.jp-OutputArea').textContent")
     page.picture(os.path.join(OUT, "stopped.png"), cell(saes))
