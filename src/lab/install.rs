@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 
 const LAUNCHER: &str = include_str!("launcher.py");
 const RELAY: &str = include_str!("relay.py");
+const SESSION: &str = include_str!("session.py");
+const SPARE: &str = include_str!("spare.py");
 const METADATA: &str = include_str!("metadata.py");
 const CARGO: &str = include_str!("cargo.sh");
 const RUSTC: &str = include_str!("rustc.sh");
@@ -40,7 +42,7 @@ impl Kernel {
 
 /// The kernel's folder. Other versions of its files are another folder, so that two clones do not disturb each other.
 pub(super) fn folder(cache: &Path) -> PathBuf {
-    let parts = [LAUNCHER, RELAY, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
+    let parts = [LAUNCHER, RELAY, SESSION, SPARE, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
     cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
 }
 
@@ -61,8 +63,9 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
             .replace("@WRAPPER@", &wrapper.to_string_lossy())
     };
     folders::write(&launcher, LAUNCHER)?;
-    folders::write(&folder.join("relay.py"), RELAY)?;
-    folders::write(&folder.join("metadata.py"), METADATA)?;
+    for (name, text) in [("relay.py", RELAY), ("session.py", SESSION), ("spare.py", SPARE), ("metadata.py", METADATA)] {
+        folders::write(&folder.join(name), text)?;
+    }
     folders::write_program(&wrapper, &filled(RUSTC_WRAPPER))?;
     folders::write_program(&toolchain.join("bin").join("cargo"), &filled(CARGO))?;
     folders::write_program(&toolchain.join("bin").join("rustc"), &filled(RUSTC))?;

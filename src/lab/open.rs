@@ -39,6 +39,9 @@ pub fn open(options: &OpenOptions) -> Result<()> {
         .args(&options.arguments)
         .current_dir(&folder)
         .env("JUPYTER_PATH", joined_path(&lab.jupyter_path));
+    if std::env::var_os("TSAE_SPARE").is_none() {
+        command.env("TSAE_SPARE", "1"); // a warm kernel for the next start; see spare.py
+    }
     become_program(&mut command)
 }
 

@@ -10,7 +10,7 @@ and what arrives at the notebook is `display_data`, or `update_display_data` for
 Cells that wait for their turn wait here. When one before them does not compile, or the stop button is pressed, they are given back unrun, as
 every Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
 
-Both sides speak Jupyter's protocol over ZeroMQ, with the same key, so that signatures stay right:
+Both sides speak Jupyter's protocol over ZeroMQ; messages are signed anew where the keys differ, as a spare kernel's does (spare.py):
 
     Jupyter  ⇄  ROUTER shell, control, stdin  ⇄  DEALER  ⇄  evcxr
              ←  PUB iopub                     ←  SUB     ←
@@ -63,11 +63,11 @@ def free_ports(n):
             one.close()
 
 
-def inner_file(connection_file, path):
-    """Writes the connection file for evcxr: the same key, ports of its own."""
-    inner = dict(read(connection_file), transport="tcp", ip="127.0.0.1", **dict(zip(PORTS, free_ports(len(PORTS)))))
+def write_connection(like, path):
+    """Writes a connection file for evcxr: with the key of another, and ports of its own."""
+    connection = dict(like, transport="tcp", ip="127.0.0.1", **dict(zip(PORTS, free_ports(len(PORTS)))))
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(inner, file)
+        json.dump(connection, file)
 
 
 def address(connection, port):
@@ -81,12 +81,49 @@ def parts_of(frames):
     return frames[start : start + 4]
 
 
-class Relay:
-    """Both sides' sockets, and what passes between them."""
+def signed(key, parts):
+    """A message's frames, from the delimiter on."""
+    signature = hmac.new(key, digestmod=hashlib.sha256)
+    for part in parts:
+        signature.update(part)
+    return [DELIMITER, signature.hexdigest().encode() if key else b"", *parts]
 
-    def __init__(self, outer_file, inner_file):
+
+def message(key, kind, parent, content, session):
+    header = {
+        "msg_id": uuid.uuid4().hex,
+        "username": "kernel",
+        "session": session,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+        "msg_type": kind,
+        "version": "5.3",
+    }
+    return signed(key, [json.dumps(part).encode() for part in (header, parent, {}, content)])
+
+
+def execute(connection_file, code, kernel):
+    """Runs a cell in a kernel that nobody else speaks to yet. Whether it ran."""
+    connection = read(connection_file)
+    context = zmq.Context()
+    shell = context.socket(zmq.DEALER)
+    shell.linger = 0
+    shell.reconnect_ivl = 20
+    shell.connect(address(connection, "shell_port"))
+    content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
+    shell.send_multipart(message(connection["key"].encode(), "execute_request", {}, content, "spare"))
+    while kernel.poll() is None and not shell.poll(1000 * PATIENCE):
+        pass
+    reply = json.loads(parts_of(shell.recv_multipart())[3]) if shell.poll(0) else {}
+    context.destroy()
+    return reply.get("status") == "ok"
+
+
+class Relay:
+    """Both sides' sockets, and what passes between them. `counted` is how many cells evcxr has counted before the reader's first."""
+
+    def __init__(self, outer_file, inner_file, counted=1):
         outer, inner = read(outer_file), read(inner_file)
-        self.key = outer["key"].encode()
+        self.key, self.inner_key, self.counted = outer["key"].encode(), inner["key"].encode(), counted
         self.context = zmq.Context()
         self.poller = zmq.Poller()
         self.ways = {}  # where what comes in at a socket goes out; and Jupyter's side of each channel, by its name
@@ -108,6 +145,7 @@ class Relay:
         self.running = None  # the id of the request that evcxr works on
         self.waiting = []
         self.sent_away = []
+        self.last_cell = time.monotonic()  # when one last began or ended
         self.stop_was_pressed = False  # set by a signal handler, which may not touch a socket
 
     def bind(self, kind, connection, channel):
@@ -124,22 +162,23 @@ class Relay:
         one.connect(address(connection, f"{channel}_port"))
         return one
 
-    def signed(self, parts):
-        signature = hmac.new(self.key, digestmod=hashlib.sha256)
-        for part in parts:
-            signature.update(part)
-        return [DELIMITER, signature.hexdigest().encode() if self.key else b"", *parts]
-
     def message(self, kind, parent, content, session):
-        header = {
-            "msg_id": uuid.uuid4().hex,
-            "username": "kernel",
-            "session": session,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-            "msg_type": kind,
-            "version": "5.3",
-        }
-        return self.signed([json.dumps(part).encode() for part in (header, parent, {}, content)])
+        return message(self.key, kind, parent, content, session)
+
+    def inward(self, frames):
+        """A message as evcxr takes it."""
+        return frames if self.key == self.inner_key else [*frames[: frames.index(DELIMITER)], *signed(self.inner_key, parts_of(frames))]
+
+    def outward(self, frames):
+        """A message as Jupyter takes it, cells counted from 1."""
+        header, parent, metadata, content = parts = parts_of(frames)
+        if b'"execution_count"' in content and b'"execute_' in header:
+            counted = json.loads(content)
+            counted["execution_count"] = max(1, counted["execution_count"] - self.counted)
+            parts = [header, parent, metadata, json.dumps(counted).encode()]
+        elif self.key == self.inner_key:
+            return frames
+        return [*frames[: frames.index(DELIMITER)], *signed(self.key, parts)]
 
     def turn(self):
         """Passes on what has come, or waits a moment for something to come."""
@@ -147,7 +186,7 @@ class Relay:
             # A subscriber misses what was published before the other side knew of it. So no request passes before an answer to a
             # request of ours has come out at the publisher's end.
             self.probed = time.monotonic()
-            self.probe.send_multipart(self.message("kernel_info_request", {}, {}, "relay"))
+            self.probe.send_multipart(message(self.inner_key, "kernel_info_request", {}, {}, "relay"))
         if self.stop_was_pressed:
             self.stop_was_pressed = False
             self.send_away_waiting()
@@ -159,25 +198,32 @@ class Relay:
                 one.send_multipart(frames)
             elif one is self.ways["shell"]:
                 self.pass_request(frames)
+            elif one in self.requests:
+                self.ways[one].send_multipart(self.inward(frames))
             elif one is not self.probe:
-                self.ways[one].send_multipart(frames)
+                self.ways[one].send_multipart(self.outward(frames))
                 self.look_for_end(frames)
 
+    def idle(self):
+        """Seconds since a cell ran."""
+        return time.monotonic() - self.last_cell if self.is_open and not self.running else 0.0
+
     def open(self):
-        self.is_open = True
+        self.is_open, self.last_cell = True, time.monotonic()
         for one in self.requests:
             self.poller.register(one, zmq.POLLIN)
 
     def pass_request(self, frames):
         """Cells go to evcxr one by one, all else at once."""
         header = json.loads(parts_of(frames)[0])
-        if header["msg_type"] != "execute_request":
-            self.ways[self.ways["shell"]].send_multipart(frames)
-        elif self.running:
+        is_cell = header["msg_type"] == "execute_request"
+        if is_cell and self.running:
             self.waiting.append(frames)
-        else:
+            return
+        if is_cell:
+            self.last_cell = time.monotonic()
             self.running = header["msg_id"]
-            self.ways[self.ways["shell"]].send_multipart(frames)
+        self.ways[self.ways["shell"]].send_multipart(self.inward(frames))
 
     def look_for_end(self, frames):
         """Sends the next cell when one has ended."""
@@ -185,7 +231,7 @@ class Relay:
             return
         _, parent, _, content = map(json.loads, parts_of(frames))
         if parent.get("msg_id") == self.running:
-            self.running = None
+            self.running, self.last_cell = None, time.monotonic()
             if content.get("status") == "error":
                 self.send_away_waiting()
             self.give_back()
@@ -222,12 +268,12 @@ class Relay:
             for made in self.drawn(frames, json.loads(header), json.loads(parent), json.loads(content)):
                 self.publisher.send_multipart(made)
         else:
-            self.publisher.send_multipart(frames)
+            self.publisher.send_multipart(self.outward(frames))
 
     def drawn(self, frames, header, parent, content):
         """The messages that a message of text becomes: text and pictures, in their order."""
         if header["msg_type"] != "stream" or content["name"] != "stdout" or MARK not in content["text"]:
-            yield frames
+            yield self.outward(frames)
             return
         session, text = header.get("session", ""), ""
         for line in re.findall(r"[^\n]*\n|[^\n]+", content["text"]):  # not splitlines, to which the mark itself ends a line

@@ -1,0 +1,135 @@
+"""A kernel's own build folder: a hard-linked copy of the warmed one, and the environment in which evcxr compiles there."""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def choose_project():
+    """The set-up project that the notebook lies in, or else the one that was set up last."""
+    if "TSAE_PROJECT" in os.environ:
+        with open(os.environ["TSAE_PROJECT"], encoding="utf-8") as file:
+            return json.load(file)
+    folder = os.path.join(HERE, "projects")
+    projects = []
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if name.endswith(".json"):
+            with open(path, encoding="utf-8") as file:
+                project = json.load(file)
+            if os.path.isdir(project["template"]):
+                projects.append((os.path.getmtime(path), project))
+    if not projects:
+        sys.exit(f"nothing is set up in {HERE}: run `tsae lab` once")
+    here = os.path.realpath(os.getcwd())
+    inside = [p for p in projects if (here + os.sep).startswith(p[1]["project"] + os.sep)]
+    return max(inside or projects, key=lambda p: p[0])[1]
+
+
+def changed_since(template, project):
+    """Whether a source file of the library is newer than its compiled copy."""
+    built = os.stat(os.path.join(template, ".ready")).st_mtime_ns
+    try:
+        return any(os.stat(path).st_mtime_ns > built for path in project["sources"])
+    except OSError:
+        return True
+
+
+def copy_tree(source, target):
+    """Copies `source` to `target`: hard links for compiled crates, which cargo replaces; real copies for all that is written in place,
+    above all the cells' own source, or two kernels would compile each other's cells."""
+    for folder, folders, files in os.walk(source):
+        here = os.path.join(target, os.path.relpath(folder, source))
+        os.makedirs(here, exist_ok=True)
+        compiled = os.path.relpath(folder, source).split(os.sep)[0] == "target"
+        private = not compiled or ".fingerprint" in folder or "incremental" in folder
+        for name in files:
+            if name in (".ready", ".cargo-lock", "session.lock") or name.endswith(".used"):
+                continue
+            if private or "ctx" in name or name.endswith((".json", ".d")):
+                shutil.copy2(os.path.join(folder, name), os.path.join(here, name))
+            else:
+                try:
+                    os.link(os.path.join(folder, name), os.path.join(here, name))
+                except OSError:
+                    shutil.copy2(os.path.join(folder, name), os.path.join(here, name))
+
+
+def remove_dead_sessions(folder):
+    """Removes the folders of kernels that were killed: theirs are the locks that nobody holds."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        try:
+            with open(os.path.join(path, "session.lock"), "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except FileNotFoundError:
+            if time.time() - os.stat(path).st_mtime > 60:  # not one that is being made right now
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass  # in use
+
+
+def shared_lock():
+    """Held while a warmed folder is copied, so that no set-up removes it meanwhile."""
+    lock = open(os.path.join(HERE, "templates.lock"), "a")
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def locked(folder):
+    """The open lock that marks a folder as in use."""
+    lock = open(os.path.join(folder, "session.lock"), "a")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def make_session(project):
+    """A private copy of the warmed folder, and the open lock that marks it as alive."""
+    sessions = os.path.join(HERE, "sessions")
+    os.makedirs(sessions, exist_ok=True)
+    remove_dead_sessions(sessions)
+    folder = os.path.join(sessions, f"{int(time.time())}-{os.getpid()}")
+    os.makedirs(folder)
+    lock = locked(folder)
+    copy_tree(project["template"], folder)
+    return folder, lock
+
+
+def environment(project, folder, preload, is_live):
+    """The environment of evcxr: the user's, less what would change how the library is compiled."""
+    kept = ("CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_")
+    env = {}
+    for name, value in os.environ.items():
+        if name.startswith("CARGO") and not name.startswith(kept):
+            continue
+        if name.startswith(("RUSTC", "RUSTFLAGS", "RUSTDOCFLAGS")) or name == "EVCXR_IS_RUNTIME":
+            continue
+        env[name] = value
+    config = os.path.join(folder, "evcxr-config")
+    os.makedirs(config, exist_ok=True)
+    with open(os.path.join(config, "init.evcxr"), "w", encoding="utf-8") as file:
+        if preload:
+            # Written exactly as evcxr writes a cell's `{ path = ".." }`, so that the cell's own :dep line changes nothing.
+            file.write(':dep {} = {{ path = "{}" }}\n'.format(project["package"], project["project"]))
+    env["EVCXR_TMPDIR"] = folder
+    env["EVCXR_CONFIG_DIR"] = config
+    env["RUSTUP_TOOLCHAIN"] = project["toolchain"]
+    env["PATH"] = os.path.join(project["toolchain"], "bin") + os.pathsep + env.get("PATH", os.defpath)
+    env["JUPYTER_PATH"] = folder  # evcxr rewrites the user's own "Rust" kernel if it finds it
+    env["RUST_BACKTRACE"] = "0"  # of evcxr itself; cells have one all the same
+    env["TSAE_LOCK"] = project["lock"]
+    env["TSAE_PYTHON"] = sys.executable
+    env["TSAE_METADATA"] = os.path.join(HERE, "metadata.py")
+    env["TSAE_KERNEL"] = "1"
+    if is_live:
+        env["TSAE_LIVE"] = "1"
+    else:
+        env.pop("TSAE_LIVE", None)
+    env["RUST_SRC_PATH"] = project["std"]
+    return env
