@@ -117,6 +117,9 @@ struct BenchNotebook {
     /// from where they are installed, and installed in that folder if they are not.
     #[arg(long)]
     cold: bool,
+    /// With a warmed spare kernel waiting for each start, as `tsae lab` has it.
+    #[arg(long)]
+    spare: bool,
     /// How many kernels are started; the middle one counts.
     #[arg(long, default_value_t = 3)]
     starts: usize,
@@ -316,6 +319,7 @@ impl BenchNotebook {
     fn run(self) -> Result<()> {
         let report = bench::notebook(&bench::NotebookBench {
             cold: self.cold,
+            spare: self.spare,
             starts: self.starts,
             repetitions: self.repetitions,
             ..Default::default()

@@ -20,6 +20,8 @@ pub struct NotebookBench {
     /// Whether to begin with a cache folder that has nothing in it but Python and `evcxr_jupyter`, if those are installed: the kernel's files,
     /// the standard library's source and the compiled library and crates are made anew, which takes minutes. What cargo has downloaded stays.
     pub cold: bool,
+    /// Whether a warmed spare kernel waits for each start, as under `tsae lab` when a kernel has been idle for ten seconds.
+    pub spare: bool,
     /// How many kernels are started. Default 3.
     pub starts: usize,
     /// How often a cell of each kind is run, over all kernels, at least. Default 10.
@@ -30,7 +32,7 @@ pub struct NotebookBench {
 
 impl Default for NotebookBench {
     fn default() -> NotebookBench {
-        NotebookBench { cold: false, starts: 3, repetitions: 10, set_up: lab::Options::default() }
+        NotebookBench { cold: false, spare: false, starts: 3, repetitions: 10, set_up: lab::Options::default() }
     }
 }
 
@@ -39,6 +41,8 @@ impl Default for NotebookBench {
 pub struct NotebookReport {
     /// Whether the cache folder was a new one.
     pub cold: bool,
+    /// Whether a spare kernel waited for each start.
+    pub spare: bool,
     /// The set-up, once: finding what is there and making what is missing.
     pub set_up: f64,
     /// From the start of the kernel until it answers.
@@ -93,7 +97,7 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
     let mut progress = Progress::new("notebook", bench.starts as u64, "kernels");
     for started in 1..=bench.starts {
         in_command.push(step_here()?);
-        let kernel = time_cells(&lab, &sources)?;
+        let kernel = time_cells(&lab, &sources, bench.spare)?;
         starts.push(kernel.start);
         for ((kind, source), cell) in cells.iter().zip(kernel.cells) {
             check(*kind, source, &cell)?;
@@ -109,6 +113,7 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
     let (step_in_cell, step_in_command) = (median(in_cell), median(in_command));
     Ok(NotebookReport {
         cold: bench.cold,
+        spare: bench.spare,
         set_up,
         kernel_start: median(starts),
         first_cell: of(Kind::FirstCell),
@@ -169,7 +174,8 @@ impl NotebookReport {
         let mut push = |name: &str, shown: String, definition: &str| table.push(Row::new(name).defined(definition).text(&shown));
         let begin = if self.cold { "from a new cache folder" } else { "from the cache folder as it was" };
         push("set-up", format!("{:.2} s", self.set_up), begin);
-        push("kernel start", format!("{:.2} s", self.kernel_start), "until the kernel answers");
+        let start = if self.spare { "until the kernel answers, a spare one waiting" } else { "until the kernel answers" };
+        push("kernel start", format!("{:.2} s", self.kernel_start), start);
         push("first cell", format!("{:.2} s", self.first_cell), "`:dep tokenized-sae = …` and `use tokenized_sae::prelude::*;`");
         push("first let", format!("{:.2} s", self.first_let), "`let model: Model = Model::load(\"tiny-gpt2\")?;`");
         push("call", format!("{:.2} s", self.call), "a later cell that keeps what the library returns");

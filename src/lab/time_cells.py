@@ -1,7 +1,7 @@
 """Times the start of a kernel and each of some cells, and says so, one JSON object a line on stdout.
 
 The request comes as a line of JSON on stdin, whose end is also ours: `kernel`, its name; `folder`, where the cells run; `seconds`, the
-longest that the start or a cell may take; `cells`, their sources.
+longest that the start or a cell may take; `cells`, their sources; `spares`, the folder of spare kernels, if one is to wait, or `null`.
 
 The answers: `{"event": "started", "seconds": s}` when the kernel has answered what it is, `{"event": "cell", "seconds": s, "printed": text,
 "shown": bool}` for each cell, whose end is when the kernel has replied and says that it is idle, and `{"event": "done"}`. What goes wrong ends
@@ -9,6 +9,7 @@ the program with an exit status of 1 and a text on stderr. As in run_notebook.py
 tells of a panic or a failing `?`, after the cell's end as a rule, and so within a later cell.
 """
 
+import glob
 import json
 import os
 import queue
@@ -103,6 +104,21 @@ class Kernel:
         self.manager.shutdown_kernel()
 
 
+def with_spare(request):
+    """A kernel for which a spare has been made ready; the next one that is started takes it."""
+    ready = lambda: set(glob.glob(os.path.join(request["spares"], "*", "ready-*")))
+    there = ready()
+    os.environ["TSAE_SPARE"] = "1"
+    kernel = Kernel(request)
+    until = time.monotonic() + request["seconds"]
+    while not ready() - there:
+        if time.monotonic() > until:
+            kernel.end()
+            sys.exit(f"no spare kernel was ready within {request['seconds']} s; there is none where memory is short")
+        time.sleep(0.2)
+    return kernel
+
+
 def end_with_parent():
     """Waits until whoever started us is gone, however it went; the launcher ends the kernel when it misses us in its turn."""
     while os.read(0, 1):
@@ -113,7 +129,10 @@ def end_with_parent():
 def main():
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
+    before = with_spare(request) if request["spares"] else None
     kernel = Kernel(request)
+    if before:
+        before.end()
     try:
         say(event="started", seconds=kernel.start_seconds)
         for source in request["cells"]:

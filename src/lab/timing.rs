@@ -39,12 +39,13 @@ enum Event {
     Done,
 }
 
-/// Starts a kernel in the project's folder, runs the cells one after the other, and ends it.
+/// Starts a kernel in the project's folder, with a spare waiting for it or without, runs the cells one after the other, and ends it.
 ///
 /// # Errors
 /// [`Error::Setup`] with the message and source of a cell that fails, or with what keeps the kernel from starting.
-pub(crate) fn time_cells(lab: &Lab, cells: &[String]) -> Result<Timed> {
-    let request = json!({ "kernel": KERNEL, "folder": lab.project, "seconds": SECONDS, "cells": cells });
+pub(crate) fn time_cells(lab: &Lab, cells: &[String], spare: bool) -> Result<Timed> {
+    let spares = spare.then(|| lab.jupyter_path.with_file_name("spares"));
+    let request = json!({ "kernel": KERNEL, "folder": lab.project, "seconds": SECONDS, "cells": cells, "spares": spares });
     let mut timed = Timed { start: 0.0, cells: Vec::new() };
     let mut done = false;
     let mut told = Vec::new();
