@@ -82,11 +82,19 @@ def parts_of(frames):
 
 
 def signed(key, parts):
-    """A message's frames, from the delimiter on."""
+    """A message's frames, from the delimiter on: delimiter, signature, parts."""
     signature = hmac.new(key, digestmod=hashlib.sha256)
     for part in parts:
         signature.update(part)
     return [DELIMITER, signature.hexdigest().encode() if key else b"", *parts]
+
+
+def is_signed(key, frames):
+    """Whether this is a message, and from somebody who has the key."""
+    if DELIMITER not in frames or len(parts_of(frames)) < 4:
+        return False
+    _, want, *_ = signed(key, parts_of(frames))
+    return hmac.compare_digest(want, frames[frames.index(DELIMITER) + 1])
 
 
 def message(key, kind, parent, content, session):
@@ -192,6 +200,8 @@ class Relay:
             self.send_away_waiting()
         for one, _ in self.poller.poll(1000 * PATIENCE):
             frames = one.recv_multipart()
+            if one in self.requests and not is_signed(self.key, frames):
+                continue
             if one is self.output:
                 self.pass_output(frames)
             elif one is self.heart:
