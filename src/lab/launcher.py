@@ -23,7 +23,7 @@ import time
 
 import relay
 import spare
-from session import changed_since, choose_project, copy_tree, environment, locked, make_session, shared_lock
+from session import changed_since, choose_project, copy_tree, environment, locked, make_session, restored, shared_lock
 
 SECOND_PRESS = 3.0  # seconds
 
@@ -152,7 +152,8 @@ def main():
     signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, on_terminate)
     parent = os.getppid()
-    between = relay.Relay(connection_file, inner_file, counted) if is_live else None
+    here = os.path.dirname(inner_file)
+    between = relay.Relay(connection_file, inner_file, lambda: restored(project, here), counted) if is_live else None
     while kernel.poll() is None:
         if between:
             between.turn()

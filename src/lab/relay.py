@@ -127,9 +127,13 @@ def execute(connection_file, code, kernel):
 
 
 class Relay:
-    """Both sides' sockets, and what passes between them. `counted` is how many cells evcxr has counted before the reader's first."""
+    """Both sides' sockets, and what passes between them.
 
-    def __init__(self, outer_file, inner_file, counted=1):
+    `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None.
+    """
+
+    def __init__(self, outer_file, inner_file, hindrance, counted=1):
+        self.hindrance = hindrance
         outer, inner = read(outer_file), read(inner_file)
         self.key, self.inner_key, self.counted = outer["key"].encode(), inner["key"].encode(), counted
         self.context = zmq.Context()
@@ -230,6 +234,10 @@ class Relay:
         if is_cell and self.running:
             self.waiting.append(frames)
             return
+        why_not = self.hindrance() if is_cell else None
+        if why_not:
+            self.refuse(frames, why_not)
+            return
         if is_cell:
             self.last_cell = time.monotonic()
             self.running = header["msg_id"]
@@ -262,12 +270,27 @@ class Relay:
         """Answers the cells that were sent away as not run."""
         sent_away, self.sent_away = self.sent_away, []
         for frames in sent_away:
-            header = json.loads(parts_of(frames)[0])
-            session = header.get("session", "")
-            self.publisher.send_multipart([b"status", *self.message("status", header, {"execution_state": "busy"}, session)])
-            reply = self.message("execute_reply", header, {"status": "aborted"}, session)
-            self.ways["shell"].send_multipart([*frames[: frames.index(DELIMITER)], *reply])
-            self.publisher.send_multipart([b"status", *self.message("status", header, {"execution_state": "idle"}, session)])
+            self.answer(frames, {"status": "aborted"})
+
+    def refuse(self, frames, why):
+        """Answers a cell, and those that wait behind it, that it cannot run."""
+        error = {"ename": "Error", "evalue": why, "traceback": [why]}
+        self.answer(frames, {"status": "error", "execution_count": 0, **error}, error)
+        self.send_away_waiting()
+
+    def answer(self, frames, reply, error=None):
+        """Answers a request for evcxr."""
+        header = json.loads(parts_of(frames)[0])
+
+        def publish(kind, content):
+            self.publisher.send_multipart([kind.encode(), *self.message(kind, header, content, header.get("session", ""))])
+
+        publish("status", {"execution_state": "busy"})
+        if error:
+            publish("error", error)
+        told = self.message("execute_reply", header, reply, header.get("session", ""))
+        self.ways["shell"].send_multipart([*frames[: frames.index(DELIMITER)], *told])
+        publish("status", {"execution_state": "idle"})
 
     def pass_output(self, frames):
         header, parent, _, content = parts_of(frames)

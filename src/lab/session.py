@@ -101,6 +101,29 @@ def make_session(project):
     return folder, lock
 
 
+def restored(project, folder):
+    """Puts a session's folder back where somebody has deleted it, with the cache folder, say. Why it cannot be, or None."""
+    if os.path.exists(os.path.join(folder, "session.lock")):
+        return None
+    try:
+        with shared_lock():
+            os.makedirs(folder, exist_ok=True)
+            copy_tree(project["template"], folder)
+        if os.path.isdir(os.path.join(folder, "target")):
+            RESTORED.append(locked(folder))
+            return None
+    except OSError:
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    return (
+        f"The folder in which this notebook's cells are compiled, {folder}, was deleted, and with it what it is made from. "
+        "Run `tsae lab --check` to see what is missing, `tsae lab` to make it, and restart the kernel."
+    )
+
+
+RESTORED = []  # the locks of folders that were put back, as long as this process runs
+
+
 def environment(project, folder, preload, is_live):
     """The environment of evcxr: the user's, less what would change how the library is compiled."""
     kept = ("CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_")
