@@ -27,7 +27,9 @@ fn the_next_kernel_of_a_folder_is_a_spare_that_waited() {
         .output()
         .unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    let seen: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    // The kernels' own words come before.
+    let told = String::from_utf8(ended.stdout).unwrap();
+    let seen: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
     assert_eq!(seen["was_taken"], true, "{seen}");
     assert_eq!(seen["first"], json!(["", 1]), "a spare counts its cells from 1 as a fresh kernel does: {seen}");
     assert_eq!(seen["folder"], json!(here));
