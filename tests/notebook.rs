@@ -138,6 +138,14 @@ let runs: Runs = Trainer::new(&acts, hook, config)?.add(\"SAE\", sae)?.fit(\"run
     assert!(!outputs.iter().any(|cell| cell.to_string().contains("TSAE {")), "a marked line came through as it was printed");
 }
 
+/// The cache folder may be deleted at any time, under a running kernel too.
+#[test]
+fn a_build_folder_that_is_deleted_is_put_back_before_the_next_cell() {
+    let delete = "let kept: String = \"kept\".to_owned();\nstd::fs::remove_dir_all(std::env::var(\"EVCXR_TMPDIR\")?)?;";
+    let (_folder, result) = run(&[(delete, &[]), ("println!(\"{kept} {}\", HookPoint::resid_pre(1));", &[])]);
+    assert_eq!(text(&outputs(&result.unwrap().ipynb)[2]).trim(), "kept blocks.1.hook_resid_pre");
+}
+
 /// VS Code signals the kernel's first process alone, which is the launcher.
 #[cfg(target_os = "linux")]
 #[test]
