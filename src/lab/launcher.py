@@ -102,7 +102,8 @@ def main():
             for path in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", pattern)):
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
         os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps
-        project, folder = choose_project(), warming
+        project, folder, kernel = choose_project(), warming, None
+        is_fresh = is_live = wants_spare = False
     else:
         with shared_lock():
             project = choose_project()
@@ -111,8 +112,6 @@ def main():
             wants_spare = is_live and is_fresh and spare.is_wanted()
             kernel = spare.take(project) if wants_spare else None
             folder, lock = (None, None) if kernel else make_session(project)
-    if warming:
-        kernel, is_fresh, is_live, wants_spare = None, False, False, False
 
     between = None
     last_press = [-SECOND_PRESS]

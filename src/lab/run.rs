@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::files;
 
 const DRIVER: &str = include_str!("run_notebook.py");
+const DRIVERS: &str = include_str!("driver.py");
 /// The kernel compiles the library anew if it was edited since the set-up.
 const START_SECONDS: u64 = 600;
 
@@ -75,11 +76,11 @@ pub(super) fn driver(python: &Path, jupyter_path: &Path) -> Command {
     self::python(python, jupyter_path, DRIVER)
 }
 
-/// A Python script that knows our kernel and nothing of the user's Jupyter.
+/// A Python script that knows our kernel and nothing of the user's Jupyter; what all of them need stands before it.
 pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> Command {
     let mut command = Command::new(interpreter);
     command
-        .args(["-c", script])
+        .args(["-c", &format!("{DRIVERS}\n{script}")])
         .env("JUPYTER_PATH", jupyter_path)
         // Nothing of the user's Jupyter is read or written.
         .env("JUPYTER_CONFIG_DIR", jupyter_path.join("config"))

@@ -28,12 +28,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LONGEST_MESSAGE = 4000
-
-
-def say(**event):
-    print(json.dumps(event), flush=True)
 
 
 def cell_process(launcher):
@@ -137,13 +132,6 @@ def started(client):
         yield
     finally:
         kernel.__exit__(None, None, None)
-
-
-def end_with_parent():
-    """Waits until whoever started us is gone, however it went; the launcher ends the kernel when it misses us in its turn."""
-    while os.read(0, 1):
-        pass
-    os._exit(1)
 
 
 def main():

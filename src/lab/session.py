@@ -8,6 +8,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+RESTORED = []  # the locks of folders that were put back, as long as this process runs
 
 
 def choose_project():
@@ -119,9 +120,6 @@ def restored(project, folder):
         f"The folder in which this notebook's cells are compiled, {folder}, was deleted, and with it what it is made from. "
         "Run `tsae lab --check` to see what is missing, `tsae lab` to make it, and restart the kernel."
     )
-
-
-RESTORED = []  # the locks of folders that were put back, as long as this process runs
 
 
 def environment(project, folder, preload, is_live):

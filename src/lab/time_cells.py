@@ -20,12 +20,6 @@ import time
 
 from jupyter_client.manager import KernelManager
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def say(**event):
-    print(json.dumps(event), flush=True)
-
 
 class Kernel:
     """A kernel that counts as started when it has answered a kernel_info_request."""
@@ -117,13 +111,6 @@ def with_spare(request):
             sys.exit(f"no spare kernel was ready within {request['seconds']} s; there is none where memory is short")
         time.sleep(0.2)
     return kernel
-
-
-def end_with_parent():
-    """Waits until whoever started us is gone, however it went; the launcher ends the kernel when it misses us in its turn."""
-    while os.read(0, 1):
-        pass
-    os._exit(1)
 
 
 def main():
