@@ -31,15 +31,19 @@
 //! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on the dense form, `tests/exact.rs` the codes of every
 //! kernel to a dense f32 top k.
 
+mod activate;
 pub mod adam;
 mod candle;
 pub mod codes;
 mod cpu;
 mod encode;
+mod fused;
 mod latents;
 mod lazy;
 mod pool;
+mod reconstruct;
 mod rescore;
+mod revive;
 pub(crate) mod rows;
 mod screen;
 mod show;
@@ -55,7 +59,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-pub use adam::{AdamState, Rates};
+pub use adam::{AdamState, Objective, Rates};
 pub use candle::Candle;
 pub use codes::Codes;
 pub use cpu::Cpu;

@@ -8,6 +8,7 @@
 //!
 //! `W_enc` and `W_dec` are both kept as `[d_sae, d_model]`, so that a latent is one contiguous row of each.
 
+mod architecture;
 mod config;
 mod init;
 mod io;
@@ -19,6 +20,7 @@ use crate::kernel;
 use crate::model::HookPoint;
 
 pub use crate::kernel::Codes;
+pub use architecture::{Architecture, AuxK};
 pub use config::SaeConfig;
 pub use lookup::Lookup;
 
@@ -35,6 +37,12 @@ pub struct Sae {
     pub w_dec: Vec<f32>,
     /// Decoder bias `[d_model]`: subtracted before encoding, added after decoding.
     pub b_dec: Vec<f32>,
+    /// What a pre-activation must exceed: `[d_sae]` in a JumpReLU SAE, one number for all in a BatchTopK SAE, empty in others.
+    pub threshold: Vec<f32>,
+    /// The logarithm of a Gated SAE's magnitude scale `[d_sae]`; empty in others.
+    pub r_mag: Vec<f32>,
+    /// A Gated SAE's magnitude bias `[d_sae]`; empty in others. Its gate's is `b_enc`.
+    pub b_mag: Vec<f32>,
     /// The token table `W_lookup` `[d_vocab, d_model]`; present in a TSAE.
     pub lookup: Option<Vec<f32>>,
     /// Where its activations came from, if it was trained or said so in its file.
@@ -65,7 +73,8 @@ impl Sae {
         self.config.d_sae()
     }
 
-    /// The codes of the activations `x` `[n, d_model]`: the `k` largest pre-activations of each row, exactly, ties to the lower latent.
+    /// The codes of the activations `x` `[n, d_model]`, exactly: the `k` largest pre-activations of each row, ties to the lower latent; or whatever else the
+    /// [`Architecture`] takes.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN pre-activations.

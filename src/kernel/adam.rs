@@ -20,6 +20,17 @@ impl Moments {
     }
 }
 
+/// What a step aims at besides the reconstruction, in the units of the activations; the trainer sets it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Objective {
+    /// The coefficient of the penalty of the SAE's [`Architecture`](crate::sae::Architecture).
+    pub sparsity: f64,
+    /// The width of the rectangle through which gradients reach the thresholds of a JumpReLU SAE.
+    pub bandwidth: f64,
+    /// The dead latents that [`AuxK`](crate::sae::AuxK) asks to help, ascending.
+    pub dead: Vec<u32>,
+}
+
 /// The optimiser's memory for one SAE, and how many steps it has made.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct AdamState {
@@ -31,10 +42,18 @@ pub struct AdamState {
     pub w_dec: Moments,
     /// For `b_dec`.
     pub b_dec: Moments,
+    /// For the logarithms of the thresholds of a JumpReLU SAE.
+    pub threshold: Moments,
+    /// For `r_mag` of a Gated SAE.
+    pub r_mag: Moments,
+    /// For `b_mag` of a Gated SAE.
+    pub b_mag: Moments,
     /// For `W_lookup`, if it learns.
     pub lookup: Option<Moments>,
     /// Steps made.
     pub steps: u64,
+    /// What the next step aims at.
+    pub objective: Objective,
     /// What the rows of the table owe; `None` if every step moves them all.
     pub(super) owed: Option<Owed>,
 }
@@ -48,8 +67,12 @@ impl AdamState {
             b_enc: Moments::zeros(sae.b_enc.len()),
             w_dec: Moments::zeros(sae.w_dec.len()),
             b_dec: Moments::zeros(sae.b_dec.len()),
+            threshold: Moments::zeros(if sae.threshold.len() == sae.b_enc.len() { sae.threshold.len() } else { 0 }),
+            r_mag: Moments::zeros(sae.r_mag.len()),
+            b_mag: Moments::zeros(sae.b_mag.len()),
             lookup: sae.lookup.as_ref().filter(|_| learned).map(|table| Moments::zeros(table.len())),
             steps: 0,
+            objective: Objective::default(),
             owed: None,
         }
     }

@@ -11,7 +11,7 @@ use super::rows::NMSE_EPSILON;
 use super::topk::TopK;
 use super::{AdamState, Codes, Kernel, Prepared, Rates, Scratch, StepReport};
 use crate::error::{Error, Result};
-use crate::sae::Sae;
+use crate::sae::{Architecture, Sae};
 
 /// The dense step on a candle device.
 #[derive(Clone, Debug)]
@@ -49,6 +49,7 @@ impl Kernel for Candle {
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
         sae.check_rows("activations", x)?;
+        check_plain(sae)?;
         let (pre, _) = self.pre_activations(sae, &self.tensor(x, sae.d_model())?)?;
         choose(sae, &to_vec(&pre)?)
     }
@@ -62,6 +63,7 @@ impl Kernel for Candle {
         scratch: &mut Scratch,
     ) -> Result<StepReport> {
         batch.check(sae)?;
+        check_plain(sae)?;
         state.settle(sae);
         let (d, d_sae, n) = (sae.d_model(), sae.d_sae(), batch.tokens.len());
         let x = self.tensor(batch.x, d)?;
@@ -124,8 +126,18 @@ impl Kernel for Candle {
         state.steps = t;
         let l0 = codes.l0();
         scratch.codes = codes;
-        Ok(StepReport { loss, nmse, l0, fallback_rows: 0 })
+        Ok(StepReport { loss, objective: loss, nmse, l0, fallback_rows: 0 })
     }
+}
+
+/// Refuses what the dense step does not know.
+fn check_plain(sae: &Sae) -> Result<()> {
+    let config = &sae.config;
+    if config.architecture == Architecture::TopK && config.prefixes.is_empty() && config.aux.is_none() && !config.keeps_unit_norm() {
+        return Ok(());
+    }
+    let why = "candle's dense step knows TopK SAEs without prefixes, AuxK and unit norm; take another kernel for this one";
+    Err(Error::config("kernel", why.to_owned()))
 }
 
 fn to_vec(x: &Tensor) -> Result<Vec<f32>> {

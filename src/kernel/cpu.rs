@@ -1,6 +1,6 @@
 //! The step on a CPU.
 
-use super::encode::encode;
+use super::activate::encode;
 use super::screen::PackedRows;
 use super::{AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step};
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ impl Kernel for Cpu {
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
         sae.check_rows("activations", x)?;
-        Ok(encode(sae, x, self.screen, self.exactness)?.0)
+        encode(sae, x, &PackedRows::new(x, sae.d_model(), self.screen, self.exactness))
     }
 
     fn train_step(

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::Codes;
 use super::rescore::{Rescorer, select_in_full};
 use super::rows::BlockDecoder;
-use super::screen::{Candidates, Exactness, PackedLatents, PackedRows, Screen, portable};
+use super::screen::{Candidates, PackedLatents, PackedRows, Screen, portable};
 use super::stages::{Stage, Stages};
 use crate::error::{Error, Result};
 use crate::sae::Sae;
@@ -15,6 +15,48 @@ use crate::simd::tile::ROWS;
 
 /// Rows in a block, the unit in which rows are summed and stored; whole tiles.
 pub(super) const BLOCK: usize = 8 * ROWS;
+
+/// The part of an SAE that turns rows into codes.
+#[derive(Clone, Copy)]
+pub(super) struct Encoder<'a> {
+    /// `[d_sae, d]`
+    pub w: &'a [f32],
+    /// `[d_sae]`
+    pub b: &'a [f32],
+    /// Subtracted from every row: `[d]`.
+    pub b_dec: &'a [f32],
+    /// How many latents of a row are selected, where it is a number of them.
+    pub k: usize,
+    /// What a latent's score must exceed, where it is a bar: `[d_sae]`, or one for all.
+    pub bars: &'a [f32],
+}
+
+impl<'a> Encoder<'a> {
+    /// The encoder of an SAE, which selects its k largest.
+    pub(super) fn of(sae: &'a Sae) -> Encoder<'a> {
+        Encoder { w: &sae.w_enc, b: &sae.b_enc, b_dec: &sae.b_dec, k: sae.config.k, bars: &[] }
+    }
+
+    /// The width of a row.
+    pub(super) fn d(&self) -> usize {
+        self.b_dec.len()
+    }
+
+    /// How many latents there are.
+    pub(super) fn d_sae(&self) -> usize {
+        self.b.len()
+    }
+
+    /// What the latent's score must exceed; 0 where that is not asked.
+    #[inline]
+    pub(super) fn bar(&self, latent: usize) -> f32 {
+        match self.bars {
+            [] => 0.0,
+            [bar] => *bar,
+            bars => bars[latent],
+        }
+    }
+}
 
 /// How many of `n` rows a thread takes at once: whole blocks. The more there are, the more often a latent's weights serve once they are
 /// read, up to where the rows outgrow the second-level cache; but every thread needs a few turns, to end when the others do.
@@ -25,16 +67,15 @@ pub(super) fn rows_at_once(n: usize) -> usize {
     (1..=3).rev().map(|blocks| blocks * BLOCK).find(|rows| n.div_ceil(*rows) > turns).unwrap_or(BLOCK)
 }
 
-/// The codes of the rows `x` `[n, d_model]`, and how many of them had to be scored in full.
+/// The k largest of the rows `x` `[n, d_model]`, and how many rows had to be scored in full.
 ///
 /// # Errors
 /// [`Error::NotFinite`] naming the first row that has fewer than k pre-activations that are numbers.
-pub(super) fn encode(sae: &Sae, x: &[f32], screen: Screen, exactness: Exactness) -> Result<(Codes, usize)> {
-    let (d, k) = (sae.d_model(), sae.config.k);
+pub(super) fn largest(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<(Codes, usize)> {
+    let (d, k) = (encoder.d(), encoder.k);
     let mut codes = Codes::zeros(x.len() / d, k);
-    let rows = PackedRows::new(x, d, screen, exactness);
     let mut packed = PackedLatents::default();
-    packed.fill(sae, &rows);
+    packed.fill(encoder, rows);
     let (latents, values) = codes.arrays_mut();
     let at_once = rows_at_once(x.len() / d);
     let fallbacks = latents
@@ -42,12 +83,39 @@ pub(super) fn encode(sae: &Sae, x: &[f32], screen: Screen, exactness: Exactness)
         .zip(values.par_chunks_mut(at_once * k))
         .zip(x.par_chunks(at_once * d))
         .enumerate()
-        .map_init(BlockEncoder::default, |encoder, (turn, ((latents, values), x))| {
-            encoder.run(sae, &packed, &rows, turn * at_once, x, latents, values, &mut Stages::default())
+        .map_init(BlockEncoder::default, |block, (turn, ((latents, values), x))| {
+            block.largest(encoder, &packed, rows, turn * at_once, x, latents, values, &mut Stages::default())
         })
         .collect::<Vec<Result<usize, usize>>>();
     let fallbacks = fallbacks.into_iter().collect::<Result<Vec<usize>, usize>>().map_err(not_a_number)?;
     Ok((codes, fallbacks.iter().sum()))
+}
+
+/// The latents of the rows `x` `[n, d_model]` whose score exceeds their bar, with their scores, and how many rows had to be scored in full.
+///
+/// # Errors
+/// [`Error::NotFinite`] naming the first row that has a pre-activation that is no number.
+pub(super) fn above(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<(Codes, usize)> {
+    let d = encoder.d();
+    let mut packed = PackedLatents::default();
+    packed.fill(encoder, rows);
+    let at_once = rows_at_once(x.len() / d);
+    let parts = x
+        .par_chunks(at_once * d)
+        .enumerate()
+        .map_init(BlockEncoder::default, |block, (turn, x)| {
+            let mut codes = Codes::default();
+            let fallbacks = block.above(encoder, &packed, rows, turn * at_once, x, &mut codes)?;
+            Ok((codes, fallbacks))
+        })
+        .collect::<Vec<Result<(Codes, usize), usize>>>();
+    let (mut codes, mut fallbacks) = (Codes::default(), 0);
+    for part in parts {
+        let (part, fell_back) = part.map_err(not_a_number)?;
+        codes.append(&part);
+        fallbacks += fell_back;
+    }
+    Ok((codes, fallbacks))
 }
 
 /// The error for a row without k numbers among its pre-activations.
@@ -88,14 +156,14 @@ impl BlockEncoder {
         &mut self.decoder
     }
 
-    /// Encodes the rows `x` `from..` of a batch into `latents` and `values` `[rows, k]`.
+    /// Encodes the rows `x` `from..` of a batch into `latents` and `values` `[rows, k]`, their k largest.
     ///
     /// Returns how many rows had to be scored in full; fails with the first row (counted from the batch's first) whose pre-activations are not
     /// numbers.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn run(
+    pub(super) fn largest(
         &mut self,
-        sae: &Sae,
+        encoder: Encoder<'_>,
         packed: &PackedLatents,
         rows: &PackedRows,
         from: usize,
@@ -105,8 +173,45 @@ impl BlockEncoder {
         stages: &mut Stages,
     ) -> Result<usize, usize> {
         let start = Instant::now();
-        let n = x.len() / sae.d_model();
-        self.lists.resize_with(n.max(self.lists.len()), || Candidates::new(sae.config.k, rows.exactness.room()));
+        self.scan(encoder, packed, rows, from, x, || Candidates::new(encoder.k, rows.exactness.room()));
+        let start = stages.since(Stage::Screen, start);
+        let (centred, lists) = (&self.centred[..x.len()], &mut self.lists[..x.len() / encoder.d()]);
+        self.rescorer.select(encoder, centred, lists, latents, values, &mut self.failed);
+        if !self.failed.is_empty() {
+            select_in_full(encoder, centred, &self.failed, latents, values).map_err(|row| from + row)?;
+        }
+        stages.since(Stage::Rescore, start);
+        Ok(self.failed.len())
+    }
+
+    /// Encodes the rows `x` `from..` of a batch: adds to `codes`, for each, the latents above their bars. Otherwise as [`largest`](Self::largest).
+    pub(super) fn above(
+        &mut self,
+        encoder: Encoder<'_>,
+        packed: &PackedLatents,
+        rows: &PackedRows,
+        from: usize,
+        x: &[f32],
+        codes: &mut Codes,
+    ) -> Result<usize, usize> {
+        self.scan(encoder, packed, rows, from, x, Candidates::above);
+        let (centred, lists) = (&self.centred[..x.len()], &mut self.lists[..x.len() / encoder.d()]);
+        self.rescorer.above(encoder, centred, lists, codes, &mut self.failed).map_err(|row| from + row)?;
+        Ok(self.failed.len())
+    }
+
+    /// Fills a list for every row with the latents that the screen does not rule out, and centres the rows.
+    fn scan(
+        &mut self,
+        encoder: Encoder<'_>,
+        packed: &PackedLatents,
+        rows: &PackedRows,
+        from: usize,
+        x: &[f32],
+        empty: impl FnMut() -> Candidates,
+    ) {
+        let n = x.len() / encoder.d();
+        self.lists.resize_with(n.max(self.lists.len()), empty);
         let lists = &mut self.lists[..n];
         for (row, list) in lists.iter_mut().enumerate() {
             // What is not finite is left to f32, which says so or copes.
@@ -115,21 +220,10 @@ impl BlockEncoder {
         match rows.screen {
             #[cfg(target_arch = "x86_64")]
             Screen::Int8 | Screen::Bf16 | Screen::F32 => super::screen::scan::scan(rows, from, packed, lists),
-            _ => portable::scan(rows, from, sae, packed, lists, &mut self.scores),
+            _ => portable::scan(rows, from, encoder, packed, lists, &mut self.scores),
         }
-        let start = stages.since(Stage::Screen, start);
         self.centred.resize(x.len().max(self.centred.len()), 0.0);
-        let centred = &mut self.centred[..x.len()];
-        centre(x, &sae.b_dec, centred);
+        centre(x, encoder.b_dec, &mut self.centred[..x.len()]);
         self.failed.clear();
-        self.rescorer.select(sae, centred, lists, latents, values, &mut self.failed);
-        if !self.failed.is_empty() {
-            select_in_full(sae, centred, &self.failed, latents, values).map_err(|row| from + row)?;
-        }
-        stages.since(Stage::Rescore, start);
-        if sae.config.relu {
-            values.iter_mut().for_each(|v| *v = v.max(0.0));
-        }
-        Ok(self.failed.len())
     }
 }

@@ -1,4 +1,4 @@
-//! From candidates to codes: exact scores in f32, and the k largest.
+//! From candidates to codes: exact scores in f32, and the k largest, or all above their bars.
 //!
 //! `dot(x − b_dec, w) + b`, with [`dot`]'s order of summation, is the one definition of a latent's pre-activation. Every screen, the portable code and
 //! the fall-back end in it, so that codes have the same bits whichever of them ran.
@@ -6,10 +6,11 @@
 //! A block's candidates are scored latent by latent: the row of `W_enc` of a latent is read once, in ascending order, for all rows of the block that
 //! may have it, and those lie in the second-level cache.
 
+use super::Codes;
+use super::encode::Encoder;
 use super::screen::Candidates;
 use super::topk::TopK;
 use super::transpose::ByKey;
-use crate::sae::Sae;
 use crate::simd::{dot, vectorised};
 
 /// Latents that the fall-back scores before it goes to the next row: their weights stay in the second-level cache.
@@ -26,20 +27,67 @@ pub(super) struct Rescorer {
     scores: Vec<f32>,
     by_latent: ByKey,
     sorted: Vec<f32>,
+    /// A row's scores, and their latents, where a screen could not decide.
+    all: Vec<f32>,
+    every: Vec<u32>,
 }
 
 impl Rescorer {
     /// Writes the k largest of every row of a block `centred` `[rows, d]`, in ascending order of latent, and names the rows whose lists do not hold them.
     pub(super) fn select(
         &mut self,
-        sae: &Sae,
+        encoder: Encoder<'_>,
         centred: &[f32],
         lists: &mut [Candidates],
         latents: &mut [u32],
         values: &mut [f32],
         failed: &mut Vec<usize>,
     ) {
-        let (d, k) = (sae.d_model(), sae.config.k);
+        self.score(encoder, centred, lists, failed);
+        let k = encoder.k;
+        for (row, range) in self.starts.windows(2).enumerate() {
+            let range = range[0]..range[1];
+            if !range.is_empty() {
+                let (latents, values) = (&mut latents[row * k..][..k], &mut values[row * k..][..k]);
+                choose(&self.latents[range.clone()], &self.scores[range], &mut self.sorted, latents, values);
+            }
+        }
+    }
+
+    /// Adds to `codes`, for every row of a block `centred` `[rows, d]`, the latents whose score lies above their bar, with their scores. Fails with the
+    /// first row that has a score that is no number.
+    pub(super) fn above(
+        &mut self,
+        encoder: Encoder<'_>,
+        centred: &[f32],
+        lists: &mut [Candidates],
+        codes: &mut Codes,
+        failed: &mut Vec<usize>,
+    ) -> Result<(), usize> {
+        self.score(encoder, centred, lists, failed);
+        for row in 0..lists.len() {
+            let range = self.starts[row]..self.starts[row + 1];
+            let (latents, scores) = match failed.binary_search(&row) {
+                Err(_) => (&self.latents[range.clone()], &self.scores[range]),
+                Ok(_) => {
+                    self.all.resize(encoder.d_sae(), 0.0);
+                    score_all(&centred[row * encoder.d()..][..encoder.d()], encoder.w, encoder.b, &mut self.all);
+                    if self.all.iter().any(|score| !score.is_finite()) {
+                        return Err(row);
+                    }
+                    self.every.clear();
+                    self.every.extend(0..encoder.d_sae() as u32);
+                    (&self.every[..], &self.all[..])
+                }
+            };
+            codes.push_some(latents, scores, |latent, score| score > encoder.bar(latent as usize));
+        }
+        Ok(())
+    }
+
+    /// Scores what the lists hold, latent by latent.
+    fn score(&mut self, encoder: Encoder<'_>, centred: &[f32], lists: &mut [Candidates], failed: &mut Vec<usize>) {
+        let d = encoder.d();
         self.latents.clear();
         self.rows.clear();
         self.starts.clear();
@@ -53,18 +101,10 @@ impl Rescorer {
         }
         self.starts.push(self.latents.len());
 
-        self.by_latent.fill(&self.latents, sae.d_sae());
+        self.by_latent.fill(&self.latents, encoder.d_sae());
         self.scores.resize(self.latents.len(), 0.0);
         for (latent, entries) in self.by_latent.keys() {
-            score(centred, &sae.w_enc[latent * d..][..d], sae.b_enc[latent], entries, &self.rows, &mut self.scores);
-        }
-
-        for (row, range) in self.starts.windows(2).enumerate() {
-            let range = range[0]..range[1];
-            if !range.is_empty() {
-                let (latents, values) = (&mut latents[row * k..][..k], &mut values[row * k..][..k]);
-                choose(&self.latents[range.clone()], &self.scores[range], &mut self.sorted, latents, values);
-            }
+            score(centred, &encoder.w[latent * d..][..d], encoder.b[latent], entries, &self.rows, &mut self.scores);
         }
     }
 }
@@ -100,11 +140,17 @@ fn choose(candidates: &[u32], scores: &[f32], sorted: &mut Vec<f32>, latents: &m
 
 /// The k largest of all latents, for the listed rows of a block `centred` `[rows, d]`. Fails with the first row that has fewer than k numbers among its
 /// scores.
-pub(super) fn select_in_full(sae: &Sae, centred: &[f32], rows: &[usize], latents: &mut [u32], values: &mut [f32]) -> Result<(), usize> {
-    let (d, k) = (sae.d_model(), sae.config.k);
+pub(super) fn select_in_full(
+    encoder: Encoder<'_>,
+    centred: &[f32],
+    rows: &[usize],
+    latents: &mut [u32],
+    values: &mut [f32],
+) -> Result<(), usize> {
+    let (d, k) = (encoder.d(), encoder.k);
     let mut tops: Vec<TopK> = rows.iter().map(|_| TopK::new(k)).collect();
     let mut scores = [0.0; TILE];
-    for (tile, (w_enc, b_enc)) in sae.w_enc.chunks(TILE * d).zip(sae.b_enc.chunks(TILE)).enumerate() {
+    for (tile, (w_enc, b_enc)) in encoder.w.chunks(TILE * d).zip(encoder.b.chunks(TILE)).enumerate() {
         for (top, &row) in tops.iter_mut().zip(rows) {
             let scores = &mut scores[..b_enc.len()];
             score_all(&centred[row * d..][..d], w_enc, b_enc, scores);

@@ -52,6 +52,8 @@ vectorised! {
 #[derive(Default)]
 pub(super) struct BlockDecoder {
     by_latent: ByKey,
+    /// The row of every code.
+    rows: Vec<u32>,
     x_hat: Vec<f32>,
 }
 
@@ -63,9 +65,12 @@ impl BlockDecoder {
         for (x_hat, &token) in self.x_hat.chunks_exact_mut(d).zip(tokens) {
             decode_row(x_hat, &sae.b_dec, &sae.w_dec, &[], &[], table_row(sae, token));
         }
+        if self.rows.len() < latents.len() {
+            self.rows = (0..latents.len()).map(|code| (code / k) as u32).collect();
+        }
         self.by_latent.fill(latents, sae.d_sae());
         for (latent, codes) in self.by_latent.keys() {
-            add_latent(&mut self.x_hat, &sae.w_dec[latent * d..][..d], codes, values, k);
+            add_latent(&mut self.x_hat, &sae.w_dec[latent * d..][..d], codes, &self.rows, values);
         }
         &mut self.x_hat
     }
@@ -74,34 +79,39 @@ impl BlockDecoder {
     ///
     /// A code that a ReLU has set to 0 passes no gradient on.
     pub(super) fn code_gradients(&self, sae: &Sae, values: &[f32], gradients: &mut [f32]) {
-        let (d, k) = (sae.d_model(), sae.config.k);
+        let d = sae.d_model();
         for (latent, codes) in self.by_latent.keys() {
-            products(&self.x_hat, &sae.w_dec[latent * d..][..d], codes, k, gradients);
+            products(&self.x_hat, &sae.w_dec[latent * d..][..d], codes, &self.rows, gradients);
         }
         if sae.config.relu {
-            gradients.iter_mut().zip(values).for_each(|(gradient, &value)| *gradient = if value == 0.0 { 0.0 } else { *gradient });
+            stop_at_zeros(values, gradients);
         }
     }
 }
 
+/// A code that a ReLU has set to 0 passes no gradient on.
+pub(super) fn stop_at_zeros(values: &[f32], gradients: &mut [f32]) {
+    gradients.iter_mut().zip(values).for_each(|(gradient, &value)| *gradient = if value == 0.0 { 0.0 } else { *gradient });
+}
+
 vectorised! {
     /// Adds `value·w` to the row of every code listed.
-    fn add_latent(x_hat: &mut [f32], w: &[f32], codes: &[u32], values: &[f32], k: usize) {
+    pub(super) fn add_latent(x_hat: &mut [f32], w: &[f32], codes: &[u32], rows: &[u32], values: &[f32]) {
         let d = w.len();
         for &code in codes {
             let code = code as usize;
-            add_scaled(&mut x_hat[code / k * d..][..d], values[code], w);
+            add_scaled(&mut x_hat[rows[code] as usize * d..][..d], values[code], w);
         }
     }
 }
 
 vectorised! {
     /// The product of `w` with the row of every code listed, in the code's place.
-    fn products(rows: &[f32], w: &[f32], codes: &[u32], k: usize, out: &mut [f32]) {
+    pub(super) fn products(x: &[f32], w: &[f32], codes: &[u32], rows: &[u32], out: &mut [f32]) {
         let d = w.len();
         for &code in codes {
             let code = code as usize;
-            out[code] = dot(&rows[code / k * d..][..d], w);
+            out[code] = dot(&x[rows[code] as usize * d..][..d], w);
         }
     }
 }
@@ -113,6 +123,14 @@ pub(super) struct RowSums {
     pub squared_error: f64,
     /// ‖x̂ − x‖² / (‖x‖² + 1e-4)
     pub nmse: f64,
+}
+
+impl RowSums {
+    /// Adds another's.
+    pub(super) fn add(&mut self, other: RowSums) {
+        self.squared_error += other.squared_error;
+        self.nmse += other.nmse;
+    }
 }
 
 /// The authors' guard against a division by a vanishing activation, in their NMSE.

@@ -4,36 +4,41 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::adam::{AdamStep, adam_row};
-use super::encode::{BLOCK, BlockEncoder, not_a_number, rows_at_once};
-use super::latents::Share;
-use super::pool::Pool;
-use super::rows::{RowSums, residual_row};
-use super::screen::{PackedLatents, PackedRows};
+use super::activate::{self, Chosen, Extra};
+use super::adam::{AdamStep, Moments, adam_row};
+use super::encode::{BLOCK, centre};
+use super::fused::Fused;
+use super::latents::{Shares, Stream};
+use super::reconstruct::{Decoding, Reconstruction};
+use super::revive::revive;
+use super::screen::PackedRows;
 use super::stages::{Stage, Stages};
 use super::tiled::{Tiled, write_row};
 use super::transpose::ByKey;
 use super::{AdamState, Codes, Rates, latents, table};
 use crate::error::{Error, Result};
-use crate::sae::Sae;
+use crate::sae::{Architecture, Sae};
 use crate::simd::add_scaled;
+
+/// How much of a BatchTopK SAE's threshold a batch decides; SAELens' 0.01.
+const THRESHOLD_RATE: f32 = 0.01;
 
 /// Buffers that one step leaves for the next; they hold no state.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) codes: Codes,
-    packed: PackedLatents,
-    encoders: Pool<BlockEncoder>,
-    pub(super) centred: Tiled,           // x − b_dec
-    pub(super) residuals: Tiled,         // (2/n)·(x̂ − x)
-    pub(super) shares: Vec<Share>,       // the codes by latent
-    pub(super) code_gradients: Vec<f32>, // [n, k]
-    pub(super) by_latent: ByKey,
+    fused: Fused,
+    centred: Tiled, // x − b_dec
+    made: Reconstruction,
+    again: Reconstruction,
+    help: Reconstruction,
+    shares: Shares,
+    helpers: Shares,
     by_token: ByKey,
-    pub(super) partial: Vec<f32>,         // [chunks of latents, d_model]
-    pub(super) through_encoder: Vec<f32>, // [d_model]
-    residual: Vec<f32>,                   // [d_model]: the sum of the residuals
-    pub(super) stages: Stages,
+    /// The bar above which the codes of the last batch lay; a guess for the next.
+    bar: Option<f32>,
+    through_encoder: Vec<f32>, // [d_model]
+    stages: Stages,
 }
 
 impl Scratch {
@@ -53,6 +58,8 @@ impl Scratch {
 pub struct StepReport {
     /// Mean over rows of ‖x̂ − x‖².
     pub loss: f64,
+    /// What the step goes down: the mean over rows and prefixes of ‖x̂ − x‖², penalties and help for dead latents included.
+    pub objective: f64,
     /// Mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4), the authors' NMSE.
     pub nmse: f64,
     /// Mean number of codes per row that are not 0.
@@ -80,111 +87,130 @@ pub(super) fn train_step(
         }
     }
     scratch.stages.since(Stage::Table, start);
-    let report = forward(sae, x, rows, tokens, scratch)?;
+    let forward = forward(sae, state, x, rows, tokens, scratch)?;
 
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
     let start = Instant::now();
-    scratch.by_latent.fill(scratch.codes.latents(), sae.d_sae());
-    let start = scratch.stages.since(Stage::Transpose, start);
-    let codes = std::mem::take(&mut scratch.codes);
-    latents::update(sae, state, &codes, scratch, adam);
-    scratch.codes = codes;
-    let start = scratch.stages.since(Stage::Gradients, start);
+    let Scratch { codes, made, help, shares, helpers, centred, through_encoder, stages, .. } = scratch;
+    shares.fill(codes, &made.gradients, sae.d_sae());
+    if let Some(codes) = &forward.helpers {
+        helpers.fill(codes, &help.gradients, sae.d_sae());
+    }
+    let start = stages.since(Stage::Transpose, start);
+    let streams = [Stream { shares, residuals: &made.residuals }, Stream { shares: helpers, residuals: &help.residuals }];
+    let streams = if forward.helpers.is_some() { &streams[..] } else { &streams[..1] };
+    latents::update(sae, state, streams, centred, forward.extra.b_enc.as_deref(), through_encoder, adam);
+    update_extra(sae, state, &forward.extra, adam);
+    if let (Architecture::BatchTopK, Some(least)) = (sae.config.architecture, activate::least(codes)) {
+        let rate = if state.steps == 0 { 1.0 } else { THRESHOLD_RATE };
+        sae.threshold[0] += rate * (least - sae.threshold[0]);
+    }
+    let start = stages.since(Stage::Gradients, start);
 
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
         let adam = AdamStep::new(rates, rates.lookup_lr, t);
         let rows = if state.owed.is_some() { table::Rows::Occurring } else { table::Rows::All };
-        table::update(table, moments, &scratch.by_token, &scratch.residuals, d, adam, rows);
+        table::update(table, moments, &scratch.by_token, &made.residuals[0], d, adam, rows);
         if let Some(owed) = &mut state.owed {
             owed.take_down(adam, &scratch.by_token, table, moments);
         }
     }
-    scratch.stages.since(Stage::Table, start);
+    stages.since(Stage::Table, start);
 
-    add_scaled(&mut scratch.residual, -1.0, &scratch.through_encoder);
-    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &scratch.residual);
+    add_scaled(&mut made.residual, -1.0, through_encoder);
+    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &made.residual);
     state.steps = t;
-    Ok(report)
+    Ok(forward.report)
 }
 
-/// What some rows leave behind.
-#[derive(Default)]
-struct Part {
-    /// For every block of rows, its sums and the sum of its residuals.
-    blocks: Vec<(RowSums, Vec<f32>)>,
-    fallback_rows: usize,
-    stages: Stages,
+/// What the forward pass leaves besides the buffers.
+struct Forward {
+    report: StepReport,
+    extra: Extra,
+    /// The codes of dead latents that were asked to help.
+    helpers: Option<Codes>,
 }
 
-/// Encodes, decodes, and leaves codes, their gradients, centred rows and scaled residuals in `scratch`.
-fn forward(sae: &Sae, x: &[f32], packed_rows: &PackedRows, tokens: &[u32], scratch: &mut Scratch) -> Result<StepReport> {
-    let (d, k) = (sae.d_model(), sae.config.k);
+/// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and scaled residuals in `scratch`. Moves nothing.
+fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, tokens: &[u32], scratch: &mut Scratch) -> Result<Forward> {
+    let d = sae.d_model();
     let n = x.len() / d;
-    if scratch.codes.n() != n || scratch.codes.k() != k {
-        scratch.codes = Codes::zeros(n, k);
-        scratch.encoders = Pool::default();
+    let Scratch { codes, fused, centred, made, again, help, bar, stages, .. } = scratch;
+    let (mut penalty, mut extra) = (0.0, Extra::default());
+    let mut fallback_rows;
+    if sae.config.architecture == Architecture::TopK && sae.config.prefixes.is_empty() {
+        fallback_rows = fused.forward(sae, x, rows, tokens, codes, centred, made, stages)?;
+    } else {
+        let start = Instant::now();
+        let chosen = activate::choose(sae, &state.objective, x, rows, bar)?;
+        let start = stages.since(Stage::Screen, start);
+        fill_centred(centred, x, &sae.b_dec);
+        let base = Some((sae, tokens));
+        let decoding = Decoding { w_dec: &sae.w_dec, prefixes: &sae.config.prefixes, base, target: x, d, scale: 2.0 / n as f32 };
+        made.fill(decoding, &chosen.codes);
+        (penalty, extra) = activate::backward(sae, &state.objective, &chosen, decoding, &mut made.gradients, again);
+        fallback_rows = chosen.fallback_rows;
+        *codes = chosen.codes;
+        stages.since(Stage::Decode, start);
     }
-    scratch.centred.resize(n, d);
-    scratch.residuals.resize(n, d);
-    scratch.code_gradients.resize(n * k, 0.0);
-    let start = Instant::now();
-    scratch.packed.fill(sae, packed_rows);
-    scratch.stages.since(Stage::Pack, start);
-    let scale = 2.0 / n as f32;
 
-    let (packed, encoders) = (&scratch.packed, &scratch.encoders);
-    let (latents, values) = scratch.codes.arrays_mut();
-    let at_once = rows_at_once(n);
-    let codes =
-        (latents.par_chunks_mut(at_once * k), values.par_chunks_mut(at_once * k), scratch.code_gradients.par_chunks_mut(at_once * k));
-    let rows = (scratch.centred.parts_mut(at_once), scratch.residuals.parts_mut(at_once), x.par_chunks(at_once * d));
-    let parts: Vec<Result<Part, usize>> = (codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(at_once))
-        .into_par_iter()
-        .enumerate()
-        .map(|(turn, ((latents, values, gradients), (centred, residuals, x), tokens))| {
-            let mut part = Part::default();
-            let mut encoder = encoders.take(BlockEncoder::default);
-            part.fallback_rows = encoder.run(sae, packed, packed_rows, turn * at_once, x, latents, values, &mut part.stages)?;
-            let start = Instant::now();
-            encoder.centred(x.len()).chunks_exact(d).enumerate().for_each(|(i, row)| write_row(centred, i, row));
-            let decoder = encoder.decoder();
-            let x_hat = decoder.decode(sae, latents, values, tokens);
-            for (block, (x_hat, x)) in x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate() {
-                let (mut sums, mut residual) = (RowSums::default(), vec![0.0; d]);
-                for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
-                    let one = residual_row(r, x, scale);
-                    sums.squared_error += one.squared_error;
-                    sums.nmse += one.nmse;
-                    add_scaled(&mut residual, 1.0, r);
-                    write_row(residuals, block * BLOCK + i, r);
-                }
-                part.blocks.push((sums, residual));
-            }
-            decoder.code_gradients(sae, values, gradients);
-            encoders.give_back(encoder);
-            part.stages.since(Stage::Decode, start);
-            Ok(part)
-        })
-        .collect();
-
-    let (mut total, mut fallback_rows) = (RowSums::default(), 0);
-    scratch.residual.clear();
-    scratch.residual.resize(d, 0.0);
-    for part in parts {
-        let part = part.map_err(not_a_number)?;
-        for (sums, residual) in &part.blocks {
-            total.squared_error += sums.squared_error;
-            total.nmse += sums.nmse;
-            add_scaled(&mut scratch.residual, 1.0, residual);
-        }
-        fallback_rows += part.fallback_rows;
-        scratch.stages.add_of_threads(&part.stages);
-    }
-    let loss = total.squared_error / n as f64;
+    let loss = made.sums.squared_error / n as f64;
     if !loss.is_finite() {
         let at = "this step: the learning rate may be too high".to_owned();
         return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
     }
-    Ok(StepReport { loss, nmse: total.nmse / n as f64, l0: scratch.codes.l0(), fallback_rows })
+    let mut helpers = None;
+    if let Some(aux) = sae.config.aux.filter(|_| !state.objective.dead.is_empty()) {
+        let start = Instant::now();
+        let residuals = last_residuals(made, n, d);
+        let (chosen, gain) = revive(sae, aux, &state.objective.dead, x, &residuals, rows, help)?;
+        let Chosen { codes, fallback_rows: more, .. } = chosen;
+        (helpers, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
+        stages.since(Stage::Decode, start);
+    }
+    let objective = made.squared_errors / n as f64 + penalty;
+    let report = StepReport { loss, objective, nmse: made.sums.nmse / n as f64, l0: codes.l0(), fallback_rows };
+    Ok(Forward { report, extra, helpers })
+}
+
+/// `x − b_dec`, laid out for the gradients.
+fn fill_centred(centred: &mut Tiled, x: &[f32], b_dec: &[f32]) {
+    let d = b_dec.len();
+    centred.resize(x.len() / d, d);
+    centred.parts_mut(BLOCK).zip(x.par_chunks(BLOCK * d)).for_each_init(
+        || vec![0.0; d],
+        |row, (part, x)| {
+            for (i, x) in x.chunks_exact(d).enumerate() {
+                centre(x, b_dec, row);
+                write_row(part, i, row);
+            }
+        },
+    );
+}
+
+/// `x̂ − x` `[n, d]`, by all latents.
+fn last_residuals(made: &Reconstruction, n: usize, d: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n * d];
+    let scale = n as f32 / 2.0 * made.residuals.len() as f32;
+    if let Some(residuals) = made.residuals.last() {
+        out.par_chunks_mut(d).enumerate().for_each(|(row, out)| residuals.read_row(row, scale, out));
+    }
+    out
+}
+
+/// Moves what only some architectures have.
+fn update_extra(sae: &mut Sae, state: &mut AdamState, extra: &Extra, adam: AdamStep) {
+    let step = |w: &mut [f32], Moments { m, v }: &mut Moments, gradient: &[f32]| {
+        if !gradient.is_empty() {
+            adam_row(adam, w, m, v, gradient);
+        }
+    };
+    if !extra.threshold.is_empty() {
+        let mut logarithms: Vec<f32> = sae.threshold.iter().map(|threshold| threshold.ln()).collect();
+        step(&mut logarithms, &mut state.threshold, &extra.threshold);
+        sae.threshold.iter_mut().zip(logarithms).for_each(|(threshold, logarithm)| *threshold = logarithm.exp());
+    }
+    step(&mut sae.r_mag, &mut state.r_mag, &extra.r_mag);
+    step(&mut sae.b_mag, &mut state.b_mag, &extra.b_mag);
 }

@@ -33,6 +33,18 @@ impl Tiled {
         rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[..], rows * self.d)
     }
 
+    /// The storage of each block of rows.
+    pub(super) fn blocks_mut(&mut self) -> std::slice::ChunksMut<'_, f32> {
+        self.data.chunks_mut((BLOCK * self.d).max(1))
+    }
+
+    /// Writes row `row` into `out`, times `scale`.
+    pub(super) fn read_row(&self, row: usize, scale: f32, out: &mut [f32]) {
+        for (strip, out) in out.chunks_mut(STRIP).enumerate() {
+            out.iter_mut().zip(self.piece(row, strip)).for_each(|(out, value)| *out = scale * value);
+        }
+    }
+
     /// The columns `strip·STRIP..` of row `row`.
     #[inline(always)]
     pub(super) fn piece(&self, row: usize, strip: usize) -> &[f32] {

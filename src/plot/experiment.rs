@@ -194,7 +194,18 @@ mod tests {
         let config = SaeConfig::new(4, 8);
         let config = if lookup { config.with_lookup(Lookup::from_table(table.clone(), 4).unwrap()) } else { config };
         let origin = Origin { model: Some("tiny".into()), hook: "blocks.2.hook_resid_pre".parse().ok(), ..Origin::default() };
-        let sae = Sae { config, w_enc: vec![], b_enc: vec![], w_dec: vec![], b_dec: vec![], lookup: lookup.then_some(table), origin };
+        let sae = Sae {
+            config,
+            w_enc: vec![],
+            b_enc: vec![],
+            w_dec: vec![],
+            b_dec: vec![],
+            threshold: vec![],
+            r_mag: vec![],
+            b_mag: vec![],
+            lookup: lookup.then_some(table),
+            origin,
+        };
         let at = |i: usize| 1_000_000 * i as u64;
         let point = |i: usize| HeldOutPoint { tokens: at(i), nmse: nmse[i], ce_added: ce_added[i], loss_recovered: 0.9, dead: 0.1 };
         let train = |i: usize| TrainPoint {

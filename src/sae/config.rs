@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Lookup;
+use super::{Architecture, AuxK, Lookup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -25,8 +25,21 @@ pub struct SaeConfig {
     pub expansion: usize,
     /// How many latents are active on every token.
     pub k: usize,
-    /// Whether negative values among the k largest become 0, as in SAELens. The authors keep them.
+    /// Whether negative values among the k largest become 0, as in SAELens. The authors keep them. Of TopK alone: no other architecture has any.
     pub relu: bool,
+    /// What makes a latent active.
+    #[serde(default)]
+    pub architecture: Architecture,
+    /// Matryoshka: how many of the first latents make up each prefix, ascending, all latents last. The error that is trained on is the mean over the
+    /// prefixes, each of which must reconstruct by itself ([Bussmann et al., 2025](https://arxiv.org/abs/2503.17547)). Empty: one prefix, all latents.
+    #[serde(default)]
+    pub prefixes: Vec<usize>,
+    /// Help for dead latents.
+    #[serde(default)]
+    pub aux: Option<AuxK>,
+    /// Whether rows of the decoder are kept at length 1. Always so with [`Architecture::Relu`] and [`Architecture::Gated`].
+    #[serde(default)]
+    pub unit_norm: bool,
     /// The learning rate of the weights, if not [`TrainConfig::lr`](crate::train::TrainConfig::lr).
     pub lr: Option<f64>,
     /// Seeds the directions of the decoder.
@@ -39,7 +52,20 @@ pub struct SaeConfig {
 impl SaeConfig {
     /// The authors' settings at a width and vocabulary given in numbers.
     pub fn new(d_model: usize, d_vocab: usize) -> SaeConfig {
-        SaeConfig { d_model, d_vocab, expansion: 16, k: 30, relu: false, lr: None, seed: 0, lookup: None }
+        SaeConfig {
+            d_model,
+            d_vocab,
+            expansion: 16,
+            k: 30,
+            relu: false,
+            architecture: Architecture::TopK,
+            prefixes: Vec::new(),
+            aux: None,
+            unit_norm: false,
+            lr: None,
+            seed: 0,
+            lookup: None,
+        }
     }
 
     /// The authors' settings at this model's width and vocabulary.
@@ -55,6 +81,30 @@ impl SaeConfig {
     /// The same settings with a learning rate of their own.
     pub fn with_lr(self, lr: f64) -> SaeConfig {
         SaeConfig { lr: Some(lr), ..self }
+    }
+
+    /// The same settings with another architecture.
+    pub fn with_architecture(self, architecture: Architecture) -> SaeConfig {
+        SaeConfig { architecture, ..self }
+    }
+
+    /// The same settings as a Matryoshka SAE, with prefixes of these sizes; all latents are added as the last if they are not.
+    pub fn with_prefixes(mut self, prefixes: &[usize]) -> SaeConfig {
+        self.prefixes = prefixes.to_vec();
+        if self.prefixes.last().is_some_and(|&last| last < self.d_sae()) {
+            self.prefixes.push(self.d_sae());
+        }
+        self
+    }
+
+    /// The same settings with help for dead latents.
+    pub fn with_aux(self, aux: AuxK) -> SaeConfig {
+        SaeConfig { aux: Some(aux), ..self }
+    }
+
+    /// Whether training keeps the rows of the decoder at length 1.
+    pub(crate) fn keeps_unit_norm(&self) -> bool {
+        self.unit_norm || self.architecture.constrains_decoder()
     }
 
     /// How many latents there are.
@@ -84,6 +134,27 @@ impl SaeConfig {
         }
         if d_sae > u32::MAX as usize {
             return Err(Error::config("expansion", format!("{d_sae} latents; at most {} can be numbered", u32::MAX)));
+        }
+        self.architecture.check()?;
+        let is_ascending = self.prefixes.is_sorted_by(|a, b| a < b);
+        if !self.prefixes.is_empty() && (!is_ascending || self.prefixes[0] == 0 || self.prefixes.last() != Some(&d_sae)) {
+            let why = format!("prefixes = {:?}; they must ascend from at least 1 to all {d_sae} latents", self.prefixes);
+            return Err(Error::config("prefixes", why));
+        }
+        if !self.architecture.uses_k() {
+            let name = self.architecture.name();
+            if self.aux.is_some() {
+                return Err(Error::config("aux", format!("AuxK helps TopK and BatchTopK; {name} has a penalty instead: set aux to None")));
+            }
+            if !self.prefixes.is_empty() {
+                return Err(Error::config("prefixes", format!("Matryoshka prefixes go with TopK and BatchTopK, not with {name}")));
+            }
+        }
+        if let Some(aux) = self.aux {
+            if aux.k == Some(0) {
+                return Err(Error::config("aux.k", "aux.k = 0; at least 1 is needed".to_owned()));
+            }
+            crate::train::check_rate("aux.alpha", aux.alpha)?;
         }
         if let Some(lr) = self.lr {
             crate::train::check_rate("lr", lr)?;

@@ -5,12 +5,13 @@ use std::f32::consts::TAU;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Origin, Sae, SaeConfig};
+use super::{Architecture, Origin, Sae, SaeConfig};
 use crate::error::Result;
 use crate::memory;
 
 impl Sae {
     /// An untrained SAE: rows of `W_dec` are random unit vectors, `W_enc = (1 − α)·W_dec`, `W_lookup = α·T`, biases 0.
+    /// The thresholds of a JumpReLU SAE start as for activations of scale 1; the trainer takes the scale that it finds.
     ///
     /// Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
     ///
@@ -28,7 +29,24 @@ impl Sae {
         let w_enc = memory::collect(w_dec.len(), w_dec.iter().map(|v| v * (1.0 - balance)));
         let scaled = |table: &[f32]| memory::collect(table.len(), table.iter().map(|v| v * balance));
         let lookup = config.lookup.as_ref().map(|lookup| scaled(lookup.table()));
-        Ok(Sae { w_enc, b_enc: vec![0.0; d_sae], w_dec, b_dec: vec![0.0; d_model], lookup, config, origin: Origin::default() })
+        let threshold = match config.architecture {
+            Architecture::JumpRelu { threshold, .. } => vec![threshold as f32; d_sae],
+            Architecture::BatchTopK => vec![0.0],
+            _ => Vec::new(),
+        };
+        let magnitude = if matches!(config.architecture, Architecture::Gated { .. }) { vec![0.0; d_sae] } else { Vec::new() };
+        Ok(Sae {
+            w_enc,
+            b_enc: vec![0.0; d_sae],
+            w_dec,
+            b_dec: vec![0.0; d_model],
+            threshold,
+            r_mag: magnitude.clone(),
+            b_mag: magnitude,
+            lookup,
+            config,
+            origin: Origin::default(),
+        })
     }
 }
 

@@ -4,23 +4,25 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lookup, Origin, Sae, SaeConfig};
+use super::{Architecture, AuxK, Lookup, Origin, Sae, SaeConfig};
 use crate::arrays::{self, Arrays};
 use crate::error::{Error, Result};
 use crate::files;
 
 const CFG: &str = "cfg.json";
 const WEIGHTS: &str = "sae_weights.safetensors";
-const TOPK: &str = "topk";
-const TOKENIZED_TOPK: &str = "tokenized_topk";
 
-/// `cfg.json`: SAELens' keys for a TopK SAE; what is ours stands in `metadata`, which SAELens leaves open.
+/// What the name of an architecture begins with if there is a token table, so that a reader that knows no tables does not leave it out in silence.
+const TOKENIZED: &str = "tokenized_";
+
+/// `cfg.json`: SAELens' keys; what is ours stands in `metadata`, which SAELens leaves open.
 #[derive(Serialize, Deserialize)]
 struct Cfg {
     architecture: String,
     d_in: usize,
     d_sae: usize,
-    k: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    k: Option<usize>,
     dtype: String,
     device: String,
     apply_b_dec_to_input: bool,
@@ -53,9 +55,38 @@ struct Ours {
     processing: Option<String>,
     d_vocab: usize,
     relu: bool,
+    #[serde(default)]
+    architecture: Architecture,
+    #[serde(default)]
+    prefixes: Vec<usize>,
+    #[serde(default)]
+    aux: Option<AuxK>,
+    #[serde(default)]
+    unit_norm: bool,
     seed: u64,
     lr: Option<f64>,
     lookup: Option<TableAbout>,
+}
+
+/// SAELens' word for an architecture. Outside of training a BatchTopK SAE is a JumpReLU one with equal thresholds, and SAELens saves it as such.
+fn saelens_name(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::TopK => "topk",
+        Architecture::Relu { .. } => "standard",
+        Architecture::Gated { .. } => "gated",
+        Architecture::JumpRelu { .. } | Architecture::BatchTopK => "jumprelu",
+    }
+}
+
+/// The architecture of SAELens' name, as far as it can be told from it.
+fn of_saelens(name: &str) -> Option<Architecture> {
+    match name {
+        "topk" => Some(Architecture::TopK),
+        "standard" => Some(Architecture::Relu { l1: 0.0 }),
+        "gated" => Some(Architecture::Gated { l1: 0.0 }),
+        "jumprelu" => Some(Architecture::jump_relu(0.0)),
+        _ => None,
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +107,8 @@ impl TableAbout {
 impl Sae {
     /// Writes `dir/cfg.json` and `dir/sae_weights.safetensors`, each in one atomic step, the weights first.
     ///
-    /// Tensors: `W_enc [d_in, d_sae]`, `b_enc [d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [d_in]`, and in a TSAE `W_lookup [d_vocab, d_in]`.
+    /// Tensors: `W_enc [d_in, d_sae]`, `b_enc [d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [d_in]`; in a JumpReLU or BatchTopK SAE `threshold [d_sae]`; in a Gated one
+    /// `b_gate`, `b_mag` and `r_mag` `[d_sae]` instead of `b_enc`; and in a TSAE `W_lookup [d_vocab, d_in]`.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -85,12 +117,21 @@ impl Sae {
         files::create_folder(dir)?;
         let (d, d_sae) = (self.d_model(), self.d_sae());
         let w_enc = transpose(&self.w_enc, d_sae, d);
+        let is_gated = !self.r_mag.is_empty();
         let mut tensors = vec![
             ("W_enc", vec![d, d_sae], &w_enc[..]),
             ("W_dec", vec![d_sae, d], &self.w_dec[..]),
-            ("b_enc", vec![d_sae], &self.b_enc[..]),
+            (if is_gated { "b_gate" } else { "b_enc" }, vec![d_sae], &self.b_enc[..]),
             ("b_dec", vec![d], &self.b_dec[..]),
         ];
+        if is_gated {
+            tensors.push(("b_mag", vec![d_sae], &self.b_mag[..]));
+            tensors.push(("r_mag", vec![d_sae], &self.r_mag[..]));
+        }
+        let threshold = if self.threshold.len() == 1 { self.threshold.repeat(d_sae) } else { self.threshold.clone() };
+        if !threshold.is_empty() {
+            tensors.push(("threshold", vec![d_sae], &threshold[..]));
+        }
         if let Some(table) = &self.lookup {
             tensors.push(("W_lookup", vec![table.len() / d, d], &table[..]));
         }
@@ -99,7 +140,7 @@ impl Sae {
         files::write_atomic(&dir.join(CFG), |out| out.write_all(&text))
     }
 
-    /// Reads a folder that [`save`](Sae::save) wrote, or a TopK SAE of SAELens.
+    /// Reads a folder that [`save`](Sae::save) wrote, or a topk, standard, gated or jumprelu SAE of SAELens.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Format`] for files that are missing, damaged or of another kind; [`Error::MissingTensor`],
@@ -108,15 +149,15 @@ impl Sae {
         let (cfg_path, weights_path) = (dir.as_ref().join(CFG), dir.as_ref().join(WEIGHTS));
         let text = std::fs::read(&cfg_path).map_err(Error::io("read", &cfg_path))?;
         let cfg: Cfg = serde_json::from_slice(&text).map_err(Error::json(cfg_path.display()))?;
-        cfg.check(&cfg_path)?;
+        let (architecture, is_tokenized) = cfg.check(&cfg_path)?;
 
         let mut tensors = Arrays::load(&weights_path)?;
         let (d, d_sae) = (cfg.d_in, cfg.d_sae);
         let w_enc = transpose(&tensors.take("W_enc", &[d, d_sae])?, d, d_sae);
         let ours = cfg.metadata.tokenized_sae.as_ref();
         let d_vocab = ours.map_or(1, |ours| ours.d_vocab);
-        let lookup = match cfg.architecture.as_str() {
-            TOKENIZED_TOPK => Some(tensors.take("W_lookup", &[d_vocab, d])?),
+        let lookup = match is_tokenized {
+            true => Some(tensors.take("W_lookup", &[d_vocab, d])?),
             _ if tensors.has("W_lookup") => {
                 return Err(Error::format(&weights_path, format!("holds W_lookup, but {CFG} says \"{}\"", cfg.architecture)));
             }
@@ -124,7 +165,11 @@ impl Sae {
         };
         let config = SaeConfig {
             expansion: d_sae / d,
-            k: cfg.k,
+            k: cfg.k.unwrap_or(1),
+            architecture,
+            prefixes: ours.map_or(Vec::new(), |ours| ours.prefixes.clone()),
+            aux: ours.and_then(|ours| ours.aux),
+            unit_norm: ours.is_some_and(|ours| ours.unit_norm),
             relu: ours.is_none_or(|ours| ours.relu), // SAELens clamps at 0
             lr: ours.and_then(|ours| ours.lr),
             seed: ours.map_or(0, |ours| ours.seed),
@@ -136,11 +181,22 @@ impl Sae {
         };
         config.check()?;
         let hook = cfg.metadata.hook_name.as_deref().map(str::parse).transpose()?;
+        let is_gated = matches!(architecture, Architecture::Gated { .. });
+        let threshold = match architecture {
+            Architecture::JumpRelu { .. } => tensors.take("threshold", &[d_sae])?,
+            Architecture::BatchTopK => tensors.take("threshold", &[d_sae])?[..1].to_vec(),
+            _ => Vec::new(),
+        };
+        let mut magnitude = |name| if is_gated { tensors.take(name, &[d_sae]) } else { Ok(Vec::new()) };
+        let (r_mag, b_mag) = (magnitude("r_mag")?, magnitude("b_mag")?);
         Ok(Sae {
             w_enc,
-            b_enc: tensors.take("b_enc", &[d_sae])?,
+            b_enc: tensors.take(if is_gated { "b_gate" } else { "b_enc" }, &[d_sae])?,
             w_dec: tensors.take("W_dec", &[d_sae, d])?,
             b_dec: tensors.take("b_dec", &[d])?,
+            threshold,
+            r_mag,
+            b_mag,
             lookup,
             origin: Origin {
                 model: cfg.metadata.model_name.clone(),
@@ -155,10 +211,10 @@ impl Sae {
     fn cfg(&self) -> Cfg {
         let table = self.config.lookup.as_ref().map(|start| TableAbout { balance: start.balance(), learned: start.is_learned() });
         Cfg {
-            architecture: if self.lookup.is_some() { TOKENIZED_TOPK } else { TOPK }.to_owned(),
+            architecture: if self.lookup.is_some() { TOKENIZED } else { "" }.to_owned() + saelens_name(self.config.architecture),
             d_in: self.d_model(),
             d_sae: self.d_sae(),
-            k: self.config.k,
+            k: self.config.architecture.uses_k().then_some(self.config.k),
             dtype: "float32".to_owned(),
             device: "cpu".to_owned(),
             apply_b_dec_to_input: true,
@@ -175,6 +231,10 @@ impl Sae {
                     processing: self.origin.processing.clone(),
                     d_vocab: self.config.d_vocab,
                     relu: self.config.relu,
+                    architecture: self.config.architecture,
+                    prefixes: self.config.prefixes.clone(),
+                    aux: self.config.aux,
+                    unit_norm: self.config.unit_norm,
                     seed: self.config.seed,
                     lr: self.config.lr,
                     lookup: table,
@@ -186,10 +246,25 @@ impl Sae {
 
 impl Cfg {
     /// Refuses whatever this crate would compute otherwise than its maker did.
-    fn check(&self, path: &Path) -> Result<()> {
+    ///
+    /// Returns the architecture, and whether there is a table.
+    fn check(&self, path: &Path) -> Result<(Architecture, bool)> {
         let refuse = |why: String| Err(Error::format(path, why));
-        if self.architecture != TOPK && self.architecture != TOKENIZED_TOPK {
-            return refuse(format!("architecture \"{}\"; {TOPK} and {TOKENIZED_TOPK} are understood", self.architecture));
+        let ours = self.metadata.tokenized_sae.as_ref();
+        let (is_tokenized, name) = match self.architecture.strip_prefix(TOKENIZED) {
+            Some(name) => (true, name),
+            None => (false, self.architecture.as_str()),
+        };
+        let Some(named) = of_saelens(name) else {
+            let known = format!("topk, standard, gated and jumprelu are understood, and {TOKENIZED}topk and so on");
+            return refuse(format!("architecture \"{}\"; {known}", self.architecture));
+        };
+        let architecture = ours.map_or(named, |ours| ours.architecture);
+        if saelens_name(architecture) != name {
+            return refuse(format!("architecture \"{}\", but metadata.tokenized_sae says {}", self.architecture, architecture.name()));
+        }
+        if architecture.uses_k() && self.k.is_none() {
+            return refuse(format!("a {} SAE needs k", architecture.name()));
         }
         if self.d_in == 0 || self.d_sae == 0 || !self.d_sae.is_multiple_of(self.d_in) {
             return refuse(format!("d_sae = {} is no multiple of d_in = {}", self.d_sae, self.d_in));
@@ -202,10 +277,10 @@ impl Cfg {
         if self.rescale_acts_by_decoder_norm {
             return refuse("rescale_acts_by_decoder_norm is true; fold the norms into the weights first".to_owned());
         }
-        if self.architecture == TOKENIZED_TOPK && self.metadata.tokenized_sae.as_ref().is_none_or(|ours| ours.lookup.is_none()) {
-            return refuse("a tokenized_topk needs metadata.tokenized_sae.lookup".to_owned());
+        if is_tokenized && ours.is_none_or(|ours| ours.lookup.is_none()) {
+            return refuse(format!("a {} needs metadata.tokenized_sae.lookup", self.architecture));
         }
-        Ok(())
+        Ok((architecture, is_tokenized))
     }
 }
 
@@ -258,6 +333,40 @@ mod tests {
     }
 
     #[test]
+    fn every_architecture_is_loaded_as_it_was_saved() {
+        for architecture in [
+            Architecture::BatchTopK,
+            Architecture::Relu { l1: 0.5 },
+            Architecture::Gated { l1: 0.25 },
+            Architecture::JumpRelu { l0: 0.125, bandwidth: 0.5, threshold: 0.75 },
+        ] {
+            for with_table in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let mut config = sample(with_table).config;
+                config.architecture = architecture;
+                if architecture.uses_k() {
+                    config = config.with_prefixes(&[3, 10]).with_aux(AuxK::default());
+                }
+                let mut sae = Sae::new(config).unwrap();
+                for values in [&mut sae.b_enc, &mut sae.threshold, &mut sae.r_mag, &mut sae.b_mag] {
+                    values.iter_mut().enumerate().for_each(|(i, value)| *value = 1.0 + i as f32);
+                }
+                sae.save(dir.path()).unwrap();
+                let read = Sae::load(dir.path()).unwrap();
+                assert_eq!((&read.b_enc, &read.threshold, &read.r_mag, &read.b_mag), (&sae.b_enc, &sae.threshold, &sae.r_mag, &sae.b_mag));
+                assert_eq!((&read.lookup, &read.w_dec), (&sae.lookup, &sae.w_dec));
+                assert_eq!(serde_json::to_value(&read.config).unwrap(), {
+                    let mut want = serde_json::to_value(&sae.config).unwrap();
+                    if !architecture.uses_k() {
+                        want["k"] = 1.into();
+                    }
+                    want
+                });
+            }
+        }
+    }
+
+    #[test]
     fn the_encoder_is_stored_as_saelens_stores_it() {
         let dir = tempfile::tempdir().unwrap();
         let sae = sample(false);
@@ -282,7 +391,7 @@ mod tests {
         assert!(told(dir.path()).contains("sae_weights.safetensors"), "{}", told(dir.path()));
 
         let cfg = std::fs::read_to_string(dir.path().join(CFG)).unwrap();
-        std::fs::write(dir.path().join(CFG), cfg.replace("tokenized_topk", "jumprelu")).unwrap();
-        assert!(told(dir.path()).contains("jumprelu"), "{}", told(dir.path()));
+        std::fs::write(dir.path().join(CFG), cfg.replace("tokenized_topk", "tokenized_transcoder")).unwrap();
+        assert!(told(dir.path()).contains("transcoder"), "{}", told(dir.path()));
     }
 }

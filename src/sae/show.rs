@@ -109,12 +109,12 @@ impl Codes {
     /// The shape and the first rows, as a table.
     pub fn table(&self) -> Table {
         let columns = [Column::number("row"), Column::text("codes").defined("latent: value, in ascending order of latent")];
-        let mut table = Table::new(&format!("Codes [{}, {}]", self.n(), self.k()), &columns);
+        let mut table = Table::new(&format!("Codes of {} rows", self.n()), &columns);
         for i in 0..self.n().min(ROWS) {
             let (latents, values) = self.row(i);
             let one = |(latent, &value): (&u32, &f32)| format!("{latent}: {}", format::significant(f64::from(value), 3));
             let shown: Vec<String> = latents.iter().zip(values).take(CODES).map(one).collect();
-            let more = if self.k() > CODES { ", …" } else { "" };
+            let more = if latents.len() > CODES { ", …" } else { "" };
             table.push(Row::new(&i.to_string()).text(&(shown.join(", ") + more)));
         }
         table.caption(&format!("L0 {}: mean number of values per row that are not 0.", format::significant(self.l0(), 3)))

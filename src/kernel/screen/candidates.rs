@@ -1,4 +1,4 @@
-//! The latents of one row that may still be among its k largest.
+//! The latents of one row that may still be among its k largest, or above their bars.
 
 use crate::simd::vectorised;
 
@@ -8,15 +8,18 @@ use crate::simd::vectorised;
 /// bound, and entries whose upper bound lies under it leave. The bar is found by halving the range of the lower bounds and counting, which
 /// costs a dozen passes over a list in first-level cache and no comparison that a processor could mispredict. So it pays to cut often: a bar
 /// that is up to date keeps out latents whose taking would cost more.
+///
+/// Where what is wanted is not a number of latents but all above a bar, the bar is [fixed](Candidates::above), and a full list grows.
 pub(crate) struct Candidates {
     k: usize,
+    is_fixed: bool,
     len: usize,
     /// The length from which the list is cut.
     full: usize,
     bar: f32,
-    upper: Box<[f32]>,
-    lower: Box<[f32]>,
-    latents: Box<[u32]>,
+    upper: Vec<f32>,
+    lower: Vec<f32>,
+    latents: Vec<u32>,
 }
 
 /// Entries that a scan may write at once.
@@ -29,22 +32,30 @@ impl Candidates {
     /// An empty list for the `k` largest of a row, with room for `often` times as many.
     pub(crate) fn new(k: usize, often: usize) -> Candidates {
         let room = (often * k + 64).next_multiple_of(BURST) + BURST;
-        let empty = || vec![0.0; room].into_boxed_slice();
+        let empty = || vec![0.0; room];
         Candidates {
             k,
+            is_fixed: false,
             len: 0,
             full: room.min(2 * k + BURST),
             bar: f32::MIN,
             upper: empty(),
             lower: empty(),
-            latents: vec![0; room].into_boxed_slice(),
+            latents: vec![0; room],
         }
+    }
+
+    /// An empty list for all latents whose score may be 0 or more.
+    pub(crate) fn above() -> Candidates {
+        let mut list = Candidates { is_fixed: true, ..Candidates::new(0, 0) };
+        list.clear();
+        list
     }
 
     /// Begins another row.
     pub(crate) fn clear(&mut self) {
-        (self.len, self.bar) = (0, f32::MIN);
-        self.full = self.most().min(2 * self.k + BURST);
+        (self.len, self.bar) = (0, if self.is_fixed { 0.0 } else { f32::MIN });
+        self.full = if self.is_fixed { self.most() } else { self.most().min(2 * self.k + BURST) };
     }
 
     /// The greatest length after which another burst fits.
@@ -90,8 +101,16 @@ impl Candidates {
         self.pushed(1);
     }
 
-    /// Raises the bar and drops what lies under it. A list that stays full gives up.
+    /// Raises the bar and drops what lies under it. A list that stays full gives up. One whose bar is fixed grows.
     fn cut(&mut self) {
+        if self.is_fixed {
+            let room = 2 * self.upper.len();
+            self.upper.resize(room, 0.0);
+            self.lower.resize(room, 0.0);
+            self.latents.resize(room, 0);
+            self.full = self.most();
+            return;
+        }
         if self.len > self.k {
             self.bar = self.bar.max(kth_largest_or_less(&self.lower[..self.len], self.k));
             let mut kept = 0;
@@ -112,7 +131,9 @@ impl Candidates {
     /// After the last latent: the candidates in the order in which they came, the k largest among them for certain; or `None` if the row must be
     /// done in full, because it overflowed or has fewer than k numbers.
     pub(crate) fn finish(&mut self) -> Option<&[u32]> {
-        self.cut();
+        if !self.is_fixed {
+            self.cut();
+        }
         let is_complete = self.bar < f32::INFINITY && self.len >= self.k;
         is_complete.then(|| &self.latents[..self.len])
     }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::rows::{Rounded, largest, norm, to_bf16, to_bytes};
 use super::{BYTE, Exactness, PackedRows, Screen, TOO_LARGE, UNIFORM, UNIT_ROUNDOFF};
-use crate::sae::Sae;
+use crate::kernel::encode::Encoder;
 use crate::simd::tile::PANEL;
 use crate::simd::{dot, vectorised};
 
@@ -14,7 +14,7 @@ use crate::simd::{dot, vectorised};
 pub(crate) struct PanelScale {
     /// Of a byte.
     pub step: [f32; PANEL],
-    /// `(μ − b_dec)·w + b`; −∞ for columns beyond the last latent, so that they are never taken.
+    /// `(μ − b_dec)·w + b`, less the latent's bar; −∞ for columns beyond the last latent, so that they are never taken.
     pub bias: [f32; PANEL],
     /// The margin is `√(a²·p² + b²·q²)`.
     pub p: [f32; PANEL],
@@ -63,11 +63,11 @@ impl Default for PackedLatents {
 
 impl PackedLatents {
     /// Packs the encoder for these rows, whose mean and outliers it shares.
-    pub(crate) fn fill(&mut self, sae: &Sae, rows: &PackedRows) {
-        let (d, words, n_out) = (sae.d_model(), rows.words, rows.outliers.len());
-        let panels = sae.d_sae().div_ceil(PANEL);
+    pub(crate) fn fill(&mut self, encoder: Encoder<'_>, rows: &PackedRows) {
+        let (d, words, n_out) = (encoder.d(), rows.words, rows.outliers.len());
+        let panels = encoder.d_sae().div_ceil(PANEL);
         self.offset.clear();
-        self.offset.extend(rows.mean.iter().zip(&sae.b_dec).map(|(mean, b)| mean - b));
+        self.offset.extend(rows.mean.iter().zip(encoder.b_dec).map(|(mean, b)| mean - b));
         self.offset_norm = norm(&self.offset);
         self.data.resize(panels * words * PANEL, 0);
         self.scales.resize(panels, PanelScale::EMPTY);
@@ -75,20 +75,20 @@ impl PackedLatents {
 
         let offset = &self.offset;
         let rounding = rows.screen.rounding(d);
-        let weights = sae.w_enc.par_chunks(PANEL * d).zip(sae.b_enc.par_chunks(PANEL));
+        let weights = encoder.w.par_chunks(PANEL * d).zip(encoder.b.par_chunks(PANEL)).enumerate();
         let data = self.data.par_chunks_mut(PANEL * words).zip(&mut self.scales);
         self.is_finite = weights
             .zip(data)
             .map_init(
                 || (vec![0.0; words * rows.screen.per_word()], vec![0u32; PANEL * words]),
-                |(row, packed), ((w_enc, b_enc), (data, scale))| {
+                |(row, packed), ((panel, (w_enc, b_enc)), (data, scale))| {
                     *scale = PanelScale::EMPTY;
                     let mut is_finite = true;
                     for (j, (w, &b)) in w_enc.chunks_exact(d).zip(b_enc).enumerate() {
-                        let moved = offset_dot(offset, w);
-                        scale.bias[j] = moved + b;
+                        let (moved, bar) = (offset_dot(offset, w), encoder.bar(panel * PANEL + j));
+                        scale.bias[j] = moved + b - bar;
                         scale.norm[j] = norm(w) * rounding;
-                        scale.slack[j] = 8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs());
+                        scale.slack[j] = 8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs() + bar.abs());
                         row[..d].copy_from_slice(w);
                         rows.outliers.iter().for_each(|&i| row[i] = 0.0);
                         (scale.step[j], scale.p[j], scale.q[j]) =
@@ -104,7 +104,7 @@ impl PackedLatents {
             && self.offset_norm < TOO_LARGE;
 
         if n_out > 0 {
-            self.outlier_values.par_chunks_mut(n_out * PANEL).zip(sae.w_enc.par_chunks(PANEL * d)).for_each(|(values, w_enc)| {
+            self.outlier_values.par_chunks_mut(n_out * PANEL).zip(encoder.w.par_chunks(PANEL * d)).for_each(|(values, w_enc)| {
                 for (values, &i) in values.chunks_exact_mut(PANEL).zip(&rows.outliers) {
                     values.iter_mut().zip(w_enc.chunks_exact(d)).for_each(|(value, w)| *value = w[i]);
                 }

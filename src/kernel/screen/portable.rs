@@ -3,8 +3,8 @@
 use gemm::Parallelism;
 
 use super::{Candidates, PackedLatents, PackedRows};
+use crate::kernel::encode::Encoder;
 use crate::matmul::portable::{Matrix, matmul};
-use crate::sae::Sae;
 use crate::simd::tile::{PANEL, ROWS};
 use crate::simd::vectorised;
 
@@ -12,10 +12,17 @@ use crate::simd::vectorised;
 const TILE: usize = 512;
 
 /// As [`scan`](super::scan::scan), which it equals in what it promises. `scores` is a buffer.
-pub(crate) fn scan(rows: &PackedRows, from: usize, sae: &Sae, latents: &PackedLatents, lists: &mut [Candidates], scores: &mut Vec<f32>) {
-    let (d, n) = (sae.d_model(), lists.len());
+pub(crate) fn scan(
+    rows: &PackedRows,
+    from: usize,
+    encoder: Encoder<'_>,
+    latents: &PackedLatents,
+    lists: &mut [Candidates],
+    scores: &mut Vec<f32>,
+) {
+    let (d, n) = (encoder.d(), lists.len());
     let x: &[f32] = bytemuck::cast_slice(&rows.data[from * d..(from + n) * d]);
-    for (i, w_enc) in sae.w_enc.chunks(TILE * d).enumerate() {
+    for (i, w_enc) in encoder.w.chunks(TILE * d).enumerate() {
         let tile = w_enc.len() / d;
         scores.resize(n * tile, 0.0);
         let x = Matrix { data: x, rows: n, cols: d, row_stride: d, col_stride: 1 };
