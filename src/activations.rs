@@ -325,6 +325,31 @@ impl ActivationStore {
         Ok(total.into_iter().map(|sum| (sum / n_rows as f64) as f32).collect())
     }
 
+    /// The scale of the activations of `hook`: the median over tokens of `‖x − x̄‖ / √d_model`, of up to 8,192 tokens without the first of their sequences.
+    ///
+    /// A median, because on a few tokens a residual stream is dozens of times longer than on all others.
+    ///
+    /// # Errors
+    /// As [`gather`](ActivationStore::gather).
+    pub fn scale(&self, hook: HookPoint) -> Result<f32> {
+        const SAMPLED: usize = 8192;
+        let rows = self.shuffle(0).fill(0, SAMPLED.min(self.n_rows()));
+        let mut batch = Batch::default();
+        self.gather(hook, &rows, &mut batch)?;
+        let d = self.d_model();
+        let counted = || batch.x.chunks_exact(d).zip(&batch.positions).filter(|(_, position)| **position > 0).map(|(x, _)| x);
+        let n = counted().count().max(1) as f64;
+        let mut mean = vec![0.0f64; d];
+        counted().for_each(|x| mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x) / n));
+        let distance = |x: &[f32]| (x.iter().zip(&mean).map(|(&x, mean)| (f64::from(x) - mean).powi(2)).sum::<f64>() / d as f64).sqrt();
+        let mut distances: Vec<f64> = counted().map(distance).collect();
+        let middle = distances.len() / 2;
+        if distances.is_empty() {
+            return Err(Error::EmptyCorpus { why: "the store holds nothing but first tokens: harvest longer sequences".to_owned() });
+        }
+        Ok(*distances.select_nth_unstable_by(middle, f64::total_cmp).1 as f32)
+    }
+
     /// The tokens of all rows `[n_rows / n_ctx, n_ctx]`.
     ///
     /// # Errors

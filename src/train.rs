@@ -11,6 +11,7 @@ mod folder;
 mod history;
 mod job;
 mod live;
+mod penalty;
 mod runs;
 mod show;
 mod speedup;

@@ -12,7 +12,7 @@ use tokenized_sae::eval::{self, Evaluations, HeldOut};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
-use tokenized_sae::sae::{Lookup, Origin, Sae, SaeConfig};
+use tokenized_sae::sae::{Architecture, AuxK, Lookup, Origin, Sae, SaeConfig};
 use tokenized_sae::tokens::Tokens;
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
 
@@ -201,7 +201,16 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let prepared = kernel.prepare(&batch.x, &batch.tokens, it.acts.d_model()).unwrap();
     let report = kernel.train_step(&mut sae.clone(), &mut state, &prepared, &rates, &mut scratch).unwrap();
     check!(checked, rates, report, state, state.w_dec, scratch, *scratch.stages(), Stage::Screen, Screen::Portable, Exactness::default());
-    check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven);
+    check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven, state.objective);
+    check!(checked, Architecture::TopK, AuxK::default());
+    for architecture in
+        [Architecture::BatchTopK, Architecture::Relu { l1: 1.0 }, Architecture::Gated { l1: 1.0 }, Architecture::jump_relu(1.0)]
+    {
+        let config = SaeConfig { expansion: 2, ..SaeConfig::for_model(&it.model) }.with_architecture(architecture);
+        check!(checked, architecture, config, Sae::new(config.clone()).unwrap());
+    }
+    let config = SaeConfig { unit_norm: true, ..config.with_prefixes(&[3]).with_aux(AuxK::default()) };
+    check!(checked, config);
 }
 
 fn trainings(checked: &mut Checked, it: &Made) {

@@ -122,3 +122,57 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
     let overflow = it.trainer(much).add("SAE", it.sae.clone()).unwrap().fit(it.path("much"));
     assert!(matches!(overflow, Err(Error::NotFinite { .. })));
 }
+
+/// Five ways to choose latents, with a table and without, with everything that keeps a state of its own.
+fn architectures(it: &Material) -> Vec<(&'static str, SaeConfig)> {
+    let with = |sae: &SaeConfig, architecture| sae.clone().with_architecture(architecture);
+    vec![
+        ("ReLU", with(&it.sae, Architecture::Relu { l1: 1.0 })),
+        ("Gated", with(&it.tsae, Architecture::Gated { l1: 1.0 })),
+        ("JumpReLU", with(&it.tsae, Architecture::jump_relu(0.3))),
+        ("BatchTopK", with(&it.sae, Architecture::BatchTopK).with_prefixes(&[64, 256]).with_aux(AuxK::default())),
+        ("TopK", SaeConfig { unit_norm: true, ..it.tsae.clone() }.with_aux(AuxK { k: Some(16), alpha: 0.1 })),
+    ]
+}
+
+#[test]
+fn every_architecture_trains_and_goes_on_to_the_same_bytes_when_stopped() {
+    let it = Material::new();
+    let config = TrainConfig { dead_window: 2048, ..quick() };
+    let trainer =
+        || architectures(&it).into_iter().fold(it.trainer(config.clone()), |trainer, (name, sae)| trainer.add(name, sae).unwrap());
+    let whole = trainer().fit(it.path("whole")).unwrap();
+    for run in &whole.runs {
+        let (first, last) = (run.history.held_out[0], *run.history.held_out.last().unwrap());
+        assert!(last.nmse < 0.9 * first.nmse, "{}: {first:?} {last:?}", run.name);
+    }
+    let mut stops = 0;
+    loop {
+        let training = trainer().fit_in_background(it.path("stopped")).unwrap();
+        let before = training.status().tokens;
+        while !training.is_finished() && training.status().tokens < before + 5 * 6 * 512 {
+            std::thread::yield_now();
+        }
+        training.stop();
+        stops += 1;
+        if training.join().unwrap().runs.iter().all(|run| run.finished) {
+            break;
+        }
+    }
+    assert!(stops > 1, "it was never stopped");
+    for (name, _) in architectures(&it) {
+        assert!(bytes(&it.path("whole").join(name)) == bytes(&it.path("stopped").join(name)), "{name}");
+    }
+}
+
+#[test]
+fn dead_latents_that_are_asked_to_help_come_back() {
+    let it = Material::new();
+    // Too fast for most latents: they die.
+    let config = TrainConfig { tokens: 120_000, lr: 1e-2, dead_window: 4096, ..quick() };
+    let sae = SaeConfig { k: 4, expansion: 16, ..it.sae.clone() };
+    let runs = it.trainer(config).add("alone", sae.clone()).unwrap().add("helped", sae.with_aux(AuxK { k: None, alpha: 1.0 })).unwrap();
+    let runs = runs.fit(it.path("runs")).unwrap();
+    let living = |name: &str| 1.0 - runs[name].history.train.last().unwrap().dead;
+    assert!(living("helped") > 2.0 * living("alone"), "{} and {}", living("helped"), living("alone"));
+}

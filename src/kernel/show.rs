@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::adam::Moments;
-use super::{AdamState, Candle, Cpu, Exactness, Kernel, Prepared, Rates, Scratch, Screen, Stage, Stages, StepReport};
+use super::{AdamState, Candle, Cpu, Exactness, Kernel, Objective, Prepared, Rates, Scratch, Screen, Stage, Stages, StepReport};
 use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
 
-shows!(dyn Kernel, Cpu, Candle, Stage, Stages, StepReport, Rates, AdamState, Moments, Scratch, Screen, Exactness);
+shows!(dyn Kernel, Cpu, Candle, Stage, Stages, StepReport, Rates, Objective, AdamState, Moments, Scratch, Screen, Exactness);
 
 impl Show for dyn Kernel {
     fn shown(&self) -> Shown {
@@ -58,11 +58,23 @@ impl Show for StepReport {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("loss", format::significant(self.loss, 4), "mean over rows of ‖x̂ − x‖²"),
+            ("objective", format::significant(self.objective, 4), "what the step goes down: penalties and help for dead latents included"),
             ("NMSE", format::significant(self.nmse, 4), "mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4)"),
             ("L0", format::significant(self.l0, 3), "mean number of codes per row that are not 0"),
             ("fallback rows", self.fallback_rows.to_string(), "rows that no screen could decide and that were scored in full"),
         ];
         settings("A step, before it moved the parameters", rows).into()
+    }
+}
+
+impl Show for Objective {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("sparsity", format::significant(self.sparsity, 3), "the coefficient of the penalty, in the units of the activations"),
+            ("bandwidth", format::significant(self.bandwidth, 3), "how near its threshold a pre-activation moves it"),
+            ("dead", self.dead.len().to_string(), "dead latents that are asked to help"),
+        ];
+        settings("What a step aims at", rows).into()
     }
 }
 

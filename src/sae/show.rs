@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Codes, Lookup, Origin, Sae, SaeConfig};
+use super::{Architecture, AuxK, Codes, Lookup, Origin, Sae, SaeConfig};
 use crate::display::{Column, Figure, Row, Show, Shown, Table, format, settings, shows};
 use crate::error::Result;
 use crate::plot::{self, Axis, Options, Sample};
@@ -18,12 +18,16 @@ impl Sae {
     /// Its shape and origin as a table.
     pub fn table(&self) -> Table {
         let kind = if self.lookup.is_some() { "Tokenized SAE" } else { "SAE" };
-        let mut parameters = self.w_enc.len() + self.w_dec.len() + self.b_enc.len() + self.b_dec.len();
+        let all = [&self.w_enc, &self.w_dec, &self.b_enc, &self.b_dec, &self.threshold, &self.r_mag, &self.b_mag];
+        let mut parameters = all.iter().map(|values| values.len()).sum::<usize>();
         let mut rows = vec![
             ("d_model", self.d_model().to_string(), "the width of the activations"),
             ("d_sae", format!("{} ({} × d_model)", self.d_sae(), self.config.expansion), "how many latents there are"),
-            ("k", self.config.k.to_string(), "how many latents are active on every token"),
         ];
+        rows.extend(activity(&self.config));
+        if let [threshold] = self.threshold[..] {
+            rows.push(("threshold", format::significant(f64::from(threshold), 3), "what a pre-activation must exceed to be a code"));
+        }
         if let Some(table) = &self.lookup {
             parameters += table.len();
             let shape = format!("{} tokens × {}", table.len() / self.d_model().max(1), self.d_model());
@@ -75,18 +79,70 @@ impl SaeConfig {
         let lookup = self.lookup.as_ref().map_or("none: a plain SAE".to_owned(), |lookup| format!("{lookup:?}"));
         let relu = if self.relu { "negative values become 0" } else { "values are kept as they are" };
         let lr = self.lr.map_or("TrainConfig's".to_owned(), |lr| format!("{lr:e}"));
-        let rows = vec![
+        let mut rows = vec![
             ("d_model", self.d_model.to_string(), "the width of the activations"),
             ("d_vocab", self.d_vocab.to_string(), "rows of a token table, if there is one"),
             ("expansion", format!("{}, so d_sae = {}", self.expansion, self.d_sae()), "latents per dimension"),
-            ("k", self.k.to_string(), "how many latents are active on every token"),
-            ("relu", relu.to_owned(), "what becomes of the k largest pre-activations; the authors keep them"),
+        ];
+        rows.extend(activity(self));
+        if self.architecture == Architecture::TopK {
+            rows.push(("relu", relu.to_owned(), "what becomes of the k largest pre-activations; the authors keep them"));
+        }
+        if !self.prefixes.is_empty() {
+            rows.push(("prefixes", format!("{:?}", self.prefixes), "the first so many latents must each reconstruct by themselves"));
+        }
+        if let Some(aux) = &self.aux {
+            let shown = format!("{} dead latents a token, coefficient {}", aux.k(self.d_model), aux.alpha);
+            rows.push(("AuxK", shown, "dead latents are asked to reconstruct what the others leave"));
+        }
+        if self.keeps_unit_norm() {
+            rows.push(("unit_norm", "yes".to_owned(), "rows of the decoder are kept at length 1"));
+        }
+        rows.extend([
             ("lr", lr, "the learning rate of the weights at the start"),
             ("seed", self.seed.to_string(), "decides the directions of the decoder at the start"),
             ("lookup", lookup, "the token table of a TSAE"),
-        ];
+        ]);
         settings("SaeConfig", rows)
     }
+}
+
+/// What makes a latent active.
+fn activity(config: &SaeConfig) -> Vec<(&'static str, String, &'static str)> {
+    let name = config.architecture.name().to_owned();
+    let mut rows = match config.architecture {
+        Architecture::TopK | Architecture::BatchTopK => {
+            vec![("architecture", name, "which latents are active: the largest pre-activations")]
+        }
+        Architecture::Relu { l1 } => {
+            vec![(
+                "architecture",
+                format!("{name}, l1 {l1}"),
+                "which latents are active: the positive ones; training charges for their sum",
+            )]
+        }
+        Architecture::Gated { l1 } => {
+            let meaning = "which latents are active: those whose gate is open; training charges for the gates";
+            vec![("architecture", format!("{name}, l1 {l1}"), meaning)]
+        }
+        Architecture::JumpRelu { l0, bandwidth, threshold } => vec![
+            (
+                "architecture",
+                format!("{name}, l0 {l0}"),
+                "which latents are active: those above their threshold; training charges for each",
+            ),
+            ("bandwidth", bandwidth.to_string(), "how near its threshold a pre-activation moves it, in units of the activations' scale"),
+            ("first threshold", threshold.to_string(), "where thresholds start, in units of the activations' scale"),
+        ],
+    };
+    match config.architecture {
+        Architecture::TopK => rows.push(("k", config.k.to_string(), "how many latents are active on every token")),
+        Architecture::BatchTopK => {
+            rows.push(("k", config.k.to_string(), "how many latents are active on a token, in the mean over a batch"))
+        }
+        _ => {}
+    }
+    rows
 }
 
 impl Lookup {
@@ -133,6 +189,25 @@ impl Show for SaeConfig {
     }
 }
 
+impl Show for Architecture {
+    fn shown(&self) -> Shown {
+        let config = SaeConfig { architecture: *self, ..SaeConfig::new(1, 1) };
+        let rows: Vec<_> = activity(&config).into_iter().filter(|(name, ..)| *name != "k").collect();
+        settings("Architecture", rows).into()
+    }
+}
+
+impl Show for AuxK {
+    fn shown(&self) -> Shown {
+        let k = self.k.map_or("half of d_model".to_owned(), |k| k.to_string());
+        let rows = vec![
+            ("k", k, "how many dead latents help on a token"),
+            ("alpha", self.alpha.to_string(), "the coefficient of what they leave"),
+        ];
+        settings("AuxK", rows).into()
+    }
+}
+
 impl Show for Lookup {
     fn shown(&self) -> Shown {
         self.rows().into()
@@ -152,19 +227,28 @@ impl Show for Codes {
     }
 }
 
-shows!(Sae, SaeConfig, Lookup, Origin, Codes);
+shows!(Sae, SaeConfig, Architecture, AuxK, Lookup, Origin, Codes);
+
+/// `k 16`, `BatchTopK k 16` or `ReLU`.
+fn in_short(config: &SaeConfig) -> String {
+    match config.architecture {
+        Architecture::TopK => format!("k {}", config.k),
+        Architecture::BatchTopK => format!("BatchTopK k {}", config.k),
+        other => other.name().to_owned(),
+    }
+}
 
 impl fmt::Debug for Sae {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.lookup.is_some() { "TSAE" } else { "SAE" };
-        write!(f, "{kind} ({} latents of width {}, k {})", self.d_sae(), self.d_model(), self.config.k)
+        write!(f, "{kind} ({} latents of width {}, {})", self.d_sae(), self.d_model(), in_short(&self.config))
     }
 }
 
 impl fmt::Debug for SaeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lookup = if self.lookup.is_some() { ", with a table" } else { "" };
-        write!(f, "SaeConfig (d_model {}, d_sae {}, k {}{lookup})", self.d_model, self.d_sae(), self.k)
+        write!(f, "SaeConfig (d_model {}, d_sae {}, {}{lookup})", self.d_model, self.d_sae(), in_short(self))
     }
 }
 

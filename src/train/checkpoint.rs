@@ -8,7 +8,9 @@ use super::History;
 use super::job::{Job, Sums};
 use crate::arrays::{self, Arrays};
 use crate::error::{Error, Result};
+use crate::kernel::AdamState;
 use crate::kernel::adam::Moments;
+use crate::sae::Sae;
 
 /// What stands beside the arrays.
 #[derive(Serialize, Deserialize)]
@@ -20,35 +22,51 @@ struct About {
     history: History,
 }
 
-/// Writes the state of `job`, in one atomic step.
-pub(super) fn save(path: &Path, job: &Job) -> Result<()> {
-    let (d, d_sae) = (job.sae.d_model(), job.sae.d_sae());
-    let fired: Vec<f32> = job.fired_at.iter().map(|&step| step as f32).collect(); // below 2^24 steps, hence exact
-    let (sae, state) = (&job.sae, &job.state);
-    let mut all = vec![
-        ("W_enc", vec![d_sae, d], &sae.w_enc[..]),
-        ("b_enc", vec![d_sae], &sae.b_enc[..]),
-        ("W_dec", vec![d_sae, d], &sae.w_dec[..]),
-        ("b_dec", vec![d], &sae.b_dec[..]),
-        ("W_enc.m", vec![d_sae, d], &state.w_enc.m[..]),
-        ("W_enc.v", vec![d_sae, d], &state.w_enc.v[..]),
-        ("b_enc.m", vec![d_sae], &state.b_enc.m[..]),
-        ("b_enc.v", vec![d_sae], &state.b_enc.v[..]),
-        ("W_dec.m", vec![d_sae, d], &state.w_dec.m[..]),
-        ("W_dec.v", vec![d_sae, d], &state.w_dec.v[..]),
-        ("b_dec.m", vec![d], &state.b_dec.m[..]),
-        ("b_dec.v", vec![d], &state.b_dec.v[..]),
-        ("fired_at", vec![d_sae], &fired[..]),
+/// A parameter's name, its shape, itself and its moments.
+type Parameter<'a> = (&'static str, Vec<usize>, &'a mut Vec<f32>, Option<&'a mut Moments>);
+
+/// Everything that training moves.
+fn parameters<'a>(sae: &'a mut Sae, state: &'a mut AdamState) -> Vec<Parameter<'a>> {
+    let (d, d_sae) = (sae.d_model(), sae.d_sae());
+    let mut all: Vec<Parameter<'a>> = vec![
+        ("W_enc", vec![d_sae, d], &mut sae.w_enc, Some(&mut state.w_enc)),
+        ("b_enc", vec![d_sae], &mut sae.b_enc, Some(&mut state.b_enc)),
+        ("W_dec", vec![d_sae, d], &mut sae.w_dec, Some(&mut state.w_dec)),
+        ("b_dec", vec![d], &mut sae.b_dec, Some(&mut state.b_dec)),
     ];
-    if let (Some(table), Some(moments)) = (&sae.lookup, &state.lookup) {
-        let shape = vec![table.len() / d, d];
-        all.push(("W_lookup", shape.clone(), table));
-        all.push(("W_lookup.m", shape.clone(), &moments.m));
-        all.push(("W_lookup.v", shape, &moments.v));
+    // Empty where the architecture has none; the one threshold of a BatchTopK SAE follows its codes, without moments.
+    let some = [
+        ("threshold", &mut sae.threshold, &mut state.threshold),
+        ("r_mag", &mut sae.r_mag, &mut state.r_mag),
+        ("b_mag", &mut sae.b_mag, &mut state.b_mag),
+    ];
+    for (name, values, moments) in some.into_iter().filter(|(_, values, _)| !values.is_empty()) {
+        let moments = (moments.m.len() == values.len()).then_some(moments);
+        all.push((name, vec![values.len()], values, moments));
     }
+    if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
+        all.push(("W_lookup", vec![table.len() / d, d], table, Some(moments)));
+    }
+    all
+}
+
+/// Writes the state of `job`, in one atomic step.
+pub(super) fn save(path: &Path, job: &mut Job) -> Result<()> {
+    let d_sae = job.sae.d_sae();
+    let fired: Vec<f32> = job.fired_at.iter().map(|&step| step as f32).collect(); // below 2^24 steps, hence exact
     let sums = [job.sums.loss, job.sums.nmse, job.sums.l0].map(f64::to_bits);
-    let about = About { key: job.key.clone(), steps: state.steps, sums, history: job.history.clone() };
-    arrays::save(path, &all, &serde_json::to_string(&about).map_err(Error::json("checkpoint"))?)
+    let about = About { key: job.key.clone(), steps: job.state.steps, sums, history: job.history.clone() };
+    let all = parameters(&mut job.sae, &mut job.state);
+    let names: Vec<[String; 3]> = all.iter().map(|(name, ..)| ["", ".m", ".v"].map(|end| format!("{name}{end}"))).collect();
+    let mut arrays = vec![("fired_at", vec![d_sae], &fired[..])];
+    for ((_, shape, values, moments), [name, m, v]) in all.iter().zip(&names) {
+        arrays.push((name, shape.clone(), values));
+        if let Some(moments) = moments {
+            arrays.push((m, shape.clone(), &moments.m));
+            arrays.push((v, shape.clone(), &moments.v));
+        }
+    }
+    arrays::save(path, &arrays, &serde_json::to_string(&about).map_err(Error::json("checkpoint"))?)
 }
 
 /// Puts the state in `path` into a fresh `job`. False if it belongs to other settings.
@@ -59,20 +77,13 @@ pub(super) fn load(path: &Path, job: &mut Job) -> Result<bool> {
     if about.key != job.key {
         return Ok(false);
     }
-    let (d, d_sae) = (job.sae.d_model(), job.sae.d_sae());
-    let mut moments = |name: &str, shape: &[usize]| -> Result<(Vec<f32>, Moments)> {
-        let (m, v) = (file.take(&format!("{name}.m"), shape)?, file.take(&format!("{name}.v"), shape)?);
-        Ok((file.take(name, shape)?, Moments { m, v }))
-    };
-    (job.sae.w_enc, job.state.w_enc) = moments("W_enc", &[d_sae, d])?;
-    (job.sae.b_enc, job.state.b_enc) = moments("b_enc", &[d_sae])?;
-    (job.sae.w_dec, job.state.w_dec) = moments("W_dec", &[d_sae, d])?;
-    (job.sae.b_dec, job.state.b_dec) = moments("b_dec", &[d])?;
-    if job.state.lookup.is_some() {
-        let (table, state) = moments("W_lookup", &[job.sae.config.d_vocab, d])?;
-        (job.sae.lookup, job.state.lookup) = (Some(table), Some(state));
+    for (name, shape, values, moments) in parameters(&mut job.sae, &mut job.state) {
+        *values = file.take(name, &shape)?;
+        if let Some(moments) = moments {
+            *moments = Moments { m: file.take(&format!("{name}.m"), &shape)?, v: file.take(&format!("{name}.v"), &shape)? };
+        }
     }
-    job.fired_at = file.take("fired_at", &[d_sae])?.into_iter().map(|step| step as u32).collect();
+    job.fired_at = file.take("fired_at", &[job.sae.d_sae()])?.into_iter().map(|step| step as u32).collect();
     job.state.steps = about.steps;
     let [loss, nmse, l0] = about.sums.map(f64::from_bits);
     job.sums = Sums { loss, nmse, l0 };

@@ -26,6 +26,12 @@ pub struct TrainConfig {
     pub lookup_lr: f64,
     /// Where the cosine schedule ends, for both.
     pub lr_end: f64,
+    /// Share of the steps over which the learning rates rise from 0, in a straight line that the cosine is multiplied with. The authors have none.
+    #[serde(default)]
+    pub lr_warmup: f64,
+    /// Share of the steps over which the coefficient of a penalty rises from 0: without it many latents of a ReLU SAE die early. SAELens proposes 0.05.
+    #[serde(default)]
+    pub sparsity_warmup: f64,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
@@ -54,6 +60,8 @@ impl Default for TrainConfig {
             lr: 1e-4,
             lookup_lr: 1e-2,
             lr_end: 3e-5,
+            lr_warmup: 0.0,
+            sparsity_warmup: 0.05,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8, // PyTorch's
@@ -92,6 +100,11 @@ impl TrainConfig {
         check_rate("lookup_lr", self.lookup_lr)?;
         check_rate("lr_end", self.lr_end)?;
         check_rate("epsilon", self.epsilon)?;
+        for (field, share) in [("lr_warmup", self.lr_warmup), ("sparsity_warmup", self.sparsity_warmup)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::config(field, format!("{field} = {share}; it is a share of the steps, between 0 and 1")));
+            }
+        }
         for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
                 return Err(Error::config(field, format!("{field} = {beta}; it must be at least 0 and below 1")));
@@ -106,8 +119,20 @@ impl TrainConfig {
     /// The rates of step `step`, counted from 0: a cosine from the starting rates to `lr_end`.
     pub(crate) fn rates(&self, step: u64, lr: f64) -> Rates {
         let share = (1.0 + (PI * step as f64 / self.steps() as f64).cos()) / 2.0;
-        let at = |start: f64| self.lr_end + (start - self.lr_end) * share;
+        let warm = self.warm(self.lr_warmup, step + 1);
+        let at = |start: f64| warm * (self.lr_end + (start - self.lr_end) * share);
         Rates { lr: at(lr), lookup_lr: at(self.lookup_lr), beta1: self.beta1, beta2: self.beta2, epsilon: self.epsilon }
+    }
+
+    /// The share of the coefficient of a penalty that step `step`, counted from 0, takes.
+    pub(super) fn sparsity_share(&self, step: u64) -> f64 {
+        self.warm(self.sparsity_warmup, step)
+    }
+
+    /// How far a rise over a share of the steps has come.
+    fn warm(&self, share: f64, step: u64) -> f64 {
+        let rise = share * self.steps() as f64;
+        if (step as f64) < rise { step as f64 / rise } else { 1.0 }
     }
 
     /// Whether held-out text is measured when `step` steps are done.

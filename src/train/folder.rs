@@ -101,7 +101,7 @@ impl Folder {
     }
 
     /// Writes what a killed run needs to go on.
-    pub(super) fn checkpoint(&self, job: &Job) -> Result<()> {
+    pub(super) fn checkpoint(&self, job: &mut Job) -> Result<()> {
         checkpoint::save(&self.dir.join(CHECKPOINT), job)
     }
 

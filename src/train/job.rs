@@ -1,6 +1,7 @@
 //! One SAE in training.
 
 use super::history::{HeldOutPoint, TrainPoint};
+use super::penalty::Penalty;
 use super::{History, TrainConfig};
 use crate::error::{Error, Result};
 use crate::eval::HeldOut;
@@ -27,13 +28,15 @@ pub(super) struct Job {
     /// The step at which each latent last fired, counted from 1; 0 if it never has.
     pub fired_at: Vec<u32>,
     pub history: History,
+    penalty: Penalty,
     scratch: Scratch,
 }
 
 impl Job {
-    pub(super) fn new(name: String, key: String, lr: f64, sae: Sae) -> Job {
+    pub(super) fn new(name: String, key: String, lr: f64, sae: Sae, penalty: Penalty) -> Job {
         let (state, fired_at) = (AdamState::new(&sae).lazy(), vec![0; sae.d_sae()]);
-        Job { name, key, lr, sae, state, sums: Sums::default(), fired_at, history: History::default(), scratch: Scratch::default() }
+        let (history, scratch) = (History::default(), Scratch::default());
+        Job { name, key, lr, sae, state, sums: Sums::default(), fired_at, history, penalty, scratch }
     }
 
     pub(super) fn tokens(&self, config: &TrainConfig) -> u64 {
@@ -48,6 +51,10 @@ impl Job {
     /// Trains on one batch and takes down what it saw.
     pub(super) fn step(&mut self, kernel: &dyn Kernel, batch: &Prepared<'_>, config: &TrainConfig) -> Result<()> {
         let rates = config.rates(self.state.steps, self.lr);
+        self.penalty.aim(&mut self.state.objective, config.sparsity_share(self.state.steps));
+        if self.sae.config.aux.is_some() {
+            self.state.objective.dead = self.dead(config).map(|latent| latent as u32).collect();
+        }
         let report = kernel.train_step(&mut self.sae, &mut self.state, batch, &rates, &mut self.scratch);
         let report = report.map_err(|error| match error {
             Error::NotFinite { what, value, at } => {
@@ -71,6 +78,12 @@ impl Job {
         Ok(())
     }
 
+    /// The latents that have not fired for a while.
+    fn dead(&self, config: &TrainConfig) -> impl Iterator<Item = usize> {
+        let (steps, window) = (self.state.steps, config.dead_window.div_ceil(config.batch as u64));
+        (0..self.fired_at.len()).filter(move |&latent| steps - u64::from(self.fired_at[latent]) >= window)
+    }
+
     fn log(&mut self, config: &TrainConfig) {
         self.settle();
         let since = match self.state.steps % config.log_every {
@@ -78,8 +91,7 @@ impl Job {
             rest => rest,
         };
         let mean = |sum: f64| sum / since as f64;
-        let window = config.dead_window.div_ceil(config.batch as u64);
-        let dead = self.fired_at.iter().filter(|&&step| self.state.steps - u64::from(step) >= window).count();
+        let dead = self.dead(config).count();
         let lookup_sim = match (&self.sae.config.lookup, &self.sae.lookup) {
             (Some(start), Some(table)) => Some(start.similarity(table)),
             _ => None,

@@ -19,6 +19,12 @@ impl TrainConfig {
             ("batch", self.batch.to_string(), "tokens in a batch"),
             ("lr", exponent(self.lr), "learning rate of weights and biases at the start"),
             ("lookup_lr", exponent(self.lookup_lr), "learning rate of the table at the start"),
+            ("lr_warmup", format::percent(self.lr_warmup), "share of the steps over which learning rates rise from 0"),
+            (
+                "sparsity_warmup",
+                format::percent(self.sparsity_warmup),
+                "share of the steps over which the coefficient of a penalty rises from 0",
+            ),
             ("lr_end", exponent(self.lr_end), "where the cosine schedule ends, for both"),
             ("beta1", self.beta1.to_string(), "Adam's decay of the first moment"),
             ("beta2", self.beta2.to_string(), "Adam's decay of the second moment"),

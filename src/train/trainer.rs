@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::folder::Folder;
 use super::job::Job;
+use super::penalty::Penalty;
 use super::watch::{Foreground, Watch};
 use super::{Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
@@ -163,7 +164,9 @@ impl Trainer {
             processing: Some(self.acts.processing().to_string()),
             n_ctx: Some(self.acts.n_ctx()),
         };
-        let mut job = Job::new(name.to_owned(), key, config.lr.unwrap_or(self.config.lr), sae);
+        let penalty = Penalty::of(config, || self.acts.scale(self.hook))?;
+        penalty.start(&mut sae);
+        let mut job = Job::new(name.to_owned(), key, config.lr.unwrap_or(self.config.lr), sae, penalty);
         if folder.is_finished() {
             let (trained, history) = folder.load()?;
             job.sae = Sae { config: config.clone(), ..trained };
@@ -256,7 +259,7 @@ impl Session {
                 checkpoints.time(|| {
                     slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(|slot| {
                         slot.job.settle();
-                        slot.folder.checkpoint(&slot.job)
+                        slot.folder.checkpoint(&mut slot.job)
                     })
                 })?;
             }

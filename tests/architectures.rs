@@ -1,0 +1,413 @@
+//! Every architecture's training step against its oracle: candle's autograd on the dense form, with candle's AdamW without weight decay.
+
+use candle_core::{D, DType, Device, Tensor, Var};
+use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokenized_sae::kernel::{self, AdamState, Objective, Rates, Scratch, Screen};
+use tokenized_sae::prelude::*;
+
+const D_MODEL: usize = 24;
+const D_VOCAB: usize = 13;
+const EXPANSION: usize = 5;
+const D_SAE: usize = EXPANSION * D_MODEL;
+const N: usize = 300; // more than two blocks of rows, and no whole number of them
+const K: usize = 6;
+const STEPS: u64 = 6;
+const RATES: Rates = Rates { lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+fn numbers(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
+    (0..n).map(|_| rng.random_range(-1.0..1.0f32) + rng.random_range(-1.0..1.0f32)).collect()
+}
+
+fn batch(seed: u64) -> (Vec<f32>, Vec<u32>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let x = numbers(&mut rng, N * D_MODEL);
+    (x, (0..N).map(|_| rng.random_range(0..D_VOCAB as u32 - 2)).collect())
+}
+
+fn fresh(config: SaeConfig, with_table: bool) -> Sae {
+    let mut rng = ChaCha8Rng::seed_from_u64(99);
+    let lookup = Lookup::from_table(numbers(&mut rng, D_VOCAB * D_MODEL), D_MODEL).unwrap();
+    let config = if with_table { config.with_lookup(lookup) } else { config };
+    let mut sae = Sae::new(config).unwrap();
+    // Nothing is 0, so that every part of every gradient is seen.
+    sae.b_enc = numbers(&mut rng, D_SAE).iter().map(|b| b * 0.1).collect();
+    sae.b_dec = numbers(&mut rng, D_MODEL).iter().map(|b| b * 0.3).collect();
+    let noise: Vec<f32> = numbers(&mut rng, D_SAE);
+    sae.r_mag.iter_mut().zip(&noise).for_each(|(r, noise)| *r = noise * 0.2);
+    sae.b_mag.iter_mut().zip(noise.iter().rev()).for_each(|(b, noise)| *b = noise * 0.1);
+    sae.threshold.iter_mut().zip(&noise).for_each(|(threshold, noise)| *threshold *= 1.0 + noise * 0.4);
+    sae
+}
+
+fn config(architecture: Architecture) -> SaeConfig {
+    SaeConfig { expansion: EXPANSION, k: K, seed: 3, ..SaeConfig::new(D_MODEL, D_VOCAB) }.with_architecture(architecture)
+}
+
+/// The dense form, in candle.
+struct Oracle {
+    config: SaeConfig,
+    objective: Objective,
+    vars: Vec<(&'static str, Var)>,
+    weights: AdamW,
+    table: Option<AdamW>,
+}
+
+impl Oracle {
+    fn new(sae: &Sae, objective: &Objective) -> Oracle {
+        let var = |data: &[f32], shape: &[usize]| Var::from_tensor(&Tensor::from_slice(data, shape, &Device::Cpu).unwrap()).unwrap();
+        let mut vars = vec![
+            ("W_enc", var(&sae.w_enc, &[D_SAE, D_MODEL])),
+            ("b_enc", var(&sae.b_enc, &[D_SAE])),
+            ("W_dec", var(&sae.w_dec, &[D_SAE, D_MODEL])),
+            ("b_dec", var(&sae.b_dec, &[D_MODEL])),
+        ];
+        if sae.threshold.len() == D_SAE {
+            let logarithms: Vec<f32> = sae.threshold.iter().map(|threshold| threshold.ln()).collect();
+            vars.push(("ln θ", var(&logarithms, &[D_SAE])));
+        }
+        if !sae.r_mag.is_empty() {
+            vars.push(("r_mag", var(&sae.r_mag, &[D_SAE])));
+            vars.push(("b_mag", var(&sae.b_mag, &[D_SAE])));
+        }
+        let adam = |lr: f64, vars: Vec<Var>| {
+            let params = ParamsAdamW { lr, beta1: RATES.beta1, beta2: RATES.beta2, eps: RATES.epsilon, weight_decay: 0.0 };
+            AdamW::new(vars, params).unwrap()
+        };
+        let weights = adam(RATES.lr, vars.iter().map(|(_, var)| var.clone()).collect());
+        let lookup = sae.lookup.as_ref().map(|table| var(table, &[D_VOCAB, D_MODEL]));
+        let table = lookup.clone().map(|table| adam(RATES.lookup_lr, vec![table]));
+        vars.extend(lookup.map(|table| ("W_lookup", table)));
+        Oracle { config: sae.config.clone(), objective: objective.clone(), vars, weights, table }
+    }
+
+    fn var(&self, name: &str) -> &Tensor {
+        self.vars.iter().find(|(known, _)| *known == name).unwrap().1.as_tensor()
+    }
+
+    /// 1 where `a > b`, without a gradient.
+    fn exceeds(a: &Tensor, b: &Tensor) -> Tensor {
+        a.detach().broadcast_gt(&b.detach()).unwrap().to_dtype(DType::F32).unwrap()
+    }
+
+    /// Of every row the k largest, as ones.
+    fn largest(pre: &Tensor, k: usize) -> Tensor {
+        let (sorted, _) = pre.detach().sort_last_dim(false).unwrap();
+        pre.detach().broadcast_ge(&sorted.narrow(D::Minus1, k - 1, 1).unwrap()).unwrap().to_dtype(DType::F32).unwrap()
+    }
+
+    /// Codes `[n, d_sae]`, and the penalty of a batch.
+    fn codes(&self, x: &Tensor) -> (Tensor, Tensor) {
+        let (b_enc, zero) = (self.var("b_enc"), Tensor::new(0f32, &Device::Cpu).unwrap());
+        let pi = x.broadcast_sub(self.var("b_dec")).unwrap().matmul(&self.var("W_enc").t().unwrap()).unwrap();
+        let pre = pi.broadcast_add(b_enc).unwrap();
+        let mean = |of: &Tensor| ((of.sum_all().unwrap() / N as f64).unwrap() * self.objective.sparsity).unwrap();
+        match self.config.architecture {
+            Architecture::TopK => {
+                let codes = (Self::largest(&pre, K) * &pre).unwrap();
+                (if self.config.relu { codes.relu().unwrap() } else { codes }, zero)
+            }
+            Architecture::BatchTopK => {
+                let all = pre.relu().unwrap().flatten_all().unwrap();
+                let kept = Self::largest(&all.unsqueeze(0).unwrap(), N * K).reshape((N, D_SAE)).unwrap();
+                ((pre.relu().unwrap() * kept).unwrap(), zero)
+            }
+            Architecture::Relu { .. } => {
+                let codes = pre.relu().unwrap();
+                let penalty = mean(&codes);
+                (codes, penalty)
+            }
+            Architecture::Gated { .. } => {
+                let magnitude = pi.broadcast_mul(&self.var("r_mag").exp().unwrap()).unwrap().broadcast_add(self.var("b_mag")).unwrap();
+                let codes = (Self::exceeds(&pre, &zero) * magnitude.relu().unwrap()).unwrap();
+                (codes, mean(&pre.relu().unwrap()))
+            }
+            Architecture::JumpRelu { .. } => {
+                let (threshold, bandwidth) = (self.var("ln θ").exp().unwrap(), self.objective.bandwidth);
+                let open = Self::exceeds(&pre, &threshold);
+                let distance = pre.detach().broadcast_sub(&threshold.detach()).unwrap().abs().unwrap();
+                let window = distance.lt(bandwidth / 2.0).unwrap().to_dtype(DType::F32).unwrap();
+                // A number that is 0 and has the gradient 1 by θ.
+                let moves = (&threshold - threshold.detach()).unwrap();
+                let kernel = window.broadcast_mul(&moves).unwrap().affine(-1.0 / bandwidth, 0.0).unwrap();
+                let codes = ((&open * &pre).unwrap() + kernel.broadcast_mul(&threshold.detach()).unwrap()).unwrap();
+                (codes, mean(&(open + kernel).unwrap()))
+            }
+        }
+    }
+
+    fn decode(&self, codes: &Tensor, tokens: &Tensor) -> Tensor {
+        let x_hat = codes.matmul(self.var("W_dec")).unwrap().broadcast_add(self.var("b_dec")).unwrap();
+        match self.table {
+            Some(_) => (x_hat + self.var("W_lookup").index_select(tokens, 0).unwrap()).unwrap(),
+            None => x_hat,
+        }
+    }
+
+    fn error(x_hat: &Tensor, x: &Tensor) -> Tensor {
+        (x_hat - x).unwrap().sqr().unwrap().sum(1).unwrap().mean_all().unwrap()
+    }
+
+    /// The error of the whole reconstruction, and the objective.
+    fn loss(&self, x: &Tensor, tokens: &Tensor) -> (Tensor, Tensor) {
+        let (codes, penalty) = self.codes(x);
+        let x_hat = self.decode(&codes, tokens);
+        let loss = Self::error(&x_hat, x);
+        let mut objective = loss.clone();
+        if !self.config.prefixes.is_empty() {
+            let errors: Vec<Tensor> = self
+                .config
+                .prefixes
+                .iter()
+                .map(|&end| {
+                    let first: Vec<f32> = (0..D_SAE).map(|latent| f32::from(latent < end)).collect();
+                    let mask = Tensor::from_vec(first, D_SAE, &Device::Cpu).unwrap();
+                    Self::error(&self.decode(&codes.broadcast_mul(&mask).unwrap(), tokens), x)
+                })
+                .collect();
+            objective = Tensor::stack(&errors, 0).unwrap().mean_all().unwrap();
+        }
+        objective = (objective + penalty).unwrap();
+        if let Architecture::Gated { .. } = self.config.architecture {
+            let pi = x.broadcast_sub(self.var("b_dec")).unwrap().matmul(&self.var("W_enc").t().unwrap()).unwrap();
+            let gates = pi.broadcast_add(self.var("b_enc")).unwrap().relu().unwrap();
+            let mut x_hat = gates.matmul(&self.var("W_dec").detach()).unwrap().broadcast_add(&self.var("b_dec").detach()).unwrap();
+            if self.table.is_some() {
+                x_hat = (x_hat + self.var("W_lookup").detach().index_select(tokens, 0).unwrap()).unwrap();
+            }
+            objective = (objective + Self::error(&x_hat, x)).unwrap();
+        }
+        if let Some(aux) = self.config.aux.filter(|_| !self.objective.dead.is_empty()) {
+            let dead = Tensor::from_slice(&self.objective.dead, self.objective.dead.len(), &Device::Cpu).unwrap();
+            let w_enc = self.var("W_enc").index_select(&dead, 0).unwrap();
+            let b_enc = self.var("b_enc").index_select(&dead, 0).unwrap();
+            let pre = x.broadcast_sub(self.var("b_dec")).unwrap().matmul(&w_enc.t().unwrap()).unwrap().broadcast_add(&b_enc).unwrap();
+            let k = aux.k(D_MODEL).min(self.objective.dead.len());
+            let codes = (Self::largest(&pre, k) * pre.relu().unwrap()).unwrap();
+            let help = codes.matmul(&self.var("W_dec").index_select(&dead, 0).unwrap()).unwrap();
+            let weight = aux.alpha * (self.objective.dead.len() as f64 / aux.k(D_MODEL) as f64).min(1.0);
+            objective = (objective + (Self::error(&help, &(x - &x_hat).unwrap().detach()) * weight).unwrap()).unwrap();
+        }
+        (loss, objective)
+    }
+
+    /// One step; returns the error and the objective before it.
+    fn step(&mut self, x: &[f32], tokens: &[u32]) -> (f32, f32) {
+        let x = Tensor::from_slice(x, (N, D_MODEL), &Device::Cpu).unwrap();
+        let tokens = Tensor::from_slice(tokens, N, &Device::Cpu).unwrap();
+        let (loss, objective) = self.loss(&x, &tokens);
+        let mut gradients = objective.backward().unwrap();
+        let unit = self.config.unit_norm || matches!(self.config.architecture, Architecture::Relu { .. } | Architecture::Gated { .. });
+        let w_dec = self.vars[2].1.clone();
+        if unit {
+            let gradient = gradients.get(w_dec.as_tensor()).unwrap().clone();
+            let along = (&gradient * w_dec.as_tensor()).unwrap().sum_keepdim(1).unwrap();
+            let across = (gradient - w_dec.broadcast_mul(&along).unwrap()).unwrap();
+            gradients.insert(w_dec.as_tensor(), across);
+        }
+        self.weights.step(&gradients).unwrap();
+        if unit {
+            let norms = w_dec.sqr().unwrap().sum_keepdim(1).unwrap().sqrt().unwrap();
+            w_dec.set(&w_dec.broadcast_div(&norms).unwrap()).unwrap();
+        }
+        if let Some(table) = &mut self.table {
+            table.step(&gradients).unwrap();
+        }
+        (loss.to_scalar().unwrap(), objective.to_scalar().unwrap())
+    }
+}
+
+/// What a name of the oracle's is called in an SAE.
+fn ours(sae: &Sae, name: &str) -> Vec<f32> {
+    match name {
+        "W_enc" => sae.w_enc.clone(),
+        "b_enc" => sae.b_enc.clone(),
+        "W_dec" => sae.w_dec.clone(),
+        "b_dec" => sae.b_dec.clone(),
+        "ln θ" => sae.threshold.iter().map(|threshold| threshold.ln()).collect(),
+        "r_mag" => sae.r_mag.clone(),
+        "b_mag" => sae.b_mag.clone(),
+        _ => sae.lookup.clone().unwrap(),
+    }
+}
+
+fn assert_equals_autograd(case: &str, config: SaeConfig, objective: Objective) {
+    for with_table in [false, true] {
+        let mut sae = fresh(config.clone(), with_table);
+        let (mut oracle, start) = (Oracle::new(&sae, &objective), sae.clone());
+        let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
+        state.objective = objective.clone();
+        let kernel = kernel::fastest();
+        for step in 0..STEPS {
+            let (x, tokens) = batch(step);
+            let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
+            let report = kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut scratch).unwrap();
+            let (loss, objective) = oracle.step(&x, &tokens);
+            assert!((report.loss as f32 - loss).abs() < 3e-5 * loss, "{case}, step {step}: loss {} for {loss}", report.loss);
+            let difference = (report.objective as f32 - objective).abs();
+            assert!(difference < 3e-5 * objective, "{case}, step {step}: objective {} for {objective}", report.objective);
+        }
+        // Adam's step is about lr whatever the gradient's size, so six steps move a parameter by up to 0.018 (0.12 in the table).
+        for (name, theirs) in &oracle.vars {
+            let theirs = theirs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let mine = ours(&sae, name);
+            assert_eq!(mine.len(), theirs.len());
+            let difference = mine.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 3e-4, "{case}, table {with_table}: {name} differs by {difference}");
+            assert_ne!(mine, ours(&start, name), "{case}: {name} did not move");
+        }
+    }
+}
+
+fn penalty(sparsity: f64) -> Objective {
+    Objective { sparsity, bandwidth: 0.3, dead: Vec::new() }
+}
+
+#[test]
+fn relu_with_l1_equals_autograd() {
+    assert_equals_autograd("ReLU", config(Architecture::Relu { l1: 1.0 }), penalty(0.3));
+}
+
+#[test]
+fn gated_equals_autograd() {
+    assert_equals_autograd("Gated", config(Architecture::Gated { l1: 1.0 }), penalty(0.2));
+}
+
+#[test]
+fn jump_relu_equals_autograd() {
+    let architecture = Architecture::JumpRelu { l0: 1.0, bandwidth: 0.3, threshold: 0.7 };
+    assert_equals_autograd("JumpReLU", config(architecture), penalty(0.2));
+}
+
+#[test]
+fn batch_top_k_equals_autograd_and_learns_its_threshold() {
+    assert_equals_autograd("BatchTopK", config(Architecture::BatchTopK), Objective::default());
+    let mut sae = fresh(config(Architecture::BatchTopK), false);
+    let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
+    let kernel = kernel::fastest();
+    let (mut want, slow) = (0.0f32, Rates { lr: 1e-5, ..RATES });
+    for step in 0..40 {
+        let (x, tokens) = batch(step);
+        let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
+        kernel.train_step(&mut sae, &mut state, &prepared, &slow, &mut scratch).unwrap();
+        let codes = scratch.codes();
+        assert_eq!(codes.values().len(), N * K);
+        let least = codes.values().iter().copied().fold(f32::INFINITY, f32::min);
+        want = if step == 0 { least } else { 0.99 * want + 0.01 * least };
+        assert!((sae.threshold[0] - want).abs() < 1e-5 * want);
+    }
+    // In use, about as many are active as in training.
+    let codes = sae.encode(&batch(99).0).unwrap();
+    assert!((codes.l0() / K as f64 - 1.0).abs() < 0.25, "L0 {}", codes.l0());
+    assert!(codes.values().iter().all(|&value| value > sae.threshold[0]));
+}
+
+#[test]
+fn prefixes_equal_autograd() {
+    for architecture in [Architecture::TopK, Architecture::BatchTopK] {
+        assert_equals_autograd("Matryoshka", config(architecture).with_prefixes(&[7, 30, 64]), Objective::default());
+    }
+}
+
+#[test]
+fn dead_latents_that_help_equal_autograd() {
+    let dead: Vec<u32> = (0..D_SAE as u32).filter(|latent| latent % 3 == 1).collect();
+    for aux in [AuxK { k: None, alpha: 0.5 }, AuxK { k: Some(90), alpha: 0.25 }] {
+        let objective = Objective { dead: dead.clone(), ..Objective::default() };
+        assert_equals_autograd("AuxK", config(Architecture::TopK).with_aux(aux), objective.clone());
+        assert_equals_autograd("BatchTopK with AuxK", config(Architecture::BatchTopK).with_aux(aux), objective.clone());
+        let matryoshka = config(Architecture::TopK).with_prefixes(&[11, 50]).with_aux(aux);
+        assert_equals_autograd("Matryoshka with AuxK", matryoshka, objective);
+    }
+}
+
+#[test]
+fn a_decoder_of_unit_rows_equals_autograd() {
+    assert_equals_autograd("unit norm", SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) }, Objective::default());
+}
+
+#[test]
+fn one_prefix_of_all_latents_gives_the_bits_of_none() {
+    let train = |config: SaeConfig| {
+        let mut sae = fresh(config, true);
+        let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
+        let kernel = kernel::fastest();
+        for step in 0..STEPS {
+            let (x, tokens) = batch(step);
+            kernel.train_step(&mut sae, &mut state, &kernel.prepare(&x, &tokens, D_MODEL).unwrap(), &RATES, &mut scratch).unwrap();
+        }
+        (sae.w_enc, sae.b_enc, sae.w_dec, sae.b_dec, sae.lookup)
+    };
+    assert!(train(config(Architecture::TopK)) == train(config(Architecture::TopK).with_prefixes(&[D_SAE])));
+}
+
+#[test]
+fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
+    let jump = Architecture::JumpRelu { l0: 1.0, bandwidth: 0.3, threshold: 0.7 };
+    let dead: Vec<u32> = (0..40).collect();
+    let objective = Objective { dead, ..penalty(0.2) };
+    for config in [
+        config(Architecture::Relu { l1: 1.0 }),
+        config(Architecture::Gated { l1: 1.0 }),
+        config(jump),
+        config(Architecture::BatchTopK).with_prefixes(&[30]).with_aux(AuxK::default()),
+    ] {
+        let train = |threads: usize, kernel: &str| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let kernel = kernel::by_name(kernel).unwrap();
+                let mut sae = fresh(config.clone(), true);
+                let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
+                state.objective = objective.clone();
+                for step in 0..4 {
+                    let (x, tokens) = batch(step);
+                    let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
+                    kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut scratch).unwrap();
+                }
+                let codes = kernel.encode(&sae, &batch(50).0).unwrap();
+                (codes, sae.w_enc, sae.b_enc, sae.w_dec, sae.b_dec, sae.threshold, sae.r_mag, sae.b_mag, sae.lookup, state)
+            })
+        };
+        let alone = train(1, "portable");
+        for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
+            for threads in [1, 3, 8] {
+                assert!(train(threads, screen.name()) == alone, "{} threads, {}, {}", threads, screen.name(), config.architecture.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_is_not_finite_moves_nothing() {
+    for architecture in
+        [Architecture::Relu { l1: 1.0 }, Architecture::Gated { l1: 1.0 }, Architecture::jump_relu(1.0), Architecture::BatchTopK]
+    {
+        for value in [f32::NAN, f32::INFINITY, f32::MAX] {
+            let mut sae = fresh(config(architecture), true);
+            let (before, mut state) = (sae.clone(), AdamState::new(&sae));
+            let (mut x, tokens) = batch(0);
+            x[170 * D_MODEL + 3] = value;
+            let kernel = kernel::fastest();
+            let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
+            let error = kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut Scratch::default()).unwrap_err();
+            assert!(matches!(error, Error::NotFinite { .. }), "{error}");
+            assert_eq!((&sae.w_enc, &sae.w_dec, &sae.threshold, state.steps), (&before.w_enc, &before.w_dec, &before.threshold, 0));
+        }
+    }
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_refused() {
+    let refused = |config: SaeConfig, field: &str| {
+        let error = config.check().unwrap_err().to_string();
+        assert!(error.starts_with(field), "{error}");
+    };
+    refused(config(Architecture::Relu { l1: -1.0 }), "l1");
+    refused(config(Architecture::Relu { l1: 1.0 }).with_aux(AuxK::default()), "aux");
+    refused(config(Architecture::jump_relu(1.0)).with_prefixes(&[5]), "prefixes");
+    refused(config(Architecture::TopK).with_prefixes(&[9, 5]), "prefixes");
+    refused(SaeConfig { prefixes: vec![0, D_SAE], ..config(Architecture::TopK) }, "prefixes");
+    refused(config(Architecture::JumpRelu { l0: 1.0, bandwidth: 0.0, threshold: 0.1 }), "bandwidth");
+    refused(config(Architecture::TopK).with_aux(AuxK { k: Some(0), alpha: 1.0 }), "aux.k");
+}
