@@ -17,8 +17,10 @@
 //! the hook that is read.
 
 mod harvest;
+mod keys;
 mod manifest;
 mod map;
+mod means;
 mod shard;
 mod shuffle;
 mod verify;
@@ -247,7 +249,7 @@ impl ActivationStore {
         const PIECE: usize = 64;
         let place = self.place(hook)?;
         self.verify_shards_of(place, rows, waiting)?;
-        let (d_model, dtype, shard_rows) = (self.d_model(), self.dtype(), self.inner.manifest.shard_rows);
+        let (d_model, dtype) = (self.d_model(), self.dtype());
         let row_bytes = d_model * dtype.bytes();
         batch.x.resize(rows.len() * d_model, 0.0);
         batch.tokens.resize(rows.len(), 0);
@@ -256,8 +258,7 @@ impl ActivationStore {
         let pieces = rows.par_chunks(PIECE).zip(batch.x.par_chunks_mut(PIECE * d_model)).zip(ids);
         pieces.try_for_each(|((rows, x), (tokens, positions))| {
             for (i, (&row, x)) in rows.iter().zip(x.chunks_exact_mut(d_model)).enumerate() {
-                let shard = &self.inner.shards[row as usize / shard_rows];
-                let within = row as usize % shard_rows;
+                let (shard, within) = self.place_of(row);
                 widen(dtype, &shard.hook(place)[within * row_bytes..][..row_bytes], x);
                 if !all_finite(x) {
                     let value = x.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
@@ -270,12 +271,30 @@ impl ActivationStore {
         })
     }
 
+    /// The shard that a row lies in, and where.
+    fn place_of(&self, row: u64) -> (&Shard, usize) {
+        let shard_rows = self.inner.manifest.shard_rows;
+        (&self.inner.shards[row as usize / shard_rows], row as usize % shard_rows)
+    }
+
+    /// Checks that `rows` exist, and the checksums of the tokens of the shards they lie in unless that was done before.
+    fn verify_ids_of(&self, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
+        self.check_rows(rows)?;
+        let shards: BTreeSet<usize> = rows.iter().map(|&row| row as usize / self.inner.manifest.shard_rows).collect();
+        verify(&shards.into_iter().map(|index| &self.inner.shards[index]).collect::<Vec<_>>(), &[], waiting)
+    }
+
+    fn check_rows(&self, rows: &[u64]) -> Result<()> {
+        match rows.iter().find(|&&row| row >= self.n_rows() as u64) {
+            Some(row) => Err(Error::config("rows", format!("row {row} is asked of a store of {} rows", self.n_rows()))),
+            None => Ok(()),
+        }
+    }
+
     /// Checks that `rows` exist, and the checksums of the shards they lie in unless that was done before.
     fn verify_shards_of(&self, place: usize, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
         let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
-        if let Some(row) = rows.iter().find(|&&row| row >= self.n_rows() as u64) {
-            return Err(Error::config("rows", format!("row {row} is asked of a store of {} rows", self.n_rows())));
-        }
+        self.check_rows(rows)?;
         let unseen: BTreeSet<usize> =
             rows.iter().map(|&row| row as usize / shard_rows).filter(|&index| !shards[index].is_verified(place)).collect();
         verify(&unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(), &[place], waiting)

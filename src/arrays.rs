@@ -59,13 +59,21 @@ impl Arrays {
         self.arrays.contains_key(name)
     }
 
+    /// Takes an array out, whatever its shape and its numbers.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`].
+    pub(crate) fn take_any(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
+        self.arrays.remove(name).ok_or_else(missing)
+    }
+
     /// Takes an array out, if it has the shape that is wanted and holds numbers only.
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`] or [`Error::NotFinite`].
     pub(crate) fn take(&mut self, name: &str, want: &[usize]) -> Result<Vec<f32>> {
-        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
-        let (shape, numbers) = self.arrays.remove(name).ok_or_else(missing)?;
+        let (shape, numbers) = self.take_any(name)?;
         let what = || format!("\"{name}\" in {}", self.path.display());
         if shape != want {
             return Err(Error::Shape { what: what(), want: want.to_vec(), got: shape });

@@ -63,8 +63,9 @@ pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &
             ablations.zero.add(&splice(vec![0.0; x.len()])?.cross_entropies(&rows), &rows, first);
             ablations.mean.add(&splice(mean[with_bos].repeat(rows.len()))?.cross_entropies(&rows), &rows, first);
             for ((_, sae), sums) in saes.iter().zip(&mut sums) {
-                let codes = sae.encode(&x)?;
-                let x_hat = sae.decode(&codes, rows.ids())?;
+                let keys = sae.keys(model, &rows)?;
+                let codes = sae.encode_on(&x, &keys)?;
+                let x_hat = sae.decode(&codes, &keys)?;
                 sums[with_bos].add(&x, &x_hat, &codes, &rows, first);
                 sums[with_bos].add_patched(&clean, &splice(x_hat)?, &rows, first);
             }

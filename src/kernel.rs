@@ -38,6 +38,7 @@ pub mod codes;
 mod cpu;
 mod encode;
 mod fused;
+mod keys;
 mod latents;
 mod lazy;
 mod pool;
@@ -63,6 +64,7 @@ pub use adam::{AdamState, Objective, Rates};
 pub use candle::Candle;
 pub use codes::Codes;
 pub use cpu::Cpu;
+pub use keys::Keys;
 pub use rows::decode;
 pub use screen::{Exactness, Screen};
 pub use stages::{Stage, Stages};
@@ -75,9 +77,9 @@ use screen::PackedRows;
 /// A batch, made ready for a kernel once and then given to every SAE that trains on it.
 pub struct Prepared<'a> {
     x: &'a [f32],
-    tokens: &'a [u32],
+    keys: Keys<'a>,
     d_model: usize,
-    packed: Option<PackedRows>,
+    packed: Option<Arc<PackedRows>>,
 }
 
 /// A way to compute the training step. All give the same codes, and the same parameters within rounding.
@@ -91,7 +93,7 @@ pub trait Kernel: Debug + Send + Sync {
     /// [`Error::Shape`] if `x` is not a row of `d_model` numbers for every token.
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>>;
 
-    /// The codes of the rows `x` `[n, d_model]`.
+    /// The codes of the rows `x` `[n, d_model]`, from which a table that is subtracted has been taken.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not whole rows of the SAE's `d_model`.
@@ -116,11 +118,22 @@ pub trait Kernel: Debug + Send + Sync {
 }
 
 impl<'a> Prepared<'a> {
+    /// The same rows, with keys for a table that is not indexed by token.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not for as many rows.
+    pub fn with_keys<'b>(&'b self, keys: &'b Keys<'_>) -> Result<Prepared<'b>> {
+        if keys.n() != self.keys.n() {
+            return Err(Error::Shape { what: "keys of a batch".to_owned(), want: vec![self.keys.n()], got: vec![keys.n()] });
+        }
+        Ok(Prepared { x: self.x, keys: keys.into(), d_model: self.d_model, packed: self.packed.clone() })
+    }
+
     fn new(x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
         if d_model == 0 || x.len() != tokens.len() * d_model {
             return Err(Error::Shape { what: "a batch of activations".to_owned(), want: vec![tokens.len(), d_model], got: vec![x.len()] });
         }
-        Ok(Prepared { x, tokens, d_model, packed: None })
+        Ok(Prepared { x, keys: tokens.into(), d_model, packed: None })
     }
 
     /// Whether an SAE can train on the batch.
@@ -128,7 +141,7 @@ impl<'a> Prepared<'a> {
         if sae.d_model() != self.d_model {
             return Err(Error::Shape { what: "the SAE's d_model".to_owned(), want: vec![self.d_model], got: vec![sae.d_model()] });
         }
-        sae.check_tokens(self.tokens, self.tokens.len())
+        sae.check_keys(&self.keys, self.keys.n())
     }
 }
 

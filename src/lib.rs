@@ -87,7 +87,7 @@ pub mod prelude {
         Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site, TokensView,
     };
     pub use crate::plot;
-    pub use crate::sae::{Architecture, AuxK, Codes, Lookup, Origin, Sae, SaeConfig};
+    pub use crate::sae::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
     pub use crate::tokens::Tokens;
     pub use crate::train::{
         HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingState, TrainingStatus,

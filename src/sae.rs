@@ -15,14 +15,18 @@ mod io;
 mod lookup;
 mod show;
 
-use crate::error::{Error, Result};
-use crate::kernel;
-use crate::model::HookPoint;
+use sha2::{Digest, Sha256};
 
-pub use crate::kernel::Codes;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::kernel;
+use crate::model::{HookPoint, Model};
+use crate::tokens::Tokens;
+
+pub use crate::kernel::{Codes, Keys};
 pub use architecture::{Architecture, AuxK};
 pub use config::SaeConfig;
-pub use lookup::Lookup;
+pub use lookup::{Grams, Index, Lookup};
 
 /// A sparse autoencoder: its weights, and what they were trained for.
 #[derive(Clone)]
@@ -43,8 +47,12 @@ pub struct Sae {
     pub r_mag: Vec<f32>,
     /// A Gated SAE's magnitude bias `[d_sae]`; empty in others. Its gate's is `b_enc`.
     pub b_mag: Vec<f32>,
-    /// The token table `W_lookup` `[d_vocab, d_model]`; present in a TSAE.
+    /// The table `W_lookup` `[rows, d_model]`; present in a TSAE.
     pub lookup: Option<Vec<f32>>,
+    /// What the rows of the table stand for: tokens, if not said otherwise.
+    pub index: Index,
+    /// Whether the table is subtracted before the encoder, as well as added after the decoder.
+    pub subtract: bool,
     /// Where its activations came from, if it was trained or said so in its file.
     pub origin: Origin,
 }
@@ -77,26 +85,79 @@ impl Sae {
     /// [`Architecture`] takes.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN pre-activations.
+    /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN pre-activations, [`Error::Config`] if the SAE subtracts a table
+    /// from what it encodes: that needs [`encode_on`](Sae::encode_on).
     pub fn encode(&self, x: &[f32]) -> Result<Codes> {
+        if self.subtract {
+            let why =
+                "this SAE subtracts its table before it encodes, and must know what for: encode_on(&x, &tokens) instead of encode(&x)";
+            return Err(Error::config("keys", why.to_owned()));
+        }
         kernel::fastest().encode(self, x)
     }
 
-    /// Reconstructs activations `[n, d_model]` from codes, and, in a TSAE, the tokens `[n]` they stand on.
+    /// The codes of the activations `x` `[n, d_model]` with the keys of the rows, which are the `n` tokens unless the table is [indexed](Index) by something else.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not as many tokens as rows, [`Error::TokenId`] if one is outside the table.
-    pub fn decode(&self, codes: &Codes, tokens: &[u32]) -> Result<Vec<f32>> {
-        self.check_tokens(tokens, codes.n())?;
-        Ok(kernel::decode(self, codes, tokens))
+    /// As [`encode`](Sae::encode) and [`decode`](Sae::decode).
+    pub fn encode_on<'a>(&self, x: &[f32], keys: impl Into<Keys<'a>>) -> Result<Codes> {
+        if !self.subtract {
+            return self.encode(x);
+        }
+        let keys = keys.into();
+        self.check_rows("activations", x)?;
+        self.check_keys(&keys, x.len() / self.d_model())?;
+        kernel::fastest().encode(self, &kernel::rows::without_table(self, x, &keys))
     }
 
-    /// Encodes and decodes: `x̂` `[n, d_model]` of the activations `x` `[n, d_model]` on the tokens `[n]`.
+    /// Reconstructs activations `[n, d_model]` from codes, and, in a TSAE, the keys of the rows: the `n` tokens they stand on, unless the table is
+    /// [indexed](Index) by something else.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many as rows, [`Error::TokenId`] if one is outside the table.
+    pub fn decode<'a>(&self, codes: &Codes, keys: impl Into<Keys<'a>>) -> Result<Vec<f32>> {
+        let keys = keys.into();
+        self.check_keys(&keys, codes.n())?;
+        Ok(kernel::decode(self, codes, &keys))
+    }
+
+    /// Encodes and decodes: `x̂` `[n, d_model]` of the activations `x` `[n, d_model]` with the keys of the rows.
     ///
     /// # Errors
     /// Those of [`encode`](Sae::encode) and [`decode`](Sae::decode).
-    pub fn reconstruct(&self, x: &[f32], tokens: &[u32]) -> Result<Vec<f32>> {
-        self.decode(&self.encode(x)?, tokens)
+    pub fn reconstruct<'a>(&self, x: &[f32], keys: impl Into<Keys<'a>>) -> Result<Vec<f32>> {
+        let keys = keys.into();
+        self.decode(&self.encode_on(x, &keys)?, &keys)
+    }
+
+    /// The keys of all positions of a text: its tokens, or what the table is [indexed](Index) by. Latents of a preceding SAE take a run of the model.
+    ///
+    /// # Errors
+    /// What the model reports, and those of [`encode`](Sae::encode).
+    pub fn keys(&self, model: &Model, text: &Tokens) -> Result<Keys<'static>> {
+        match &self.index {
+            Index::Latents(sae) if self.lookup.is_some() => {
+                let x = model.run_to(text, sae.own_hook()?)?.flatten_all()?.to_vec1::<f32>()?;
+                Ok(sae.encode_on(&x, &sae.keys(model, text)?)?.into())
+            }
+            Index::Grams(grams) => Ok(grams.rows_of(text).into()),
+            _ => Ok(text.ids().to_vec().into()),
+        }
+    }
+
+    /// The hook it says it reads.
+    pub(crate) fn own_hook(&self) -> Result<HookPoint> {
+        self.origin.hook.ok_or_else(|| Error::config("origin", "the SAE does not say which hook it reads: set its origin.hook".to_owned()))
+    }
+
+    /// A checksum over its weights.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for weights in [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec, &self.threshold, &self.r_mag, &self.b_mag] {
+            hash.update(bytemuck::cast_slice::<f32, u8>(weights));
+        }
+        hash.update(bytemuck::cast_slice::<f32, u8>(self.lookup.as_deref().unwrap_or_default()));
+        files::hex(hash.finalize())
     }
 
     /// Checks that `x` is whole rows.
@@ -108,15 +169,15 @@ impl Sae {
         Ok(())
     }
 
-    /// Checks `n` tokens against the table, if there is one.
-    pub(crate) fn check_tokens(&self, tokens: &[u32], n: usize) -> Result<()> {
-        if tokens.len() != n {
-            return Err(Error::Shape { what: "tokens, one a row of activations,".to_owned(), want: vec![n], got: vec![tokens.len()] });
+    /// Checks the keys of `n` rows against the table, if there is one.
+    pub(crate) fn check_keys(&self, keys: &Keys<'_>, n: usize) -> Result<()> {
+        if keys.n() != n {
+            return Err(Error::Shape { what: "tokens, one a row of activations,".to_owned(), want: vec![n], got: vec![keys.n()] });
         }
         if let Some(table) = &self.lookup {
-            let d_vocab = table.len() / self.d_model();
-            if let Some(position) = tokens.iter().position(|&t| t as usize >= d_vocab) {
-                return Err(Error::TokenId { id: tokens[position], position, d_vocab });
+            let rows = table.len() / self.d_model();
+            if let Some(position) = keys.all().iter().position(|&key| key as usize >= rows) {
+                return Err(Error::TokenId { id: keys.all()[position], position, d_vocab: rows });
             }
         }
         Ok(())

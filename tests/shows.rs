@@ -12,7 +12,7 @@ use tokenized_sae::eval::{self, Evaluations, HeldOut};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
-use tokenized_sae::sae::{Architecture, AuxK, Lookup, Origin, Sae, SaeConfig};
+use tokenized_sae::sae::{Architecture, AuxK, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
 use tokenized_sae::tokens::Tokens;
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
 
@@ -98,7 +98,7 @@ impl Checked {
         assert!(!shown.text.contains("</") || shown.text.contains(EVIL), "{name}: {}", shown.text);
         assert!(!shown.text.contains(" { "), "{name}: {}", shown.text);
         assert!(!format!("{value:?}").is_empty());
-        self.0.insert(name.rsplit("::").next().unwrap_or(name));
+        self.0.insert(name.rsplit("::").next().unwrap_or(name).split('<').next().unwrap_or(name));
         shown
     }
 }
@@ -203,6 +203,14 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     check!(checked, rates, report, state, state.w_dec, scratch, *scratch.stages(), Stage::Screen, Screen::Portable, Exactness::default());
     check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven, state.objective);
     check!(checked, Architecture::TopK, AuxK::default());
+    let grams = Grams::most_common(&it.corpus.train, it.model.config().d_vocab, 3, 5).unwrap();
+    let by_grams = Lookup::ngrams(&it.model, it.hook, grams.clone()).unwrap();
+    let sae_of_grams = Sae::new(config.clone().with_lookup(by_grams.clone())).unwrap();
+    let mut preceding = sae_of_grams.clone();
+    preceding.origin.hook = Some(it.hook);
+    let by_latents = Lookup::preceding(&preceding).unwrap().subtracted();
+    check!(checked, grams, by_grams, by_grams.index().clone(), sae_of_grams, by_latents, by_latents.index().clone(), Index::Token);
+    check!(checked, Keys::from(&[1u32, 2]));
     for architecture in
         [Architecture::BatchTopK, Architecture::Relu { l1: 1.0 }, Architecture::Gated { l1: 1.0 }, Architecture::jump_relu(1.0)]
     {

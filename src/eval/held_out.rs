@@ -85,8 +85,9 @@ impl HeldOut {
         check_fit(&self.model, "in training", sae)?;
         let (mut sums, mut patched) = (Sums::new(sae), Mean::default());
         for chunk in &self.chunks {
-            let codes = sae.encode(&chunk.x)?;
-            let x_hat = sae.decode(&codes, chunk.tokens.ids())?;
+            let keys = sae.keys(&self.model, &chunk.tokens)?;
+            let codes = sae.encode_on(&chunk.x, &keys)?;
+            let x_hat = sae.decode(&codes, &keys)?;
             sums.add(&chunk.x, &x_hat, &codes, &chunk.tokens, 1);
             patched.add(&self.losses(chunk, x_hat)?, &chunk.tokens, 1);
         }

@@ -65,7 +65,7 @@ impl Kernel for Candle {
         batch.check(sae)?;
         check_plain(sae)?;
         state.settle(sae);
-        let (d, d_sae, n) = (sae.d_model(), sae.d_sae(), batch.tokens.len());
+        let (d, d_sae, n) = (sae.d_model(), sae.d_sae(), batch.keys.n());
         let x = self.tensor(batch.x, d)?;
         let (pre, centred) = self.pre_activations(sae, &x)?;
         let codes = choose(sae, &to_vec(&pre)?)?;
@@ -81,7 +81,7 @@ impl Kernel for Candle {
         }
         let (mask, values) = (self.tensor(&mask, d_sae)?, self.tensor(&values, d_sae)?);
 
-        let tokens = Tensor::from_slice(batch.tokens, n, &self.device)?;
+        let tokens = Tensor::from_slice(batch.keys.all(), batch.keys.all().len(), &self.device)?;
         let w_dec = self.tensor(&sae.w_dec, d)?;
         let mut x_hat = values.matmul(&w_dec)?.broadcast_add(&self.tensor(&sae.b_dec, d)?)?;
         if let Some(table) = &sae.lookup {
@@ -133,10 +133,16 @@ impl Kernel for Candle {
 /// Refuses what the dense step does not know.
 fn check_plain(sae: &Sae) -> Result<()> {
     let config = &sae.config;
-    if config.architecture == Architecture::TopK && config.prefixes.is_empty() && config.aux.is_none() && !config.keeps_unit_norm() {
+    if config.architecture == Architecture::TopK
+        && config.prefixes.is_empty()
+        && config.aux.is_none()
+        && !config.keeps_unit_norm()
+        && !sae.subtract
+        && sae.index.is_token()
+    {
         return Ok(());
     }
-    let why = "candle's dense step knows TopK SAEs without prefixes, AuxK and unit norm; take another kernel for this one";
+    let why = "candle's dense step knows TopK SAEs without prefixes, AuxK, unit norm and tables other than by token; take another kernel for this one";
     Err(Error::config("kernel", why.to_owned()))
 }
 

@@ -69,6 +69,11 @@ impl Codes {
         self.n() == n && self.latents.len() == n * k && self.starts.windows(2).all(|ends| ends[1] - ends[0] == k)
     }
 
+    /// Where each row begins, latents, values.
+    pub(crate) fn into_parts(self) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
+        (self.starts, self.latents, self.values)
+    }
+
     /// Latents and values, for a kernel to fill.
     pub(crate) fn arrays_mut(&mut self) -> (&mut [u32], &mut [f32]) {
         (&mut self.latents, &mut self.values)

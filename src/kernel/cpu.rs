@@ -1,5 +1,7 @@
 //! The step on a CPU.
 
+use std::sync::Arc;
+
 use super::activate::encode;
 use super::screen::PackedRows;
 use super::{AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step};
@@ -42,7 +44,7 @@ impl Kernel for Cpu {
 
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
         let batch = Prepared::new(x, tokens, d_model)?;
-        Ok(Prepared { packed: Some(PackedRows::new(x, d_model, self.screen, self.exactness)), ..batch })
+        Ok(Prepared { packed: Some(Arc::new(PackedRows::new(x, d_model, self.screen, self.exactness))), ..batch })
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
@@ -60,7 +62,7 @@ impl Kernel for Cpu {
     ) -> Result<StepReport> {
         batch.check(sae)?;
         match &batch.packed {
-            Some(rows) => step::train_step(sae, state, batch.x, rows, batch.tokens, rates, scratch),
+            Some(rows) => step::train_step(sae, state, batch.x, rows, &batch.keys, rates, scratch),
             None => Err(Error::config("batch", "it was prepared by another kernel".to_owned())),
         }
     }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::Codes;
 use super::activate::clamp;
 use super::encode::{BLOCK, BlockEncoder, Encoder, not_a_number, rows_at_once};
 use super::pool::Pool;
@@ -13,6 +12,7 @@ use super::rows::{RowSums, residual_row};
 use super::screen::{PackedLatents, PackedRows};
 use super::stages::{Stage, Stages};
 use super::tiled::{Tiled, write_row};
+use super::{Codes, Keys};
 use crate::error::Result;
 use crate::sae::Sae;
 use crate::simd::add_scaled;
@@ -42,7 +42,7 @@ impl Fused {
         sae: &Sae,
         x: &[f32],
         packed_rows: &PackedRows,
-        tokens: &[u32],
+        keys: &Keys<'_>,
         codes: &mut Codes,
         centred: &mut Tiled,
         made: &mut Reconstruction,
@@ -70,10 +70,10 @@ impl Fused {
         let of_codes =
             (latents.par_chunks_mut(at_once * k), values.par_chunks_mut(at_once * k), made.gradients.par_chunks_mut(at_once * k));
         let rows = (centred.parts_mut(at_once), made.residuals[0].parts_mut(at_once), x.par_chunks(at_once * d));
-        let parts: Vec<Result<Part, usize>> = (of_codes.into_par_iter(), rows.into_par_iter(), tokens.par_chunks(at_once))
+        let parts: Vec<Result<Part, usize>> = (of_codes.into_par_iter(), rows.into_par_iter())
             .into_par_iter()
             .enumerate()
-            .map(|(turn, ((latents, values, gradients), (centred, residuals, x), tokens))| {
+            .map(|(turn, ((latents, values, gradients), (centred, residuals, x)))| {
                 let mut part = Part::default();
                 let mut block = encoders.take(BlockEncoder::default);
                 part.fallback_rows = block.largest(encoder, packed, packed_rows, turn * at_once, x, latents, values, &mut part.stages)?;
@@ -81,7 +81,7 @@ impl Fused {
                 clamp(sae, values);
                 block.centred(x.len()).chunks_exact(d).enumerate().for_each(|(i, row)| write_row(centred, i, row));
                 let decoder = block.decoder();
-                let x_hat = decoder.decode(sae, latents, values, tokens);
+                let x_hat = decoder.decode(sae, latents, values, keys, turn * at_once);
                 for (block, (x_hat, x)) in x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate() {
                     let (mut sums, mut residual) = (RowSums::default(), vec![0.0; d]);
                     for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {

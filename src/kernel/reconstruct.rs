@@ -11,11 +11,11 @@
 
 use rayon::prelude::*;
 
-use super::Codes;
 use super::encode::BLOCK;
-use super::rows::{RowSums, add_latent, decode_row, products, residual_row, table_row};
+use super::rows::{RowSums, add_latent, begin_row, products, residual_row};
 use super::tiled::{Tiled, write_row};
 use super::transpose::ByKey;
+use super::{Codes, Keys};
 use crate::sae::Sae;
 use crate::simd::add_scaled;
 
@@ -26,8 +26,8 @@ pub(super) struct Decoding<'a> {
     pub w_dec: &'a [f32],
     /// The ends of the prefixes; empty for one.
     pub prefixes: &'a [usize],
-    /// What a row starts with: bias and table row of these tokens, or nothing.
-    pub base: Option<(&'a Sae, &'a [u32])>,
+    /// What a row starts with: bias and rows of the table, or nothing.
+    pub base: Option<(&'a Sae, &'a Keys<'a>)>,
     /// `[n, d]`
     pub target: &'a [f32],
     pub d: usize,
@@ -129,10 +129,8 @@ fn block(
     let x_hat = &mut buffers.x_hat;
     x_hat.clear();
     x_hat.resize(n * d, 0.0);
-    if let Some((sae, tokens)) = base {
-        for (x_hat, &token) in x_hat.chunks_exact_mut(d).zip(&tokens[rows.clone()]) {
-            decode_row(x_hat, &sae.b_dec, w_dec, &[], &[], table_row(sae, token));
-        }
+    if let Some((sae, keys)) = base {
+        x_hat.chunks_exact_mut(d).zip(rows.clone()).for_each(|(x_hat, row)| begin_row(x_hat, sae, keys, row));
     }
 
     let target = &target[rows.start * d..rows.end * d];

@@ -2,42 +2,60 @@
 
 use rayon::prelude::*;
 
-use super::Codes;
 use super::encode::BLOCK;
 use super::transpose::ByKey;
+use super::{Codes, Keys};
 use crate::sae::Sae;
 use crate::simd::{add_scaled, dot, prefetch, vectorised};
 
-/// `x̂` `[n, d_model]` of the codes and, if there is a table, the tokens `[n]`, which must lie inside it.
-pub fn decode(sae: &Sae, codes: &Codes, tokens: &[u32]) -> Vec<f32> {
+/// `x̂` `[n, d_model]` of the codes and, if there is a table, the keys of `n` rows, which must lie inside it.
+pub fn decode(sae: &Sae, codes: &Codes, keys: &Keys<'_>) -> Vec<f32> {
     let d = sae.d_model();
     let mut x_hat = vec![0.0; codes.n() * d];
     x_hat.par_chunks_mut(BLOCK * d).enumerate().for_each(|(block, rows)| {
         for (i, x_hat) in rows.chunks_exact_mut(d).enumerate() {
             let row = block * BLOCK + i;
             let (latents, values) = codes.row(row);
-            decode_row(x_hat, &sae.b_dec, &sae.w_dec, latents, values, table_row(sae, tokens[row]));
+            begin_row(x_hat, sae, keys, row);
+            add_codes(x_hat, &sae.w_dec, latents, values);
         }
     });
     x_hat
 }
 
-/// The row of the table for a token; empty without a table.
+/// Begins a row of a reconstruction: `x̂ = b_dec + Σ weight·W_lookup[key]`.
 #[inline]
-pub(super) fn table_row(sae: &Sae, token: u32) -> &[f32] {
-    match &sae.lookup {
-        Some(table) => &table[token as usize * sae.d_model()..][..sae.d_model()],
-        None => &[],
+pub(super) fn begin_row(x_hat: &mut [f32], sae: &Sae, keys: &Keys<'_>, row: usize) {
+    x_hat.copy_from_slice(&sae.b_dec);
+    if let Some(table) = &sae.lookup {
+        let (keys, weights) = keys.row(row);
+        add_codes(x_hat, table, keys, weights);
     }
 }
 
+/// `x` less the table's part: what the encoder of an SAE reads that subtracts it.
+pub(crate) fn without_table(sae: &Sae, x: &[f32], keys: &Keys<'_>) -> Vec<f32> {
+    let d = sae.d_model();
+    let mut out = x.to_vec();
+    if let Some(table) = &sae.lookup {
+        out.par_chunks_mut(d).enumerate().for_each_init(
+            || vec![0.0; d],
+            |part, (row, x)| {
+                part.fill(0.0);
+                let (keys, weights) = keys.row(row);
+                add_codes(part, table, keys, weights);
+                add_scaled(x, -1.0, part);
+            },
+        );
+    }
+    out
+}
+
 vectorised! {
-    /// `x̂ = b_dec + W_lookup[token] + Σ value·W_dec[latent]`.
-    pub(super) fn decode_row(x_hat: &mut [f32], b_dec: &[f32], w_dec: &[f32], latents: &[u32], values: &[f32], table_row: &[f32]) {
+    /// `x̂ += Σ value·W[latent]`.
+    pub(super) fn add_codes(x_hat: &mut [f32], w: &[f32], latents: &[u32], values: &[f32]) {
         let d = x_hat.len();
-        x_hat.copy_from_slice(b_dec);
-        add_scaled(x_hat, 1.0, table_row);
-        let row = |latent: u32| &w_dec[latent as usize * d..][..d];
+        let row = |latent: u32| &w[latent as usize * d..][..d];
         for (i, &value) in values.iter().enumerate() {
             if let Some(&next) = latents.get(i + 1) {
                 prefetch(row(next));
@@ -48,7 +66,7 @@ vectorised! {
 }
 
 /// Decodes a block of rows, latent by latent: the row of `W_dec` of a latent is read once for all rows of the block that have it, in
-/// ascending order, and what is written, the block's `x̂`, stays in the second-level cache. Each row's sum has the order of [`decode_row`].
+/// ascending order, and what is written, the block's `x̂`, stays in the second-level cache. Each row's sum has the order of [`add_codes`].
 #[derive(Default)]
 pub(super) struct BlockDecoder {
     by_latent: ByKey,
@@ -58,12 +76,12 @@ pub(super) struct BlockDecoder {
 }
 
 impl BlockDecoder {
-    /// `x̂` of a block's codes `[rows, k]`.
-    pub(super) fn decode(&mut self, sae: &Sae, latents: &[u32], values: &[f32], tokens: &[u32]) -> &mut [f32] {
+    /// `x̂` of the codes `[rows, k]` of the rows `from..`.
+    pub(super) fn decode(&mut self, sae: &Sae, latents: &[u32], values: &[f32], keys: &Keys<'_>, from: usize) -> &mut [f32] {
         let (d, k) = (sae.d_model(), sae.config.k);
-        self.x_hat.resize(tokens.len() * d, 0.0);
-        for (x_hat, &token) in self.x_hat.chunks_exact_mut(d).zip(tokens) {
-            decode_row(x_hat, &sae.b_dec, &sae.w_dec, &[], &[], table_row(sae, token));
+        self.x_hat.resize(latents.len() / k * d, 0.0);
+        for (i, x_hat) in self.x_hat.chunks_exact_mut(d).enumerate() {
+            begin_row(x_hat, sae, keys, from + i);
         }
         if self.rows.len() < latents.len() {
             self.rows = (0..latents.len()).map(|code| (code / k) as u32).collect();

@@ -141,6 +141,6 @@ impl fmt::Debug for Scratch {
 
 impl fmt::Debug for Prepared<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prepared [{}, {}]", self.tokens.len(), self.d_model)
+        write!(f, "Prepared [{}, {}]", self.keys.n(), self.d_model)
     }
 }

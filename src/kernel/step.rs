@@ -11,11 +11,12 @@ use super::fused::Fused;
 use super::latents::{Shares, Stream};
 use super::reconstruct::{Decoding, Reconstruction};
 use super::revive::revive;
+use super::rows::{add_codes, without_table};
 use super::screen::PackedRows;
 use super::stages::{Stage, Stages};
 use super::tiled::{Tiled, write_row};
 use super::transpose::ByKey;
-use super::{AdamState, Codes, Rates, latents, table};
+use super::{AdamState, Codes, Keys, Rates, latents, table};
 use crate::error::{Error, Result};
 use crate::sae::{Architecture, Sae};
 use crate::simd::add_scaled;
@@ -32,6 +33,8 @@ pub struct Scratch {
     made: Reconstruction,
     again: Reconstruction,
     help: Reconstruction,
+    /// What the table's gradients are made of, where it is subtracted before the encoder.
+    of_table: Tiled,
     shares: Shares,
     helpers: Shares,
     by_token: ByKey,
@@ -74,20 +77,20 @@ pub(super) fn train_step(
     state: &mut AdamState,
     x: &[f32],
     rows: &PackedRows,
-    tokens: &[u32],
+    keys: &Keys<'_>,
     rates: &Rates,
     scratch: &mut Scratch,
 ) -> Result<StepReport> {
     let d = sae.d_model();
     let start = Instant::now();
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
-        scratch.by_token.fill(tokens, table.len() / d);
+        scratch.by_token.fill(keys.all(), table.len() / d);
         if let Some(owed) = &mut state.owed {
             owed.catch_up(&scratch.by_token, table, moments);
         }
     }
     scratch.stages.since(Stage::Table, start);
-    let forward = forward(sae, state, x, rows, tokens, scratch)?;
+    let forward = forward(sae, state, x, rows, keys, scratch)?;
 
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
@@ -111,7 +114,8 @@ pub(super) fn train_step(
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
         let adam = AdamStep::new(rates, rates.lookup_lr, t);
         let rows = if state.owed.is_some() { table::Rows::Occurring } else { table::Rows::All };
-        table::update(table, moments, &scratch.by_token, &made.residuals[0], d, adam, rows);
+        let residuals = if sae.subtract { &scratch.of_table } else { &made.residuals[0] };
+        table::update(table, moments, &scratch.by_token, keys.places().as_deref(), residuals, d, adam, rows);
         if let Some(owed) = &mut state.owed {
             owed.take_down(adam, &scratch.by_token, table, moments);
         }
@@ -133,20 +137,29 @@ struct Forward {
 }
 
 /// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and scaled residuals in `scratch`. Moves nothing.
-fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, tokens: &[u32], scratch: &mut Scratch) -> Result<Forward> {
+fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, keys: &Keys<'_>, scratch: &mut Scratch) -> Result<Forward> {
     let d = sae.d_model();
     let n = x.len() / d;
-    let Scratch { codes, fused, centred, made, again, help, bar, stages, .. } = scratch;
+    let Scratch { codes, fused, centred, made, again, help, of_table, bar, stages, .. } = scratch;
+    // What the encoder reads, which is the target but for a table that is subtracted.
+    let start = Instant::now();
+    let less = sae.subtract.then(|| {
+        let less = without_table(sae, x, keys);
+        let packed = PackedRows::new(&less, d, rows.screen, rows.exactness);
+        (less, packed)
+    });
+    let (input, rows) = less.as_ref().map_or((x, rows), |(less, packed)| (&less[..], packed));
+    stages.since(Stage::Pack, start);
     let (mut penalty, mut extra) = (0.0, Extra::default());
     let mut fallback_rows;
-    if sae.config.architecture == Architecture::TopK && sae.config.prefixes.is_empty() {
-        fallback_rows = fused.forward(sae, x, rows, tokens, codes, centred, made, stages)?;
+    if sae.config.architecture == Architecture::TopK && sae.config.prefixes.is_empty() && !sae.subtract {
+        fallback_rows = fused.forward(sae, x, rows, keys, codes, centred, made, stages)?;
     } else {
         let start = Instant::now();
-        let chosen = activate::choose(sae, &state.objective, x, rows, bar)?;
+        let chosen = activate::choose(sae, &state.objective, input, rows, bar)?;
         let start = stages.since(Stage::Screen, start);
-        fill_centred(centred, x, &sae.b_dec);
-        let base = Some((sae, tokens));
+        fill_centred(centred, input, &sae.b_dec);
+        let base = Some((sae, keys));
         let decoding = Decoding { w_dec: &sae.w_dec, prefixes: &sae.config.prefixes, base, target: x, d, scale: 2.0 / n as f32 };
         made.fill(decoding, &chosen.codes);
         (penalty, extra) = activate::backward(sae, &state.objective, &chosen, decoding, &mut made.gradients, again);
@@ -164,10 +177,14 @@ fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, tokens: &
     if let Some(aux) = sae.config.aux.filter(|_| !state.objective.dead.is_empty()) {
         let start = Instant::now();
         let residuals = last_residuals(made, n, d);
-        let (chosen, gain) = revive(sae, aux, &state.objective.dead, x, &residuals, rows, help)?;
+        let (chosen, gain) = revive(sae, aux, &state.objective.dead, input, &residuals, rows, help)?;
         let Chosen { codes, fallback_rows: more, .. } = chosen;
         (helpers, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
         stages.since(Stage::Decode, start);
+    }
+    if sae.subtract && state.lookup.is_some() {
+        let helpers = helpers.as_ref().map(|codes| (codes, &help.gradients[..]));
+        fill_of_table(of_table, &made.residuals[0], &sae.w_enc, n, d, [Some((&*codes, &made.gradients[..])), helpers]);
     }
     let objective = made.squared_errors / n as f64 + penalty;
     let report = StepReport { loss, objective, nmse: made.sums.nmse / n as f64, l0: codes.l0(), fallback_rows };
@@ -183,6 +200,27 @@ fn fill_centred(centred: &mut Tiled, x: &[f32], b_dec: &[f32]) {
         |row, (part, x)| {
             for (i, x) in x.chunks_exact(d).enumerate() {
                 centre(x, b_dec, row);
+                write_row(part, i, row);
+            }
+        },
+    );
+}
+
+/// What a table that is both subtracted and added receives: the residuals, less what comes back through the encoder,
+/// `Σ (gradient of a pre-activation)·W_enc[latent]`.
+fn fill_of_table(of_table: &mut Tiled, residuals: &Tiled, w_enc: &[f32], n: usize, d: usize, streams: [Option<(&Codes, &[f32])>; 2]) {
+    of_table.resize(n, d);
+    of_table.parts_mut(BLOCK).enumerate().for_each_init(
+        || (vec![0.0; d], vec![0.0; d]),
+        |(row, back), (block, part)| {
+            for i in 0..BLOCK.min(n - block * BLOCK) {
+                let at = block * BLOCK + i;
+                residuals.read_row(at, 1.0, row);
+                back.fill(0.0);
+                for (codes, gradients) in streams.into_iter().flatten() {
+                    add_codes(back, w_enc, codes.row(at).0, &gradients[codes.range(at..at + 1)]);
+                }
+                add_scaled(row, -1.0, back);
                 write_row(part, i, row);
             }
         },

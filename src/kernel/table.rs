@@ -1,4 +1,4 @@
-//! The token table: gradients grouped by token, and Adam on every row, as PyTorch's dense Adam moves it, or on those whose tokens occur.
+//! The table: gradients grouped by key, and Adam on every row, as PyTorch's dense Adam moves it, or on those whose keys occur.
 
 use rayon::prelude::*;
 
@@ -17,8 +17,18 @@ pub(super) enum Rows {
     Occurring,
 }
 
-/// Updates rows of the table `[d_vocab, d]` from the scaled residuals `[n, d]`, listed by token.
-pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey, residuals: &Tiled, d: usize, adam: AdamStep, rows: Rows) {
+/// Updates rows of the table from the scaled residuals `[n, d]`, listed by key; `places` says which row and weight a key has, if it is not one a row.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn update(
+    table: &mut [f32],
+    moments: &mut Moments,
+    by_token: &ByKey,
+    places: Option<&[(u32, f32)]>,
+    residuals: &Tiled,
+    d: usize,
+    adam: AdamStep,
+    rows: Rows,
+) {
     table
         .par_chunks_mut(CHUNK * d)
         .zip(moments.m.par_chunks_mut(CHUNK * d))
@@ -34,8 +44,9 @@ pub(super) fn update(table: &mut [f32], moments: &mut Moments, by_token: &ByKey,
                     }
                     gradient.fill(0.0);
                     for &entry in entries {
+                        let (row, weight) = places.map_or((entry, 1.0), |places| places[entry as usize]);
                         for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
-                            add_scaled(gradient, 1.0, residuals.piece(entry as usize, strip));
+                            add_scaled(gradient, weight, residuals.piece(row as usize, strip));
                         }
                     }
                     let at = i * d..(i + 1) * d;

@@ -204,6 +204,8 @@ mod tests {
             r_mag: vec![],
             b_mag: vec![],
             lookup: lookup.then_some(table),
+            index: Default::default(),
+            subtract: false,
             origin,
         };
         let at = |i: usize| 1_000_000 * i as u64;

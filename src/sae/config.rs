@@ -160,10 +160,7 @@ impl SaeConfig {
             crate::train::check_rate("lr", lr)?;
         }
         if let Some(lookup) = &self.lookup {
-            let got = vec![lookup.d_vocab(), lookup.d_model()];
-            if got != [self.d_vocab, self.d_model] {
-                return Err(Error::Shape { what: "lookup table".to_owned(), want: vec![self.d_vocab, self.d_model], got });
-            }
+            lookup.check(self)?;
         }
         Ok(())
     }

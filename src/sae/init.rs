@@ -5,7 +5,7 @@ use std::f32::consts::TAU;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Architecture, Origin, Sae, SaeConfig};
+use super::{Architecture, Index, Lookup, Origin, Sae, SaeConfig};
 use crate::error::Result;
 use crate::memory;
 
@@ -29,6 +29,8 @@ impl Sae {
         let w_enc = memory::collect(w_dec.len(), w_dec.iter().map(|v| v * (1.0 - balance)));
         let scaled = |table: &[f32]| memory::collect(table.len(), table.iter().map(|v| v * balance));
         let lookup = config.lookup.as_ref().map(|lookup| scaled(lookup.table()));
+        let index = config.lookup.as_ref().map_or(Index::Token, |lookup| lookup.index().clone());
+        let subtract = config.lookup.as_ref().is_some_and(Lookup::is_subtracted);
         let threshold = match config.architecture {
             Architecture::JumpRelu { threshold, .. } => vec![threshold as f32; d_sae],
             Architecture::BatchTopK => vec![0.0],
@@ -44,6 +46,8 @@ impl Sae {
             r_mag: magnitude.clone(),
             b_mag: magnitude,
             lookup,
+            index,
+            subtract,
             config,
             origin: Origin::default(),
         })
@@ -65,7 +69,6 @@ fn normals(seed: u64, n: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sae::Lookup;
 
     #[test]
     fn decoder_rows_are_unit_and_the_balance_is_shared_out() {

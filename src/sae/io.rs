@@ -1,10 +1,11 @@
 //! An SAE as a folder: `cfg.json` and `sae_weights.safetensors`, with SAELens' names and shapes, and `W_lookup` beside them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, AuxK, Lookup, Origin, Sae, SaeConfig};
+use super::{Architecture, AuxK, Grams, Index, Lookup, Origin, Sae, SaeConfig};
 use crate::arrays::{self, Arrays};
 use crate::error::{Error, Result};
 use crate::files;
@@ -93,14 +94,36 @@ fn of_saelens(name: &str) -> Option<Architecture> {
 struct TableAbout {
     balance: f32,
     learned: bool,
+    #[serde(default)]
+    subtracted: bool,
+    #[serde(default)]
+    index: IndexName,
 }
+
+/// What the rows of a table stand for. N-grams stand in the tensor [`GRAMS`], a preceding SAE in the folder [`PRECEDING`].
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum IndexName {
+    #[default]
+    Token,
+    Grams,
+    Latents,
+}
+
+/// The tokens of the n-grams `[n, longest]`, ended by −1 where they are shorter.
+const GRAMS: &str = "W_lookup.grams";
+
+/// Beside the files of an SAE, the one whose latents index its table.
+const PRECEDING: &str = "preceding";
 
 impl TableAbout {
     /// Directions T with α·T the table as it is now: a new SAE of the loaded settings starts from there.
-    fn start(&self, table: &[f32], d: usize) -> Result<Lookup> {
+    fn start(&self, table: &[f32], d: usize, index: &Index) -> Result<Lookup> {
         let unscaled = if self.balance > 0.0 { 1.0 / self.balance } else { 1.0 };
         let start = Lookup::from_table(table.iter().map(|w| w * unscaled).collect(), d)?.with_balance(self.balance)?;
-        Ok(if self.learned { start } else { start.frozen() })
+        let start = start.indexed_by(index.clone())?;
+        let start = if self.learned { start } else { start.frozen() };
+        Ok(if self.subtracted { start.subtracted() } else { start })
     }
 }
 
@@ -132,8 +155,18 @@ impl Sae {
         if !threshold.is_empty() {
             tensors.push(("threshold", vec![d_sae], &threshold[..]));
         }
+        let (longest, grams) = match &self.index {
+            Index::Grams(grams) => (grams.longest(), gram_numbers(grams)),
+            _ => (0, Vec::new()),
+        };
         if let Some(table) = &self.lookup {
             tensors.push(("W_lookup", vec![table.len() / d, d], &table[..]));
+            if longest > 0 {
+                tensors.push((GRAMS, vec![grams.len() / longest, longest], &grams[..]));
+            }
+            if let Index::Latents(sae) = &self.index {
+                sae.save(dir.join(PRECEDING))?;
+            }
         }
         arrays::save(&dir.join(WEIGHTS), &tensors, "{}")?;
         let text = serde_json::to_vec_pretty(&self.cfg()).map_err(Error::json("cfg.json"))?;
@@ -156,8 +189,19 @@ impl Sae {
         let w_enc = transpose(&tensors.take("W_enc", &[d, d_sae])?, d, d_sae);
         let ours = cfg.metadata.tokenized_sae.as_ref();
         let d_vocab = ours.map_or(1, |ours| ours.d_vocab);
+        let about = ours.and_then(|ours| ours.lookup.as_ref());
+        let index = match about.map_or(IndexName::Token, |about| about.index) {
+            IndexName::Token => Index::Token,
+            IndexName::Grams => Index::Grams(Arc::new(read_grams(&mut tensors, d_vocab, &weights_path)?)),
+            IndexName::Latents => Index::Latents(Arc::new(Sae::load(dir.as_ref().join(PRECEDING))?)),
+        };
+        let rows = match &index {
+            Index::Token => d_vocab,
+            Index::Grams(grams) => grams.rows(),
+            Index::Latents(sae) => sae.d_sae(),
+        };
         let lookup = match is_tokenized {
-            true => Some(tensors.take("W_lookup", &[d_vocab, d])?),
+            true => Some(tensors.take("W_lookup", &[rows, d])?),
             _ if tensors.has("W_lookup") => {
                 return Err(Error::format(&weights_path, format!("holds W_lookup, but {CFG} says \"{}\"", cfg.architecture)));
             }
@@ -173,8 +217,8 @@ impl Sae {
             relu: ours.is_none_or(|ours| ours.relu), // SAELens clamps at 0
             lr: ours.and_then(|ours| ours.lr),
             seed: ours.map_or(0, |ours| ours.seed),
-            lookup: match (&lookup, ours.and_then(|ours| ours.lookup.as_ref())) {
-                (Some(table), Some(about)) => Some(about.start(table, d)?),
+            lookup: match (&lookup, about) {
+                (Some(table), Some(about)) => Some(about.start(table, d, &index)?),
                 _ => None,
             },
             ..SaeConfig::new(d, d_vocab)
@@ -198,6 +242,8 @@ impl Sae {
             r_mag,
             b_mag,
             lookup,
+            index,
+            subtract: about.is_some_and(|about| about.subtracted),
             origin: Origin {
                 model: cfg.metadata.model_name.clone(),
                 hook,
@@ -209,7 +255,13 @@ impl Sae {
     }
 
     fn cfg(&self) -> Cfg {
-        let table = self.config.lookup.as_ref().map(|start| TableAbout { balance: start.balance(), learned: start.is_learned() });
+        let index = match &self.index {
+            Index::Token => IndexName::Token,
+            Index::Grams(_) => IndexName::Grams,
+            Index::Latents(_) => IndexName::Latents,
+        };
+        let about = |start: &Lookup| TableAbout { balance: start.balance(), learned: start.is_learned(), subtracted: self.subtract, index };
+        let table = self.config.lookup.as_ref().map(about);
         Cfg {
             architecture: if self.lookup.is_some() { TOKENIZED } else { "" }.to_owned() + saelens_name(self.config.architecture),
             d_in: self.d_model(),
@@ -282,6 +334,27 @@ impl Cfg {
         }
         Ok((architecture, is_tokenized))
     }
+}
+
+/// The tokens of n-grams as f32, which holds every number below 2²⁴.
+fn gram_numbers(grams: &Grams) -> Vec<f32> {
+    let padded = |gram: Vec<u32>| {
+        let ended = grams.longest() - gram.len();
+        gram.into_iter().map(|token| token as f32).chain(std::iter::repeat_n(-1.0, ended)).collect::<Vec<f32>>()
+    };
+    grams.grams().into_iter().flat_map(padded).collect()
+}
+
+fn read_grams(tensors: &mut Arrays, d_vocab: usize, path: &Path) -> Result<Grams> {
+    let (shape, numbers) = tensors.take_any(GRAMS)?;
+    let wrong =
+        || Error::format(path, format!("tensor \"{GRAMS}\" of shape {shape:?} does not hold n-grams of 2 or 3 tokens below {d_vocab}"));
+    let [n, longest] = shape[..] else { return Err(wrong()) };
+    let token = |&number: &f32| (number >= 0.0 && number.fract() == 0.0).then_some(number as u32);
+    let grams: Vec<Vec<u32>> = numbers.chunks(longest.max(1)).map(|gram| gram.iter().map_while(token).collect()).collect();
+    let read = Grams::new(&grams, d_vocab).map_err(|_| wrong())?;
+    // Rows of the table are in the order of the n-grams.
+    if read.len() == n && read.grams() == grams { Ok(read) } else { Err(wrong()) }
 }
 
 /// `[rows, columns]` to `[columns, rows]`, in tiles that stay in cache.

@@ -1,16 +1,19 @@
-//! The token table: where it starts, and whether it learns.
+//! The table: what its rows stand for, where it starts, and whether it learns.
+
+mod grams;
+mod index;
+mod starts;
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::SaeConfig;
 use crate::error::{Error, Result};
-use crate::model::{HookPoint, Model};
-use crate::tokens::Tokens;
 
-/// How many `[BOS, t]` pairs go through the model at once: the authors' 1,024.
-const PAIRS: usize = 1024;
+pub use grams::Grams;
+pub use index::Index;
 
 /// The share of the reconstruction that the table starts with: the authors' α.
 const BALANCE: f32 = 0.5;
@@ -23,34 +26,29 @@ fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-/// A token table before training: its directions `T` `[d_vocab, d_model]`, its balance α and whether it learns.
+/// A table before training: its directions `T` `[rows, d_model]`, what the rows stand for, its balance α, and what training does with it.
 ///
 /// A TSAE starts with `W_lookup = α·T` and `W_enc = (1 − α)·W_dec`.
+///
+/// | made by | a row for | starts at |
+/// | --- | --- | --- |
+/// | [`Lookup::unigram`] | every token | the hook at position 1 of `[BOS, t]`: the authors' |
+/// | [`Lookup::means`] | every token | the mean activation on the token |
+/// | [`Lookup::zeros`] | every token | 0 |
+/// | [`Lookup::ngrams`] | every token, and common n-grams | the hook at the end of `[BOS, t₁, …, tₙ]` |
+/// | [`Lookup::preceding`] | every latent of an SAE of an earlier hook | that latent's decoder row |
+/// | [`Lookup::from_table`] | every token | what you say |
 #[derive(Clone)]
 pub struct Lookup {
     table: Arc<Vec<f32>>,
     d_model: usize,
+    index: Index,
     balance: f32,
     learned: bool,
+    subtracted: bool,
 }
 
 impl Lookup {
-    /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS, t]`.
-    ///
-    /// # Errors
-    /// [`Error::UnknownHook`] if the model lacks the hook, and what the model itself reports.
-    pub fn unigram(model: &Model, hook: HookPoint) -> Result<Lookup> {
-        model.check_hook(hook)?;
-        let (d_vocab, d_model) = (model.config().d_vocab, model.config().d_model);
-        let mut table = Vec::with_capacity(d_vocab * d_model);
-        for from in (0..d_vocab).step_by(PAIRS) {
-            let pairs = (from..(from + PAIRS).min(d_vocab)).flat_map(|t| [model.bos(), t as u32]).collect();
-            let value = model.run_to(&Tokens::new(pairs, 2)?, hook)?; // [pairs, 2, d_model]
-            table.extend(value.narrow(1, 1, 1)?.flatten_all()?.to_vec1::<f32>()?);
-        }
-        Lookup::from_table(table, d_model)
-    }
-
     /// A table of your own: `[d_vocab, d_model]`, row by row.
     ///
     /// # Errors
@@ -67,10 +65,27 @@ impl Lookup {
             return Err(Error::NotFinite {
                 what: "lookup table".to_owned(),
                 value: table[at],
-                at: format!("token {}, dimension {}", at / d_model, at % d_model),
+                at: format!("row {}, dimension {}", at / d_model, at % d_model),
             });
         }
-        Ok(Lookup { table: Arc::new(table), d_model, balance: BALANCE, learned: true })
+        Ok(Lookup { table: Arc::new(table), d_model, index: Index::Token, balance: BALANCE, learned: true, subtracted: false })
+    }
+
+    /// The same directions, whose rows stand for something else.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many.
+    pub(crate) fn indexed_by(self, index: Index) -> Result<Lookup> {
+        let rows = match &index {
+            Index::Token => self.rows(),
+            Index::Grams(grams) => grams.rows(),
+            Index::Latents(sae) => sae.d_sae(),
+        };
+        if rows != self.rows() {
+            let (want, got) = (vec![rows, self.d_model], vec![self.rows(), self.d_model]);
+            return Err(Error::Shape { what: "lookup table".to_owned(), want, got });
+        }
+        Ok(Lookup { index, ..self })
     }
 
     /// The same table, kept as it is: no gradient reaches it.
@@ -89,14 +104,25 @@ impl Lookup {
         Ok(Lookup { balance: alpha, ..self })
     }
 
-    /// How many tokens it has a row for.
-    pub fn d_vocab(&self) -> usize {
+    /// The same table, subtracted before the encoder as well as added after the decoder, so that latents read only what it leaves: the variant that the
+    /// authors named and did not try.
+    pub fn subtracted(self) -> Lookup {
+        Lookup { subtracted: true, ..self }
+    }
+
+    /// How many rows it has.
+    pub fn rows(&self) -> usize {
         self.table.len() / self.d_model
     }
 
     /// The width of a row.
     pub fn d_model(&self) -> usize {
         self.d_model
+    }
+
+    /// What its rows stand for.
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The balance α.
@@ -109,12 +135,17 @@ impl Lookup {
         self.learned
     }
 
-    /// Its directions `T` `[d_vocab, d_model]`, not yet scaled by α.
+    /// Whether it is subtracted before the encoder.
+    pub fn is_subtracted(&self) -> bool {
+        self.subtracted
+    }
+
+    /// Its directions `T` `[rows, d_model]`, not yet scaled by α.
     pub fn table(&self) -> &[f32] {
         &self.table
     }
 
-    /// `⟨W, W₀⟩ / ‖W₀‖²` of a table `W` trained from this one, `W₀ = α·T`: 1 at the start, the authors' `lookup_sim`.
+    /// `⟨W, W₀⟩ / ‖W₀‖²` of a table `W` trained from this one, `W₀ = α·T`: 1 at the start, the authors' `lookup_sim`. 0 if it started at 0.
     pub fn similarity(&self, trained: &[f32]) -> f64 {
         let pairs = self.table.par_chunks(SUMMED).zip(trained.par_chunks(SUMMED));
         let parts: Vec<[f64; 2]> = pairs.map(|(start, trained)| [wide_dot(start, trained), wide_dot(start, start)]).collect();
@@ -122,12 +153,34 @@ impl Lookup {
         dot / (f64::from(self.balance) * norm).max(f64::MIN_POSITIVE)
     }
 
-    /// A checksum over the directions, the balance and whether it learns.
+    /// Checks that it fits an SAE.
+    pub(super) fn check(&self, config: &SaeConfig) -> Result<()> {
+        let (rows, what) = match &self.index {
+            Index::Token => (config.d_vocab, "lookup table"),
+            Index::Grams(grams) => (config.d_vocab + grams.len(), "lookup table of tokens and n-grams"),
+            Index::Latents(sae) => (sae.d_sae(), "lookup table of a preceding SAE's latents"),
+        };
+        let (want, got) = (vec![rows, config.d_model], vec![self.rows(), self.d_model]);
+        if want == got { Ok(()) } else { Err(Error::Shape { what: what.to_owned(), want, got }) }
+    }
+
+    /// A checksum over everything that decides what training makes of it.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(bytemuck::cast_slice::<f32, u8>(&self.table));
         hash.update(self.balance.to_le_bytes());
         hash.update([u8::from(self.learned)]);
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        if self.subtracted {
+            hash.update(b"subtracted");
+        }
+        match &self.index {
+            Index::Token => {}
+            Index::Grams(grams) => grams.grams().iter().for_each(|gram| {
+                hash.update([gram.len() as u8]);
+                hash.update(bytemuck::cast_slice::<u32, u8>(gram));
+            }),
+            Index::Latents(sae) => hash.update(sae.fingerprint()),
+        }
+        crate::files::hex(hash.finalize())
     }
 }

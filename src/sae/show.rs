@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Architecture, AuxK, Codes, Lookup, Origin, Sae, SaeConfig};
+use super::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
 use crate::display::{Column, Figure, Row, Show, Shown, Table, format, settings, shows};
 use crate::error::Result;
 use crate::plot::{self, Axis, Options, Sample};
@@ -30,8 +30,8 @@ impl Sae {
         }
         if let Some(table) = &self.lookup {
             parameters += table.len();
-            let shape = format!("{} tokens × {}", table.len() / self.d_model().max(1), self.d_model());
-            rows.push(("W_lookup", shape, "the table whose row of the current token is added to every reconstruction"));
+            let shape = format!("{} × {}", self.index.count(table.len() / self.d_model().max(1)), self.d_model());
+            rows.push(("W_lookup", shape, self.index.meaning()));
         }
         rows.push(("parameters", format::count(parameters as u64), "weights, biases and the table"));
         rows.extend(origin(&self.origin));
@@ -147,14 +147,15 @@ fn activity(config: &SaeConfig) -> Vec<(&'static str, String, &'static str)> {
 
 impl Lookup {
     /// Its shape and settings, as a table.
-    fn rows(&self) -> Table {
+    pub fn describe(&self) -> Table {
         let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
-        let mean = self.table().chunks_exact(self.d_model()).map(norm).sum::<f64>() / self.d_vocab().max(1) as f64;
+        let mean = self.table().chunks_exact(self.d_model()).map(norm).sum::<f64>() / self.rows().max(1) as f64;
         let learned = if self.is_learned() { "yes" } else { "no: frozen" };
         let rows = vec![
-            ("T", format!("{} tokens × {}", self.d_vocab(), self.d_model()), "its directions, one row a token"),
+            ("T", format!("{} × {}", self.index().count(self.rows()), self.d_model()), "its directions, row by row"),
             ("balance α", self.balance().to_string(), "the table starts as α·T and the encoder as (1 − α)·W_dec"),
             ("learned", learned.to_owned(), "whether training moves it"),
+            ("subtracted", if self.is_subtracted() { "yes" } else { "no" }.to_owned(), "whether the encoder reads only what it leaves"),
             ("mean ‖T[token]‖", format::significant(mean, 3), "mean length of a row, not yet scaled by α"),
         ];
         settings("Lookup", rows)
@@ -189,6 +190,65 @@ impl Show for SaeConfig {
     }
 }
 
+impl Index {
+    /// So many rows, in words.
+    fn count(&self, rows: usize) -> String {
+        match self {
+            Index::Token => format!("{rows} tokens"),
+            Index::Grams(grams) => format!("{} tokens and {} n-grams", rows.saturating_sub(grams.len()), grams.len()),
+            Index::Latents(_) => format!("{rows} latents"),
+        }
+    }
+
+    /// What the rows are added for.
+    fn meaning(&self) -> &'static str {
+        match self {
+            Index::Token => "the table whose row of the current token is added to every reconstruction",
+            Index::Grams(_) => "the table whose row of the longest known n-gram, or of the current token, is added to every reconstruction",
+            Index::Latents(_) => {
+                "the table whose rows of a preceding SAE's active latents are added to every reconstruction, each times its code"
+            }
+        }
+    }
+}
+
+impl Show for Index {
+    fn shown(&self) -> Shown {
+        match self {
+            Index::Token => Shown::sentence("tokens", self.meaning()),
+            Index::Grams(grams) => grams.shown(),
+            Index::Latents(sae) => sae.shown(),
+        }
+    }
+}
+
+impl Show for Grams {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("n-grams", self.len().to_string(), "those with rows of their own, behind the tokens'"),
+            ("longest", format!("{} tokens", self.longest()), "how long they may be"),
+            ("rows", self.rows().to_string(), "rows of a table with one for every token and every n-gram"),
+        ];
+        settings("Grams", rows).into()
+    }
+}
+
+impl Show for Keys<'_> {
+    fn shown(&self) -> Shown {
+        Shown::line(&format!("keys of a table for {} rows of activations", self.n()))
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Index::Token => "by token",
+            Index::Grams(_) => "by token and n-gram",
+            Index::Latents(_) => "by a preceding SAE's latents",
+        })
+    }
+}
+
 impl Show for Architecture {
     fn shown(&self) -> Shown {
         let config = SaeConfig { architecture: *self, ..SaeConfig::new(1, 1) };
@@ -210,7 +270,7 @@ impl Show for AuxK {
 
 impl Show for Lookup {
     fn shown(&self) -> Shown {
-        self.rows().into()
+        self.describe().into()
     }
 }
 
@@ -227,7 +287,7 @@ impl Show for Codes {
     }
 }
 
-shows!(Sae, SaeConfig, Architecture, AuxK, Lookup, Origin, Codes);
+shows!(Sae, SaeConfig, Architecture, AuxK, Lookup, Index, Grams, Keys<'_>, Origin, Codes);
 
 /// `k 16`, `BatchTopK k 16` or `ReLU`.
 fn in_short(config: &SaeConfig) -> String {
@@ -255,6 +315,8 @@ impl fmt::Debug for SaeConfig {
 impl fmt::Debug for Lookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let learned = if self.is_learned() { "learned" } else { "frozen" };
-        write!(f, "{} tokens × {}, {learned}, α = {}", self.d_vocab(), self.d_model(), self.balance())
+        let subtracted = if self.is_subtracted() { ", subtracted" } else { "" };
+        let rows = self.index().count(self.rows());
+        write!(f, "{rows} × {}, {learned}{subtracted}, α = {}", self.d_model(), self.balance())
     }
 }

@@ -18,7 +18,7 @@ use crate::eval::HeldOut;
 use crate::files::{self, FolderLock};
 use crate::kernel::{self, Kernel};
 use crate::model::{HookPoint, Model};
-use crate::sae::{Origin, Sae, SaeConfig};
+use crate::sae::{Index, Lookup, Origin, Sae, SaeConfig};
 use crate::tokens::Tokens;
 
 /// Trains SAEs on the activations of one hook, all on the same batches in the same order.
@@ -104,6 +104,9 @@ impl Trainer {
         let (want, got) = ([self.acts.d_vocab(), self.acts.d_model()], [sae.d_vocab, sae.d_model]);
         if want != got {
             return Err(Error::Shape { what: format!("the SAE \"{name}\" (d_vocab, d_model)"), want: want.to_vec(), got: got.to_vec() });
+        }
+        if let Some(Index::Latents(preceding)) = sae.lookup.as_ref().map(Lookup::index) {
+            self.acts.check_hook(preceding.own_hook()?)?;
         }
         self.saes.push((name.to_owned(), sae));
         Ok(self)
@@ -247,8 +250,18 @@ impl Session {
                 Ok(()) => {
                     let prepared = trainer.kernel.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
                     for slot in slots.iter_mut().filter(now) {
-                        if !watch.stops() {
-                            slot.job.step(trainer.kernel.as_ref(), &prepared, config)?;
+                        if watch.stops() {
+                            break;
+                        }
+                        let kernel = trainer.kernel.as_ref();
+                        if slot.job.sae.index.is_token() {
+                            slot.job.step(kernel, &prepared, config)?;
+                        } else {
+                            let keys = match trainer.acts.keys_for(watch.waiting(), &slot.job.sae, &rows) {
+                                Err(Error::Interrupted { .. }) if watch.stops() => break,
+                                keys => keys?,
+                            };
+                            slot.job.step(kernel, &prepared.with_keys(&keys)?, config)?;
                         }
                     }
                     watch.stepped(&jobs_of(slots), done(slots));

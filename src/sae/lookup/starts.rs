@@ -1,0 +1,82 @@
+//! Where a table starts.
+
+use std::sync::Arc;
+
+use super::{Grams, Index, Lookup};
+use crate::error::{Error, Result};
+use crate::model::{HookPoint, Model};
+use crate::sae::Sae;
+use crate::tokens::Tokens;
+
+/// How many `[BOS, t]` go through the model at once: the authors' 1,024.
+const AT_ONCE: usize = 1024;
+
+impl Lookup {
+    /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS, t]`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] if the model lacks the hook, and what the model itself reports.
+    pub fn unigram(model: &Model, hook: HookPoint) -> Result<Lookup> {
+        let tokens: Vec<Vec<u32>> = (0..model.config().d_vocab as u32).map(|token| vec![token]).collect();
+        Lookup::from_table(after_bos(model, hook, &tokens)?, model.config().d_model)
+    }
+
+    /// A table of zeros, so that everything in it is learned; its balance is 0, since there is nothing to balance.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if one of them is 0.
+    pub fn zeros(d_vocab: usize, d_model: usize) -> Result<Lookup> {
+        Lookup::from_table(vec![0.0; d_vocab * d_model], d_model)?.with_balance(0.0)
+    }
+
+    /// A table with a row for every token and for every n-gram of [`Grams`]: a position takes the row of the longest n-gram that ends there, and that of
+    /// its token if there is none. A row starts at what the hook holds at the end of `[BOS, t₁, …, tₙ]`.
+    ///
+    /// In training it takes `3 · 4 · rows · d_model` bytes.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Shape`] if the n-grams are of another vocabulary, and what the model itself reports.
+    pub fn ngrams(model: &Model, hook: HookPoint, grams: Grams) -> Result<Lookup> {
+        let config = model.config();
+        let (want, got) = (vec![config.d_vocab + grams.len()], vec![grams.rows()]);
+        if want != got {
+            return Err(Error::Shape { what: "rows of tokens and n-grams".to_owned(), want, got });
+        }
+        let Lookup { table, .. } = Lookup::unigram(model, hook)?;
+        let all = grams.grams();
+        let mut table = table.to_vec();
+        for n in 2..=grams.longest() {
+            let of_length: Vec<Vec<u32>> = all.iter().filter(|gram| gram.len() == n).cloned().collect();
+            table.extend(after_bos(model, hook, &of_length)?);
+        }
+        Lookup::from_table(table, config.d_model)?.indexed_by(Index::Grams(Arc::new(grams)))
+    }
+
+    /// A table with a row for every latent of an SAE of an earlier hook, which stays as it is: each of its active latents adds its row, times its code. Rows
+    /// start as that SAE's decoder, which is where a residual stream would carry them.
+    ///
+    /// The store that is trained on needs the earlier hook too.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the SAE does not say which hook it reads.
+    pub fn preceding(sae: &Sae) -> Result<Lookup> {
+        if sae.origin.hook.is_none() {
+            let why = "the preceding SAE does not say which hook it reads: set its origin.hook";
+            return Err(Error::config("preceding", why.to_owned()));
+        }
+        Lookup::from_table(sae.w_dec.clone(), sae.d_model())?.indexed_by(Index::Latents(Arc::new(sae.clone())))
+    }
+}
+
+/// What the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
+fn after_bos(model: &Model, hook: HookPoint, grams: &[Vec<u32>]) -> Result<Vec<f32>> {
+    model.check_hook(hook)?;
+    let mut out = Vec::with_capacity(grams.len() * model.config().d_model);
+    for grams in grams.chunks(AT_ONCE) {
+        let n_ctx = grams[0].len() + 1;
+        let ids = grams.iter().flat_map(|gram| [model.bos()].into_iter().chain(gram.iter().copied())).collect();
+        let value = model.run_to(&Tokens::new(ids, n_ctx)?, hook)?; // [n, n_ctx, d_model]
+        out.extend(value.narrow(1, n_ctx - 1, 1)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(out)
+}
