@@ -155,14 +155,14 @@ impl Sae {
         if !threshold.is_empty() {
             tensors.push(("threshold", vec![d_sae], &threshold[..]));
         }
-        let (longest, grams) = match &self.index {
-            Index::Grams(grams) => (grams.longest(), gram_numbers(grams)),
-            _ => (0, Vec::new()),
+        let grams = match &self.index {
+            Index::Grams(grams) => Some((vec![grams.len(), grams.longest()], gram_numbers(grams))),
+            _ => None,
         };
         if let Some(table) = &self.lookup {
             tensors.push(("W_lookup", vec![table.len() / d, d], &table[..]));
-            if longest > 0 {
-                tensors.push((GRAMS, vec![grams.len() / longest, longest], &grams[..]));
+            if let Some((shape, grams)) = &grams {
+                tensors.push((GRAMS, shape.clone(), &grams[..]));
             }
             if let Index::Latents(sae) = &self.index {
                 sae.save(dir.join(PRECEDING))?;

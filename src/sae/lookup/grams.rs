@@ -37,8 +37,9 @@ impl Grams {
             return Err(Error::config("longest", format!("longest = {longest}; n-grams of 2 or 3 tokens are counted")));
         }
         text.check(d_vocab)?;
-        // The least of what is kept lies on top.
-        let mut kept: BinaryHeap<Reverse<(u64, Reverse<usize>, Reverse<u64>)>> = BinaryHeap::new();
+        /// Its count, its length and its key, so that the least of what is kept lies on top of a heap.
+        type Counted = Reverse<(u64, Reverse<usize>, Reverse<u64>)>;
+        let mut kept: BinaryHeap<Counted> = BinaryHeap::new();
         for n in 2..=longest {
             let parts = (text.len() / AT_ONCE + 1) as u64;
             for part in 0..parts {
