@@ -49,7 +49,7 @@
 //! # The rooms
 //!
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
-//! [`compare`] does it all in one call, [`lab`] sets Jupyter up.
+//! [`tokenness`] says what share of latents the token alone explains. [`compare`] does it all in one call, [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 
@@ -70,6 +70,7 @@ pub mod model;
 pub mod plot;
 pub mod sae;
 pub(crate) mod simd;
+pub mod tokenness;
 pub mod tokens;
 pub mod train;
 
@@ -88,6 +89,11 @@ pub mod prelude {
     };
     pub use crate::plot;
     pub use crate::sae::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
+    pub use crate::tokenness::{
+        ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2, NgramR2Config, NgramR2s, NgramScore,
+        SaeTokenness, TableMatch, TokenOrContext, TokenTest, TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all, ngram_r2_with,
+        token_or_context, token_or_context_with,
+    };
     pub use crate::tokens::Tokens;
     pub use crate::train::{
         HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingState, TrainingStatus,

@@ -33,9 +33,11 @@ mod panel;
 mod show;
 mod spec;
 mod ticks;
+mod tokenness;
 
 pub use experiment::{courses, lookup_norms, reconstruction, training};
 pub use spec::{Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
+pub use tokenness::{ngram_r2, token_latents_by_frequency, top_token_shares};
 
 use crate::display::Figure;
 use crate::error::Result;

@@ -12,7 +12,14 @@ use tokenized_sae::eval::{self, Evaluations, HeldOut};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
+<<<<<<< HEAD
 use tokenized_sae::sae::{Architecture, AuxK, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
+=======
+use tokenized_sae::sae::{Architecture, AuxK, Lookup, Origin, Sae, SaeConfig};
+use tokenized_sae::tokenness::{
+    ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
+};
+>>>>>>> a24857e (Token or context: how closely each latent is tied to its token and bigram, and how much of an activation the last tokens tell)
 use tokenized_sae::tokens::Tokens;
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
 
@@ -261,6 +268,31 @@ fn trainings(checked: &mut Checked, it: &Made) {
     check!(checked, report, report.with_bos, Comparison { report: report.clone(), runs, evaluations });
 }
 
+fn tokenness(checked: &mut Checked, it: &Made) {
+    let sae = SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&it.model) };
+    let tsae = Sae::new(sae.clone().with_lookup(Lookup::unigram(&it.model, it.hook).unwrap())).unwrap();
+    let mut found = token_or_context(&it.model, it.hook, &[(EVIL, &Sae::new(sae).unwrap()), ("TSAE", &tsae)], &it.acts).unwrap();
+    let latent = found["TSAE"].counted()[0].clone();
+    check!(checked, found, found.saes[0], found["TSAE"], latent, latent.ngrams[0], latent.ngrams[1], latent.table);
+    assert_eq!(checked.check(&found).html.matches("<img ").count(), 1);
+    check!(checked, found.bins(TokenTest::TopToken)[0], found.by_frequency(TokenTest::LikeOwnTable));
+    check!(checked, found.table(Weighting::Firings), found["TSAE"].token_latents(3), found["TSAE"].context_latents(3));
+    found.saes[0].latents.clear();
+    found.saes[1].latents.clear();
+    check!(checked, found, found.saes[0]);
+    TokenTest::ALL.iter().for_each(|test| check!(checked, *test));
+    check!(checked, Weighting::Latents, Weighting::Firings, Weighting::Mass, Weighting::Matched, TokennessConfig::default());
+    check!(checked, Coverage::Everything, Coverage::Tokens, Coverage::Memory, Coverage::Stopped);
+    check!(checked, ActivationSource::from(&it.acts), ActivationSource::from(&it.corpus.valid));
+    let r2 = ngram_r2_of_all(&it.acts, 2).unwrap();
+    check!(checked, r2, r2.hooks[0], r2.hooks[0].scores[1], NgramR2Config::default(), NgramR2s { hooks: vec![] });
+    assert_eq!(checked.check(&r2).html.matches("<img ").count(), 1);
+    checked.check(
+        &plot::token_latents_by_frequency(&token_or_context(&it.model, it.hook, &[("TSAE", &tsae)], &it.acts).unwrap(), TokenTest::Trivial)
+            .unwrap(),
+    );
+}
+
 #[test]
 fn whatever_a_cell_ends_in_shows_itself() {
     let mut checked = Checked::default();
@@ -270,6 +302,7 @@ fn whatever_a_cell_ends_in_shows_itself() {
     models(&mut checked, &it);
     activations_and_codes(&mut checked, &it);
     trainings(&mut checked, &it);
+    tokenness(&mut checked, &it);
 
     // Every type that a cell names by the prelude was among them. A progress is no value to look at: it shows itself as it goes.
     let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
