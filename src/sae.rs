@@ -150,6 +150,14 @@ impl Sae {
         self.origin.hook.ok_or_else(|| Error::config("origin", "the SAE does not say which hook it reads: set its origin.hook".to_owned()))
     }
 
+    /// The codes of all positions of a text, where `hook` holds `x` `[n_seq · n_ctx, d_model]`.
+    ///
+    /// # Errors
+    /// Those of [`encode_on`](Sae::encode_on) and [`keys`](Sae::keys).
+    pub fn encode_text(&self, model: &Model, x: &[f32], text: &Tokens) -> Result<Codes> {
+        if self.subtract { self.encode_on(x, &self.keys(model, text)?) } else { self.encode(x) }
+    }
+
     /// A checksum over its weights.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();

@@ -12,14 +12,10 @@ use tokenized_sae::eval::{self, Evaluations, HeldOut};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
-<<<<<<< HEAD
 use tokenized_sae::sae::{Architecture, AuxK, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
-=======
-use tokenized_sae::sae::{Architecture, AuxK, Lookup, Origin, Sae, SaeConfig};
 use tokenized_sae::tokenness::{
     ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
 };
->>>>>>> a24857e (Token or context: how closely each latent is tied to its token and bigram, and how much of an activation the last tokens tell)
 use tokenized_sae::tokens::Tokens;
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
 

@@ -10,6 +10,7 @@ use crate::activations::{Batch, Shuffle};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::sae::Sae;
+use crate::tokens::Tokens;
 
 /// Rows that are read and encoded at once: some 30 ms of a large SAE.
 const ROWS_AT_ONCE: usize = 4096;
@@ -73,7 +74,7 @@ pub(super) fn count(reader: &Reader<'_>, saes: &[(&str, &Sae)], config: &Tokenne
             }
             read => read?,
         }
-        counted.add(&batch, n_ctx, saes, config.order)?;
+        counted.add(&batch, reader, saes, config.order)?;
         progress.set(counted.tokens as u64);
     }
     match counted.coverage {
@@ -92,7 +93,9 @@ pub(super) fn count(reader: &Reader<'_>, saes: &[(&str, &Sae)], config: &Tokenne
 }
 
 impl Counted {
-    fn add(&mut self, batch: &Batch, n_ctx: usize, saes: &[(&str, &Sae)], order: usize) -> Result<()> {
+    fn add(&mut self, batch: &Batch, reader: &Reader<'_>, saes: &[(&str, &Sae)], order: usize) -> Result<()> {
+        let n_ctx = reader.n_ctx();
+        let text = Tokens::new(batch.tokens.clone(), n_ctx)?;
         let sequences = batch.tokens.chunks_exact(n_ctx);
         let grams: Vec<_> = sequences.flat_map(|sequence| (0..n_ctx).map(|at| gram(sequence, at, order))).collect();
         let counted_rows = || (0..batch.len()).filter(|i| i % n_ctx != 0);
@@ -101,7 +104,7 @@ impl Counted {
             self.text.merge();
         }
         for ((_, sae), counts) in saes.iter().zip(&mut self.latents) {
-            let codes = sae.encode(&batch.x)?;
+            let codes = sae.encode_text(reader.model(), &batch.x, &text)?;
             for i in counted_rows() {
                 let (latents, values) = codes.row(i);
                 for (&latent, &value) in latents.iter().zip(values).filter(|(_, value)| **value > 0.0) {

@@ -68,6 +68,10 @@ impl ActivationSource {
 }
 
 impl Reader<'_> {
+    pub(super) fn model(&self) -> &Model {
+        self.model
+    }
+
     pub(super) fn n_seq(&self) -> usize {
         self.n_seq
     }
