@@ -50,6 +50,8 @@
 //!
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
 //! [`tokenness`] says what share of latents the token alone explains. [`compare`] does it all in one call, [`lab`] sets Jupyter up.
+//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] and [`features`] → [`plot`], all shown by [`display`];
+//! [`compare`] does it all in one call, [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 
@@ -61,6 +63,7 @@ pub mod corpus;
 pub mod display;
 pub mod error;
 pub mod eval;
+pub mod features;
 pub(crate) mod files;
 pub mod kernel;
 pub mod lab;
@@ -84,6 +87,7 @@ pub mod prelude {
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
+    pub use crate::features::{Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig};
     pub use crate::model::{
         Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site, TokensView,
     };

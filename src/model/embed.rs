@@ -17,6 +17,11 @@ impl Embed {
         Embed { tokens, positions }
     }
 
+    /// The embedding `[d_vocab, d_model]`.
+    pub fn tokens(&self) -> &Tensor {
+        &self.tokens
+    }
+
     /// Embeds `ids` `[n_seq, n_new]`, the first of which stand at position `from`: `[n_seq, n_new, d_model]`.
     ///
     /// # Errors

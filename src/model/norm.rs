@@ -1,6 +1,6 @@
 //! Layer norms.
 
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
 
 use crate::error::Result;
 use crate::matmul::{RowsMut, in_pieces};
@@ -26,6 +26,12 @@ impl Norm {
         let mut out = vec![0f32; x.elem_count()];
         with_f32(x, |x| self.apply(x, RowsMut::F32(&mut out)))?;
         Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
+    }
+
+    /// What of it is linear: of rows `[n, d_model]`, `(x − mean) · gain`.
+    pub fn linear_part(&self, x: &Tensor) -> Result<Tensor> {
+        let gain = Tensor::from_slice(&self.gain, self.gain.len(), &Device::Cpu)?;
+        Ok(x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?.broadcast_mul(&gain)?)
     }
 
     /// Of rows in plain memory, on all threads.

@@ -94,7 +94,7 @@ impl Model {
 }
 
 /// The seed of one sequence's draws.
-fn seed_of(seed: u64, sequence: usize) -> u64 {
+pub(super) fn seed_of(seed: u64, sequence: usize) -> u64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(sequence as u64);
     rng.next_u64()

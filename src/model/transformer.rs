@@ -6,7 +6,7 @@
 
 use std::sync::Mutex;
 
-use candle_core::{Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use candle_nn::kv_cache::KvCache;
 
 use crate::error::{Error, Result};
@@ -131,12 +131,18 @@ impl Transformer {
     }
 
     /// Walks to the last hook, reading and extending the cache.
-    pub fn walk_cached(&self, mut stage: Stage, cache: &mut Cache, compute: Compute) -> Result<Stage> {
+    pub fn walk_cached(&self, stage: Stage, cache: &mut Cache, compute: Compute) -> Result<Stage> {
         let n_new = stage.value.dim(1)?;
-        while stage.hook != self.last_hook() {
+        let stage = self.walk_cached_to(stage, self.last_hook(), cache, compute)?;
+        cache.extend(n_new);
+        Ok(stage)
+    }
+
+    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass goes on with [`walk_cached`](Transformer::walk_cached).
+    pub fn walk_cached_to(&self, mut stage: Stage, hook: HookPoint, cache: &mut Cache, compute: Compute) -> Result<Stage> {
+        while stage.hook != hook {
             stage = self.advance(stage, Some(cache), compute)?;
         }
-        cache.extend(n_new);
         Ok(stage)
     }
 
@@ -191,6 +197,20 @@ impl Transformer {
     /// From the residual stream `[.., d_model]` after the last block to logits `[.., d_vocab]`, in f32.
     pub fn unembed(&self, resid: &Tensor) -> Result<Tensor> {
         self.unembed.forward(&self.ln_final.forward(resid)?, None, Compute::F32)
+    }
+
+    /// What directions `[n, d_model]` add to the logits by the direct path; see [`Model::logit_effects`](crate::model::Model::logit_effects).
+    pub fn direct_path(&self, directions: &Tensor) -> Result<Tensor> {
+        let linear = self.ln_final.linear_part(directions)?;
+        // Of a direction of zeros the unembedding gives its bias, which is no effect of anything.
+        let bias = self.unembed.forward(&Tensor::zeros((1, self.config.d_model), DType::F32, &Device::Cpu)?, None, Compute::F32)?;
+        let effects = self.unembed.forward(&linear, None, Compute::F32)?.broadcast_sub(&bias)?;
+        Ok(effects.broadcast_sub(&effects.mean_keepdim(D::Minus1)?)?)
+    }
+
+    /// The embedding `[d_vocab, d_model]`.
+    pub fn embedding(&self) -> &Tensor {
+        self.embed.tokens()
     }
 
     /// Makes every matrix of block `layer` from `site` on unusable, so that a test notices if it is used.

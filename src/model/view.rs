@@ -96,7 +96,7 @@ impl fmt::Debug for TokensView {
 }
 
 /// What stands for white space.
-fn mark(c: char) -> Option<char> {
+pub(crate) fn mark(c: char) -> Option<char> {
     match c {
         ' ' => Some('·'),
         '\n' => Some('⏎'),
@@ -108,7 +108,7 @@ fn mark(c: char) -> Option<char> {
 }
 
 /// A token's text with its white space as pale marks. A token without text is shown as an empty set, so that it is seen at all.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let one = |c: char| match mark(c) {
         Some(mark) => format!("<span style=\"opacity:.4\">{mark}</span>"),
         None => escape(c.encode_utf8(&mut [0; 4])),

@@ -1,0 +1,141 @@
+//! Texts that the model goes on with, as it is or with something added to its residual stream.
+
+use candle_core::{Device, Tensor};
+use candle_transformers::generation::LogitsProcessor;
+
+use super::sample::seed_of;
+use crate::display::interrupt;
+use crate::error::{Error, Result};
+use crate::model::transformer::Cache;
+use crate::model::{HookPoint, Model};
+use crate::tokens::Tokens;
+
+/// Something that is added to a hook at every position but the first.
+#[derive(Clone)]
+pub(crate) struct Added<'a> {
+    pub hook: HookPoint,
+    /// `[d_model]`
+    pub direction: &'a [f32],
+}
+
+impl Model {
+    /// `n` texts of `length` tokens that the model writes after `ids`, each token drawn from its predictions: `[n, length]`, without `ids`. Put
+    /// [`Model::bos`] first to go on as the model was trained to. Text `i` depends on the seed and on `i` alone.
+    ///
+    /// The stop button ends the texts where they stand.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let mut ids = vec![model.bos()];
+    /// ids.extend(model.encode("It was the best of")?);
+    /// let texts = model.go_on(&ids, 2, 8, 0)?;
+    /// println!("{}", model.decode(texts.row(0))?);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is nothing to go on from, or more than the model can read; [`Error::TokenId`] for a token outside its vocabulary;
+    /// [`Error::Interrupted`] if it is stopped before the first token.
+    pub fn go_on(&self, ids: &[u32], n: usize, length: usize, seed: u64) -> Result<Tokens> {
+        self.go_on_with(ids, n, length, seed, None)
+    }
+
+    /// As [`go_on`](Model::go_on), with something added.
+    pub(crate) fn go_on_with(&self, ids: &[u32], n: usize, length: usize, seed: u64, added: Option<&Added<'_>>) -> Result<Tokens> {
+        if ids.is_empty() || n == 0 || length == 0 {
+            let why = format!("{n} texts of {length} tokens after {}: at least one of each is needed", ids.len());
+            return Err(Error::config("length", why));
+        }
+        self.check_tokens(&Tokens::new(ids.to_vec(), ids.len())?)?;
+        self.check_length(ids.len() + length)?;
+        interrupt::watch();
+        // Two at least, for the reason that `sample_batch` gives.
+        let width = n.max(2);
+        let mut drawers: Vec<LogitsProcessor> = (0..width).map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None)).collect();
+        let mut cache = Cache::new(self.config(), ids.len() + length);
+        let mut new = ids.repeat(width); // [width, ids.len()], and from then on [width, 1]
+        let mut texts: Vec<Vec<u32>> = vec![Vec::new(); width];
+        for _ in 0..length {
+            if interrupt::requested() {
+                interrupt::clear();
+                break;
+            }
+            let resid = self.read_on(&new, width, &mut cache, added)?; // [width, n_new, d_model]
+            let last = resid.narrow(1, resid.dim(1)? - 1, 1)?.contiguous()?;
+            let logits = self.inner.transformer.unembed(&last)?.squeeze(1)?; // [width, d_vocab]
+            new = drawers.iter_mut().enumerate().map(|(i, drawer)| Ok(drawer.sample(&logits.get(i)?)?)).collect::<Result<_>>()?;
+            texts.iter_mut().zip(&new).for_each(|(text, id)| text.push(*id));
+        }
+        let length = texts[0].len();
+        if length == 0 {
+            let remedy = "nothing was written; the same call writes it".to_owned();
+            return Err(Error::Interrupted { what: "going on with a text", remedy });
+        }
+        texts.truncate(n);
+        Tokens::new(texts.concat(), length)
+    }
+
+    /// Reads `ids` `[n_seq, n_new]` behind those in the cache, to the last hook.
+    fn read_on(&self, ids: &[u32], n_seq: usize, cache: &mut Cache, added: Option<&Added<'_>>) -> Result<Tensor> {
+        let transformer = &self.inner.transformer;
+        let from = cache.len();
+        let mut stage = transformer.start(ids, n_seq, from)?;
+        if let Some(Added { hook, direction }) = added {
+            stage = transformer.walk_cached_to(stage, *hook, cache, self.compute)?;
+            let n_new = ids.len() / n_seq;
+            let of = |position: usize| if from + position == 0 { vec![0.0; direction.len()] } else { direction.to_vec() };
+            let rows: Vec<f32> = (0..n_new).flat_map(of).collect();
+            stage.value = stage.value.broadcast_add(&Tensor::from_vec(rows, (1, n_new, direction.len()), &Device::Cpu)?)?;
+        }
+        Ok(transformer.walk_cached(stage, cache, self.compute)?.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_goes_on_as_the_sampler_goes_on_from_bos() {
+        let model = Model::load("tiny-gpt2").unwrap();
+        let sampled = model.sample(3, 12, 5).unwrap();
+        let texts = model.go_on(&[model.bos()], 3, 11, 5).unwrap();
+        (0..3).for_each(|i| assert_eq!(texts.row(i), &sampled.row(i)[1..]));
+        assert_eq!(model.go_on(&[model.bos()], 1, 11, 5).unwrap().row(0), texts.row(0));
+    }
+
+    #[test]
+    fn a_strong_push_towards_a_token_makes_the_model_write_it() {
+        for name in ["tiny-gpt2", "tiny-pythia"] {
+            let model = Model::load(name).unwrap();
+            let (d, d_vocab) = (model.config().d_model, model.config().d_vocab);
+            let unit = Tensor::eye(d, candle_core::DType::F32, &Device::Cpu).unwrap();
+            let unembedding = model.logit_effects(&unit).unwrap().to_vec2::<f32>().unwrap(); // [d_model, d_vocab]
+            let column = |t: usize| unembedding.iter().map(|row| row[t]).collect::<Vec<f32>>();
+            // The longest column is the one to which its own direction is nearest.
+            let length = |t: usize| column(t).iter().map(|x| x * x).sum::<f32>();
+            let wanted = (0..d_vocab).max_by(|&a, &b| length(a).total_cmp(&length(b))).unwrap();
+            let direction: Vec<f32> = column(wanted).iter().map(|x| 1e3 * x).collect();
+            let hook = HookPoint { layer: model.config().n_layers - 1, site: crate::model::Site::ResidPost };
+            let texts = model.go_on_with(&[model.bos(), 20], 2, 6, 0, Some(&Added { hook, direction: &direction })).unwrap();
+            assert_eq!(texts.ids(), [wanted as u32; 12], "{name}");
+            // Nothing is added at the first position, so from there the model goes on as it is.
+            let first = model.go_on_with(&[model.bos()], 2, 1, 0, Some(&Added { hook, direction: &direction })).unwrap();
+            assert_eq!(first.ids(), model.go_on(&[model.bos()], 2, 1, 0).unwrap().ids());
+        }
+    }
+
+    #[test]
+    fn adding_nothing_changes_nothing_at_any_hook() {
+        let model = Model::load("tests/golden/neox").unwrap();
+        let plain = model.go_on(&[1, 2, 3], 2, 8, 1).unwrap();
+        let direction = vec![0.0; model.config().d_model];
+        for hook in model.hooks() {
+            let added = Added { hook, direction: &direction };
+            assert_eq!(model.go_on_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(), plain.ids(), "{hook}");
+        }
+        assert!(matches!(model.go_on(&[], 2, 8, 1), Err(Error::Config { .. })));
+        assert!(matches!(model.go_on(&[1; 10], 2, 100_000, 1), Err(Error::Config { .. })));
+    }
+}
