@@ -13,6 +13,7 @@ mod shown;
 mod table;
 
 pub use figure::Figure;
+pub(crate) use figure::base64;
 pub(crate) use live::Place;
 pub use progress::Progress;
 pub use show::{escape, in_notebook, show};

@@ -2,6 +2,8 @@
 
 #![deny(clippy::unwrap_used)]
 
+mod command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +48,8 @@ enum Verb {
     },
     /// Train an SAE and a TSAE on the same activations and compare them on held-out text.
     Compare(Compare),
+    /// Write what the latents of a trained SAE do into one HTML file: contexts, histograms, the tokens they point at.
+    Features(command::Features),
     /// Show what a model expects next.
     Predict(Predict),
     /// Measure how fast this machine does the work, beside what it could do at best.
@@ -209,12 +213,22 @@ enum Weights {
     Raw,
 }
 
+impl From<Weights> for Processing {
+    fn from(weights: Weights) -> Processing {
+        match weights {
+            Weights::TransformerLens => Processing::TransformerLens,
+            Weights::Raw => Processing::Raw,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Lab { check: true, .. } => lab::check(&lab::Options::default()).map(|report| println!("{report}")),
         Verb::Lab { jupyter, .. } => lab::open(&lab::OpenOptions { arguments: jupyter, ..Default::default() }),
         Verb::Run { out, parameters, notebooks } => run(lab::RunOptions { out, parameters, ..Default::default() }, &notebooks),
         Verb::Compare(args) => args.run(),
+        Verb::Features(args) => args.run(),
         Verb::Predict(args) => args.run(),
         Verb::Bench(Bench::Step(args)) => args.run(),
         Verb::Bench(Bench::Harvest(args)) => args.run(),
@@ -247,11 +261,7 @@ fn run(options: lab::RunOptions, notebooks: &[PathBuf]) -> Result<()> {
 impl Compare {
     fn run(self) -> Result<()> {
         interrupt::watch();
-        let processing = match self.processing {
-            Weights::TransformerLens => Processing::TransformerLens,
-            Weights::Raw => Processing::Raw,
-        };
-        let model = Model::load_with(&self.model, processing)?;
+        let model = Model::load_with(&self.model, self.processing.into())?;
         let config = CompareConfig {
             text: self.text.map_or(Text::Sampled(self.sampled), Text::Files),
             hook: self.hook,

@@ -1,9 +1,9 @@
 //! Activations counted in bins that are equally wide on a logarithmic axis.
 
 /// Bins for each doubling of the activation.
-const PER_OCTAVE: i32 = 8;
+pub(super) const PER_OCTAVE: i32 = 8;
 /// The first bin begins at 2^LOW; what is less is counted in it.
-const LOW: i32 = -12;
+pub(super) const LOW: i32 = -12;
 /// The last bin ends at 2^HIGH; what is more is counted in it. (f16 ends at 2^16.)
 const HIGH: i32 = 17;
 const BINS: usize = ((HIGH - LOW) * PER_OCTAVE) as usize;
@@ -49,18 +49,23 @@ impl Histogram {
         0.0
     }
 
-    /// The bins from the first that holds anything to the last, joined in twos, fours or eights until there are at most `most`.
-    pub fn bins(&self, most: usize) -> Vec<Bin> {
+    /// The bins from the first that holds anything to the last, joined in twos, fours or eights until there are at most `most`: the first one, how
+    /// many are joined, and the counts.
+    pub fn joined(&self, most: usize) -> (usize, usize, Vec<u64>) {
         let held = |&i: &usize| self.0[i] > 0;
-        let (Some(first), Some(last)) = ((0..BINS).find(held), (0..BINS).rev().find(held)) else { return Vec::new() };
+        let (Some(first), Some(last)) = ((0..BINS).find(held), (0..BINS).rev().find(held)) else { return (0, 1, Vec::new()) };
         let groups = |width: usize| first / width..=last / width;
         // A divisor of PER_OCTAVE each time, so that the edges of all latents' bins are among the same numbers.
         let width = [1, 2, 4].into_iter().find(|&width| groups(width).count() <= most).unwrap_or(PER_OCTAVE as usize);
-        let joined = groups(width).map(|group| {
-            let at = group * width..(group + 1) * width;
-            Bin { from: edge(at.start), to: edge(at.end), count: self.0[at].iter().map(|&count| u64::from(count)).sum() }
-        });
-        joined.collect()
+        let count = |group: usize| self.0[group * width..(group + 1) * width].iter().map(|&count| u64::from(count)).sum();
+        (first / width * width, width, groups(width).map(count).collect())
+    }
+
+    /// The same with the activations at which they begin and end.
+    pub fn bins(&self, most: usize) -> Vec<Bin> {
+        let (first, width, counts) = self.joined(most);
+        let bin = |(i, count)| Bin { from: edge(first + i * width), to: edge(first + (i + 1) * width), count };
+        counts.into_iter().enumerate().map(bin).collect()
     }
 }
 

@@ -5,6 +5,7 @@ mod effects;
 
 use std::fmt;
 
+use super::page::EFFECT;
 use super::{Band, Bin, Cofiring, Context, Directions, Feature, FeatureDashboard, FeatureView, Features, TokenScore};
 use crate::display::{Column, Figure, Row, Show, Shown, Table, escape, format, settings, shows};
 use crate::error::Result;
@@ -164,11 +165,9 @@ impl FeatureView {
 impl Directions {
     /// The lists of tokens, as tables; an empty one is left out.
     pub fn tables(&self) -> Vec<Table> {
-        let effect = "what an activation of 1 adds to the token's logit by the direct path: (d − mean(d)) ∘ gain · W_U, less its mean over all \
-                      tokens, the final layer norm's division left out";
         let lists = [
-            ("Raises", &self.raised, "logit", effect),
-            ("Lowers", &self.lowered, "logit", effect),
+            ("Raises", &self.raised, "logit", EFFECT),
+            ("Lowers", &self.lowered, "logit", EFFECT),
             ("Nearest embeddings", &self.embedding, "cosine", "cosine of the latent's row of W_dec and the token's of W_E"),
             ("Nearest table rows", &self.table, "cosine", "cosine of the latent's row of W_dec and the token's of W_lookup"),
         ];

@@ -113,9 +113,16 @@ mod tests {
             let unit = Tensor::eye(d, candle_core::DType::F32, &Device::Cpu).unwrap();
             let unembedding = model.logit_effects(&unit).unwrap().to_vec2::<f32>().unwrap(); // [d_model, d_vocab]
             let column = |t: usize| unembedding.iter().map(|row| row[t]).collect::<Vec<f32>>();
-            // The longest column is the one to which its own direction is nearest.
-            let length = |t: usize| column(t).iter().map(|x| x * x).sum::<f32>();
-            let wanted = (0..d_vocab).max_by(|&a, &b| length(a).total_cmp(&length(b))).unwrap();
+            // Of a hundred tokens, the one whose own column's direction raises it furthest above all others.
+            let lead = |t: usize| {
+                let column = column(t);
+                let length = column.iter().map(|x| x * x).sum::<f32>().sqrt();
+                let direction = Tensor::from_vec(column, (1, d), &Device::Cpu).unwrap();
+                let effects = model.logit_effects(&direction).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let other = (0..d_vocab).filter(|u| *u != t).map(|u| effects[u]).fold(f32::MIN, f32::max);
+                (effects[t] - other) / length
+            };
+            let wanted = (300..400).max_by(|&a, &b| lead(a).total_cmp(&lead(b))).unwrap();
             let direction: Vec<f32> = column(wanted).iter().map(|x| 1e3 * x).collect();
             let hook = HookPoint { layer: model.config().n_layers - 1, site: crate::model::Site::ResidPost };
             let texts = model.go_on_with(&[model.bos(), 20], 2, 6, 0, Some(&Added { hook, direction: &direction })).unwrap();

@@ -1,0 +1,83 @@
+//! `tsae features`: what the latents of a trained SAE do, in one HTML file.
+
+use std::path::PathBuf;
+
+use tokenized_sae::display::{Show, interrupt};
+use tokenized_sae::prelude::*;
+
+use crate::Weights;
+
+#[derive(clap::Args)]
+pub struct Features {
+    /// A run's folder, or any folder with cfg.json and sae_weights.safetensors.
+    run: PathBuf,
+    /// A built-in model, a checkpoint folder, or a model in the local Hugging Face cache; by default the one that the SAE names.
+    #[arg(long)]
+    model: Option<String>,
+    /// How its weights are processed; by default as the SAE says.
+    #[arg(long, value_enum)]
+    processing: Option<Weights>,
+    /// The hook; by default the SAE's.
+    #[arg(long)]
+    hook: Option<HookPoint>,
+    /// A folder of activations, from the same model.
+    #[arg(long, group = "source")]
+    store: Option<PathBuf>,
+    /// Text to run through the model: a file, a folder or a glob.
+    #[arg(long, group = "source")]
+    text: Option<String>,
+    /// Without store and text: how many tokens the model samples for itself.
+    #[arg(long, group = "source", default_value_t = 200_000)]
+    sampled: usize,
+    /// Read at most so many tokens.
+    #[arg(long, default_value_t = FeaturesConfig::default().tokens)]
+    tokens: u64,
+    /// Print this latent. Repeatable.
+    #[arg(long = "latent", value_name = "LATENT")]
+    latents: Vec<usize>,
+    /// Where the HTML file goes; none is written if latents are printed and this is not given.
+    #[arg(long, required_unless_present = "latents")]
+    out: Option<PathBuf>,
+}
+
+impl Features {
+    pub fn run(self) -> Result<()> {
+        interrupt::watch();
+        let sae = Sae::load(&self.run)?;
+        let asked = |what: &'static str| Error::config(what, format!("{} does not name it: give --{what}", self.run.display()));
+        let name = self.model.or(sae.origin.model.clone()).ok_or_else(|| asked("model"))?;
+        let hook = self.hook.or(sae.origin.hook).ok_or_else(|| asked("hook"))?;
+        let processing = match (self.processing, &sae.origin.processing) {
+            (Some(processing), _) => processing.into(),
+            (None, Some(processing)) => processing.parse()?,
+            (None, None) => Processing::default(),
+        };
+        let model = Model::load_with(&name, processing)?;
+        let config = FeaturesConfig { tokens: self.tokens, ..FeaturesConfig::default() };
+        let n_ctx = sae.origin.n_ctx.unwrap_or(256).min(model.config().n_ctx);
+        let dashboard = match (self.store, self.text) {
+            (Some(store), _) => FeatureDashboard::with(&model, hook, &sae, &ActivationStore::open(store)?, config)?,
+            (None, Some(text)) => {
+                let most = usize::try_from(self.tokens).unwrap_or(usize::MAX);
+                let text = Corpus::text_files(&model, &text)?.context(n_ctx).max_tokens(most).split(0.0)?;
+                FeatureDashboard::of_text(&model, hook, &sae, &text.train, config)?
+            }
+            (None, None) => {
+                let text = model.sample(self.sampled.div_ceil(n_ctx), n_ctx, 0)?;
+                FeatureDashboard::of_text(&model, hook, &sae, &text, config)?
+            }
+        };
+        let dashboard = match self.run.canonicalize().ok().as_deref().and_then(|dir| dir.file_name()) {
+            Some(name) => dashboard.named(&name.to_string_lossy()),
+            None => dashboard,
+        };
+        for latent in self.latents {
+            println!("{}", dashboard.latent(latent)?.shown().text);
+        }
+        if let Some(out) = self.out {
+            dashboard.save(&out)?;
+            println!("Written to {}.", out.display());
+        }
+        Ok(())
+    }
+}
