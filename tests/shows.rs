@@ -9,6 +9,7 @@ use tokenized_sae::corpus::{Corpus, Encoder};
 use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
 use tokenized_sae::eval::{self, Evaluations, HeldOut};
+use tokenized_sae::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
@@ -287,6 +288,21 @@ fn tokenness(checked: &mut Checked, it: &Made) {
         &plot::token_latents_by_frequency(&token_or_context(&it.model, it.hook, &[("TSAE", &tsae)], &it.acts).unwrap(), TokenTest::Trivial)
             .unwrap(),
     );
+fn latents(checked: &mut Checked, it: &Made) {
+    let lookup = Lookup::unigram(&it.model, it.hook).unwrap();
+    let sae = Sae::new(SaeConfig { expansion: 2, k: 6, ..SaeConfig::for_model(&it.model) }.with_lookup(lookup)).unwrap();
+    let config = FeaturesConfig { top: 12, ..Default::default() };
+    let dashboard = FeatureDashboard::with(&it.model, it.hook, &sae, &it.acts, config.clone()).unwrap().named(EVIL);
+    let [frequent, dead] = [1, sae.d_sae()].map(|n| *dashboard.features.most_frequent(n).last().unwrap());
+    let view = dashboard.latent(frequent).unwrap();
+    check!(checked, config, *dashboard.features, dashboard, view, dashboard.latent(dead).unwrap(), view.feature, view.directions);
+    assert!(checked.check(&view).html.contains("title=\"activation ") && checked.check(&view).text.contains('«'));
+    let feature = &view.feature;
+    check!(checked, feature.top[0], feature.bands[0], feature.histogram[0], feature.cofiring[0], view.directions.raised[0]);
+    let effect = dashboard.steer(frequent, 4.0, "<script>alert(1)&\n a").unwrap();
+    check!(checked, effect, effect.tokens[1], effect.gained[0], effect.intervention, Positions::All, Positions::Last, Intervention::Ablate);
+    check!(checked, dashboard.ablate(frequent, "Once upon").unwrap(), dashboard.steer_last(frequent, 4.0, "Once upon").unwrap());
+    check!(checked, dashboard.continuations(frequent, 4.0, "Once upon", 2, 4, 0).unwrap());
 }
 
 #[test]
@@ -299,6 +315,7 @@ fn whatever_a_cell_ends_in_shows_itself() {
     activations_and_codes(&mut checked, &it);
     trainings(&mut checked, &it);
     tokenness(&mut checked, &it);
+    latents(&mut checked, &it);
 
     // Every type that a cell names by the prelude was among them. A progress is no value to look at: it shows itself as it goes.
     let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();

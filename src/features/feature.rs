@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::HookPoint;
 
 /// Bins that a latent's histogram is shown in, at most.
-pub(super) const BINS: usize = 24;
+pub(super) const BINS: usize = 32;
 
 /// Where each latent of an SAE fires, from one pass over activations; [`Features::collect`] makes it.
 #[derive(Clone)]

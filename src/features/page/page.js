@@ -147,7 +147,7 @@ function show(latent) {
   chosen = latent;
   const one = document.getElementById("one"), record = recordOf(latent), max = columns.max[latent];
   const words = search.where === "contexts" ? search.words : "";
-  const facts = [["density", percent(columns.density[latent])], ["firings", String(Math.round(columns.density[latent] * meta.tokens))],
+  const facts = [["density", percent(columns.density[latent])], ["firings", String(record.bins.counts.reduce((a, b) => a + b, 0))],
     ["mean where it fires", significant(columns.mean[latent])], ["max", significant(max)]];
   const scores = (title, list, definition) => list.length ? [table(title, list.map(({ token, score }) => [quoted(vocabulary[token]), significant(score)]), definition)] : [];
   const link = other => element("a", { href: `#latent=${other}`, text: String(other) });
