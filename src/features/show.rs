@@ -89,6 +89,11 @@ impl Feature {
     }
 }
 
+/// A line that is wider than any table below it.
+fn heading(title: &str) -> String {
+    format!("<div style=\"font-weight:600;margin:.3em 0\">{}</div>", escape(title))
+}
+
 impl Show for Features {
     fn shown(&self) -> Shown {
         Shown::from(self.table()).and_figure(self.density_figure())
@@ -124,7 +129,8 @@ impl Show for FeatureDashboard {
             table.push(row.text(&tokens.join(" ")));
         }
         let table = table.caption("dashboard.latent(i)? shows one of them, dashboard.save(\"features.html\")? writes them all.");
-        Shown::from(self.features.table().titled(&self.title())).and_figure(self.features.density_figure()).and(table)
+        let title = Shown { html: heading(&self.title()), text: self.title() };
+        title.and(self.features.table().titled("")).and_figure(self.features.density_figure()).and(table)
     }
 }
 
@@ -139,8 +145,8 @@ impl Show for FeatureView {
             |blocks: String| format!("<div style=\"display:flex;flex-wrap:wrap;gap:.2em 2.2em;align-items:flex-start\">{blocks}</div>");
         let contexts = contexts::shown(self);
         let html = format!(
-            "<div style=\"color:inherit\"><div style=\"font-weight:600;margin:.3em 0\">{}</div>{}{}{}</div>",
-            escape(&self.title),
+            "<div style=\"color:inherit\">{}{}{}{}</div>",
+            heading(&self.title),
             row(block(&facts.html()) + &block(&figure)),
             row(lists.iter().map(|table| block(&table.html())).collect()),
             contexts.html
@@ -168,8 +174,8 @@ impl Directions {
         let lists = [
             ("Raises", &self.raised, "logit", EFFECT),
             ("Lowers", &self.lowered, "logit", EFFECT),
-            ("Nearest embeddings", &self.embedding, "cosine", "cosine of the latent's row of W_dec and the token's of W_E"),
-            ("Nearest table rows", &self.table, "cosine", "cosine of the latent's row of W_dec and the token's of W_lookup"),
+            ("Nearest in W_E", &self.embedding, "cosine", "cosine of the latent's row of W_dec and the token's of W_E"),
+            ("Nearest in W_lookup", &self.table, "cosine", "cosine of the latent's row of W_dec and the token's of W_lookup"),
         ];
         let filled = lists.into_iter().filter(|(_, scores, _, _)| !scores.is_empty());
         filled.map(|(title, scores, unit, meaning)| tokens(title, scores, Column::number(unit).defined(meaning))).collect()

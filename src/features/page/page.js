@@ -158,8 +158,8 @@ function show(latent) {
     element("h3", { text: "What it points at" }),
     element("div", { className: "blocks", children: [
       ...scores("Raises", record.raised, meta.effect), ...scores("Lowers", record.lowered, meta.effect),
-      ...scores("Nearest embeddings", record.embedding, "cosine of the latent's row of W_dec and the token's of W_E"),
-      ...scores("Nearest table rows", record.table, "cosine of the latent's row of W_dec and the token's of W_lookup"),
+      ...scores("Nearest in W_E", record.embedding, "cosine of the latent's row of W_dec and the token's of W_E"),
+      ...scores("Nearest in W_lookup", record.table, "cosine of the latent's row of W_dec and the token's of W_lookup"),
       ...(together.length ? [table("Fires together with", together, `latent; tokens on which both fire as a share of those on which at least one does; how many, of ${meta.cofiring_tokens} counted`)] : []),
     ] }),
   ];

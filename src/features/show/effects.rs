@@ -1,6 +1,7 @@
 //! How what a latent does shows itself.
 
 use super::contexts::{Token, html, line};
+use super::heading;
 use crate::display::{Column, Row, Show, Shown, Table, escape, format, shows};
 use crate::features::{Continuations, Effect, EffectToken, Intervention, Positions, Shift};
 
@@ -56,6 +57,12 @@ fn shifts(title: &str, shifts: &[Shift]) -> Table {
     shifts.iter().fold(Table::new(title, &columns), |table, shift| table.with(row(shift)))
 }
 
+/// How often and where something is added, in words.
+fn added(scale: f32, at: Positions) -> String {
+    let at = if at == Positions::All { "every position but 0" } else { "the last position" };
+    format!("added {} times, at {at}", number(f64::from(scale)))
+}
+
 fn number(x: f64) -> String {
     format::significant(x, 3)
 }
@@ -65,11 +72,11 @@ impl Show for Effect {
         let [gained, lost] = self.tables();
         let block = |table: &Table| format!("<div style=\"flex:none;max-width:100%\">{}</div>", table.html());
         let html = format!(
-            "<div style=\"color:inherit\"><div style=\"font-weight:600;margin:.3em 0\">{}</div>\
+            "<div style=\"color:inherit\">{}\
              <div style=\"line-height:1.7;max-width:76em\">{}</div>\
              <div style=\"opacity:.72;font-size:.88em;margin:.3em 0\">{}</div>\
              <div style=\"display:flex;flex-wrap:wrap;gap:.2em 2.2em;align-items:flex-start\">{}{}</div></div>",
-            escape(&self.title()),
+            heading(&self.title()),
             html(self.tokens()),
             escape(&self.meaning()),
             block(&gained),
@@ -96,10 +103,7 @@ impl Show for Intervention {
     fn shown(&self) -> Shown {
         match self {
             Intervention::Ablate => Shown::sentence("Ablate", "the latent's code is set to 0, and the SAE's error kept"),
-            Intervention::Steer { scale, at } => {
-                let at = if *at == Positions::All { "every position but 0" } else { "the last position" };
-                Shown::sentence("Steer", &format!("the latent's row of W_dec is added {scale} times at {at}"))
-            }
+            Intervention::Steer { scale, at } => Shown::sentence("Steer", &format!("the latent's row of W_dec is {}", added(*scale, *at))),
         }
     }
 }
@@ -116,7 +120,7 @@ impl Show for Positions {
 impl Show for Continuations {
     fn shown(&self) -> Shown {
         let columns = [Column::text("text"), Column::text("as it is"), Column::text("steered")];
-        let title = format!("{:?}, with latent {} added {} times", self.prompt, self.latent, self.scale);
+        let title = format!("{:?}, with latent {} {}", self.prompt, self.latent, added(self.scale, Positions::All));
         let mut table = Table::new(&title, &columns);
         for (i, (plain, steered)) in self.pairs.iter().enumerate() {
             table.push(Row::new(&(i + 1).to_string()).text(plain).text(steered));
