@@ -8,7 +8,7 @@ pub(super) const LOW: i32 = -12;
 const HIGH: i32 = 17;
 const BINS: usize = ((HIGH - LOW) * PER_OCTAVE) as usize;
 
-/// A bin: activations from `from` up to, and without, `to`.
+/// A bin: activations from `from` up to, and without, `to`. One that begins at 2⁻¹² also holds what is less, one that ends at 2¹⁷ what is more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
     /// Where it begins.

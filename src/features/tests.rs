@@ -9,7 +9,7 @@ use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig};
 use crate::arrays::Arrays;
 use crate::error::Error;
 use crate::model::{HookPoint, Model, Processing};
-use crate::sae::{Lookup, Sae, SaeConfig};
+use crate::sae::{Architecture, Lookup, Sae, SaeConfig};
 use crate::tokens::Tokens;
 
 const N_CTX: usize = 24;
@@ -25,13 +25,17 @@ struct Made {
 
 /// A tokenized SAE as it starts out, on 60 sequences that the model has written.
 fn made() -> Made {
+    made_of(Architecture::TopK)
+}
+
+fn made_of(architecture: Architecture) -> Made {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::load("tiny-gpt2").unwrap();
     let hook = HookPoint::resid_pre(2);
     let tokens = model.sample(60, N_CTX, 3).unwrap();
     let config = HarvestConfig { dtype: Dtype::F32, ..Default::default() };
     let acts = ActivationStore::harvest(&model, &[hook], &tokens, dir.path(), config).unwrap();
-    let config = SaeConfig { expansion: 2, k: 9, ..SaeConfig::for_model(&model) };
+    let config = SaeConfig { expansion: 2, k: 9, architecture, ..SaeConfig::for_model(&model) };
     let sae = Sae::new(config.with_lookup(Lookup::unigram(&model, hook).unwrap())).unwrap();
     Made { model, hook, sae, tokens, acts, _dir: dir }
 }
@@ -68,8 +72,17 @@ fn check_context(context: &Context, activations: &[f32], tokens: &Tokens) -> usi
 
 #[test]
 fn counts_and_strongest_contexts_are_those_of_a_loop_over_all_rows() {
-    let made = made();
-    let dense = dense(&made);
+    check_counts(&made());
+}
+
+/// Rows of any number of codes, half of the latents on average.
+#[test]
+fn so_they_are_where_rows_differ_in_their_number_of_codes() {
+    check_counts(&made_of(Architecture::Relu { l1: 1.0 }));
+}
+
+fn check_counts(made: &Made) {
+    let dense = dense(made);
     let features = Features::collect(&made.model, made.hook, &made.sae, &made.acts, config()).unwrap();
     assert_eq!((features.tokens, features.cofiring_tokens, features.finished), (60 * 23, 60 * 23, true));
     let mut n_top = 0;
@@ -83,7 +96,8 @@ fn counts_and_strongest_contexts_are_those_of_a_loop_over_all_rows() {
         assert!((feature.mean - mean).abs() < 1e-12 * mean.max(1.0));
         assert_eq!(feature.histogram.iter().map(|bin| bin.count).sum::<u64>(), feature.firings);
         for bin in &feature.histogram {
-            let within = fires.iter().filter(|value| (bin.from..bin.to).contains(&f64::from(**value))).count();
+            let from = if bin.from > 2f64.powi(-12) { bin.from } else { 0.0 };
+            let within = fires.iter().filter(|value| (from..bin.to).contains(&f64::from(**value))).count();
             assert_eq!(bin.count, within as u64, "latent {latent}, {bin:?}");
         }
 
