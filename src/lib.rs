@@ -48,10 +48,8 @@
 //!
 //! # The rooms
 //!
-//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
-//! [`tokenness`] says what share of latents the token alone explains. [`compare`] does it all in one call, [`lab`] sets Jupyter up.
-//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] and [`features`] → [`plot`], all shown by [`display`];
-//! [`compare`] does it all in one call, [`lab`] sets Jupyter up.
+//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`], [`tokenness`] and [`features`] → [`plot`], all
+//! shown by [`display`]; [`compare`] does it all in one call, [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 

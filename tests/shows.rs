@@ -288,6 +288,8 @@ fn tokenness(checked: &mut Checked, it: &Made) {
         &plot::token_latents_by_frequency(&token_or_context(&it.model, it.hook, &[("TSAE", &tsae)], &it.acts).unwrap(), TokenTest::Trivial)
             .unwrap(),
     );
+}
+
 fn latents(checked: &mut Checked, it: &Made) {
     let lookup = Lookup::unigram(&it.model, it.hook).unwrap();
     let sae = Sae::new(SaeConfig { expansion: 2, k: 6, ..SaeConfig::for_model(&it.model) }.with_lookup(lookup)).unwrap();

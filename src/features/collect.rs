@@ -71,7 +71,8 @@ fn collect(model: &Model, hook: HookPoint, sae: &Sae, source: &Source<'_>, confi
             Err(Error::Interrupted { .. }) => break,
             read => read?,
         }
-        pass.add(&sae.encode(&batch.x)?, &batch.tokens);
+        let text = Tokens::new(batch.tokens.clone(), n_ctx)?;
+        pass.add(&sae.encode_text(model, &batch.x, &text)?, &batch.tokens);
         progress.set(pass.ids.len() as u64);
     }
     progress.finish();

@@ -106,9 +106,10 @@ impl Effect {
             return Err(Error::config("text", "there is nothing after BOS, which stays as it is: at least one token is needed"));
         }
         let d = sae.d_model();
-        let paused = model.pause_at(&Tokens::new(ids.to_vec(), ids.len())?, hook)?;
+        let text = Tokens::new(ids.to_vec(), ids.len())?;
+        let paused = model.pause_at(&text, hook)?;
         let mut x = with_f32(&paused.value, <[f32]>::to_vec)?; // [n_ctx, d_model]
-        let codes = sae.encode(&x)?;
+        let codes = sae.encode_text(model, &x, &text)?;
         let activations: Vec<f32> = (0..ids.len()).map(|i| value_of(codes.row(i), latent)).collect();
         let direction = &sae.w_dec[latent * d..][..d];
         for (position, row) in x.chunks_exact_mut(d).enumerate().skip(1) {
