@@ -144,7 +144,6 @@ pub(super) fn least(codes: &Codes) -> Option<f32> {
 /// Gradients of what only some architectures have, by latent; empty where there is none.
 #[derive(Default)]
 pub(super) struct Extra {
-    /// Of ln θ.
     pub threshold: Vec<f32>,
     /// Of `b_enc`, where it is not that of the pre-activations.
     pub b_enc: Option<Vec<f32>>,
@@ -183,8 +182,7 @@ pub(super) fn backward(
             for (((&latent, &value), &score), gradient) in all {
                 let (latent, threshold) = (latent as usize, sae.threshold[latent as usize]);
                 if (score - threshold).abs() < bandwidth / 2.0 {
-                    // θ·dL/dθ, since ln θ is what moves.
-                    extra.threshold[latent] -= threshold * (*gradient * threshold + share) / bandwidth;
+                    extra.threshold[latent] -= (*gradient * threshold + share) / bandwidth;
                 }
                 *gradient = if value == 0.0 { 0.0 } else { *gradient };
             }

@@ -42,7 +42,7 @@ pub struct AdamState {
     pub w_dec: Moments,
     /// For `b_dec`.
     pub b_dec: Moments,
-    /// For the logarithms of the thresholds of a JumpReLU SAE.
+    /// For the thresholds of a JumpReLU SAE.
     pub threshold: Moments,
     /// For `r_mag` of a Gated SAE.
     pub r_mag: Moments,

@@ -44,7 +44,7 @@ pub enum Architecture {
         l1: f64,
     },
     /// Every pre-activation above the latent's own threshold θ, which training moves ([Rajamanoharan et al., 2024b](https://arxiv.org/abs/2407.14435)):
-    /// it adds `l0·s²·Σ [pre > θ]` to a token's error, whose gradient is taken from the pre-activations within `bandwidth·s/2` of θ. `ln θ` is what Adam moves.
+    /// it adds `l0·s²·Σ [pre > θ]` to a token's error, whose gradient is taken from the pre-activations within `bandwidth·s/2` of θ. Adam moves θ as it does the weights, and it stays at least 0.
     JumpRelu {
         /// The coefficient of the penalty.
         l0: f64,

@@ -7,7 +7,7 @@ use super::chance::{Margins, entropy};
 use super::cosine::nearest;
 use super::counts::{Counts, Entry, Gram, NOTHING, grouped};
 use super::pass::Counted;
-use super::{TokennessConfig, interrupted};
+use super::{TokenTest, TokennessConfig, interrupted};
 use crate::display::{Progress, interrupt};
 use crate::error::Result;
 use crate::model::Model;
@@ -98,6 +98,14 @@ impl SaeTokenness {
     /// The latents that are neither dead nor rare.
     pub fn counted(&self) -> Vec<&LatentTokenness> {
         self.latents.iter().filter(|latent| latent.firings >= self.min_firings.max(1)).collect()
+    }
+
+    /// The numbers of the latents that pass a test (`true`) or do not (`false`), those with most activation mass first; to look at some of either kind.
+    pub fn that(&self, test: TokenTest, pass: bool) -> Vec<usize> {
+        let mut latents = self.counted();
+        latents.retain(|latent| test.passes(latent) == Some(pass));
+        latents.sort_by(|a, b| b.mass.total_cmp(&a.mass));
+        latents.into_iter().map(|latent| latent.latent).collect()
     }
 }
 
