@@ -68,12 +68,22 @@ pub enum Error {
     },
 
     // ---- models ----
-    /// No model of that name is built in, and no such folder exists.
+    /// No model of that name is built in, and there is no such folder and no such repository.
     #[error("no model \"{name}\": {why}")]
     UnknownModel {
         /// The name or path as given.
         name: String,
         /// Where it was looked for, and what there is.
+        why: String,
+    },
+    /// The Hugging Face hub could not be reached, refused, or sent something else than it had said.
+    #[error("could not get {repo} from {endpoint}: {why}")]
+    Hub {
+        /// The repository, with its revision.
+        repo: String,
+        /// The hub's address.
+        endpoint: String,
+        /// What happened and what to do.
         why: String,
     },
     /// A checkpoint lacks a tensor.

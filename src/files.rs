@@ -110,7 +110,7 @@ pub fn create_folder(dir: &Path) -> Result<()> {
 }
 
 /// Makes renames within `dir` durable. Only Unix has (and needs) this.
-fn sync_folder(dir: &Path) -> Result<()> {
+pub(crate) fn sync_folder(dir: &Path) -> Result<()> {
     if cfg!(unix) {
         let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
         File::open(dir).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", dir))?;
@@ -119,7 +119,7 @@ fn sync_folder(dir: &Path) -> Result<()> {
 }
 
 /// An [`Error::Io`] that says what to do about a full disk.
-fn failed(doing: &'static str, path: &Path, e: io::Error) -> Error {
+pub(crate) fn failed(doing: &'static str, path: &Path, e: io::Error) -> Error {
     let e = match e.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => io::Error::new(
             e.kind(),

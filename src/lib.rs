@@ -50,6 +50,8 @@
 //!
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`], [`tokenness`] and [`features`] → [`plot`], all
 //! shown by [`display`]; [`compare`] does it all in one call, [`lab`] sets Jupyter up.
+//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
+//! [`compare`] does it all in one call, [`hub`] fetches models, [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 
@@ -63,6 +65,7 @@ pub mod error;
 pub mod eval;
 pub mod features;
 pub(crate) mod files;
+pub mod hub;
 pub mod kernel;
 pub mod lab;
 pub(crate) mod matmul;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokenized_sae::bench;
 use tokenized_sae::compare::{CompareConfig, Text, compare};
 use tokenized_sae::display::interrupt;
+use tokenized_sae::hub::Hub;
 use tokenized_sae::lab;
 use tokenized_sae::prelude::*;
 
@@ -52,6 +53,12 @@ enum Verb {
     Features(command::Features),
     /// Show what a model expects next.
     Predict(Predict),
+    /// Fetch models from the Hugging Face hub into the local cache, or what is new of them, and print their folders.
+    Download {
+        /// gpt2, EleutherAI/pythia-70m, pythia-70m, or organisation/name; each with @revision if it is not to be the main branch.
+        #[arg(required = true)]
+        models: Vec<String>,
+    },
     /// Measure how fast this machine does the work, beside what it could do at best.
     #[command(subcommand)]
     Bench(Bench),
@@ -152,7 +159,7 @@ enum Numbers {
 
 #[derive(clap::Args)]
 struct Compare {
-    /// A built-in model (tiny-gpt2, tiny-pythia), a folder with a Hugging Face checkpoint, or a model in the local Hugging Face cache.
+    /// A built-in model (tiny-gpt2, tiny-pythia), a folder with a Hugging Face checkpoint, or a model of the Hugging Face hub (gpt2, pythia-70m).
     model: String,
     /// Text to train on: a file, a folder or a glob.
     #[arg(long, conflicts_with = "sampled")]
@@ -191,7 +198,7 @@ struct Compare {
 
 #[derive(clap::Args)]
 struct Predict {
-    /// A built-in model, a checkpoint folder, or a model in the local Hugging Face cache.
+    /// A built-in model, a checkpoint folder, or a model of the Hugging Face hub.
     model: String,
     /// Text to go on from; the beginning-of-sequence token is put before it.
     #[arg(long, required_unless_present = "token_ids", conflicts_with = "token_ids")]
@@ -230,6 +237,7 @@ fn main() -> ExitCode {
         Verb::Compare(args) => args.run(),
         Verb::Features(args) => args.run(),
         Verb::Predict(args) => args.run(),
+        Verb::Download { models } => download(&models),
         Verb::Bench(Bench::Step(args)) => args.run(),
         Verb::Bench(Bench::Harvest(args)) => args.run(),
         Verb::Bench(Bench::Notebook(args)) => args.run(),
@@ -254,6 +262,14 @@ fn parameter(text: &str) -> std::result::Result<(String, String), String> {
 fn run(options: lab::RunOptions, notebooks: &[PathBuf]) -> Result<()> {
     for executed in lab::run(notebooks, &options)? {
         println!("{}\n{}", executed.ipynb.display(), executed.html.display());
+    }
+    Ok(())
+}
+
+fn download(models: &[String]) -> Result<()> {
+    interrupt::watch();
+    for model in models {
+        println!("{}", Model::download(&Hub::from_env(), model)?.folder.display());
     }
     Ok(())
 }

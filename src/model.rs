@@ -54,6 +54,7 @@ pub use view::TokensView;
 pub(crate) use view::{mark, visible};
 
 use crate::error::{Error, Result};
+use crate::hub::{Hub, Snapshot};
 use source::Source;
 use transformer::Transformer;
 use weights::ModelWeights;
@@ -69,6 +70,7 @@ pub struct Model {
 
 struct Inner {
     name: String,
+    revision: Option<String>,
     config: ModelConfig,
     processing: Processing,
     fingerprint: String,
@@ -82,12 +84,13 @@ impl Model {
     ///
     /// `name_or_folder` is looked for in this order:
     /// 1. the built-in models, `"tiny-gpt2"` and `"tiny-pythia"`;
-    /// 2. a folder with `config.json`, `model.safetensors` (or `model.safetensors.index.json` and its shards) and `tokenizer.json`,
-    ///    without which the model still reads token ids;
-    /// 3. the local Hugging Face cache (`HF_HUB_CACHE`, `HF_HOME` or `~/.cache/huggingface/hub`), by a name such as `"gpt2"` or
-    ///    `"EleutherAI/pythia-1.4b"`.
+    /// 2. a folder with `config.json`, `model.safetensors` (or `model.safetensors.index.json` and its shards, or the same as
+    ///    `pytorch_model.bin`) and `tokenizer.json`, without which the model still reads token ids;
+    /// 3. the local Hugging Face cache, by a name such as `"gpt2"`, `"EleutherAI/pythia-1.4b"` or `"EleutherAI/pythia-70m@step3000"`,
+    ///    or by TransformerLens' short ones, `"gpt2-small"` or `"pythia-1.4b"`: see [`Repo::model`](crate::hub::Repo::model);
+    /// 4. the Hugging Face hub, by the same names, from where it is fetched into that cache: see [`hub`](crate::hub).
     ///
-    /// The network is never used.
+    /// What is in the cache is used without asking the hub whether there is something newer; `tsae download NAME` does ask.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -97,9 +100,9 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownModel`] if it is nowhere; [`Error::Io`] or [`Error::Format`] if a file cannot be read or is not what it
-    /// should be; [`Error::MissingTensor`], [`Error::Shape`] or [`Error::NotFinite`] for a tensor that is absent, of the wrong
-    /// shape, or holds a NaN or infinity.
+    /// [`Error::UnknownModel`] if it is nowhere; [`Error::Hub`] if it cannot be downloaded; [`Error::Interrupted`] if the download was
+    /// stopped; [`Error::Io`] or [`Error::Format`] if a file cannot be read or is not what it should be; [`Error::MissingTensor`],
+    /// [`Error::Shape`] or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or infinity.
     pub fn load(name_or_folder: &str) -> Result<Model> {
         Model::load_with(name_or_folder, Processing::default())
     }
@@ -109,7 +112,22 @@ impl Model {
     /// # Errors
     /// Those of [`Model::load`].
     pub fn load_with(name_or_folder: &str, processing: Processing) -> Result<Model> {
-        let source = Source::find(name_or_folder)?;
+        Model::load_from(&Hub::from_env(), name_or_folder, processing)
+    }
+
+    /// Loads a model as [`Model::load_with`] does, by another hub or cache than the environment's.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::{hub::Hub, prelude::*};
+    /// let hub = Hub { cache: Some("/scratch/models".into()), ..Hub::from_env() };
+    /// let model = Model::load_from(&hub, "gpt2", Processing::TransformerLens)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Model::load`].
+    pub fn load_from(hub: &Hub, name_or_folder: &str, processing: Processing) -> Result<Model> {
+        let source = Source::find(name_or_folder, hub)?;
         let mut config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
         let tokenizer = source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
         config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
@@ -119,11 +137,19 @@ impl Model {
             Family::NeoX => neox::read(&reader, &config)?,
         };
         drop(reader);
-        Model::assemble(source.name, config, weights, processing, tokenizer)
+        Model::assemble((source.name, source.revision), config, weights, processing, tokenizer)
+    }
+
+    /// Fetches the model `name` from the hub into the local Hugging Face cache, or what is new of it, and returns its folder there.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], [`Error::Hub`], [`Error::Io`] or [`Error::Interrupted`].
+    pub fn download(hub: &Hub, name: &str) -> Result<Snapshot> {
+        source::download(hub, name)
     }
 
     fn assemble(
-        name: String,
+        (name, revision): (String, Option<String>),
         config: ModelConfig,
         weights: ModelWeights,
         processing: Processing,
@@ -134,7 +160,7 @@ impl Model {
         let weights = processing.apply(weights, &config)?;
         let transformer = Transformer::new(config.clone(), weights)?;
         Ok(Model {
-            inner: Arc::new(Inner { name, config, processing, fingerprint, n_params, tokenizer, transformer }),
+            inner: Arc::new(Inner { name, revision, config, processing, fingerprint, n_params, tokenizer, transformer }),
             compute: Compute::F32,
         })
     }
@@ -163,6 +189,11 @@ impl Model {
     /// The name it was loaded by; of a folder, the folder's own name.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// The commit of its repository on the hub, if it came from there or from the Hugging Face cache.
+    pub fn revision(&self) -> Option<&str> {
+        self.inner.revision.as_deref()
     }
 
     /// Its shape and settings.

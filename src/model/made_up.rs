@@ -41,7 +41,16 @@ impl Model {
             ModelWeights { embed, positions, blocks, ln_final: Gain::none(d)?, unembed: Affine { weight: head.t()?, bias: None } };
         let (n_params, processing) = (weights.n_params(&config), Processing::Raw);
         let transformer = Transformer::new(config.clone(), weights)?;
-        let inner = Inner { name: name.to_owned(), config, processing, fingerprint: String::new(), n_params, tokenizer: None, transformer };
+        let inner = Inner {
+            name: name.to_owned(),
+            revision: None,
+            config,
+            processing,
+            fingerprint: String::new(),
+            n_params,
+            tokenizer: None,
+            transformer,
+        };
         Ok(Model { inner: inner.into(), compute: Default::default() })
     }
 

@@ -20,6 +20,12 @@ impl Model {
             ("processing", processing, "what was done to its weights when it was loaded; its predictions are the same either way"),
             ("computes in", self.compute().to_string(), "in what the products of its blocks are formed"),
         ];
+        if let Some(revision) = self.revision() {
+            rows.insert(
+                0,
+                ("revision", revision.get(..12).unwrap_or(revision).to_owned(), "the commit of its repository on the Hugging Face hub"),
+            );
+        }
         rows.extend(rows_of(self.config()));
         let bos = self.bos();
         if let Some(row) = rows.iter_mut().find(|(what, ..)| *what == "BOS") {

@@ -1,0 +1,92 @@
+//! Whether a file is the one that its name in the cache says.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use super::failure::Failure;
+use crate::display::interrupt;
+use crate::error::Error;
+use crate::files::hex;
+
+/// What an etag is the checksum of. One of another form is only a name.
+enum Checksum {
+    /// Of the bytes: a large file's.
+    Sha256(Sha256),
+    /// Of the word "blob", the size and the bytes: a small file's, as git has it.
+    GitSha1(Sha1),
+    None,
+}
+
+impl Checksum {
+    fn new(etag: &str, size: u64) -> Checksum {
+        let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());
+        match etag.len() {
+            64 if is_hex => Checksum::Sha256(Sha256::new()),
+            40 if is_hex => Checksum::GitSha1(Sha1::new_with_prefix(format!("blob {size}\0"))),
+            _ => Checksum::None,
+        }
+    }
+}
+
+/// Reads a file, and says how it is not the one of `etag` and `size`; `None` if it is.
+pub(super) fn difference(path: &Path, etag: &str, size: u64) -> Result<Option<String>, Failure> {
+    let io = |e| Failure::Local(Error::io("read", path)(e));
+    let mut file = File::open(path).map_err(io)?;
+    let mut checksum = Checksum::new(etag, size);
+    let (mut buffer, mut n) = (vec![0; 1 << 20], 0);
+    loop {
+        if interrupt::requested() {
+            return Err(Failure::Interrupted);
+        }
+        let read = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => return Err(io(e)),
+        };
+        n += read as u64;
+        match &mut checksum {
+            Checksum::Sha256(hash) => hash.update(&buffer[..read]),
+            Checksum::GitSha1(hash) => hash.update(&buffer[..read]),
+            Checksum::None => {}
+        }
+    }
+    if n != size {
+        return Ok(Some(format!("has {n} bytes instead of {size}")));
+    }
+    let (name, got) = match checksum {
+        Checksum::Sha256(hash) => ("SHA-256", hex(hash.finalize())),
+        Checksum::GitSha1(hash) => ("git SHA-1", hex(hash.finalize())),
+        Checksum::None => return Ok(None),
+    };
+    Ok((!got.eq_ignore_ascii_case(etag)).then(|| format!("has the {name} {got} instead of {etag}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_of_the_hub_s_checksums_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "hello\n").unwrap();
+        let told = |etag: &str, size: u64| match difference(&path, etag, size) {
+            Ok(told) => told,
+            Err(_) => panic!("could not read"),
+        };
+        // `printf 'hello\n' | sha256sum`, and `printf 'hello\n' | git hash-object --stdin`.
+        let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        let git = "ce013625030ba8dba906f756967f9e9ca394464a";
+        assert_eq!((told(sha256, 6), told(git, 6), told("5f3-abc", 6)), (None, None, None));
+        assert!(told(sha256, 7).unwrap().contains("6 bytes instead of 7"));
+        for etag in [sha256, git] {
+            let wrong = etag.replace('5', "6");
+            assert!(told(&wrong, 6).unwrap().contains(&format!("{etag} instead of {wrong}")));
+        }
+    }
+}
