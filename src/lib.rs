@@ -71,6 +71,7 @@ pub mod lab;
 pub(crate) mod matmul;
 pub(crate) mod memory;
 pub mod model;
+pub(crate) mod pickle;
 pub mod plot;
 pub mod sae;
 pub(crate) mod simd;

@@ -1,4 +1,4 @@
-//! Safetensors files, read into f32 tensors; whatever is wrong with one is told with its name and file.
+//! Safetensors files, and PyTorch's, read into f32 tensors; whatever is wrong with one is told with its name and file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::error::{Error, Result};
 use crate::model::source::Weights;
+use crate::pickle;
 
 /// Where each tensor was found, and what could not be read.
 struct Index {
@@ -41,6 +42,10 @@ pub(super) fn open(weights: &Weights) -> Result<Reader> {
         Weights::Memory(path, bytes) => read_file(bytes, path, &mut tensors, &mut index)?,
         Weights::Files(paths) => {
             for path in paths {
+                if path.extension().is_some_and(|extension| extension == "bin") {
+                    read_pickle(path, &mut tensors, &mut index)?;
+                    continue;
+                }
                 let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
                 read_file(&bytes, path, &mut tensors, &mut index)?;
             }
@@ -64,6 +69,22 @@ fn read_file(bytes: &[u8], path: &Path, tensors: &mut HashMap<String, Tensor>, i
         match tensor {
             Some(tensor) => drop(tensors.insert(name.to_owned(), tensor)),
             None => drop(index.others.insert(name.to_owned(), view.dtype())),
+        }
+    }
+    Ok(())
+}
+
+/// One tensor after the other: in a PyTorch file each lies in a part of its own.
+fn read_pickle(path: &Path, tensors: &mut HashMap<String, Tensor>, index: &mut Index) -> Result<()> {
+    let mut file = pickle::Tensors::open(path)?;
+    for name in file.names() {
+        let Some(numbers) = file.read(&name)? else { continue };
+        let view = TensorView::new(numbers.dtype, numbers.shape, &numbers.bytes)
+            .map_err(|e| Error::format(path, format!("tensor \"{name}\": {e}")))?;
+        index.files.insert(name.clone(), path.to_owned());
+        match read_tensor(&name, &view, path)? {
+            Some(tensor) => drop(tensors.insert(name, tensor)),
+            None => drop(index.others.insert(name, view.dtype())),
         }
     }
     Ok(())

@@ -201,3 +201,16 @@ fn a_tokenizer_may_be_smaller_than_the_vocabulary_but_not_larger() {
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert!(matches!(load_dir(&dir), Err(Error::Format { .. })));
 }
+
+#[test]
+fn a_checkpoint_that_pytorch_wrote_is_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "pytorch_model.bin"] {
+        fs::copy(folder("neox").join(file), dir.path().join(file)).unwrap();
+    }
+    assert_eq!(load_dir(&dir).unwrap().fingerprint(), load("neox", Processing::Raw).fingerprint());
+    let whole = fs::read(dir.path().join("pytorch_model.bin")).unwrap();
+    fs::write(dir.path().join("pytorch_model.bin"), &whole[..whole.len() - 100]).unwrap();
+    let told = load_dir(&dir).unwrap_err();
+    assert!(matches!(&told, Error::Format { .. }) && told.to_string().contains("pytorch_model.bin"), "{told}");
+}

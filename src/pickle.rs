@@ -1,0 +1,166 @@
+//! PyTorch's files of tensors (`pytorch_model.bin`, `ae.pt`), read without Python and without running anything.
+//!
+//! Such a file is a zip archive of a pickle, `data.pkl`, and one file of numbers for each storage. A pickle is a program for a small
+//! machine with a stack; here its calls are not made but kept as they stand, and the few that build a tensor are recognised. Values
+//! lie in one list and refer to each other by number, so that no pickle can make this read deep, long or large beyond its own size.
+
+mod machine;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use zip::ZipArchive;
+
+use crate::error::{Error, Result};
+use machine::Machine;
+
+/// A tensor as the pickle describes it.
+#[derive(Clone, Debug, PartialEq)]
+struct Stored {
+    /// The name of its storage's type, `FloatStorage`.
+    class: String,
+    /// The name of its storage's file.
+    storage: String,
+    /// In numbers, as are the strides.
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+/// A file of named tensors.
+pub(crate) struct Tensors {
+    path: PathBuf,
+    archive: ZipArchive<BufReader<File>>,
+    /// The folder within the archive.
+    folder: String,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// A tensor's numbers, row-major and little-endian.
+pub(crate) struct Numbers {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+impl Tensors {
+    /// Reads which tensors a file holds.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Format`] if it is not such a file.
+    pub fn open(path: &Path) -> Result<Tensors> {
+        let bad = |why: String| Error::format(path, why);
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let size = file.metadata().map_err(Error::io("read", path))?.len();
+        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| {
+            bad(format!(
+                "is no zip archive ({e}): it is cut off, or PyTorch wrote it before version 1.6; load it with transformers and write it \
+                 again by save_pretrained"
+            ))
+        })?;
+        let names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+        let folder =
+            names.iter().find_map(|name| name.strip_suffix("data.pkl")).ok_or_else(|| bad("holds no data.pkl".to_owned()))?.to_owned();
+        if names.contains(&format!("{folder}byteorder")) {
+            let order = read_entry(&mut archive, &format!("{folder}byteorder"), size).map_err(bad)?;
+            if order != b"little" {
+                return Err(bad("has its numbers in the byte order of another machine".to_owned()));
+            }
+        }
+        let pickle = read_entry(&mut archive, &format!("{folder}data.pkl"), size).map_err(bad)?;
+        let tensors = Machine::run(&pickle).map_err(|why| bad(format!("its data.pkl cannot be read: {why}")))?;
+        Ok(Tensors { path: path.to_owned(), archive, folder, tensors })
+    }
+
+    /// The names of all tensors, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    /// The numbers of a tensor; `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if they are not all there, or of a type that is not known.
+    pub fn read(&mut self, name: &str) -> Result<Option<Numbers>> {
+        let Some(stored) = self.tensors.get(name) else { return Ok(None) };
+        let numbers = stored.read(&mut self.archive, &self.folder, &self.path);
+        numbers.map(Some).map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))
+    }
+}
+
+impl Stored {
+    fn read(&self, archive: &mut ZipArchive<BufReader<File>>, folder: &str, path: &Path) -> std::result::Result<Numbers, String> {
+        let (dtype, width) = dtype(&self.class).ok_or_else(|| format!("is a {}, which is not known", self.class))?;
+        let size = path.metadata().map_err(|e| e.to_string())?.len();
+        let storage = read_entry(archive, &format!("{folder}data/{}", self.storage), size)?;
+        let there = storage.len() / width;
+        let n = self.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).filter(|&n| n <= there);
+        let last = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .try_fold(self.offset, |last, (&size, &stride)| last.checked_add(size.saturating_sub(1).checked_mul(stride)?));
+        let (Some(n), Some(last)) = (n, last.filter(|&last| last < there || self.shape.contains(&0))) else {
+            return Err(format!("of shape {:?} needs more than the {there} numbers that there are", self.shape));
+        };
+        let shape = self.shape.clone();
+        if n == 0 || last - self.offset + 1 == n && is_row_major(&self.shape, &self.strides) {
+            let from = if n == 0 { 0 } else { self.offset * width };
+            return Ok(Numbers { dtype, shape, bytes: storage[from..from + n * width].to_vec() });
+        }
+        let mut bytes = Vec::with_capacity(n * width);
+        for i in 0..n {
+            let (mut rest, mut at) = (i, self.offset);
+            for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
+                at += rest % size * stride;
+                rest /= size;
+            }
+            bytes.extend_from_slice(&storage[at * width..(at + 1) * width]);
+        }
+        Ok(Numbers { dtype, shape, bytes })
+    }
+}
+
+/// Whether numbers lie one after the other in the order of their indices.
+fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
+    let mut step = 1;
+    shape.iter().zip(strides).rev().all(|(&size, &stride)| {
+        let fits = size == 1 || stride == step;
+        step *= size;
+        fits
+    })
+}
+
+/// A file of the archive, which `limit` bytes at most can be in.
+fn read_entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, limit: u64) -> std::result::Result<Vec<u8>, String> {
+    let mut entry = archive.by_name(name).map_err(|e| format!("its part {name} cannot be read ({e})"))?;
+    if entry.size() > limit {
+        return Err(format!("its part {name} is said to be larger than the whole"));
+    }
+    let mut bytes = Vec::with_capacity(entry.size() as usize);
+    entry.by_ref().take(limit).read_to_end(&mut bytes).map_err(|e| format!("its part {name} cannot be read ({e})"))?;
+    Ok(bytes)
+}
+
+/// The type of a storage's numbers, and the bytes of each.
+fn dtype(class: &str) -> Option<(Dtype, usize)> {
+    Some(match class {
+        "FloatStorage" => (Dtype::F32, 4),
+        "DoubleStorage" => (Dtype::F64, 8),
+        "HalfStorage" => (Dtype::F16, 2),
+        "BFloat16Storage" => (Dtype::BF16, 2),
+        "LongStorage" => (Dtype::I64, 8),
+        "IntStorage" => (Dtype::I32, 4),
+        "ShortStorage" => (Dtype::I16, 2),
+        "CharStorage" => (Dtype::I8, 1),
+        "ByteStorage" => (Dtype::U8, 1),
+        "BoolStorage" => (Dtype::BOOL, 1),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;
