@@ -182,6 +182,11 @@ impl ActivationStore {
         &self.inner.manifest.model.name
     }
 
+    /// The commit of the model's repository on the hub, if it came from there.
+    pub fn model_revision(&self) -> Option<&str> {
+        self.inner.manifest.model.revision.as_deref()
+    }
+
     /// The fingerprint of the model, weights and processing.
     pub fn model_fingerprint(&self) -> &str {
         &self.inner.manifest.model.fingerprint

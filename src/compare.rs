@@ -89,6 +89,9 @@ pub struct Report {
     pub tokens: u64,
     /// The model's name.
     pub model: String,
+    /// The commit of the model's repository on the hub, if it came from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// How its weights were processed.
     pub processing: String,
     /// The hook.
@@ -189,6 +192,7 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
         speedup: speedup(&runs)?,
         tokens: best.tokens,
         model: model.name().to_owned(),
+        revision: model.revision().map(str::to_owned),
         processing: model.processing().to_string(),
         hook,
         lr: best.lr,

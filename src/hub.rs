@@ -29,6 +29,7 @@ mod environment;
 #[cfg(feature = "hub")]
 mod net;
 mod repo;
+mod show;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -38,8 +39,6 @@ pub use cache::Snapshot;
 #[cfg(feature = "hub")]
 pub use net::Listing;
 pub use repo::{Kind, Repo};
-
-pub(crate) use repo::did_you_mean;
 
 /// The hub and its cache on this machine.
 ///
@@ -59,7 +58,7 @@ pub struct Hub {
     pub endpoint: String,
     /// Who asks: needed for gated and private repositories.
     pub token: Option<Token>,
-    /// Why nothing may be downloaded, if so: only the cache is read.
+    /// Whether only the cache is read, and the hub not asked for anything.
     pub offline: bool,
     /// How often and how long an unwilling hub is asked.
     pub patience: Patience,
@@ -74,7 +73,7 @@ pub struct Patience {
     pub wait: Duration,
     /// The longest wait that the hub may ask for.
     pub longest_wait: Duration,
-    /// How long the hub may be silent, in seconds.
+    /// How long the hub may be silent.
     pub timeout: Duration,
 }
 
@@ -88,6 +87,7 @@ impl Default for Patience {
 /// An access token, and where it was found. It shows itself without its text.
 #[derive(Clone)]
 pub struct Token {
+    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only downloads send it"))]
     text: String,
     from: String,
 }

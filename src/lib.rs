@@ -18,7 +18,7 @@
 //! ```no_run
 //! use tokenized_sae::prelude::*;
 //!
-//! let model = Model::load("tiny-gpt2")?; // built in; or a folder with a Hugging Face checkpoint
+//! let model = Model::load("tiny-gpt2")?; // built in; or "gpt2", "EleutherAI/pythia-70m", a folder
 //! let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
 //! let corpus = Corpus::sampled_in(&model, 500_000, 0, "cache")?; // or Corpus::text_files(&model, "books/*.txt")?.split(0.02)?
 //! let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;

@@ -62,6 +62,8 @@ pub struct Sae {
 pub struct Origin {
     /// The model's name.
     pub model: Option<String>,
+    /// The commit of the model's repository on the hub, if it came from there.
+    pub revision: Option<String>,
     /// The hook.
     pub hook: Option<HookPoint>,
     /// How the model's weights were processed: `Raw` or `TransformerLens`.

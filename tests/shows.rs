@@ -10,6 +10,7 @@ use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table
 use tokenized_sae::error::Error;
 use tokenized_sae::eval::{self, Evaluations, HeldOut};
 use tokenized_sae::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
+use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
@@ -147,8 +148,16 @@ fn tables_and_words(checked: &mut Checked) {
     check!(checked, MlpActivation::GeluTanh, MlpActivation::GeluErf, MlpActivation::Relu, Dtype::F16, Dtype::F32);
     check!(checked, Text::Files(EVIL.into()), Text::Sampled(500_000), CompareConfig::default());
     check!(checked, TrainConfig::default(), HarvestConfig::default(), Shuffle::new(100, 1), Origin::default());
-    check!(checked, Origin { model: Some(EVIL.into()), processing: Some(EVIL.into()), ..Origin::default() });
+    check!(checked, Origin { model: Some(EVIL.into()), revision: Some(EVIL.into()), processing: Some(EVIL.into()), ..Origin::default() });
     check!(checked, Scale::Linear, Scale::Log, Unit::Number, Unit::Count, Unit::Share, Mark::At { x: 1.0, label: EVIL.into() });
+    let token = Token::new(EVIL, EVIL);
+    let hub =
+        Hub { cache: Some(EVIL.into()), endpoint: EVIL.into(), token: Some(token.clone()), offline: false, patience: Patience::default() };
+    let repo = Repo::model("gpt2@x").unwrap().at(EVIL);
+    let snapshot = Snapshot { repo: repo.clone(), commit: EVIL.into(), folder: EVIL.into() };
+    check!(checked, Hub { cache: None, token: None, offline: true, ..hub.clone() }, hub, hub.patience, token, repo, repo.kind, snapshot);
+    #[cfg(feature = "hub")]
+    check!(checked, tokenized_sae::hub::Listing { repo, commit: EVIL.into(), files: vec![EVIL.into()] });
     let error = Error::UnknownModel { name: EVIL.into(), why: "it is nowhere".into() };
     check!(checked, error);
     assert!(checked.check(&error).text.starts_with("no model \""), "not a dump of fields");
@@ -187,7 +196,14 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     check!(checked, batch, it.acts);
     it.acts.gather(it.hook, &it.acts.shuffle(0).fill(0, 64), &mut batch).unwrap();
     check!(checked, batch);
-    let source = Source { name: EVIL.into(), fingerprint: EVIL.into(), processing: EVIL.into(), d_model: 1, d_vocab: 1 };
+    let source = Source {
+        name: EVIL.into(),
+        revision: Some(EVIL.into()),
+        fingerprint: EVIL.into(),
+        processing: EVIL.into(),
+        d_model: 1,
+        d_vocab: 1,
+    };
     check!(checked, source);
     let lookup = Lookup::unigram(&it.model, it.hook).unwrap();
     let config = SaeConfig { expansion: 2, k: 12, ..SaeConfig::for_model(&it.model) };
@@ -256,6 +272,7 @@ fn trainings(checked: &mut Checked, it: &Made) {
         speedup: speed,
         tokens: 4096,
         model: EVIL.into(),
+        revision: Some(EVIL.into()),
         processing: EVIL.into(),
         hook: it.hook,
         lr: 1e-3,

@@ -43,6 +43,8 @@ impl Default for HarvestConfig {
 pub struct Source {
     /// The model's name, for people.
     pub name: String,
+    /// The commit of its repository on the hub, if it came from there.
+    pub revision: Option<String>,
     /// What tells it from every other: a checksum of its configuration and weights.
     pub fingerprint: String,
     /// What was done to its weights, such as folding layer norms.
@@ -92,6 +94,7 @@ impl ActivationStore {
         }
         let source = Source {
             name: model.name().to_owned(),
+            revision: model.revision().map(str::to_owned),
             fingerprint: model.fingerprint().to_owned(),
             processing: model.processing().to_string(),
             d_model: model.config().d_model,
@@ -162,6 +165,7 @@ fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &Harve
     let shard_rows = (config.shard_tokens / n_ctx).max(1) * n_ctx;
     let model = ModelId {
         name: source.name.clone(),
+        revision: source.revision.clone(),
         fingerprint: source.fingerprint.clone(),
         processing: source.processing.clone(),
         d_model: source.d_model,

@@ -52,6 +52,9 @@ fn is_f32(compute: &Compute) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct ModelId {
     pub name: String,
+    /// Left out of a model that did not come from the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     pub fingerprint: String,
     pub processing: String,
     pub d_model: usize,
@@ -261,7 +264,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn manifest() -> Manifest {
-        let model = ModelId { name: "toy".into(), fingerprint: "ab".repeat(32), processing: "Raw".into(), d_model: 4, d_vocab: 50 };
+        let model =
+            ModelId { name: "toy".into(), revision: None, fingerprint: "ab".repeat(32), processing: "Raw".into(), d_model: 4, d_vocab: 50 };
         let corpus = CorpusId { fingerprint: "cd".repeat(32), n_seq: 5, n_ctx: 8 };
         let mut manifest = Manifest::new(model, corpus, vec![HookPoint::resid_pre(1)], (Dtype::F16, Compute::F32), 16);
         for index in 0..2 {

@@ -20,11 +20,12 @@ impl ActivationStore {
         };
         let shards = if self.is_complete() { all.to_string() } else { format!("{made} of {all}; the same harvest goes on from there") };
         let hooks = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+        let revision = self.model_revision().map_or(String::new(), |revision| format!(", revision {}", short(revision)));
         let pairs = [
             (if self.hooks().len() == 1 { "hook" } else { "hooks" }, hooks),
             ("rows", format!("{rows}, one a token; sequences of {}", self.n_ctx())),
             ("numbers", format!("{} a row, {}, computed in {}", self.d_model(), self.dtype(), self.compute())),
-            ("model", format!("{} ({}), weights {}", self.model_name(), self.processing(), short(self.model_fingerprint()))),
+            ("model", format!("{} ({}){revision}, weights {}", self.model_name(), self.processing(), short(self.model_fingerprint()))),
             ("tokens", short(self.corpus_fingerprint()).to_owned()),
             ("shards", shards),
             ("on disk", format!("{} in {}", format::bytes(self.bytes()), self.dir().display())),

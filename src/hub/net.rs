@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::cache::is_commit;
-use super::{Hub, Repo, Snapshot};
+use super::{Hub, Kind, Repo, Snapshot};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use blob::{Blobs, Remote};
@@ -148,6 +148,16 @@ impl Hub {
 
     fn error(&self, repo: &Repo, why: String) -> Error {
         Error::Hub { repo: repo.to_string(), endpoint: self.endpoint.clone(), why }
+    }
+}
+
+impl Repo {
+    /// The address of its page, to which the addresses of its files are added.
+    fn page(&self, endpoint: &str) -> String {
+        match self.kind {
+            Kind::Model => format!("{endpoint}/{}", self.id),
+            Kind::Dataset => format!("{endpoint}/datasets/{}", self.id),
+        }
     }
 }
 

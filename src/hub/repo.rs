@@ -21,14 +21,6 @@ impl Kind {
             Kind::Dataset => "datasets",
         }
     }
-
-    /// What stands before a repository's name in the address of its page and files.
-    pub(super) fn path(self) -> &'static str {
-        match self {
-            Kind::Model => "",
-            Kind::Dataset => "datasets/",
-        }
-    }
 }
 
 /// A repository on the hub, at one of its revisions.
@@ -184,7 +176,7 @@ fn resolved(id: &str) -> String {
 }
 
 /// `; did you mean "gpt2"?` if a well-known model has nearly that name, or nothing.
-pub(crate) fn did_you_mean(name: &str) -> String {
+pub(super) fn did_you_mean(name: &str) -> String {
     let short = |name: &str| name.split('@').next().unwrap_or(name).rsplit('/').next().unwrap_or(name).to_lowercase();
     let pythia = PYTHIA.iter().flat_map(|(size, _)| ["", "-deduped"].map(|variant| format!("EleutherAI/pythia-{size}{variant}")));
     let known = ["tiny-gpt2", "tiny-pythia"].into_iter().chain(LEGACY.iter().map(|(old, _)| *old)).map(str::to_owned).chain(pythia);

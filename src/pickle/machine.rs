@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
                 self.push(Value::Tuple(items));
             }
             b't' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Value::Tuple(items));
             }
             b']' => self.push(Value::List(Vec::new())),
@@ -116,7 +116,7 @@ impl<'a> Machine<'a> {
                 self.extend(vec![item])?;
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.extend(items)?;
             }
             b'}' => self.push(Value::Dict(Vec::new())),
@@ -125,7 +125,7 @@ impl<'a> Machine<'a> {
                 self.set(&[key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.set(&items)?;
             }
             b'Q' => {
@@ -209,7 +209,7 @@ impl<'a> Machine<'a> {
         self.stack.last().copied().ok_or_else(|| "the stack is empty".to_owned())
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Id>> {
         let mark = self.marks.pop().ok_or("there is no mark")?;
         Ok(self.stack.split_off(mark))
     }

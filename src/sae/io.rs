@@ -53,6 +53,8 @@ struct Metadata {
 #[derive(Serialize, Deserialize)]
 struct Ours {
     version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<String>,
     processing: Option<String>,
     d_vocab: usize,
     relu: bool,
@@ -246,6 +248,7 @@ impl Sae {
             subtract: about.is_some_and(|about| about.subtracted),
             origin: Origin {
                 model: cfg.metadata.model_name.clone(),
+                revision: ours.and_then(|ours| ours.revision.clone()),
                 hook,
                 processing: ours.and_then(|ours| ours.processing.clone()),
                 n_ctx: cfg.metadata.context_size,
@@ -280,6 +283,7 @@ impl Sae {
                 prepend_bos: Some(true),
                 tokenized_sae: Some(Ours {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
+                    revision: self.origin.revision.clone(),
                     processing: self.origin.processing.clone(),
                     d_vocab: self.config.d_vocab,
                     relu: self.config.relu,
@@ -385,6 +389,7 @@ mod tests {
         sae.b_enc.iter_mut().enumerate().for_each(|(i, b)| *b = i as f32);
         sae.origin = Origin {
             model: Some("tiny".into()),
+            revision: Some("0123abcd".into()),
             hook: Some("blocks.1.hook_resid_post".parse().unwrap()),
             processing: Some("Raw".into()),
             n_ctx: Some(64),

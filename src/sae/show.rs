@@ -64,6 +64,9 @@ fn origin(origin: &Origin) -> Vec<(&'static str, String, &'static str)> {
         let model = format!("{model} ({})", origin.processing.as_deref().unwrap_or("processing unknown"));
         rows.push(("model", model, "the model whose activations it reads, and how its weights were processed"));
     }
+    if let Some(revision) = &origin.revision {
+        rows.push(("revision", revision.get(..12).unwrap_or(revision).to_owned(), "the commit of the model's repository on the hub"));
+    }
     if let Some(hook) = origin.hook {
         rows.push(("hook", hook.to_string(), "the place in the model that it reads"));
     }

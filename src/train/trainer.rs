@@ -163,6 +163,7 @@ impl Trainer {
         let mut sae = Sae::new(config.clone())?;
         sae.origin = Origin {
             model: Some(self.acts.model_name().to_owned()),
+            revision: self.acts.model_revision().map(str::to_owned),
             hook: Some(self.hook),
             processing: Some(self.acts.processing().to_string()),
             n_ctx: Some(self.acts.n_ctx()),

@@ -3,6 +3,7 @@
 mod built_in;
 mod checkpoint;
 mod checkpoints;
+mod encoding;
 mod golden;
 mod hooks;
 mod sampling;

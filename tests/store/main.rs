@@ -21,7 +21,14 @@ const N_CTX: usize = 8;
 const CONFIG: HarvestConfig = HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 3 * N_CTX, batch: 2 };
 
 fn source() -> Source {
-    Source { name: "formula".into(), fingerprint: "f0".repeat(32), processing: "Raw".into(), d_model: D_MODEL, d_vocab: 1000 }
+    Source {
+        name: "formula".into(),
+        revision: None,
+        fingerprint: "f0".repeat(32),
+        processing: "Raw".into(),
+        d_model: D_MODEL,
+        d_vocab: 1000,
+    }
 }
 
 fn hooks() -> Vec<HookPoint> {

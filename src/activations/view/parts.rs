@@ -55,6 +55,7 @@ impl Show for Source {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("name", self.name.clone(), "the model's name, for people"),
+            ("revision", self.revision.clone().unwrap_or_else(|| "none".to_owned()), "the commit of its repository on the hub"),
             ("fingerprint", self.fingerprint.clone(), "a checksum of its configuration and weights"),
             ("processing", self.processing.clone(), "what was done to its weights"),
             ("d_model", self.d_model.to_string(), "numbers in an activation"),

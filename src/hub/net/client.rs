@@ -153,8 +153,7 @@ impl<'a> Client<'a> {
 
     /// Where a file of a commit lies, how large it is, and what its checksum is.
     pub fn find(&self, file: &str, commit: &str) -> Result<Remote, Failure> {
-        let (endpoint, path, id) = (&self.hub.endpoint, self.repo.kind.path(), &self.repo.id);
-        let url = format!("{endpoint}/{path}{id}/resolve/{commit}/{}", address::quoted(file, true));
+        let url = format!("{}/resolve/{commit}/{}", self.repo.page(&self.hub.endpoint), address::quoted(file, true));
         let mut attempts = Attempts::new(&self.hub.patience, true);
         let head = loop {
             match self.ask(Method::Head, &url, 0) {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::client::{Head, LOOK};
 use crate::display::{format, interrupt};
 use crate::error::Error;
-use crate::hub::{Hub, Patience, Repo, did_you_mean};
+use crate::hub::repo::did_you_mean;
+use crate::hub::{Hub, Patience, Repo};
 
 /// Why a request came to nothing.
 pub(super) enum Failure {
@@ -112,7 +113,7 @@ pub(super) fn no_hub(why: &str) -> String {
 
 /// What an answer other than success means.
 pub(super) fn of(head: &Head, hub: &Hub, repo: &Repo) -> Failure {
-    let page = format!("{}/{}{}", hub.endpoint, repo.kind.path(), repo.id);
+    let page = repo.page(&hub.endpoint);
     let token = hub.token.as_ref().map(|token| token.from.as_str());
     let set_token = "set HF_TOKEN to a token of yours (https://huggingface.co/settings/tokens)";
     let nothing_there = || {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Source;
-use super::folder::{self, CONFIG, TOKENIZER, WEIGHTS};
+use super::folder::{self, CONFIG, TOKENIZER};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Repo, Snapshot};
 
@@ -34,9 +34,7 @@ pub(super) fn fetch(repo: &Repo, hub: &Hub) -> Result<Snapshot> {
     if !listing.has(CONFIG) {
         return Err(refused("it has no config.json, so it is no model that transformers wrote"));
     }
-    let Some((whole, index)) =
-        WEIGHTS.iter().map(|[whole, index]| (*whole, *index)).find(|(whole, index)| listing.has(whole) || listing.has(index))
-    else {
+    let Some([whole, index]) = folder::WEIGHTS.into_iter().find(|[whole, index]| listing.has(whole) || listing.has(index)) else {
         return Err(refused("it has its weights neither as model.safetensors nor as pytorch_model.bin, whole or in shards"));
     };
     let small = [CONFIG, TOKENIZER].into_iter().filter(|file| listing.has(file));
