@@ -49,9 +49,7 @@
 //! # The rooms
 //!
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`], [`tokenness`] and [`features`] → [`plot`], all
-//! shown by [`display`]; [`compare`] does it all in one call, [`lab`] sets Jupyter up.
-//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`] → [`plot`], all shown by [`display`];
-//! [`compare`] does it all in one call, [`hub`] fetches models, [`lab`] sets Jupyter up.
+//! shown by [`display`]; [`compare`] does it all in one call, [`hub`] fetches models, [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 
