@@ -15,8 +15,9 @@
 //! for each other. Afterwards nothing needs the network. The folder can be deleted at any time: the next set-up makes it again.
 //!
 //! Each notebook runs in a private, hard-linked copy of the compiled library, so that its first cell takes seconds and two notebooks
-//! never meet. Between Jupyter and evcxr stands a relay (`relay.py`), by which bars move while a cell runs; under [`open`] a warm kernel waits for
-//! the next start (`spare.py`). [`run`] fails where Jupyter's own runners do not: evcxr answers "ok" to a panic and to a failing `?`.
+//! never meet. Between Jupyter and evcxr stands a relay (`relay.py`), by which bars move while a cell runs, and which has evcxr's
+//! rust-analyzer read the standard library only before the first cell that leaves a type open (`lets.py`); under [`open`] a warm kernel waits
+//! for the next start (`spare.py`). [`run`] fails where Jupyter's own runners do not: evcxr answers "ok" to a panic and to a failing `?`.
 
 mod cold;
 mod evcxr;

@@ -280,7 +280,7 @@ fn the_kernel_is_measured() {
     let _alone = alone();
     let bench = NotebookBench { starts: 1, repetitions: 2, ..NotebookBench::default() };
     let report = bench::notebook(&bench).unwrap();
-    let seconds = [report.kernel_start, report.first_cell, report.first_let, report.call, report.print, report.figure];
+    let seconds = [report.kernel_start, report.first_cell, report.first_let, report.call, report.print, report.figure, report.untyped_let];
     assert!(seconds.iter().all(|&seconds| seconds > 0.0 && seconds < 600.0), "{report:?}");
     // evcxr's own profile would make it a third; the rest is noise.
     assert!(cfg!(debug_assertions) || report.step_ratio > 0.6, "{report:?}");

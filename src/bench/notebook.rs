@@ -57,6 +57,8 @@ pub struct NotebookReport {
     pub print: f64,
     /// A cell that ends in a figure.
     pub figure: f64,
+    /// The first `let` whose type is not written, after all these: rust-analyzer reads the standard library for it. With a spare it has done so.
+    pub untyped_let: f64,
     /// Tokens a second of a training step in a cell.
     pub step_in_cell: f64,
     /// Tokens a second of the same in this process, in turn with it.
@@ -75,6 +77,7 @@ enum Kind {
     Call,
     Print,
     Figure,
+    UntypedLet,
     Step,
 }
 
@@ -121,6 +124,7 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
         call: of(Kind::Call),
         print: of(Kind::Print),
         figure: of(Kind::Figure),
+        untyped_let: of(Kind::UntypedLet),
         step_in_cell,
         step_in_command,
         step_ratio: step_in_cell / step_in_command,
@@ -142,6 +146,7 @@ fn cells(lab: &Lab, rounds: usize) -> Vec<(Kind, String)> {
         cells.push((Kind::Print, format!("println!(\"{{}} tokens in round {round}\", ids.len());")));
         cells.push((Kind::Figure, "plot::lookup_norms(&tsae)?".to_owned()));
     }
+    cells.push((Kind::UntypedLet, "let again = Model::load(\"tiny-gpt2\")?;".to_owned()));
     let step = format!(
         "{{\n    use tokenized_sae::bench::{{StepBench, StepLookup, StepShape, step}};\n    let shape: StepShape = \"{SHAPE}\".parse()?;\n    \
          println!(\"{{}}\", step(&StepBench {{ shape, lookup: StepLookup::None, kernel: None, saes: 1, steps: {STEPS} }})?.tokens_per_s);\n}}"
@@ -181,6 +186,7 @@ impl NotebookReport {
         push("call", format!("{:.2} s", self.call), "a later cell that keeps what the library returns");
         push("print", format!("{:.2} s", self.print), "a later cell that prints a line");
         push("figure", format!("{:.2} s", self.figure), "a later cell that ends in a figure");
+        push("untyped let", format!("{:.2} s", self.untyped_let), "the first: `let again = Model::load(\"tiny-gpt2\")?;`");
         let step = format!("training step of {SHAPE} without a table");
         push("step in a cell", format!("{:.0} tokens/s", self.step_in_cell), &step);
         push("step in the command", format!("{:.0} tokens/s", self.step_in_command), &step);

@@ -10,6 +10,7 @@ use super::{KERNEL, evcxr};
 use crate::error::{Error, Result};
 
 const LAUNCHER: &str = include_str!("launcher.py");
+const LETS: &str = include_str!("lets.py");
 const RELAY: &str = include_str!("relay.py");
 const SESSION: &str = include_str!("session.py");
 const SPARE: &str = include_str!("spare.py");
@@ -42,7 +43,7 @@ impl Kernel {
 
 /// The kernel's folder. Other versions of its files are another folder, so that two clones do not disturb each other.
 pub(super) fn folder(cache: &Path) -> PathBuf {
-    let parts = [LAUNCHER, RELAY, SESSION, SPARE, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
+    let parts = [LAUNCHER, LETS, RELAY, SESSION, SPARE, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
     cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
 }
 
@@ -63,7 +64,7 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
             .replace("@WRAPPER@", &wrapper.to_string_lossy())
     };
     folders::write(&launcher, LAUNCHER)?;
-    for (name, text) in [("relay.py", RELAY), ("session.py", SESSION), ("spare.py", SPARE), ("metadata.py", METADATA)] {
+    for (name, text) in [("lets.py", LETS), ("relay.py", RELAY), ("session.py", SESSION), ("spare.py", SPARE), ("metadata.py", METADATA)] {
         folders::write(&folder.join(name), text)?;
     }
     folders::write_program(&wrapper, &filled(RUSTC_WRAPPER))?;

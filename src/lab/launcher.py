@@ -23,7 +23,7 @@ import time
 
 import relay
 import spare
-from session import changed_since, choose_project, copy_tree, environment, locked, make_session, restored, shared_lock
+from session import changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored, shared_lock, show
 
 SECOND_PRESS = 3.0  # seconds
 
@@ -93,7 +93,7 @@ def main():
     if sys.argv[1] == "--copy":
         copy_tree(sys.argv[2], sys.argv[3])
         return
-    connection_file = sys.argv[1]
+    connection_file, started = sys.argv[1], time.time_ns()
     warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
     if warming:
         # Every process of a set-up that was killed has this lock too, so this waits until the last of them is gone.
@@ -101,6 +101,7 @@ def main():
         for pattern in ("*.used", "link.*"):  # what it left
             for path in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", pattern)):
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        forget_cells(warming)
         os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps
         project, folder, kernel = choose_project(), warming, None
         is_fresh = is_live = wants_spare = False
@@ -111,7 +112,7 @@ def main():
             is_live = os.environ.get("TSAE_LIVE") != "off" and relay.is_possible(connection_file)
             wants_spare = is_live and is_fresh and spare.is_wanted()
             kernel = spare.take(project) if wants_spare else None
-            folder, lock = (None, None) if kernel else make_session(project)
+            folder, lock = (None, None) if kernel else make_session(project, is_fresh)
 
     between = None
     last_press = [-SECOND_PRESS]
@@ -126,7 +127,7 @@ def main():
             relay.write_connection(relay.read(connection_file), inner_file)
         kernel = subprocess.Popen(
             [project["evcxr"], "--control_file", inner_file],
-            env=environment(project, folder, is_fresh, is_live),
+            env=environment(project, folder, is_fresh, is_live, types=not is_live),
             stdin=subprocess.DEVNULL,
             pass_fds=(9, lock.fileno()) if warming else (),
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
@@ -152,7 +153,10 @@ def main():
     signal.signal(signal.SIGTERM, on_terminate)
     parent = os.getppid()
     here = os.path.dirname(inner_file)
-    between = relay.Relay(connection_file, inner_file, lambda: restored(project, here), counted) if is_live else None
+    if is_live:
+        reveal = None if is_taken else lambda: show(project, here, True)
+        is_outdated = lambda: edited_since(started, project)
+        between = relay.Relay(connection_file, inner_file, lambda: restored(project, here), reveal, is_outdated, counted)
     while kernel.poll() is None:
         if between:
             between.turn()

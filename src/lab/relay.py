@@ -16,6 +16,9 @@ Both sides speak Jupyter's protocol over ZeroMQ; messages are signed anew where 
              ←  PUB iopub                     ←  SUB     ←
              ⇄  REP heartbeat
 
+Before the first cell that leaves a type to be found, and the first question for completions or help, rust-analyzer is shown the standard
+library; until then it sees nothing, and costs nothing: see lets.py.
+
 Needs pyzmq, which comes with every Jupyter. Without it the kernel runs as it would without this file, with plain lines.
 """
 
@@ -29,6 +32,8 @@ import socket
 import time
 import uuid
 
+from lets import need_types
+
 try:
     import zmq
 except ImportError:
@@ -38,6 +43,10 @@ MARK = "\x1eTSAE "
 DELIMITER = b"<IDS|MSG>"
 REQUESTS = ("shell", "control", "stdin")
 PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
+# A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything anew, and nothing else: the profile that
+# counts is cargo-config.toml's.
+RELOAD = ":opt 2 # with all types"
+OUTDATED = "The library has been edited since this kernel started, which goes on with it as it was: restart the kernel to use it as it is.\n"
 PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
 
 
@@ -109,6 +118,11 @@ def message(key, kind, parent, content, session):
     return signed(key, [json.dumps(part).encode() for part in (header, parent, {}, content)])
 
 
+def command(code):
+    """What an `execute_request` of ours holds."""
+    return {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
+
+
 def execute(connection_file, code, kernel):
     """Runs a cell in a kernel that nobody else speaks to yet. Whether it ran."""
     connection = read(connection_file)
@@ -117,8 +131,7 @@ def execute(connection_file, code, kernel):
     shell.linger = 0
     shell.reconnect_ivl = 20
     shell.connect(address(connection, "shell_port"))
-    content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
-    shell.send_multipart(message(connection["key"].encode(), "execute_request", {}, content, "spare"))
+    shell.send_multipart(message(connection["key"].encode(), "execute_request", {}, command(code), "spare"))
     while kernel.poll() is None and not shell.poll(1000 * PATIENCE):
         pass
     reply = json.loads(parts_of(shell.recv_multipart())[3]) if shell.poll(0) else {}
@@ -129,11 +142,13 @@ def execute(connection_file, code, kernel):
 class Relay:
     """Both sides' sockets, and what passes between them.
 
-    `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None.
+    `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None; `reveal`
+    shows rust-analyzer all types, or is None if it has seen them; `is_outdated` says
+    whether the library has been edited since.
     """
 
-    def __init__(self, outer_file, inner_file, hindrance, counted=1):
-        self.hindrance = hindrance
+    def __init__(self, outer_file, inner_file, hindrance, reveal, is_outdated, counted=1):
+        self.hindrance, self.reveal, self.is_outdated = hindrance, reveal, is_outdated
         outer, inner = read(outer_file), read(inner_file)
         self.key, self.inner_key, self.counted = outer["key"].encode(), inner["key"].encode(), counted
         self.context = zmq.Context()
@@ -214,7 +229,7 @@ class Relay:
                 self.pass_request(frames)
             elif one in self.requests:
                 self.ways[one].send_multipart(self.inward(frames))
-            elif one is not self.probe:
+            elif one is not self.probe and json.loads(parts_of(frames)[1]).get("session") != "relay":
                 self.ways[one].send_multipart(self.outward(frames))
                 self.look_for_end(frames)
 
@@ -238,10 +253,24 @@ class Relay:
         if why_not:
             self.refuse(frames, why_not)
             return
+        asks = header["msg_type"] in ("complete_request", "inspect_request") and not self.running
+        if asks or is_cell and need_types(json.loads(parts_of(frames)[3])["code"]):
+            self.show_types()
         if is_cell:
             self.last_cell = time.monotonic()
             self.running = header["msg_id"]
+            if self.is_outdated and self.is_outdated():
+                self.is_outdated = None
+                self.publish("stream", header, {"name": "stdout", "text": OUTDATED})
         self.ways[self.ways["shell"]].send_multipart(self.inward(frames))
+
+    def show_types(self):
+        """Has rust-analyzer load all types, if it has not, before what evcxr is sent next. evcxr counts this as a cell."""
+        if self.reveal:
+            self.reveal()
+            self.reveal = None
+            self.counted += 1
+            self.ways[self.ways["shell"]].send_multipart(message(self.inner_key, "execute_request", {}, command(RELOAD), "relay"))
 
     def look_for_end(self, frames):
         """Sends the next cell when one has ended."""
@@ -282,15 +311,16 @@ class Relay:
         """Answers a request for evcxr."""
         header = json.loads(parts_of(frames)[0])
 
-        def publish(kind, content):
-            self.publisher.send_multipart([kind.encode(), *self.message(kind, header, content, header.get("session", ""))])
-
-        publish("status", {"execution_state": "busy"})
+        self.publish("status", header, {"execution_state": "busy"})
         if error:
-            publish("error", error)
+            self.publish("error", header, error)
         told = self.message("execute_reply", header, reply, header.get("session", ""))
         self.ways["shell"].send_multipart([*frames[: frames.index(DELIMITER)], *told])
-        publish("status", {"execution_state": "idle"})
+        self.publish("status", header, {"execution_state": "idle"})
+
+    def publish(self, kind, header, content):
+        """Tells all what comes of the request that has this header."""
+        self.publisher.send_multipart([kind.encode(), *self.message(kind, header, content, header.get("session", ""))])
 
     def pass_output(self, frames):
         header, parent, _, content = parts_of(frames)

@@ -67,6 +67,31 @@ if [ -n "$wanted" ]; then
   fi
   link_shared "$wanted" "$shared" "$@" || exit 1
 fi
-[ -z "$found" ] || : > "$shared.used"
 # The cell's file is moved after it is linked, so the folders in it that rustc names from where it lay are wrong.
-exec "$rustc" "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" ${found:+-C "link-arg=-Wl,-rpath,$found"}
+set -- "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" ${found:+-C "link-arg=-Wl,-rpath,$found"}
+[ -z "$found" ] || : > "$shared.used"
+
+# Writes how a cell is compiled, for cargo.sh, which does so without cargo until evcxr wants other crates. Paths in it are those of the
+# kernel that reads it.
+record() {
+  export -p | grep -E '^export CARGO_(PKG|MANIFEST|CRATE)_'
+  [ -z "$found" ] || echo ": > '$shared.used'"
+  printf 'set --'
+  for arg; do
+    case $arg in *"'"*) return 1 ;; esac
+    # What cargo does with this: colours are for a terminal.
+    [ "${arg#--json=}" = "$arg" ] || arg=--json=artifacts
+    printf " '%s'" "$arg"
+    [ "$last" != --out-dir ] || out=$arg
+    last=$arg
+  done
+  echo
+  echo "'@SYSROOT@/bin/rustc' \"\$@\" && printf %s '$out/libctx.@DYLIB@' > \"\$EVCXR_EXECUTION_SO_PATH\""
+}
+# Crates of the reader's own may change from cell to cell, and only cargo sees that.
+if [ -n "$TSAE_CELL" ] && ! sed '1,/^\[dependencies\]/d' Cargo.toml | grep -v '^@PACKAGE@ = ' | grep -q .; then
+  mkdir -p cells
+  record "$@" > "$TSAE_CELL.part" && sed "s|$PWD|'\"\$PWD\"'|g" "$TSAE_CELL.part" > "$TSAE_CELL.new" && mv "$TSAE_CELL.new" "$TSAE_CELL"
+  rm -f "$TSAE_CELL.part"
+fi
+exec "$rustc" "$@"

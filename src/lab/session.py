@@ -8,6 +8,8 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# A standard library without anything in it, and what tells cargo.sh of it.
+UNSEEN = os.path.join(HERE, "unseen")
 RESTORED = []  # the locks of folders that were put back, as long as this process runs
 
 
@@ -34,9 +36,13 @@ def choose_project():
 
 def changed_since(template, project):
     """Whether a source file of the library is newer than its compiled copy."""
-    built = os.stat(os.path.join(template, ".ready")).st_mtime_ns
+    return edited_since(os.stat(os.path.join(template, ".ready")).st_mtime_ns, project)
+
+
+def edited_since(then, project):
+    """Whether a source file of the library was written after that time, in nanoseconds, or is gone."""
     try:
-        return any(os.stat(path).st_mtime_ns > built for path in project["sources"])
+        return any(os.stat(path).st_mtime_ns > then for path in project["sources"])
     except OSError:
         return True
 
@@ -90,7 +96,7 @@ def locked(folder):
     return lock
 
 
-def make_session(project):
+def make_session(project, is_fresh):
     """A private copy of the warmed folder, and the open lock that marks it as alive."""
     sessions = os.path.join(HERE, "sessions")
     os.makedirs(sessions, exist_ok=True)
@@ -99,7 +105,23 @@ def make_session(project):
     os.makedirs(folder)
     lock = locked(folder)
     copy_tree(project["template"], folder)
+    if not is_fresh:
+        forget_cells(folder)
     return folder, lock
+
+
+def forget_cells(folder):
+    """Has cargo look at the library again, which has changed."""
+    shutil.rmtree(os.path.join(folder, "cells"), ignore_errors=True)
+
+
+def show(project, folder, types):
+    """Sets what rust-analyzer finds when it next loads the cells' crate: with `types` the standard library and the crates whose types cells
+    meet, and otherwise nothing, which takes no time."""
+    os.makedirs(os.path.join(UNSEEN, "core", "unseen"), exist_ok=True)
+    link = os.path.join(folder, "std")
+    os.symlink(project["std"] if types else UNSEEN, link + ".new")
+    os.replace(link + ".new", link)
 
 
 def restored(project, folder):
@@ -110,6 +132,8 @@ def restored(project, folder):
         with shared_lock():
             os.makedirs(folder, exist_ok=True)
             copy_tree(project["template"], folder)
+            forget_cells(folder)
+            show(project, folder, True)
         if os.path.isdir(os.path.join(folder, "target")):
             RESTORED.append(locked(folder))
             return None
@@ -122,8 +146,8 @@ def restored(project, folder):
     )
 
 
-def environment(project, folder, preload, is_live):
-    """The environment of evcxr: the user's, less what would change how the library is compiled."""
+def environment(project, folder, preload, is_live, types):
+    """The environment of evcxr: the user's, less what would change how the library is compiled. For `types` see `show`."""
     kept = ("CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_")
     env = {}
     for name, value in os.environ.items():
@@ -152,5 +176,6 @@ def environment(project, folder, preload, is_live):
         env["TSAE_LIVE"] = "1"
     else:
         env.pop("TSAE_LIVE", None)
-    env["RUST_SRC_PATH"] = project["std"]
+    show(project, folder, types)
+    env["RUST_SRC_PATH"] = os.path.join(folder, "std")
     return env

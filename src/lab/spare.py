@@ -1,7 +1,6 @@
 """A kernel that waits, warm, for the next notebook of the same folder, or for the same one's next start.
 
-Most of what a start takes is rust-analyzer reading the standard library, at the start itself and at the first `let`. A kernel that has done
-so already, and has no variables yet, answers at once. `tsae lab` asks for one (TSAE_SPARE=1, which it sets unless the user has set it to
+A kernel that has started, has had rust-analyzer read the standard library, and has no variables yet, answers at once and knows all types. `tsae lab` asks for one (TSAE_SPARE=1, which it sets unless the user has set it to
 something else): the launcher starts this file when its own kernel has been idle for a while, and the next launcher takes what waits.
 
 The spare ends by itself when nobody has taken it for half an hour, when the Jupyter that it waits for is gone, or when the library has
@@ -154,12 +153,12 @@ def keep(project, jupyter, folder):
         if name.startswith("ready-"):
             os.remove(os.path.join(folder, name))
     with shared_lock():
-        session, alive = make_session(project)
+        session, alive = make_session(project, True)
     connection = os.path.join(session, "connection.json")
     relay.write_connection({"key": uuid.uuid4().hex, "signature_scheme": "hmac-sha256"}, connection)
     kernel = subprocess.Popen(
         [project["evcxr"], "--control_file", connection],
-        env=environment(project, session, True, True),
+        env=environment(project, session, True, True, types=True),
         stdin=subprocess.DEVNULL,
         preexec_fn=as_kept,
     )

@@ -13,7 +13,7 @@ fn the_next_kernel_of_a_folder_is_a_spare_that_waited() {
     let here = folder.path().canonicalize().unwrap();
     let first = format!(":dep tokenized-sae = {{ path = \"{}\" }}\nuse tokenized_sae::prelude::*;", env!("CARGO_MANIFEST_DIR"));
     let ended = Command::new(&lab.python)
-        .args(["-c", include_str!("drive.py")])
+        .args(["-c", concat!(include_str!("../kernel.py"), include_str!("drive.py"))])
         .arg(lab.jupyter_path.with_file_name("spares"))
         .arg(first)
         .current_dir(&here)
