@@ -96,13 +96,17 @@ pub const KERNEL: &str = "tsae-rust";
 /// [`Error::Setup`](crate::Error::Setup) with the step that failed, its last words, and what to do. What was complete before stays.
 pub fn set_up(options: &Options) -> Result<Lab> {
     let folders = folders::Folders::find(options)?;
+    set_up_in(&folders, options).map_err(|error| folders.explained(error))
+}
+
+fn set_up_in(folders: &folders::Folders, options: &Options) -> Result<Lab> {
     let project = project::Project::find(options)?;
     let lock = folders.lock()?;
-    let python = python::find_or_make(&folders, &lock, options.python)?;
-    let evcxr = evcxr::find_or_install(&folders, &lock, &project)?;
-    let std_source = std_source::find_or_make(&folders, &project)?;
-    let kernel = install::kernel(&folders, &project, &python.interpreter)?;
-    let template = template::find_or_warm(&folders, &lock, &project, &kernel, &python.interpreter, &evcxr, &std_source.path)?;
-    leftovers::remove(&folders, &project)?;
-    Ok(Lab { python: python.interpreter, jupyter_path: folders.jupyter(), project: project.root, template, cache: folders.root })
+    let python = python::find_or_make(folders, &lock, options.python)?;
+    let evcxr = evcxr::find_or_install(folders, &lock, &project)?;
+    let std_source = std_source::find_or_make(folders, &project)?;
+    let kernel = install::kernel(folders, &project, &python.interpreter)?;
+    let template = template::find_or_warm(folders, &lock, &project, &kernel, &python.interpreter, &evcxr, &std_source.path)?;
+    leftovers::remove(folders, &project)?;
+    Ok(Lab { python: python.interpreter, jupyter_path: folders.jupyter(), project: project.root, template, cache: folders.root.clone() })
 }

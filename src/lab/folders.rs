@@ -7,6 +7,9 @@ use super::Options;
 use crate::error::{Error, Result};
 use crate::files;
 
+/// What the system says when a disk is full.
+const FULL: &str = "No space left on device";
+
 /// The cache folder and the names in it.
 pub(super) struct Folders {
     pub root: PathBuf,
@@ -24,6 +27,23 @@ impl Folders {
     /// versions do not start each other's kernels.
     pub fn jupyter(&self) -> PathBuf {
         super::install::folder(&self.root).join("jupyter")
+    }
+
+    /// An error of the set-up; what to do about it, if the reason is that the disk is full. Programs that it calls say so amid much else.
+    pub fn explained(&self, error: Error) -> Error {
+        let text = error.to_string();
+        match text.lines().find(|line| line.contains(FULL)) {
+            None => error,
+            Some(line) => Error::Setup {
+                step: "writing to the cache folder".to_owned(),
+                why: format!(
+                    "{}\nThe disk that holds {} is full; notebooks take 5 GB there. Make room, or set TSAE_CACHE to a folder on another disk, \
+                     and try again: what was compiled is kept",
+                    line.trim(),
+                    self.root.display()
+                ),
+            },
+        }
     }
 
     /// Waits until no other set-up works in the cache folder, and keeps others out until dropped.
@@ -88,4 +108,23 @@ pub(super) fn write_program(path: &Path, text: &str) -> Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(Error::io("make executable", path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_to_do() {
+        let folders = Folders { root: PathBuf::from("/cache") };
+        let full = || std::io::Error::other("No space left on device (os error 28)");
+        let told = folders.explained(Error::io("write", Path::new("/cache/std"))(full())).to_string();
+        assert!(told.contains("/cache/std") && told.contains("TSAE_CACHE"), "{told}");
+        let why = "Compiling a\nrustc-LLVM ERROR: IO failure on output stream: No space left on device\nrustc --crate-name a".to_owned();
+        let told = folders.explained(Error::Setup { step: "compiling".to_owned(), why }).to_string();
+        assert!(told.contains("TSAE_CACHE") && !told.contains("--crate-name"), "{told}");
+
+        let other = Error::Setup { step: "compiling".to_owned(), why: "error: expected `;`".to_owned() };
+        assert!(folders.explained(other).to_string().contains("expected `;`"));
+    }
 }

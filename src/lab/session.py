@@ -31,12 +31,17 @@ def choose_project():
         sys.exit(f"nothing is set up in {HERE}: run `tsae lab` once")
     here = os.path.realpath(os.getcwd())
     inside = [p for p in projects if (here + os.sep).startswith(p[1]["project"] + os.sep)]
-    return max(inside or projects, key=lambda p: p[0])[1]
+    project = max(inside or projects, key=lambda p: p[0])[1]
+    if not os.path.exists(project["compiler"]):
+        sys.exit(f"{project['compiler']}, by which the library was compiled, is gone: run `tsae lab`, which takes the Rust there is")
+    return project
 
 
 def changed_since(template, project):
-    """Whether a source file of the library is newer than its compiled copy."""
-    return edited_since(os.stat(os.path.join(template, ".ready")).st_mtime_ns, project)
+    """Whether a source file of the library, or the compiler, is newer than the compiled copy."""
+    built = os.stat(os.path.join(template, ".ready")).st_mtime_ns
+    # An update keeps the time at which the file was made.
+    return os.stat(project["compiler"]).st_ctime_ns > built or edited_since(built, project)
 
 
 def edited_since(then, project):

@@ -39,6 +39,8 @@ struct ProjectFile {
     lock: PathBuf,
     evcxr: PathBuf,
     toolchain: PathBuf,
+    /// The toolchain's own rustc, which an update replaces.
+    compiler: PathBuf,
     std: PathBuf,
 }
 
@@ -85,6 +87,7 @@ pub(super) fn find_or_warm(
         lock: project.root.join("Cargo.lock"),
         evcxr: evcxr.to_owned(),
         toolchain: kernel.toolchain.clone(),
+        compiler: project.sysroot.join("bin").join("rustc"),
         std: std_source.to_owned(),
     };
     if let State::Ready(template) = state(&kernel.folder, project)? {
