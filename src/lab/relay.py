@@ -46,7 +46,10 @@ PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
 # A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything anew, and nothing else: the profile that
 # counts is cargo-config.toml's.
 RELOAD = ":opt 2 # with all types"
-OUTDATED = "The library has been edited since this kernel started, which goes on with it as it was: restart the kernel to use it as it is.\n"
+OUTDATED = (
+    "The library (or the Rust compiler) has changed since this kernel started, which goes on with it as it was: "
+    "restart the kernel to use it as it is.\n"
+)
 PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
 
 

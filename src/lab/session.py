@@ -39,15 +39,13 @@ def choose_project():
 
 def changed_since(template, project):
     """Whether a source file of the library, or the compiler, is newer than the compiled copy."""
-    built = os.stat(os.path.join(template, ".ready")).st_mtime_ns
-    # An update keeps the time at which the file was made.
-    return os.stat(project["compiler"]).st_ctime_ns > built or edited_since(built, project)
+    return edited_since(os.stat(os.path.join(template, ".ready")).st_mtime_ns, project)
 
 
 def edited_since(then, project):
-    """Whether a source file of the library was written after that time, in nanoseconds, or is gone."""
+    """Whether a source file of the library, or the compiler, was written after that time, in nanoseconds, or is gone."""
     try:
-        return any(os.stat(path).st_mtime_ns > then for path in project["sources"])
+        return any(os.stat(path).st_mtime_ns > then for path in [project["compiler"], *project["sources"]])
     except OSError:
         return True
 

@@ -62,7 +62,7 @@ pub(super) fn state(kernel_folder: &Path, project: &Project) -> Result<State> {
     let ready = file.template.join(".ready");
     let Ok(compiled) = ready.metadata().and_then(|data| data.modified()) else { return Ok(State::Missing) };
     // Cargo goes by the time of a file, so a file that is only younger would be compiled again in every session.
-    let young = project::newest(&sources).is_none_or(|newest| newest > compiled);
+    let young = project::newest(&sources).max(project::newest(&[compiler(project)])).is_none_or(|newest| newest > compiled);
     Ok(if !young && file.key == key(project, &sources)? { State::Ready(file.template) } else { State::Stale })
 }
 
@@ -87,7 +87,7 @@ pub(super) fn find_or_warm(
         lock: project.root.join("Cargo.lock"),
         evcxr: evcxr.to_owned(),
         toolchain: kernel.toolchain.clone(),
-        compiler: project.sysroot.join("bin").join("rustc"),
+        compiler: compiler(project),
         std: std_source.to_owned(),
     };
     if let State::Ready(template) = state(&kernel.folder, project)? {
@@ -129,6 +129,10 @@ pub(super) fn find_or_warm(
     write(&path, &file)?;
     remove_unused(folders, kernel, project)?;
     Ok(file.template)
+}
+
+fn compiler(project: &Project) -> PathBuf {
+    project.sysroot.join("bin").join("rustc")
 }
 
 fn key(project: &Project, sources: &[PathBuf]) -> Result<String> {
