@@ -118,6 +118,7 @@ fn reads_two_numbers(model: &Model) -> Sae {
 fn store(dir: &std::path::Path, model: &Model, tokens: &Tokens, x: impl Fn(u32, usize) -> [f32; 2]) -> ActivationStore {
     let source = Source {
         name: model.name().to_owned(),
+        revision: None,
         fingerprint: model.fingerprint().to_owned(),
         processing: model.processing().to_string(),
         d_model: model.config().d_model,
