@@ -6,11 +6,13 @@
 
 mod held_out;
 mod language;
+mod measure;
 mod metrics;
 mod reconstruction;
 mod show;
 
 pub use held_out::{HeldOut, HeldOutMeasure};
+pub use measure::Measure;
 pub use metrics::{Evaluation, Evaluations, Metrics};
 pub(crate) use show::metrics_table;
 
@@ -28,7 +30,8 @@ use reconstruction::Sums;
 /// patched passes for every SAE.
 ///
 /// # Errors
-/// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
+/// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Interrupted`] if it was stopped before anything was measured (and
+/// [`Evaluations::tokens`] are fewer if it was stopped later), [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
 pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &Tokens) -> Result<Evaluations> {
     model.check_hook(hook)?;
     check_text(tokens)?;
@@ -75,7 +78,7 @@ pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &
     }
     progress.finish();
     if seen == 0 {
-        return Err(Error::EmptyCorpus { why: "the evaluation was interrupted before anything was measured".to_owned() });
+        return Err(Error::Interrupted { what: "the evaluation", remedy: "the same call starts again".to_owned() });
     }
     let rows = saes.iter().zip(&sums).map(|((name, _), sums)| Evaluation {
         name: (*name).to_owned(),

@@ -155,7 +155,7 @@ pub fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Sole right to write in a folder, until dropped.
+/// The right to write in a folder, until dropped: a sole right, or one that others share.
 ///
 /// The lock is the operating system's, on the file `.lock`, so it ends with the process however that ends. Readers do not take it.
 #[derive(Debug)]
@@ -169,12 +169,29 @@ impl FolderLock {
     /// # Errors
     /// [`Error::Locked`] if another process, or another call in this one, holds it.
     pub fn acquire(dir: &Path) -> Result<FolderLock> {
+        let file = FolderLock::file(dir)?;
+        FolderLock::locked(dir, file.try_lock(), file)
+    }
+
+    /// Locks `dir` together with whoever else shares it, and against who wants it alone.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process, or another call in this one, has it alone.
+    pub fn share(dir: &Path) -> Result<FolderLock> {
+        let file = FolderLock::file(dir)?;
+        FolderLock::locked(dir, file.try_lock_shared(), file)
+    }
+
+    fn file(dir: &Path) -> Result<File> {
         let path = dir.join(".lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|e| failed("create", &path, e))?;
-        match file.try_lock() {
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|e| failed("create", &path, e))
+    }
+
+    fn locked(dir: &Path, got: std::result::Result<(), TryLockError>, file: File) -> Result<FolderLock> {
+        match got {
             Ok(()) => Ok(FolderLock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
-            Err(TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
+            Err(TryLockError::Error(e)) => Err(Error::io("lock", dir.join(".lock"))(e)),
         }
     }
 }
@@ -228,7 +245,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = FolderLock::acquire(dir.path()).unwrap();
         assert!(matches!(FolderLock::acquire(dir.path()), Err(Error::Locked { .. })));
+        assert!(matches!(FolderLock::share(dir.path()), Err(Error::Locked { .. })));
         drop(lock);
+        let both = [FolderLock::share(dir.path()).unwrap(), FolderLock::share(dir.path()).unwrap()];
+        assert!(matches!(FolderLock::acquire(dir.path()), Err(Error::Locked { .. })));
+        drop(both);
         FolderLock::acquire(dir.path()).unwrap();
     }
 

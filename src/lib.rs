@@ -49,7 +49,8 @@
 //! # The rooms
 //!
 //! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`], [`tokenness`] and [`features`] → [`plot`], all
-//! shown by [`display`]; [`compare`] does it all in one call, [`hub`] fetches models, [`lab`] sets Jupyter up.
+//! shown by [`display`]; [`compare`] does it all in one call, [`sweep`] a whole grid of it, beside what the [`paper`] has; [`hub`] fetches models,
+//! [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 
@@ -70,9 +71,11 @@ pub(crate) mod matmul;
 pub(crate) mod memory;
 pub mod model;
 pub(crate) mod pickle;
+pub mod paper;
 pub mod plot;
 pub mod sae;
 pub(crate) mod simd;
+pub mod sweep;
 pub mod tokenness;
 pub mod tokens;
 pub mod train;
@@ -86,13 +89,15 @@ pub mod prelude {
     pub use crate::corpus::{Corpus, TextCorpus};
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
-    pub use crate::eval::{Evaluation, Evaluations, HeldOut, Metrics};
+    pub use crate::eval::{Evaluation, Evaluations, HeldOut, Measure, Metrics};
     pub use crate::features::{Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig};
     pub use crate::model::{
         Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site, TokensView,
     };
+    pub use crate::paper;
     pub use crate::plot;
     pub use crate::sae::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
+    pub use crate::sweep::{Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun};
     pub use crate::tokenness::{
         ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2, NgramR2Config, NgramR2s, NgramScore,
         SaeTokenness, TableMatch, TokenOrContext, TokenTest, TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all, ngram_r2_with,

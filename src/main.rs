@@ -51,6 +51,10 @@ enum Verb {
     Compare(Compare),
     /// Write what the latents of a trained SAE do into one HTML file: contexts, histograms, the tokens they point at.
     Features(command::Features),
+    /// Train and evaluate a grid of SAEs that a file describes; what is finished is not done again.
+    Sweep(command::Sweep),
+    /// Write a page of what came of sweeps, beside the published figures.
+    Results(command::Results),
     /// Show what a model expects next.
     Predict(Predict),
     /// Fetch models from the Hugging Face hub into the local cache, or what is new of them, and print their folders.
@@ -236,6 +240,8 @@ fn main() -> ExitCode {
         Verb::Run { out, parameters, notebooks } => run(lab::RunOptions { out, parameters, ..Default::default() }, &notebooks),
         Verb::Compare(args) => args.run(),
         Verb::Features(args) => args.run(),
+        Verb::Sweep(args) => args.run(),
+        Verb::Results(args) => args.run(),
         Verb::Predict(args) => args.run(),
         Verb::Download { models } => download(&models),
         Verb::Bench(Bench::Step(args)) => args.run(),

@@ -8,13 +8,15 @@ use tokenized_sae::compare::{CompareConfig, Comparison, Report, Text, WithBos};
 use tokenized_sae::corpus::{Corpus, Encoder};
 use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
-use tokenized_sae::eval::{self, Evaluations, HeldOut};
+use tokenized_sae::eval::{self, Evaluations, HeldOut, Measure};
 use tokenized_sae::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
 use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
+use tokenized_sae::paper;
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
 use tokenized_sae::sae::{Architecture, AuxK, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
+use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
 use tokenized_sae::tokenness::{
     ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
 };
@@ -324,6 +326,30 @@ fn latents(checked: &mut Checked, it: &Made) {
     check!(checked, dashboard.continuations(frequent, 4.0, "Once upon", 2, 4, 0).unwrap());
 }
 
+fn sweeps(checked: &mut Checked, it: &Made) {
+    let train = TrainConfig { tokens: 1024, batch: 256, held_out_tokens: 64, evaluations: 2, ..Default::default() };
+    let sae = SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&it.model) };
+    let lookup = Arm::with_lookup("b", sae.clone(), Lookup::unigram).vary("x", &[1.0, 2.0], |sae, _| Ok(sae));
+    check!(checked, lookup, Arm::new(EVIL, sae.clone()));
+    let sweep = Sweep::new(&it.acts, train).unwrap();
+    check!(checked, sweep);
+    let sweep = sweep.held_out(&it.model, &it.corpus.valid).arm("a", sae).with_arm(lookup).seeds(&[0, 1]).baseline("a");
+    check!(checked, sweep);
+    let mut results: SweepResults = sweep.run(it.dir.path().join("c&d")).unwrap();
+    check!(checked, results, results.rows()[0], results.rows()[1], results.runs[2], results.runs[2].setting);
+    assert!(checked.check(&results).html.contains("<img "), "its figure");
+    let setting = Setting { arm: EVIL.into(), also: vec![("<b>".into(), 1.0)], ..results.runs[0].setting.clone() };
+    results.failed.push(FailedRun { setting: setting.clone(), seed: 1, why: EVIL.into() });
+    results.runs.iter_mut().for_each(|run| run.setting.arm = EVIL.into());
+    check!(checked, setting, results, results.failed[0], results.rows()[0], Spread::of(&[1.0, 2.0]).unwrap());
+    results.runs.clear();
+    check!(checked, results);
+    check!(checked, SweepFile::parse("model = \"<script>\"\narms = [{ name = \"a\" }]").unwrap());
+    check!(checked, paper::pareto(), paper::speedups(), paper::pareto().rows[0], paper::speedups().rows[0]);
+    Measure::ALL.iter().for_each(|measure| drop(checked.check(measure)));
+    Measure::Nmse.evcxr_display();
+}
+
 #[test]
 fn whatever_a_cell_ends_in_shows_itself() {
     let mut checked = Checked::default();
@@ -335,6 +361,7 @@ fn whatever_a_cell_ends_in_shows_itself() {
     trainings(&mut checked, &it);
     tokenness(&mut checked, &it);
     latents(&mut checked, &it);
+    sweeps(&mut checked, &it);
 
     // Every type that a cell names by the prelude was among them. A progress is no value to look at: it shows itself as it goes.
     let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();

@@ -1,6 +1,7 @@
 //! Tables that say what their numbers mean.
 
 mod html;
+mod markdown;
 mod text;
 
 use super::{format, show};
@@ -145,6 +146,11 @@ impl Table {
     /// The table as aligned text, with definitions as footnotes; in a table without a header, they stand behind the values.
     pub fn text(&self) -> String {
         text::text(self)
+    }
+
+    /// The table as Markdown, as GitHub and Jupyter read it; definitions are footnotes, the best numbers are bold. Without the title.
+    pub fn markdown(&self) -> String {
+        markdown::markdown(self)
     }
 
     /// Shows the table in a notebook cell.

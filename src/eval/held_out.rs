@@ -47,12 +47,8 @@ impl HeldOut {
         model.check_hook(hook)?;
         check_text(tokens)?;
         let chunk = sequences_at_once(model, tokens.n_ctx());
-        let mut held_out = HeldOut {
-            model: model.clone(),
-            chunks: Vec::new(),
-            text: Ablations::default(),
-            fingerprint: files::sha256(bytemuck::cast_slice(tokens.ids())),
-        };
+        let mut held_out =
+            HeldOut { model: model.clone(), chunks: Vec::new(), text: Ablations::default(), fingerprint: HeldOut::fingerprint_of(tokens) };
         for from in (0..tokens.n_seq()).step_by(chunk) {
             let tokens = tokens.rows(from, from + chunk);
             let paused = model.pause_at(&tokens, hook)?;
@@ -65,6 +61,11 @@ impl HeldOut {
             held_out.chunks.push(chunk);
         }
         Ok(held_out)
+    }
+
+    /// The fingerprint that a held-out text made of `tokens` has.
+    pub(crate) fn fingerprint_of(tokens: &Tokens) -> String {
+        files::sha256(bytemuck::cast_slice(tokens.ids()))
     }
 
     /// A checksum over the text.

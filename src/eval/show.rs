@@ -1,49 +1,22 @@
 //! How an evaluation shows itself: a table with one column for each SAE and one row for each figure.
 
-use super::{Evaluation, Evaluations, HeldOut, HeldOutMeasure, Metrics};
-use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
-
-/// A figure: its name, its definition, how to read it off, and how it is set.
-type Line = (&'static str, &'static str, fn(&Metrics) -> f64, Kind);
-
-enum Kind {
-    LowerIsBetter,
-    HigherIsBetter,
-    Plain,
-    Share,
-}
-
-const LINES: [Line; 14] = [
-    ("NMSE", "mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's, not centred", |m| m.nmse, Kind::LowerIsBetter),
-    ("FVU", "Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens counted", |m| m.fvu, Kind::LowerIsBetter),
-    ("explained variance", "1 − FVU, as SAELens since 6.45.1", |m| m.explained_variance, Kind::HigherIsBetter),
-    ("cosine", "mean over tokens of cos(x, x̂)", |m| m.cosine, Kind::HigherIsBetter),
-    ("L0", "mean number of codes per token that are not 0", |m| m.l0, Kind::Plain),
-    ("dead", "share of latents that fire on none of these tokens", |m| m.dead, Kind::Share),
-    ("CE clean", "mean next-token cross-entropy of the model as it is, nats", |m| m.ce_clean, Kind::Plain),
-    ("CE patched", "the same with the activation replaced by x̂", |m| m.ce_patched, Kind::LowerIsBetter),
-    ("CE zero", "the same with the activation replaced by 0", |m| m.ce_zero, Kind::Plain),
-    ("CE mean", "the same with the activation replaced by its mean over the text", |m| m.ce_mean, Kind::Plain),
-    ("CE added", "(CE patched − CE clean) / (CE clean + 0.001): the paper's, relative", |m| m.ce_added, Kind::LowerIsBetter),
-    ("CE added, nats", "CE patched − CE clean", |m| m.ce_added_nats, Kind::LowerIsBetter),
-    ("loss recovered", "1 − (CE patched − CE clean) / (CE zero − CE clean)", |m| m.loss_recovered, Kind::HigherIsBetter),
-    ("KL", "mean over positions of KL(clean ‖ patched), nats", |m| m.kl, Kind::LowerIsBetter),
-];
+use super::{Evaluation, Evaluations, HeldOut, HeldOutMeasure, Measure, Metrics};
+use crate::display::{Best, Column, Row, Show, Shown, Table, format, settings, shows};
 
 /// Every figure of several SAEs on one text, one column each.
 pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {
     let columns: Vec<Column> = std::iter::once(Column::text("")).chain(saes.iter().map(|(name, _)| Column::number(name))).collect();
     let mut table = Table::new(title, &columns);
-    for (name, definition, value, kind) in &LINES {
-        let row = Row::new(name).defined(definition);
-        let row = match kind {
-            Kind::LowerIsBetter => row.lowest_is_best(),
-            Kind::HigherIsBetter => row.highest_is_best(),
-            Kind::Plain | Kind::Share => row,
+    for measure in Measure::ALL {
+        let row = Row::new(measure.name()).defined(measure.definition());
+        let row = match measure.best() {
+            Best::Lowest => row.lowest_is_best(),
+            Best::Highest => row.highest_is_best(),
+            Best::None => row,
         };
-        let cell = |row: Row, metrics: &Metrics| match kind {
-            Kind::Share => row.percent(value(metrics)),
-            _ => row.number(value(metrics)),
+        let cell = |row: Row, metrics: &Metrics| match measure.is_share() {
+            true => row.percent(metrics.get(measure)),
+            false => row.number(metrics.get(measure)),
         };
         table.push(saes.iter().fold(row, |row, (_, metrics)| cell(row, metrics)));
     }

@@ -20,6 +20,7 @@ const EDGE: f64 = 8.0;
 enum Swatch {
     Line,
     Marked,
+    Dashed,
     Box,
 }
 
@@ -97,6 +98,7 @@ fn names(specs: &[PanelSpec]) -> Vec<(String, Swatch)> {
     };
     for spec in specs {
         let swatch = |i: usize| match &spec.content {
+            Content::Curves(series) if series[i].dashed => Swatch::Dashed,
             Content::Curves(series) if series[i].markers => Swatch::Marked,
             Content::Curves(_) => Swatch::Line,
             Content::Histogram { .. } | Content::Bars { .. } => Swatch::Box,
@@ -139,6 +141,7 @@ fn head_height(title: &str, places: &[(f64, usize)]) -> f64 {
 fn entry(canvas: &Canvas, name: &str, swatch: Swatch, n: usize, (x, y): (f64, f64), width: f64) -> Result<()> {
     match swatch {
         Swatch::Box => canvas.rect((x, y - 5.5), (x + 11.0, y + 5.5), Ink::Pale(n, 0.92))?,
+        Swatch::Dashed => canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::SeriesDashed(n), 2.4)?,
         Swatch::Line | Swatch::Marked => canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::Series(n), 2.4)?,
     }
     if swatch == Swatch::Marked {

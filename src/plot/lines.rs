@@ -21,7 +21,7 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, series: &[Series], numbers: &
 }
 
 fn one(canvas: &Canvas, frame: &Frame, series: &Series, n: usize, before: &[Vec<(f64, f64)>]) -> Result<Vec<(f64, f64)>> {
-    let mut seen = Vec::new();
+    let mut seen = bars(canvas, frame, series, n)?;
     for piece in pieces(&series.points) {
         let mut pixels: Vec<(f64, f64)> = piece.iter().map(|&p| frame.point(p)).collect();
         if series.smooth > 0.0 && pixels.len() > 4 {
@@ -35,13 +35,35 @@ fn one(canvas: &Canvas, frame: &Frame, series: &Series, n: usize, before: &[Vec<
             pixels.iter().filter(|&&p| frame.rect.contains(p)).try_for_each(|&p| marker(canvas, p, n, 3.2))?;
         }
         for path in clipped(&thinned(&pixels, frame.rect.width()), &frame.rect) {
-            let hides = before.iter().any(|other| coincide(&path, other));
-            canvas.path(&path, if hides { Ink::SeriesDashed(n) } else { Ink::Series(n) }, WIDTH)?;
+            let dashed = series.dashed || before.iter().any(|other| coincide(&path, other));
+            canvas.path(&path, if dashed { Ink::SeriesDashed(n) } else { Ink::Series(n) }, WIDTH)?;
             seen.extend(path);
         }
         seen.extend(pixels.first().filter(|_| pixels.len() == 1));
     }
     Ok(seen)
+}
+
+/// The bars that say from where to where the points go; returns their ends.
+fn bars(canvas: &Canvas, frame: &Frame, series: &Series, n: usize) -> Result<Vec<(f64, f64)>> {
+    /// Half the width of the strokes across a bar's ends.
+    const CAP: f64 = 3.5;
+    let rect = &frame.rect;
+    let mut ends = Vec::new();
+    for (&(x, y), &(from, to)) in series.points.iter().zip(&series.spread) {
+        // A bar no longer than its marker is high says nothing.
+        if ![x, y, from, to].iter().all(|v| v.is_finite()) || (frame.py(from) - frame.py(to)).abs() < 1.0 {
+            continue;
+        }
+        let (x, from, to) = (frame.px(x), frame.py(from).clamp(rect.top, rect.bottom), frame.py(to).clamp(rect.top, rect.bottom));
+        if (rect.left..=rect.right).contains(&x) {
+            canvas.line((x, from), (x, to), Ink::Pale(n, 0.8), 1.3)?;
+            canvas.line((x - CAP, from), (x + CAP, from), Ink::Pale(n, 0.8), 1.3)?;
+            canvas.line((x - CAP, to), (x + CAP, to), Ink::Pale(n, 0.8), 1.3)?;
+            ends.extend([(x, from), (x, to)]);
+        }
+    }
+    Ok(ends)
 }
 
 /// Whether one path would hide the other: as two runs whose L0 is the same constant.

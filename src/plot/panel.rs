@@ -70,7 +70,9 @@ impl<'a> Panel<'a> {
     /// The room that axes, labels and title need in a panel of this size.
     pub(super) fn margins(&self, width: f64, height: f64) -> Margins {
         let label = |text: &str| if text.is_empty() { 0.0 } else { LABEL_SIZE + 8.0 };
-        let numbers = self.y_ticks(height * 0.75).major.iter().map(|(_, text)| text_width(text, TICK_SIZE)).fold(0.0, f64::max);
+        // How high the plot will be depends on the margins: a little higher, and its numbers may have a digit more.
+        let ticks = [0.75, 0.85, 0.95].into_iter().flat_map(|share| self.y_ticks(height * share).major);
+        let numbers = ticks.map(|(_, text)| text_width(&text, TICK_SIZE)).fold(0.0, f64::max);
         // The last number along x may reach over the end of the axis.
         let last = self.x_ticks(width * 0.8).major.last().map_or(0.0, |(_, text)| text_width(text, TICK_SIZE) / 2.0);
         Margins {
@@ -186,7 +188,12 @@ fn shown(series: &[Series]) -> Result<(Vec<f64>, Vec<f64>)> {
     if let Some(empty) = series.iter().find(|s| finite(s).is_empty()) {
         return Err(Error::Figure(format!("\"{}\" has no point that could be drawn, of {}", empty.name, empty.points.len())));
     }
-    Ok(series.iter().flat_map(finite).unzip())
+    if let Some(s) = series.iter().find(|s| !s.spread.is_empty() && s.spread.len() != s.points.len()) {
+        return Err(Error::Figure(format!("\"{}\" has a spread at {} of its {} points", s.name, s.spread.len(), s.points.len())));
+    }
+    let (xs, mut ys): (Vec<f64>, Vec<f64>) = series.iter().flat_map(finite).unzip();
+    ys.extend(series.iter().flat_map(|s| &s.spread).flat_map(|&(from, to)| [from, to]).filter(|y| y.is_finite()));
+    Ok((xs, ys))
 }
 
 fn check(values: &[f64], axis: &Axis, name: &str) -> Result<()> {

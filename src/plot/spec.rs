@@ -11,6 +11,10 @@ pub struct Series {
     pub markers: bool,
     /// The share of the points over which a moving mean is drawn, with the points themselves pale behind it: 0 draws them plainly.
     pub smooth: f64,
+    /// From where to where the value at each point goes, as over several seeds: drawn as upright bars. Empty, or one pair a point.
+    pub spread: Vec<(f64, f64)>,
+    /// Whether the curve is dashed, as one that is there for comparison.
+    pub dashed: bool,
 }
 
 impl Series {
@@ -22,6 +26,18 @@ impl Series {
     /// The curve with a marker at every point.
     pub fn with_markers(mut self) -> Series {
         self.markers = true;
+        self
+    }
+
+    /// The curve with an upright bar at every point, from the first to the second number.
+    pub fn with_spread(mut self, spread: Vec<(f64, f64)>) -> Series {
+        self.spread = spread;
+        self
+    }
+
+    /// The curve dashed.
+    pub fn dashed(mut self) -> Series {
+        self.dashed = true;
         self
     }
 

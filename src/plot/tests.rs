@@ -78,6 +78,27 @@ fn log_y() -> Options {
 }
 
 #[test]
+fn a_spread_is_drawn_as_bars_that_the_axes_have_room_for() {
+    let points = vec![(5.0, 0.2), (10.0, 0.1), (20.0, 0.05)];
+    let spread = vec![(0.15, 0.4), (0.09, 0.11), (0.05, 0.05)];
+    let plain = curves("a", "L0", "NMSE", &[Series::new("SAE", points.clone())], &Options::default()).unwrap();
+    let barred = curves("a", "L0", "NMSE", &[Series::new("SAE", points.clone()).with_spread(spread)], &Options::default()).unwrap();
+    checked(&barred);
+    let strokes = |figure: &Figure| figure.svg().matches("<polyline").count() + figure.svg().matches("<line").count();
+    // Two bars with two ends each; the third point does not spread. The taller axis has its own ticks.
+    assert!(strokes(&barred) >= strokes(&plain) + 4, "{} {}", strokes(&barred), strokes(&plain));
+    let short = Series::new("SAE", points).with_spread(vec![(0.1, 0.2)]);
+    assert!(curves("a", "L0", "NMSE", &[short], &Options::default()).unwrap_err().to_string().contains("1 of its 3 points"));
+}
+
+#[test]
+fn a_dashed_curve_is_dashed_in_the_legend_too() {
+    let figure = curves("a", "L0", "NMSE", &[sae(), tsae().dashed()], &Options::default()).unwrap();
+    checked(&figure);
+    assert_eq!(figure.svg().matches("stroke-dasharray").count(), 2);
+}
+
+#[test]
 fn curves_have_axes_legend_and_marks() {
     let options = Options {
         marks: vec![

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::kernel::Rates;
+use crate::tokens::Tokens;
 
 /// The settings that all SAEs of one [`Trainer`](super::Trainer) share. The defaults are the authors', but for `tokens`.
 ///
@@ -79,6 +80,11 @@ impl TrainConfig {
     /// How many steps that makes.
     pub fn steps(&self) -> u64 {
         self.tokens.div_ceil(self.batch.max(1) as u64)
+    }
+
+    /// The part of a held-out text on which runs are measured while they train.
+    pub(crate) fn measured(&self, tokens: &Tokens) -> Tokens {
+        tokens.rows(0, self.held_out_tokens.div_ceil(tokens.n_ctx()).max(1))
     }
 
     /// Checks every setting.

@@ -37,6 +37,14 @@ struct Checksums {
     history: String,
 }
 
+/// A finished run, as its folder tells without its weights being read.
+pub(crate) struct Finished {
+    /// The checksum of the weights.
+    pub weights: String,
+    /// Its history.
+    pub history: History,
+}
+
 /// The version of this layout.
 const FORMAT: u32 = 1;
 
@@ -78,6 +86,26 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The run `root/name`, if it is finished and was made with these settings; its weights are not read.
+    pub(super) fn finished(root: &Path, name: &str, key: &str) -> Result<Option<Finished>> {
+        let dir = root.join(name);
+        if !dir.join(RUN).exists() {
+            return Ok(None);
+        }
+        let card = read_card(&dir)?;
+        let Some(want) = card.finished.as_ref().filter(|_| card.key == key) else { return Ok(None) };
+        let history = read_history(&dir, Some(&want.history))?;
+        Ok(Some(Finished { weights: want.weights.clone(), history }))
+    }
+
+    /// The finished run in the folder `dir`, whatever its settings; its weights are not read.
+    pub(super) fn finished_in(dir: &Path) -> Result<Option<Finished>> {
+        match dir.file_name().zip(dir.parent()) {
+            Some((name, root)) if dir.join(RUN).exists() => Folder::finished(root, &name.to_string_lossy(), &read_card(dir)?.key),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the run has been trained to its end.
     pub(super) fn is_finished(&self) -> bool {
         self.card.finished.is_some()
@@ -85,19 +113,12 @@ impl Folder {
 
     /// Reads a finished run, once its checksums are found right.
     pub(super) fn load(&self) -> Result<(Sae, History)> {
-        if let Some(want) = &self.card.finished {
-            for (name, want) in [(WEIGHTS, &want.weights), (HISTORY, &want.history)] {
-                let path = self.dir.join(name);
-                let got = files::sha256_file(&path)?;
-                if got != *want {
-                    let remedy = format!("delete the folder {} and run the same call again", self.dir.display());
-                    return Err(Error::Checksum { path, want: want.clone(), got, remedy });
-                }
-            }
+        let want = self.card.finished.as_ref();
+        if let Some(want) = want {
+            let path = self.dir.join(WEIGHTS);
+            check(&path, &files::sha256_file(&path)?, &want.weights)?;
         }
-        let path = self.dir.join(HISTORY);
-        let text = fs::read(&path).map_err(Error::io("read", &path))?;
-        Ok((Sae::load(&self.dir)?, serde_json::from_slice(&text).map_err(Error::json(path.display()))?))
+        Ok((Sae::load(&self.dir)?, read_history(&self.dir, want.map(|want| want.history.as_str()))?))
     }
 
     /// Writes what a killed run needs to go on.
@@ -149,6 +170,25 @@ impl Folder {
 fn is_bare(dir: &Path) -> Result<bool> {
     files::remove_leftovers(dir, |name| name == RUN)?;
     Ok(fs::read_dir(dir).map_err(Error::io("read", dir))?.next().is_none())
+}
+
+/// Reads `history.json`, once its checksum is found right.
+fn read_history(dir: &Path, want: Option<&str>) -> Result<History> {
+    let path = dir.join(HISTORY);
+    let text = fs::read(&path).map_err(Error::io("read", &path))?;
+    if let Some(want) = want {
+        check(&path, &files::sha256(&text), want)?;
+    }
+    serde_json::from_slice(&text).map_err(Error::json(path.display()))
+}
+
+fn check(path: &Path, got: &str, want: &str) -> Result<()> {
+    if got == want {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(path).display();
+    let remedy = format!("delete the folder {folder} and run the same call again");
+    Err(Error::Checksum { path: path.to_owned(), want: want.to_owned(), got: got.to_owned(), remedy })
 }
 
 fn read_card(dir: &Path) -> Result<Card> {

@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::{HeldOutPoint, Run, Runs};
+use super::{HeldOutPoint, History, Runs};
 use crate::display::format;
 use crate::error::{Error, Result};
 
 /// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the same value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speedup {
-    /// By NMSE; none if the TSAE never reached the SAE's final value.
+    /// By NMSE; none if the TSAE never reached the SAE's final value, infinite if it had it from the start.
     pub nmse: Option<f64>,
-    /// By the relative CE added; none if the TSAE never reached the SAE's final value.
+    /// By the relative CE added; likewise.
     pub ce_added: Option<f64>,
     /// The SAE it is taken against: of those there are, the one with the lowest final NMSE.
     pub baseline: String,
@@ -38,20 +38,15 @@ pub fn speedup(runs: &Runs) -> Result<Speedup> {
             return Err(Error::config("held_out", why));
         }
     }
-    Ok(Speedup {
-        nmse: factor(baseline, tokenized, |point| point.nmse),
-        ce_added: factor(baseline, tokenized, |point| point.ce_added),
-        baseline: baseline.name.clone(),
-        tokenized: tokenized.name.clone(),
-    })
+    Ok(Speedup::between((&baseline.name, &baseline.history), (&tokenized.name, &tokenized.history)))
 }
 
-fn factor(baseline: &Run, tokenized: &Run, value: impl Fn(&HeldOutPoint) -> f64) -> Option<f64> {
-    let curve = |run: &Run| run.history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect::<Vec<_>>();
+fn factor(baseline: &History, tokenized: &History, value: impl Fn(&HeldOutPoint) -> f64) -> Option<f64> {
+    let curve = |history: &History| history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect::<Vec<_>>();
     let (slow, fast) = (curve(baseline), curve(tokenized));
     let target = slow.last()?.1;
-    let fast = reached(&fast, target).filter(|&tokens| tokens > 0.0)?;
-    Some(reached(&slow, target)? / fast)
+    let fast = reached(&fast, target)?;
+    Some(if fast > 0.0 { reached(&slow, target)? / fast } else { f64::INFINITY })
 }
 
 /// The tokens at which a curve first comes down to `target`.
@@ -67,9 +62,23 @@ pub(crate) fn reached(curve: &[(f64, f64)], target: f64) -> Option<f64> {
 }
 
 impl Speedup {
+    /// Compares two runs by their held-out curves.
+    pub(crate) fn between(baseline: (&str, &History), tokenized: (&str, &History)) -> Speedup {
+        Speedup {
+            nmse: factor(baseline.1, tokenized.1, |point| point.nmse),
+            ce_added: factor(baseline.1, tokenized.1, |point| point.ce_added),
+            baseline: baseline.0.to_owned(),
+            tokenized: tokenized.0.to_owned(),
+        }
+    }
+
     /// One sentence.
     pub fn text(&self) -> String {
-        let times = |factor: Option<f64>| factor.map_or("never".to_owned(), |factor| format!("{} sooner", format::times(factor)));
+        let times = |factor: Option<f64>| match factor {
+            Some(factor) if factor.is_finite() => format!("{} sooner", format::times(factor)),
+            Some(_) => "from the start".to_owned(),
+            None => "never".to_owned(),
+        };
         let (nmse, ce_added) = (times(self.nmse), times(self.ce_added));
         format!("{} reaches the final NMSE of {} {nmse}, and its final CE added {ce_added}.", self.tokenized, self.baseline)
     }
@@ -78,6 +87,20 @@ impl Speedup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_there_from_the_start_and_what_never_comes_are_told_apart() {
+        let history = |values: [f64; 3]| {
+            let point = |(i, nmse)| HeldOutPoint { tokens: 100 * i, nmse, ce_added: nmse, loss_recovered: 0.5, dead: 0.0 };
+            History { held_out: (0u64..).zip(values).map(point).collect(), ..History::default() }
+        };
+        let slow = history([1.0, 0.5, 0.25]);
+        let found = |fast: [f64; 3]| Speedup::between(("SAE", &slow), ("TSAE", &history(fast)));
+        assert_eq!(found([1.0, 0.25, 0.1]).nmse, Some(2.0));
+        assert_eq!(found([0.2, 0.1, 0.1]).nmse, Some(f64::INFINITY));
+        assert!(found([0.2, 0.1, 0.1]).text().contains("the final NMSE of SAE from the start"));
+        assert_eq!(found([1.0, 0.5, 0.3]).nmse, None);
+    }
 
     #[test]
     fn crossings_are_interpolated_geometrically() {

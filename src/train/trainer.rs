@@ -41,7 +41,7 @@ pub struct Trainer {
     pub(super) acts: ActivationStore,
     pub(super) hook: HookPoint,
     pub(super) config: TrainConfig,
-    pub(super) held_out: Option<HeldOut>,
+    pub(super) held_out: Option<Arc<HeldOut>>,
     pub(super) saes: Vec<(String, SaeConfig)>,
     pub(super) kernel: Arc<dyn Kernel>,
 }
@@ -83,8 +83,7 @@ impl Trainer {
                 remedy: "measure with the model and processing that the activations came from".to_owned(),
             });
         }
-        let n_seq = self.config.held_out_tokens.div_ceil(tokens.n_ctx()).max(1);
-        self.held_out = Some(HeldOut::new(model, self.hook, &tokens.rows(0, n_seq))?);
+        self.held_out = Some(Arc::new(HeldOut::new(model, self.hook, &self.config.measured(tokens))?));
         Ok(self)
     }
 
@@ -94,10 +93,7 @@ impl Trainer {
     /// [`Error::Config`] for settings that cannot be used or a name that is taken or no folder's; [`Error::Shape`] if it does not fit the store.
     pub fn add(mut self, name: &str, sae: SaeConfig) -> Result<Trainer> {
         sae.check()?;
-        let allowed = |c: char| c.is_alphanumeric() || " _-+.,=".contains(c);
-        if name.trim().is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-            return Err(Error::config("name", format!("\"{name}\" cannot name a run: use letters, digits, space, and _ - + . , =")));
-        }
+        check_name(name)?;
         if self.saes.iter().any(|(taken, _)| taken == name) {
             return Err(Error::config("name", format!("\"{name}\" is taken: every run needs a name of its own")));
         }
@@ -134,31 +130,18 @@ impl Trainer {
         }
         files::create_folder(dir)?;
         let lock = FolderLock::acquire(dir)?;
+        self.open_locked(dir, lock)
+    }
+
+    /// Makes every run ready in `dir`, which `lock` is for.
+    pub(super) fn open_locked(self, dir: &Path, lock: FolderLock) -> Result<Session> {
         let slots = self.saes.iter().map(|(name, sae)| self.prepare(dir, name, sae)).collect::<Result<Vec<_>>>()?;
         Ok(Session { trainer: self, slots, _lock: lock })
     }
 
-    /// Everything that determines the result of a run.
-    fn settings(&self, name: &str, sae: &SaeConfig) -> serde_json::Value {
-        // What decides only when files are written does not belong here.
-        let mut train = json!(self.config);
-        if let Some(map) = train.as_object_mut() {
-            map.remove("checkpoint_seconds");
-        }
-        json!({
-            "name": name,
-            "train": train,
-            "sae": sae,
-            "lookup": sae.lookup.as_ref().map(|lookup| lookup.fingerprint()),
-            "activations": self.acts.fingerprint(),
-            "hook": self.hook,
-            "held_out": self.held_out.as_ref().map(|text| text.fingerprint().to_owned()),
-        })
-    }
-
     fn prepare(&self, dir: &Path, name: &str, config: &SaeConfig) -> Result<Slot> {
-        let settings = self.settings(name, config);
-        let key = files::sha256(settings.to_string().as_bytes());
+        let held_out = self.held_out.as_ref().map(|text| text.fingerprint());
+        let Settings { key, settings } = Settings::new(&self.acts, self.hook, &self.config, held_out, name, config);
         let folder = Folder::open(dir, name, &key, settings)?;
         let mut sae = Sae::new(config.clone())?;
         sae.origin = Origin {
@@ -184,7 +167,50 @@ impl Trainer {
     }
 }
 
-/// Runs that are ready to be trained, in a folder that nobody else trains in until this is dropped.
+/// Checks that `name` can be a run's, and hence a folder's.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_alphanumeric() || " _-+.,=".contains(c);
+    if name.trim().is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+        return Err(Error::config("name", format!("\"{name}\" cannot name a run: use letters, digits, space, and _ - + . , =")));
+    }
+    Ok(())
+}
+
+/// Everything that determines the result of a run, and its checksum, which is the key of the run's folder.
+pub(super) struct Settings {
+    pub key: String,
+    pub settings: serde_json::Value,
+}
+
+impl Settings {
+    /// `held_out` is the fingerprint of the text on which the run is measured.
+    pub(super) fn new(
+        acts: &ActivationStore,
+        hook: HookPoint,
+        config: &TrainConfig,
+        held_out: Option<&str>,
+        name: &str,
+        sae: &SaeConfig,
+    ) -> Settings {
+        // What decides only when files are written does not belong here.
+        let mut train = json!(config);
+        if let Some(map) = train.as_object_mut() {
+            map.remove("checkpoint_seconds");
+        }
+        let settings = json!({
+            "name": name,
+            "train": train,
+            "sae": sae,
+            "lookup": sae.lookup.as_ref().map(|lookup| lookup.fingerprint()),
+            "activations": acts.fingerprint(),
+            "hook": hook,
+            "held_out": held_out,
+        });
+        Settings { key: files::sha256(settings.to_string().as_bytes()), settings }
+    }
+}
+
+/// Runs that are ready to be trained, in a folder where nobody else trains them until this is dropped.
 pub(super) struct Session {
     trainer: Trainer,
     slots: Vec<Slot>,

@@ -72,6 +72,40 @@ impl Watch for Foreground {
     }
 }
 
+/// One of several trainings that follow each other under one bar.
+pub(super) struct Part<'a> {
+    /// The bar of them all.
+    pub progress: &'a mut Progress,
+    /// Tokens done by those before, of all runs together.
+    pub before: u64,
+}
+
+impl Watch for Part<'_> {
+    fn begin(&mut self, done: u64, _total: u64) {
+        self.progress.set(self.before + done);
+    }
+
+    fn waiting(&self) -> Waiting<'_> {
+        Waiting::Cell
+    }
+
+    fn stops(&self) -> bool {
+        interrupt::requested()
+    }
+
+    fn measured(&mut self, _jobs: &[&Job]) {}
+
+    fn stepped(&mut self, _jobs: &[&Job], done: u64) {
+        self.progress.set(self.before + done);
+    }
+
+    fn end(&mut self, _jobs: &[&Job], early: bool) {
+        if early {
+            interrupt::clear();
+        }
+    }
+}
+
 /// The latest held-out NMSE of every run, for the progress line.
 fn notes(jobs: &[&Job]) -> String {
     let last = |job: &&Job| job.history.held_out.last().map(|point| format!("{} {}", job.name, format::significant(point.nmse, 3)));

@@ -30,6 +30,26 @@ lookup       –  learned
 }
 
 #[test]
+fn markdown_has_footnotes_and_bold_numbers_and_no_markup_of_others() {
+    let want = "\
+| metric | SAE | TSAE |
+| --- | ---: | ---: |
+| NMSE ¹ | 0.0412 | **0.0131** |
+| dead ² | **8.9 %** | 41.5 % |
+| L0 | 16.0 | 16.0 |
+| lookup | – | learned |
+
+51 k tokens
+
+¹ mean of ‖x̂ − x‖² / ‖x‖²  
+² never fired
+";
+    assert_eq!(evaluation().markdown(), want);
+    let evil = Table::new("", &[Column::text("a|b")]).with(Row::new("<b>*x*</b>\n_y_")).markdown();
+    assert_eq!(evil, "| a\\|b |\n| --- |\n| &lt;b&gt;\\*x\\*&lt;/b&gt;⏎\\_y\\_ |\n");
+}
+
+#[test]
 fn html_has_tooltips_and_one_best_a_row() {
     let html = evaluation().html();
     assert!(html.contains("<span title=\"mean of ‖x̂ − x‖² / ‖x‖²\" style=\"border-bottom:1px dotted"));

@@ -72,7 +72,7 @@ fn bar(share: f64) -> String {
 }
 
 /// The name with the number of its footnote; equal definitions share one.
-fn marked(name: &str, definition: &str, notes: &mut Vec<String>) -> String {
+pub(super) fn marked(name: &str, definition: &str, notes: &mut Vec<String>) -> String {
     if definition.is_empty() {
         return one_line(name);
     }
@@ -93,6 +93,6 @@ fn one_line(text: &str) -> String {
     text.replace('\n', "⏎").replace('\t', " ")
 }
 
-fn superscript(n: usize) -> String {
+pub(super) fn superscript(n: usize) -> String {
     n.to_string().chars().filter_map(|d| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(d.to_digit(10)? as usize)).collect()
 }
