@@ -50,7 +50,8 @@ pub enum Architecture {
         l0: f64,
         /// The width of the rectangle through which gradients reach the thresholds; SAELens takes 0.05.
         bandwidth: f64,
-        /// Where the thresholds start; SAELens takes 0.01.
+        /// Where the thresholds start; SAELens takes 0.01. A step moves one by the learning rate at most, so that in a run of some hundred steps they end near
+        /// where they start: then start them where the sparsity is about right.
         threshold: f64,
     },
 }
