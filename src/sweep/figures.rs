@@ -75,6 +75,25 @@ impl SweepResults {
         plot::curves(&format!("{} by layer · {}", measure.name(), self.plan.model), "layer", &labelled(measure), &curves, &options)
     }
 
+    /// A figure over the values of an axis, such as "expansion", a curve an arm; bars reach from the least to the greatest over the seeds.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if no run was varied along the axis, [`Error::Figure`] if there is no finished run.
+    pub fn along(&self, axis: &str, measure: Measure) -> Result<Figure> {
+        let rows = self.drawable()?.rows();
+        let varied = self.varied();
+        if !varied.iter().any(|known| known == axis) {
+            return Err(Error::config("axis", format!("nothing was varied along \"{axis}\"; there are {varied:?}")));
+        }
+        let placed = rows.iter().filter(|row| row.setting.get(axis).is_some());
+        let curves = curves(placed, |row| row.setting.arm.clone(), |row| (row.setting.get(axis).unwrap_or(0.0), row.spread(measure)));
+        let unit = if measure.is_share() { Unit::Share } else { Unit::Number };
+        let [x, y] = [scale(&curves, |point| point.0), scale(&curves, |point| point.1)];
+        let options =
+            Options { x: Axis { scale: x, ..Axis::default() }, y: Axis { unit, scale: y, ..Axis::default() }, ..Options::default() };
+        plot::curves(&format!("{} over {axis} · {}", measure.name(), self.title()), axis, &labelled(measure), &curves, &options)
+    }
+
     /// How many times fewer training tokens each arm needs for the final held-out NMSE and CE added of the baseline, by layer; bars reach from
     /// the least to the greatest over the seeds.
     ///
