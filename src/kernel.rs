@@ -1,5 +1,5 @@
-//! The training step of a TopK SAE on a CPU: sparse forward, sparse backward and Adam, on all cores, with the same bits for
-//! any number of threads.
+//! The training step of an SAE on a CPU: sparse forward, sparse backward and Adam, on all cores, with the same bits for
+//! any number of threads. It is told here for TopK, for which it was made.
 //!
 //! # The algorithm
 //!
@@ -28,8 +28,15 @@
 //! Per token, with d = `d_model`, L = `d_sae`: 2·d·L operations for the encoder, most of them on bytes, and 8·k·d for everything else, against
 //! 12·d·L.
 //!
+//! # Other architectures
+//!
+//! What is not TopK takes all latents above a bar (`activate`); the screens rule out the rest in the same way. From the codes on all go one way: decoded
+//! block by block, prefix by prefix in a Matryoshka SAE (`reconstruct`), then 5 to 7. Plain TopK does 1 to 4 in one pass while rows are in cache
+//! (`fused`). AuxK (`revive`) is a second list of codes with an error of its own, whose gradients join the first's in 6. A table that is subtracted
+//! before the encoder receives what comes back through it.
+//!
 //! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on the dense form, `tests/exact.rs` the codes of every
-//! kernel to a dense f32 top k.
+//! kernel to a dense f32 top k; `tests/architectures.rs` holds every architecture, with every kind of table, to autograd.
 
 mod activate;
 pub mod adam;

@@ -13,6 +13,8 @@
 //! W_dec: random unit rows;  W_enc = (1 − α)·W_dec;  W_lookup = α·T;  T[t] = the hook at position 1 of [BOS, t];  α = 0.5, or 0 without a table
 //! ```
 //!
+//! [`Architecture`](sae::Architecture) has what may stand in the place of TopK, [`Lookup`](sae::Lookup) what may stand in the place of the token's row.
+//!
 //! # The tour
 //!
 //! ```no_run

@@ -84,6 +84,29 @@ fn the_quickstart_runs() {
     assert!(shown.count() >= 5, "few cells show anything: {outputs:?}");
 }
 
+/// All the others, on little text and for few steps: what they find is theirs to say, here it counts that every cell works.
+#[test]
+fn every_experiment_runs() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let library = format!("path = \\\"{}\\\"", root().display());
+    let mut experiments: Vec<PathBuf> = std::fs::read_dir(root().join("notebooks")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    experiments.retain(|path| path.extension().is_some_and(|end| end == "ipynb") && !path.ends_with("01_quickstart.ipynb"));
+    experiments.sort();
+    assert!(experiments.len() >= 7, "{experiments:?}");
+    for experiment in experiments {
+        let copy = folder.path().join(experiment.file_name().unwrap());
+        let source = std::fs::read_to_string(&experiment).unwrap();
+        assert!(source.contains("path = \\\"..\\\""), "{} does not begin as the others", experiment.display());
+        std::fs::write(&copy, source.replace("path = \\\"..\\\"", &library)).unwrap();
+        let few = [("sampled", "40000"), ("tokens", "40000"), ("seeds", "1"), ("counted", "20000")];
+        let known: Vec<(&str, &str)> = few.into_iter().filter(|(name, _)| source.contains(&format!("let {name}: "))).collect();
+        let executed = lab::run(&[copy], &with(&known)).unwrap().remove(0);
+        let page = std::fs::read_to_string(&executed.html).unwrap();
+        assert!(page.contains("src=\"data:image/svg+xml;base64,"), "{}: the page shows no figure", experiment.display());
+    }
+}
+
 #[test]
 fn cells_share_the_library_and_an_interrupt_loses_nothing() {
     // As the stop button does, and not to a shell in between: the signal goes to the kernel's whole process group.
