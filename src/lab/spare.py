@@ -1,7 +1,8 @@
 """A kernel that waits, warm, for the next notebook of the same folder, or for the same one's next start.
 
-A kernel that has started, has had rust-analyzer read the standard library, and has no variables yet, answers at once and knows all types. `tsae lab` asks for one (TSAE_SPARE=1, which it sets unless the user has set it to
-something else): the launcher starts this file when its own kernel has been idle for a while, and the next launcher takes what waits.
+A kernel that has started, has had rust-analyzer read the standard library, and has no variables yet, answers at once and knows all types.
+`tsae lab` asks for one (TSAE_SPARE=1, which it sets unless the user has set it to something else): the launcher starts this file when its
+own kernel has been idle for a while, and the next launcher takes what waits.
 
 The spare ends by itself when nobody has taken it for half an hour, when the Jupyter that it waits for is gone, or when the library has
 changed; and with the launcher that took it. It holds some 900 MB while it waits, so there is at most one for each folder, and none
