@@ -1,4 +1,4 @@
-//! Named arrays of f32 in one safetensors file, with a JSON text beside them.
+//! Named arrays of f32 in one safetensors file, with a JSON text beside them; and those that PyTorch wrote.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,9 +7,13 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::pickle::{self, Plain};
 
 /// The one key under which the JSON text stands in the file's metadata (one key, since a map of several has no fixed order).
 const ABOUT: &str = "tokenized_sae";
+
+/// How many times as large as their file tensors may be that share their numbers.
+const SHARED: u64 = 4;
 
 /// An array: its name, its shape and its numbers.
 pub(crate) type Array<'a> = (&'a str, Vec<usize>, &'a [f32]);
@@ -29,13 +33,18 @@ pub(crate) fn save(path: &Path, arrays: &[Array<'_>], about: &str) -> Result<()>
 /// A file of arrays, read whole and checked as it is taken apart.
 pub(crate) struct Arrays {
     path: std::path::PathBuf,
-    arrays: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    arrays: HashMap<String, Read>,
     /// The JSON text, if the file has one.
     pub about: Option<String>,
+    /// Texts between the arrays, in a PyTorch file.
+    texts: HashMap<String, String>,
 }
 
+/// The shape of an array and its numbers, or their type if it is none that can be read.
+type Read = (Vec<usize>, std::result::Result<Vec<f32>, Dtype>);
+
 impl Arrays {
-    /// Reads every array. f32, f16 and bf16 are understood.
+    /// Reads every array of a safetensors file. Floating-point numbers and integers of all usual widths are understood.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] for a file that is cut short, damaged or of another kind.
@@ -45,13 +54,53 @@ impl Arrays {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
         let about = header.metadata().as_ref().and_then(|map| map.get(ABOUT).cloned());
         let tensors = SafeTensors::deserialize(&bytes).map_err(wrong)?;
-        let mut arrays = HashMap::new();
-        for (name, view) in tensors.iter() {
-            let numbers = numbers(&view)
-                .ok_or_else(|| Error::format(path, format!("array \"{name}\" holds {:?}; F32, F16 or BF16 is needed", view.dtype())))?;
-            arrays.insert(name.to_owned(), (view.shape().to_vec(), numbers));
+        let read = |(name, view): (&str, TensorView<'_>)| (name.to_owned(), (view.shape().to_vec(), numbers(view.dtype(), view.data())));
+        Ok(Arrays { path: path.to_owned(), arrays: tensors.iter().map(read).collect(), about, texts: HashMap::new() })
+    }
+
+    /// Reads every array of a file that `torch.save` wrote, and the numbers and texts between them. Those of a dictionary within another have both names,
+    /// `ae.bias`.
+    ///
+    /// # Errors
+    /// Those of [`pickle::Tensors`].
+    pub(crate) fn load_torch(path: &Path) -> Result<Arrays> {
+        let mut file = pickle::Tensors::open(path)?;
+        let (mut arrays, mut texts) = (HashMap::new(), HashMap::new());
+        for (name, value) in file.plain() {
+            match value {
+                Plain::Number(number) => drop(arrays.insert(name.clone(), (Vec::new(), Ok(vec![*number as f32])))),
+                Plain::Text(text) => drop(texts.insert(name.clone(), text.clone())),
+            }
         }
-        Ok(Arrays { path: path.to_owned(), arrays, about })
+        // Tensors may share their numbers; no file has so many that do.
+        let mut left = SHARED * path.metadata().map_err(Error::io("read", path))?.len();
+        for name in file.names() {
+            if let Some(read) = file.read(&name)? {
+                left = left.checked_sub(read.bytes.len() as u64).ok_or_else(|| Error::format(path, "its tensors are larger than the file"))?;
+                arrays.insert(name, (read.shape, numbers(read.dtype, &read.bytes)));
+            }
+        }
+        Ok(Arrays { path: path.to_owned(), arrays, about: None, texts })
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all arrays, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Leaves only the arrays and texts whose names begin so, and takes that away.
+    pub(crate) fn within(self, prefix: &str) -> Arrays {
+        fn strip<T>(map: HashMap<String, T>, prefix: &str) -> HashMap<String, T> {
+            map.into_iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value))).collect()
+        }
+        Arrays { arrays: strip(self.arrays, prefix), texts: strip(self.texts, prefix), ..self }
     }
 
     /// Whether there is an array of that name.
@@ -59,13 +108,47 @@ impl Arrays {
         self.arrays.contains_key(name)
     }
 
-    /// Takes an array out, whatever its shape and its numbers.
+    /// The shape of an array.
     ///
     /// # Errors
     /// [`Error::MissingTensor`].
+    pub(crate) fn shape(&self, name: &str) -> Result<&[usize]> {
+        self.arrays.get(name).map(|(shape, _)| &shape[..]).ok_or_else(|| self.missing(name))
+    }
+
+    /// The length of an array of one axis.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], or [`Error::Format`] if it has another number of axes or nothing in it.
+    pub(crate) fn len_of(&self, name: &str) -> Result<usize> {
+        match self.shape(name)? {
+            [n] if *n > 0 => Ok(*n),
+            shape => Err(Error::format(&self.path, format!("\"{name}\" has shape {shape:?}; one axis is needed"))),
+        }
+    }
+
+    /// A text of that name.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(String::as_str)
+    }
+
+    /// A finite number of that name: an array of one number, or one between the arrays.
+    pub(crate) fn number(&self, name: &str) -> Option<f32> {
+        match self.arrays.get(name) {
+            Some((_, Ok(numbers))) if numbers.len() == 1 && numbers[0].is_finite() => Some(numbers[0]),
+            _ => None,
+        }
+    }
+
+    /// Takes an array out, whatever its shape and its numbers.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], or [`Error::Format`] if its numbers are of a type that cannot be read.
     pub(crate) fn take_any(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let missing = || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
-        self.arrays.remove(name).ok_or_else(missing)
+        let (shape, numbers) = self.arrays.remove(name).ok_or_else(|| self.missing(name))?;
+        let numbers =
+            numbers.map_err(|dtype| Error::format(&self.path, format!("array \"{name}\" holds {dtype:?}; F32, F16 or BF16 is needed")))?;
+        Ok((shape, numbers))
     }
 
     /// Takes an array out, if it has the shape that is wanted and holds numbers only.
@@ -83,15 +166,24 @@ impl Arrays {
         }
         Ok(numbers)
     }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::MissingTensor { name: name.to_owned(), file: self.path.clone() }
+    }
 }
 
-fn numbers(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let data = view.data();
+/// Numbers as f32, or their type if it is none that can be.
+fn numbers(dtype: Dtype, data: &[u8]) -> std::result::Result<Vec<f32>, Dtype> {
     let pairs = || data.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
-    match view.dtype() {
-        Dtype::F32 => Some(data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        Dtype::F16 => Some(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
-        Dtype::BF16 => Some(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
-        _ => None,
-    }
+    let fours = || data.as_chunks::<4>().0.iter();
+    let eights = || data.as_chunks::<8>().0.iter();
+    Ok(match dtype {
+        Dtype::F64 => eights().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        Dtype::F32 => fours().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
+        Dtype::BF16 => pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
+        Dtype::I64 => eights().map(|b| i64::from_le_bytes(*b) as f32).collect(),
+        Dtype::I32 => fours().map(|b| i32::from_le_bytes(*b) as f32).collect(),
+        other => return Err(other),
+    })
 }

@@ -5,6 +5,7 @@
 //! lie in one list and refer to each other by number, so that no pickle can make this read deep, long or large beyond its own size.
 
 mod machine;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +16,10 @@ use safetensors::Dtype;
 use zip::ZipArchive;
 
 use crate::error::{Error, Result};
-use machine::Machine;
+
+pub(crate) use write::{Data, save};
+
+use machine::{Found, Machine};
 
 /// A tensor as the pickle describes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,13 +34,20 @@ struct Stored {
     strides: Vec<usize>,
 }
 
+/// A number or a text that stands between the tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Plain {
+    Number(f64),
+    Text(String),
+}
+
 /// A file of named tensors.
 pub(crate) struct Tensors {
     path: PathBuf,
     archive: ZipArchive<BufReader<File>>,
     /// The folder within the archive.
     folder: String,
-    tensors: BTreeMap<String, Stored>,
+    found: Found,
 }
 
 /// A tensor's numbers, row-major and little-endian.
@@ -71,13 +82,18 @@ impl Tensors {
             }
         }
         let pickle = read_entry(&mut archive, &format!("{folder}data.pkl"), size).map_err(bad)?;
-        let tensors = Machine::run(&pickle).map_err(|why| bad(format!("its data.pkl cannot be read: {why}")))?;
-        Ok(Tensors { path: path.to_owned(), archive, folder, tensors })
+        let found = Machine::run(&pickle).map_err(|why| bad(format!("its data.pkl cannot be read: {why}")))?;
+        Ok(Tensors { path: path.to_owned(), archive, folder, found })
     }
 
     /// The names of all tensors, in order.
     pub fn names(&self) -> Vec<String> {
-        self.tensors.keys().cloned().collect()
+        self.found.tensors.keys().cloned().collect()
+    }
+
+    /// The numbers and texts between the tensors, by name.
+    pub fn plain(&self) -> &BTreeMap<String, Plain> {
+        &self.found.plain
     }
 
     /// The numbers of a tensor; `None` if there is none of that name.
@@ -85,7 +101,7 @@ impl Tensors {
     /// # Errors
     /// [`Error::Format`] if they are not all there, or of a type that is not known.
     pub fn read(&mut self, name: &str) -> Result<Option<Numbers>> {
-        let Some(stored) = self.tensors.get(name) else { return Ok(None) };
+        let Some(stored) = self.found.tensors.get(name) else { return Ok(None) };
         let numbers = stored.read(&mut self.archive, &self.folder, &self.path);
         numbers.map(Some).map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))
     }

@@ -9,7 +9,9 @@
 //! `W_enc` and `W_dec` are both kept as `[d_sae, d_model]`, so that a latent is one contiguous row of each.
 
 mod architecture;
+mod card;
 mod config;
+mod fold;
 mod init;
 mod io;
 mod lookup;
@@ -26,6 +28,7 @@ use crate::tokens::Tokens;
 pub use crate::kernel::{Codes, Keys};
 pub use architecture::{Architecture, AuxK};
 pub use config::SaeConfig;
+pub use io::{Exported, SaeFormat, TableExport};
 pub use lookup::{Grams, Index, Lookup};
 
 /// A sparse autoencoder: its weights, and what they were trained for.

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Stored;
+use super::{Plain, Stored};
 
 /// A value's place in the list of all.
 type Id = usize;
 
 #[derive(Clone, Debug)]
 enum Value {
-    /// None, a float: of no interest.
+    /// None, a truth value: of no interest.
     Other,
     Int(i64),
+    Float(f64),
     Text(String),
     Tuple(Vec<Id>),
     List(Vec<Id>),
@@ -35,20 +36,65 @@ pub(super) struct Machine<'a> {
     memo: HashMap<u32, Id>,
 }
 
+/// What stands in a pickle's dictionary, by name.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub tensors: BTreeMap<String, Stored>,
+    pub plain: BTreeMap<String, Plain>,
+}
+
+/// How many bytes of names and texts may be found for each byte of a pickle: a name has those of the dictionaries around it before it.
+const ROOM: usize = 4;
+
+/// How many dictionaries within each other are looked through.
+const DEEPEST: usize = 3;
+
 type Result<T> = std::result::Result<T, String>;
 
 impl<'a> Machine<'a> {
-    /// Runs a program to its end, and returns the tensors of the dictionary that it makes.
-    pub fn run(code: &'a [u8]) -> Result<BTreeMap<String, Stored>> {
+    /// Runs a program to its end, and returns what stands in the dictionary that it makes: tensors, numbers and texts. Those of a dictionary within
+    /// it have both names, `ae.bias`.
+    pub fn run(code: &'a [u8]) -> Result<Found> {
         let mut machine = Machine { code, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         while machine.step().map_err(|why| format!("{why} (at byte {})", machine.at))? {}
         let top = machine.pop()?;
-        let Value::Dict(items) = &machine.values[top] else { return Err("it makes no dictionary of tensors".to_owned()) };
-        let named = |(key, value): &(Id, Id)| match &machine.values[*key] {
-            Value::Text(name) => machine.tensor(*value).map(|stored| (name.clone(), stored)),
-            _ => None,
-        };
-        Ok(items.iter().filter_map(named).collect())
+        if !matches!(machine.values[top], Value::Dict(_)) {
+            return Err("it makes no dictionary of tensors".to_owned());
+        }
+        let mut found = Found::default();
+        let mut left = ROOM * code.len();
+        machine.collect(top, "", DEEPEST, &mut left, &mut found)?;
+        Ok(found)
+    }
+
+    /// Finds what is in a dictionary. What stands in several places is found in each, so `left` bounds how many bytes it may come to.
+    fn collect(&self, dict: Id, prefix: &str, deeper: usize, left: &mut usize, found: &mut Found) -> Result<()> {
+        let Value::Dict(items) = &self.values[dict] else { return Ok(()) };
+        for (key, value) in items {
+            let Value::Text(key) = &self.values[*key] else { continue };
+            let mut pay = |bytes: usize| -> Result<()> {
+                *left = left.checked_sub(bytes).ok_or("the same values stand in it over and over")?;
+                Ok(())
+            };
+            pay(prefix.len() + key.len() + 1)?;
+            let name = format!("{prefix}{key}");
+            if let Some(stored) = self.tensor(*value) {
+                pay(stored.class.len() + stored.storage.len() + stored.shape.len() + stored.strides.len())?;
+                found.tensors.insert(name, stored);
+                continue;
+            }
+            match &self.values[*value] {
+                Value::Int(number) => drop(found.plain.insert(name, Plain::Number(*number as f64))),
+                Value::Float(number) => drop(found.plain.insert(name, Plain::Number(*number))),
+                Value::Text(text) => {
+                    pay(text.len())?;
+                    found.plain.insert(name, Plain::Text(text.clone()));
+                }
+                Value::Dict(_) if deeper > 0 => self.collect(*value, &(name + "."), deeper - 1, left, found)?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Does one instruction; `false` at the end.
@@ -62,8 +108,8 @@ impl<'a> Machine<'a> {
             b'0' => drop(self.pop()?),
             b'N' | 0x88 | 0x89 => self.push(Value::Other), // NONE, NEWTRUE, NEWFALSE
             b'G' => {
-                self.take(8)?;
-                self.push(Value::Other);
+                let bytes = self.take(8)?.iter().fold(0, |bits: u64, &byte| bits << 8 | u64::from(byte));
+                self.push(Value::Float(f64::from_bits(bytes)));
             }
             b'J' => self.int(4)?,
             b'K' => self.int(1)?,

@@ -117,20 +117,37 @@ fn a_tensor_that_reaches_beyond_its_storage_is_refused() {
 }
 
 #[test]
+fn numbers_and_texts_between_tensors_are_read_and_so_are_dictionaries_within() {
+    let code = b"}(X\x01\0\0\0kK\x20X\x01\0\0\0fG\x3f\xf8\0\0\0\0\0\0X\x01\0\0\0d}X\x01\0\0\0tX\x04\0\0\0ReLUsu.";
+    let found = Machine::run(code).unwrap().plain;
+    let want = [("d.t", Plain::Text("ReLU".into())), ("f", Plain::Number(1.5)), ("k", Plain::Number(32.0))];
+    assert!(found.iter().map(|(name, value)| (name.as_str(), value.clone())).eq(want));
+    // Three dictionaries, each of a hundred times the next: a million values from a pickle of a thousand bytes.
+    let mut fan = b"}(X\x01\0\0\0aK\0uq\0".to_vec();
+    for level in 0..3u8 {
+        fan.extend(b"}(");
+        (0..100u8).for_each(|i| fan.extend([b'X', 1, 0, 0, 0, i % 64 + 32, b'h', level]));
+        fan.extend([b'u', b'q', level + 1]);
+    }
+    fan.push(b'.');
+    assert!(Machine::run(&fan).unwrap_err().contains("over and over"));
+}
+
+#[test]
 fn a_pickle_that_nests_or_grows_does_no_harm() {
     let deep = [b"}X\x01\0\0\0x)".as_slice(), &b"\x85".repeat(1_000_000), b"s."].concat();
-    assert!(Machine::run(&deep).unwrap().is_empty());
+    assert!(Machine::run(&deep).unwrap().tensors.is_empty());
     // Each time twice as large, if values were copied.
     let mut doubling = b"}X\x01\0\0\0x)q\0".to_vec();
     (0..60).for_each(|_| doubling.extend(b"h\0\x86q\0h\0"));
     assert!(Machine::run(&doubling).is_err());
     assert!(Machine::run(b"X\xff\xff\xff\xffx.").unwrap_err().contains("ends in the middle"));
     // A list that holds itself.
-    assert!(Machine::run(b"}X\x01\0\0\0x]q\0h\0as.").unwrap().is_empty());
+    assert!(Machine::run(b"}X\x01\0\0\0x]q\0h\0as.").unwrap().tensors.is_empty());
     // A parameter of a parameter of a parameter ...
     let nested =
         [b"}X\x01\0\0\0x".as_slice(), &b"ctorch._utils\n_rebuild_parameter\n".repeat(9), b")", &b"\x85R".repeat(9), b"s."].concat();
-    assert!(Machine::run(&nested).unwrap().is_empty());
+    assert!(Machine::run(&nested).unwrap().tensors.is_empty());
 }
 
 proptest! {
@@ -166,4 +183,27 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ae.pt");
+    let tensors = || {
+        [
+            ("w", vec![2, 3], Data::F32(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.5])),
+            ("k", vec![], Data::I32(&[-7])),
+            ("sizes", vec![3], Data::I64(&[1, 2, 1 << 40])),
+            ("none", vec![0, 4], Data::F32(&[])),
+        ]
+    };
+    save(&path, &tensors()).unwrap();
+    let mut file = Tensors::open(&path).unwrap();
+    assert_eq!(numbers(&mut file, "w"), (Dtype::F32, vec![2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.5]));
+    assert_eq!(numbers(&mut file, "none"), (Dtype::F32, vec![0, 4], vec![]));
+    let read = file.read("k").unwrap().unwrap();
+    assert_eq!((read.dtype, read.shape, read.bytes), (Dtype::I32, vec![], (-7i32).to_le_bytes().to_vec()));
+    let bytes = std::fs::read(&path).unwrap();
+    save(&path, &tensors()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "the same tensors give the same bytes");
 }

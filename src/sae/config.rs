@@ -23,6 +23,9 @@ pub struct SaeConfig {
     pub d_vocab: usize,
     /// Latents per dimension: `d_sae = expansion · d_model`.
     pub expansion: usize,
+    /// How many latents there are, where they are no whole number per dimension; `expansion` then counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<usize>,
     /// How many latents are active on every token.
     pub k: usize,
     /// Whether negative values among the k largest become 0, as in SAELens. The authors keep them. Of TopK alone: no other architecture has any.
@@ -56,6 +59,7 @@ impl SaeConfig {
             d_model,
             d_vocab,
             expansion: 16,
+            latents: None,
             k: 30,
             relu: false,
             architecture: Architecture::TopK,
@@ -109,7 +113,16 @@ impl SaeConfig {
 
     /// How many latents there are.
     pub fn d_sae(&self) -> usize {
-        self.expansion * self.d_model
+        self.latents.unwrap_or(self.expansion * self.d_model)
+    }
+
+    /// The same settings with so many latents.
+    pub fn with_latents(self, d_sae: usize) -> SaeConfig {
+        let is_whole = d_sae > 0 && d_sae.is_multiple_of(self.d_model.max(1));
+        match is_whole {
+            true => SaeConfig { expansion: d_sae / self.d_model.max(1), latents: None, ..self },
+            false => SaeConfig { latents: Some(d_sae), ..self },
+        }
     }
 
     /// Checks every setting.
@@ -124,13 +137,12 @@ impl SaeConfig {
         at_least_1("d_model", self.d_model)?;
         at_least_1("d_vocab", self.d_vocab)?;
         at_least_1("expansion", self.expansion)?;
+        at_least_1("latents", self.latents.unwrap_or(1))?;
         at_least_1("k", self.k)?;
         let d_sae = self.d_sae();
         if self.k > d_sae {
-            return Err(Error::config(
-                "k",
-                format!("k = {}, but there are only {d_sae} latents ({} · {})", self.k, self.expansion, self.d_model),
-            ));
+            let product = self.latents.map_or(format!(" ({} · {})", self.expansion, self.d_model), |_| String::new());
+            return Err(Error::config("k", format!("k = {}, but there are only {d_sae} latents{product}", self.k)));
         }
         if d_sae > u32::MAX as usize {
             return Err(Error::config("expansion", format!("{d_sae} latents; at most {} can be numbered", u32::MAX)));

@@ -22,7 +22,7 @@ const BALANCE: f32 = 0.5;
 const SUMMED: usize = 1 << 16;
 
 /// `a · b`, summed in f64.
-fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 

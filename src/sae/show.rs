@@ -22,7 +22,7 @@ impl Sae {
         let mut parameters = all.iter().map(|values| values.len()).sum::<usize>();
         let mut rows = vec![
             ("d_model", self.d_model().to_string(), "the width of the activations"),
-            ("d_sae", format!("{} ({} × d_model)", self.d_sae(), self.config.expansion), "how many latents there are"),
+            ("d_sae", latents(&self.config), "how many latents there are"),
         ];
         rows.extend(activity(&self.config));
         if let [threshold] = self.threshold[..] {
@@ -85,7 +85,10 @@ impl SaeConfig {
         let mut rows = vec![
             ("d_model", self.d_model.to_string(), "the width of the activations"),
             ("d_vocab", self.d_vocab.to_string(), "rows of a token table, if there is one"),
-            ("expansion", format!("{}, so d_sae = {}", self.expansion, self.d_sae()), "latents per dimension"),
+            match self.latents {
+                Some(_) => ("latents", latents(self), "how many latents there are"),
+                None => ("expansion", format!("{}, so d_sae = {}", self.expansion, self.d_sae()), "latents per dimension"),
+            },
         ];
         rows.extend(activity(self));
         if self.architecture == Architecture::TopK {
@@ -107,6 +110,14 @@ impl SaeConfig {
             ("lookup", lookup, "the token table of a TSAE"),
         ]);
         settings("SaeConfig", rows)
+    }
+}
+
+/// `512 (4 × d_model)`.
+fn latents(config: &SaeConfig) -> String {
+    match config.latents {
+        Some(d_sae) => format!("{d_sae} ({} × d_model)", format::significant(d_sae as f64 / config.d_model.max(1) as f64, 3)),
+        None => format!("{} ({} × d_model)", config.d_sae(), config.expansion),
     }
 }
 

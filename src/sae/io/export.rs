@@ -1,0 +1,220 @@
+//! SAEs for other libraries.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::table::{self, BESIDE};
+use super::{dictionary_learning, llamascopium, sparsify};
+use crate::display::{Show, Shown, shows};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::sae::{Architecture, Index, Sae};
+
+/// The library that is to read an SAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[value(rename_all = "kebab-case")]
+pub enum SaeFormat {
+    /// This crate: `cfg.json` and `sae_weights.safetensors`, the table with them. See [`Sae::save`].
+    Tsae,
+    /// SAELens 6: the same files without the table.
+    #[value(name = "saelens")]
+    SaeLens,
+    /// EleutherAI's sparsify: `cfg.json` and `sae.safetensors`. TopK only.
+    Sparsify,
+    /// dictionary_learning: `ae.pt` and `config.json`.
+    DictionaryLearning,
+    /// Llamascopium: `config.json` and `sae_weights.safetensors`. ReLU, TopK, JumpReLU, and BatchTopK as JumpReLU.
+    Llamascopium,
+}
+
+/// What becomes of the table of a TSAE where it is read by a library that knows no tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum TableExport {
+    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] gives back to the SAE beside it. What the library reconstructs lacks
+    /// `W_lookup[token]`, which is to be added by hand.
+    Keep,
+    /// Its mean row, every row counted the same, becomes part of `b_dec`, and `b_enc` is corrected so that codes stay the same.
+    /// See [`Sae::fold_table`], also for a mean by how often tokens occur.
+    Fold,
+    /// It is left out.
+    Drop,
+}
+
+/// What was written for another library, and what to know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Whom it is for.
+    pub format: SaeFormat,
+    /// What is not as it was, or is to be done by hand.
+    pub notes: Vec<String>,
+}
+
+impl Sae {
+    /// Writes the SAE to `dir` as another library has it, with a model card (`README.md`), so that its codes and reconstructions there are the same.
+    ///
+    /// | | TopK | BatchTopK | ReLU | Gated | JumpReLU |
+    /// | --- | --- | --- | --- | --- | --- |
+    /// | [`SaeLens`](SaeFormat::SaeLens) | topk | jumprelu | standard | gated | jumprelu |
+    /// | [`Sparsify`](SaeFormat::Sparsify) | topk | – | – | – | – |
+    /// | [`DictionaryLearning`](SaeFormat::DictionaryLearning) | AutoEncoderTopK | BatchTopKSAE, or MatryoshkaBatchTopKSAE with prefixes | AutoEncoder | GatedAutoEncoder | JumpReluAutoEncoder |
+    /// | [`Llamascopium`](SaeFormat::Llamascopium) | topk | jumprelu | relu | – | jumprelu |
+    ///
+    /// Nothing is lost in silence: what concerns training alone (AuxK, prefixes) is named in [`Exported::notes`], and so is what becomes of a table.
+    ///
+    /// ```no_run
+    /// # use tokenized_sae::prelude::*;
+    /// let mut tsae = Sae::load("runs/quickstart/TSAE")?;
+    /// tsae.config.relu = true; // other libraries make negative codes 0
+    /// tsae.export("for-sparsify/layers.1", SaeFormat::Sparsify, TableExport::Fold)?
+    /// # ; Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that keeps negative codes
+    /// ([`relu`](super::SaeConfig::relu) is false), a table that is to be folded but is no table of tokens, or to be left out but is
+    /// [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds something else already, [`Error::Io`].
+    pub fn export(&self, dir: impl AsRef<Path>, format: SaeFormat, table: TableExport) -> Result<Exported> {
+        let dir = dir.as_ref();
+        self.check_for(format)?;
+        let mut notes = Vec::new();
+        let plain = self.with_table_as(format, table, &mut notes)?;
+        check_folder(dir)?;
+        files::create_folder(dir)?;
+        match format {
+            SaeFormat::Tsae | SaeFormat::SaeLens => plain.save(dir)?,
+            SaeFormat::Sparsify => sparsify::save(&plain, dir, &mut notes)?,
+            SaeFormat::DictionaryLearning => dictionary_learning::save(&plain, dir, &mut notes)?,
+            SaeFormat::Llamascopium => llamascopium::save(&plain, dir, &mut notes)?,
+        }
+        if format != SaeFormat::Tsae {
+            if table == TableExport::Keep && self.lookup.is_some() {
+                table::save_beside(self, dir)?;
+            }
+            self.note_training(format, &mut notes);
+        }
+        let exported = Exported { dir: dir.to_owned(), format, notes };
+        plain.write_card(&exported)?;
+        Ok(exported)
+    }
+
+    /// Refuses what the library would compute otherwise.
+    fn check_for(&self, format: SaeFormat) -> Result<()> {
+        if format != SaeFormat::Tsae && self.config.architecture == Architecture::TopK && !self.config.relu {
+            let why = format!(
+                "this TopK SAE keeps negative values among the k largest, and {format} makes them 0: set its config.relu to true (--relu), which changes \
+                 nothing on a token that has k positive pre-activations"
+            );
+            return Err(Error::config("relu", why));
+        }
+        Ok(())
+    }
+
+    /// The SAE that the library itself gets.
+    fn with_table_as(&self, format: SaeFormat, table: TableExport, notes: &mut Vec<String>) -> Result<Sae> {
+        if self.lookup.is_none() || format == SaeFormat::Tsae && table == TableExport::Keep {
+            return Ok(self.clone());
+        }
+        match table {
+            TableExport::Keep => {
+                let row = match self.index {
+                    Index::Token => "W_lookup[token]",
+                    _ => "its row of W_lookup",
+                };
+                if self.subtract {
+                    notes.push(format!("the table stands in {BESIDE}: {row} is to be subtracted before encoding and added after decoding"));
+                } else {
+                    notes.push(format!("the table stands in {BESIDE}: {row} is to be added to what is decoded"));
+                }
+                Ok(Sae { subtract: false, ..self.clone() }.without_table()?)
+            }
+            TableExport::Fold => {
+                notes.push(
+                    "the mean row m of the table, every row counted the same, is part of b_dec, and W_enc·m of b_enc: codes are the same, and \
+                     reconstructions lack W_lookup[token] − m"
+                        .to_owned(),
+                );
+                self.fold_table(None)
+            }
+            TableExport::Drop => {
+                notes.push("the table is left out: codes are the same, and reconstructions lack W_lookup[token]".to_owned());
+                self.without_table()
+            }
+        }
+    }
+
+    /// Says which settings of training the library has no word for.
+    fn note_training(&self, format: SaeFormat, notes: &mut Vec<String>) {
+        let of_class = format == SaeFormat::DictionaryLearning && self.config.architecture == Architecture::BatchTopK;
+        if !self.config.prefixes.is_empty() && format != SaeFormat::SaeLens && !of_class {
+            notes.push(format!("Matryoshka prefixes {:?} concern training alone, and are not written", self.config.prefixes));
+        }
+        if self.config.aux.is_some() && format != SaeFormat::SaeLens {
+            notes.push("AuxK concerns training alone, and is not written".to_owned());
+        }
+        if self.config.architecture == Architecture::BatchTopK && matches!(format, SaeFormat::SaeLens | SaeFormat::Llamascopium) {
+            notes.push("a BatchTopK SAE is a JumpReLU SAE with equal thresholds outside of training, and written as one".to_owned());
+        }
+    }
+}
+
+/// Refuses a folder with the files of an SAE, whichever library's: two in one folder would be one that nobody wrote.
+fn check_folder(dir: &Path) -> Result<()> {
+    for name in ["cfg.json", "config.json", "sae_weights.safetensors", "sae.safetensors", "ae.pt", BESIDE] {
+        if dir.join(name).exists() {
+            return Err(Error::format(dir, format!("has a {name} already: choose another folder, or move it away")));
+        }
+    }
+    Ok(())
+}
+
+impl SaeFormat {
+    /// The library's own name.
+    pub fn name(self) -> &'static str {
+        match self {
+            SaeFormat::Tsae => "tokenized-sae",
+            SaeFormat::SaeLens => "SAELens",
+            SaeFormat::Sparsify => "sparsify",
+            SaeFormat::DictionaryLearning => "dictionary_learning",
+            SaeFormat::Llamascopium => "Llamascopium",
+        }
+    }
+}
+
+impl fmt::Display for SaeFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: written for {}.", self.dir.display(), self.format)?;
+        self.notes.iter().try_for_each(|note| write!(f, "\n- {note}"))
+    }
+}
+
+impl Show for SaeFormat {
+    fn shown(&self) -> Shown {
+        Shown::sentence(self.name(), "the library that is to read an SAE")
+    }
+}
+
+impl Show for TableExport {
+    fn shown(&self) -> Shown {
+        match self {
+            TableExport::Keep => Shown::sentence("keep", "the table stands in a file of its own beside the SAE"),
+            TableExport::Fold => Shown::sentence("fold", "the table's mean row becomes part of b_dec"),
+            TableExport::Drop => Shown::sentence("drop", "the table is left out"),
+        }
+    }
+}
+
+impl Show for Exported {
+    fn shown(&self) -> Shown {
+        Shown::line(&self.to_string())
+    }
+}
+
+shows!(SaeFormat, TableExport, Exported);

@@ -1,0 +1,117 @@
+//! Which library wrote what is in a folder.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// Files of an SAE.
+pub(super) enum Found {
+    /// `cfg.json` and `sae_weights.safetensors`.
+    SaeLens(PathBuf),
+    /// `cfg.json` and `sae.safetensors`.
+    Sparsify(PathBuf),
+    /// `config.json` and the weights.
+    Llamascopium { dir: PathBuf, weights: PathBuf },
+    /// A file that `torch.save` wrote, and a `config.json` that belongs to it.
+    Torch { weights: PathBuf, config: Option<PathBuf> },
+}
+
+/// How many names of a folder that holds no SAE are told.
+const TOLD: usize = 12;
+
+/// How the file of a zip archive begins, as `torch.save` writes it.
+const ZIP: &[u8] = b"PK\x03\x04";
+
+/// Finds the files of an SAE in a folder, or around a file.
+pub(super) fn find(path: &Path) -> Result<Found> {
+    if path.is_file() {
+        return of_file(path);
+    }
+    let names = names(path)?;
+    let has = |name: &str| names.iter().any(|there| there == name);
+    let torch = |name: &str| {
+        let config = has("config.json").then(|| path.join("config.json"));
+        Ok(Found::Torch { weights: path.join(name), config })
+    };
+    if has("cfg.json") && has("sae_weights.safetensors") {
+        return Ok(Found::SaeLens(path.to_owned()));
+    }
+    if has("cfg.json") && has("sae.safetensors") {
+        return Ok(Found::Sparsify(path.to_owned()));
+    }
+    if has("config.json") && has("sae_weights.safetensors") {
+        return Ok(Found::Llamascopium { dir: path.to_owned(), weights: path.join("sae_weights.safetensors") });
+    }
+    for name in ["ae.pt", "sae_weights.pt"] {
+        if has(name) {
+            return torch(name);
+        }
+    }
+    let mut pickles = names.iter().filter(|name| name.ends_with(".pt"));
+    if let (Some(one), None) = (pickles.next(), pickles.next()) {
+        return torch(one);
+    }
+    Err(Error::format(path, format!("holds no SAE that can be read: {}", what_is_there(path, &names))))
+}
+
+fn of_file(path: &Path) -> Result<Found> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let mut start = [0; ZIP.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start));
+    let read = read.map_err(Error::io("read", path))?;
+    if &start[..read] == ZIP {
+        // A checkpoint in the midst of a training stands in a folder of its own.
+        let config = [Some(&*dir), dir.parent()].into_iter().flatten().map(|dir| dir.join("config.json")).find(|config| config.is_file());
+        return Ok(Found::Torch { weights: path.to_owned(), config });
+    }
+    let beside = |name: &str| dir.join(name).is_file();
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("cfg.json" | "config.json" | "sae.safetensors") => find(&dir),
+        Some("sae_weights.safetensors") if beside("cfg.json") || beside("config.json") => find(&dir),
+        Some(name) if name.ends_with(".safetensors") => Err(Error::format(
+            path,
+            "is a file of weights without its settings: cfg.json (SAELens, sparsify) or config.json (Llamascopium) must stand in the same folder",
+        )),
+        Some(name) if name.ends_with(".npz") => Err(Error::format(path, "is a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it")),
+        _ => Err(Error::format(
+            path,
+            "is no SAE that can be read: neither a file that torch.save of PyTorch 1.6 or later wrote, nor one of safetensors with its cfg.json",
+        )),
+    }
+}
+
+/// The names in a folder, in order.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
+        names.push(entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What stands in a folder without an SAE, and what to do.
+fn what_is_there(dir: &Path, names: &[String]) -> String {
+    let has = |name: &str| names.iter().any(|there| there == name);
+    if has("sae_weights.dcp") {
+        return "it has Llamascopium weights of several devices (sae_weights.dcp): save them again from one device".to_owned();
+    }
+    if has("params.npz") {
+        return "it has a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it".to_owned();
+    }
+    if has("cfg.json") || has("config.json") {
+        return format!("it has settings but no weights (sae_weights.safetensors, sae.safetensors or ae.pt); there are {}", listed(names));
+    }
+    let of_saes: Vec<String> =
+        names.iter().filter(|name| ["cfg.json", "config.json", "ae.pt"].iter().any(|file| dir.join(name).join(file).is_file())).cloned().collect();
+    match (of_saes.is_empty(), names.is_empty()) {
+        (false, _) => format!("it has folders that do, name one of them: {}", listed(&of_saes)),
+        (true, true) => "it is empty".to_owned(),
+        (true, false) => format!("there are {}", listed(names)),
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let more = if names.len() > TOLD { format!(", and {} more", names.len() - TOLD) } else { String::new() };
+    names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ") + &more
+}

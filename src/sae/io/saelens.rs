@@ -1,0 +1,258 @@
+//! An SAE as a folder: `cfg.json` and `sae_weights.safetensors`, with SAELens' names and shapes, and `W_lookup` beside them.
+
+mod cfg;
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Architecture, Origin, Sae, SaeConfig, bare, from_0, json, table, transpose};
+use crate::arrays::{self, Arrays};
+use crate::error::{Error, Result};
+use crate::files;
+use cfg::Cfg;
+
+const CFG: &str = "cfg.json";
+const WEIGHTS: &str = "sae_weights.safetensors";
+
+/// In a checkpoint of a training on scaled activations, the file that says by how much.
+const SCALER: &str = "activation_scaler.json";
+
+impl Sae {
+    /// Writes `dir/cfg.json` and `dir/sae_weights.safetensors`, each in one atomic step, the weights first.
+    ///
+    /// Tensors: `W_enc [d_in, d_sae]`, `b_enc [d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [d_in]`; in a JumpReLU or BatchTopK SAE `threshold [d_sae]`; in a Gated one
+    /// `b_gate`, `b_mag` and `r_mag` `[d_sae]` instead of `b_enc`; and in a TSAE `W_lookup [d_vocab, d_in]`. SAELens loads the folder of an SAE without a table
+    /// as its own; for one with a table, and for other libraries, there is [`export`](Sae::export).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        files::create_folder(dir)?;
+        let (d, d_sae) = (self.d_model(), self.d_sae());
+        let w_enc = transpose(&self.w_enc, d_sae, d);
+        let is_gated = !self.r_mag.is_empty();
+        let mut tensors = vec![
+            ("W_enc", vec![d, d_sae], &w_enc[..]),
+            ("W_dec", vec![d_sae, d], &self.w_dec[..]),
+            (if is_gated { "b_gate" } else { "b_enc" }, vec![d_sae], &self.b_enc[..]),
+            ("b_dec", vec![d], &self.b_dec[..]),
+        ];
+        if is_gated {
+            tensors.push(("b_mag", vec![d_sae], &self.b_mag[..]));
+            tensors.push(("r_mag", vec![d_sae], &self.r_mag[..]));
+        }
+        let threshold = if self.threshold.len() == 1 { self.threshold.repeat(d_sae) } else { self.threshold.clone() };
+        if !threshold.is_empty() {
+            tensors.push(("threshold", vec![d_sae], &threshold[..]));
+        }
+        let grams = table::grams(self);
+        tensors.extend(table::tensors(self, &grams, dir)?);
+        arrays::save(&dir.join(WEIGHTS), &tensors, "{}")?;
+        let text = serde_json::to_vec_pretty(&Cfg::of(self)).map_err(Error::json("cfg.json"))?;
+        files::write_atomic(&dir.join(CFG), |out| out.write_all(&text))
+    }
+}
+
+/// Reads a folder that [`Sae::save`] or SAELens wrote.
+pub(super) fn load(dir: &Path) -> Result<Sae> {
+    let (cfg_path, weights_path) = (dir.join(CFG), dir.join(WEIGHTS));
+    let cfg = Cfg::read(&cfg_path)?;
+    let (architecture, is_tokenized) = cfg.check(&cfg_path)?;
+    let mut tensors = Arrays::load(&weights_path)?;
+    let (d, d_sae) = (cfg.d_in, cfg.d_sae);
+    let ours = cfg.metadata.tokenized_sae.as_ref();
+    let d_vocab = ours.map_or(1, |ours| ours.d_vocab);
+    let mut sae = bare(d, d_sae, architecture, cfg.k(&cfg_path)?);
+    sae.config = SaeConfig {
+        d_vocab,
+        prefixes: ours.map_or(Vec::new(), |ours| ours.prefixes.clone()),
+        aux: ours.and_then(|ours| ours.aux),
+        unit_norm: ours.is_some_and(|ours| ours.unit_norm),
+        relu: ours.is_none_or(|ours| ours.relu), // SAELens clamps at 0
+        lr: ours.and_then(|ours| ours.lr),
+        seed: ours.map_or(0, |ours| ours.seed),
+        ..sae.config
+    };
+    match ours.and_then(|ours| ours.lookup.as_ref()).filter(|_| is_tokenized) {
+        Some(about) => about.read(&mut tensors, d_vocab, d, dir)?.give(&mut sae),
+        None if tensors.has(table::ROWS) => {
+            return Err(Error::format(&weights_path, format!("holds W_lookup, but {CFG} says \"{}\"", cfg.architecture)));
+        }
+        None => {}
+    }
+    sae.config.check()?;
+    if tensors.has("scaling_factor") {
+        check_finetuning(&mut tensors, d_sae)?;
+    }
+    let is_gated = matches!(architecture, Architecture::Gated { .. });
+    sae.threshold = match architecture {
+        Architecture::JumpRelu { .. } if tensors.has("log_threshold") => {
+            tensors.take("log_threshold", &[d_sae])?.into_iter().map(|log| log.exp().min(f32::MAX)).collect()
+        }
+        Architecture::JumpRelu { .. } => from_0(tensors.take("threshold", &[d_sae])?),
+        // A checkpoint has the one number, a finished SAE as many as latents, all equal.
+        Architecture::BatchTopK if tensors.has("topk_threshold") => from_0(tensors.take("topk_threshold", &[])?),
+        Architecture::BatchTopK => from_0(tensors.take("threshold", &[d_sae])?[..1].to_vec()),
+        _ => Vec::new(),
+    };
+    let mut magnitude = |name| if is_gated { tensors.take(name, &[d_sae]) } else { Ok(Vec::new()) };
+    (sae.r_mag, sae.b_mag) = (magnitude("r_mag")?, magnitude("b_mag")?);
+    let mut sae = Sae {
+        w_enc: transpose(&tensors.take("W_enc", &[d, d_sae])?, d, d_sae),
+        b_enc: tensors.take(if is_gated { "b_gate" } else { "b_enc" }, &[d_sae])?,
+        w_dec: tensors.take("W_dec", &[d_sae, d])?,
+        b_dec: tensors.take("b_dec", &[d])?,
+        origin: Origin {
+            model: cfg.metadata.model_name.clone(),
+            hook: cfg.metadata.hook_name.as_deref().map(str::parse).transpose()?,
+            processing: ours.and_then(|ours| ours.processing.clone()),
+            n_ctx: cfg.metadata.context_size,
+        },
+        ..sae
+    };
+    if !cfg.apply_b_dec_to_input {
+        let b_dec = sae.b_dec.clone();
+        sae.read_further(&b_dec, 1.0);
+    }
+    if cfg.normalize_activations == cfg::SCALED {
+        let scale = scale(dir)?;
+        sae.unscale_input(scale);
+        if cfg.rescale_acts_by_decoder_norm {
+            // Their threshold is in units of pre-activations times the decoder's length, which has just become shorter.
+            sae.threshold.iter_mut().for_each(|threshold| *threshold /= scale);
+        }
+    }
+    if cfg.rescale_acts_by_decoder_norm {
+        sae.fold_decoder_norms();
+    }
+    if ours.is_some() { Ok(sae) } else { table::attach(sae, dir) }
+}
+
+/// What activations were multiplied by before the SAE read them.
+fn scale(dir: &Path) -> Result<f32> {
+    #[derive(Deserialize)]
+    struct Scaler {
+        scaling_factor: Option<f32>,
+    }
+    let path = dir.join(SCALER);
+    if !path.is_file() {
+        let why = format!(
+            "normalize_activations is \"{}\", and {SCALER}, which says by how much activations were scaled, is not there: save the SAE with SAELens' \
+             save_inference_model, or set it to \"none\" if the factor is in the weights already",
+            cfg::SCALED
+        );
+        return Err(Error::format(dir.join(CFG), why));
+    }
+    match json::<Scaler>(&path)?.scaling_factor {
+        None => Ok(1.0),
+        Some(scale) if scale > 0.0 && scale.is_finite() => Ok(scale),
+        Some(scale) => Err(Error::format(&path, format!("scaling_factor is {scale}; it must be above 0"))),
+    }
+}
+
+/// Old SAELens files may have a factor for each latent after the encoder; most are 1.
+fn check_finetuning(tensors: &mut Arrays, d_sae: usize) -> Result<()> {
+    if tensors.take("scaling_factor", &[d_sae])?.iter().all(|factor| (factor - 1.0).abs() < 1e-5) {
+        return Ok(());
+    }
+    Err(Error::format(tensors.path(), "has a finetuned scaling_factor, which SAELens itself no longer computes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::{AuxK, Lookup};
+
+    fn sample(with_table: bool) -> Sae {
+        let config = SaeConfig { expansion: 3, k: 4, seed: 5, ..SaeConfig::new(10, 7) };
+        let table = (0..70).map(|i| (i as f32).sin()).collect();
+        let config = if with_table { config.with_lookup(Lookup::from_table(table, 10).unwrap()) } else { config };
+        let mut sae = Sae::new(config).unwrap();
+        sae.b_enc.iter_mut().enumerate().for_each(|(i, b)| *b = i as f32);
+        sae.origin = Origin {
+            model: Some("tiny".into()),
+            hook: Some("blocks.1.hook_resid_post".parse().unwrap()),
+            processing: Some("Raw".into()),
+            n_ctx: Some(64),
+        };
+        sae
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        for with_table in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let sae = sample(with_table);
+            sae.save(dir.path()).unwrap();
+            let read = Sae::load(dir.path()).unwrap();
+            assert_eq!((&read.w_enc, &read.b_enc, &read.w_dec, &read.b_dec), (&sae.w_enc, &sae.b_enc, &sae.w_dec, &sae.b_dec));
+            assert_eq!((&read.lookup, &read.origin), (&sae.lookup, &sae.origin));
+            assert_eq!((read.config.k, read.config.seed, read.config.relu), (4, 5, false));
+        }
+    }
+
+    #[test]
+    fn every_architecture_is_loaded_as_it_was_saved() {
+        for architecture in [
+            Architecture::BatchTopK,
+            Architecture::Relu { l1: 0.5 },
+            Architecture::Gated { l1: 0.25 },
+            Architecture::JumpRelu { l0: 0.125, bandwidth: 0.5, threshold: 0.75 },
+        ] {
+            for with_table in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let mut config = sample(with_table).config;
+                config.architecture = architecture;
+                if architecture.uses_k() {
+                    config = config.with_prefixes(&[3, 10]).with_aux(AuxK::default());
+                }
+                let mut sae = Sae::new(config).unwrap();
+                for values in [&mut sae.b_enc, &mut sae.threshold, &mut sae.r_mag, &mut sae.b_mag] {
+                    values.iter_mut().enumerate().for_each(|(i, value)| *value = 1.0 + i as f32);
+                }
+                sae.save(dir.path()).unwrap();
+                let read = Sae::load(dir.path()).unwrap();
+                assert_eq!((&read.b_enc, &read.threshold, &read.r_mag, &read.b_mag), (&sae.b_enc, &sae.threshold, &sae.r_mag, &sae.b_mag));
+                assert_eq!((&read.lookup, &read.w_dec), (&sae.lookup, &sae.w_dec));
+                assert_eq!(serde_json::to_value(&read.config).unwrap(), {
+                    let mut want = serde_json::to_value(&sae.config).unwrap();
+                    if !architecture.uses_k() {
+                        want["k"] = 1.into();
+                    }
+                    want
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_encoder_is_stored_as_saelens_stores_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let sae = sample(false);
+        sae.save(dir.path()).unwrap();
+        let mut file = Arrays::load(&dir.path().join(WEIGHTS)).unwrap();
+        let w_enc = file.take("W_enc", &[10, 30]).unwrap();
+        assert_eq!(w_enc[3 * 30 + 17], sae.w_enc[17 * 10 + 3]);
+    }
+
+    #[test]
+    fn damage_is_reported_with_the_file_and_the_tensor() {
+        let dir = tempfile::tempdir().unwrap();
+        let weights = dir.path().join(WEIGHTS);
+        let mut sae = sample(true);
+        sae.w_dec[12] = f32::NAN;
+        sae.save(dir.path()).unwrap();
+        let told = |dir: &Path| Sae::load(dir).err().unwrap().to_string();
+        assert!(told(dir.path()).contains("\"W_dec\""), "{}", told(dir.path()));
+
+        let bytes = std::fs::read(&weights).unwrap();
+        std::fs::write(&weights, &bytes[..bytes.len() - 5]).unwrap();
+        assert!(told(dir.path()).contains("sae_weights.safetensors"), "{}", told(dir.path()));
+
+        let cfg = std::fs::read_to_string(dir.path().join(CFG)).unwrap();
+        std::fs::write(dir.path().join(CFG), cfg.replace("tokenized_topk", "tokenized_transcoder")).unwrap();
+        assert!(told(dir.path()).contains("transcoder"), "{}", told(dir.path()));
+    }
+}

@@ -1,0 +1,63 @@
+//! With the real packages: what they write anew is read, and what is written here is read by them.
+
+use std::process::Command;
+
+use super::*;
+
+/// A Python with the packages, if the environment names one.
+fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("TSAE_INTERCHANGE_PYTHON").map(PathBuf::from);
+    if python.is_none() {
+        eprintln!("skipped: set TSAE_INTERCHANGE_PYTHON to a Python that has sae-lens, eai-sparsify and dictionary-learning");
+    }
+    python
+}
+
+fn run(python: &Path, verb: &str, folder: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interchange/check.py");
+    let output = Command::new(python).arg(script).arg(verb).arg(folder).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{out}");
+    assert!(output.status.success(), "{out}\n{err}");
+}
+
+#[test]
+fn what_the_packages_write_now_is_read() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    run(&python, "make", dir.path());
+    assert_eq!(load_all(dir.path()), load_all(&golden()), "tests/golden/sae holds what `check.py make` makes");
+}
+
+#[test]
+fn what_is_written_here_is_read_by_the_packages() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: String, sae: &Sae, format: SaeFormat, table: TableExport, case: &Case| {
+        sae.export(dir.path().join(&name), format, table).unwrap();
+        case.write(&dir.path().join(format!("{name}.safetensors")));
+    };
+    let prefix = |format: SaeFormat| match format {
+        SaeFormat::SaeLens => "saelens",
+        SaeFormat::Sparsify => "sparsify",
+        SaeFormat::DictionaryLearning => "dictionary-learning",
+        SaeFormat::Llamascopium => "llamascopium",
+        SaeFormat::Tsae => unreachable!("not in the list"),
+    };
+    for architecture in ARCHITECTURES {
+        for format in formats(architecture) {
+            let name = |what: &str| format!("{} {} {what}", prefix(format), architecture.name());
+            let sae = sample(architecture, false);
+            write(name("plain"), &sae, format, TableExport::Drop, &Case::of(&sae));
+            // The packages see the SAE without its table, whether that stands beside it or is folded.
+            let tokenized = sample(architecture, true);
+            let without = tokenized.without_table().unwrap();
+            write(name("keep"), &tokenized, format, TableExport::Keep, &Case::of(&without));
+            write(name("fold"), &tokenized, format, TableExport::Fold, &Case::of(&tokenized.fold_table(None).unwrap()));
+        }
+    }
+    let mut matryoshka = sample(Architecture::BatchTopK, false);
+    matryoshka.config = matryoshka.config.with_prefixes(&[2, 5]);
+    write("dictionary-learning Matryoshka".into(), &matryoshka, SaeFormat::DictionaryLearning, TableExport::Drop, &Case::of(&matryoshka));
+    run(&python, "check", dir.path());
+}
