@@ -76,7 +76,8 @@ impl Arrays {
         let mut left = SHARED * path.metadata().map_err(Error::io("read", path))?.len();
         for name in file.names() {
             if let Some(read) = file.read(&name)? {
-                left = left.checked_sub(read.bytes.len() as u64).ok_or_else(|| Error::format(path, "its tensors are larger than the file"))?;
+                left =
+                    left.checked_sub(read.bytes.len() as u64).ok_or_else(|| Error::format(path, "its tensors are larger than the file"))?;
                 arrays.insert(name, (read.shape, numbers(read.dtype, &read.bytes)));
             }
         }

@@ -55,6 +55,8 @@ enum Verb {
     Sweep(command::Sweep),
     /// Write a page of what came of sweeps, beside the published figures.
     Results(command::Results),
+    /// Read an SAE of this or another library, and write it for one of them.
+    Convert(command::Convert),
     /// Show what a model expects next.
     Predict(Predict),
     /// Fetch models from the Hugging Face hub into the local cache, or what is new of them, and print their folders.
@@ -242,6 +244,7 @@ fn main() -> ExitCode {
         Verb::Features(args) => args.run(),
         Verb::Sweep(args) => args.run(),
         Verb::Results(args) => args.run(),
+        Verb::Convert(args) => args.run(),
         Verb::Predict(args) => args.run(),
         Verb::Download { models } => download(&models),
         Verb::Bench(Bench::Step(args)) => args.run(),

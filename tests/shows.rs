@@ -15,7 +15,7 @@ use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Scr
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::paper;
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
-use tokenized_sae::sae::{Architecture, AuxK, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
+use tokenized_sae::sae::{Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig, SaeFormat, TableExport};
 use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
 use tokenized_sae::tokenness::{
     ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
@@ -225,6 +225,8 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     check!(checked, rates, report, state, state.w_dec, scratch, *scratch.stages(), Stage::Screen, Screen::Portable, Exactness::default());
     check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven, state.objective);
     check!(checked, Architecture::TopK, AuxK::default());
+    let exported = Exported { dir: EVIL.into(), format: SaeFormat::Sparsify, notes: vec![EVIL.into()] };
+    check!(checked, SaeFormat::SaeLens, TableExport::Fold, exported);
     let grams = Grams::most_common(&it.corpus.train, it.model.config().d_vocab, 3, 5).unwrap();
     let by_grams = Lookup::ngrams(&it.model, it.hook, grams.clone()).unwrap();
     let sae_of_grams = Sae::new(config.clone().with_lookup(by_grams.clone())).unwrap();

@@ -1,8 +1,8 @@
 //! Changes to an SAE's weights that leave what it computes as it is, or change it in one known way.
 
+use super::lookup::wide_dot;
 use super::{Index, Sae};
 use crate::error::{Error, Result};
-use super::lookup::wide_dot;
 
 impl Sae {
     /// Without its table: a plain SAE, which reconstructs worse by what the table said.
@@ -11,7 +11,8 @@ impl Sae {
     /// [`Error::Config`] if the table is [subtracted](Sae::subtract): without it latents would read what they have never seen.
     pub fn without_table(&self) -> Result<Sae> {
         if self.subtract {
-            let why = "the table is subtracted before the encoder, so that latents without it would read what they have never seen: keep it";
+            let why =
+                "the table is subtracted before the encoder, so that latents without it would read what they have never seen: keep it";
             return Err(Error::config("table", why));
         }
         let mut plain = self.clone();

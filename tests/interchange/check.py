@@ -10,15 +10,25 @@ package that installs beside them: theirs are computed here from their published
 
 import json
 import math
+import os
 import sys
 import warnings
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import MagicMock
+
+for name in ["nnsight", "zstandard"]:
+    # dictionary_learning imports them to run language models on text, which dictionaries need nothing of.
+    if find_spec(name) is None:
+        sys.modules[name] = MagicMock(__spec__=ModuleSpec(name, None))
 
 import torch
 from safetensors.torch import load_file, save_file
 
 warnings.filterwarnings("ignore")
+os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # which needs a GPU
 
 D, L, K, N, V = 6, 10, 3, 7, 5  # d_sae is no multiple of d_in
 HOOK = "blocks.3.hook_resid_post"

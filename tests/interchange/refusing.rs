@@ -68,8 +68,12 @@ fn a_folder_without_an_sae_says_what_is_there() {
 
 #[test]
 fn an_sae_is_found_by_any_of_its_files() {
-    for file in ["saelens_topk/cfg.json", "saelens_topk/sae_weights.safetensors", "sparsify/layers.3/sae.safetensors", "dictionary_learning_BatchTopKSAE/ae.pt"]
-    {
+    for file in [
+        "saelens_topk/cfg.json",
+        "saelens_topk/sae_weights.safetensors",
+        "sparsify/layers.3/sae.safetensors",
+        "dictionary_learning_BatchTopKSAE/ae.pt",
+    ] {
         Sae::load(golden().join(file)).unwrap();
     }
 }
@@ -90,9 +94,15 @@ fn rows_that_are_scaled_by_their_own_length_are_refused() {
         std::fs::write(copy.join(file), text.replace(from, to)).unwrap();
         told(&copy)
     };
-    let layer_norm = changed("saelens_topk", "cfg.json", "\"normalize_activations\": \"none\"", "\"normalize_activations\": \"layer_norm\"");
+    let layer_norm =
+        changed("saelens_topk", "cfg.json", "\"normalize_activations\": \"none\"", "\"normalize_activations\": \"layer_norm\"");
     has(&layer_norm, &["cfg.json", "layer_norm", "no weights can do that"]);
-    let scaled = changed("saelens_topk", "cfg.json", "\"normalize_activations\": \"none\"", "\"normalize_activations\": \"expected_average_only_in\"");
+    let scaled = changed(
+        "saelens_topk",
+        "cfg.json",
+        "\"normalize_activations\": \"none\"",
+        "\"normalize_activations\": \"expected_average_only_in\"",
+    );
     has(&scaled, &["activation_scaler.json"]);
     has(&changed("llamascopium_topk", "config.json", "\"inference\"", "\"token-wise\""), &["token-wise"]);
     has(&changed("llamascopium_topk", "config.json", "\"topk\"", "\"batchtopk\""), &["batchtopk"]);

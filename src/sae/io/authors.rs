@@ -61,7 +61,7 @@ fn of_name(path: &Path) -> (Option<usize>, Origin) {
         let (place, layer) = trained.rsplit_once('_')?;
         let (model, site) = place.split_once('_')?;
         let hook: Option<HookPoint> = format!("blocks.{layer}.hook_{site}").parse().ok();
-        Some((k, Origin { model: Some(model.to_owned()), hook, processing: Some("TransformerLens".to_owned()), n_ctx: None }))
+        Some((k, Origin { model: Some(model.to_owned()), hook, processing: Some("TransformerLens".to_owned()), ..Origin::default() }))
     };
     parsed().map_or((None, Origin::default()), |(k, origin)| (Some(k), origin))
 }
@@ -72,7 +72,9 @@ mod tests {
 
     #[test]
     fn the_authors_file_names_say_what_was_trained_on() {
-        for (name, k) in [("gpt2_resid_pre_8_o30.pt", Some(30)), ("gpt2_resid_pre_8_ot5.pt", Some(5)), ("gpt2.pt", None), ("a_b_c_d.pt", None)] {
+        for (name, k) in
+            [("gpt2_resid_pre_8_o30.pt", Some(30)), ("gpt2_resid_pre_8_ot5.pt", Some(5)), ("gpt2.pt", None), ("a_b_c_d.pt", None)]
+        {
             let (found, origin) = of_name(Path::new(name));
             assert_eq!(found, k, "{name}");
             assert_eq!(origin.hook.map(|hook| hook.to_string()), k.map(|_| "blocks.8.hook_resid_pre".to_owned()));

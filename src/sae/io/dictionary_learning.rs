@@ -27,6 +27,7 @@ pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> 
     let path = tensors.path().to_owned();
     let json: Value = config.map(read_json).transpose()?.unwrap_or_default();
     let class = json["trainer"]["dict_class"].as_str().or(tensors.text("config.dict_class")).map(str::to_owned);
+    let origin = origin(&json, &tensors);
     let is_left = tensors.names().iter().any(|name| name.starts_with("ae."));
     // Biases of a running training are those for activations that were divided by this; of a finished one they are not.
     let scale = if is_left { tensors.number("norm_factor") } else { None };
@@ -82,7 +83,7 @@ pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> 
         sae.scale_biases(scale);
     }
     sae.config.check()?;
-    sae.origin = origin(&json)?;
+    sae.origin = origin;
     Ok(sae)
 }
 
@@ -159,18 +160,20 @@ fn prefixes(tensors: &mut Arrays) -> Result<Vec<usize>> {
     Ok(sizes.into_iter().scan(0, end).collect())
 }
 
-fn origin(json: &Value) -> Result<Origin> {
+/// What the trainer's settings say, in `config.json` or in what a running training left.
+fn origin(json: &Value, tensors: &Arrays) -> Origin {
     let trainer = &json["trainer"];
-    let layer = trainer["layer"].as_u64().map(|layer| layer as usize);
-    let module = trainer["submodule_name"].as_str().unwrap_or("resid_post");
+    let text = |name: &str| trainer[name].as_str().or(tensors.text(&format!("config.{name}"))).map(str::to_owned);
+    let layer = trainer["layer"].as_u64().or(tensors.number("config.layer").map(|layer| layer as u64)).map(|layer| layer as usize);
+    let module = text("submodule_name").unwrap_or_else(|| "resid_post".to_owned());
     let site = [("resid_post", Site::ResidPost), ("resid_pre", Site::ResidPre), ("mlp", Site::MlpOut), ("att", Site::AttnOut)];
     let site = site.iter().find(|(name, _)| module.starts_with(name)).map(|(_, site)| *site);
-    Ok(Origin {
-        model: trainer["lm_name"].as_str().map(str::to_owned),
+    Origin {
+        model: text("lm_name"),
         hook: layer.zip(site).map(|(layer, site)| HookPoint { layer, site }),
-        processing: None,
         n_ctx: json["buffer"]["ctx_len"].as_u64().map(|n| n as usize),
-    })
+        ..Origin::default()
+    }
 }
 
 /// Writes a plain SAE.
@@ -234,6 +237,7 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
     if class == MATRYOSHKA {
         tensors.push(("group_sizes", vec![sizes.len()], Data::I64(&sizes)));
     }
+    files::create_folder(dir)?;
     pickle::save(&dir.join(WEIGHTS), &tensors)?;
     let text = serde_json::to_vec_pretty(&config(&sae, class)).map_err(Error::json(CONFIG))?;
     files::write_atomic(&dir.join(CONFIG), |out| out.write_all(&text))

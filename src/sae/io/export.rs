@@ -3,21 +3,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::table::{self, BESIDE};
 use super::{dictionary_learning, llamascopium, sparsify};
 use crate::display::{Show, Shown, shows};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::sae::{Architecture, Index, Sae};
 
 /// The library that is to read an SAE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-#[value(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SaeFormat {
     /// This crate: `cfg.json` and `sae_weights.safetensors`, the table with them. See [`Sae::save`].
     Tsae,
     /// SAELens 6: the same files without the table.
     #[value(name = "saelens")]
+    #[serde(rename = "saelens")]
     SaeLens,
     /// EleutherAI's sparsify: `cfg.json` and `sae.safetensors`. TopK only.
     Sparsify,
@@ -41,7 +43,7 @@ pub enum TableExport {
 }
 
 /// What was written for another library, and what to know about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exported {
     /// The folder.
     pub dir: PathBuf,
@@ -81,7 +83,6 @@ impl Sae {
         let mut notes = Vec::new();
         let plain = self.with_table_as(format, table, &mut notes)?;
         check_folder(dir)?;
-        files::create_folder(dir)?;
         match format {
             SaeFormat::Tsae | SaeFormat::SaeLens => plain.save(dir)?,
             SaeFormat::Sparsify => sparsify::save(&plain, dir, &mut notes)?,

@@ -72,7 +72,9 @@ fn of_file(path: &Path) -> Result<Found> {
             path,
             "is a file of weights without its settings: cfg.json (SAELens, sparsify) or config.json (Llamascopium) must stand in the same folder",
         )),
-        Some(name) if name.ends_with(".npz") => Err(Error::format(path, "is a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it")),
+        Some(name) if name.ends_with(".npz") => {
+            Err(Error::format(path, "is a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it"))
+        }
         _ => Err(Error::format(
             path,
             "is no SAE that can be read: neither a file that torch.save of PyTorch 1.6 or later wrote, nor one of safetensors with its cfg.json",
@@ -102,8 +104,11 @@ fn what_is_there(dir: &Path, names: &[String]) -> String {
     if has("cfg.json") || has("config.json") {
         return format!("it has settings but no weights (sae_weights.safetensors, sae.safetensors or ae.pt); there are {}", listed(names));
     }
-    let of_saes: Vec<String> =
-        names.iter().filter(|name| ["cfg.json", "config.json", "ae.pt"].iter().any(|file| dir.join(name).join(file).is_file())).cloned().collect();
+    let of_saes: Vec<String> = names
+        .iter()
+        .filter(|name| ["cfg.json", "config.json", "ae.pt"].iter().any(|file| dir.join(name).join(file).is_file()))
+        .cloned()
+        .collect();
     match (of_saes.is_empty(), names.is_empty()) {
         (false, _) => format!("it has folders that do, name one of them: {}", listed(&of_saes)),
         (true, true) => "it is empty".to_owned(),

@@ -84,7 +84,11 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
         "relu" => Architecture::Relu { l1: 0.0 },
         "topk" => Architecture::TopK,
         "jumprelu" => Architecture::jump_relu(0.0),
-        "batchtopk" => return refuse("act_fn is batchtopk, which has no threshold outside of a batch until Llamascopium makes it jumprelu".to_owned()),
+        "batchtopk" => {
+            return refuse(
+                "act_fn is batchtopk, which has no threshold outside of a batch until Llamascopium makes it jumprelu".to_owned(),
+            );
+        }
         other => return refuse(format!("act_fn is \"{other}\"; relu, topk and jumprelu are understood")),
     };
     let d = config.d_model;
@@ -126,7 +130,9 @@ fn scale(config: &Config, tensors: &Arrays, path: &Path) -> Result<f32> {
         "dataset-wise" => {
             let name = format!("{NORM}{}", config.hook_point_in);
             let norm = tensors.number(&name).filter(|norm| *norm > 0.0);
-            let norm = norm.ok_or_else(|| Error::format(tensors.path(), format!("norm_activation is dataset-wise, but {name} is no number above 0")))?;
+            let norm = norm.ok_or_else(|| {
+                Error::format(tensors.path(), format!("norm_activation is dataset-wise, but {name} is no number above 0"))
+            })?;
             Ok(norm / (config.d_model as f32).sqrt())
         }
         other => Err(Error::format(
@@ -185,6 +191,7 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
     if !logs.is_empty() {
         tensors.push((THRESHOLD, vec![d_sae], &logs[..]));
     }
+    files::create_folder(dir)?;
     arrays::save(&dir.join(WEIGHTS), &tensors, "{}")?;
     let config = json!({
         "device": "cpu",

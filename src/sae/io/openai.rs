@@ -23,6 +23,7 @@ pub(super) fn read(mut tensors: Arrays) -> Result<Sae> {
     sae.config.check()?;
     let w_enc = tensors.take("encoder.weight", &[d_sae, d])?;
     // A tied decoder is the encoder's transpose, and has no tensor of its own, or one below the encoder's name.
-    let w_dec = if tensors.has("decoder.weight") { transpose(&tensors.take("decoder.weight", &[d, d_sae])?, d, d_sae) } else { w_enc.clone() };
+    let w_dec =
+        if tensors.has("decoder.weight") { transpose(&tensors.take("decoder.weight", &[d, d_sae])?, d, d_sae) } else { w_enc.clone() };
     Ok(Sae { w_dec, w_enc, b_enc: tensors.take("latent_bias", &[d_sae])?, b_dec: tensors.take("pre_bias", &[d])?, ..sae })
 }

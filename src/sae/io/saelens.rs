@@ -107,6 +107,7 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
         origin: Origin {
             model: cfg.metadata.model_name.clone(),
             hook: cfg.metadata.hook_name.as_deref().map(str::parse).transpose()?,
+            revision: ours.and_then(|ours| ours.revision.clone()),
             processing: ours.and_then(|ours| ours.processing.clone()),
             n_ctx: cfg.metadata.context_size,
         },
@@ -127,7 +128,7 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
     if cfg.rescale_acts_by_decoder_norm {
         sae.fold_decoder_norms();
     }
-    if ours.is_some() { Ok(sae) } else { table::attach(sae, dir) }
+    if is_tokenized { Ok(sae) } else { table::attach(sae, dir) }
 }
 
 /// What activations were multiplied by before the SAE read them.
@@ -174,6 +175,7 @@ mod tests {
         sae.origin = Origin {
             model: Some("tiny".into()),
             hook: Some("blocks.1.hook_resid_post".parse().unwrap()),
+            revision: Some("0123abcd".into()),
             processing: Some("Raw".into()),
             n_ctx: Some(64),
         };

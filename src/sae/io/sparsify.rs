@@ -82,7 +82,7 @@ fn origin(dir: &Path) -> Origin {
         model: run["model"].as_str().map(str::to_owned),
         hook: dir.file_name().and_then(|name| hook_of(&name.to_string_lossy())),
         n_ctx: run["ctx_len"].as_u64().map(|n| n as usize),
-        processing: None,
+        ..Origin::default()
     }
 }
 
@@ -114,7 +114,9 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
             _ => None,
         };
         notes.push(match module {
-            Some(module) => format!("sparsify takes the module whose output is read from the folder's name: {hook} is that of \"{module}\""),
+            Some(module) => {
+                format!("sparsify takes the module whose output is read from the folder's name: {hook} is that of \"{module}\"")
+            }
             None => format!("sparsify reads outputs of modules, and {hook} is none"),
         });
     }
@@ -124,6 +126,7 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         ("W_dec", vec![d_sae, d], &sae.w_dec[..]),
         ("b_dec", vec![d], &sae.b_dec[..]),
     ];
+    files::create_folder(dir)?;
     arrays::save(&dir.join(WEIGHTS), &tensors, "{}")?;
     let cfg = Cfg {
         activation: topk(),

@@ -60,8 +60,7 @@ impl TableAbout {
             Index::Grams(_) => IndexName::Grams,
             Index::Latents(_) => IndexName::Latents,
         };
-        let about =
-            |start: &Lookup| TableAbout { balance: start.balance(), learned: start.is_learned(), subtracted: sae.subtract, index };
+        let about = |start: &Lookup| TableAbout { balance: start.balance(), learned: start.is_learned(), subtracted: sae.subtract, index };
         sae.config.lookup.as_ref().map(about)
     }
 
@@ -145,7 +144,10 @@ pub(super) fn attach(mut sae: Sae, dir: &Path) -> Result<Sae> {
         return Ok(sae);
     }
     let mut tensors = Arrays::load(&path)?;
-    let about = tensors.about.take().ok_or_else(|| Error::format(&path, "does not say what its table is for: it is not one that this crate wrote"))?;
+    let about = tensors
+        .about
+        .take()
+        .ok_or_else(|| Error::format(&path, "does not say what its table is for: it is not one that this crate wrote"))?;
     let about: Beside = serde_json::from_str(&about).map_err(Error::json(path.display()))?;
     sae.config.d_vocab = about.d_vocab;
     about.table.read(&mut tensors, about.d_vocab, sae.d_model(), dir)?.give(&mut sae);

@@ -58,6 +58,8 @@ pub(super) struct Metadata {
 #[derive(Serialize, Deserialize)]
 pub(super) struct Ours {
     version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     pub processing: Option<String>,
     pub d_vocab: usize,
     pub relu: bool,
@@ -119,6 +121,7 @@ impl Cfg {
                 prepend_bos: Some(true),
                 tokenized_sae: Some(Ours {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
+                    revision: sae.origin.revision.clone(),
                     processing: sae.origin.processing.clone(),
                     d_vocab: sae.config.d_vocab,
                     relu: sae.config.relu,
@@ -182,7 +185,10 @@ impl Cfg {
                 return refuse(format!("normalize_activations is \"{}\", which {how}", self.normalize_activations));
             }
             "covariance_whitening" => {
-                return refuse("normalize_activations is \"covariance_whitening\", which is not folded yet: save it by save_inference_model".to_owned());
+                return refuse(
+                    "normalize_activations is \"covariance_whitening\", which is not folded yet: save it by save_inference_model"
+                        .to_owned(),
+                );
             }
             other => return refuse(format!("normalize_activations is \"{other}\"; none and {SCALED} are understood")),
         }
