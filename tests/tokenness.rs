@@ -282,6 +282,15 @@ fn r2_is_what_the_means_explain() {
 }
 
 #[test]
+fn activations_that_a_token_decides_have_all_of_it() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let tokens = Tokens::new((0..200 * 32u32).map(|i| i.wrapping_mul(2_654_435_761) >> 27).collect(), 32).unwrap();
+    let acts = store(dir.path(), &model, &tokens, |token, _| [(token as f32 * 0.7).sin() * 9.3, (token as f32 * 1.3).cos()]);
+    let found = ngram_r2(&acts, hook(), 3).unwrap();
+    assert!(found.scores.iter().all(|score| (score.r2 - 1.0).abs() < 1e-6), "{found:?}");
+}
+
+#[test]
 fn activations_that_ignore_the_tokens_have_no_r2() {
     let (model, dir) = (model(), tempfile::tempdir().unwrap());
     let tokens = model.sample(200, 32, 4).unwrap();

@@ -97,11 +97,12 @@ impl Means {
                 || self.of_length(n).map(|place| (f64::from(self.counts[place]), f64::from(self.counts[self.shorter[place] as usize])));
             let rows: f64 = places().map(|(count, _)| count).sum();
             let (within, between) = strips.iter().map(|strip| strip.squares(self, n)).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-            let noise = within / (rows - self.grams(n) as f64);
+            // Rounding may leave less than nothing where an n-gram decides its rows, as a token does before the first block.
+            let noise = within.max(0.0) / (rows - self.grams(n) as f64);
             let spread = between - noise * places().map(|(count, of)| 1.0 - count / of).sum::<f64>();
             let prior = noise * places().map(|(count, of)| count * (1.0 - count / of)).sum::<f64>() / spread;
             // Where nothing is seen of the n-grams beyond noise, the shorter ones stand for them.
-            if prior >= 0.0 { prior } else { f64::INFINITY }
+            if spread > 0.0 { prior } else { f64::INFINITY }
         };
         (1..=self.n).map(prior).collect()
     }
