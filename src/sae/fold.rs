@@ -42,7 +42,7 @@ impl Sae {
         }
         let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
         let total: f64 = (0..rows).map(weight).sum();
-        if !(0..rows).all(|row| weight(row) >= 0.0) || !(total > 0.0 && total.is_finite()) {
+        if !((0..rows).all(|row| weight(row) >= 0.0) && total > 0.0 && total.is_finite()) {
             return Err(Error::config("weights", "weights of the table's rows must be at least 0, and not all 0"));
         }
         let mut mean = vec![0.0; d];
