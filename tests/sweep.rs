@@ -367,13 +367,15 @@ fn a_file_describes_what_a_notebook_builds() {
 
     // Every kind of table trains.
     let kinds = ["\"means\"", "\"zeros\"", "{ ngrams = { longest = 3, rows = 50 } }", "{ ngram-means = { longest = 2, rows = 50 } }"];
-    let arm = |kind: &str| format!("[[arms]]\nname = \"t{}\"\nexpansion = 2\nk = 4\nsubtracted = true\nlookup = {kind}\n", kind.len());
+    let arm =
+        |(i, kind): (usize, &&str)| format!("[[arms]]\nname = \"table {i}\"\nexpansion = 2\nk = 4\nsubtracted = true\nlookup = {kind}\n");
     let one = toml
         .replace("ks = [4, 8]", "")
         .replace("seeds = [0, 1]", "")
         .replace("tokens = 6144", "tokens = 512")
         .replace("batch", "held_out_tokens = 256\nbatch");
-    let kinds = SweepFile::parse(&(one + &kinds.map(arm).concat())).unwrap().sweep(it.path("file")).unwrap().unwrap();
+    let kinds =
+        SweepFile::parse(&(one + &kinds.iter().enumerate().map(arm).collect::<String>())).unwrap().sweep(it.path("file")).unwrap().unwrap();
     assert_eq!(kinds.hooks(&hooks()[..1]).evaluated_on(256).run(it.path("kinds")).unwrap().runs.len(), 6);
 
     let refused = |from: &str, to: &str| {
