@@ -26,6 +26,7 @@ pub(crate) mod activation;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention;
 pub(crate) mod bf16;
+mod half;
 pub(crate) mod pack;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +40,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use activation::Activation;
+pub(crate) use half::{Precision, RowWise};
 pub(crate) use pack::{Lines, Packed, View};
 
 /// In what the products of a model's blocks with their matrices are formed.

@@ -40,6 +40,7 @@ mod weights;
 use std::fmt;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use tokenizers::Tokenizer;
 
 pub use crate::matmul::Compute;
@@ -53,11 +54,12 @@ pub use run::Paused;
 pub use view::TokensView;
 pub(crate) use view::{mark, visible};
 
+use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Snapshot};
 use source::Source;
 use transformer::Transformer;
-use weights::ModelWeights;
+use weights::{ModelWeights, digests, fingerprint};
 
 /// A language model, ready to run on the CPU, in f32 unless it is told [otherwise](Model::computing).
 ///
@@ -131,13 +133,12 @@ impl Model {
         let mut config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
         let tokenizer = source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
         config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
-        let reader = checkpoint::open(&source.weights)?;
-        let weights = match config.family {
-            Family::Gpt2 => gpt2::read(&reader, &config)?,
-            Family::NeoX => neox::read(&reader, &config)?,
-        };
-        drop(reader);
-        Model::assemble((source.name, source.revision), config, weights, processing, tokenizer)
+        let root = checkpoint::open(&source.weights)?;
+        let whence = (source.name, source.revision);
+        match config.family {
+            Family::Gpt2 => Model::assemble(whence, config.clone(), &gpt2::Gpt2 { root, config: &config }, processing, tokenizer),
+            Family::NeoX => Model::assemble(whence, config.clone(), &neox::NeoX { root, config: &config }, processing, tokenizer),
+        }
     }
 
     /// Fetches the model `name` from the hub into the local Hugging Face cache, or what is new of it, and returns its folder there.
@@ -151,14 +152,37 @@ impl Model {
     fn assemble(
         (name, revision): (String, Option<String>),
         config: ModelConfig,
-        weights: ModelWeights,
+        weights: &dyn ModelWeights,
         processing: Processing,
         tokenizer: Option<Tokenizer>,
     ) -> Result<Model> {
-        let fingerprint = weights.fingerprint(&config, &processing.to_string())?;
-        let n_params = weights.n_params(&config);
-        let weights = processing.apply(weights, &config)?;
-        let transformer = Transformer::new(config.clone(), weights)?;
+        interrupt::watch();
+        interrupt::clear();
+        let mut progress = Progress::new("load", config.n_layers as u64, "blocks");
+        let mut ends = weights.ends()?;
+        let (mut all, last) = (digests(&ends.first())?, digests(&ends.last())?);
+        let numbers = |tensors: Vec<&Tensor>| tensors.into_iter().map(Tensor::elem_count).sum::<usize>();
+        let mut n_params = numbers(ends.first()) + numbers(ends.last());
+        if config.tied {
+            n_params -= ends.unembed.weight.elem_count();
+        }
+        processing.ends(&mut ends)?;
+        let mut transformer = Transformer::new(config.clone(), ends)?;
+        for layer in 0..config.n_layers {
+            if interrupt::requested() {
+                interrupt::clear();
+                return Err(Error::Interrupted { what: "loading the model", remedy: "the same call starts again".into() });
+            }
+            let mut block = weights.block(layer)?;
+            all.extend(digests(&block.tensors())?);
+            n_params += numbers(block.tensors());
+            processing.block(&mut block)?;
+            transformer.push(block)?;
+            progress.set(layer as u64 + 1);
+        }
+        progress.finish_if_long();
+        all.extend(last);
+        let fingerprint = fingerprint(&config, &processing.to_string(), &all)?;
         Ok(Model {
             inner: Arc::new(Inner { name, revision, config, processing, fingerprint, n_params, tokenizer, transformer }),
             compute: Compute::F32,

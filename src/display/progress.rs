@@ -111,6 +111,15 @@ impl Progress {
         self.finished = true;
     }
 
+    /// As [`finish`](Progress::finish), but shows nothing at all of a call of less than half a second.
+    pub fn finish_if_long(mut self) {
+        if self.clock.seconds() < QUIET_S {
+            self.finished = true;
+        } else {
+            self.finish();
+        }
+    }
+
     fn share(&self) -> Option<f64> {
         (self.total > 0).then(|| (self.done as f64 / self.total as f64).min(1.0))
     }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use super::bf16;
+use super::half::{Half, Precision, RowWise};
 use crate::simd::tile::PANEL;
 
 /// One cache line, so that memory made of them begins at a line's start and no vector is cut in two.
@@ -98,27 +99,63 @@ pub(crate) struct Packed {
     pub depth: usize,
     /// The number of columns.
     pub width: usize,
-    /// `[panels, depth, 32]` f32.
-    panels: Lines,
-    /// As [`Packed::rounded`] gives it; made when it is first asked for, half as large again.
-    rounded: OnceLock<Lines>,
+    numbers: Numbers,
     /// One for each column of each panel.
     bias: Lines,
 }
 
+/// The panels of a matrix.
+enum Numbers {
+    Single {
+        /// `[panels, depth, 32]` f32.
+        panels: Lines,
+        /// As [`Packed::rounded`] gives it; made when it is first asked for, half as large again.
+        rounded: OnceLock<Lines>,
+    },
+    Half(Half),
+}
+
+/// The panels of a matrix as a product reads them.
+#[derive(Clone, Copy)]
+pub(super) enum Columns<'a> {
+    /// As they are.
+    Words(&'a [u32]),
+    /// Once they have been widened.
+    Half(&'a Half),
+}
+
 impl Packed {
-    /// Packs a matrix and its bias `[width]`.
-    pub fn new(matrix: View<'_>, bias: Option<&[f32]>) -> Packed {
+    /// Packs a matrix and its bias `[width]`. A matrix that came in sixteen bits a number is kept so.
+    pub fn new(matrix: View<'_>, bias: Option<&[f32]>, precision: Precision, row_wise: RowWise) -> Packed {
         let View { depth, width, .. } = matrix;
         let n_panels = width.div_ceil(PANEL);
-        let mut panels = Lines::zeroed(n_panels * depth * PANEL);
         let size = (depth * PANEL).max(1);
-        panels.floats_mut().par_chunks_exact_mut(size).enumerate().for_each(|(i, out)| matrix.panel(i * PANEL, out));
+        let numbers = match Half::new(precision, [n_panels, depth], row_wise.clone()) {
+            Some(mut half) => {
+                let (halves, narrow) = half.panels_mut();
+                halves.par_chunks_exact_mut(size).take(n_panels).enumerate().for_each_init(
+                    || vec![0f32; depth * PANEL],
+                    |panel, (i, out)| {
+                        matrix.panel(i * PANEL, panel);
+                        narrow(panel, out);
+                    },
+                );
+                Numbers::Half(half)
+            }
+            None => {
+                let mut panels = Lines::zeroed(n_panels * depth * PANEL);
+                panels.floats_mut().par_chunks_exact_mut(size).enumerate().for_each(|(i, out)| {
+                    matrix.panel(i * PANEL, out);
+                    row_wise.apply(PANEL, out);
+                });
+                Numbers::Single { panels, rounded: OnceLock::new() }
+            }
+        };
         let mut padded = Lines::zeroed(n_panels * PANEL);
         if let Some(bias) = bias {
             padded.floats_mut()[..width].copy_from_slice(bias);
         }
-        Packed { depth, width, panels, rounded: OnceLock::new(), bias: padded }
+        Packed { depth, width, numbers, bias: padded }
     }
 
     /// The number of panels.
@@ -127,19 +164,28 @@ impl Packed {
     }
 
     /// `[panels, depth, 32]` f32.
-    pub fn panels(&self) -> &Lines {
-        &self.panels
+    pub(super) fn columns(&self) -> Columns<'_> {
+        match &self.numbers {
+            Numbers::Single { panels, .. } => Columns::Words(panels.words()),
+            Numbers::Half(half) => Columns::Half(half),
+        }
     }
 
     /// Rounded to bf16: `[panels, depth / 2, 32]` pairs where the processor multiplies pairs, `[panels, depth, 32]` f32 elsewhere.
-    pub fn rounded(&self) -> &Lines {
-        self.rounded.get_or_init(|| if super::has_bf16_tiles() { self.pairs() } else { self.rounded_f32() })
+    pub(super) fn rounded(&self) -> Columns<'_> {
+        match &self.numbers {
+            Numbers::Single { panels, rounded } => {
+                let rounded = rounded.get_or_init(|| if super::has_bf16_tiles() { self.pairs(panels) } else { rounded_f32(panels) });
+                Columns::Words(rounded.words())
+            }
+            Numbers::Half(half) => Columns::Half(half),
+        }
     }
 
-    fn pairs(&self) -> Lines {
+    fn pairs(&self, panels: &Lines) -> Lines {
         let (from, to) = ((self.depth * PANEL).max(1), (self.depth.div_ceil(2) * PANEL).max(1));
         let mut pairs = Lines::zeroed(self.n_panels() * to);
-        let panels = self.panels.floats().par_chunks_exact(from);
+        let panels = panels.floats().par_chunks_exact(from);
         pairs.words_mut().par_chunks_exact_mut(to).zip(panels).for_each(|(out, panel)| {
             for (out, two) in out.chunks_exact_mut(PANEL).zip(panel.chunks(2 * PANEL)) {
                 let (first, second) = two.split_at(PANEL);
@@ -152,14 +198,14 @@ impl Packed {
         pairs
     }
 
-    fn rounded_f32(&self) -> Lines {
-        let mut rounded = Lines::zeroed(self.panels.floats().len());
-        bf16::round_all(self.panels.floats(), rounded.floats_mut());
-        rounded
-    }
-
     /// One for each column, 0 beyond the last.
     pub fn bias(&self) -> &[f32] {
         self.bias.floats()
     }
+}
+
+fn rounded_f32(panels: &Lines) -> Lines {
+    let mut rounded = Lines::zeroed(panels.floats().len());
+    bf16::round_all(panels.floats(), rounded.floats_mut());
+    rounded
 }

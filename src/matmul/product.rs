@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::half::Form;
+use super::pack::Columns;
 use super::{Activation, Compute, Lines, Out, Packed, Rows, RowsMut, bf16, has_bf16_tiles};
 use crate::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile};
 use crate::simd::vectorised;
@@ -30,20 +32,20 @@ impl Packed {
     pub fn multiply(&self, rows: Rows<'_>, out: Out<'_>, activation: Activation, compute: Compute) {
         assert!(super::has_tiles(), "a processor without tiles");
         let rounded;
-        let (words, rows, panels, pairs) = match (rows, compute) {
-            (Rows::F32(x), Compute::F32) => (self.depth, as_words(x), self.panels(), false),
-            (Rows::Bf16(x), Compute::Bf16) if has_bf16_tiles() => (self.depth.div_ceil(2), x, self.rounded(), true),
+        let (rows, columns, form) = match (rows, compute) {
+            (Rows::F32(x), Compute::F32) => (as_words(x), self.columns(), Form::F32),
+            (Rows::Bf16(x), Compute::Bf16) if has_bf16_tiles() => (x, self.rounded(), Form::Pairs),
             (Rows::F32(x), Compute::Bf16) => {
                 rounded = round(x, self.depth);
-                let words = if has_bf16_tiles() { self.depth.div_ceil(2) } else { self.depth };
-                (words, rounded.words(), self.rounded(), has_bf16_tiles())
+                (rounded.words(), self.rounded(), if has_bf16_tiles() { Form::Pairs } else { Form::Rounded })
             }
             (Rows::Bf16(_), _) => panic!("rows of bf16 for a product in f32"),
         };
+        let words = if form == Form::Pairs { self.depth.div_ceil(2) } else { self.depth };
         let target = Target::of(out, self.width);
         let n = target.n;
         assert!(rows.len() >= n * words, "rows that do not fit");
-        let job = Job { matrix: self, panels: panels.words(), rows, words, pairs, activation };
+        let job = Job { matrix: self, columns, rows, words, form, activation };
         if n == 0 || words == 0 || self.width == 0 {
             return job.of_nothing(&target);
         }
@@ -182,6 +184,8 @@ struct Desk {
     kept: Vec<f32>,
     /// A stretch of a block's rows.
     rows: Lines,
+    /// A stretch of a panel that had to be widened.
+    column: Lines,
 }
 
 thread_local! {
@@ -198,12 +202,11 @@ fn spread(words: usize) -> Option<usize> {
 /// A product under way.
 struct Job<'a> {
     matrix: &'a Packed,
-    panels: &'a [u32],
+    columns: Columns<'a>,
     rows: &'a [u32],
     /// Words of a row, and of a column.
     words: usize,
-    /// Whether words are pairs of bf16.
-    pairs: bool,
+    form: Form,
     activation: Activation,
 }
 
@@ -220,7 +223,7 @@ impl Job<'_> {
     /// The part of the product that lies in some rows and some panels.
     fn part(&self, rows: Range<usize>, panels: Range<usize>, target: &Target<'_>) {
         let stretches = self.words.div_ceil(STRETCH);
-        DESK.with_borrow_mut(|Desk { kept, rows: copied }| {
+        DESK.with_borrow_mut(|Desk { kept, rows: copied, column }| {
             if stretches > 1 {
                 kept.resize((rows.len() * panels.len() * PANEL).max(kept.len()), 0.0);
             }
@@ -229,23 +232,31 @@ impl Job<'_> {
                 let block = Block::of(self, rows.clone(), words.clone(), copied);
                 for panel in panels.clone() {
                     let kept = kept.get_mut((panel - panels.start) * rows.len() * PANEL..).unwrap_or_default();
-                    self.panel(&block, panel, words.clone(), kept, target);
+                    self.panel(&block, panel, words.clone(), kept, column, target);
                 }
             }
         });
     }
 
     /// One stretch of one panel. `kept` holds the sums of the stretches before, if there are any.
-    fn panel(&self, block: &Block<'_>, panel: usize, words: Range<usize>, kept: &mut [f32], target: &Target<'_>) {
-        let column = &self.panels[(panel * self.words + words.start) * PANEL..][..words.len() * PANEL];
-        let next = self.panels.as_ptr().wrapping_add(((panel + 1) * self.words + words.start) * PANEL);
+    fn panel(&self, block: &Block<'_>, panel: usize, words: Range<usize>, kept: &mut [f32], room: &mut Lines, target: &Target<'_>) {
+        let (column, next) = match self.columns {
+            Columns::Words(panels) => {
+                let next = panels.as_ptr().wrapping_add(((panel + 1) * self.words + words.start) * PANEL);
+                (&panels[(panel * self.words + words.start) * PANEL..][..words.len() * PANEL], next)
+            }
+            Columns::Half(half) => {
+                half.widen(panel, words.clone(), self.form, room);
+                (&room.words()[..words.len() * PANEL], half.place(panel + 1, words.start))
+            }
+        };
         let tiles = block.n.div_ceil(ROWS);
         let mut sums: Sums = [[0.0; PANEL]; ROWS];
         for tile in 0..tiles {
             let within = share(block.n, tiles, tile);
             let n = within.len();
             tile_sums(
-                self.pairs,
+                self.form == Form::Pairs,
                 n,
                 [&block.data[within.start * block.stride..], column],
                 block.stride,

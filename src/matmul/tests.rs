@@ -31,7 +31,7 @@ impl Case {
 
     fn packed(&self) -> Packed {
         let view = View { data: &self.w, depth: self.depth, width: self.width, row_stride: self.width, col_stride: 1 };
-        Packed::new(view, Some(&self.bias))
+        Packed::new(view, Some(&self.bias), Precision::Single, RowWise::Nothing)
     }
 
     /// The sums in f64 of operands rounded as `compute` says, bias added.
@@ -146,6 +146,38 @@ fn what_is_written_added_or_rounded_is_the_same_product() {
             let mut y = vec![0f32; n * width];
             packed.multiply(Rows::Bf16(&pairs), Out::Write(RowsMut::F32(&mut y)), Activation::None, Compute::Bf16);
             assert_eq!(y, case.product(&packed, Compute::Bf16));
+        }
+    }
+}
+
+/// A matrix that is kept in sixteen bits gives the bits of one that was widened and processed when it was packed.
+#[test]
+fn sixteen_bits_give_the_products_of_the_f32_that_they_are() {
+    if !has_tiles() {
+        return;
+    }
+    for (n, depth, width) in [(1, 8, 5), (33, 769, 40), (130, 2048, 33), (5, 1537, 70), (20, 0, 5)] {
+        let mut case = Case::new(n, depth, width);
+        for precision in [Precision::F16, Precision::Bf16] {
+            for w in &mut case.w {
+                // Some are too small for a normal f16.
+                let small = if w.to_bits() % 7 == 0 { *w * 1e-6 } else { *w };
+                *w = match precision {
+                    Precision::Bf16 => bf16::widen(bf16::round(small)),
+                    _ => ::half::f16::from_f32(small).to_f32(),
+                };
+            }
+            let by = noise(depth, 5);
+            for row_wise in [RowWise::Nothing, RowWise::Times(by.clone()), RowWise::Minus(by)] {
+                let view = |data| View { data, depth, width, row_stride: width, col_stride: 1 };
+                let half = Packed::new(view(&case.w), Some(&case.bias), precision, row_wise.clone());
+                let mut processed = case.w.clone();
+                row_wise.apply(width, &mut processed);
+                let whole = Packed::new(view(&processed), Some(&case.bias), Precision::Single, RowWise::Nothing);
+                for compute in [Compute::F32, Compute::Bf16] {
+                    assert_eq!(case.product(&half, compute), case.product(&whole, compute), "{n} {depth} {width} {precision:?} {compute}");
+                }
+            }
         }
     }
 }

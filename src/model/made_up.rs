@@ -7,51 +7,47 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use crate::error::Result;
+use crate::matmul::Precision;
 use crate::model::block::{Part, Times};
 use crate::model::config::ModelConfig;
-use crate::model::transformer::Transformer;
-use crate::model::weights::{Affine, BlockWeights, Gain, ModelWeights};
-use crate::model::{Inner, Model, Processing};
+use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
+use crate::model::{Model, Processing};
 use crate::tokens::Tokens;
 
+/// Weights of about the size that they have when training begins.
+struct MadeUp(ModelConfig);
+
+impl ModelWeights for MadeUp {
+    fn ends(&self) -> Result<Ends> {
+        let (d, d_vocab) = (self.0.d_model, self.0.d_vocab);
+        let embed = noise([d_vocab, d], 1)?;
+        let head = if self.0.tied { embed.clone() } else { noise([d_vocab, d], 2)? };
+        let positions = if self.0.rotary_dim == 0 { Some(noise([self.0.n_ctx, d], 3)?) } else { None };
+        Ok(Ends { embed, positions, ln_final: Gain::none(d)?, unembed: Affine::new((head.t()?, Precision::Single), None) })
+    }
+
+    fn block(&self, layer: usize) -> Result<BlockWeights> {
+        let (d, d_mlp) = (self.0.d_model, self.0.d_mlp);
+        let affine = |d_in: usize, d_out: usize, seed| -> Result<Affine> {
+            Ok(Affine::new((noise([d_in, d_out], seed)?, Precision::Single), Some(noise([d_out], seed + 1)?)))
+        };
+        let seed = 100 * (layer as u64 + 1);
+        Ok(BlockWeights {
+            ln1: Gain::none(d)?,
+            qkv: affine(d, 3 * d, seed)?,
+            out: affine(d, d, seed + 10)?,
+            ln2: Gain::none(d)?,
+            up: affine(d, d_mlp, seed + 20)?,
+            down: affine(d_mlp, d, seed + 30)?,
+        })
+    }
+}
+
 impl Model {
-    /// A model of the shape that a `config.json` describes, its weights of about the size that they have when training begins.
+    /// A model of the shape that a `config.json` describes.
     pub(crate) fn made_up(name: &str, config: &str) -> Result<Model> {
         let config = ModelConfig::parse(config.as_bytes(), Path::new(name))?;
-        let (d, d_mlp, d_vocab) = (config.d_model, config.d_mlp, config.d_vocab);
-        let affine = |d_in: usize, d_out: usize, seed| -> Result<Affine> {
-            Ok(Affine { weight: noise([d_in, d_out], seed)?, bias: Some(noise([d_out], seed + 1)?) })
-        };
-        let mut blocks = Vec::new();
-        for layer in 0..config.n_layers as u64 {
-            let seed = 100 * (layer + 1);
-            blocks.push(BlockWeights {
-                ln1: Gain::none(d)?,
-                qkv: affine(d, 3 * d, seed)?,
-                out: affine(d, d, seed + 10)?,
-                ln2: Gain::none(d)?,
-                up: affine(d, d_mlp, seed + 20)?,
-                down: affine(d_mlp, d, seed + 30)?,
-            });
-        }
-        let embed = noise([d_vocab, d], 1)?;
-        let head = if config.tied { embed.clone() } else { noise([d_vocab, d], 2)? };
-        let positions = if config.rotary_dim == 0 { Some(noise([config.n_ctx, d], 3)?) } else { None };
-        let weights =
-            ModelWeights { embed, positions, blocks, ln_final: Gain::none(d)?, unembed: Affine { weight: head.t()?, bias: None } };
-        let (n_params, processing) = (weights.n_params(&config), Processing::Raw);
-        let transformer = Transformer::new(config.clone(), weights)?;
-        let inner = Inner {
-            name: name.to_owned(),
-            revision: None,
-            config,
-            processing,
-            fingerprint: String::new(),
-            n_params,
-            tokenizer: None,
-            transformer,
-        };
-        Ok(Model { inner: inner.into(), compute: Default::default() })
+        Model::assemble((name.to_owned(), None), config.clone(), &MadeUp(config), Processing::Raw, None)
     }
 
     /// Runs the first `n` blocks, and says how long the parts of it took.

@@ -62,7 +62,7 @@ struct Plain {
 impl Dense {
     /// Takes the matrix as it lies in memory: `[in, out]`, or the view of an `[out, in]`.
     pub fn as_it_lies(affine: Affine) -> Result<Dense> {
-        let linear = Linear::new(affine.weight.t()?, affine.bias);
+        let linear = Linear::new(affine.processed()?.t()?, affine.bias);
         Ok(Dense { kind: Kind::Plain(Arc::new(Plain { linear, rounded: OnceLock::new() })) })
     }
 
@@ -71,7 +71,8 @@ impl Dense {
         if has_tiles() && is_cpu_f32(&affine.weight) {
             return Dense::packed(&affine);
         }
-        Dense::as_it_lies(Affine { weight: affine.weight.contiguous()?, ..affine })
+        let weight = affine.processed()?.contiguous()?;
+        Dense::as_it_lies(Affine::new((weight, affine.precision), affine.bias))
     }
 
     fn packed(affine: &Affine) -> Result<Dense> {
@@ -80,7 +81,10 @@ impl Dense {
         let weight = if is_turned { affine.weight.t()? } else { affine.weight.clone() };
         let (row_stride, col_stride) = if is_turned { (1, depth) } else { (width, 1) };
         let bias = affine.bias.as_ref().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?;
-        let packed = with_f32(&weight, |data| Packed::new(View { data, depth, width, row_stride, col_stride }, bias.as_deref()))?;
+        let packed = with_f32(&weight, |data| {
+            let view = View { data, depth, width, row_stride, col_stride };
+            Packed::new(view, bias.as_deref(), affine.precision, affine.row_wise.clone())
+        })?;
         Ok(Dense { kind: Kind::Packed(Arc::new(packed)) })
     }
 
@@ -208,6 +212,7 @@ fn forward_any(linear: &Linear, x: &Tensor, activation: Option<MlpActivation>) -
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::matmul::Precision;
     use rand::{Rng, SeedableRng};
 
     pub fn random(shape: &[usize], seed: u64) -> Tensor {
@@ -229,7 +234,7 @@ pub(super) mod tests {
             let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
             for bias in [None, Some(random(&[d_out], 3))] {
                 for activation in [None, Some(MlpActivation::GeluTanh), Some(MlpActivation::GeluErf), Some(MlpActivation::Relu)] {
-                    let of = |weight: &Tensor| Affine { weight: weight.clone(), bias: bias.clone() };
+                    let of = |weight: &Tensor| Affine::new((weight.clone(), Precision::Single), bias.clone());
                     let candle = |weight: &Tensor| Linear::new(weight.t().unwrap(), bias.clone());
                     let want = forward_any(&candle(&matrix), &x, activation).unwrap();
                     let rounded = |x: &Tensor| x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
@@ -245,7 +250,7 @@ pub(super) mod tests {
                 }
             }
         }
-        let dense = Dense::laid_out(Affine { weight: random(&[3, 4], 1), bias: None }).unwrap();
+        let dense = Dense::laid_out(Affine::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
         assert!(dense.forward(&random(&[2, 5], 1), None, Compute::F32).is_err());
         // A view that is not contiguous is read in its own order.
         let turned = random(&[3, 6], 4).t().unwrap();

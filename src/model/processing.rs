@@ -17,8 +17,9 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::model::config::ModelConfig;
-use crate::model::weights::{Affine, Gain, ModelWeights};
+use crate::matmul::RowWise;
+use crate::model::ops::with_f32;
+use crate::model::weights::{Affine, BlockWeights, Ends, Gain};
 
 /// What is done to a model's weights when it is loaded; the log-probabilities it predicts are the same either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,50 +55,49 @@ impl FromStr for Processing {
 }
 
 impl Processing {
-    pub(super) fn apply(self, weights: ModelWeights, config: &ModelConfig) -> Result<ModelWeights> {
-        match self {
-            Processing::Raw => Ok(weights),
-            Processing::TransformerLens => centre_writing(fold_layer_norms(weights, config)?),
+    /// Does it to a block.
+    pub(super) fn block(self, block: &mut BlockWeights) -> Result<()> {
+        if self == Processing::Raw {
+            return Ok(());
         }
+        fold(&mut block.ln1, &mut block.qkv)?;
+        fold(&mut block.ln2, &mut block.up)?;
+        for writer in [&mut block.out, &mut block.down] {
+            writer.row_wise = RowWise::Minus(numbers(&writer.weight.mean_keepdim(1)?)?); // [in, d_model]
+            writer.bias = writer.bias.as_ref().map(|bias| centre(bias, 0)).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Does it to what lies around the blocks. A tied unembedding becomes a matrix of its own.
+    pub(super) fn ends(self, ends: &mut Ends) -> Result<()> {
+        if self == Processing::Raw {
+            return Ok(());
+        }
+        fold(&mut ends.ln_final, &mut ends.unembed)?;
+        ends.embed = centre(&ends.embed, 1)?;
+        ends.positions = ends.positions.take().map(|positions| centre(&positions, 1)).transpose()?;
+        Ok(())
     }
 }
 
-fn fold_layer_norms(mut weights: ModelWeights, config: &ModelConfig) -> Result<ModelWeights> {
-    for block in &mut weights.blocks {
-        block.qkv = fold(&block.ln1, &block.qkv)?;
-        block.ln1 = Gain::none(config.d_model)?;
-        block.up = fold(&block.ln2, &block.up)?;
-        block.ln2 = Gain::none(config.d_model)?;
-    }
-    // A tied unembedding becomes a tensor of its own here; the embedding stays as it is.
-    weights.unembed = fold(&weights.ln_final, &weights.unembed)?;
-    weights.ln_final = Gain::none(config.d_model)?;
-    Ok(weights)
-}
-
-/// The matrix `[d_model, out]` that does after a bare normalisation what `affine` does after `gain`.
-fn fold(gain: &Gain, affine: &Affine) -> Result<Affine> {
+/// Makes of `affine` what does after a bare normalisation what it did after `gain`, and takes the gain away.
+fn fold(gain: &mut Gain, affine: &mut Affine) -> Result<()> {
     let added = gain.bias.unsqueeze(0)?.matmul(&affine.weight)?.squeeze(0)?; // [out]
-    let bias = match &affine.bias {
+    affine.bias = Some(match &affine.bias {
         Some(bias) => (bias + added)?,
         None => added,
-    };
-    Ok(Affine { weight: affine.weight.broadcast_mul(&gain.weight.unsqueeze(1)?)?, bias: Some(bias) })
-}
-
-fn centre_writing(mut weights: ModelWeights) -> Result<ModelWeights> {
-    weights.embed = centre(&weights.embed, 1)?;
-    weights.positions = weights.positions.map(|p| centre(&p, 1)).transpose()?;
-    for block in &mut weights.blocks {
-        for writer in [&mut block.out, &mut block.down] {
-            writer.weight = centre(&writer.weight, 1)?; // [in, d_model]
-            writer.bias = writer.bias.as_ref().map(|b| centre(b, 0)).transpose()?;
-        }
-    }
-    Ok(weights)
+    });
+    affine.row_wise = RowWise::Times(numbers(&gain.weight)?);
+    *gain = Gain::none(gain.weight.elem_count())?;
+    Ok(())
 }
 
 /// Subtracts the mean along `dim`, the one of size `d_model`.
 fn centre(x: &Tensor, dim: usize) -> Result<Tensor> {
     Ok(x.broadcast_sub(&x.mean_keepdim(dim)?)?)
+}
+
+fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+    with_f32(x, <[f32]>::to_vec)
 }

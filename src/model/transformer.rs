@@ -10,7 +10,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::kv_cache::KvCache;
 
 use crate::error::{Error, Result};
-use crate::matmul::Compute;
+use crate::matmul::{Compute, RowWise};
 use crate::model::attention::causal_attention;
 use crate::model::block::{Block, Room};
 use crate::model::config::ModelConfig;
@@ -18,7 +18,7 @@ use crate::model::embed::Embed;
 use crate::model::norm::Norm;
 use crate::model::ops::{Dense, is_cpu_f32, with_f32};
 use crate::model::rotary::Rotary;
-use crate::model::weights::ModelWeights;
+use crate::model::weights::{BlockWeights, Ends};
 use crate::model::{HookPoint, Site};
 
 /// A pass that has come as far as a hook.
@@ -68,23 +68,27 @@ pub(super) struct Transformer {
 }
 
 impl Transformer {
-    pub fn new(config: ModelConfig, weights: ModelWeights) -> Result<Transformer> {
+    /// Lays out the weights around the blocks; [`push`](Transformer::push) adds those.
+    pub fn new(config: ModelConfig, ends: Ends) -> Result<Transformer> {
         let eps = config.layer_norm_eps;
         let rotary = if config.rotary_dim > 0 { Some(Rotary::new(&config)) } else { None };
+        let untouched = ends.unembed.row_wise == RowWise::Nothing;
         // An unembedding that is the embedding itself is not copied.
         Ok(Transformer {
-            unembed: if config.tied && !weights.unembed.weight.is_contiguous() {
-                Dense::as_it_lies(weights.unembed)?
-            } else {
-                Dense::laid_out(weights.unembed)?
-            },
-            embed: Embed::new(weights.embed, weights.positions),
+            unembed: if config.tied && untouched { Dense::as_it_lies(ends.unembed)? } else { Dense::laid_out(ends.unembed)? },
+            embed: Embed::new(ends.embed, ends.positions),
             rotary,
-            blocks: weights.blocks.into_iter().map(|block| Block::new(block, eps)).collect::<Result<_>>()?,
-            ln_final: Norm::new(&weights.ln_final, eps)?,
+            blocks: Vec::with_capacity(config.n_layers),
+            ln_final: Norm::new(&ends.ln_final, eps)?,
             rooms: Mutex::default(),
             config,
         })
+    }
+
+    /// Lays out the weights of the next block.
+    pub fn push(&mut self, block: BlockWeights) -> Result<()> {
+        self.blocks.push(Block::new(block, self.config.layer_norm_eps)?);
+        Ok(())
     }
 
     /// The last hook, from which only the unembedding is left.
@@ -218,7 +222,7 @@ impl Transformer {
     pub fn break_from(&mut self, hook: HookPoint) {
         use crate::model::weights::Affine;
         let matrix = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let broken = || Dense::as_it_lies(Affine { weight: matrix.clone(), bias: None }).unwrap();
+        let broken = || Dense::as_it_lies(Affine::new((matrix.clone(), Default::default()), None)).unwrap();
         for (layer, block) in self.blocks.iter_mut().enumerate().skip(hook.layer) {
             if layer > hook.layer || hook.site < Site::AttnOut {
                 (block.qkv, block.out) = (broken(), broken());

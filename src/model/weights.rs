@@ -8,14 +8,37 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
+use crate::matmul::{Precision, RowWise};
 use crate::model::config::ModelConfig;
 use crate::model::ops::with_f32;
 
 /// A matrix `[in, out]`, which may be the view of an `[out, in]`, and a bias `[out]`.
 #[derive(Clone)]
 pub(super) struct Affine {
+    /// In f32, whatever it came in.
     pub weight: Tensor,
+    /// What it came in: all its numbers are such.
+    pub precision: Precision,
+    /// What is still to be done to each of its rows.
+    pub row_wise: RowWise,
     pub bias: Option<Tensor>,
+}
+
+impl Affine {
+    /// A matrix with nothing to be done to it.
+    pub fn new((weight, precision): (Tensor, Precision), bias: Option<Tensor>) -> Affine {
+        Affine { weight, precision, row_wise: RowWise::Nothing, bias }
+    }
+
+    /// The matrix that is multiplied, in f32.
+    pub fn processed(&self) -> Result<Tensor> {
+        let column = |by: &[f32]| Tensor::from_slice(by, (by.len(), 1), &Device::Cpu);
+        Ok(match &self.row_wise {
+            RowWise::Nothing => self.weight.clone(),
+            RowWise::Times(by) => self.weight.broadcast_mul(&column(by)?)?,
+            RowWise::Minus(by) => self.weight.broadcast_sub(&column(by)?)?,
+        })
+    }
 }
 
 /// The gain and bias of a layer norm, `[d_model]` each.
@@ -33,7 +56,6 @@ impl Gain {
 }
 
 /// The weights of a block.
-#[derive(Clone)]
 pub(super) struct BlockWeights {
     /// The layer norm before attention.
     pub ln1: Gain,
@@ -49,74 +71,84 @@ pub(super) struct BlockWeights {
     pub down: Affine,
 }
 
-/// The weights of a whole model.
-#[derive(Clone)]
-pub(super) struct ModelWeights {
+impl BlockWeights {
+    /// Every tensor, in a fixed order.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.ln1.weight, &self.ln1.bias];
+        for affine in [&self.qkv, &self.out] {
+            all.push(&affine.weight);
+            all.extend(&affine.bias);
+        }
+        all.extend([&self.ln2.weight, &self.ln2.bias]);
+        for affine in [&self.up, &self.down] {
+            all.push(&affine.weight);
+            all.extend(&affine.bias);
+        }
+        all
+    }
+}
+
+/// What lies before the first block and after the last.
+pub(super) struct Ends {
     /// The embedding: `[d_vocab, d_model]`.
     pub embed: Tensor,
     /// Learned positions, GPT-2's: `[n_ctx, d_model]`.
     pub positions: Option<Tensor>,
-    pub blocks: Vec<BlockWeights>,
     /// The layer norm before the unembedding.
     pub ln_final: Gain,
     /// The unembedding: `[d_model, d_vocab]`; if it is tied, a view of the embedding.
     pub unembed: Affine,
 }
 
-impl ModelWeights {
-    /// Every tensor, in a fixed order.
-    fn tensors(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.embed];
-        all.extend(&self.positions);
-        for b in &self.blocks {
-            all.extend([&b.ln1.weight, &b.ln1.bias]);
-            all.push(&b.qkv.weight);
-            all.extend(&b.qkv.bias);
-            all.push(&b.out.weight);
-            all.extend(&b.out.bias);
-            all.extend([&b.ln2.weight, &b.ln2.bias]);
-            all.push(&b.up.weight);
-            all.extend(&b.up.bias);
-            all.push(&b.down.weight);
-            all.extend(&b.down.bias);
-        }
-        all.extend([&self.ln_final.weight, &self.ln_final.bias, &self.unembed.weight]);
+impl Ends {
+    /// The tensors before the first block, in a fixed order.
+    pub fn first(&self) -> Vec<&Tensor> {
+        std::iter::once(&self.embed).chain(&self.positions).collect()
+    }
+
+    /// The tensors after the last block, in a fixed order.
+    pub fn last(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.ln_final.weight, &self.ln_final.bias, &self.unembed.weight];
         all.extend(&self.unembed.bias);
         all
     }
+}
 
-    /// How many numbers there are, a tied unembedding not counted.
-    pub fn n_params(&self, config: &ModelConfig) -> usize {
-        let all: usize = self.tensors().iter().map(|t| t.elem_count()).sum();
-        if config.tied { all - self.unembed.weight.elem_count() } else { all }
-    }
+/// The weights of a whole model, of which a block at a time is in memory.
+pub(super) trait ModelWeights {
+    /// What lies around the blocks.
+    fn ends(&self) -> Result<Ends>;
 
-    /// The SHA-256, in hexadecimal, of the configuration, of every weight as f32, and of `note`.
-    ///
-    /// It is the same for one model in a single file or in shards, with prefixed names or without.
-    pub fn fingerprint(&self, config: &ModelConfig, note: &str) -> Result<String> {
-        let digests: Vec<_> = self
-            .tensors()
-            .par_iter()
-            .map(|tensor| {
-                // The view of a turned matrix is read as the matrix lies in memory.
-                let tensor = if tensor.is_contiguous() { (*tensor).clone() } else { tensor.t()? };
-                with_f32(&tensor, |values| {
-                    let mut hash = Sha256::new();
-                    hash.update(format!("{:?}", tensor.dims()));
-                    // Little-endian machines only, as safetensors files are.
-                    hash.update(bytemuck::cast_slice(values));
-                    hash.finalize()
-                })
-            })
-            .collect::<Result<_>>()?;
-        let mut hash = Sha256::new();
-        let config = serde_json::to_vec(config).map_err(crate::error::Error::json("model configuration"))?;
-        hash.update(config);
-        hash.update(note);
-        for digest in digests {
-            hash.update(digest);
-        }
-        Ok(format!("{:x}", hash.finalize()))
+    /// The weights of a block.
+    fn block(&self, layer: usize) -> Result<BlockWeights>;
+}
+
+/// The SHA-256 of a tensor's shape and of its numbers as f32.
+///
+/// It is the same for one model in a single file or in shards, with prefixed names or without.
+pub(super) fn digests(tensors: &[&Tensor]) -> Result<Vec<[u8; 32]>> {
+    let digest = |tensor: &&Tensor| {
+        // The view of a turned matrix is read as the matrix lies in memory.
+        let tensor = if tensor.is_contiguous() { (*tensor).clone() } else { tensor.t()? };
+        with_f32(&tensor, |values| {
+            let mut hash = Sha256::new();
+            hash.update(format!("{:?}", tensor.dims()));
+            // Little-endian machines only, as safetensors files are.
+            hash.update(bytemuck::cast_slice(values));
+            hash.finalize().into()
+        })
+    };
+    tensors.par_iter().map(digest).collect()
+}
+
+/// The SHA-256, in hexadecimal, of the configuration, of every weight as f32 by its digest, and of `note`.
+pub(super) fn fingerprint(config: &ModelConfig, note: &str, digests: &[[u8; 32]]) -> Result<String> {
+    let mut hash = Sha256::new();
+    let config = serde_json::to_vec(config).map_err(crate::error::Error::json("model configuration"))?;
+    hash.update(config);
+    hash.update(note);
+    for digest in digests {
+        hash.update(digest);
     }
+    Ok(format!("{:x}", hash.finalize()))
 }
