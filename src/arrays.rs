@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::pickle::{self, Plain};
+use crate::tensors::{self, Numbers, TensorFile};
 
 /// The one key under which the JSON text stands in the file's metadata (one key, since a map of several has no fixed order).
 const ABOUT: &str = "tokenized_sae";
@@ -20,42 +21,53 @@ pub(crate) type Array<'a> = (&'a str, Vec<usize>, &'a [f32]);
 
 /// Writes the arrays and the text in one atomic step. The same arrays give the same bytes.
 pub(crate) fn save(path: &Path, arrays: &[Array<'_>], about: &str) -> Result<()> {
-    let views = arrays.iter().map(|(name, shape, data)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data));
-        view.map(|view| (*name, view)).map_err(|e| Error::format(path, format!("array \"{name}\" of shape {shape:?}: {e}")))
-    });
-    let views = views.collect::<Result<Vec<_>>>()?;
-    let about = HashMap::from([(ABOUT.to_owned(), about.to_owned())]);
-    let bytes = safetensors::serialize(views, Some(about)).map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
-    files::write_atomic(path, |out| out.write_all(&bytes))
+    files::write_atomic(path, |out| tensors::write(out, arrays, (ABOUT, about)))
 }
 
-/// A file of arrays, read whole and checked as it is taken apart.
+/// A file of arrays, checked as it is taken apart.
 pub(crate) struct Arrays {
     path: std::path::PathBuf,
-    arrays: HashMap<String, Read>,
+    arrays: HashMap<String, Stored>,
+    /// The file of those that have not been read.
+    file: Option<TensorFile>,
     /// The JSON text, if the file has one.
     pub about: Option<String>,
     /// Texts between the arrays, in a PyTorch file.
     texts: HashMap<String, String>,
 }
 
-/// The shape of an array and its numbers, or their type if it is none that can be read.
-type Read = (Vec<usize>, std::result::Result<Vec<f32>, Dtype>);
+/// An array, read or not.
+enum Stored {
+    Read(Vec<usize>, Vec<f32>),
+    /// To be read from the file, where it may have a longer name.
+    Later(Vec<usize>, String),
+    /// Of a type that cannot be read.
+    Strange(Vec<usize>, Dtype),
+}
+
+impl Stored {
+    fn shape(&self) -> &[usize] {
+        let (Stored::Read(shape, _) | Stored::Later(shape, _) | Stored::Strange(shape, _)) = self;
+        shape
+    }
+}
 
 impl Arrays {
-    /// Reads every array of a safetensors file. Floating-point numbers and integers of all usual widths are understood.
+    /// Opens a safetensors file; each array is read when it is taken. Floating-point numbers and integers of all usual widths are understood.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] for a file that is cut short, damaged or of another kind.
     pub(crate) fn load(path: &Path) -> Result<Arrays> {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        let wrong = |e| Error::format(path, format!("is no readable safetensors file ({e}); it may have been cut short: write it again"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
-        let about = header.metadata().as_ref().and_then(|map| map.get(ABOUT).cloned());
-        let tensors = SafeTensors::deserialize(&bytes).map_err(wrong)?;
-        let read = |(name, view): (&str, TensorView<'_>)| (name.to_owned(), (view.shape().to_vec(), numbers(view.dtype(), view.data())));
-        Ok(Arrays { path: path.to_owned(), arrays: tensors.iter().map(read).collect(), about, texts: HashMap::new() })
+        let file = TensorFile::open(path)?;
+        let stored = |name: String| {
+            let (dtype, shape) = file.info(&name)?;
+            let shape = shape.to_vec();
+            let stored = if tensors::is_known(dtype) { Stored::Later(shape, name.clone()) } else { Stored::Strange(shape, dtype) };
+            Some((name, stored))
+        };
+        let arrays = file.names().into_iter().filter_map(stored).collect();
+        let about = file.about(ABOUT).map(str::to_owned);
+        Ok(Arrays { path: path.to_owned(), arrays, file: Some(file), about, texts: HashMap::new() })
     }
 
     /// Reads every array of a file that `torch.save` wrote, and the numbers and texts between them. Those of a dictionary within another have both names,
@@ -68,7 +80,7 @@ impl Arrays {
         let (mut arrays, mut texts) = (HashMap::new(), HashMap::new());
         for (name, value) in file.plain() {
             match value {
-                Plain::Number(number) => drop(arrays.insert(name.clone(), (Vec::new(), Ok(vec![*number as f32])))),
+                Plain::Number(number) => drop(arrays.insert(name.clone(), Stored::Read(Vec::new(), vec![*number as f32]))),
                 Plain::Text(text) => drop(texts.insert(name.clone(), text.clone())),
             }
         }
@@ -78,10 +90,17 @@ impl Arrays {
             if let Some(read) = file.read(&name)? {
                 left =
                     left.checked_sub(read.bytes.len() as u64).ok_or_else(|| Error::format(path, "its tensors are larger than the file"))?;
-                arrays.insert(name, (read.shape, numbers(read.dtype, &read.bytes)));
+                let stored = match Numbers::new(read.dtype, &read.shape) {
+                    Err(_) => Stored::Strange(read.shape, read.dtype),
+                    Ok(mut numbers) => {
+                        numbers.push(&read.bytes);
+                        Stored::Read(read.shape, numbers.values)
+                    }
+                };
+                arrays.insert(name, stored);
             }
         }
-        Ok(Arrays { path: path.to_owned(), arrays, about: None, texts })
+        Ok(Arrays { path: path.to_owned(), arrays, file: None, about: None, texts })
     }
 
     /// The file.
@@ -114,7 +133,7 @@ impl Arrays {
     /// # Errors
     /// [`Error::MissingTensor`].
     pub(crate) fn shape(&self, name: &str) -> Result<&[usize]> {
-        self.arrays.get(name).map(|(shape, _)| &shape[..]).ok_or_else(|| self.missing(name))
+        self.arrays.get(name).map(Stored::shape).ok_or_else(|| self.missing(name))
     }
 
     /// The length of an array of one axis.
@@ -135,9 +154,14 @@ impl Arrays {
 
     /// A finite number of that name: an array of one number, or one between the arrays.
     pub(crate) fn number(&self, name: &str) -> Option<f32> {
-        match self.arrays.get(name) {
-            Some((_, Ok(numbers))) if numbers.len() == 1 && numbers[0].is_finite() => Some(numbers[0]),
+        let only = |numbers: &[f32]| match numbers {
+            [number] if number.is_finite() => Some(*number),
             _ => None,
+        };
+        match self.arrays.get(name)? {
+            Stored::Read(_, numbers) => only(numbers),
+            Stored::Later(shape, name) if shape.iter().all(|&size| size == 1) => only(&self.file.as_ref()?.read(name).ok()?.values),
+            Stored::Later(..) | Stored::Strange(..) => None,
         }
     }
 
@@ -146,10 +170,14 @@ impl Arrays {
     /// # Errors
     /// [`Error::MissingTensor`], or [`Error::Format`] if its numbers are of a type that cannot be read.
     pub(crate) fn take_any(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        let (shape, numbers) = self.arrays.remove(name).ok_or_else(|| self.missing(name))?;
-        let numbers =
-            numbers.map_err(|dtype| Error::format(&self.path, format!("array \"{name}\" holds {dtype:?}; F32, F16 or BF16 is needed")))?;
-        Ok((shape, numbers))
+        match (self.arrays.remove(name).ok_or_else(|| self.missing(name))?, &self.file) {
+            (Stored::Read(shape, numbers), _) => Ok((shape, numbers)),
+            (Stored::Later(shape, name), Some(file)) => Ok((shape, file.read(&name)?.values)),
+            (Stored::Strange(_, dtype), _) => {
+                Err(Error::format(&self.path, format!("array \"{name}\" holds {dtype:?}; F32, F16 or BF16 is needed")))
+            }
+            (Stored::Later(..), None) => Err(self.missing(name)),
+        }
     }
 
     /// Takes an array out, if it has the shape that is wanted and holds numbers only.
@@ -157,13 +185,14 @@ impl Arrays {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`] or [`Error::NotFinite`].
     pub(crate) fn take(&mut self, name: &str, want: &[usize]) -> Result<Vec<f32>> {
-        let (shape, numbers) = self.take_any(name)?;
-        let what = || format!("\"{name}\" in {}", self.path.display());
+        let what = format!("\"{name}\" in {}", self.path.display());
+        let shape = self.shape(name)?;
         if shape != want {
-            return Err(Error::Shape { what: what(), want: want.to_vec(), got: shape });
+            return Err(Error::Shape { what, want: want.to_vec(), got: shape.to_vec() });
         }
+        let (_, numbers) = self.take_any(name)?;
         if let Some(at) = numbers.iter().position(|v| !v.is_finite()) {
-            return Err(Error::NotFinite { what: what(), value: numbers[at], at: format!("element {at}") });
+            return Err(Error::NotFinite { what, value: numbers[at], at: format!("element {at}") });
         }
         Ok(numbers)
     }
@@ -171,20 +200,4 @@ impl Arrays {
     fn missing(&self, name: &str) -> Error {
         Error::MissingTensor { name: name.to_owned(), file: self.path.clone() }
     }
-}
-
-/// Numbers as f32, or their type if it is none that can be.
-fn numbers(dtype: Dtype, data: &[u8]) -> std::result::Result<Vec<f32>, Dtype> {
-    let pairs = || data.as_chunks::<2>().0.iter().map(|b| u16::from_le_bytes(*b));
-    let fours = || data.as_chunks::<4>().0.iter();
-    let eights = || data.as_chunks::<8>().0.iter();
-    Ok(match dtype {
-        Dtype::F64 => eights().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-        Dtype::F32 => fours().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
-        Dtype::BF16 => pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
-        Dtype::I64 => eights().map(|b| i64::from_le_bytes(*b) as f32).collect(),
-        Dtype::I32 => fours().map(|b| i32::from_le_bytes(*b) as f32).collect(),
-        other => return Err(other),
-    })
 }

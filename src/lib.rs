@@ -78,6 +78,7 @@ pub mod plot;
 pub mod sae;
 pub(crate) mod simd;
 pub mod sweep;
+pub(crate) mod tensors;
 pub mod tokenness;
 pub mod tokens;
 pub mod train;
