@@ -16,6 +16,7 @@
 //! numbers are checked against their SHA-256 when a row of them is first read (about 1.5 GB/s a core, once for each process), and only those of
 //! the hook that is read.
 
+mod forecast;
 mod harvest;
 mod keys;
 mod manifest;

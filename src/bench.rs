@@ -1,11 +1,13 @@
 //! Measurements of this crate on the machine at hand, each beside the machine's own limit measured in the same run.
 
+mod experiment;
 mod harvest;
 mod machine;
 mod made_up;
 mod notebook;
 mod step;
 
+pub use experiment::{ExperimentBench, ExperimentReport, Part, experiment};
 pub use harvest::{HarvestBench, HarvestReport, ModelShape, harvest};
 pub use machine::{Numbers, peak, peak_rss_bytes};
 pub use notebook::{NotebookBench, NotebookReport, notebook};

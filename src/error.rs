@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::display::{Show, Shown, escape, shows};
+use crate::display::{Show, Shown, escape, format, shows};
 
 /// The result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -64,6 +64,20 @@ pub enum Error {
         /// Its value now.
         now: String,
         /// What to do.
+        remedy: String,
+    },
+
+    // ---- memory ----
+    /// There is not memory enough; refused before it ran out.
+    #[error("{what} needs {} of memory, and {} are free: {remedy}", format::bytes(*.needs), format::bytes(*.free))]
+    Memory {
+        /// The work.
+        what: String,
+        /// Bytes that it needs.
+        needs: u64,
+        /// Bytes that there are.
+        free: u64,
+        /// The setting that would fit.
         remedy: String,
     },
 

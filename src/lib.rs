@@ -66,6 +66,7 @@ pub mod error;
 pub mod eval;
 pub mod features;
 pub(crate) mod files;
+pub mod forecast;
 pub mod hub;
 pub mod kernel;
 pub mod lab;
@@ -94,6 +95,7 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Measure, Metrics};
     pub use crate::features::{Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig};
+    pub use crate::forecast::Forecast;
     pub use crate::model::{
         Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site, TokensView,
     };

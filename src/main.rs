@@ -76,6 +76,8 @@ enum Bench {
     Step(BenchStep),
     /// Tokens through a model to a hook, with made-up weights of the true shape; writes no file.
     Harvest(BenchHarvest),
+    /// A whole experiment at full size, with made-up weights and text: what it was said to take of memory and time, and what it took.
+    Experiment(BenchExperiment),
     /// What a notebook's reader waits for: the kernel's start, first and later cells; and the training step in a cell and outside.
     Notebook(BenchNotebook),
 }
@@ -128,6 +130,31 @@ struct BenchHarvest {
 }
 
 #[derive(clap::Args)]
+struct BenchExperiment {
+    /// The model's shape, and the paper's hook and dictionary for it.
+    #[arg(long, value_enum, default_value_t = Shape::Gpt2)]
+    shape: Shape,
+    /// Write the checkpoint in f32 instead of f16.
+    #[arg(long)]
+    f32: bool,
+    /// In what products are formed.
+    #[arg(long, value_enum, default_value_t = Numbers::F32)]
+    dtype: Numbers,
+    /// Tokens to harvest.
+    #[arg(long, default_value_t = 65_536)]
+    harvested: usize,
+    /// Tokens to train on.
+    #[arg(long, default_value_t = 409_600)]
+    trained: u64,
+    /// Where the checkpoint, the activations and the runs go: 1 to 5 GB.
+    #[arg(long)]
+    out: PathBuf,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
 struct BenchNotebook {
     /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the standard library's source and the compiled
     /// library and crates are made anew (minutes, which "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are taken
@@ -161,6 +188,25 @@ enum Shape {
 enum Numbers {
     F32,
     Bf16,
+}
+
+impl From<Shape> for bench::ModelShape {
+    fn from(shape: Shape) -> bench::ModelShape {
+        match shape {
+            Shape::Gpt2 => bench::ModelShape::Gpt2,
+            Shape::Pythia160M => bench::ModelShape::Pythia160M,
+            Shape::Pythia1_4B => bench::ModelShape::Pythia1_4B,
+        }
+    }
+}
+
+impl From<Numbers> for Compute {
+    fn from(numbers: Numbers) -> Compute {
+        match numbers {
+            Numbers::F32 => Compute::F32,
+            Numbers::Bf16 => Compute::Bf16,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -249,6 +295,7 @@ fn main() -> ExitCode {
         Verb::Download { models } => download(&models),
         Verb::Bench(Bench::Step(args)) => args.run(),
         Verb::Bench(Bench::Harvest(args)) => args.run(),
+        Verb::Bench(Bench::Experiment(args)) => args.run(),
         Verb::Bench(Bench::Notebook(args)) => args.run(),
     };
     match done {
@@ -332,19 +379,27 @@ impl BenchStep {
 impl BenchHarvest {
     fn run(self) -> Result<()> {
         let report = bench::harvest(&bench::HarvestBench {
-            shape: match self.shape {
-                Shape::Gpt2 => bench::ModelShape::Gpt2,
-                Shape::Pythia160M => bench::ModelShape::Pythia160M,
-                Shape::Pythia1_4B => bench::ModelShape::Pythia1_4B,
-            },
+            shape: self.shape.into(),
             layer: self.layer,
-            compute: match self.dtype {
-                Numbers::F32 => Compute::F32,
-                Numbers::Bf16 => Compute::Bf16,
-            },
+            compute: self.dtype.into(),
             sequences: self.sequences,
             n_ctx: self.context,
             repetitions: self.repetitions,
+        })?;
+        print_report(self.json, &report, || report.table())
+    }
+}
+
+impl BenchExperiment {
+    fn run(self) -> Result<()> {
+        interrupt::watch();
+        let report = bench::experiment(&bench::ExperimentBench {
+            shape: self.shape.into(),
+            f16: !self.f32,
+            compute: self.dtype.into(),
+            harvested: self.harvested,
+            trained: self.trained,
+            dir: self.out,
         })?;
         print_report(self.json, &report, || report.table())
     }

@@ -18,6 +18,7 @@ mod config;
 mod continuation;
 mod directions;
 mod embed;
+mod forecast;
 mod gpt2;
 mod hook;
 mod lanes;
@@ -104,7 +105,8 @@ impl Model {
     /// # Errors
     /// [`Error::UnknownModel`] if it is nowhere; [`Error::Hub`] if it cannot be downloaded; [`Error::Interrupted`] if the download was
     /// stopped; [`Error::Io`] or [`Error::Format`] if a file cannot be read or is not what it should be; [`Error::MissingTensor`],
-    /// [`Error::Shape`] or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or infinity.
+    /// [`Error::Shape`] or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or infinity;
+    /// [`Error::Memory`] if there is not memory enough, before any of it is read.
     pub fn load(name_or_folder: &str) -> Result<Model> {
         Model::load_with(name_or_folder, Processing::default())
     }
@@ -134,6 +136,7 @@ impl Model {
         let tokenizer = source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
         config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
         let root = checkpoint::open(&source.weights)?;
+        forecast::check(&source.name, &root, &config, processing)?;
         let whence = (source.name, source.revision);
         match config.family {
             Family::Gpt2 => Model::assemble(whence, config.clone(), &gpt2::Gpt2 { root, config: &config }, processing, tokenizer),

@@ -91,6 +91,12 @@ impl Tensors {
         self.found.tensors.keys().cloned().collect()
     }
 
+    /// The type and shape of a tensor, if there is one of that name and its type is known.
+    pub fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        let stored = self.found.tensors.get(name)?;
+        Some((dtype(&stored.class)?.0, stored.shape.clone()))
+    }
+
     /// The numbers and texts between the tensors, by name.
     pub fn plain(&self) -> &BTreeMap<String, Plain> {
         &self.found.plain

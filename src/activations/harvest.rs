@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use super::forecast::check_memory;
 use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
 use super::shard::{Shard, ShardWriter};
 use super::verify::{Waiting, verify};
@@ -81,7 +82,7 @@ impl ActivationStore {
     /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of hooks, dtype, compute or shard size; nothing
     /// of it is touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
     /// cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there is damaged; [`Error::Interrupted`]; [`Error::Config`];
-    /// [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
+    /// [`Error::Memory`]; [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
     pub fn harvest(
         model: &Model,
         hooks: &[HookPoint],
@@ -92,6 +93,7 @@ impl ActivationStore {
         for &hook in hooks {
             model.check_hook(hook)?;
         }
+        check_memory(model, hooks, tokens.n_ctx(), &config)?;
         let source = Source {
             name: model.name().to_owned(),
             revision: model.revision().map(str::to_owned),
@@ -254,7 +256,7 @@ impl<'a> Harvest<'a> {
 }
 
 /// How many passes may wait for the writer: what a slow disk keeps in memory.
-const PASSES_WAITING: usize = 1;
+pub(super) const PASSES_WAITING: usize = 1;
 
 /// The values of a pass, for each hook.
 type Pass = Vec<Vec<f32>>;

@@ -24,7 +24,7 @@ pub enum ModelShape {
 }
 
 impl ModelShape {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             ModelShape::Gpt2 => "gpt2",
             ModelShape::Pythia160M => "pythia-160m",
@@ -33,20 +33,68 @@ impl ModelShape {
     }
 
     /// As its `config.json` says.
-    fn config(self) -> &'static str {
+    pub(super) fn config(self) -> &'static str {
         match self {
             ModelShape::Gpt2 => {
-                r#"{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257}"#
+                r#"{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257,
+                    "bos_token_id": 50256, "eos_token_id": 50256}"#
             }
             ModelShape::Pythia160M => {
                 r#"{"model_type": "gpt_neox", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-                    "intermediate_size": 3072, "max_position_embeddings": 2048, "vocab_size": 50304}"#
+                    "intermediate_size": 3072, "max_position_embeddings": 2048, "vocab_size": 50304,
+                    "bos_token_id": 0, "eos_token_id": 0}"#
             }
             ModelShape::Pythia1_4B => {
                 r#"{"model_type": "gpt_neox", "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
-                    "intermediate_size": 8192, "max_position_embeddings": 2048, "vocab_size": 50304}"#
+                    "intermediate_size": 8192, "max_position_embeddings": 2048, "vocab_size": 50304,
+                    "bos_token_id": 0, "eos_token_id": 0}"#
             }
         }
+    }
+
+    /// The names and shapes of its tensors on the hub.
+    pub(super) fn tensors(self) -> Vec<(String, Vec<usize>)> {
+        let (n_layers, d, d_vocab, n_ctx) = match self {
+            ModelShape::Gpt2 => (12, 768, 50_257, 1024),
+            ModelShape::Pythia160M => (12, 768, 50_304, 2048),
+            ModelShape::Pythia1_4B => (24, 2048, 50_304, 2048),
+        };
+        let mut all = Vec::new();
+        let mut push = |name: String, shape: &[usize]| all.push((name, shape.to_vec()));
+        let gpt2 = self == ModelShape::Gpt2;
+        let (embed, blocks, last) = match gpt2 {
+            true => ("wte", "h", "ln_f"),
+            false => ("gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
+        };
+        push(format!("{embed}.weight"), &[d_vocab, d]);
+        if gpt2 {
+            push("wpe.weight".to_owned(), &[n_ctx, d]);
+        }
+        // A matrix with its two sides, or a layer norm, in the order of a block. GPT-2 has its matrices the other way round.
+        let parts: [(&str, &str, Option<[usize; 2]>); 6] = [
+            ("ln_1", "input_layernorm", None),
+            ("attn.c_attn", "attention.query_key_value", Some([3 * d, d])),
+            ("attn.c_proj", "attention.dense", Some([d, d])),
+            ("ln_2", "post_attention_layernorm", None),
+            ("mlp.c_fc", "mlp.dense_h_to_4h", Some([4 * d, d])),
+            ("mlp.c_proj", "mlp.dense_4h_to_h", Some([d, 4 * d])),
+        ];
+        for layer in 0..n_layers {
+            for (of_gpt2, of_neox, matrix) in parts {
+                let name = format!("{blocks}.{layer}.{}", if gpt2 { of_gpt2 } else { of_neox });
+                match matrix {
+                    Some([to, from]) => push(format!("{name}.weight"), &if gpt2 { [from, to] } else { [to, from] }),
+                    None => push(format!("{name}.weight"), &[d]),
+                }
+                push(format!("{name}.bias"), &[matrix.map_or(d, |[to, _]| to)]);
+            }
+        }
+        push(format!("{last}.weight"), &[d]);
+        push(format!("{last}.bias"), &[d]);
+        if !gpt2 {
+            push("embed_out.weight".to_owned(), &[d_vocab, d]);
+        }
+        all
     }
 }
 

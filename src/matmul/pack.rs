@@ -182,6 +182,21 @@ impl Packed {
         }
     }
 
+    /// Bytes of what [`Packed::rounded`] makes when it is first asked for.
+    pub fn bytes_to_round(&self) -> u64 {
+        let numbers = (self.n_panels() * self.depth * PANEL) as u64;
+        match &self.numbers {
+            Numbers::Single { rounded, .. } if rounded.get().is_none() => {
+                if super::has_bf16_tiles() {
+                    2 * numbers
+                } else {
+                    4 * numbers
+                }
+            }
+            _ => 0,
+        }
+    }
+
     fn pairs(&self, panels: &Lines) -> Lines {
         let (from, to) = ((self.depth * PANEL).max(1), (self.depth.div_ceil(2) * PANEL).max(1));
         let mut pairs = Lines::zeroed(self.n_panels() * to);

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 
 use crate::error::{Error, Result};
-use crate::matmul::Precision;
+use crate::matmul::{Precision, has_tiles};
 use crate::model::source::Weights;
 use crate::pickle;
 use crate::tensors::{Numbers, TensorFile};
@@ -66,7 +66,22 @@ pub(super) fn open(weights: &Weights) -> Result<Reader> {
     Ok(Reader { prefix: String::new(), files: Arc::new(Files { all, of }) })
 }
 
+/// The matrices of a checkpoint as they will be kept.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Matrices {
+    pub numbers: u64,
+    pub bytes: u64,
+}
+
 impl Part {
+    /// The type and shape of a tensor.
+    fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        match &self.form {
+            Form::Safetensors(file) => file.info(name).map(|(dtype, shape)| (dtype, shape.to_vec())),
+            Form::Pickle(tensors) => tensors.lock().unwrap_or_else(PoisonError::into_inner).info(name),
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         match &self.form {
             Form::Safetensors(file) => file.names(),
@@ -116,6 +131,24 @@ impl Reader {
     pub fn body(&self, prefix: &str) -> Reader {
         let dotted = format!("{prefix}.");
         if self.files.of.keys().any(|name| name.starts_with(&dotted)) { self.pp(prefix) } else { self.clone() }
+    }
+
+    /// How many numbers the matrices have, and what they will take: sixteen bits each if they come so and the processor has tiles.
+    pub fn bytes_of_matrices(&self) -> Matrices {
+        let mut all = Matrices::default();
+        for (name, &part) in &self.files.of {
+            let Some((dtype, shape)) = self.files.all[part].info(name) else { continue };
+            let [rows, columns] = shape[..] else { continue };
+            let bytes = match dtype {
+                Dtype::F16 | Dtype::BF16 if has_tiles() => 2,
+                Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64 => 4,
+                _ => continue,
+            };
+            let numbers = (rows as u64).saturating_mul(columns as u64);
+            all.numbers = all.numbers.saturating_add(numbers);
+            all.bytes = all.bytes.saturating_add(numbers.saturating_mul(bytes));
+        }
+        all
     }
 
     /// The tensor `name` below this place, which must have the given shape.

@@ -96,6 +96,15 @@ impl Dense {
         }
     }
 
+    /// Bytes of the copy, rounded to bf16, that it makes when one is first asked for.
+    pub fn bytes_to_round(&self) -> u64 {
+        let [d_in, d_out] = self.dims();
+        match &self.kind {
+            Kind::Packed(packed) => packed.bytes_to_round(),
+            Kind::Plain(_) => 4 * (d_in * d_out) as u64,
+        }
+    }
+
     /// As [`apply`](Dense::apply), for a tensor on any device.
     pub fn forward(&self, x: &Tensor, activation: Option<MlpActivation>, compute: Compute) -> Result<Tensor> {
         if let Kind::Plain(plain) = &self.kind

@@ -1,10 +1,12 @@
 //! Running a model: to a hook, from a hook, through a hook with another value, and to the loss.
 
+use std::time::Instant;
+
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::model::ops::with_f32;
+use crate::model::ops::{Dense, with_f32};
 use crate::model::transformer::Stage;
 use crate::model::{HookPoint, Model, Site};
 use crate::simd::log_sum_exp;
@@ -89,6 +91,25 @@ impl Model {
                 _ => Ok(Tensor::cat(&parts, 0)?),
             })
             .collect()
+    }
+
+    /// The seconds that a block takes for these tokens, once everything is in memory that it needs.
+    pub(crate) fn seconds_a_block(&self, tokens: &Tokens) -> Result<f64> {
+        self.check_tokens(tokens)?;
+        let mut resid = with_f32(&self.start(tokens)?.value, <[f32]>::to_vec)?;
+        let shape = [tokens.n_seq(), tokens.n_ctx()];
+        let mut run = || {
+            let start = Instant::now();
+            self.inner.transformer.run_blocks(0..1, &mut resid, shape, self.compute, &|| false).map(|_| start.elapsed().as_secs_f64())
+        };
+        run()?;
+        run()
+    }
+
+    /// Bytes of the copies, rounded to bf16, that the first pass through so many blocks makes.
+    pub(crate) fn bytes_to_round(&self, layers: usize) -> u64 {
+        let blocks = &self.inner.transformer.blocks;
+        blocks.iter().take(layers).flat_map(|block| [&block.qkv, &block.out, &block.up, &block.down]).map(Dense::bytes_to_round).sum()
     }
 
     /// The logits `[n_seq, n_ctx, d_vocab]` that follow from a residual stream `[n_seq, n_ctx, d_model]` at `hook`.

@@ -93,7 +93,7 @@ impl Running<'_> {
                     todo.push(job);
                 }
             }
-            for part in memory::parts(todo, self.budget, |job| memory::predicted(&job.sae, config.batch)) {
+            for part in memory::parts(todo, self.budget, |job| train::memory_of(&job.sae, config.batch)) {
                 if interrupt::requested() || self.part(&root, hook, &config, part, &mut held_out)? {
                     return Ok(true);
                 }

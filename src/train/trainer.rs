@@ -115,7 +115,7 @@ impl Trainer {
     /// [`fit_in_background`](Trainer::fit_in_background).
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process trains in `dir`; [`Error::NotFinite`] if a loss overflows; [`Error::Checksum`] if a finished
+    /// [`Error::Locked`] if another process trains in `dir`; [`Error::Memory`] if the SAEs do not fit; [`Error::NotFinite`] if a loss overflows; [`Error::Checksum`] if a finished
     /// run's files are damaged; [`Error::Io`].
     pub fn fit(self, dir: impl AsRef<Path>) -> Result<Runs> {
         interrupt::watch();
@@ -135,6 +135,7 @@ impl Trainer {
 
     /// Makes every run ready in `dir`, which `lock` is for.
     pub(super) fn open_locked(self, dir: &Path, lock: FolderLock) -> Result<Session> {
+        self.check_memory()?;
         let slots = self.saes.iter().map(|(name, sae)| self.prepare(dir, name, sae)).collect::<Result<Vec<_>>>()?;
         Ok(Session { trainer: self, slots, _lock: lock })
     }

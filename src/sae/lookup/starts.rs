@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Grams, Index, Lookup};
+use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
@@ -15,7 +16,7 @@ impl Lookup {
     /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS, t]`.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if the model lacks the hook, and what the model itself reports.
+    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Interrupted`], and what the model itself reports.
     pub fn unigram(model: &Model, hook: HookPoint) -> Result<Lookup> {
         let tokens: Vec<Vec<u32>> = (0..model.config().d_vocab as u32).map(|token| vec![token]).collect();
         Lookup::from_table(after_bos(model, hook, &tokens)?, model.config().d_model)
@@ -71,12 +72,23 @@ impl Lookup {
 /// What the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
 fn after_bos(model: &Model, hook: HookPoint, grams: &[Vec<u32>]) -> Result<Vec<f32>> {
     model.check_hook(hook)?;
+    interrupt::watch();
+    interrupt::clear();
+    let mut progress = Progress::new("token table", grams.len() as u64, "rows");
     let mut out = Vec::with_capacity(grams.len() * model.config().d_model);
     for grams in grams.chunks(AT_ONCE) {
         let n_ctx = grams[0].len() + 1;
         let ids = grams.iter().flat_map(|gram| [model.bos()].into_iter().chain(gram.iter().copied())).collect();
-        let value = model.run_to(&Tokens::new(ids, n_ctx)?, hook)?; // [n, n_ctx, d_model]
-        out.extend(value.narrow(1, n_ctx - 1, 1)?.flatten_all()?.to_vec1::<f32>()?);
+        let values = model.run_to_many_unless(&Tokens::new(ids, n_ctx)?, &[hook], &interrupt::requested).inspect_err(|error| {
+            if matches!(error, Error::Interrupted { .. }) {
+                interrupt::clear();
+            }
+        })?;
+        for value in values {
+            out.extend(value.narrow(1, n_ctx - 1, 1)?.flatten_all()?.to_vec1::<f32>()?); // of [n, n_ctx, d_model]
+        }
+        progress.set((out.len() / model.config().d_model) as u64);
     }
+    progress.finish_if_long();
     Ok(out)
 }

@@ -1,0 +1,67 @@
+//! What a harvest will take.
+
+use super::harvest::PASSES_WAITING;
+use super::{ActivationStore, HarvestConfig};
+use crate::error::{Error, Result};
+use crate::forecast::{self, Forecast};
+use crate::model::{Compute, HookPoint, Model};
+use crate::tokens::Tokens;
+
+impl ActivationStore {
+    /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by calculation, time by one block's work on a
+    /// few sequences.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let tokens = Tokens::new(vec![0; 1_000 * 128], 128)?;
+    /// let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
+    /// let forecast = ActivationStore::forecast(&model, &[hook], &tokens, &HarvestConfig::default())?;
+    /// assert_eq!(forecast.disk, 128_000 * (2 * 128 + 8)); // f16 numbers, a token and a position
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`]; [`Error::Config`] if there is nothing to harvest; [`Error::Memory`] if it is more than there is.
+    pub fn forecast(model: &Model, hooks: &[HookPoint], tokens: &Tokens, config: &HarvestConfig) -> Result<Forecast> {
+        for &hook in hooks {
+            model.check_hook(hook)?;
+        }
+        let Some(last) = hooks.iter().max() else {
+            return Err(Error::config("hooks", "no hook is given; name at least one, such as blocks.2.hook_resid_pre"));
+        };
+        check_memory(model, hooks, tokens.n_ctx(), config)?;
+        let row = 8 + hooks.len() * model.config().d_model * config.dtype.bytes();
+        let pass = tokens.rows(0, config.batch.max(1));
+        let seconds = if pass.is_empty() {
+            0.0
+        } else {
+            let blocks = last.layer as f64 + if last.site == crate::model::Site::ResidPre { 0.0 } else { 1.0 };
+            model.computing(config.compute).seconds_a_block(&pass)? * blocks * tokens.len() as f64 / pass.len() as f64
+        };
+        Ok(Forecast { memory: memory_of(model, hooks, tokens.n_ctx(), config), disk: (tokens.len() * row) as u64, seconds })
+    }
+}
+
+/// Bytes that a harvest takes besides the model: what lies between the products of a block, the residual stream, each hook's values on their
+/// way to the disk, and matrices rounded to bf16.
+fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestConfig) -> u64 {
+    let shape = model.config();
+    let (d, d_mlp) = (shape.d_model as u64, shape.d_mlp as u64);
+    let rows = (config.batch * n_ctx) as u64;
+    let (narrow, wide) = (if shape.parallel { 2 * d } else { d }, (3 * d).max(d_mlp));
+    // As the pass gives them, as the writer takes them, and those that wait between.
+    let values = (3 + PASSES_WAITING as u64) * hooks.len() as u64 * d;
+    let of_pass = 4 * rows * (narrow + wide + 2 * d + values) + 2 * rows * d;
+    let layers = hooks.iter().map(|hook| hook.layer + 1).max().unwrap_or(0);
+    of_pass + if config.compute == Compute::Bf16 { model.bytes_to_round(layers) } else { 0 }
+}
+
+/// Refuses what does not fit.
+pub(super) fn check_memory(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestConfig) -> Result<()> {
+    let bytes = |batch: usize| memory_of(model, hooks, n_ctx, &HarvestConfig { batch, ..config.clone() });
+    forecast::check("harvesting", bytes(config.batch), |free| match forecast::largest(config.batch, free, bytes) {
+        Some(batch) => format!("HarvestConfig {{ batch: {batch}, .. }} would fit"),
+        None => "not even one sequence at a time would fit: take a shorter context or a smaller model".to_owned(),
+    })
+}

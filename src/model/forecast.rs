@@ -1,0 +1,79 @@
+//! What a model takes in memory, told by its files before it is read.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::checkpoint::Reader;
+use super::config::ModelConfig;
+use super::{Processing, checkpoint};
+use crate::error::Result;
+use crate::forecast::{self, Forecast};
+use crate::hub::Hub;
+use crate::matmul::{Packed, Precision, RowWise, View};
+use crate::model::Model;
+use crate::model::ops::with_f32;
+use crate::model::source::Source;
+use crate::model::weights::digests;
+
+/// Bytes that a checkpoint takes at the most while it is read, and when it has been read.
+pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Processing) -> [u64; 2] {
+    // In floating-point numbers, which no settings make overflow.
+    let (d, d_mlp, d_vocab) = (config.d_model as f64, config.d_mlp as f64, config.d_vocab as f64);
+    let matrices = root.bytes_of_matrices();
+    let (in_file, numbers) = (matrices.bytes as f64, matrices.numbers as f64);
+    // The embedding is kept in f32, and an unembedding that is processed is no longer the embedding.
+    let embed = 4.0 * d_vocab * d;
+    let head = d_vocab * d * in_file / numbers.max(1.0);
+    let own_head = config.tied && processing != Processing::Raw;
+    let after = in_file + (embed - head) + if own_head { head } else { 0.0 };
+    // Of the embedding and the unembedding there are the raw and the processed at once; of a block, its f32 beside what is kept of it.
+    let ends = embed * if config.tied { 2.0 } else { 3.0 } + head;
+    let block = 4.0 * (4.0 * d * d + 2.0 * d * d_mlp);
+    [ends.max(after + block) as u64, after as u64]
+}
+
+/// Refuses a model that does not fit.
+pub(super) fn check(name: &str, root: &Reader, config: &ModelConfig, processing: Processing) -> Result<()> {
+    let [peak, _] = memory_of(root, config, processing);
+    forecast::check(&format!("loading {name}"), peak, |_| {
+        let matrices: checkpoint::Matrices = root.bytes_of_matrices();
+        match matrices.bytes > 3 * matrices.numbers && crate::matmul::has_tiles() {
+            true => "save it in f16 (model.half().save_pretrained(…) in transformers), which is kept so and takes half of that".to_owned(),
+            false => "take a smaller model, or a larger machine".to_owned(),
+        }
+    })
+}
+
+impl Model {
+    /// What [`Model::load_with`] will take of a model that is on this machine: memory at the most, by its files' headers; time by what a few
+    /// million numbers take, their reading from the disk not included.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let forecast = Model::forecast("tiny-gpt2", Processing::default())?;
+    /// assert!(forecast.memory > 1_000_000 && forecast.seconds < 10.0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn forecast(name_or_folder: &str, processing: Processing) -> Result<Forecast> {
+        /// Numbers that are tried.
+        const TRIED: usize = 1 << 22;
+        let source = Source::find(name_or_folder, &Hub::from_env())?;
+        let config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
+        let root = checkpoint::open(&source.weights)?;
+        let [memory, _] = memory_of(&root, &config, processing);
+        let some = Tensor::zeros((TRIED / 1024, 1024), DType::F32, &Device::Cpu)?;
+        let start = Instant::now();
+        digests(&[&some; 2])?;
+        with_f32(&some, |data| {
+            let view = View { data, depth: TRIED / 1024, width: 1024, row_stride: 1024, col_stride: 1 };
+            Packed::new(view, None, Precision::F16, RowWise::Nothing);
+        })?;
+        // Both threads hash the same numbers, so that they are two tensors' worth.
+        let seconds = start.elapsed().as_secs_f64() / (2 * TRIED) as f64 * root.bytes_of_matrices().numbers as f64;
+        Ok(Forecast { memory, disk: 0, seconds })
+    }
+}
