@@ -99,7 +99,7 @@ pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
     let dir = bench.dir.join("activations");
     let acts = watch.time(&mut parts, "harvest", Some(said), || ActivationStore::harvest(&model, &[hook], &tokens, dir, config))?;
 
-    let table = watch.time(&mut parts, "make the token table", None, || Lookup::unigram(&model, hook))?;
+    let table = watch.time(&mut parts, "make the token table", None, || Lookup::unigram(&model.computing(bench.compute), hook))?;
     let sae = SaeConfig { expansion: d_sae / model.config().d_model, k, ..SaeConfig::for_model(&model) };
     let train = TrainConfig { tokens: bench.trained, ..Default::default() };
     let trainer = || Trainer::new(&acts, hook, train.clone())?.add("TSAE", sae.clone().with_lookup(table.clone()));

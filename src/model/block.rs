@@ -85,10 +85,34 @@ pub(super) struct Room {
     second: Lines,
     /// Queries, keys and values, and then the MLP's hidden layer: `[n, 3 d_model]` and `[n, d_mlp]`.
     wide: Lines,
+    /// Where sequences share their first row: queries, keys and values with a first row for each, and what attention makes of them.
+    apart: [Lines; 2],
+}
+
+/// How the rows of some sequences lie.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub n_seq: usize,
+    pub n_ctx: usize,
+    /// Whether there is one first row for all sequences, BOS, before all others: what it becomes depends on nothing behind it, so it is
+    /// computed once. The numbers are the same bits.
+    pub one_bos: bool,
+}
+
+impl Layout {
+    /// All rows of all sequences, one sequence after the other.
+    pub fn whole([n_seq, n_ctx]: [usize; 2]) -> Layout {
+        Layout { n_seq, n_ctx, one_bos: false }
+    }
+
+    /// The number of rows.
+    fn rows(self) -> usize {
+        if self.one_bos { 1 + self.n_seq * (self.n_ctx - 1) } else { self.n_seq * self.n_ctx }
+    }
 }
 
 impl Transformer {
-    /// Takes the residual stream `[n_seq, n_ctx, d_model]` through some blocks, in place; says how long its parts took.
+    /// Takes the residual stream `[rows, d_model]` through some blocks, in place; says how long its parts took.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if `stop`, which is asked between any two parts, says so.
@@ -96,14 +120,14 @@ impl Transformer {
         &self,
         layers: Range<usize>,
         resid: &mut [f32],
-        shape: [usize; 2],
+        layout: Layout,
         compute: Compute,
         stop: &dyn Fn() -> bool,
     ) -> Result<Times> {
         let rooms = || self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let mut room = rooms().pop().unwrap_or_default();
         let mut clock = Clock { times: Times::default(), since: Instant::now(), stop };
-        let done = layers.into_iter().try_for_each(|layer| self.run_block(layer, resid, shape, compute, &mut room, &mut clock));
+        let done = layers.into_iter().try_for_each(|layer| self.run_block(layer, resid, layout, compute, &mut room, &mut clock));
         rooms().push(room);
         done.map(|()| clock.times)
     }
@@ -112,15 +136,15 @@ impl Transformer {
         &self,
         layer: usize,
         resid: &mut [f32],
-        [n_seq, n_ctx]: [usize; 2],
+        layout: Layout,
         compute: Compute,
         room: &mut Room,
         clock: &mut Clock<'_>,
     ) -> Result<()> {
         let (block, config) = (&self.blocks[layer], &self.config);
-        let (n, d, d_mlp) = (n_seq * n_ctx, config.d_model, config.d_mlp);
+        let (n, d, d_mlp) = (layout.rows(), config.d_model, config.d_mlp);
         let pairs = compute == Compute::Bf16 && has_bf16_tiles();
-        let Room { narrow, second, wide } = room;
+        let Room { narrow, second, wide, apart } = room;
 
         block.ln1.apply(resid, RowsMut::of(narrow, n, d, pairs));
         clock.done(Part::LayerNorm)?;
@@ -128,13 +152,12 @@ impl Transformer {
         clock.done(Part::Qkv)?;
         let qkv = &mut wide.floats_mut()[..n * 3 * d];
         if let Some(rotary) = &self.rotary {
-            rotary.turn(qkv, n_ctx, 0);
+            let (bos, rest) = qkv.split_at_mut(if layout.one_bos { 3 * d } else { 0 });
+            rotary.turn(bos, 1, 0);
+            rotary.turn(rest, layout.n_ctx - usize::from(layout.one_bos), usize::from(layout.one_bos));
             clock.done(Part::Rotary)?;
         }
-        let heads = |from: usize| Heads { data: &qkv[from.min(qkv.len())..], seq_stride: n_ctx * 3 * d, row_stride: 3 * d };
-        let sizes =
-            Shape { n_seq, n_new: n_ctx, n_all: n_ctx, n_heads: config.n_heads, d_head: config.d_head, scale: config.attn_scale as f32 };
-        attend([heads(0), heads(d), heads(2 * d)], sizes, RowsMut::of(narrow, n, d, pairs));
+        self.attend(qkv, layout, RowsMut::of(narrow, n, d, pairs), apart);
         clock.done(Part::Attention)?;
 
         // In parallel, the MLP reads what the block was given, which must be read before attention's output is added to it.
@@ -154,6 +177,45 @@ impl Transformer {
         clock.done(Part::MlpUp)?;
         block.down.apply(Rows::of(wide, n, d_mlp, pairs), Out::Add(resid), None, compute)?;
         clock.done(Part::MlpDown)
+    }
+}
+
+impl Transformer {
+    /// Attention within each sequence, from queries, keys and values `[rows, 3 d_model]`.
+    fn attend(&self, qkv: &[f32], layout: Layout, out: RowsMut<'_>, [apart, made]: &mut [Lines; 2]) {
+        let (config, d) = (&self.config, self.config.d_model);
+        let Layout { n_seq, n_ctx, one_bos } = layout;
+        let shape =
+            Shape { n_seq, n_new: n_ctx, n_all: n_ctx, n_heads: config.n_heads, d_head: config.d_head, scale: config.attn_scale as f32 };
+        let heads = |qkv, from: usize| -> Heads<'_> {
+            let qkv: &[f32] = qkv;
+            Heads { data: &qkv[from.min(qkv.len())..], seq_stride: n_ctx * 3 * d, row_stride: 3 * d }
+        };
+        if !one_bos {
+            return attend([heads(qkv, 0), heads(qkv, d), heads(qkv, 2 * d)], shape, out);
+        }
+        let (bos, rest) = qkv.split_at(3 * d);
+        apart.hold(n_seq * n_ctx * 3 * d);
+        let apart = &mut apart.floats_mut()[..n_seq * n_ctx * 3 * d];
+        for (whole, rest) in apart.chunks_exact_mut(n_ctx * 3 * d).zip(rest.chunks_exact((n_ctx - 1) * 3 * d)) {
+            whole[..3 * d].copy_from_slice(bos);
+            whole[3 * d..].copy_from_slice(rest);
+        }
+        let (pairs, width) = match out {
+            RowsMut::F32(_) => (false, d),
+            RowsMut::Bf16(_) => (true, d.div_ceil(2)),
+        };
+        attend([heads(apart, 0), heads(apart, d), heads(apart, 2 * d)], shape, RowsMut::of(made, n_seq * n_ctx, d, pairs));
+        let out: &mut [u32] = match out {
+            RowsMut::F32(out) => bytemuck::cast_slice_mut(out),
+            RowsMut::Bf16(out) => out,
+        };
+        let (bos, rest) = out.split_at_mut(width);
+        let made = &made.words()[..n_seq * n_ctx * width];
+        bos.copy_from_slice(&made[..width]);
+        for (rest, whole) in rest.chunks_exact_mut((n_ctx - 1) * width).zip(made.chunks_exact(n_ctx * width)) {
+            rest.copy_from_slice(&whole[width..]);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::matmul::Precision;
-use crate::model::block::{Part, Times};
+use crate::model::block::{Layout, Part, Times};
 use crate::model::config::ModelConfig;
 use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
 use crate::model::{Model, Processing};
@@ -59,7 +59,7 @@ impl Model {
         let mut resid = start.flatten_all()?.to_vec1::<f32>()?;
         let mut times = Times::default();
         times.add(Part::Embed, &mut since);
-        times.add_all(&transformer.run_blocks(0..n, &mut resid, [tokens.n_seq(), tokens.n_ctx()], self.compute, &|| false)?);
+        times.add_all(&transformer.run_blocks(0..n, &mut resid, Layout::whole([tokens.n_seq(), tokens.n_ctx()]), self.compute, &|| false)?);
         std::hint::black_box(&resid);
         Ok(times)
     }

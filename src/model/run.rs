@@ -6,7 +6,8 @@ use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::model::ops::{Dense, with_f32};
+use crate::model::block::Layout;
+use crate::model::ops::{Dense, is_cpu_f32, with_f32};
 use crate::model::transformer::Stage;
 use crate::model::{HookPoint, Model, Site};
 use crate::simd::log_sum_exp;
@@ -93,14 +94,36 @@ impl Model {
             .collect()
     }
 
+    /// What the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
+    ///
+    /// BOS, which is half of `[BOS, t]`, is computed once for all, unless the hook lies within a block.
+    pub(crate) fn after_bos(&self, hook: HookPoint, grams: &[Vec<u32>], stop: &dyn Fn() -> bool) -> Result<Vec<f32>> {
+        self.check_hook(hook)?;
+        let Some(len) = grams.first().map(Vec::len) else { return Ok(Vec::new()) };
+        let (n_seq, d) = (grams.len(), self.config().d_model);
+        let ids = grams.iter().flat_map(|gram| [self.bos()].into_iter().chain(gram.iter().copied())).collect();
+        let tokens = Tokens::new(ids, len + 1)?;
+        self.check_tokens(&tokens)?;
+        if !matches!(hook.site, Site::ResidPre | Site::ResidPost) || !is_cpu_f32(self.embedding()) {
+            let mut values = self.run_to_many_unless(&tokens, &[hook], stop)?;
+            return Ok(values.remove(0).narrow(1, len, 1)?.flatten_all()?.to_vec1::<f32>()?);
+        }
+        let transformer = &self.inner.transformer;
+        let mut resid = with_f32(&transformer.start(&[self.bos()], 1, 0)?.value, <[f32]>::to_vec)?;
+        resid.extend(with_f32(&transformer.start(&grams.concat(), n_seq, 1)?.value, <[f32]>::to_vec)?);
+        let layers = 0..hook.layer + usize::from(hook.site == Site::ResidPost);
+        transformer.run_blocks(layers, &mut resid, Layout { n_seq, n_ctx: len + 1, one_bos: true }, self.compute, stop)?;
+        Ok(resid[d..].chunks_exact(len * d).flat_map(|gram| &gram[(len - 1) * d..]).copied().collect())
+    }
+
     /// The seconds that a block takes for these tokens, once everything is in memory that it needs.
     pub(crate) fn seconds_a_block(&self, tokens: &Tokens) -> Result<f64> {
         self.check_tokens(tokens)?;
         let mut resid = with_f32(&self.start(tokens)?.value, <[f32]>::to_vec)?;
-        let shape = [tokens.n_seq(), tokens.n_ctx()];
+        let layout = Layout::whole([tokens.n_seq(), tokens.n_ctx()]);
         let mut run = || {
             let start = Instant::now();
-            self.inner.transformer.run_blocks(0..1, &mut resid, shape, self.compute, &|| false).map(|_| start.elapsed().as_secs_f64())
+            self.inner.transformer.run_blocks(0..1, &mut resid, layout, self.compute, &|| false).map(|_| start.elapsed().as_secs_f64())
         };
         run()?;
         run()
@@ -310,6 +333,25 @@ mod tests {
                 assert!(broken.logits(&tokens).is_err());
                 if hook.site < Site::MlpOut {
                     assert!(broken.run_to(&tokens, HookPoint { site: Site::MlpOut, ..hook }).is_err(), "{hook}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_a_shared_bos_is_what_follows_its_own() {
+        for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+            for compute in [crate::matmul::Compute::F32, crate::matmul::Compute::Bf16] {
+                let model = Model::load(name).unwrap().computing(compute);
+                for len in [1, 3] {
+                    let grams: Vec<Vec<u32>> = (0..37).map(|i| (0..len).map(|j| (i * 5 + j * 11) % 61).collect()).collect();
+                    let ids = grams.iter().flat_map(|gram| [model.bos()].into_iter().chain(gram.iter().copied())).collect();
+                    let tokens = Tokens::new(ids, len as usize + 1).unwrap();
+                    for hook in model.hooks() {
+                        let want = model.run_to(&tokens, hook).unwrap().narrow(1, len as usize, 1).unwrap();
+                        let want = want.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                        assert_eq!(model.after_bos(hook, &grams, &|| false).unwrap(), want, "{name} {compute} {hook}");
+                    }
                 }
             }
         }

@@ -12,7 +12,7 @@ use candle_nn::kv_cache::KvCache;
 use crate::error::{Error, Result};
 use crate::matmul::{Compute, RowWise};
 use crate::model::attention::causal_attention;
-use crate::model::block::{Block, Room};
+use crate::model::block::{Block, Layout, Room};
 use crate::model::config::ModelConfig;
 use crate::model::embed::Embed;
 use crate::model::norm::Norm;
@@ -129,7 +129,7 @@ impl Transformer {
         let (n_seq, n_ctx, d_model) = stage.value.dims3()?;
         let mut resid = with_f32(&stage.value, <[f32]>::to_vec)?;
         drop(stage);
-        self.run_blocks(first..last + 1, &mut resid, [n_seq, n_ctx], compute, stop)?;
+        self.run_blocks(first..last + 1, &mut resid, Layout::whole([n_seq, n_ctx]), compute, stop)?;
         let value = Tensor::from_vec(resid, (n_seq, n_ctx, d_model), &Device::Cpu)?;
         Ok(Stage { hook: HookPoint { layer: last, site: Site::ResidPost }, value, base: None })
     }

@@ -27,10 +27,16 @@ fn half_precision_files_are_read_as_the_numbers_they_hold() {
         for (dtype, round) in roundings {
             let dir = tempfile::tempdir().unwrap();
             checkpoint.write(dir.path(), dtype);
-            let (model, want) = (load_dir(&dir).unwrap(), checkpoint.rounded(round).load(Processing::Raw).unwrap());
-            assert_eq!(model.fingerprint(), want.fingerprint(), "{family} {dtype:?}");
-            let tokens = Golden::read(family).tokens();
-            assert_eq!(values(&model.logits(&tokens).unwrap()), values(&want.logits(&tokens).unwrap()));
+            let (rounded, tokens) = (checkpoint.rounded(round), Golden::read(family).tokens());
+            for processing in [Processing::Raw, Processing::TransformerLens] {
+                let model = Model::load_with(dir.path().to_str().unwrap(), processing).unwrap();
+                let want = rounded.load(processing).unwrap();
+                assert_eq!(model.fingerprint(), want.fingerprint(), "{family} {dtype:?} {processing}");
+                for compute in [Compute::F32, Compute::Bf16] {
+                    let [got, want] = [&model, &want].map(|model| values(&model.computing(compute).logits(&tokens).unwrap()));
+                    assert_eq!(got, want, "{family} {dtype:?} {processing} {compute}");
+                }
+            }
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
-use crate::tokens::Tokens;
 
 /// How many `[BOS, t]` go through the model at once: the authors' 1,024.
 const AT_ONCE: usize = 1024;
@@ -77,16 +76,12 @@ fn after_bos(model: &Model, hook: HookPoint, grams: &[Vec<u32>]) -> Result<Vec<f
     let mut progress = Progress::new("token table", grams.len() as u64, "rows");
     let mut out = Vec::with_capacity(grams.len() * model.config().d_model);
     for grams in grams.chunks(AT_ONCE) {
-        let n_ctx = grams[0].len() + 1;
-        let ids = grams.iter().flat_map(|gram| [model.bos()].into_iter().chain(gram.iter().copied())).collect();
-        let values = model.run_to_many_unless(&Tokens::new(ids, n_ctx)?, &[hook], &interrupt::requested).inspect_err(|error| {
+        let rows = model.after_bos(hook, grams, &interrupt::requested).inspect_err(|error| {
             if matches!(error, Error::Interrupted { .. }) {
                 interrupt::clear();
             }
         })?;
-        for value in values {
-            out.extend(value.narrow(1, n_ctx - 1, 1)?.flatten_all()?.to_vec1::<f32>()?); // of [n, n_ctx, d_model]
-        }
+        out.extend(rows);
         progress.set((out.len() / model.config().d_model) as u64);
     }
     progress.finish_if_long();
