@@ -8,7 +8,7 @@ mod notebook;
 mod step;
 
 pub use experiment::{ExperimentBench, ExperimentReport, Part, experiment};
-pub use harvest::{HarvestBench, HarvestReport, ModelShape, harvest};
+pub use harvest::{HarvestBench, HarvestReport, ModelShape, Weights, harvest};
 pub use machine::{Numbers, peak, peak_rss_bytes};
 pub use notebook::{NotebookBench, NotebookReport, notebook};
 pub use step::{StepBench, StepLookup, StepReport, StepShape, step};

@@ -12,8 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Zipf};
 use serde::Serialize;
 
-use super::ModelShape;
 use super::made_up::checkpoint;
+use super::{ModelShape, Weights};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::display::{Column, Row, Table, format};
 use crate::error::{Error, Result};
@@ -30,8 +30,8 @@ pub struct ExperimentBench {
     /// The model's shape. With it come the paper's hook and dictionary: before block 8 of 12 and 12,288 latents, k 30, for GPT-2 and Pythia
     /// 160M; before block 20 of 24 and 16,384 latents, k 50, for Pythia 1.4B.
     pub shape: ModelShape,
-    /// Whether the checkpoint is written in f16, or else in f32.
-    pub f16: bool,
+    /// The numbers of the checkpoint.
+    pub weights: Weights,
     /// In what the model forms its products.
     pub compute: Compute,
     /// Tokens to harvest.
@@ -110,11 +110,10 @@ pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
 
 /// The checkpoint's folder; written if there is none of the shape.
 fn checkpoint_of(bench: &ExperimentBench) -> Result<PathBuf> {
-    let numbers = if bench.f16 { "f16" } else { "f32" };
-    let folder = bench.dir.join(format!("{}-{numbers}", bench.shape.name()));
+    let folder = bench.dir.join(format!("{}-{}", bench.shape.name(), bench.weights.name().to_lowercase()));
     if !folder.join("config.json").exists() {
         files::create_folder(&folder)?;
-        files::write_atomic(&folder.join("model.safetensors"), |out| checkpoint(bench.shape, bench.f16, out))?;
+        files::write_atomic(&folder.join("model.safetensors"), |out| checkpoint(bench.shape, bench.weights, out))?;
         // Comes last, and says that the rest is there.
         files::write_atomic(&folder.join("config.json"), |out| out.write_all(bench.shape.config().as_bytes()))?;
     }

@@ -9,6 +9,7 @@ use super::median;
 use crate::activations::HarvestConfig;
 use crate::display::{Column, Row, Table, format};
 use crate::error::{Error, Result};
+use crate::matmul::Precision;
 use crate::model::{Compute, Model, ModelConfig};
 use crate::tokens::Tokens;
 
@@ -98,6 +99,36 @@ impl ModelShape {
     }
 }
 
+/// The numbers of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Weights {
+    /// f32.
+    F32,
+    /// f16.
+    F16,
+    /// bf16.
+    Bf16,
+}
+
+impl Weights {
+    /// As safetensors and file names have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Weights::F32 => "F32",
+            Weights::F16 => "F16",
+            Weights::Bf16 => "BF16",
+        }
+    }
+
+    fn precision(self) -> Precision {
+        match self {
+            Weights::F32 => Precision::Single,
+            Weights::F16 => Precision::F16,
+            Weights::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
 /// What is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HarvestBench {
@@ -107,6 +138,8 @@ pub struct HarvestBench {
     pub layer: usize,
     /// In what products are formed.
     pub compute: Compute,
+    /// The numbers of the checkpoint that the weights would come from. Default f32.
+    pub weights: Weights,
     /// How many sequences there are. Default 32.
     pub sequences: usize,
     /// Tokens in each. Default 256.
@@ -117,7 +150,15 @@ pub struct HarvestBench {
 
 impl Default for HarvestBench {
     fn default() -> HarvestBench {
-        HarvestBench { shape: ModelShape::Gpt2, layer: 8, compute: Compute::F32, sequences: 32, n_ctx: 256, repetitions: 5 }
+        HarvestBench {
+            shape: ModelShape::Gpt2,
+            layer: 8,
+            compute: Compute::F32,
+            weights: Weights::F32,
+            sequences: 32,
+            n_ctx: 256,
+            repetitions: 5,
+        }
     }
 }
 
@@ -141,7 +182,7 @@ pub struct HarvestReport {
 /// # Errors
 /// [`Error::Config`] if the model has no such layer, or there is nothing to run.
 pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
-    let model = Model::made_up(bench.shape.name(), bench.shape.config())?.computing(bench.compute);
+    let model = Model::made_up(bench.shape.name(), bench.shape.config(), bench.weights.precision())?.computing(bench.compute);
     let config = model.config().clone();
     if bench.layer == 0 || bench.layer >= config.n_layers {
         let why = format!("is {}; {} has blocks 1 to {} to run to", bench.layer, bench.shape.name(), config.n_layers - 1);

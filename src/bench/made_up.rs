@@ -8,7 +8,7 @@ use rand_distr::{Distribution, Exp, StandardNormal, Zipf};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::ModelShape;
+use super::{ModelShape, Weights};
 use crate::simd::add_scaled;
 
 /// How many features add up to a row.
@@ -55,16 +55,15 @@ impl MadeUp {
 }
 
 /// Writes a checkpoint of this shape as the hub has it, in safetensors: numbers of the size that they have when training begins, gains of 1.
-pub fn checkpoint(shape: ModelShape, f16: bool, out: &mut dyn Write) -> io::Result<()> {
-    let width = if f16 { 2 } else { 4 };
+pub fn checkpoint(shape: ModelShape, weights: Weights, out: &mut dyn Write) -> io::Result<()> {
+    let width = if weights == Weights::F32 { 4 } else { 2 };
     let tensors = shape.tensors();
     let mut entries = serde_json::Map::new();
     let mut end = 0;
     for (name, shape) in &tensors {
         let from = end;
         end += width * shape.iter().product::<usize>();
-        let dtype = if f16 { "F16" } else { "F32" };
-        entries.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [from, end] }));
+        entries.insert(name.clone(), json!({ "dtype": weights.name(), "shape": shape, "data_offsets": [from, end] }));
     }
     let mut header = serde_json::to_vec(&entries)?;
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -76,9 +75,11 @@ pub fn checkpoint(shape: ModelShape, f16: bool, out: &mut dyn Write) -> io::Resu
         for from in (0..n).step_by(PIECE) {
             let numbers: Vec<f32> =
                 (0..PIECE.min(n - from)).into_par_iter().map(|i| if is_gain { 1.0 } else { noise(index, from + i) }).collect();
-            match f16 {
-                true => out.write_all(bytemuck::cast_slice(&numbers.iter().map(|x| half::f16::from_f32(*x)).collect::<Vec<_>>()))?,
-                false => out.write_all(bytemuck::cast_slice(&numbers))?,
+            let halves = |round: fn(f32) -> u16| numbers.iter().map(|x| round(*x)).collect::<Vec<u16>>();
+            match weights {
+                Weights::F32 => out.write_all(bytemuck::cast_slice(&numbers))?,
+                Weights::F16 => out.write_all(bytemuck::cast_slice(&halves(|x| half::f16::from_f32(x).to_bits())))?,
+                Weights::Bf16 => out.write_all(bytemuck::cast_slice(&halves(|x| half::bf16::from_f32(x).to_bits())))?,
             }
         }
     }

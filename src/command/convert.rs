@@ -4,12 +4,20 @@ use std::path::PathBuf;
 
 use tokenized_sae::prelude::*;
 
+use super::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  tsae convert results/TSAE --to saelens --table fold --relu --out for-saelens
+  tsae convert resid_post_layer_3/trainer_0 --to tsae --out mine
+  tsae convert 65536.pt --k 30 --hook blocks.8.hook_resid_pre --to tsae --out mine";
+
+/// Read an SAE of this or another library, and write it for one of them.
+///
 /// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning, Llamascopium, openai/sparse_autoencoder (ReLU), the authors of
 /// tokenized SAEs, or this program. Nothing in a .pt file is run.
-///
-/// tsae convert runs/TSAE --to saelens --table fold --relu --out for-saelens
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Convert {
     /// A folder with an SAE, or its file of weights.
     sae: PathBuf,
@@ -32,13 +40,13 @@ pub struct Convert {
     /// The folder to write: a new one, or one without an SAE.
     #[arg(long)]
     out: PathBuf,
-    /// As JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Convert {
     pub fn run(self) -> Result<()> {
+        self.output.begin();
         let mut sae = match self.k {
             Some(k) => Sae::load_with_k(&self.sae, k)?,
             None => Sae::load(&self.sae)?,
@@ -47,10 +55,6 @@ impl Convert {
         sae.origin.hook = self.hook.or(sae.origin.hook);
         let table = self.table.unwrap_or(if self.to == SaeFormat::Tsae { TableExport::Keep } else { TableExport::Fold });
         let exported = sae.export(&self.out, self.to, table)?;
-        match self.json {
-            true => println!("{}", serde_json::to_string(&exported).map_err(Error::json("export"))?),
-            false => println!("{exported}"),
-        }
-        Ok(())
+        self.output.result(&exported, || exported.to_string())
     }
 }

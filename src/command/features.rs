@@ -2,12 +2,22 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::prelude::*;
 
-use crate::Weights;
+use super::common::Weights;
+use super::output::Output;
 
+const EXAMPLES: &str = "\
+Examples:
+  tsae features results/TSAE --out features.html
+  tsae features results/TSAE --store results/activations --latent 12 --latent 345
+  tsae features my-sae --model gpt2 --hook blocks.8.hook_resid_pre --text 'books/*.txt' --tokens 2000000 --out features.html";
+
+/// Show what the latents of a trained SAE do, in one HTML file: contexts, histograms, the tokens they point at.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Features {
     /// A run's folder, or any folder with cfg.json and sae_weights.safetensors.
     run: PathBuf,
@@ -38,10 +48,13 @@ pub struct Features {
     /// Where the HTML file goes; none is written if latents are printed and this is not given.
     #[arg(long, required_unless_present = "latents")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Features {
     pub fn run(self) -> Result<()> {
+        self.output.begin();
         interrupt::watch();
         let sae = Sae::load(&self.run)?;
         let asked = |what: &'static str| Error::config(what, format!("{} does not name it: give --{what}", self.run.display()));
@@ -71,13 +84,15 @@ impl Features {
             Some(name) => dashboard.named(&name.to_string_lossy()),
             None => dashboard,
         };
-        for latent in self.latents {
-            println!("{}", dashboard.latent(latent)?.shown().text);
+        let views = self.latents.iter().map(|&latent| dashboard.latent(latent)).collect::<Result<Vec<_>>>()?;
+        if let Some(out) = &self.out {
+            dashboard.save(out)?;
+            self.output.remark(&format!("Written to {}.", out.display()));
         }
-        if let Some(out) = self.out {
-            dashboard.save(&out)?;
-            println!("Written to {}.", out.display());
-        }
-        Ok(())
+        let features = &dashboard.features;
+        let found = json!({
+            "model": features.model, "hook": features.hook, "tokens": features.tokens, "finished": features.finished, "page": self.out, "latents": views,
+        });
+        self.output.result(&found, || views.iter().map(|view| view.shown().text).collect::<Vec<_>>().join("\n"))
     }
 }

@@ -33,6 +33,8 @@ struct Flags {
     requested: Arc<AtomicBool>,
     /// Whether the next press ends the process.
     armed: Arc<AtomicBool>,
+    /// Whether it was ever pressed.
+    ever: Arc<AtomicBool>,
 }
 
 static FLAGS: OnceLock<Flags> = OnceLock::new();
@@ -42,10 +44,11 @@ static FLAGS: OnceLock<Flags> = OnceLock::new();
 /// If the operating system refuses the handler, a press does what it did before: it ends the process.
 pub fn watch() {
     FLAGS.get_or_init(|| {
-        let flags = Flags { requested: Arc::default(), armed: Arc::default() };
+        let flags = Flags { requested: Arc::default(), armed: Arc::default(), ever: Arc::default() };
         let handlers = [
             signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGINT, 130, flags.armed.clone()),
             signal_hook::flag::register(signal_hook::consts::SIGINT, flags.requested.clone()),
+            signal_hook::flag::register(signal_hook::consts::SIGINT, flags.ever.clone()),
         ];
         if handlers.iter().any(Result::is_err) || arm_for_a_while(flags.requested.clone(), flags.armed.clone()).is_err() {
             handlers.into_iter().flatten().for_each(|id| {
@@ -59,6 +62,11 @@ pub fn watch() {
 /// Whether the stop button was pressed since the last [`clear`]. One relaxed load: ask as often as you like.
 pub fn requested() -> bool {
     FLAGS.get().is_some_and(|flags| flags.requested.load(Ordering::Relaxed))
+}
+
+/// Whether the stop button was pressed at any time since [`watch`], whatever became of it: a command that was stopped says so by its exit status.
+pub fn was_pressed() -> bool {
+    FLAGS.get().is_some_and(|flags| flags.ever.load(Ordering::Relaxed))
 }
 
 /// Forgets a press: at the start of a long call, and when it has ended because of one.

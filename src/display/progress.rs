@@ -73,6 +73,11 @@ impl Progress {
         }
     }
 
+    /// Shows no progress in this process from now on, as `TSAE_PROGRESS=off` does; for a command that is to be quiet.
+    pub fn silence() {
+        sink::silence();
+    }
+
     /// Begins at `done` instead of 0, when an earlier process did that much: the rate counts from here.
     pub fn resumed_at(mut self, done: u64) -> Progress {
         self.done = done;

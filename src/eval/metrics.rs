@@ -54,7 +54,7 @@ pub struct Evaluation {
 }
 
 /// The evaluations of several SAEs on the same text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluations {
     /// One for each SAE.
     pub rows: Vec<Evaluation>,

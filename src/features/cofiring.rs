@@ -5,6 +5,7 @@
 //! else fires there. That is exact on the kept tokens, which are a random sample of all.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::firings::each;
 use super::tally::draw;
@@ -14,7 +15,7 @@ use crate::sae::Codes;
 const MOST: usize = 8 << 20;
 
 /// A latent that fires together with another.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cofiring {
     /// The other latent.
     pub latent: u32,

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::directions::Scorer;
 use super::{Continuations, Directions, Effect, Feature, Features, FeaturesConfig, Intervention, Positions, page};
 use crate::activations::ActivationStore;
@@ -39,7 +41,7 @@ pub struct FeatureDashboard {
 }
 
 /// One latent, as a page that a cell shows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FeatureView {
     /// Where it fires.
     pub feature: Feature,

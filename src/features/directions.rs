@@ -3,6 +3,8 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use serde::Serialize;
+
 use super::feature::check_latent;
 use crate::error::Result;
 use crate::matmul::portable::{Matrix, matmul};
@@ -13,7 +15,7 @@ use crate::simd::dot;
 use candle_core::{Device, Tensor};
 
 /// A token and how it scores.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TokenScore {
     /// Its id.
     pub id: u32,
@@ -24,7 +26,7 @@ pub struct TokenScore {
 }
 
 /// What a latent's row of `W_dec` points at; the first of each list is the most extreme, of equals the lower id first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Directions {
     /// The length of the row: an activation of 1 writes a vector of this length.
     pub length: f64,

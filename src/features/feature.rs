@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
+use serde::Serialize;
+
 use super::histogram::Bin;
 use super::tally::{Kept, Tally};
 use super::{Cofiring, FeaturesConfig};
@@ -37,7 +39,7 @@ pub struct Features {
 }
 
 /// One latent: how often and how strongly it fires, where, and together with which others.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Feature {
     /// The latent.
     pub latent: usize,
@@ -60,7 +62,7 @@ pub struct Feature {
 }
 
 /// Firings of a latent that are about as strong: between two quantiles of its activations.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Band {
     /// The band holds the share of the firings from this quantile,
     pub from: f64,
@@ -75,7 +77,7 @@ pub struct Band {
 }
 
 /// Some tokens of a text around one on which a latent fires.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Context {
     /// The sequence of the store or text, counted from 0.
     pub sequence: usize,

@@ -1,5 +1,7 @@
 //! Activations counted in bins that are equally wide on a logarithmic axis.
 
+use serde::Serialize;
+
 /// Bins for each doubling of the activation.
 pub(super) const PER_OCTAVE: i32 = 8;
 /// The first bin begins at 2^LOW; what is less is counted in it.
@@ -9,7 +11,7 @@ const HIGH: i32 = 17;
 const BINS: usize = ((HIGH - LOW) * PER_OCTAVE) as usize;
 
 /// A bin: activations from `from` up to, and without, `to`. One that begins at 2⁻¹² also holds what is less, one that ends at 2¹⁷ what is more.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bin {
     /// Where it begins.
     pub from: f64,

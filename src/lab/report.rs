@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::template::{self, State};
 use super::{Options, evcxr, folders, install, open, project, python, std_source};
 use crate::error::Result;
 
 /// One thing that a notebook needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
     /// Its name.
     pub what: String,
@@ -18,7 +20,7 @@ pub struct Item {
 }
 
 /// What a set-up would find.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// All that a notebook needs, in the order in which it is made.
     pub items: Vec<Item>,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::process::{self, Input, Line};
@@ -33,7 +33,7 @@ pub struct RunOptions {
 }
 
 /// How long a cell took.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct CellTime {
     /// The cell's number, counted over code cells of the executed copy from 1.
     pub cell: usize,
@@ -42,7 +42,7 @@ pub struct CellTime {
 }
 
 /// A notebook that ran to its end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Executed {
     /// The notebook.
     pub notebook: PathBuf,

@@ -14,8 +14,8 @@ use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
 use crate::model::{Model, Processing};
 use crate::tokens::Tokens;
 
-/// Weights of about the size that they have when training begins.
-struct MadeUp(ModelConfig);
+/// Weights of about the size that they have when training begins, their matrices as if they had come so.
+struct MadeUp(ModelConfig, Precision);
 
 impl ModelWeights for MadeUp {
     fn ends(&self) -> Result<Ends> {
@@ -23,13 +23,13 @@ impl ModelWeights for MadeUp {
         let embed = noise([d_vocab, d], 1)?;
         let head = if self.0.tied { embed.clone() } else { noise([d_vocab, d], 2)? };
         let positions = if self.0.rotary_dim == 0 { Some(noise([self.0.n_ctx, d], 3)?) } else { None };
-        Ok(Ends { embed, positions, ln_final: Gain::none(d)?, unembed: Affine::new((head.t()?, Precision::Single), None) })
+        Ok(Ends { embed, positions, ln_final: Gain::none(d)?, unembed: Affine::new((head.t()?, self.1), None) })
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
         let (d, d_mlp) = (self.0.d_model, self.0.d_mlp);
         let affine = |d_in: usize, d_out: usize, seed| -> Result<Affine> {
-            Ok(Affine::new((noise([d_in, d_out], seed)?, Precision::Single), Some(noise([d_out], seed + 1)?)))
+            Ok(Affine::new((noise([d_in, d_out], seed)?, self.1), Some(noise([d_out], seed + 1)?)))
         };
         let seed = 100 * (layer as u64 + 1);
         Ok(BlockWeights {
@@ -45,9 +45,9 @@ impl ModelWeights for MadeUp {
 
 impl Model {
     /// A model of the shape that a `config.json` describes.
-    pub(crate) fn made_up(name: &str, config: &str) -> Result<Model> {
+    pub(crate) fn made_up(name: &str, config: &str, precision: Precision) -> Result<Model> {
         let config = ModelConfig::parse(config.as_bytes(), Path::new(name))?;
-        Model::assemble((name.to_owned(), None), config.clone(), &MadeUp(config), Processing::Raw, None)
+        Model::assemble((name.to_owned(), None), config.clone(), &MadeUp(config, precision), Processing::Raw, None)
     }
 
     /// Runs the first `n` blocks, and says how long the parts of it took.

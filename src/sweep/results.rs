@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
 use super::grid::Setting;
 use super::plan::Plan;
 use super::run::folder;
@@ -25,7 +28,7 @@ pub struct SweepResults {
 }
 
 /// One finished run of a sweep.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize)]
 pub struct SweepRun {
     /// Its place in the grid.
     pub setting: Setting,
@@ -40,13 +43,14 @@ pub struct SweepRun {
     /// The same with every position reconstructed and counted, as in the paper.
     pub with_bos: Metrics,
     /// How it came there.
+    #[serde(skip)]
     pub history: History,
     /// How many times fewer tokens than the run of the baseline it needed for that one's final values.
     pub speedup: Option<Speedup>,
 }
 
 /// A run whose numbers overflowed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FailedRun {
     /// Its place in the grid.
     pub setting: Setting,
@@ -63,6 +67,20 @@ pub struct SweepRow {
     pub setting: Setting,
     /// Its runs, one a seed.
     pub runs: Vec<SweepRun>,
+}
+
+/// What `tsae sweep --json` prints: the runs without their histories, which lie in their folders.
+impl Serialize for SweepResults {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut it = serializer.serialize_struct("SweepResults", 6)?;
+        it.serialize_field("model", self.model_name())?;
+        it.serialize_field("dir", &self.dir)?;
+        it.serialize_field("planned", &self.planned())?;
+        it.serialize_field("complete", &self.is_complete())?;
+        it.serialize_field("runs", &self.runs)?;
+        it.serialize_field("failed", &self.failed)?;
+        it.end()
+    }
 }
 
 impl SweepResults {

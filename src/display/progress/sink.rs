@@ -1,12 +1,20 @@
 //! Where the lines go. Each way of showing progress is one variant.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::bar::{self, State};
 use crate::display::Place;
 
 /// The width of the bar on a terminal, in characters.
 const BAR: usize = 20;
+
+/// Whether this process shows no progress at all.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+pub(super) fn silence() {
+    SILENT.store(true, Ordering::Relaxed);
+}
 
 /// A way to show progress.
 pub(super) enum Sink {
@@ -32,6 +40,9 @@ impl Sink {
     /// By the environment: the notebook, a terminal, a file.
     pub(super) fn choose() -> Sink {
         let wish = std::env::var("TSAE_PROGRESS").unwrap_or_default();
+        if SILENT.load(Ordering::Relaxed) {
+            return Sink::Off;
+        }
         match Place::new() {
             Some(place) => Sink::Live(place, String::new()),
             None => Sink::of(&wish, crate::display::in_notebook(), std::io::stderr().is_terminal()),
