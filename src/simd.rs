@@ -6,6 +6,8 @@
 
 pub(crate) mod peak;
 pub(crate) mod tile;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod widen;
 
 /// Defines a function whose body is compiled for AVX-512, for AVX2 and for any processor.
 macro_rules! vectorised {

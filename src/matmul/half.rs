@@ -8,15 +8,22 @@
 //! each row by a number, or to subtract one from it, so that is done on the way as well ([`RowWise`]). The numbers multiplied are the
 //! same bits as those of a matrix that was widened and processed when it was loaded.
 
+#![allow(unsafe_code)]
+// Nothing is kept so where there are no tiles.
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+
+#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::Lines;
+#[cfg(target_arch = "x86_64")]
 use super::bf16::round;
 use crate::simd::tile::PANEL;
-use crate::simd::vectorised;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::widen::{self, By};
 
 /// The numbers that a matrix came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +104,7 @@ impl Half {
     }
 
     /// Writes some words of each column of a panel into `out`.
+    #[cfg(target_arch = "x86_64")]
     pub fn widen(&self, panel: usize, words: Range<usize>, form: Form, out: &mut Lines) {
         let rows = match form {
             Form::Pairs => 2 * words.start..(2 * words.end).min(self.depth),
@@ -105,16 +113,18 @@ impl Half {
         out.hold(words.len() * PANEL);
         let out = &mut out.words_mut()[..words.len() * PANEL];
         let halves = &self.halves()[(panel * self.depth + rows.start) * PANEL..][..rows.len() * PANEL];
-        let (times, minus): (&[f32], &[f32]) = match &self.row_wise {
-            RowWise::Nothing => (&[], &[]),
-            RowWise::Times(by) => (&by[rows], &[]),
-            RowWise::Minus(by) => (&[], &by[rows]),
+        let by = match &self.row_wise {
+            RowWise::Nothing => By::Nothing,
+            RowWise::Times(by) => By::Times(&by[rows]),
+            RowWise::Minus(by) => By::Minus(&by[rows]),
         };
-        match (self.is_bf16, form) {
-            (false, Form::Pairs) => f16_to_pairs(halves, times, minus, out),
-            (true, Form::Pairs) => bf16_to_pairs(halves, times, minus, out),
-            (false, _) => f16_to_f32(halves, times, minus, out),
-            (true, _) => bf16_to_f32(halves, times, minus, out),
+        assert!(super::has_tiles() && (form != Form::Pairs || super::has_bf16_tiles()), "a processor without tiles");
+        // SAFETY: a processor with tiles has AVX-512, and those for pairs its instructions for bf16, as just asserted.
+        unsafe {
+            match form {
+                Form::Pairs => widen::to_pairs(halves, self.is_bf16, by, out),
+                Form::F32 | Form::Rounded => widen::to_f32(halves, self.is_bf16, by, out),
+            }
         }
         if form == Form::Rounded {
             out.iter_mut().for_each(|x| *x = u32::from(round(f32::from_bits(*x))) << 16);
@@ -122,94 +132,13 @@ impl Half {
     }
 
     /// Where a panel's numbers begin.
+    #[cfg(target_arch = "x86_64")]
     pub fn place(&self, panel: usize, word: usize) -> *const u32 {
         self.panels.words().as_ptr().wrapping_add((panel * self.depth + word) * PANEL / 2)
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn halves(&self) -> &[u16] {
         bytemuck::cast_slice(self.panels.words())
-    }
-}
-
-/// The f32 that a finite f16 is.
-#[inline(always)]
-fn widen_f16(x: u16) -> f32 {
-    /// 2¹¹², from one exponent's bias, 15, to the other's, 127; exact for what is smaller than a normal f16, too.
-    const SCALE: f32 = f32::from_bits((112 + 127) << 23);
-    let x = u32::from(x);
-    let size = f32::from_bits((x & 0x7FFF) << 13) * SCALE;
-    f32::from_bits(size.to_bits() | (x & 0x8000) << 16)
-}
-
-/// A row of a panel, widened and processed.
-#[inline(always)]
-fn row(halves: &[u16; PANEL], f: impl Fn(f32) -> f32, widen: impl Fn(u16) -> f32) -> [f32; PANEL] {
-    std::array::from_fn(|i| f(widen(halves[i])))
-}
-
-/// Rows of a panel as f32. At most one of `times` and `minus` has numbers.
-#[inline(always)]
-fn to_f32(halves: &[u16], times: &[f32], minus: &[f32], out: &mut [u32], widen: impl Fn(u16) -> f32 + Copy) {
-    let rows = halves.as_chunks::<PANEL>().0.iter().zip(out.as_chunks_mut::<PANEL>().0);
-    let put = |out: &mut [u32; PANEL], row: [f32; PANEL]| *out = row.map(f32::to_bits);
-    if !times.is_empty() {
-        rows.zip(times).for_each(|((halves, out), by)| put(out, row(halves, |x| x * by, widen)));
-    } else if !minus.is_empty() {
-        rows.zip(minus).for_each(|((halves, out), by)| put(out, row(halves, |x| x - by, widen)));
-    } else {
-        rows.for_each(|(halves, out)| put(out, row(halves, |x| x, widen)));
-    }
-}
-
-/// Rows of a panel as pairs of bf16; an odd last row is paired with zeros.
-#[inline(always)]
-fn to_pairs(halves: &[u16], times: &[f32], minus: &[f32], out: &mut [u32], widen: impl Fn(u16) -> f32 + Copy) {
-    let by = if times.is_empty() { minus } else { times };
-    let one = |halves: &[u16; PANEL], at: usize| match (by.get(at), times.is_empty()) {
-        (Some(by), false) => row(halves, |x| x * by, widen),
-        (Some(by), true) => row(halves, |x| x - by, widen),
-        (None, _) => row(halves, |x| x, widen),
-    };
-    for (pair, (halves, out)) in halves.as_chunks::<PANEL>().0.chunks(2).zip(out.as_chunks_mut::<PANEL>().0).enumerate() {
-        let first = one(&halves[0], 2 * pair);
-        let second = halves.get(1).map_or([0.0; PANEL], |halves| one(halves, 2 * pair + 1));
-        *out = std::array::from_fn(|i| u32::from(round(first[i])) | u32::from(round(second[i])) << 16);
-    }
-}
-
-vectorised! {
-    fn f16_to_f32(halves: &[u16], times: &[f32], minus: &[f32], out: &mut [u32]) {
-        to_f32(halves, times, minus, out, widen_f16);
-    }
-}
-
-vectorised! {
-    fn bf16_to_f32(halves: &[u16], times: &[f32], minus: &[f32], out: &mut [u32]) {
-        to_f32(halves, times, minus, out, super::bf16::widen);
-    }
-}
-
-vectorised! {
-    fn f16_to_pairs(halves: &[u16], times: &[f32], minus: &[f32], out: &mut [u32]) {
-        to_pairs(halves, times, minus, out, widen_f16);
-    }
-}
-
-vectorised! {
-    fn bf16_to_pairs(halves: &[u16], times: &[f32], minus: &[f32], out: &mut [u32]) {
-        to_pairs(halves, times, minus, out, super::bf16::widen);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finite_f16_is_widened_to_what_it_is() {
-        for bits in 0..=u16::MAX {
-            let x = f16::from_bits(bits);
-            assert!(!x.is_finite() || widen_f16(bits).to_bits() == x.to_f32().to_bits(), "{bits:#06x}");
-        }
     }
 }

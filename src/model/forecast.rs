@@ -2,19 +2,19 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
-
 use super::checkpoint::Reader;
 use super::config::ModelConfig;
 use super::{Processing, checkpoint};
 use crate::error::Result;
 use crate::forecast::{self, Forecast};
 use crate::hub::Hub;
-use crate::matmul::{Packed, Precision, RowWise, View};
 use crate::model::Model;
-use crate::model::ops::with_f32;
+use crate::model::block::Block;
+use crate::model::config::Family;
+use crate::model::gpt2::Gpt2;
+use crate::model::neox::NeoX;
 use crate::model::source::Source;
-use crate::model::weights::digests;
+use crate::model::weights::{ModelWeights, digests};
 
 /// Bytes that a checkpoint takes at the most while it is read, and when it has been read.
 pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Processing) -> [u64; 2] {
@@ -46,8 +46,8 @@ pub(super) fn check(name: &str, root: &Reader, config: &ModelConfig, processing:
 }
 
 impl Model {
-    /// What [`Model::load_with`] will take of a model that is on this machine: memory at the most, by its files' headers; time by what a few
-    /// million numbers take, their reading from the disk not included.
+    /// What [`Model::load_with`] will take of a model that is on this machine: memory at the most, by its files' headers; time by what its
+    /// first block takes.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -59,21 +59,21 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn forecast(name_or_folder: &str, processing: Processing) -> Result<Forecast> {
-        /// Numbers that are tried.
-        const TRIED: usize = 1 << 22;
         let source = Source::find(name_or_folder, &Hub::from_env())?;
         let config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
         let root = checkpoint::open(&source.weights)?;
         let [memory, _] = memory_of(&root, &config, processing);
-        let some = Tensor::zeros((TRIED / 1024, 1024), DType::F32, &Device::Cpu)?;
         let start = Instant::now();
-        digests(&[&some; 2])?;
-        with_f32(&some, |data| {
-            let view = View { data, depth: TRIED / 1024, width: 1024, row_stride: 1024, col_stride: 1 };
-            Packed::new(view, None, Precision::F16, RowWise::Nothing);
-        })?;
-        // Both threads hash the same numbers, so that they are two tensors' worth.
-        let seconds = start.elapsed().as_secs_f64() / (2 * TRIED) as f64 * root.bytes_of_matrices().numbers as f64;
+        let weights: Box<dyn ModelWeights> = match config.family {
+            Family::Gpt2 => Box::new(Gpt2 { root: root.clone(), config: &config }),
+            Family::NeoX => Box::new(NeoX { root: root.clone(), config: &config }),
+        };
+        let mut block = weights.block(0)?;
+        digests(&block.tensors())?;
+        let numbers: usize = block.tensors().iter().map(|tensor| tensor.elem_count()).sum();
+        processing.block(&mut block)?;
+        Block::new(block, config.layer_norm_eps)?;
+        let seconds = start.elapsed().as_secs_f64() / numbers.max(1) as f64 * root.bytes_of_matrices().numbers as f64;
         Ok(Forecast { memory, disk: 0, seconds })
     }
 }
