@@ -13,9 +13,6 @@ use crate::tensors::{self, Numbers, TensorFile};
 /// The one key under which the JSON text stands in the file's metadata (one key, since a map of several has no fixed order).
 const ABOUT: &str = "tokenized_sae";
 
-/// How many times as large as their file tensors may be that share their numbers.
-const SHARED: u64 = 4;
-
 /// An array: its name, its shape and its numbers.
 pub(crate) type Array<'a> = (&'a str, Vec<usize>, &'a [f32]);
 
@@ -84,12 +81,8 @@ impl Arrays {
                 Plain::Text(text) => drop(texts.insert(name.clone(), text.clone())),
             }
         }
-        // Tensors may share their numbers; no file has so many that do.
-        let mut left = SHARED * path.metadata().map_err(Error::io("read", path))?.len();
         for name in file.names() {
             if let Some(read) = file.read(&name)? {
-                left =
-                    left.checked_sub(read.bytes.len() as u64).ok_or_else(|| Error::format(path, "its tensors are larger than the file"))?;
                 let stored = match Numbers::new(read.dtype, &read.shape) {
                     Err(_) => Stored::Strange(read.shape, read.dtype),
                     Ok(mut numbers) => {

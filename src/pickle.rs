@@ -1,9 +1,11 @@
 //! PyTorch's files of tensors (`pytorch_model.bin`, `ae.pt`), read without Python and without running anything.
 //!
 //! Such a file is a zip archive of a pickle, `data.pkl`, and one file of numbers for each storage. A pickle is a program for a small
-//! machine with a stack; here its calls are not made but kept as they stand, and the few that build a tensor are recognised. Values
-//! lie in one list and refer to each other by number, so that no pickle can make this read deep, long or large beyond its own size.
+//! machine with a stack; here its calls are not made but kept as they stand, and the few that build a tensor are recognised. One that names a
+//! function which is no part of a tensor is refused by that name. Values lie in one list and refer to each other by number, so that no
+//! pickle can make this read deep, long or large beyond its own size.
 
+mod globals;
 mod machine;
 mod write;
 
@@ -48,7 +50,17 @@ pub(crate) struct Tensors {
     /// The folder within the archive.
     folder: String,
     found: Found,
+    /// The storage that was read last, whose tensors often follow each other.
+    storage: Option<(String, Vec<u8>)>,
+    /// How many bytes of storages, and of tensors, may yet be read.
+    left: [u64; 2],
 }
+
+/// How many times as large as their file storages may be when each is read for its tensors.
+const READ: u64 = 64;
+
+/// How many times as large as their file tensors may be that share their numbers.
+const SHARED: u64 = 4;
 
 /// A tensor's numbers, row-major and little-endian.
 pub(crate) struct Numbers {
@@ -83,7 +95,8 @@ impl Tensors {
         }
         let pickle = read_entry(&mut archive, &format!("{folder}data.pkl"), size).map_err(bad)?;
         let found = Machine::run(&pickle).map_err(|why| bad(format!("its data.pkl cannot be read: {why}")))?;
-        Ok(Tensors { path: path.to_owned(), archive, folder, found })
+        let left = [READ * size, SHARED * size];
+        Ok(Tensors { path: path.to_owned(), archive, folder, found, storage: None, left })
     }
 
     /// The names of all tensors, in order.
@@ -107,17 +120,36 @@ impl Tensors {
     /// # Errors
     /// [`Error::Format`] if they are not all there, or of a type that is not known.
     pub fn read(&mut self, name: &str) -> Result<Option<Numbers>> {
-        let Some(stored) = self.found.tensors.get(name) else { return Ok(None) };
-        let numbers = stored.read(&mut self.archive, &self.folder, &self.path);
+        let Some(stored) = self.found.tensors.get(name).cloned() else { return Ok(None) };
+        let numbers = self.numbers(&stored);
         numbers.map(Some).map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))
+    }
+
+    fn numbers(&mut self, stored: &Stored) -> std::result::Result<Numbers, String> {
+        let pay = |left: &mut u64, bytes: &[u8], why: &str| {
+            *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| format!("is one too many: {why}"))?;
+            Ok::<(), String>(())
+        };
+        let (dtype, width) = dtype(&stored.class).ok_or_else(|| format!("is a {}, which is not known", stored.class))?;
+        let storage = match self.storage.take() {
+            Some((name, storage)) if name == stored.storage => storage,
+            _ => {
+                let size = self.path.metadata().map_err(|e| e.to_string())?.len();
+                let storage = read_entry(&mut self.archive, &format!("{}data/{}", self.folder, stored.storage), size)?;
+                pay(&mut self.left[0], &storage, "the tensors of this file lie scattered over its storages, which no program writes")?;
+                storage
+            }
+        };
+        let (bytes, rest) = stored.taken(storage, width)?;
+        pay(&mut self.left[1], &bytes, "the tensors of this file are larger than the file")?;
+        self.storage = rest.map(|rest| (stored.storage.clone(), rest));
+        Ok(Numbers { dtype, shape: stored.shape.clone(), bytes })
     }
 }
 
 impl Stored {
-    fn read(&self, archive: &mut ZipArchive<BufReader<File>>, folder: &str, path: &Path) -> std::result::Result<Numbers, String> {
-        let (dtype, width) = dtype(&self.class).ok_or_else(|| format!("is a {}, which is not known", self.class))?;
-        let size = path.metadata().map_err(|e| e.to_string())?.len();
-        let storage = read_entry(archive, &format!("{folder}data/{}", self.storage), size)?;
+    /// Its bytes, and the storage, if there is more in it.
+    fn taken(&self, storage: Vec<u8>, width: usize) -> std::result::Result<(Vec<u8>, Option<Vec<u8>>), String> {
         let there = storage.len() / width;
         let n = self.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).filter(|&n| n <= there);
         let last = self
@@ -128,10 +160,12 @@ impl Stored {
         let (Some(n), Some(last)) = (n, last.filter(|&last| last < there || self.shape.contains(&0))) else {
             return Err(format!("of shape {:?} needs more than the {there} numbers that there are", self.shape));
         };
-        let shape = self.shape.clone();
         if n == 0 || last - self.offset + 1 == n && is_row_major(&self.shape, &self.strides) {
             let from = if n == 0 { 0 } else { self.offset * width };
-            return Ok(Numbers { dtype, shape, bytes: storage[from..from + n * width].to_vec() });
+            if n * width == storage.len() {
+                return Ok((storage, None));
+            }
+            return Ok((storage[from..from + n * width].to_vec(), Some(storage)));
         }
         let mut bytes = Vec::with_capacity(n * width);
         for i in 0..n {
@@ -142,7 +176,7 @@ impl Stored {
             }
             bytes.extend_from_slice(&storage[at * width..(at + 1) * width]);
         }
-        Ok(Numbers { dtype, shape, bytes })
+        Ok((bytes, Some(storage)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Plain, Stored};
+use super::{Plain, Stored, globals};
 
 /// A value's place in the list of all.
 type Id = usize;
@@ -48,6 +48,9 @@ const ROOM: usize = 4;
 
 /// How many dictionaries within each other are looked through.
 const DEEPEST: usize = 3;
+
+/// PyTorch computes with no tensor of more axes (`dim_bitset_size` of ATen).
+const MOST_AXES: usize = 64;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -128,14 +131,14 @@ impl<'a> Machine<'a> {
             }
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Value::Global(format!("{module} {name}")));
+                self.global_named(format!("{module} {name}"))?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
                     return Err("a global without a name".to_owned());
                 };
-                self.push(Value::Global(format!("{module} {name}")));
+                self.global_named(format!("{module} {name}"))?;
             }
             b'q' => self.put(1)?,
             b'r' => self.put(4)?,
@@ -185,9 +188,27 @@ impl<'a> Machine<'a> {
             }
             // BUILD: what is set on an object does not change its tensors.
             b'b' => drop(self.pop()?),
+            // INST, of protocol 0: a call of a global in one instruction.
+            b'i' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.global_named(format!("{module} {name}"))?;
+                return Err("an object is made in a way that PyTorch's files have none".to_owned());
+            }
             other => return Err(format!("instruction {other:#04x} is none that PyTorch writes")),
         }
         Ok(true)
+    }
+
+    /// A function or a class, if it is one that files of tensors have.
+    fn global_named(&mut self, name: String) -> Result<()> {
+        if !globals::is_known(&name) {
+            let shown: String = name.replace(' ', ".").chars().take(100).collect();
+            return Err(format!(
+                "it names {shown:?}, which is no part of a tensor: Python would import and could call it; nothing of it was run, and the file is not read"
+            ));
+        }
+        self.push(Value::Global(name));
+        Ok(())
     }
 
     fn take(&mut self, n: usize) -> Result<&'a [u8]> {
@@ -312,7 +333,7 @@ impl<'a> Machine<'a> {
         let numbers = |id: Id| self.tuple(id)?.iter().map(|&id| self.size(id)).collect::<Option<Vec<usize>>>();
         let Value::Text(file) = &self.values[*file] else { return None };
         let (shape, strides) = (numbers(*size)?, numbers(*stride)?);
-        (shape.len() == strides.len()).then_some(())?;
+        (shape.len() == strides.len() && shape.len() <= MOST_AXES).then_some(())?;
         let class = self.global(*class)?.rsplit(' ').next()?.to_owned();
         Some(Stored { class, storage: file.clone(), offset: self.size(*offset)?, shape, strides })
     }

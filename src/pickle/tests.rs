@@ -64,7 +64,7 @@ fn what_is_no_such_file_says_what_to_do() {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     zip.start_file("a/other", zip::write::SimpleFileOptions::default()).unwrap();
     assert!(told(&zip.finish().unwrap().into_inner()).contains("no data.pkl"));
-    assert!(told(&archive(b"cos\nsystem\nX\x02\0\0\0lsR.", b"")).contains("no dictionary"), "a call is not made");
+    assert!(told(&archive(b"ccollections\nCounter\n)R.", b"")).contains("no dictionary"), "a call is not made");
 }
 
 /// A file with a pickle and one storage, "0".
@@ -206,4 +206,104 @@ fn what_is_written_is_read() {
     let bytes = std::fs::read(&path).unwrap();
     save(&path, &tensors()).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "the same tensors give the same bytes");
+}
+
+/// A text as protocol 2 has it.
+fn text(text: &str) -> Vec<u8> {
+    [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+#[test]
+fn a_pickle_that_names_what_is_no_part_of_a_tensor_is_refused_by_that_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, witness) = (dir.path().join("x.bin"), dir.path().join("witness"));
+    let command = text(&format!("touch {}", witness.display()));
+    let whole = one_tensor(b"K\0", &[2, 2], &[2, 1]);
+    let tensor = &whole[b"\x80\x02}X\x01\0\0\0x".len()..whole.len() - b"s.".len()];
+    // `__reduce__` returning (function, (command,)), as Python writes it.
+    let call = |global: &str| [b"c", global.as_bytes(), b"\nq\0", &command, b"\x85Rq\x01"].concat();
+    let beside = |inner: &[u8]| [b"\x80\x02}(X\x01\0\0\0x", tensor, b"X\x01\0\0\0y", inner, b"u."].concat();
+    let short = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("os.system", beside(&call("os\nsystem"))),
+        ("posix.system", beside(&call("posix\nsystem"))),
+        ("nt.system", beside(&call("nt\nsystem"))),
+        ("builtins.eval", beside(&call("builtins\neval"))),
+        ("builtins.exec", beside(&call("builtins\nexec"))),
+        ("builtins.getattr", beside(&call("builtins\ngetattr"))),
+        ("builtins.__import__", beside(&call("builtins\n__import__"))),
+        ("__builtin__.eval", beside(&call("__builtin__\neval"))),
+        ("subprocess.Popen", beside(&call("subprocess\nPopen"))),
+        ("functools.partial", beside(&call("functools\npartial"))),
+        ("torch.hub.load", beside(&call("torch.hub\nload"))),
+        ("torch.load", beside(&call("torch\nload"))),
+        ("torch._utils._import_dotted_name", beside(&call("torch._utils\n_import_dotted_name"))),
+        ("numpy.load", beside(&call("numpy\nload"))),
+        ("runpy._run_code", beside(&call("runpy\n_run_code"))),
+        ("shutil.rmtree", beside(&call("shutil\nrmtree"))),
+        // By the instructions of protocol 4, where a dot in a name reaches into what it names.
+        ("os.system", beside(&[short("os"), short("system"), b"\x93".to_vec(), command.clone(), b"\x85R".to_vec()].concat())),
+        (
+            "torch.serialization.os.system",
+            beside(&[short("torch.serialization"), short("os.system"), b"\x93".to_vec(), command.clone(), b"\x85R".to_vec()].concat()),
+        ),
+        // `__newobj__`, and an object in one instruction.
+        ("os.popen", beside(&[b"cos\npopen\n", &command[..], b"\x85\x81"].concat())),
+        ("os.system", beside(&[b"(", &command[..], b"ios\nsystem\n"].concat())),
+        // As what is to be called by something that is known.
+        (
+            "os.system",
+            beside(&[b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nctorch\nTensor\n", &command[..], b"\x85}tR"].concat()),
+        ),
+        ("os.system", beside(&[b"ccollections\ndefaultdict\n", &call("os\nsystem")[..], b"\x85R"].concat())),
+        // In the state that is set on an object; in the place of a storage; within lists; where it is thrown away at once.
+        ("os.system", beside(&[b"ccollections\nOrderedDict\n)R}X\x01\0\0\0a", &call("os\nsystem")[..], b"sb"].concat())),
+        ("os.system", beside(&[b"(X\x07\0\0\0storage", &call("os\nsystem")[..], b"tQ"].concat())),
+        ("os.system", beside(&[&b"(X\x07\0\0\0storage(".repeat(3)[..], &call("os\nsystem"), &b"tQtQ".repeat(3)].concat())),
+        ("os.system", beside(&[&b"](".repeat(50)[..], &call("os\nsystem"), &b"e".repeat(50)].concat())),
+        ("os.system", [b"\x80\x02", &call("os\nsystem")[..], b"0", &whole[2..]].concat()),
+        // A name in other words.
+        ("os.system\0", beside(&call("os\nsystem\0"))),
+    ];
+    std::fs::write(&path, archive(&beside(b"N"), &[0; 16])).unwrap();
+    assert!(Tensors::open(&path).unwrap().read("x").unwrap().is_some(), "without it, the file is read");
+    for (name, pickle) in cases {
+        std::fs::write(&path, archive(&pickle, &[0; 16])).unwrap();
+        let told = Tensors::open(&path).err().unwrap_or_else(|| panic!("{name} was not noticed")).to_string();
+        assert!(told.contains(&format!("{name:?}")) && told.contains("x.bin") && told.contains("nothing of it was run"), "{name}: {told}");
+    }
+    assert!(!witness.exists());
+}
+
+#[test]
+fn tensors_of_a_storage_that_many_share_are_bounded_by_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.bin");
+    let whole = one_tensor(b"K\0", &[100], &[1]);
+    let tensor = &whole[b"\x80\x02}X\x01\0\0\0x".len()..whole.len() - b"s.".len()];
+    let many = |n: u32| {
+        let items: Vec<u8> = (0..n).flat_map(|i| [text(&format!("{i:03}")), tensor.to_vec()].concat()).collect();
+        std::fs::write(&path, archive(&[b"\x80\x02}(", &items[..], b"u."].concat(), &vec![0; 400_000])).unwrap();
+        let mut file = Tensors::open(&path).unwrap();
+        file.names().iter().try_for_each(|name| file.read(name).map(|_| ()))
+    };
+    many(900).unwrap();
+    // The same, each of all there is.
+    let each = one_tensor(b"K\0", &[250, 200], &[200, 1]);
+    let each = &each[b"\x80\x02}X\x01\0\0\0x".len()..each.len() - b"s.".len()];
+    let items: Vec<u8> = (0..50).flat_map(|i| [text(&format!("{i:03}")), each.to_vec()].concat()).collect();
+    std::fs::write(&path, archive(&[b"\x80\x02}(", &items[..], b"u."].concat(), &vec![0; 400_000])).unwrap();
+    let mut file = Tensors::open(&path).unwrap();
+    let told = file.names().iter().find_map(|name| file.read(name).err()).unwrap().to_string();
+    assert!(told.contains("larger than the file"), "{told}");
+}
+
+#[test]
+fn a_tensor_of_more_axes_than_pytorch_computes_with_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.bin");
+    for (axes, is_tensor) in [(64, true), (65, false)] {
+        std::fs::write(&path, archive(&one_tensor(b"K\0", &vec![1; axes], &vec![7; axes]), &[0; 16])).unwrap();
+        assert_eq!(Tensors::open(&path).unwrap().read("x").unwrap().is_some(), is_tensor);
+    }
 }
