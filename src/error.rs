@@ -3,6 +3,7 @@
 //! A notebook prints the error of a failing `?` with `{:?}`, so [`Debug`](std::fmt::Debug) here is the same readable chain as
 //! [`Display`](std::fmt::Display), not a dump of fields.
 
+use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -254,6 +255,12 @@ impl fmt::Debug for Error {
     }
 }
 
+/// What a panic that was caught said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
 shows!(Error);
 
 /// As the sentence that it is.
@@ -276,6 +283,19 @@ impl Error {
     pub fn json(what: impl fmt::Display) -> impl FnOnce(serde_json::Error) -> Error {
         let what = what.to_string();
         move |source| Error::Json { what, source }
+    }
+
+    /// Says that the file is at fault, if the error does not name one itself: a setting that cannot be used was read from it.
+    pub(crate) fn read_from(self, path: &Path) -> Error {
+        let told = self.to_string();
+        match self {
+            Error::Config { .. } | Error::UnknownHook { .. } | Error::TokenId { .. } | Error::Shape { .. } | Error::NotFinite { .. }
+                if !told.contains(&path.display().to_string()) =>
+            {
+                Error::format(path, told)
+            }
+            other => other,
+        }
     }
 
     /// Shorthand for [`Error::Format`].

@@ -35,7 +35,7 @@ mod show;
 mod source;
 mod transformer;
 mod view;
-mod vocabulary;
+pub(crate) mod vocabulary;
 mod weights;
 
 use std::fmt;
@@ -287,8 +287,7 @@ impl Model {
     /// # Errors
     /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer()?.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        vocabulary::encode(self.tokenizer()?, text)
     }
 
     /// The text of token ids, special tokens such as BOS included.
@@ -296,7 +295,7 @@ impl Model {
     /// # Errors
     /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the ids.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer()?.decode(ids, false).map_err(|e| Error::Tokenizer(e.to_string()))
+        vocabulary::decode(self.tokenizer()?, ids)
     }
 
     /// One token as text, leading space included; a token that is part of a character as the vocabulary spells it, and one that

@@ -89,6 +89,9 @@ pub struct Sweep {
     share: (usize, usize),
 }
 
+/// More than anybody waits for, and few enough to be laid out at once.
+const MOST_RUNS: usize = 100_000;
+
 impl Sweep {
     /// A sweep over SAEs that are trained on `acts` with these settings: at first over all its hooks, with the one seed of `train`, and
     /// without any arm.
@@ -283,6 +286,11 @@ impl Sweep {
         }
         self.axes.iter().try_for_each(Axis::check)?;
         self.axes.iter().chain(self.arms.iter().flat_map(|arm| &arm.axes)).try_for_each(|axis| check_name(&axis.name))?;
+        let of_streams = |arm| grid::n_combinations(arm, &self.axes).saturating_mul(self.n_streams());
+        let runs = self.arms.iter().map(of_streams).fold(0, usize::saturating_add);
+        if runs > MOST_RUNS {
+            return Err(Error::config("arms", format!("{runs} runs; at most {MOST_RUNS} make a sweep: vary fewer values with each other")));
+        }
         match &self.baseline {
             Some(name) if !self.arms.iter().any(|arm| arm.name == *name) => {
                 Err(Error::UnknownRun { name: name.clone(), there: self.arms.iter().map(|arm| arm.name.clone()).collect() })

@@ -389,3 +389,26 @@ fn a_file_describes_what_a_notebook_builds() {
     assert!(refused("expansion = 4", "expansion = \"wide\"").contains("wide"));
     assert!(refused("sampled = 2048", "sampled = 2048\ntext = \"a.txt\"").contains("one of the two"));
 }
+
+#[test]
+fn a_plan_whose_runs_lie_elsewhere_is_refused() {
+    let it = Material::new();
+    it.sweep().ks(&[4]).seeds(&[0]).run(it.path("runs")).unwrap();
+    let path = it.path("runs").join("sweep.json");
+    let plan = fs::read_to_string(&path).unwrap();
+    for name in ["../../elsewhere", "/tmp", "", ".."] {
+        fs::write(&path, plan.replace("\"SAE k=4 expansion=4 lr=1e-2 seed=0\"", &format!("{name:?}"))).unwrap();
+        let told = SweepResults::open(it.path("runs")).unwrap_err().to_string();
+        assert!(told.contains("sweep.json") && told.contains(&format!("{name:?} cannot name a run")), "{told}");
+    }
+}
+
+#[test]
+fn a_grid_of_more_runs_than_anybody_waits_for_is_refused_before_it_is_laid_out() {
+    let it = Material::new();
+    let many: Vec<f64> = (1..=100).map(f64::from).collect();
+    let vary = |sweep: Sweep, name: &str| sweep.vary(name, &many, |sae, _| Ok(sae));
+    let sweep = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "l", "m"].into_iter().fold(it.sweep(), vary);
+    let told = sweep.names().unwrap_err().to_string();
+    assert!(told.contains("at most 100000"), "{told}");
+}

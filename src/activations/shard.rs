@@ -208,6 +208,8 @@ pub struct Shard {
     map: Map,
     /// What the ids, then each hook's rows, should hash to, and whether they have been seen to.
     want: Vec<(String, AtomicBool)>,
+    d_vocab: usize,
+    n_ctx: usize,
 }
 
 impl Shard {
@@ -237,7 +239,7 @@ impl Shard {
         let shard = &manifest.shards[index];
         let names = [IDS.to_owned()].into_iter().chain(manifest.hooks.iter().map(HookPoint::to_string));
         let want = names.map(|name| (shard.sha256.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false))).collect();
-        Ok(Shard { path, layout, map, want })
+        Ok(Shard { path, layout, map, want, d_vocab: manifest.model.d_vocab, n_ctx: manifest.corpus.n_ctx })
     }
 
     /// Bytes of the ids and of the rows of the hooks at the places `hooks`.
@@ -254,15 +256,32 @@ impl Shard {
     /// Checks the ids and the rows of the hook at place `hook` against their checksums, once.
     pub fn verify(&self, hook: usize) -> Result<()> {
         self.verify_ids()?;
-        self.verify_section(1 + hook, self.layout.hooks[hook].clone())
+        self.verify_section(1 + hook, self.layout.hooks[hook].clone(), || Ok(()))
     }
 
-    /// Checks the tokens and positions against their checksum, once.
+    /// Checks the tokens and positions against their checksum, once, and that they are those of a vocabulary and of whole sequences: rows of tables are looked
+    /// up by them.
     pub fn verify_ids(&self) -> Result<()> {
-        self.verify_section(0, self.layout.tokens.start..self.layout.positions.end)
+        self.verify_section(0, self.layout.tokens.start..self.layout.positions.end, || {
+            let strange = |(row, (&token, &position)): (usize, (&u32, &u32))| {
+                token as usize >= self.d_vocab || position as usize != row % self.n_ctx
+            };
+            match self.tokens().iter().zip(self.positions()).enumerate().position(strange) {
+                Some(row) => {
+                    let (token, position) = (self.tokens()[row], self.positions()[row]);
+                    let why = format!(
+                        "has token {token} at position {position} in row {row}, where sequences have {} tokens of a vocabulary of {}; {REMEDY}",
+                        self.n_ctx, self.d_vocab
+                    );
+                    Err(Error::format(&self.path, why))
+                }
+                None => Ok(()),
+            }
+        })
     }
 
-    fn verify_section(&self, section: usize, at: Range<u64>) -> Result<()> {
+    /// Checks a section against its checksum, and then for what else must hold of it.
+    fn verify_section(&self, section: usize, at: Range<u64>, also: impl FnOnce() -> Result<()>) -> Result<()> {
         /// Read ahead and hashed at a time.
         const STRETCH: usize = 8 << 20;
         let (want, seen) = &self.want[section];
@@ -279,6 +298,7 @@ impl Shard {
         if got != *want {
             return Err(Error::Checksum { path: self.path.clone(), want: want.clone(), got, remedy: REMEDY.to_owned() });
         }
+        also()?;
         seen.store(true, Ordering::Release);
         Ok(())
     }
@@ -325,6 +345,33 @@ fn all_finite_f16(values: &[f16]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activations::{ActivationStore, Batch, HarvestConfig};
+    use crate::model::Model;
+    use crate::sae::Lookup;
+
+    #[test]
+    fn tokens_and_positions_that_cannot_be_are_noticed_though_their_checksum_is_right() {
+        let (dir, model) = (tempfile::tempdir().unwrap(), Model::load("tiny-gpt2").unwrap());
+        let hook = HookPoint::resid_pre(1);
+        let tokens = model.sample(2, 8, 0).unwrap();
+        ActivationStore::harvest(&model, &[hook], &tokens, dir.path(), HarvestConfig::default()).unwrap();
+        let (shard, whole) = (dir.path().join(Manifest::shard_name(0)), Manifest::read(dir.path()).unwrap());
+        let (bytes, layout) = (std::fs::read(&shard).unwrap(), Layout::new(&whole, 0).unwrap());
+        // The second row: a token beyond the vocabulary, a position before the first.
+        for (at, value) in [(layout.tokens.start as usize + 4, 1 << 20), (layout.positions.start as usize + 4, 2u32)] {
+            let mut spoilt = bytes.clone();
+            spoilt[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            std::fs::write(&shard, &spoilt).unwrap();
+            let mut signed = whole.clone();
+            signed.shards[0].sha256.insert(IDS.to_owned(), sha256(&spoilt[layout.tokens.start as usize..layout.positions.end as usize]));
+            signed.write(dir.path()).unwrap();
+            let store = ActivationStore::open(dir.path()).unwrap();
+            for told in [store.gather(hook, &[0], &mut Batch::default()).err(), store.tokens().err(), Lookup::means(&store, hook).err()] {
+                let told = told.expect("it is noticed, each time").to_string();
+                assert!(told.contains("shard-00000") && told.contains("in row 1"), "{told}");
+            }
+        }
+    }
 
     #[test]
     fn finite_means_neither_nan_nor_infinite() {

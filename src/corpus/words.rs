@@ -27,6 +27,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::tokenizer::Tokenizer;
 
 use crate::error::{Error, Result};
+use crate::model::vocabulary;
 
 /// A longer stretch is not worth keeping: it hardly comes again.
 const LONGEST: usize = 48;
@@ -102,8 +103,7 @@ impl Words {
     }
 
     fn encode_whole(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| Error::Tokenizer(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        vocabulary::encode(&self.tokenizer, text)
     }
 }
 

@@ -121,14 +121,15 @@ impl Hub {
         let blobs = Blobs::open(&repo.folder(cache), &cache.join(".locks").join(repo.folder_name()))?;
         let remotes: Vec<Remote> =
             files.iter().map(|file| client.find(file, &snapshot.commit)).collect::<Result<_, Failure>>().map_err(failed)?;
-        let total: u64 = remotes.iter().map(|remote| remote.size).sum();
-        let there: u64 = remotes.iter().map(|remote| blobs.has(remote)).sum();
+        // Sizes are what the hub says, and need not be true.
+        let total = remotes.iter().map(|remote| remote.size).fold(0, u64::saturating_add);
+        let there = remotes.iter().map(|remote| blobs.has(remote)).fold(0, u64::saturating_add);
         let mut progress = Progress::new(&format!("download {repo}"), total, "B").resumed_at(there);
         let mut done = 0;
         for remote in &remotes {
             blobs.fetch(&client, remote, &mut progress, done).map_err(failed)?;
             snapshot::link(&blobs.path(remote), &snapshot.folder, &remote.file)?;
-            done += remote.size;
+            done = remote.size.saturating_add(done);
             progress.set(done);
         }
         progress.note("");

@@ -184,8 +184,8 @@ impl ModelConfig {
             ("the number of positions", self.n_ctx),
             ("the vocabulary", self.d_vocab),
         ];
-        if let Some((what, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            return Err(Error::format(path, format!("{what} is 0")));
+        if let Some((what, size)) = sizes.into_iter().find(|(_, size)| !(1..=LARGEST).contains(size)) {
+            return Err(Error::format(path, format!("{what} is {size}; it must lie between 1 and {LARGEST}")));
         }
         if self.d_head * self.n_heads != self.d_model {
             return Err(Error::format(path, format!("a hidden size of {} does not divide into {} heads", self.d_model, self.n_heads)));
@@ -214,6 +214,9 @@ impl ModelConfig {
     }
 }
 
+/// No model comes near it, and products of two such sizes are still numbers.
+const LARGEST: usize = 1 << 30;
+
 /// The id that stands for "none given": outside every vocabulary, so that [`ModelConfig::settle_bos`] passes over it.
 const NONE: u32 = u32::MAX;
 
@@ -233,7 +236,7 @@ fn gpt2(file: &File, path: &Path) -> Result<ModelConfig> {
         n_heads,
         d_model,
         d_head,
-        d_mlp: file.n_inner.unwrap_or(4 * d_model),
+        d_mlp: file.n_inner.unwrap_or(d_model.saturating_mul(4)),
         n_ctx: need(file.n_positions.or(file.n_ctx).or(file.max_position_embeddings), "n_positions", path)?,
         d_vocab: need(file.vocab_size, "vocab_size", path)?,
         bos: id(&file.bos_token_id),
@@ -359,6 +362,18 @@ mod tests {
         assert_eq!(set("60000", "60000", Some(9)), (9, 9));
         assert_eq!(set("3", "[6, 7]", None), (3, 6));
         assert_eq!(set("60000", "null", None).0, 60000);
+    }
+
+    #[test]
+    fn sizes_that_no_model_has_are_refused_and_not_multiplied() {
+        for size in ["0", "1073741825", "4611686018427387904", "18446744073709551615"] {
+            for field in ["n_embd", "n_layer", "n_head", "n_positions", "vocab_size", "n_inner"] {
+                let (before, after) = GPT2.split_once(&format!("\"{field}\": ")).unwrap();
+                let text = format!("{before}\"{field}\": {size}{}", after.trim_start_matches(|c: char| c.is_ascii_alphanumeric()));
+                let error = parse(&text).unwrap_err().to_string();
+                assert!(error.contains(size) || error.contains("heads"), "{field} = {size}: {error}");
+            }
+        }
     }
 
     #[test]

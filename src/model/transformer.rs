@@ -78,7 +78,8 @@ impl Transformer {
             unembed: if config.tied && untouched { Dense::as_it_lies(ends.unembed)? } else { Dense::laid_out(ends.unembed)? },
             embed: Embed::new(ends.embed, ends.positions),
             rotary,
-            blocks: Vec::with_capacity(config.n_layers),
+            // How many there are says the configuration, and no weights yet.
+            blocks: Vec::new(),
             ln_final: Norm::new(&ends.ln_final, eps)?,
             rooms: Mutex::default(),
             config,

@@ -113,7 +113,7 @@ impl SaeConfig {
 
     /// How many latents there are.
     pub fn d_sae(&self) -> usize {
-        self.latents.unwrap_or(self.expansion * self.d_model)
+        self.latents.unwrap_or(self.expansion.saturating_mul(self.d_model))
     }
 
     /// The same settings with so many latents.

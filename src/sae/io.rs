@@ -64,7 +64,17 @@ impl Sae {
 }
 
 fn load(path: &Path, k: Option<usize>) -> Result<Sae> {
-    let sae = match find::find(path)? {
+    let sae = read(path, k).map_err(|error| error.read_from(path))?;
+    match k {
+        Some(k) if sae.config.architecture.uses_k() && sae.config.k != k => {
+            Err(Error::config("k", format!("k = {k}, but {} says {}", path.display(), sae.config.k)))
+        }
+        _ => Ok(sae),
+    }
+}
+
+fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
+    Ok(match find::find(path)? {
         find::Found::SaeLens(dir) => saelens::load(&dir)?,
         find::Found::Sparsify(dir) => table::attach(sparsify::load(&dir)?, &dir)?,
         find::Found::Llamascopium { dir, weights } => table::attach(llamascopium::load(&dir, &weights)?, &dir)?,
@@ -82,13 +92,7 @@ fn load(path: &Path, k: Option<usize>) -> Result<Sae> {
                 table::attach(dictionary_learning::read(tensors, config.as_deref(), k)?, &dir)?
             }
         }
-    };
-    match k {
-        Some(k) if sae.config.architecture.uses_k() && sae.config.k != k => {
-            Err(Error::config("k", format!("k = {k}, but {} says {}", path.display(), sae.config.k)))
-        }
-        _ => Ok(sae),
-    }
+    })
 }
 
 /// An SAE of these shapes that has no weights yet, and clamps at 0 as all libraries but the authors' code do.

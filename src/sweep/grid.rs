@@ -75,6 +75,11 @@ pub(super) fn combinations(arm: &Arm, common: &[Axis]) -> Vec<Values> {
     all
 }
 
+/// How many runs an arm comes to, for one hook and one seed.
+pub(super) fn n_combinations(arm: &Arm, common: &[Axis]) -> usize {
+    axes_of(arm, common).iter().fold(1, |n, axis| n.saturating_mul(axis.values.len()))
+}
+
 /// The configuration of a run, from that of its arm at its hook; `lr` is that of a configuration that has none of its own.
 pub(super) fn config(at_hook: &SaeConfig, values: &Values, seed: u64, lr: f64) -> Result<SaeConfig> {
     let sae = values.iter().try_fold(at_hook.clone(), |sae, (axis, value)| axis.applied(sae, *value))?;

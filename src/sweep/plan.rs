@@ -11,7 +11,7 @@ use super::grid::Point;
 use crate::error::{Error, Result};
 use crate::files::{self, FolderLock};
 use crate::tokens::Tokens;
-use crate::train::TrainConfig;
+use crate::train::{TrainConfig, check_name};
 
 const NAME: &str = "sweep.json";
 const FORMAT: u32 = 1;
@@ -63,6 +63,8 @@ impl Plan {
         if plan.format != FORMAT {
             return Err(Error::format(&path, format!("has format {}; this version reads {FORMAT}: run the sweep again", plan.format)));
         }
+        // They are names of folders that are read.
+        plan.runs.iter().try_for_each(|run| check_name(&run.name)).map_err(|error| error.read_from(&path))?;
         Ok(plan)
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::board::Board;
 use super::{History, Runs, Trainer, TrainingState, TrainingStatus};
 use crate::display::{Figure, Progress, interrupt};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, panic_message};
 use crate::plot;
 
 /// How often a cell that waits looks whether the training has ended, or whether the stop button was pressed.
@@ -70,7 +70,7 @@ impl Trainer {
         let (mut watch, place) = (board.clone(), dir.clone());
         let train = move || {
             let result = catch_unwind(AssertUnwindSafe(|| session.run(&mut watch)))
-                .unwrap_or_else(|panic| Err(Error::Training { dir: place, why: format!("panic: {}", message(panic.as_ref())) }));
+                .unwrap_or_else(|panic| Err(Error::Training { dir: place, why: format!("panic: {}", panic_message(panic.as_ref())) }));
             watch.end(match &result {
                 Ok(runs) if runs.runs.iter().all(|run| run.finished) => TrainingState::Finished,
                 Ok(_) => TrainingState::Stopped,
@@ -149,7 +149,7 @@ impl Training {
         let mut outcome = self.outcome();
         if let Some(thread) = outcome.thread.take() {
             // The thread catches its panics; one that it cannot catch is told here.
-            let panicked = |panic: Box<dyn Any + Send>| Err(self.failed(format!("panic: {}", message(panic.as_ref()))));
+            let panicked = |panic: Box<dyn Any + Send>| Err(self.failed(format!("panic: {}", panic_message(panic.as_ref()))));
             let result = thread.join().unwrap_or_else(panicked);
             outcome.known = Some(result.as_ref().map(Runs::clone).map_err(Error::to_string));
             return result;
@@ -186,12 +186,6 @@ impl fmt::Debug for Training {
         let status = self.status();
         write!(f, "Training in {} ({}): {}", self.dir.display(), status.state.name(), status.line())
     }
-}
-
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 #[cfg(test)]

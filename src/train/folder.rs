@@ -48,6 +48,9 @@ pub(crate) struct Finished {
 /// The version of this layout.
 const FORMAT: u32 = 1;
 
+/// Characters of a SHA-256 in hexadecimal.
+const KEY: usize = 64;
+
 /// The folder of one run.
 pub(super) struct Folder {
     dir: PathBuf,
@@ -58,7 +61,7 @@ impl Folder {
     /// Opens or makes `root/name` for these settings, putting aside what other settings have left there.
     pub(super) fn open(root: &Path, name: &str, key: &str, settings: serde_json::Value) -> Result<Folder> {
         let dir = root.join(name);
-        let aside = |key: &str| root.join(PREVIOUS).join(format!("{name}-{}", &key[..16.min(key.len())]));
+        let aside = |key: &str| root.join(PREVIOUS).join(format!("{name}-{}", &key[..16]));
         if dir.exists() && !is_bare(&dir)? {
             let card = read_card(&dir)?;
             if card.key == key {
@@ -199,5 +202,36 @@ fn read_card(dir: &Path) -> Result<Card> {
     if card.format != FORMAT {
         return Err(Error::format(&path, format!("has format {}; this version reads {FORMAT}: choose another folder", card.format)));
     }
+    // It becomes the name of a folder, and folders of that name are removed.
+    if card.key.len() != KEY || !card.key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Error::format(&path, "has a key that is no checksum of settings: choose another folder, or move this one away"));
+    }
     Ok(card)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_leads_elsewhere_or_is_no_checksum_is_refused_and_nothing_is_moved() {
+        let (dir, key) = (tempfile::tempdir().unwrap(), "ab".repeat(32));
+        let root = dir.path().join("runs");
+        Folder::open(&root, "SAE", &key, serde_json::Value::Null).unwrap();
+        // What `.previous/SAE-/../../..` would be.
+        fs::create_dir_all(root.join(".previous/SAE-")).unwrap();
+        fs::write(dir.path().join("precious"), "").unwrap();
+        let card = root.join("SAE").join(RUN);
+        let whole = fs::read_to_string(&card).unwrap();
+        for strange in ["/../../..", "aaaaaaaaaaaaaaa\u{e9}aaaa", "", "ab", &"../".repeat(22)[..64]] {
+            fs::write(&card, whole.replace(&key, strange)).unwrap();
+            let opened = Folder::open(&root, "SAE", &"cd".repeat(32), serde_json::Value::Null);
+            let told = opened.err().expect("it is refused").to_string();
+            assert!(told.contains(RUN) && told.contains("no checksum"), "{strange}: {told}");
+        }
+        assert!(dir.path().join("precious").exists() && card.exists());
+        fs::write(&card, whole).unwrap();
+        Folder::open(&root, "SAE", &"cd".repeat(32), serde_json::Value::Null).unwrap();
+        assert!(root.join(".previous/SAE-abababababababab").join(RUN).exists());
+    }
 }

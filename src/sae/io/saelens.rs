@@ -240,6 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_cannot_be_are_reported_with_the_folder() {
+        for (from, to, told) in [
+            ("\"k\": 4", "\"k\": 40", "k = 40"),
+            ("\"balance\": 0.5", "\"balance\": 1.5", "balance = 1.5"),
+            ("\"balance\": 0.5", "\"balance\": 1e-42", "not finite"),
+            ("blocks.1.", "block.1.", "block.1."),
+            ("\"d_sae\": 30", "\"d_sae\": 9223372036854775807", "9223372036854775807"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            sample(true).save(dir.path()).unwrap();
+            let cfg = std::fs::read_to_string(dir.path().join(CFG)).unwrap();
+            assert!(cfg.contains(from), "{cfg}");
+            std::fs::write(dir.path().join(CFG), cfg.replace(from, to)).unwrap();
+            let error = Sae::load(dir.path()).err().unwrap().to_string();
+            assert!(error.contains(told) && error.contains(&dir.path().display().to_string()), "{error}");
+        }
+    }
+
+    #[test]
     fn damage_is_reported_with_the_file_and_the_tensor() {
         let dir = tempfile::tempdir().unwrap();
         let weights = dir.path().join(WEIGHTS);

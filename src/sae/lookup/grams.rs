@@ -37,6 +37,7 @@ impl Grams {
             return Err(Error::config("longest", format!("longest = {longest}; n-grams of 2 or 3 tokens are counted")));
         }
         text.check(d_vocab)?;
+        check_vocabulary(d_vocab, longest)?;
         /// Its count, its length and its key, so that the least of what is kept lies on top of a heap.
         type Counted = Reverse<(u64, Reverse<usize>, Reverse<u64>)>;
         let mut kept: BinaryHeap<Counted> = BinaryHeap::new();
@@ -70,6 +71,7 @@ impl Grams {
     /// [`Error::Config`] for one of another length, [`Error::TokenId`] for a token not below `d_vocab`.
     pub fn new(grams: &[Vec<u32>], d_vocab: usize) -> Result<Grams> {
         let longest = grams.iter().map(Vec::len).max().unwrap_or(2);
+        check_vocabulary(d_vocab, longest.clamp(2, LONGEST))?;
         let mut keys = vec![Vec::new(); longest.clamp(2, LONGEST) - 1];
         for gram in grams {
             if !(2..=LONGEST).contains(&gram.len()) {
@@ -138,6 +140,14 @@ impl Grams {
     }
 }
 
+/// Checks that every n-gram has a key of its own.
+fn check_vocabulary(d_vocab: usize, longest: usize) -> Result<()> {
+    match (d_vocab as u64).checked_pow(longest as u32) {
+        Some(_) => Ok(()),
+        None => Err(Error::config("d_vocab", format!("d_vocab = {d_vocab}; n-grams of {longest} tokens of so many cannot be told apart"))),
+    }
+}
+
 fn key(gram: &[u32], d_vocab: usize) -> u64 {
     gram.iter().fold(0, |key, &token| key * d_vocab as u64 + u64::from(token))
 }
@@ -176,6 +186,16 @@ mod tests {
                 prop_assert_eq!(row as usize, longest.map_or(sequence[end - 1] as usize, |i| 5 + i));
             }
         }
+    }
+
+    #[test]
+    fn a_vocabulary_whose_n_grams_no_number_holds_is_refused() {
+        for d_vocab in [usize::MAX, 1 << 33, 3_000_000] {
+            assert!(matches!(Grams::new(&[vec![0, 1, 2]], d_vocab), Err(Error::Config { field: "d_vocab", .. })), "{d_vocab}");
+        }
+        let pair = vec![(1 << 31) - 1, 3];
+        assert_eq!(Grams::new(std::slice::from_ref(&pair), 1 << 31).unwrap().grams(), [pair]);
+        assert_eq!(Grams::new(&[vec![2_599_999; 3]], 2_600_000).unwrap().grams(), [[2_599_999; 3]]);
     }
 
     #[test]
