@@ -155,8 +155,8 @@ fn a_spoilt_tokenizer_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let mut seeds = tokenizers();
     seeds.iter_mut().for_each(|seed| seed.targets.retain(|(name, _)| name == "tokenizer.json"));
-    // Regular expressions are compiled to automata, of up to 10 MB each.
-    let reader = Reader { name: "tokenizers", share: 8, times: 24, beside: 64 << 20, also: &[] };
+    // A regular expression becomes automata, of some kilobytes for each dozen of its bytes, and of up to 10 MB each.
+    let reader = Reader { name: "tokenizers", share: 8, times: 1024, beside: 64 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
         used(&load(folder, Processing::Raw)?);
         Ok(())

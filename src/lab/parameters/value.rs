@@ -355,6 +355,20 @@ mod tests {
         }
 
         #[test]
+        fn a_plain_type_takes_a_literal_and_no_code(text in any::<String>(), code in "[-+]?[0-9a-z\"'_.;(){}!:/\\\\ ]{0,16}") {
+            for text in [text, code] {
+                for ty in ["usize", "i8", "u128", "f32", "f64", "bool", "&str", "String"] {
+                    let Ok(source) = rust(ty, &text) else { continue };
+                    let literal = source.strip_suffix(".to_owned()").filter(|_| ty == "String").unwrap_or(&source);
+                    let literal = literal.strip_prefix('-').unwrap_or(literal);
+                    let words = source::words(literal).unwrap();
+                    let known = ["true", "false", "f32::NAN", "f64::NAN", "f32::INFINITY", "f64::INFINITY"].contains(&literal);
+                    prop_assert!(known || words.len() == 1 && matches!(words[0].kind, Word::Number | Word::Text), "{ty} {text:?}: {source}");
+                }
+            }
+        }
+
+        #[test]
         fn nothing_makes_it_panic(text in any::<String>(), number in "[-+0-9_.eExXbo]{0,12}", ty in "[a-z0-9&' <>]{0,8}", default in any::<String>()) {
             for text in [text, number] {
                 for ty in ["usize", "i8", "u128", "f32", "f64", "bool", "Vec<u8>", &*ty] {
