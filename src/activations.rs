@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `manifest.json` | what the rows were made from (model, processing, tokens, hooks), and each shard's size and checksums |
 //! | `shard-00000.safetensors` … | for each hook a tensor `[rows, d_model]` named by the hook, `tokens [rows]` and `positions [rows]` |
+//! | `documents-00000.bin` … | only beside shards made from a stream: 8 bytes of the SHA-256 of each document that begins in the shard |
 //! | `.lock` | held by the process that is writing |
 //!
 //! Rows are in the order of the tokens, sequence after sequence; no shard cuts a sequence. Every file appears whole or not at all, and nothing
@@ -16,12 +17,14 @@
 //! numbers are checked against their SHA-256 when a row of them is first read (about 1.5 GB/s a core, once for each process), and only those of
 //! the hook that is read.
 
+mod filling;
 mod forecast;
 mod harvest;
 mod keys;
 mod manifest;
 mod map;
 mod means;
+mod sequences;
 mod shard;
 mod shuffle;
 mod verify;
@@ -36,6 +39,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use harvest::{Forward, HarvestConfig, Source};
+pub use sequences::Sequences;
 pub use shuffle::Shuffle;
 
 use crate::error::{Error, Result};

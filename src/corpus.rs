@@ -1,35 +1,56 @@
 //! Text to token sequences, split into training and held-out text before anything else is done with it.
 //!
-//! - **Documents.** A file is a document. They are taken in the order of a hash of their names, so that the first few are a fair sample. A
-//!   document with the same content as an earlier one is left out.
-//! - **Split.** Whole documents are held out, about `valid_share` of the text (measured in bytes, so that the same documents are held out for
-//!   every model and every `max_tokens`), and at least one. A single document is cut in two at a paragraph border near its end, and its
-//!   tail is held out.
+//! | file | documents |
+//! | --- | --- |
+//! | `.txt`, `.md` | the file is one |
+//! | `.jsonl`, `.ndjson`, `.json` | one a line: the field `text` of a JSON object, or another [`column`](TextCorpus::column) |
+//! | `.parquet` | one a row: the string column `text`, or another |
+//! | each of the first two with `.gz` or `.zst` behind it | as without |
+//!
+//! - **Documents.** Files are taken in the order of a hash of their names, so that the first few are a fair sample; the documents of a file in
+//!   their own order. A document with the same content as an earlier one is left out, and so is one of white space alone.
+//! - **Split.** Of plain-text files whole ones are held out, about `valid_share` of the text (measured in bytes, so that the same documents
+//!   are held out for every model and every `max_tokens`), and at least one; a single document is cut in two at a paragraph border near its
+//!   end, and its tail is held out. Of a data set (JSON lines, parquet) each document is held out by a hash of its text and the
+//!   [`seed`](TextCorpus::seed), so that its side does not depend on any other.
 //! - **Packing.** The documents of one side are joined by EOS to a stream. A sequence is BOS and then the next `n_ctx − 1` tokens of it; an
 //!   incomplete sequence at the end is dropped.
 //!
+//! [`split`](TextCorpus::split) keeps all tokens in memory. [`stream`](TextCorpus::stream) gives the same sequences and keeps none: text is
+//! read and tokenised on all cores while the model runs, and an activation store remembers how far it has come, so that a harvest that was
+//! stopped goes on from there.
+//!
 //! Text that spells a special token, such as `<|endoftext|>`, becomes that token, as in other tokenizing tools.
 
+mod dataset;
 mod documents;
 mod encode;
+mod find;
+mod form;
 mod pack;
+mod reading;
+mod room;
 mod sampled;
 mod split;
+mod stream;
 mod view;
+mod waves;
 mod words;
 
-use std::collections::{HashSet, VecDeque};
-use std::ops::Range;
-
+pub use documents::Documents;
 pub use encode::{Encode, Encoder};
+pub(crate) use stream::{Chunk, Cursor};
+pub use stream::{StreamedCorpus, TokenStream};
 
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
-use crate::files::sha256;
+use crate::hub::Hub;
 use crate::model::Model;
 use crate::tokens::Tokens;
-use documents::Document;
+use find::Found;
 use pack::Packer;
+use reading::{Held, Reading, Seen, Wanted};
+use waves::Waves;
 
 /// The context length unless another is asked for, if the model reads that much: the paper's.
 const DEFAULT_N_CTX: usize = 256;
@@ -62,8 +83,9 @@ impl Corpus {
         Ok(Corpus { train, valid, source: "given sequences".into(), train_documents: Vec::new(), valid_documents: Vec::new() })
     }
 
-    /// Finds the text files that `pattern` means (a file, a folder with `.txt` and `.md` files at any depth, or a glob such as
-    /// `"books/*.txt"`); what [`TextCorpus::split`] returns is the corpus.
+    /// Finds the files with text that `pattern` means: a file, a folder (all files of the kinds that are read, at any depth), a glob such as
+    /// `"books/*.txt"`, or a data set of the hub such as `"hub:org/name"`. What [`TextCorpus::split`] or [`TextCorpus::stream`] returns is the
+    /// corpus.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -75,11 +97,9 @@ impl Corpus {
     ///
     /// # Errors
     /// [`Error::NoTokenizer`] if the model has none, [`Error::EmptyCorpus`] if there is no such file, [`Error::Config`] if `pattern` is not a
-    /// pattern, [`Error::Format`] if it names a file of a kind that is not plain text.
+    /// pattern, [`Error::Format`] if it names a file of a kind that is not read; for a data set, as [`Corpus::dataset`].
     pub fn text_files(model: &Model, pattern: &str) -> Result<TextCorpus> {
-        let config = model.config();
-        let encoder = Encoder::of_tokenizer(model.name(), model.tokenizer()?, config.bos, config.eos, config.n_ctx, config.d_vocab)?;
-        Corpus::text_files_with(encoder, pattern)
+        Corpus::text_files_with(Corpus::encoder(model)?, pattern)
     }
 
     /// As [`Corpus::text_files`], for a tokenizer that belongs to no model of this crate's.
@@ -87,8 +107,43 @@ impl Corpus {
     /// # Errors
     /// As [`Corpus::text_files`].
     pub fn text_files_with(encoder: Encoder, pattern: &str) -> Result<TextCorpus> {
-        let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
-        Ok(TextCorpus { documents: documents::find(pattern)?, pattern: pattern.to_owned(), encoder, n_ctx, max_tokens: None })
+        if pattern.starts_with(dataset::PREFIX) {
+            return Corpus::dataset_with(encoder, pattern, &Hub::from_env());
+        }
+        Ok(TextCorpus::new(encoder, pattern, find::find(pattern)?))
+    }
+
+    /// Finds the files of a data set of the Hugging Face hub: `org/name`, with `@revision`, `:configuration` and `:split` behind it where they
+    /// are not `main`, the only one and `train`, as in `"wikimedia/wikipedia:20231101.en"`.
+    ///
+    /// Its parquet files are read, or its JSON lines; if it has neither, the hub's own parquet copy. Each file is fetched into the hub's
+    /// cache when the corpus comes to it, and stays there. With `HF_HUB_OFFLINE` set, the data set is what lies in the cache.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("gpt2")?;
+    /// let corpus = Corpus::dataset(&model, "NeelNanda/pile-10k")?.max_tokens(10_000_000).stream(0.02)?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] if the model has none; [`Error::Hub`] if the hub cannot be reached or has no such data set; [`Error::Config`] with
+    /// the configurations, if there are several and none is named; [`Error::EmptyCorpus`] if no file of it is read.
+    pub fn dataset(model: &Model, name: &str) -> Result<TextCorpus> {
+        Corpus::dataset_with(Corpus::encoder(model)?, name, &Hub::from_env())
+    }
+
+    /// As [`Corpus::dataset`], for any tokenizer and from any hub.
+    ///
+    /// # Errors
+    /// As [`Corpus::dataset`].
+    pub fn dataset_with(encoder: Encoder, name: &str, hub: &Hub) -> Result<TextCorpus> {
+        Ok(TextCorpus::new(encoder, name, dataset::find(name, hub)?))
+    }
+
+    fn encoder(model: &Model) -> Result<Encoder> {
+        let config = model.config();
+        Encoder::of_tokenizer(model.name(), model.tokenizer()?, config.bos, config.eos, config.n_ctx, config.d_vocab)
     }
 
     /// Tokens in a sequence.
@@ -97,23 +152,25 @@ impl Corpus {
     }
 }
 
-/// Text files that have been found but not read; [`split`](TextCorpus::split) makes the corpus.
+/// Files with text that have been found but not read; [`split`](TextCorpus::split) makes the corpus.
 #[derive(Clone)]
 pub struct TextCorpus {
     pattern: String,
-    documents: Vec<Document>,
+    files: Vec<Found>,
     encoder: Encoder,
     n_ctx: usize,
     max_tokens: Option<usize>,
-}
-
-/// A text in hand, and what to call it.
-struct Text {
-    name: String,
-    text: String,
+    wanted: Wanted,
+    seed: u64,
 }
 
 impl TextCorpus {
+    fn new(encoder: Encoder, pattern: &str, files: Vec<Found>) -> TextCorpus {
+        let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
+        let wanted = Wanted { column: documents::COLUMN.to_owned(), min_chars: 0, max_chars: usize::MAX };
+        TextCorpus { files, pattern: pattern.to_owned(), encoder, n_ctx, max_tokens: None, wanted, seed: 0 }
+    }
+
     /// Asks for sequences of `n_ctx` tokens, BOS included. Default: what the model reads, but at most 256.
     pub fn context(self, n_ctx: usize) -> TextCorpus {
         TextCorpus { n_ctx, ..self }
@@ -124,50 +181,52 @@ impl TextCorpus {
         TextCorpus { max_tokens: Some(max_tokens), ..self }
     }
 
-    /// How many documents were found.
-    pub fn n_documents(&self) -> usize {
-        self.documents.len()
+    /// Names the field of JSON lines, or the column of parquet files, that holds the text. Default: `text`. One within a struct is
+    /// named with a point, `page.text`.
+    pub fn column(self, column: &str) -> TextCorpus {
+        TextCorpus { wanted: Wanted { column: column.to_owned(), ..self.wanted }, ..self }
+    }
+
+    /// Leaves out documents of fewer than so many characters. Default: none but blank ones.
+    pub fn min_chars(self, min_chars: usize) -> TextCorpus {
+        TextCorpus { wanted: Wanted { min_chars, ..self.wanted }, ..self }
+    }
+
+    /// Leaves out documents of more than so many characters. Default: none.
+    pub fn max_chars(self, max_chars: usize) -> TextCorpus {
+        TextCorpus { wanted: Wanted { max_chars, ..self.wanted }, ..self }
+    }
+
+    /// Another order of the files, and of data sets another choice of held-out documents. Default: 0.
+    pub fn seed(mut self, seed: u64) -> TextCorpus {
+        find::order(&mut self.files, seed);
+        TextCorpus { seed, ..self }
+    }
+
+    /// How many files were found; one of plain text is one document.
+    pub fn n_files(&self) -> usize {
+        self.files.len()
     }
 
     /// Reads and tokenises the documents and holds `valid_share` of the text out (0 holds nothing out), as the [module](self) says.
     ///
     /// # Errors
-    /// [`Error::Config`] for a context that the model cannot read or a share outside `0..1`; [`Error::Format`] if a file is not UTF-8;
-    /// [`Error::EmptyCorpus`] if a side has too little text for a sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
+    /// [`Error::Config`] for a context that the model cannot read, a share outside `0..1`, or more text than there is memory for;
+    /// [`Error::Format`] if a file is not UTF-8, damaged, or has no such column; [`Error::EmptyCorpus`] if a side has too little text for a
+    /// sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
     pub fn split(self, valid_share: f64) -> Result<Corpus> {
         let (train_limit, valid_limit) = self.limits(valid_share)?;
-        // Six bytes to a token is on the safe side of any tokenizer: enough text for one held-out sequence.
-        let wanted = 6 * self.n_ctx;
-        let mut reader = Reader::new(&self, train_limit.zip(valid_limit).map(|(train, valid)| train + valid));
-        let (valid, train) = if let [document] = &self.documents[..] {
-            let mut head = documents::read(&document.path)?;
-            let tail = head.split_off(split::cut(&head, valid_share, wanted));
-            let text = |part: &str, text| Text { name: format!("{} ({part})", document.name), text };
-            let valid = reader.side([tail].map(|tail| Ok(text("tail", tail))), valid_limit)?;
-            let name = if valid_share == 0.0 { "whole" } else { "all but its tail" };
-            (valid, reader.side([head].map(|head| Ok(text(name, head))), train_limit)?)
-        } else {
-            let bytes: Vec<u64> = self.documents.iter().map(|document| document.bytes).collect();
-            let held = split::held_out(&bytes, valid_share, wanted as u64);
-            let side = |held_out: bool| {
-                let documents = self.documents.iter().zip(&held).filter(move |(_, held)| **held == held_out);
-                documents.map(|(document, _)| Ok(Text { name: document.name.clone(), text: documents::read(&document.path)? }))
-            };
-            (reader.side(side(true), valid_limit)?, reader.side(side(false), train_limit)?)
+        let held = self.held(valid_share);
+        let mut tokenised = Tokenised::new(&self, train_limit.zip(valid_limit).map(|(train, valid)| train + valid));
+        let valid = match valid_share {
+            0.0 => Side::empty(self.n_ctx)?,
+            _ => tokenised.side(&held, true, valid_limit)?,
         };
-        reader.progress.finish();
-        let enough = |side: &Side, what: &str| {
-            let why = || {
-                format!(
-                    "the {what} text has {} tokens, and a sequence takes {}: give more text, a shorter context, or another share",
-                    side.n_tokens, self.n_ctx
-                )
-            };
-            if side.tokens.is_empty() { Err(Error::EmptyCorpus { why: why() }) } else { Ok(()) }
-        };
-        enough(&train, "training")?;
+        let train = tokenised.side(&held, false, train_limit)?;
+        tokenised.finish();
+        self.enough(&train, "training")?;
         if valid_share > 0.0 {
-            enough(&valid, "held-out")?;
+            self.enough(&valid, "held-out")?;
         }
         Ok(Corpus {
             train: train.tokens,
@@ -176,6 +235,31 @@ impl TextCorpus {
             train_documents: train.documents,
             valid_documents: valid.documents,
         })
+    }
+
+    fn enough(&self, side: &Side, what: &str) -> Result<()> {
+        if !side.tokens.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "the {what} text has {} tokens, and a sequence takes {}: give more text, a shorter context, or another share",
+            side.n_tokens, self.n_ctx
+        );
+        Err(Error::EmptyCorpus { why })
+    }
+
+    /// How it is decided which documents are held out.
+    fn held(&self, share: f64) -> Held {
+        // Six bytes to a token is on the safe side of any tokenizer: enough text for one held-out sequence.
+        let wanted = 6 * self.n_ctx;
+        if self.files.iter().any(|file| file.form.holds_many()) {
+            return Held::Contents { share, seed: self.seed };
+        }
+        if self.files.len() == 1 {
+            return Held::Tail { share, wanted };
+        }
+        let bytes: Vec<u64> = self.files.iter().map(|file| file.bytes).collect();
+        Held::Files(split::held_out(&bytes, share, wanted as u64))
     }
 
     /// The most sequences of the training and of the held-out side; checks the settings.
@@ -213,121 +297,77 @@ struct Side {
     documents: Vec<String>,
 }
 
-/// Turns texts into a side, and remembers what it has read.
-struct Reader<'a> {
-    encoder: &'a Encoder,
-    n_ctx: usize,
-    /// Whether documents may be encoded in pieces; not known before the first that has more than one.
+impl Side {
+    fn empty(n_ctx: usize) -> Result<Side> {
+        Ok(Side { tokens: Tokens::new(Vec::new(), n_ctx)?, n_tokens: 0, documents: Vec::new() })
+    }
+}
+
+/// Turns the documents of one side after the other into sequences in memory.
+struct Tokenised<'a> {
+    corpus: &'a TextCorpus,
     piecewise: Option<bool>,
-    /// The checksums of all contents so far.
-    seen: HashSet<String>,
+    /// The documents of the side before that this one must not have.
+    seen: Seen,
     progress: Progress,
     /// Tokens packed if both sides are limited, or else bytes encoded, and whether it is tokens.
     done: u64,
     in_tokens: bool,
 }
 
-/// A part of a text in hand.
-struct Piece {
-    /// Which of the texts in hand.
-    text: usize,
-    at: Range<usize>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(corpus: &'a TextCorpus, sequences: Option<usize>) -> Reader<'a> {
+impl<'a> Tokenised<'a> {
+    fn new(corpus: &'a TextCorpus, sequences: Option<usize>) -> Tokenised<'a> {
+        // Nobody knows what a packed file unpacks to.
+        let plain = corpus.files.iter().all(|file| file.form.is_plain_text());
         let (total, unit) = match sequences {
             Some(sequences) => ((sequences * corpus.n_ctx) as u64, "tokens"),
-            None => (corpus.documents.iter().map(|document| document.bytes).sum(), "B"),
+            None => (if plain { corpus.files.iter().map(|file| file.bytes).sum() } else { 0 }, "B"),
         };
         interrupt::watch();
         interrupt::clear();
-        Reader {
-            encoder: &corpus.encoder,
-            n_ctx: corpus.n_ctx,
-            piecewise: None,
-            seen: HashSet::new(),
-            progress: Progress::new("tokenise", total, unit),
-            done: 0,
-            in_tokens: sequences.is_some(),
-        }
+        let progress = Progress::new("tokenise", total, unit);
+        Tokenised { corpus, piecewise: None, seen: Seen::default(), progress, done: 0, in_tokens: sequences.is_some() }
     }
 
-    /// Packs `texts` until there are `limit` sequences. They are read and encoded a wave at a time: enough to keep all cores busy, and hardly
-    /// more than is wanted.
-    fn side(&mut self, texts: impl IntoIterator<Item = Result<Text>>, limit: Option<usize>) -> Result<Side> {
-        /// Bytes of text in a wave: between two looks at the stop button.
-        const WAVE: usize = 2 << 20;
-        let mut packer = Packer::new(self.n_ctx, self.encoder.bos, self.encoder.eos, limit);
+    /// Packs the documents of a side until there are `limit` sequences.
+    fn side(&mut self, held: &Held, held_out: bool, limit: Option<usize>) -> Result<Side> {
+        let TextCorpus { encoder, files, wanted, .. } = self.corpus;
+        let mut packer = Packer::new(self.corpus.n_ctx, encoder.bos, encoder.eos, limit);
         let mut documents: Vec<String> = Vec::new();
-        let mut texts = texts.into_iter();
-        let mut in_hand: Vec<Text> = Vec::new();
-        let mut waiting: VecDeque<Piece> = VecDeque::new();
-        // What the tokens still wanted take: one byte each before anything is known, so that too little is read rather than too much.
-        let (mut bytes_encoded, mut ids_got) = (0, 0);
+        let reading = Reading::new(files, wanted, held, held_out, &interrupt::requested).after(std::mem::take(&mut self.seen));
+        let mut waves = Waves::new(encoder, reading, self.piecewise);
+        let mut memory = room::Room::new();
         while !packer.is_full() {
-            if interrupt::requested() {
-                interrupt::clear();
-                return Err(Error::Interrupted { what: "tokenising", remedy: "nothing is kept; the same call starts again".into() });
-            }
-            let bytes_a_token = if ids_got == 0 { 1.0 } else { bytes_encoded as f64 / ids_got as f64 };
-            let wanted = packer.wanted().map_or(WAVE, |tokens| ((bytes_a_token * tokens as f64).ceil() as usize).clamp(1, WAVE));
-            if waiting.is_empty() {
-                in_hand.clear();
-            }
-            let mut bytes: usize = waiting.iter().map(|piece| piece.at.len()).sum();
-            while bytes < wanted
-                && let Some(text) = texts.next()
-            {
-                let text = text?;
-                if self.is_new(&text.text) {
-                    bytes += text.text.len();
-                    waiting.extend(self.pieces(&text.text)?.into_iter().map(|at| Piece { text: in_hand.len(), at }));
-                    in_hand.push(text);
-                }
-            }
-            let mut wave = Vec::new();
-            let mut bytes = 0;
-            while bytes < wanted
-                && let Some(piece) = waiting.pop_front()
-            {
-                bytes += piece.at.len();
-                wave.push(piece);
-            }
+            let wave = waves.next(packer.wanted()).inspect_err(|_| interrupt::clear())?;
             if wave.is_empty() {
                 break;
             }
             let before = packer.len();
-            let parts: Vec<&str> = wave.iter().map(|piece| &in_hand[piece.text].text[piece.at.clone()]).collect();
-            for (piece, ids) in wave.iter().zip(self.encoder.encode_all(&parts)?) {
+            let mut bytes = 0;
+            for piece in wave {
+                bytes += piece.bytes;
                 if packer.is_full() {
-                    break;
+                    continue;
                 }
-                if piece.at.start == 0 {
+                if piece.begins {
                     packer.begin();
-                    documents.push(in_hand[piece.text].name.clone());
+                    documents.push(waves.text(piece.text).name.clone());
                 }
-                packer.push(&ids);
-                bytes_encoded += piece.at.len();
-                ids_got += ids.len();
+                packer.push(&piece.ids);
             }
+            memory.check(packer.len())?;
             self.done += (if self.in_tokens { packer.len() - before } else { bytes }) as u64;
             self.progress.set(self.done);
         }
+        let (reading, piecewise) = waves.end();
+        (self.seen, self.piecewise) = (reading.seen(), piecewise);
         let n_tokens = packer.len();
-        Ok(Side { tokens: Tokens::new(packer.finish(), self.n_ctx)?, n_tokens, documents })
+        Ok(Side { tokens: Tokens::new(packer.finish(), self.corpus.n_ctx)?, n_tokens, documents })
     }
 
-    /// Whether `text` says anything, and says it for the first time.
-    fn is_new(&mut self, text: &str) -> bool {
-        !text.trim().is_empty() && self.seen.insert(sha256(text.as_bytes()))
-    }
-
-    fn pieces(&mut self, text: &str) -> Result<Vec<Range<usize>>> {
-        if self.piecewise.is_none() {
-            self.piecewise = self.encoder.encodes_piecewise(text)?;
-        }
-        let piecewise = self.piecewise == Some(true);
-        Ok(if piecewise { encode::pieces(text) } else { std::iter::once(0..text.len()).collect() })
+    /// Ends the bar; says what has been found of encoding in pieces, and what the next side must not have.
+    fn finish(self) -> (Option<bool>, Seen) {
+        self.progress.finish();
+        (self.piecewise, self.seen)
     }
 }

@@ -90,7 +90,7 @@ pub use error::{Error, Result};
 pub mod prelude {
     pub use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle};
     pub use crate::compare::{CompareConfig, Report, Text, compare};
-    pub use crate::corpus::{Corpus, TextCorpus};
+    pub use crate::corpus::{Corpus, Documents, StreamedCorpus, TextCorpus, TokenStream};
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Measure, Metrics};

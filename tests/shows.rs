@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle, Source};
 use tokenized_sae::compare::{CompareConfig, Comparison, Report, Text, WithBos};
-use tokenized_sae::corpus::{Corpus, Encoder};
+use tokenized_sae::corpus::{Corpus, Documents, Encoder};
 use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
 use tokenized_sae::eval::{self, Evaluations, HeldOut, Measure};
@@ -188,7 +188,9 @@ fn models(checked: &mut Checked, it: &Made) {
     check!(checked, prediction, prediction.top[0], it.model.pause_at(&tokens, it.hook).unwrap());
     let text = it.dir.path().join("a.txt");
     std::fs::write(&text, "Once upon a time. ".repeat(200)).unwrap();
-    check!(checked, Corpus::text_files(&it.model, &text.display().to_string()).unwrap());
+    let found = Corpus::text_files(&it.model, &text.display().to_string()).unwrap().context(2);
+    let streamed = found.clone().max_tokens(2).stream(0.0).unwrap();
+    check!(checked, found, streamed, streamed.train, Documents::open(&text, "text").unwrap());
     let c = it.model.config();
     check!(checked, Encoder::of_tokenizer(EVIL, it.model.tokenizer().unwrap(), c.bos, c.eos, c.n_ctx, c.d_vocab).unwrap());
 }

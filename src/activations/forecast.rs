@@ -1,6 +1,6 @@
 //! What a harvest will take.
 
-use super::harvest::PASSES_WAITING;
+use super::filling::WORK_WAITING;
 use super::{ActivationStore, HarvestConfig};
 use crate::error::{Error, Result};
 use crate::forecast::{self, Forecast};
@@ -51,7 +51,7 @@ fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestC
     let rows = (config.batch * n_ctx) as u64;
     let (narrow, wide) = (if shape.parallel { 2 * d } else { d }, (3 * d).max(d_mlp));
     // As the pass gives them, as the writer takes them, and those that wait between.
-    let values = (3 + PASSES_WAITING as u64) * hooks.len() as u64 * d;
+    let values = (3 + WORK_WAITING as u64) * hooks.len() as u64 * d;
     let of_pass = 4 * rows * (narrow + wide + 2 * d + values) + 2 * rows * d;
     let layers = hooks.iter().map(|hook| hook.layer + 1).max().unwrap_or(0);
     of_pass + if config.compute == Compute::Bf16 { model.bytes_to_round(layers) } else { 0 }

@@ -1,14 +1,15 @@
-//! Filling a store: one pass of the model for a batch of sequences after another, while another thread appends the rows of the pass
-//! before to the shard in hand, syncs complete shards to the disk, and enters them in the manifest.
+//! Harvesting: what is to be made of a store, what of it is there, and who makes the rest.
 
 use std::fs;
-use std::ops::Range;
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 
+use super::filling::{WORK_WAITING, compute, write_shards};
 use super::forecast::check_memory;
-use super::manifest::{CorpusId, Manifest, ModelId, is_shard};
-use super::shard::{Shard, ShardWriter};
+use super::manifest::{Manifest, ModelId, is_shard};
+use super::sequences::{Feed, Feeder, Sequences, marks_path};
+use super::shard::Shard;
 use super::verify::{Waiting, verify};
 use super::{ActivationStore, Dtype};
 use crate::display::{Progress, interrupt};
@@ -62,6 +63,9 @@ pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>
 impl ActivationStore {
     /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks together, into the folder `dir`.
     ///
+    /// `tokens` are a `&Tokens`, or a [`&TokenStream`](crate::corpus::TokenStream), which is tokenised while the model runs and of which the
+    /// store remembers how far it has come.
+    ///
     /// A finished harvest of the same things is used again at once, and one that was stopped or killed goes on at the first file that is not
     /// there, after a check of those that are. Stopped by hand, it returns the store of what it has, if that is anything.
     ///
@@ -83,16 +87,17 @@ impl ActivationStore {
     /// of it is touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
     /// cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there is damaged; [`Error::Interrupted`]; [`Error::Config`];
     /// [`Error::Memory`]; [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
-    pub fn harvest(
+    pub fn harvest<'a>(
         model: &Model,
         hooks: &[HookPoint],
-        tokens: &Tokens,
+        tokens: impl Into<Sequences<'a>>,
         dir: impl AsRef<Path>,
         config: HarvestConfig,
     ) -> Result<ActivationStore> {
         for &hook in hooks {
             model.check_hook(hook)?;
         }
+        let tokens = tokens.into();
         check_memory(model, hooks, tokens.n_ctx(), &config)?;
         let source = Source {
             name: model.name().to_owned(),
@@ -117,15 +122,15 @@ impl ActivationStore {
     ///
     /// # Errors
     /// As [`harvest`](ActivationStore::harvest), and whatever `forward` returns; the shards that were complete by then stay.
-    pub fn harvest_with(
+    pub fn harvest_with<'a>(
         source: &Source,
         hooks: &[HookPoint],
-        tokens: &Tokens,
+        tokens: impl Into<Sequences<'a>>,
         dir: impl AsRef<Path>,
         config: HarvestConfig,
         forward: Forward<'_>,
     ) -> Result<ActivationStore> {
-        let dir = dir.as_ref();
+        let (dir, tokens) = (dir.as_ref(), tokens.into());
         let manifest = planned(source, hooks, tokens, &config)?;
         // A complete store is only read, so it needs neither the lock nor a folder that can be written.
         if let Some(stored) = Manifest::read_if_there(dir)? {
@@ -146,7 +151,7 @@ impl ActivationStore {
 }
 
 /// The manifest of the store that is asked for, with no shard made.
-fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &HarvestConfig) -> Result<Manifest> {
+fn planned(source: &Source, hooks: &[HookPoint], tokens: Sequences<'_>, config: &HarvestConfig) -> Result<Manifest> {
     if config.batch == 0 {
         return Err(Error::config("batch", "is 0; at least one sequence has to go through the model at a time"));
     }
@@ -156,10 +161,7 @@ fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &Harve
     if hooks.is_empty() {
         return Err(Error::config("hooks", "no hook is given; name at least one, such as blocks.2.hook_resid_pre"));
     }
-    if tokens.is_empty() {
-        return Err(Error::EmptyCorpus { why: "there is no sequence to harvest".into() });
-    }
-    tokens.check(source.d_vocab)?;
+    let corpus = tokens.id(source.d_vocab)?;
     let mut hooks = hooks.to_vec();
     hooks.sort_unstable();
     hooks.dedup();
@@ -173,7 +175,6 @@ fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &Harve
         d_model: source.d_model,
         d_vocab: source.d_vocab,
     };
-    let corpus = CorpusId { fingerprint: tokens.fingerprint(), n_seq: tokens.n_seq(), n_ctx };
     Ok(Manifest::new(model, corpus, hooks, (config.dtype, config.compute), shard_rows))
 }
 
@@ -181,8 +182,9 @@ fn planned(source: &Source, hooks: &[HookPoint], tokens: &Tokens, config: &Harve
 fn missing(dir: &Path, manifest: &Manifest) -> Result<Vec<usize>> {
     let mut missing = Vec::new();
     for index in 0..manifest.shards.len() {
-        let path = dir.join(Manifest::shard_name(index));
-        if !path.try_exists().map_err(Error::io("read", &path))? {
+        let there = |path: PathBuf| path.try_exists().map_err(Error::io("read", &path));
+        let marks = manifest.shards[index].after.is_none() || there(marks_path(dir, index))?;
+        if !marks || !there(dir.join(Manifest::shard_name(index)))? {
             missing.push(index);
         }
     }
@@ -221,20 +223,29 @@ impl<'a> Harvest<'a> {
         Ok(Harvest { dir, manifest, todo })
     }
 
-    fn run(&mut self, tokens: &Tokens, batch: usize, forward: Forward<'_>) -> Result<()> {
+    fn run(&mut self, tokens: Sequences<'_>, batch: usize, forward: Forward<'_>) -> Result<()> {
         let todo = std::mem::take(&mut self.todo);
         let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
         let all_rows = self.manifest.all_rows();
         let mut progress = Progress::new("harvest", all_rows as u64, "tokens").resumed_at((all_rows - rows_to_do) as u64);
         let planned = self.manifest.clone();
+        let enough = AtomicBool::new(false);
         let stopped = std::thread::scope(|scope| {
-            let (passes, to_write) = sync_channel(PASSES_WAITING);
-            let (dir, manifest, shards) = (self.dir, &mut self.manifest, &todo);
-            let writer = std::thread::Builder::new()
-                .name("tsae-harvest-writer".to_owned())
-                .spawn_scoped(scope, move || write_shards(dir, manifest, shards, tokens, &to_write))
-                .map_err(Error::io("start a thread for", self.dir))?;
-            let computed = compute(&planned, &todo, tokens, batch, forward, passes, &mut progress);
+            let (work, to_write) = sync_channel(WORK_WAITING);
+            let (dir, manifest) = (self.dir, &mut self.manifest);
+            let thread = |name: &str| std::thread::Builder::new().name(format!("tsae-harvest-{name}"));
+            let started = Error::io("start a thread for", dir);
+            let writer = thread("writer").spawn_scoped(scope, move || write_shards(dir, manifest, &to_write)).map_err(started)?;
+            let feed = match tokens {
+                Sequences::InMemory(tokens) => Feed::InMemory(tokens),
+                Sequences::Stream(stream) => {
+                    let (feeder, feed) = Feeder::new(dir, stream, &planned, &todo, &enough);
+                    thread("text").spawn_scoped(scope, move || feeder.run()).map_err(Error::io("start a thread for", dir))?;
+                    feed
+                }
+            };
+            let computed = compute(&planned, &todo, feed, batch, forward, work, &mut progress);
+            enough.store(true, Ordering::Relaxed);
             // The writer ends once it has written what there is. What went wrong there comes first: it may be why computing ended.
             writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             computed
@@ -253,84 +264,6 @@ impl<'a> Harvest<'a> {
         progress.finish();
         Ok(())
     }
-}
-
-/// How many passes may wait for the writer: what a slow disk keeps in memory.
-pub(super) const PASSES_WAITING: usize = 1;
-
-/// The values of a pass, for each hook.
-type Pass = Vec<Vec<f32>>;
-
-/// Runs the model for one shard after another and hands each pass to the writer. `true` if it was stopped by hand.
-fn compute(
-    manifest: &Manifest,
-    todo: &[usize],
-    tokens: &Tokens,
-    batch: usize,
-    forward: Forward<'_>,
-    passes: SyncSender<Pass>,
-    progress: &mut Progress,
-) -> Result<bool> {
-    let rows_to_do: usize = todo.iter().map(|&index| manifest.rows_of(index)).sum();
-    let mut done = manifest.all_rows() - rows_to_do;
-    for &index in todo {
-        let sequences = sequences_of(manifest, index);
-        for from in sequences.clone().step_by(batch) {
-            if interrupt::requested() {
-                return Ok(true);
-            }
-            let pass = tokens.rows(from, sequences.end.min(from + batch));
-            let values = match forward(&pass, &manifest.hooks) {
-                Err(Error::Interrupted { .. }) if interrupt::requested() => return Ok(true),
-                values => values?,
-            };
-            let (want, got) = (pass.len() * manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
-            if got.len() != manifest.hooks.len() || got.iter().any(|&len| len != want) {
-                return Err(Error::Shape { what: "what the model gave for a pass".into(), want: vec![want; manifest.hooks.len()], got });
-            }
-            // A writer that no longer listens has failed, and says why when it is joined.
-            if passes.send(values).is_err() {
-                return Ok(false);
-            }
-            done += pass.len();
-            progress.set(done as u64);
-        }
-    }
-    Ok(false)
-}
-
-/// The sequences of a shard.
-fn sequences_of(manifest: &Manifest, index: usize) -> Range<usize> {
-    let n_ctx = manifest.corpus.n_ctx;
-    let first = index * manifest.shard_rows / n_ctx;
-    first..first + manifest.rows_of(index) / n_ctx
-}
-
-/// Writes one shard after another from the passes that come, and enters each in the manifest when it has its name: a process killed between
-/// the two makes it once more. Of a shard whose passes cease to come nothing is left.
-fn write_shards(dir: &Path, manifest: &mut Manifest, todo: &[usize], tokens: &Tokens, passes: &Receiver<Pass>) -> Result<()> {
-    let n_ctx = manifest.corpus.n_ctx;
-    for &index in todo {
-        let sequences = sequences_of(manifest, index);
-        let ids = &tokens.ids()[sequences.start * n_ctx..sequences.end * n_ctx];
-        let mut writer = ShardWriter::create(dir, manifest, index, ids)?;
-        let mut rows = 0;
-        while rows < ids.len() {
-            let Ok(pass) = passes.recv() else { return Ok(()) };
-            rows += pass.first().map_or(0, Vec::len) / manifest.model.d_model;
-            for (hook, values) in pass.iter().enumerate() {
-                writer.append(hook, values)?;
-            }
-        }
-        let shard = writer.finish()?;
-        match manifest.shards.get_mut(index) {
-            Some(entry) => *entry = shard,
-            None => manifest.shards.push(shard),
-        }
-        manifest.complete = manifest.shards.len() == manifest.all_shards();
-        manifest.write(dir)?;
-    }
-    Ok(())
 }
 
 /// A folder with shards and no manifest holds someone's data of unknown origin: it is neither used nor overwritten.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Dtype;
+use super::sequences::{After, is_marks};
 use super::shard::Layout;
 use crate::error::{Error, Result};
 use crate::files::{sha256, write_atomic};
@@ -14,7 +15,8 @@ use crate::model::{Compute, HookPoint};
 
 const NAME: &str = "manifest.json";
 const FORMAT: &str = "tokenized-sae activations";
-const VERSION: u64 = 1;
+/// The newest version: that of a store made from a stream. One made from tokens in memory has version 1, as ever.
+const VERSION: u64 = 2;
 /// Bounds that no real store comes near, so that sizes computed from a damaged manifest cannot overflow or exhaust memory.
 const MAX_DIMENSION: usize = 1 << 30;
 
@@ -43,6 +45,10 @@ pub struct Manifest {
     pub shards: Vec<ShardId>,
 }
 
+fn version_of(corpus: &CorpusId) -> u64 {
+    if corpus.stream.is_some() { VERSION } else { 1 }
+}
+
 fn is_f32(compute: &Compute) -> bool {
     *compute == Compute::F32
 }
@@ -66,8 +72,12 @@ pub struct ModelId {
 #[serde(deny_unknown_fields)]
 pub struct CorpusId {
     pub fingerprint: String,
+    /// Of a stream, the most there may be, until its end is known.
     pub n_seq: usize,
     pub n_ctx: usize,
+    /// All that decides what comes of a stream, by name; left out of tokens in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<BTreeMap<String, String>>,
 }
 
 /// One file of activations.
@@ -79,6 +89,9 @@ pub struct ShardId {
     pub bytes: u64,
     /// The SHA-256 of every hook's rows, and of the ids under [`IDS`]. (The header is compared byte for byte.)
     pub sha256: BTreeMap<String, String>,
+    /// How far a stream has been read when the shard is full; left out of tokens in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
 }
 
 /// What the file holds: the manifest, and its own checksum.
@@ -93,7 +106,8 @@ impl Manifest {
     /// The manifest of a store of which nothing has been made yet.
     pub fn new(model: ModelId, corpus: CorpusId, hooks: Vec<HookPoint>, (dtype, compute): (Dtype, Compute), shard_rows: usize) -> Manifest {
         let (format, shards) = (FORMAT.into(), Vec::new());
-        Manifest { format, version: VERSION, model, corpus, hooks, dtype, compute, shard_rows, complete: false, shards }
+        let version = version_of(&corpus);
+        Manifest { format, version, model, corpus, hooks, dtype, compute, shard_rows, complete: false, shards }
     }
 
     /// Where the manifest of the store in `dir` is.
@@ -103,7 +117,7 @@ impl Manifest {
 
     /// Whether a temporary file for `target` is one that a harvest leaves when it is killed.
     pub fn writes(target: &str) -> bool {
-        target == NAME || is_shard(target)
+        target == NAME || is_shard(target) || is_marks(target)
     }
 
     /// How many rows the whole corpus gives.
@@ -194,7 +208,7 @@ impl Manifest {
     fn check(&self) -> std::result::Result<(), String> {
         let want = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
         want(self.format == FORMAT, "the format has another name")?;
-        want(self.version == VERSION, "the version is unknown")?;
+        want(self.version == version_of(&self.corpus), "the version is unknown")?;
         let sized = |n: usize| (1..=MAX_DIMENSION).contains(&n);
         want(sized(self.model.d_model) && sized(self.model.d_vocab) && sized(self.corpus.n_ctx), "a dimension is 0 or impossibly large")?;
         want(self.corpus.n_seq > 0 && self.corpus.n_seq.checked_mul(self.corpus.n_ctx).is_some(), "the number of sequences is impossible")?;
@@ -206,6 +220,10 @@ impl Manifest {
             let layout = Layout::new(self, index).ok_or("a shard is impossibly large")?;
             let known = shard.file == Manifest::shard_name(index) && shard.rows == self.rows_of(index) && shard.bytes == layout.bytes();
             want(known, "a shard has another name or size than it should")?;
+            want(
+                shard.after.is_some() == self.corpus.stream.is_some(),
+                "a shard does not say how far the text was read, or a shard of no stream does",
+            )?;
             let sections = self.hooks.iter().map(HookPoint::to_string).chain([IDS.to_owned()]);
             want(
                 shard.sha256.len() == self.hooks.len() + 1 && sections.into_iter().all(|s| shard.sha256.contains_key(&s)),
@@ -226,12 +244,17 @@ impl Manifest {
         let size = |m: &Manifest| format!("{} rows", m.shard_rows);
         let shape = |m: &Manifest| format!("d_model {}, d_vocab {}", m.model.d_model, m.model.d_vocab);
         let (a, b) = (self, now);
+        // Of two streams, it is said what differs in what they are made of.
+        let (stored_text, text_now) = match (&a.corpus.stream, &b.corpus.stream) {
+            (Some(stored), Some(now)) => a_difference(stored, now),
+            _ => (text(&a.corpus), text(&b.corpus)),
+        };
         // The processing is part of a model's fingerprint: it goes first, so as to be named when it is all that differs.
         let differences: [(&'static str, bool, String, String); 8] = [
             ("processing", a.model.processing != b.model.processing, a.model.processing.clone(), b.model.processing.clone()),
             ("model", a.model.fingerprint != b.model.fingerprint, named(&a.model), named(&b.model)),
             ("shape of the model", shape(a) != shape(b), shape(a), shape(b)),
-            ("corpus", a.corpus != b.corpus, text(&a.corpus), text(&b.corpus)),
+            ("corpus", a.corpus.differs(&b.corpus), stored_text, text_now),
             ("set of hooks", a.hooks != b.hooks, hooks(a), hooks(b)),
             ("dtype", a.dtype != b.dtype, a.dtype.to_string(), b.dtype.to_string()),
             ("compute", a.compute != b.compute, a.compute.to_string(), b.compute.to_string()),
@@ -245,6 +268,23 @@ impl Manifest {
             }
         }
     }
+}
+
+impl CorpusId {
+    /// Whether another would give other rows. How many sequences a stream has come to is no part of what it is.
+    fn differs(&self, other: &CorpusId) -> bool {
+        match (&self.stream, &other.stream) {
+            (Some(a), Some(b)) => a != b || self.fingerprint != other.fingerprint || self.n_ctx != other.n_ctx,
+            _ => self != other,
+        }
+    }
+}
+
+/// The first thing of two descriptions that differs.
+fn a_difference(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> (String, String) {
+    let of = |map: &BTreeMap<String, String>, name: &str| format!("a stream with {name}: {}", map.get(name).map_or("none", String::as_str));
+    let name = a.keys().chain(b.keys()).find(|name| a.get(*name) != b.get(*name));
+    name.map_or_else(Default::default, |name| (of(a, name), of(b, name)))
 }
 
 /// Whether `name` is that of a shard.
@@ -266,12 +306,12 @@ mod tests {
     fn manifest() -> Manifest {
         let model =
             ModelId { name: "toy".into(), revision: None, fingerprint: "ab".repeat(32), processing: "Raw".into(), d_model: 4, d_vocab: 50 };
-        let corpus = CorpusId { fingerprint: "cd".repeat(32), n_seq: 5, n_ctx: 8 };
+        let corpus = CorpusId { fingerprint: "cd".repeat(32), n_seq: 5, n_ctx: 8, stream: None };
         let mut manifest = Manifest::new(model, corpus, vec![HookPoint::resid_pre(1)], (Dtype::F16, Compute::F32), 16);
         for index in 0..2 {
             let bytes = Layout::new(&manifest, index).unwrap().bytes();
             let sha256 = [(IDS.to_owned(), "0".repeat(64)), ("blocks.1.hook_resid_pre".to_owned(), "1".repeat(64))].into();
-            manifest.shards.push(ShardId { file: Manifest::shard_name(index), rows: 16, bytes, sha256 });
+            manifest.shards.push(ShardId { file: Manifest::shard_name(index), rows: 16, bytes, sha256, after: None });
         }
         manifest
     }
@@ -289,9 +329,9 @@ mod tests {
 
     #[test]
     fn a_newer_version_says_so() {
-        let newer = String::from_utf8(written()).unwrap().replace("\"version\": 1", "\"version\": 2");
+        let newer = String::from_utf8(written()).unwrap().replace("\"version\": 1", "\"version\": 3");
         let told = Manifest::parse(Path::new("m"), newer.as_bytes()).unwrap_err().to_string();
-        assert!(told.contains("version 2"), "{told}");
+        assert!(told.contains("version 3"), "{told}");
     }
 
     #[test]
@@ -308,7 +348,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_without_a_panic() {
-        let changes: [fn(&mut Manifest); 14] = [
+        let changes: [fn(&mut Manifest); 16] = [
+            |m| m.version = 2,
+            |m| m.corpus.stream = Some(BTreeMap::new()),
             |m| m.model.d_model = 0,
             |m| m.model.d_model = usize::MAX,
             |m| m.corpus.n_seq = usize::MAX,

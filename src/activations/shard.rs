@@ -197,6 +197,7 @@ impl<'a> ShardWriter<'a> {
             rows: self.manifest.rows_of(self.index),
             bytes: self.layout.bytes(),
             sha256: checksums,
+            after: None,
         })
     }
 }

@@ -1,221 +1,211 @@
-//! Finding and reading text files.
+//! One file's documents, one by one, in memory that does not grow with the file.
 
-use std::fs;
-use std::path::{Component, Path, PathBuf};
+mod field;
+mod lines;
+#[cfg(feature = "parquet")]
+mod pages;
+#[cfg(feature = "parquet")]
+mod rows;
+mod text;
+mod unpack;
 
-use sha2::{Digest, Sha256};
+use std::fmt;
+use std::fs::File;
+use std::io::{Cursor, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use super::form::{Form, Kind, Packing};
+use super::reading::Stop;
+use crate::display::{Show, Shown, settings, shows};
 use crate::error::{Error, Result};
+use lines::Lines;
+use text::Whole;
 
-/// Endings of the files taken from a folder.
-const TEXT: [&str; 2] = ["txt", "md"];
-/// Endings of files that are certainly not plain text, even where a pattern names them.
-const NOT_TEXT: [&str; 9] = ["jsonl", "json", "parquet", "arrow", "zst", "gz", "zip", "pdf", "epub"];
+/// The field of a line, or the column of a table, that holds the text unless another is named: what most data sets call it.
+pub const COLUMN: &str = "text";
 
-/// A text file that has been found but not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Document {
-    /// The file.
-    pub path: PathBuf,
-    /// Its path below the folder that all documents have in common, with `/` between folders: the same wherever that folder lies.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
+/// The longest document of a packed file, a line or a row, in bytes: 64 MiB, a dozen times the Bible. Others make these files, and a
+/// few bytes of a packed one may stand for more than any memory holds.
+pub const LONGEST: usize = 64 << 20;
+
+/// Where a document begins in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// How many lines or rows come before it.
+    pub record: u64,
+    /// How many bytes of the file, unpacked, come before it; 0 in a table.
+    pub byte: u64,
 }
 
-/// The documents that `pattern` means: a file, every `.txt` and `.md` file below a folder, or what a glob matches.
+/// A document, and where it begins.
+pub struct Record {
+    pub text: String,
+    pub place: Place,
+}
+
+/// What reads a file.
+pub trait Records: Send {
+    /// The next document that there is; blank lines and nulls are none.
+    fn next(&mut self) -> Result<Option<Record>>;
+
+    /// Goes on from a place that a record had; for a file of which nothing has been read.
+    fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()>;
+}
+
+/// The documents of one file, as an iterator: a `.txt` or `.md` file is one; a line of a `.jsonl`, `.ndjson` or `.json` file and a row of a
+/// `.parquet` file is one each; all but `.parquet` may be packed, as `.gz` or `.zst`.
 ///
-/// They come in the order of a hash of their names, which depends on nothing else, and is unrelated to author, title or date: the first few
-/// are a fair sample of all.
+/// The memory taken does not grow with the file. Lines that are blank and texts that are null are left out; what comes after an error is
+/// nothing.
 ///
-/// # Errors
-/// [`Error::EmptyCorpus`] if there is none, [`Error::Io`], [`Error::Format`] for a file of a kind that is not plain text.
-pub fn find(pattern: &str) -> Result<Vec<Document>> {
-    let root = Path::new(pattern);
-    let mut paths = if root.is_dir() {
-        let mut below = Vec::new();
-        walk(root, &mut below)?;
-        below
-    } else if root.exists() {
-        vec![root.to_owned()]
-    } else {
-        matches(pattern)?
-    };
-    if paths.is_empty() {
-        let why = match root.is_dir() {
-            true => format!("there is no .txt or .md file in {pattern} or below"),
-            false => format!("no file matches \"{pattern}\" (as seen from {})", here()),
+/// ```
+/// use tokenized_sae::corpus::Documents;
+/// let lines = br#"{"text": "one", "url": "a"}
+/// {"text": "two", "url": "b"}"#;
+/// let texts = Documents::of_bytes("some.jsonl", lines.to_vec(), "text")?;
+/// assert_eq!(texts.collect::<Result<Vec<String>, _>>()?, ["one", "two"]);
+/// # Ok::<(), tokenized_sae::Error>(())
+/// ```
+pub struct Documents {
+    path: PathBuf,
+    column: String,
+    form: Form,
+    /// `None` after the end, or an error.
+    records: Option<Box<dyn Records>>,
+    read: u64,
+}
+
+impl Documents {
+    /// Opens a file; its texts are in the field or column `column`, usually `"text"`, unless the file is one text.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] if it is of no kind that has documents, or is a parquet file with no such column, or damaged.
+    pub fn open(path: impl AsRef<Path>, column: &str) -> Result<Documents> {
+        let path = path.as_ref();
+        let form = form_of(path)?;
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        let records: Box<dyn Records> = match form.kind {
+            Kind::Parquet => table(path, file, column)?,
+            _ => text_or_lines(path, form, file, column)?,
         };
-        return Err(Error::EmptyCorpus { why });
+        Ok(Documents { path: path.to_owned(), column: column.to_owned(), form, records: Some(records), read: 0 })
     }
-    paths.sort();
-    paths.dedup();
-    if let Some(path) = paths.iter().find(|path| has_ending(path, &NOT_TEXT)) {
-        return Err(Error::format(path, "is not plain text: give .txt or .md files, or a narrower pattern"));
+
+    /// As [`open`](Documents::open), for bytes in hand; `name` says of what kind they are.
+    ///
+    /// # Errors
+    /// As [`open`](Documents::open).
+    pub fn of_bytes(name: &str, bytes: Vec<u8>, column: &str) -> Result<Documents> {
+        let path = Path::new(name);
+        let form = form_of(path)?;
+        let records: Box<dyn Records> = match form.kind {
+            Kind::Parquet => table_of_bytes(path, bytes, column)?,
+            _ => text_or_lines(path, form, Cursor::new(bytes), column)?,
+        };
+        Ok(Documents { path: path.to_owned(), column: column.to_owned(), form, records: Some(records), read: 0 })
     }
-    let common = common_folder(&paths);
-    let mut documents = paths
-        .into_iter()
-        .map(|path| {
-            let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
-            let below = path.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
-            let name = below.collect::<Vec<_>>().join("/");
-            Ok(Document { path, name, bytes })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    documents.sort_by_cached_key(|document| (Sha256::digest(&document.name), document.path.clone()));
-    Ok(documents)
-}
 
-fn here() -> String {
-    std::env::current_dir().map_or_else(|_| ".".into(), |dir| dir.display().to_string())
-}
+    /// Goes on with the document at `place`, which one of the same file's had.
+    pub(super) fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()> {
+        self.guarded(|records| records.go_to(place, stop).map(Some)).map(|_| ())
+    }
 
-/// How many leading parts the folders of all paths have in common.
-fn common_folder(paths: &[PathBuf]) -> usize {
-    let folder = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
-    let Some(first) = paths.first().map(folder) else { return 0 };
-    let first: Vec<Component> = first.components().collect();
-    let shared = |path: &PathBuf| folder(path).components().zip(&first).take_while(|(a, b)| a == *b).count();
-    paths.iter().map(shared).min().unwrap_or(0)
-}
-
-/// Every text file below `dir`, hidden ones and linked folders (which might lead back here) left out.
-fn walk(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let entry = entry.map_err(Error::io("read", dir))?;
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
+    pub(super) fn next_record(&mut self) -> Result<Option<Record>> {
+        let record = self.guarded(|records| records.next())?;
+        match &record {
+            Some(_) => self.read += 1,
+            None => self.records = None,
         }
-        let kind = entry.file_type().map_err(Error::io("read", &path))?;
-        if kind.is_dir() {
-            walk(&path, out)?;
-        } else if has_ending(&path, &TEXT) && (kind.is_file() || path.is_file()) {
-            out.push(path);
-        }
+        Ok(record)
     }
-    Ok(())
+
+    /// Whatever a file holds, a reader that gives up is an error, and is not asked again.
+    fn guarded<T>(&mut self, ask: impl FnOnce(&mut dyn Records) -> Result<Option<T>>) -> Result<Option<T>> {
+        let Some(records) = self.records.as_mut() else { return Ok(None) };
+        let answer = catch_unwind(AssertUnwindSafe(|| ask(records.as_mut())));
+        let answer = answer.unwrap_or_else(|_| Err(gave_up(&self.path)));
+        if answer.is_err() {
+            self.records = None;
+        }
+        answer
+    }
 }
 
-fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
-    let found = glob::glob(pattern).map_err(|e| Error::config("text", format!("\"{pattern}\" is not a pattern: {e}")))?;
-    let mut paths = Vec::new();
-    for path in found {
-        let path = path.map_err(|e| {
-            let at = e.path().to_owned();
-            Error::io("read", at)(e.into())
-        })?;
-        if path.is_file() {
-            paths.push(path);
-        }
+impl Iterator for Documents {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        self.next_record().map(|record| record.map(|record| record.text)).transpose()
     }
-    Ok(paths)
 }
 
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
-    path.extension().is_some_and(|ending| endings.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+fn gave_up(path: &Path) -> Error {
+    Error::format(path, "is damaged: its reader could make nothing of it; fetch it again, or leave it out")
 }
 
-/// The text of a file: UTF-8, without a byte-order mark, its lines ended by `\n` alone.
-///
-/// # Errors
-/// [`Error::Format`] with the offset of the first byte that is not UTF-8.
-pub fn read(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        let byte = e.as_bytes()[at];
-        let why = format!("is not UTF-8 text: byte 0x{byte:02X} at offset {at}; convert it first, for example: iconv -f latin1 -t utf-8");
-        Error::format(path, why)
-    })?;
-    let text = match text.strip_prefix('\u{FEFF}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    };
-    Ok(if text.contains('\r') { text.replace("\r\n", "\n") } else { text })
+fn form_of(path: &Path) -> Result<Form> {
+    Form::of(path)
+        .ok_or_else(|| Error::format(path, "is not of a kind that is read: .txt, .md, .jsonl and each of them .gz or .zst, or .parquet"))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn text_or_lines(path: &Path, form: Form, file: impl Read + Seek + Send + 'static, column: &str) -> Result<Box<dyn Records>> {
+    let input = unpack::unpacked(form.packing, file);
+    Ok(match form.kind {
+        // The size of a plain file is honest.
+        Kind::Text if form.packing == Packing::Plain => Box::new(Whole::new(path, input, usize::MAX)),
+        Kind::Text => Box::new(Whole::new(path, input, LONGEST)),
+        _ => Box::new(Lines::new(path, input, column)),
+    })
+}
 
-    fn folder(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for name in files {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "text").unwrap();
+#[cfg(feature = "parquet")]
+fn table(path: &Path, file: File, column: &str) -> Result<Box<dyn Records>> {
+    guarded_rows(path, || rows::Rows::open(path, file, column))
+}
+
+#[cfg(feature = "parquet")]
+fn table_of_bytes(path: &Path, bytes: Vec<u8>, column: &str) -> Result<Box<dyn Records>> {
+    guarded_rows(path, || rows::Rows::open(path, bytes::Bytes::from(bytes), column))
+}
+
+#[cfg(feature = "parquet")]
+fn guarded_rows<R: Records + 'static>(path: &Path, open: impl FnOnce() -> Result<R>) -> Result<Box<dyn Records>> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(gave_up(path))).map(|rows| Box::new(rows) as Box<dyn Records>)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn table(path: &Path, _: File, _: &str) -> Result<Box<dyn Records>> {
+    Err(no_parquet(path))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn table_of_bytes(path: &Path, _: Vec<u8>, _: &str) -> Result<Box<dyn Records>> {
+    Err(no_parquet(path))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn no_parquet(path: &Path) -> Error {
+    Error::format(path, "is a parquet file, and this was built without the feature \"parquet\"")
+}
+
+shows!(Documents);
+
+impl Show for Documents {
+    fn shown(&self) -> Shown {
+        let mut rows = vec![("read", self.read.to_string(), "documents so far")];
+        if self.form.holds_many() {
+            rows.push(("column", self.column.clone(), "the field or column that holds the text"));
         }
-        dir
+        settings(&format!("documents of {}", self.path.display()), rows).into()
     }
+}
 
-    fn names(pattern: impl AsRef<Path>) -> Vec<String> {
-        find(pattern.as_ref().to_str().unwrap()).unwrap().into_iter().map(|document| document.name).collect()
-    }
-
-    #[test]
-    fn a_folder_means_its_text_files_at_any_depth() {
-        let dir = folder(&["a.txt", "b/c.MD", "b/d/e.md", "f.rs", ".git/g.md", "b/.hidden.txt"]);
-        let mut found = names(dir.path());
-        found.sort();
-        assert_eq!(found, ["a.txt", "b/c.MD", "b/d/e.md"]);
-    }
-
-    #[test]
-    fn a_folder_and_a_glob_of_the_same_files_give_the_same_order_wherever_it_lies() {
-        let files: Vec<String> = (0..20).map(|i| format!("books/author {}/book {i}.txt", i % 3)).collect();
-        let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        let (one, other) = (folder(&files), folder(&files));
-        let order = names(one.path().join("books"));
-        assert_eq!(order, names(other.path()));
-        assert_eq!(order, names(one.path().join("books/*/*.txt")));
-        assert_eq!(order, names(other.path().join("**/*.txt")));
-        let mut sorted = order.clone();
-        sorted.sort();
-        assert_ne!(order, sorted);
-    }
-
-    #[test]
-    fn one_file_and_a_name_with_glob_characters_are_found() {
-        let dir = folder(&["a [1].txt", "b.log"]);
-        assert_eq!(names(dir.path().join("a [1].txt")), ["a [1].txt"]);
-        assert_eq!(names(dir.path().join("b.log")), ["b.log"]);
-    }
-
-    #[test]
-    fn nothing_found_says_what_was_looked_for() {
-        let dir = folder(&["a.rs"]);
-        for (pattern, wanted) in [("", ".txt or .md"), ("*.txt", "*.txt"), ("none.txt", "none.txt")] {
-            let told = find(dir.path().join(pattern).to_str().unwrap()).unwrap_err();
-            assert!(matches!(told, Error::EmptyCorpus { .. }) && told.to_string().contains(wanted), "{told}");
-        }
-        assert!(matches!(find("[").unwrap_err(), Error::Config { .. }));
-    }
-
-    #[test]
-    fn a_kind_that_is_not_plain_text_is_refused() {
-        let dir = folder(&["a.txt", "b.jsonl"]);
-        let told = find(dir.path().join("*").to_str().unwrap()).unwrap_err().to_string();
-        assert!(told.contains("b.jsonl") && told.contains("not plain text"), "{told}");
-    }
-
-    #[test]
-    fn what_is_not_utf_8_is_an_error_with_file_and_offset() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("latin.txt");
-        fs::write(&path, b"caf\xE9 au lait").unwrap();
-        let told = read(&path).unwrap_err().to_string();
-        assert!(told.contains("latin.txt") && told.contains("0xE9 at offset 3"), "{told}");
-        fs::write(&path, "cut in the middle of é".as_bytes().split_last().unwrap().1).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("offset 21"));
-    }
-
-    #[test]
-    fn byte_order_marks_and_carriage_returns_are_taken_off() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("dos.txt");
-        fs::write(&path, "\u{FEFF}one\r\ntwo\rthree\n").unwrap();
-        assert_eq!(read(&path).unwrap(), "one\ntwo\rthree\n");
+impl fmt::Debug for Documents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Documents of {} ({} read)", self.path.display(), self.read)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::{Corpus, Encoder, TextCorpus};
+use super::reading::Wanted;
+use super::{Corpus, Encoder, StreamedCorpus, TextCorpus, TokenStream};
 use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
 use crate::tokens::Tokens;
 
@@ -41,21 +42,82 @@ impl fmt::Debug for Corpus {
 }
 
 impl TextCorpus {
+    /// How many files there are, and how large they are if that is known.
+    pub(super) fn files_in_words(&self) -> String {
+        match self.files.iter().any(|file| file.remote.is_some()) {
+            true => format!("{} on the hub", self.files.len()),
+            false => format!("{} of {}", self.files.len(), format::bytes(self.files.iter().map(|file| file.bytes).sum())),
+        }
+    }
+
     /// What was found and is going to be made of it, as a table.
     pub fn table(&self) -> Table {
-        let bytes = self.documents.iter().map(|document| document.bytes).sum();
         let limit = self.max_tokens.map_or("all there are".to_owned(), |n| format!("at most {} to train on", format::count(n as u64)));
-        let pairs = [
-            ("documents", format!("{}, {} of text, not read yet", self.documents.len(), format::bytes(bytes))),
+        let mut pairs = vec![
+            ("files", format!("{}, not read yet", self.files_in_words())),
             ("context", format!("sequences of {} tokens", self.n_ctx)),
             ("tokens", limit),
-            ("next", "split(valid_share) makes the corpus".to_owned()),
         ];
+        if self.files.iter().any(|file| file.form.holds_many()) {
+            pairs.push(("column", self.wanted.column.clone()));
+        }
+        let Wanted { min_chars, max_chars, .. } = self.wanted;
+        if (min_chars, max_chars) != (0, usize::MAX) {
+            let most = if max_chars == usize::MAX { String::new() } else { format!(" to {max_chars}") };
+            pairs.push(("documents", format!("of {min_chars}{most} characters")));
+        }
+        pairs.push(("next", "split(valid_share) makes the corpus, or stream(valid_share)".to_owned()));
         Table::pairs(&format!("text: {}", self.pattern), &pairs)
     }
 }
 
-shows!(Corpus, TextCorpus, Encoder);
+impl StreamedCorpus {
+    /// What streams and what is held out, as a table.
+    pub fn table(&self) -> Table {
+        let held_out =
+            format!("{} tokens of {} documents", format::count(self.valid.len() as u64), format::count(self.valid_documents.len() as u64));
+        let most = format!(
+            "at most {} tokens, in sequences of {}",
+            format::count((self.train.n_seq() * self.train.n_ctx()) as u64),
+            self.train.n_ctx()
+        );
+        Table::pairs(&format!("streamed corpus: {}", self.source), &[("training", most), ("held out", held_out)])
+    }
+}
+
+impl TokenStream {
+    /// What decides which sequences come, as a table.
+    pub fn table(&self) -> Table {
+        let pairs: Vec<(&str, String)> = self.made_of().iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        Table::pairs("token stream", &pairs)
+    }
+}
+
+shows!(Corpus, StreamedCorpus, TextCorpus, TokenStream, Encoder);
+
+impl Show for StreamedCorpus {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+impl Show for TokenStream {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+impl fmt::Debug for StreamedCorpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamedCorpus (train {:?}, held out {:?}) from {}", self.train, self.valid, self.source)
+    }
+}
+
+impl fmt::Debug for TokenStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenStream [{} at most, {}]", self.n_seq(), self.n_ctx())
+    }
+}
 
 impl Show for Corpus {
     fn shown(&self) -> Shown {
@@ -90,6 +152,6 @@ impl fmt::Debug for Encoder {
 
 impl fmt::Debug for TextCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TextCorpus ({} documents of {}, sequences of {})", self.documents.len(), self.pattern, self.n_ctx)
+        write!(f, "TextCorpus ({} files of {}, sequences of {})", self.files.len(), self.pattern, self.n_ctx)
     }
 }

@@ -30,6 +30,12 @@ impl Repo {
         cache.join(self.folder_name())
     }
 
+    /// The folder in `cache` where its files lie at a commit.
+    #[cfg(feature = "hub")]
+    pub(crate) fn snapshot_folder(&self, cache: &Path, commit: &str) -> PathBuf {
+        self.folder(cache).join("snapshots").join(commit)
+    }
+
     pub(super) fn folder_name(&self) -> String {
         format!("{}--{}", self.kind.plural(), self.id.replace('/', "--"))
     }

@@ -1,5 +1,7 @@
 //! The hub, spoken to by a server of our own on loopback: what arrives, what is asked for again, and what is said when it does not.
 
+#[cfg(feature = "parquet")]
+mod datasets;
 mod downloads;
 mod interrupted;
 mod models;

@@ -1,0 +1,229 @@
+//! The documents of one side, file after file.
+
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+
+use super::documents::{Documents, Place};
+use super::find::Found;
+use super::form::Kind;
+use super::split;
+use crate::error::{Error, Result};
+
+/// Which of the files' documents are wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// The field or column that holds the text.
+    pub column: String,
+    /// The fewest characters of a document.
+    pub min_chars: usize,
+    /// The most characters of a document.
+    pub max_chars: usize,
+}
+
+impl Wanted {
+    fn takes(&self, text: &str) -> bool {
+        // Nothing is counted where nothing is asked, and a document has no more characters than bytes.
+        let all = self.min_chars == 0 && (self.max_chars == usize::MAX || text.len() <= self.max_chars);
+        !text.trim_ascii_start().is_empty()
+            && !text.trim().is_empty()
+            && (all || (self.min_chars..=self.max_chars).contains(&text.chars().count()))
+    }
+}
+
+/// Which side a document is on.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// Whole files are held out: each is a document.
+    Files(Vec<bool>),
+    /// The only document is cut, and its tail held out: `share` of it, and at least so many bytes.
+    Tail { share: f64, wanted: usize },
+    /// A document is held out if a hash of its text and the seed, as a number from 0 to 1, lies below `share`. So its side depends on nothing
+    /// but itself: it can be told as it is read, and every copy of it is on the same side.
+    Contents { share: f64, seed: u64 },
+}
+
+/// A document in hand.
+pub struct Text {
+    pub name: String,
+    pub text: String,
+    /// The place of its file among all.
+    pub file: usize,
+    pub place: Place,
+    /// What tells its text from others: the beginning of its SHA-256.
+    pub mark: u64,
+}
+
+/// Whether to stop.
+pub type Stop<'a> = &'a dyn Fn() -> bool;
+
+/// The documents of one side; [`Error::Interrupted`] as soon as it is to stop.
+pub struct Reading<'a> {
+    files: &'a [Found],
+    wanted: &'a Wanted,
+    held: &'a Held,
+    held_out: bool,
+    stop: Stop<'a>,
+    /// The next file.
+    file: usize,
+    open: Option<Documents>,
+    seen: Seen,
+    /// A document that counts though it has been seen.
+    begun: Option<(usize, Place)>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn new(files: &'a [Found], wanted: &'a Wanted, held: &'a Held, held_out: bool, stop: Stop<'a>) -> Reading<'a> {
+        Reading { files, wanted, held, held_out, stop, file: 0, open: None, seen: Seen::default(), begun: None }
+    }
+
+    /// Leaves out the documents that have been seen.
+    pub fn after(self, seen: Seen) -> Reading<'a> {
+        Reading { seen, ..self }
+    }
+
+    /// What the other side must not have: of files that are held out whole, one may be a copy of one that is not.
+    pub fn seen(self) -> Seen {
+        match self.held {
+            Held::Contents { .. } => Seen::default(),
+            _ => self.seen,
+        }
+    }
+
+    /// Begins with the document at `place` of the file `file`. `begun`: it has been seen, and is not new for all that.
+    pub fn from(mut self, file: usize, place: Place, begun: bool) -> Result<Reading<'a>> {
+        self.begun = begun.then_some((file, place));
+        self.file = file;
+        if file < self.files.len() && place != Place::default() {
+            let mut documents = self.open_next()?;
+            documents.go_to(place, self.stop)?;
+            self.open = Some(documents);
+        }
+        Ok(self)
+    }
+
+    fn open_next(&mut self) -> Result<Documents> {
+        let file = &self.files[self.file];
+        self.file += 1;
+        file.open(&self.wanted.column)
+    }
+
+    fn next_text(&mut self) -> Result<Option<Text>> {
+        loop {
+            if (self.stop)() {
+                return Err(stopped());
+            }
+            let Some(documents) = &mut self.open else {
+                let Some(file) = self.files.get(self.file) else { return Ok(None) };
+                if matches!(self.held, Held::Files(held) if held[self.file] != self.held_out) || (file.bytes == 0 && file.remote.is_none())
+                {
+                    self.file += 1;
+                    continue;
+                }
+                self.open = Some(self.open_next()?);
+                continue;
+            };
+            let Some(record) = documents.next_record()? else {
+                self.open = None;
+                continue;
+            };
+            let file = self.file - 1;
+            let (name, text) = self.part(file, record.place, record.text);
+            if !self.wanted.takes(&text) {
+                continue;
+            }
+            let mark = mark(&text);
+            if matches!(*self.held, Held::Contents { share, seed } if is_held(mark, share, seed) != self.held_out) {
+                continue;
+            }
+            if self.begun.take_if(|begun| *begun == (file, record.place)).is_some() || self.seen.is_new(mark) {
+                return Ok(Some(Text { name, text, file, place: record.place, mark }));
+            }
+        }
+    }
+
+    /// What a document is called, and what of it is on this side.
+    fn part(&self, file: usize, place: Place, mut text: String) -> (String, String) {
+        let name = &self.files[file].name;
+        match (self.held, self.files[file].form.kind) {
+            (&Held::Tail { share, wanted }, _) => {
+                let tail = text.split_off(split::cut(&text, share, wanted));
+                let part = if share == 0.0 { "whole" } else { "all but its tail" };
+                if self.held_out { (format!("{name} (tail)"), tail) } else { (format!("{name} ({part})"), text) }
+            }
+            (_, Kind::Text) => (name.clone(), text),
+            (_, Kind::Lines) => (format!("{name}, line {}", place.record + 1), text),
+            (_, Kind::Parquet) => (format!("{name}, row {}", place.record + 1), text),
+        }
+    }
+}
+
+impl Iterator for Reading<'_> {
+    type Item = Result<Text>;
+
+    fn next(&mut self) -> Option<Result<Text>> {
+        self.next_text().transpose()
+    }
+}
+
+/// What is told of a stop by hand.
+pub fn stopped() -> Error {
+    Error::Interrupted { what: "tokenising", remedy: "nothing is kept; the same call starts again".into() }
+}
+
+fn mark(text: &str) -> u64 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(8).fold(0, |mark, &byte| mark << 8 | u64::from(byte))
+}
+
+fn is_held(mark: u64, share: f64, seed: u64) -> bool {
+    // The mark is a hash, and a product by an odd number keeps it one; the seed chooses which.
+    let mixed = (mark ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((mixed >> 11) as f64) < share * (1u64 << 53) as f64
+}
+
+/// The marks of documents, to leave out those that have been seen: of the last few million, in at most 40 MB.
+#[derive(Clone, Default)]
+pub struct Seen(HashSet<u64>);
+
+impl Seen {
+    /// What a table of 2²² places takes before it grows.
+    const MOST: usize = (1 << 22) / 8 * 7;
+
+    /// Takes a mark; whether it is new.
+    pub fn is_new(&mut self, mark: u64) -> bool {
+        if self.0.len() == Seen::MOST {
+            self.0.clear();
+        }
+        self.0.insert(mark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_documents_is_held_out_another_for_each_seed() {
+        let marks: Vec<u64> = (0..20_000).map(|i| mark(&format!("document {i}"))).collect();
+        let held = |share: f64, seed| marks.iter().filter(|&&mark| is_held(mark, share, seed)).count() as f64;
+        for (share, seed) in [(0.02f64, 0), (0.5, 1), (0.9, 77), (0.02, u64::MAX)] {
+            let sigma = (20_000.0 * share * (1.0 - share)).sqrt();
+            assert!((held(share, seed) - 20_000.0 * share).abs() < 4.0 * sigma, "{share} {seed}: {}", held(share, seed));
+        }
+        assert_eq!(held(0.0, 3), 0.0);
+        let both = marks.iter().filter(|&&mark| is_held(mark, 0.5, 0) && is_held(mark, 0.5, 1)).count();
+        assert!((4_700..5_300).contains(&both), "{both} of two seeds");
+    }
+
+    #[test]
+    fn lengths_are_in_characters() {
+        let wanted = Wanted { column: "text".into(), min_chars: 2, max_chars: 3 };
+        for (text, takes) in [("é", false), ("éé", true), ("ééé", true), ("éééé", false), ("   ", false), ("", false)] {
+            assert_eq!(wanted.takes(text), takes, "{text:?}");
+        }
+        let any = Wanted { min_chars: 0, max_chars: usize::MAX, ..wanted };
+        assert!(any.takes("x") && !any.takes(" \n\u{2003}"));
+    }
+}
