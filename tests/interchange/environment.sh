@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Prints the path of a Python that has the packages of requirements.txt, for the tests that hold files to the real packages:
+#
+#     TSAE_INTERCHANGE_PYTHON=$(tests/interchange/environment.sh) cargo test --release --test interchange
+#
+# It stands in the cache folder, and is made the first time: a few minutes, 3 GB to download and 6 GB on disk, because PyPI's torch for Linux brings
+# CUDA along. With PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu it is 1.5 GB. Another list is another environment.
+set -euo pipefail
+
+list=$(cd "$(dirname "$0")" && pwd)/requirements.txt
+cache=${TSAE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenized-sae}
+base=$(command -v python3) || { echo "there is no python3 on PATH: install Python 3.11 or later" >&2; exit 1; }
+"$base" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"{sys.executable} is Python {sys.version.split()[0]}; torch needs 3.11 or later")' >&2
+hash=$("$base" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:12])' "$list")
+folder=$cache/interchange-$hash
+python=$folder/bin/python
+mkdir -p "$cache"
+
+# One at a time, where the system has flock.
+exec 9> "$cache/interchange.lock"
+if command -v flock > /dev/null; then flock 9; fi
+
+if ! [ -f "$folder/.ready" ] || ! "$python" -c '' 2> /dev/null; then
+    echo "installing the packages of $list in $folder: a few minutes, 6 GB; done once" >&2
+    rm -rf "$folder"
+    "$base" -m venv "$folder" >&2
+    pip() { "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet "$@" >&2; }
+    pip "$(grep '^torch==' "$list")" --constraint "$list"
+    pip --no-deps --requirement "$list"
+    touch "$folder/.ready"
+fi
+echo "$python"
