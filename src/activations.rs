@@ -24,6 +24,7 @@ mod keys;
 mod manifest;
 mod map;
 mod means;
+mod saelens;
 mod sequences;
 mod shard;
 mod shuffle;

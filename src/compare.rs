@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::corpus::Corpus;
-use crate::display::interrupt;
+use crate::display::{format, interrupt};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluations, Metrics};
 use crate::files::{self, FolderLock};
 use crate::model::{HookPoint, Model};
 use crate::plot;
-use crate::sae::{Lookup, SaeConfig};
+use crate::sae::{Lookup, ModelCard, SaeConfig};
 use crate::train::{Run, Runs, Speedup, TrainConfig, Trainer, evaluate, speedup};
 
 /// The learning rates among which the SAE gets the one that serves it best, so that the TSAE is measured against no straw man.
@@ -126,7 +126,7 @@ pub struct Comparison {
 }
 
 /// Harvests, trains an SAE at several learning rates and a TSAE at the best of them, evaluates both on held-out text, and writes
-/// `dir/SAE/`, `dir/TSAE/`, `dir/report.json` and figures.
+/// `dir/SAE/`, `dir/TSAE/`, each with a model card, `dir/report.json` and figures.
 ///
 /// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again reuses them, and goes on where it was
 /// interrupted. `None` if it was.
@@ -199,11 +199,28 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
         learning_rates: saes.runs.iter().map(|run| (run.lr, run.history.held_out.last().map_or(f64::NAN, |point| point.nmse))).collect(),
         with_bos: WithBos { sae: sae.with_bos, tsae: tsae.with_bos },
     };
-    for run in &runs.runs {
-        run.sae.save(dir.join(&run.name))?;
+    let figures =
+        vec![("reconstruction.svg".to_owned(), plot::reconstruction(&runs)?), ("training.svg".to_owned(), plot::training(&runs)?)];
+    for (name, figure) in &figures {
+        figure.save(dir.join(name))?;
     }
-    plot::reconstruction(&runs)?.save(dir.join("reconstruction.svg"))?;
-    plot::training(&runs)?.save(dir.join("training.svg"))?;
+    let about = ModelCard {
+        data: vec![
+            ("text".to_owned(), show::said(&config.text)),
+            ("training tokens".to_owned(), format::count(best.tokens)),
+            ("activations".to_owned(), format!("{} rows, sequences of {n_ctx} tokens", format::count(acts.n_rows() as u64))),
+            ("SHA-256 of the tokens".to_owned(), acts.corpus_fingerprint().to_owned()),
+            ("learning rate at the start".to_owned(), format!("{:e}", best.lr)),
+        ],
+        metrics: vec![report.table(), report.table_with_bos()],
+        figures,
+        ..ModelCard::default()
+    };
+    for run in &runs.runs {
+        let folder = dir.join(&run.name);
+        run.sae.save(&folder)?;
+        run.sae.write_card(&folder, &about)?;
+    }
     plot::lookup_norms(&runs.get("TSAE")?.sae)?.save(dir.join("lookup_norms.svg"))?;
     let text = serde_json::to_vec_pretty(&report).map_err(Error::json("report.json"))?;
     files::write_atomic(&dir.join("report.json"), |out| out.write_all(&text))?;

@@ -58,6 +58,7 @@
 
 pub mod activations;
 pub(crate) mod arrays;
+pub(crate) mod arrow;
 pub mod bench;
 pub mod compare;
 pub mod corpus;
@@ -101,7 +102,9 @@ pub mod prelude {
     };
     pub use crate::paper;
     pub use crate::plot;
-    pub use crate::sae::{Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig, SaeFormat, TableExport};
+    pub use crate::sae::{
+        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, Sae, SaeConfig, SaeFormat, TableExport,
+    };
     pub use crate::sweep::{Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun};
     pub use crate::tokenness::{
         ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2, NgramR2Config, NgramR2s, NgramScore,

@@ -27,6 +27,7 @@ use crate::tokens::Tokens;
 
 pub use crate::kernel::{Codes, Keys};
 pub use architecture::{Architecture, AuxK};
+pub use card::ModelCard;
 pub use config::SaeConfig;
 pub use io::{Exported, SaeFormat, TableExport};
 pub use lookup::{Grams, Index, Lookup};

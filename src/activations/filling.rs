@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use super::harvest::Forward;
+use super::harvest::ForwardOf;
 use super::manifest::Manifest;
 use super::sequences::{After, Feed, Next};
 use super::shard::ShardWriter;
@@ -32,7 +32,7 @@ pub fn compute(
     todo: &[usize],
     mut feed: Feed<'_>,
     batch: usize,
-    forward: Forward<'_>,
+    forward: ForwardOf<'_>,
     work: SyncSender<Work>,
     progress: &mut Progress,
 ) -> Result<bool> {
@@ -49,6 +49,7 @@ pub fn compute(
             }
             Next::Tokens(tokens) | Next::Chunk(Chunk { tokens, .. }) => tokens.clone(),
         };
+        let first = index * manifest.shard_rows / manifest.corpus.n_ctx;
         if work.send(Work::Shard(index, next)).is_err() {
             return Ok(false);
         }
@@ -57,7 +58,8 @@ pub fn compute(
                 return Ok(true);
             }
             let pass = tokens.rows(from, from + batch);
-            let values = match forward(&pass, &manifest.hooks) {
+            let of = first + from..first + from + pass.n_seq();
+            let values = match forward(of, &pass, &manifest.hooks) {
                 Err(Error::Interrupted { .. }) if interrupt::requested() => return Ok(true),
                 values => values?,
             };

@@ -1,6 +1,7 @@
 //! Harvesting: what is to be made of a store, what of it is there, and who makes the rest.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -57,8 +58,25 @@ pub struct Source {
     pub d_vocab: usize,
 }
 
+impl Source {
+    /// What a store needs to know of a model of this crate's.
+    pub fn of(model: &Model) -> Source {
+        Source {
+            name: model.name().to_owned(),
+            revision: model.revision().map(str::to_owned),
+            fingerprint: model.fingerprint().to_owned(),
+            processing: model.processing().to_string(),
+            d_model: model.config().d_model,
+            d_vocab: model.config().d_vocab,
+        }
+    }
+}
+
 /// Computes the activations of some hooks for some sequences: for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
 pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+
+/// As [`Forward`], told also which of all sequences they are.
+pub(super) type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
 impl ActivationStore {
     /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks together, into the folder `dir`.
@@ -99,14 +117,7 @@ impl ActivationStore {
         }
         let tokens = tokens.into();
         check_memory(model, hooks, tokens.n_ctx(), &config)?;
-        let source = Source {
-            name: model.name().to_owned(),
-            revision: model.revision().map(str::to_owned),
-            fingerprint: model.fingerprint().to_owned(),
-            processing: model.processing().to_string(),
-            d_model: model.config().d_model,
-            d_vocab: model.config().d_vocab,
-        };
+        let source = Source::of(model);
         let model = model.computing(config.compute);
         let forward = |pass: &Tokens, hooks: &[HookPoint]| {
             let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
@@ -130,7 +141,18 @@ impl ActivationStore {
         config: HarvestConfig,
         forward: Forward<'_>,
     ) -> Result<ActivationStore> {
-        let (dir, tokens) = (dir.as_ref(), tokens.into());
+        ActivationStore::fill(source, hooks, tokens.into(), dir.as_ref(), config, &|_, pass, hooks| forward(pass, hooks))
+    }
+
+    /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are asked for.
+    pub(super) fn fill(
+        source: &Source,
+        hooks: &[HookPoint],
+        tokens: Sequences<'_>,
+        dir: &Path,
+        config: HarvestConfig,
+        forward: ForwardOf<'_>,
+    ) -> Result<ActivationStore> {
         let manifest = planned(source, hooks, tokens, &config)?;
         // A complete store is only read, so it needs neither the lock nor a folder that can be written.
         if let Some(stored) = Manifest::read_if_there(dir)? {
@@ -223,7 +245,7 @@ impl<'a> Harvest<'a> {
         Ok(Harvest { dir, manifest, todo })
     }
 
-    fn run(&mut self, tokens: Sequences<'_>, batch: usize, forward: Forward<'_>) -> Result<()> {
+    fn run(&mut self, tokens: Sequences<'_>, batch: usize, forward: ForwardOf<'_>) -> Result<()> {
         let todo = std::mem::take(&mut self.todo);
         let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
         let all_rows = self.manifest.all_rows();

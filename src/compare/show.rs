@@ -15,7 +15,8 @@ impl Show for Text {
     }
 }
 
-fn said(text: &Text) -> String {
+/// In words.
+pub(super) fn said(text: &Text) -> String {
     match text {
         Text::Files(pattern) => format!("text files: {pattern}"),
         Text::Sampled(tokens) => format!("{} tokens of the model's own samples", format::count(*tokens as u64)),
@@ -54,6 +55,11 @@ impl Report {
         let tokens = format::count(self.tokens);
         let caption = format!("{tokens} training tokens each, learning rate {:e}. {}", self.lr, self.speedup.text());
         metrics_table(&title, &[("SAE", &self.sae), ("TSAE", &self.tsae)]).caption(&caption)
+    }
+
+    /// The same with position 0 reconstructed and counted, as in the paper.
+    pub fn table_with_bos(&self) -> Table {
+        metrics_table("Position 0 included", &[("SAE", &self.with_bos.sae), ("TSAE", &self.with_bos.tsae)])
     }
 }
 

@@ -116,6 +116,11 @@ impl Repo {
         Repo { revision: revision.to_owned(), ..self.clone() }
     }
 
+    /// Its name on the hub as it is today, where every repository has an organisation.
+    pub(crate) fn current_id(&self) -> &str {
+        LEGACY.iter().find(|(old, _)| *old == self.id).map_or(&self.id, |(_, new)| new)
+    }
+
     /// The same repository under each of the names that it may have in the cache, this one first.
     pub(super) fn also_known(&self) -> Vec<Repo> {
         let other = LEGACY.iter().find_map(|&(old, new)| match self.id.as_str() {

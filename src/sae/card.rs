@@ -1,53 +1,80 @@
 //! The model card of an SAE: what the Hugging Face hub shows of a folder, and what a reader needs to use it.
 
+use std::path::Path;
+
 use super::io::{Exported, SaeFormat};
-use super::{Index, Sae};
-use crate::display::{Table, format};
+use super::{Architecture, Index, Sae};
+use crate::display::{Figure, Show, Shown, Table, format, shows};
 use crate::error::Result;
 use crate::files;
+use crate::hub::Repo;
 
 const CARD: &str = "README.md";
 
+/// What a model card says that an SAE does not know of itself; by default nothing.
+///
+/// ```no_run
+/// # use tokenized_sae::prelude::*;
+/// # fn publish(model: &Model, hook: HookPoint, runs: &Runs, valid: &Tokens) -> Result<()> {
+/// let about = ModelCard {
+///     license: Some("mit".into()),
+///     data: vec![("text".into(), "500,000 tokens of the model's own samples".into())],
+///     metrics: vec![evaluate(model, hook, runs, valid)?.table()],
+///     figures: vec![("reconstruction.svg".into(), plot::reconstruction(runs)?)],
+/// };
+/// runs.get("TSAE")?.sae.write_card("for-the-hub", &about)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ModelCard {
+    /// The licence, by its name on the hub, such as `mit`. Whoever publishes an SAE decides on it, so none is named by default.
+    pub license: Option<String>,
+    /// What it was trained on, and how: names and values.
+    pub data: Vec<(String, String)>,
+    /// How well it does: tables with their definitions, such as an [`Evaluations`](crate::eval::Evaluations)'.
+    pub metrics: Vec<Table>,
+    /// Figures, each with the name of its file beside the card.
+    pub figures: Vec<(String, Figure)>,
+}
+
 impl Sae {
-    /// A model card: what it is, what it reads, how it computes, and how it is loaded, in Markdown with the hub's front matter.
-    ///
-    /// [`export`](Sae::export) writes one beside the files. `metrics` are tables to go with it, such as that of an
-    /// [`Evaluation`](crate::eval::Evaluation).
+    /// A model card: what it is, what it reads, how it computes, what it was trained on, how well it does, and how it is loaded; in Markdown, with the hub's
+    /// front matter.
     ///
     /// ```
     /// # use tokenized_sae::prelude::*;
-    /// let card = Sae::new(SaeConfig::new(128, 4096))?.card(&[]);
+    /// let card = Sae::new(SaeConfig::new(128, 4096))?.card(&ModelCard::default());
     /// assert!(card.starts_with("---\nlibrary_name: tokenized-sae\n"));
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn card(&self, metrics: &[Table]) -> String {
-        self.card_for(SaeFormat::Tsae, &[], metrics)
+    pub fn card(&self, about: &ModelCard) -> String {
+        self.card_for(SaeFormat::Tsae, &[], about)
+    }
+
+    /// Writes the [card](Sae::card) to `dir/README.md`, and its figures beside it.
+    ///
+    /// A finished training and [`compare`](crate::compare::compare) leave a card with what they measured; [`export`](Sae::export) leaves one with what to know.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn write_card(&self, dir: impl AsRef<Path>, about: &ModelCard) -> Result<()> {
+        let dir = dir.as_ref();
+        files::create_folder(dir)?;
+        for (name, figure) in &about.figures {
+            figure.save(dir.join(name))?;
+        }
+        write(dir, &self.card(about))
     }
 
     /// Writes the card of an export.
-    pub(super) fn write_card(&self, exported: &Exported) -> Result<()> {
-        let text = self.card_for(exported.format, &exported.notes, &[]);
-        files::write_atomic(&exported.dir.join(CARD), |out| out.write_all(text.as_bytes()))
+    pub(super) fn write_card_of(&self, exported: &Exported) -> Result<()> {
+        write(&exported.dir, &self.card_for(exported.format, &exported.notes, &ModelCard::default()))
     }
 
-    fn card_for(&self, format: SaeFormat, notes: &[String], metrics: &[Table]) -> String {
+    fn card_for(&self, format: SaeFormat, notes: &[String], about: &ModelCard) -> String {
         let kind = if self.lookup.is_some() { "tokenized sparse autoencoder" } else { "sparse autoencoder" };
-        let library = match format {
-            SaeFormat::Tsae => "tokenized-sae",
-            SaeFormat::SaeLens => "saelens",
-            SaeFormat::Sparsify => "sparsify",
-            SaeFormat::DictionaryLearning => "dictionary_learning",
-            SaeFormat::Llamascopium => "llamascopium",
-        };
-        let mut card = format!("---\nlibrary_name: {library}\n");
-        if let Some(model) = self.origin.model.as_deref().filter(|model| is_on_hub(model)) {
-            card += &format!("base_model: {model}\n");
-        }
-        card += "tags:\n- sparse-autoencoder\n- mechanistic-interpretability\n";
-        if self.lookup.is_some() {
-            card += "- tokenized-sae\n";
-        }
-        card += "---\n\n";
+        let mut card = self.front_matter(format, about);
         let of = self.origin.model.as_deref().map_or(String::new(), |model| format!(" of {}", in_line(model)));
         let at = self.origin.hook.map_or(String::new(), |hook| format!(" at `{hook}`"));
         card += &format!("# A {kind}{of}{at}\n\n");
@@ -66,25 +93,101 @@ impl Sae {
             card += "\n## What to know\n\n";
             card.extend(notes.iter().map(|note| format!("- {}\n", in_line(note))));
         }
-        card += "\n## Training settings\n\n";
+        card += "\n## Training\n\n";
+        if !about.data.is_empty() {
+            card += "| | |\n| --- | --- |\n";
+            card.extend(about.data.iter().map(|(name, value)| format!("| {} | {} |\n", in_line(name), in_line(value))));
+            card += "\n";
+        }
         card += &fenced(&self.config.table());
-        for table in metrics {
-            card += "\n## Metrics\n\n";
-            card += &fenced(table);
+        if !about.metrics.is_empty() {
+            card += "\n## Metrics\n";
+            card.extend(about.metrics.iter().map(|table| format!("\n{}", fenced(table))));
+        }
+        if !about.figures.is_empty() {
+            card += "\n## Figures\n";
+            let image = |(name, figure): &(String, Figure)| format!("\n![{}]({name})\n", in_line(figure.summary()));
+            card.extend(about.figures.iter().map(image));
         }
         card += "\n## How to load it\n\n";
-        card += match format {
-            SaeFormat::Tsae => "```rust\nlet sae = Sae::load(\"this-folder\")?;\n```\n",
-            SaeFormat::SaeLens => "```python\nfrom sae_lens import SAE\nsae = SAE.load_from_disk(\"this-folder\")\n```\n",
-            SaeFormat::Sparsify => "```python\nfrom sparsify import SparseCoder\nsae = SparseCoder.load_from_disk(\"this-folder\")\n```\n",
-            SaeFormat::DictionaryLearning => {
-                "```python\nfrom dictionary_learning.utils import load_dictionary\nsae, config = load_dictionary(\"this-folder\", device=\"cpu\")\n```\n"
-            }
-            SaeFormat::Llamascopium => {
-                "```python\nfrom llamascopium import SparseAutoEncoder\nsae = SparseAutoEncoder.from_pretrained(\"this-folder\")\n```\n"
-            }
+        card + &self.loading(format)
+    }
+
+    /// The YAML that the hub reads.
+    fn front_matter(&self, format: SaeFormat, about: &ModelCard) -> String {
+        let library = match format {
+            SaeFormat::Tsae => "tokenized-sae",
+            SaeFormat::SaeLens => "saelens",
+            SaeFormat::Sparsify => "sparsify",
+            SaeFormat::DictionaryLearning => "dictionary_learning",
+            SaeFormat::Llamascopium => "llamascopium",
         };
-        card
+        let mut yaml = format!("---\nlibrary_name: {library}\n");
+        if let Some(license) = &about.license {
+            yaml += &format!("license: {}\n", serde_json::Value::from(license.as_str())); // JSON's texts are YAML's
+        }
+        // A built-in model or a folder has no name on the hub.
+        let base = self.origin.model.as_deref().and_then(|model| Repo::model(model).ok());
+        if let Some(base) = base {
+            yaml += &format!("base_model: {}\n", base.current_id());
+        }
+        yaml += "tags:\n- sparse-autoencoder\n- mechanistic-interpretability\n";
+        if self.lookup.is_some() {
+            yaml += "- tokenized-sae\n";
+        }
+        yaml + "---\n\n"
+    }
+
+    /// How the files of a format are loaded, in its library's language.
+    fn loading(&self, format: SaeFormat) -> String {
+        let python = |lines: &str| format!("```python\n{lines}\n```\n");
+        let saelens = "from sae_lens import SAE\nsae = SAE.load_from_disk(\"this-folder\")";
+        match format {
+            SaeFormat::Tsae => {
+                let rust = "```rust\nuse tokenized_sae::prelude::*;\n\nlet sae = Sae::load(\"this-folder\")?;\n\
+                            // x: activations [n, d_model] as a Vec<f32>; tokens: the n token ids that they stand on\n\
+                            let x_hat = sae.reconstruct(&x, &tokens)?;\n```\n";
+                let keeps_signs = self.config.architecture == Architecture::TopK && !self.config.relu;
+                let python = match &self.index {
+                    _ if self.lookup.is_none() && !keeps_signs => format!("\nIn Python, SAELens reads it:\n\n{}", python(saelens)),
+                    Index::Token => format!("\nIn Python, with PyTorch alone:\n\n{}", python(&self.in_torch())),
+                    _ => String::new(),
+                };
+                rust.to_owned() + &python
+            }
+            SaeFormat::SaeLens => python(saelens),
+            SaeFormat::Sparsify => python("from sparsify import SparseCoder\nsae = SparseCoder.load_from_disk(\"this-folder\")"),
+            SaeFormat::DictionaryLearning => python(
+                "from dictionary_learning.utils import load_dictionary\nsae, config = load_dictionary(\"this-folder\", device=\"cpu\")",
+            ),
+            SaeFormat::Llamascopium => {
+                python("from llamascopium import SparseAutoEncoder\nsae = SparseAutoEncoder.from_pretrained(\"this-folder\")")
+            }
+        }
+    }
+
+    /// What it computes, in Python.
+    fn in_torch(&self) -> String {
+        use Architecture::*;
+        let row = if self.lookup.is_some() { " - w[\"W_lookup\"][tokens]" } else { "" };
+        let read = format!("x - w[\"b_dec\"]{}", if self.subtract { row } else { "" });
+        let bias = if matches!(self.config.architecture, Gated { .. }) { "" } else { " + w[\"b_enc\"]" };
+        let codes = match self.config.architecture {
+            TopK => {
+                let clamped = if self.config.relu { ".relu()" } else { "" };
+                let top = format!("top = pre.topk({})", self.config.k);
+                format!("{top}\ncodes = torch.zeros_like(pre).scatter_(-1, top.indices, top.values){clamped}")
+            }
+            BatchTopK | JumpRelu { .. } => "codes = pre * (pre > w[\"threshold\"])".to_owned(),
+            Relu { .. } => "codes = pre.relu()".to_owned(),
+            Gated { .. } => "codes = (pre + w[\"b_gate\"] > 0) * (pre * w[\"r_mag\"].exp() + w[\"b_mag\"]).relu()".to_owned(),
+        };
+        let table = if self.lookup.is_some() { " + w[\"W_lookup\"][tokens]" } else { "" };
+        format!(
+            "import torch\nfrom safetensors.torch import load_file\n\nw = load_file(\"this-folder/sae_weights.safetensors\")\n\
+             # x: activations [n, d_model]; tokens: the n token ids that they stand on\n\
+             pre = ({read}) @ w[\"W_enc\"]{bias}\n{codes}\nx_hat = codes @ w[\"W_dec\"] + w[\"b_dec\"]{table}"
+        )
     }
 
     /// The computation, line by line.
@@ -110,10 +213,8 @@ impl Sae {
     }
 }
 
-/// Whether a name can be one of a model on the hub.
-fn is_on_hub(model: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    model.chars().all(is_plain) && model.split('/').count() == 2 && !model.starts_with(['/', '.']) && !model.ends_with('/')
+fn write(dir: &Path, card: &str) -> Result<()> {
+    files::write_atomic(&dir.join(CARD), |out| out.write_all(card.as_bytes()))
 }
 
 /// Text within a line of Markdown.
@@ -124,4 +225,64 @@ fn in_line(text: &str) -> String {
 /// A table with its definitions, as it stands in a terminal.
 fn fenced(table: &Table) -> String {
     format!("```text\n{}```\n", table.text().replace("```", "'''"))
+}
+
+/// Its tables and figures.
+impl Show for ModelCard {
+    fn shown(&self) -> Shown {
+        let license = self.license.clone().unwrap_or_else(|| "not said".to_owned());
+        let pairs: Vec<(&str, String)> = self.data.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let pairs = [&[("licence", license)], &pairs[..]].concat();
+        let about = Shown::from(Table::pairs("Model card", &pairs));
+        let about = self.metrics.iter().fold(about, |all, table| all.and(table.clone()));
+        self.figures.iter().fold(about, |all, (_, figure)| all.and(figure.shown()))
+    }
+}
+
+shows!(ModelCard);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::SaeConfig;
+
+    fn of(model: Option<&str>) -> Sae {
+        let mut sae = Sae::new(SaeConfig { k: 2, ..SaeConfig::new(4, 9) }).unwrap();
+        sae.origin.model = model.map(str::to_owned);
+        sae
+    }
+
+    #[test]
+    fn the_front_matter_names_what_the_hub_knows() {
+        let matter = |model, license: Option<&str>| {
+            let about = ModelCard { license: license.map(str::to_owned), ..ModelCard::default() };
+            let card = of(model).card(&about);
+            card.split("---\n").nth(1).unwrap_or_default().to_owned()
+        };
+        let tags = "tags:\n- sparse-autoencoder\n- mechanistic-interpretability\n";
+        assert_eq!(matter(Some("tiny-gpt2"), None), format!("library_name: tokenized-sae\n{tags}"));
+        let gpt2 = matter(Some("gpt2"), Some("mit"));
+        assert_eq!(gpt2, format!("library_name: tokenized-sae\nlicense: \"mit\"\nbase_model: openai-community/gpt2\n{tags}"));
+        assert!(matter(Some("pythia-70m@step3000"), None).contains("base_model: EleutherAI/pythia-70m\n"));
+        assert!(!matter(Some("a/b\ntags: [x]"), None).contains("base_model"));
+    }
+
+    #[test]
+    fn a_card_says_what_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let figure = of(None).norms().unwrap();
+        let about = ModelCard {
+            data: vec![("text".into(), "books | and more".into())],
+            metrics: vec![Table::pairs("Held out", &[("NMSE", "0.5".into())])],
+            figures: vec![("norms.svg".into(), figure.clone())],
+            ..ModelCard::default()
+        };
+        of(None).write_card(dir.path(), &about).unwrap();
+        let card = std::fs::read_to_string(dir.path().join(CARD)).unwrap();
+        let image = format!("![{}](norms.svg)", figure.summary());
+        for part in ["| text | books \\| and more |", "Held out", "NMSE  0.5", &image, "Sae::load", "pre.topk(2)"] {
+            assert!(card.contains(part), "{part} is not in\n{card}");
+        }
+        assert_eq!(std::fs::read_to_string(dir.path().join("norms.svg")).unwrap(), figure.standalone());
+    }
 }

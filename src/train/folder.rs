@@ -1,5 +1,5 @@
-//! The folder of a run: `run.json`, `checkpoint.safetensors` while it lasts, and at the end `cfg.json`, `sae_weights.safetensors`
-//! and `history.json`.
+//! The folder of a run: `run.json`, `checkpoint.safetensors` while it lasts, and at the end `cfg.json`, `sae_weights.safetensors`,
+//! `history.json` and a model card, `README.md`.
 //!
 //! A folder belongs to one set of settings, whose checksum is its key. When other settings are asked for under the same name, the
 //! folder is put aside under `.previous/` and found again there when they are asked for again: turning a knob back and forth
@@ -14,7 +14,7 @@ use super::job::Job;
 use super::{History, checkpoint};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::sae::Sae;
+use crate::sae::{ModelCard, Sae};
 
 const RUN: &str = "run.json";
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -142,8 +142,9 @@ impl Folder {
     }
 
     /// Writes the result; `run.json`, which says that it is there, comes last but for the removal of the checkpoint.
-    pub(super) fn finish(&mut self, job: &Job) -> Result<()> {
+    pub(super) fn finish(&mut self, job: &Job, about: &ModelCard) -> Result<()> {
         job.sae.save(&self.dir)?;
+        job.sae.write_card(&self.dir, about)?;
         let history = serde_json::to_vec_pretty(&job.history).map_err(Error::json(HISTORY))?;
         let path = self.dir.join(HISTORY);
         files::write_atomic(&path, |out| out.write_all(&history))?;

@@ -59,37 +59,45 @@ impl Runs {
 
     /// Where each run stands, as a table.
     pub fn table(&self) -> Table {
-        let mut table = Table::new(
-            "Runs",
-            &[
-                Column::text("run"),
-                Column::number("lr").defined("learning rate at the start"),
-                Column::number("tokens").defined("training tokens seen"),
-                Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
-                Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
-                Column::number("CE added")
-                    .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
-                    .lowest_is_best(),
-                Column::number("dead").defined("share of latents that fired on none of those held-out tokens"),
-            ],
-        );
-        for run in &self.runs {
-            let row = Row::new(&run.name).shown(run.lr, format!("{:e}", run.lr)).count(run.tokens);
-            let row = match run.history.train.last() {
-                Some(point) => row.number(point.loss),
-                None => row.missing(),
-            };
-            table.push(match run.history.held_out.last() {
-                Some(point) => row.number(point.nmse).number(point.ce_added).percent(point.dead),
-                None => row.missing().missing().missing(),
-            });
-        }
+        let mut table = Table::new("Runs", &columns());
+        self.runs.iter().for_each(|run| table.push(row(&run.name, run.lr, run.tokens, &run.history)));
         match self.runs.iter().find(|run| !run.finished) {
             Some(run) => {
                 table.caption(&format!("Interrupted after {} tokens. The same call goes on from there.", format::count(run.tokens)))
             }
             None => table,
         }
+    }
+}
+
+/// One run where it stands, as a table.
+pub(super) fn standing(title: &str, name: &str, lr: f64, tokens: u64, history: &History) -> Table {
+    Table::new(title, &columns()).with(row(name, lr, tokens, history))
+}
+
+fn columns() -> [Column; 7] {
+    [
+        Column::text("run"),
+        Column::number("lr").defined("learning rate at the start"),
+        Column::number("tokens").defined("training tokens seen"),
+        Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
+        Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
+        Column::number("CE added")
+            .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
+            .lowest_is_best(),
+        Column::number("dead").defined("share of latents that fired on none of those held-out tokens"),
+    ]
+}
+
+fn row(name: &str, lr: f64, tokens: u64, history: &History) -> Row {
+    let row = Row::new(name).shown(lr, format!("{lr:e}")).count(tokens);
+    let row = match history.train.last() {
+        Some(point) => row.number(point.loss),
+        None => row.missing(),
+    };
+    match history.held_out.last() {
+        Some(point) => row.number(point.nmse).number(point.ce_added).percent(point.dead),
+        None => row.missing().missing().missing(),
     }
 }
 

@@ -9,16 +9,17 @@ use serde_json::json;
 use super::folder::Folder;
 use super::job::Job;
 use super::penalty::Penalty;
+use super::runs::standing;
 use super::watch::{Foreground, Watch};
 use super::{Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
-use crate::display::interrupt;
+use crate::display::{format, interrupt};
 use crate::error::{Error, Result};
 use crate::eval::HeldOut;
 use crate::files::{self, FolderLock};
 use crate::kernel::{self, Kernel};
 use crate::model::{HookPoint, Model};
-use crate::sae::{Index, Lookup, Origin, Sae, SaeConfig};
+use crate::sae::{Index, Lookup, ModelCard, Origin, Sae, SaeConfig};
 use crate::tokens::Tokens;
 
 /// Trains SAEs on the activations of one hook, all on the same batches in the same order.
@@ -168,6 +169,29 @@ impl Trainer {
     }
 }
 
+impl Trainer {
+    /// What the model card of a finished run says.
+    fn about(&self, job: &Job) -> ModelCard {
+        let fact = |name: &str, value: String| (name.to_owned(), value);
+        let config = &self.config;
+        let store = format!(
+            "{} rows, sequences of {} tokens, stored as {}",
+            format::count(self.acts.n_rows() as u64),
+            self.acts.n_ctx(),
+            self.acts.dtype()
+        );
+        let data = vec![
+            fact("training tokens", format!("{} in batches of {}", format::count(config.tokens), format::count(config.batch as u64))),
+            fact("activations", store),
+            fact("SHA-256 of the tokens", self.acts.corpus_fingerprint().to_owned()),
+            fact("learning rate at the start", format!("{:e}", job.lr)),
+            fact("seed of the order", config.seed.to_string()),
+        ];
+        let metrics = vec![standing("At the end of training", &job.name, job.lr, job.tokens(config), &job.history)];
+        ModelCard { data, metrics, ..ModelCard::default() }
+    }
+}
+
 /// Checks that `name` can be a run's, and hence a folder's.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_alphanumeric() || " _-+.,=".contains(c);
@@ -265,7 +289,7 @@ impl Session {
             if step == steps {
                 for slot in slots.iter_mut().filter(now) {
                     slot.job.settle();
-                    slot.folder.finish(&slot.job)?;
+                    slot.folder.finish(&slot.job, &trainer.about(&slot.job))?;
                 }
                 continue;
             }

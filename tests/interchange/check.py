@@ -2,6 +2,7 @@
 
     python check.py make DIR    one folder an SAE, and beside it NAME.safetensors: activations x, and what the package makes of them
     python check.py check DIR   loads what tokenized-sae wrote for the packages, and compares with NAME.safetensors
+    python check.py card DIR    runs the Python that stands in each model card, and compares
 
 Needs sae-lens 6, eai-sparsify and dictionary-learning. Llamascopium, openai/sparse_autoencoder and the authors of tokenized SAEs have no
 package that installs beside them: theirs are computed here from their published formulas. tests/golden/sae was made by
@@ -292,16 +293,30 @@ def load(folder):
     raise ValueError(folder)
 
 
-def check(folder):
+def of_card(folder, x, tokens):
+    """What the Python in a model card makes of activations."""
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {"x": x, "tokens": tokens}
+    exec(code.replace("this-folder", str(folder)), names)
+    if "sae" in names:
+        codes = names["sae"].encode(x)
+        return codes, names["sae"].decode(codes)
+    return names["codes"], names["x_hat"]
+
+
+def check(folder, by_card):
     failed = 0
     for case in sorted(folder.iterdir()):
         if not case.is_dir():
             continue
         expected = load_file(folder / f"{case.name}.safetensors")
-        encode, decode = load(case)
         with torch.no_grad():
-            codes = encode(expected["x"])
-            x_hat = decode(codes)
+            if by_card:
+                codes, x_hat = of_card(case, expected["x"], expected["tokens"])
+            else:
+                encode, decode = load(case)
+                codes = encode(expected["x"])
+                x_hat = decode(codes)
         apart = [(codes - expected["codes"]).abs().max().item(), (x_hat - expected["x_hat"]).abs().max().item()]
         failed += max(apart) > 1e-5
         print(f"{case.name:45} codes {apart[0]:.1e}  reconstructions {apart[1]:.1e}  active {(codes != 0).sum().item()}")
@@ -310,8 +325,8 @@ def check(folder):
 
 def main():
     verb, folder = sys.argv[1], Path(sys.argv[2])
-    if verb == "check":
-        sys.exit(1 if check(folder) else 0)
+    if verb in ["check", "card"]:
+        sys.exit(1 if check(folder, verb == "card") else 0)
     maker = Maker(folder)
     make_saelens(maker)
     make_sparsify(maker)

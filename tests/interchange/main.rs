@@ -1,8 +1,9 @@
-//! The promise: SAEs go from this library to others and back, and compute the same there.
+//! The promise: SAEs and caches of activations go from this library to others and back, and are the same there.
 //!
-//! Files that the real packages wrote lie in `tests/golden/sae`. With `TSAE_INTERCHANGE_PYTHON`, a Python that has sae-lens, eai-sparsify and
-//! dictionary-learning, the packages write new ones, and read what this library writes.
+//! Files that the real packages wrote lie in `tests/golden/sae` and `tests/golden/caches`. With `TSAE_INTERCHANGE_PYTHON`, the Python that `environment.sh` prints,
+//! the packages write new ones, and read what this library writes.
 
+mod caches;
 mod damage;
 mod packages;
 mod refusing;
@@ -55,9 +56,14 @@ impl Case {
         let view = |shape: Vec<usize>, data| TensorView::new(Dtype::F32, shape, data).unwrap();
         let wide = |numbers: &[f32]| numbers.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let (x, codes, x_hat) = (wide(&self.x), wide(&self.codes), wide(&self.x_hat));
+        let tokens: Vec<u8> = self.tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
         let of = |data: &[u8]| vec![N, data.len() / 4 / N];
-        let tensors =
-            HashMap::from([("x", view(of(&x), &x[..])), ("codes", view(of(&codes), &codes[..])), ("x_hat", view(of(&x_hat), &x_hat[..]))]);
+        let tensors = HashMap::from([
+            ("x", view(of(&x), &x[..])),
+            ("codes", view(of(&codes), &codes[..])),
+            ("x_hat", view(of(&x_hat), &x_hat[..])),
+            ("tokens", TensorView::new(Dtype::I32, vec![N], &tokens).unwrap()),
+        ]);
         std::fs::write(path, safetensors::serialize(tensors, None).unwrap()).unwrap();
     }
 

@@ -4,17 +4,20 @@ use std::process::Command;
 
 use super::*;
 
+const SCRIPT: &str = "check.py";
+
 /// A Python with the packages, if the environment names one.
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let python = std::env::var_os("TSAE_INTERCHANGE_PYTHON").map(PathBuf::from);
     if python.is_none() {
-        eprintln!("skipped: set TSAE_INTERCHANGE_PYTHON to a Python that has sae-lens, eai-sparsify and dictionary-learning");
+        eprintln!("skipped: set TSAE_INTERCHANGE_PYTHON to the Python that tests/interchange/environment.sh prints");
     }
     python
 }
 
-fn run(python: &Path, verb: &str, folder: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interchange/check.py");
+/// Runs a script of this folder.
+pub fn run(python: &Path, script: &str, verb: &str, folder: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interchange").join(script);
     let output = Command::new(python).arg(script).arg(verb).arg(folder).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{out}");
@@ -25,7 +28,7 @@ fn run(python: &Path, verb: &str, folder: &Path) {
 fn what_the_packages_write_now_is_read() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();
-    run(&python, "make", dir.path());
+    run(&python, SCRIPT, "make", dir.path());
     assert_eq!(load_all(dir.path()), load_all(&golden()), "tests/golden/sae holds what `check.py make` makes");
 }
 
@@ -59,5 +62,27 @@ fn what_is_written_here_is_read_by_the_packages() {
     let mut matryoshka = sample(Architecture::BatchTopK, false);
     matryoshka.config = matryoshka.config.with_prefixes(&[2, 5]);
     write("dictionary-learning Matryoshka".into(), &matryoshka, SaeFormat::DictionaryLearning, TableExport::Drop, &Case::of(&matryoshka));
-    run(&python, "check", dir.path());
+    run(&python, SCRIPT, "check", dir.path());
+}
+
+#[test]
+fn the_python_of_a_model_card_computes_the_same() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let save = |name: &str, sae: &Sae| {
+        let folder = dir.path().join(name);
+        sae.save(&folder).unwrap();
+        sae.write_card(&folder, &ModelCard::default()).unwrap();
+        Case::of(sae).write(&dir.path().join(format!("{name}.safetensors")));
+    };
+    for architecture in ARCHITECTURES {
+        for with_table in [false, true] {
+            let mut sae = sample(architecture, with_table);
+            save(&format!("{} {with_table}", architecture.name()), &sae);
+            sae.config.relu = false;
+            sae.subtract = with_table;
+            save(&format!("{} {with_table} otherwise", architecture.name()), &sae);
+        }
+    }
+    run(&python, SCRIPT, "card", dir.path());
 }

@@ -103,7 +103,7 @@ impl Sae {
             self.note_training(format, &mut notes);
         }
         let exported = Exported { dir: dir.to_owned(), format, notes };
-        plain.write_card(&exported)?;
+        plain.write_card_of(&exported)?;
         Ok(exported)
     }
 
