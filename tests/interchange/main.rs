@@ -5,6 +5,7 @@
 
 mod caches;
 mod damage;
+mod guide;
 mod packages;
 mod refusing;
 
