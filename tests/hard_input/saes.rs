@@ -92,7 +92,7 @@ fn used(sae: &Sae) {
         assert_eq!(reconstructed.len(), x.len());
     }
     assert!(!format!("{sae:?}{:?}", sae.table()).is_empty());
-    assert!(!sae.card(&[]).is_empty());
+    assert!(!sae.card(&ModelCard::default()).is_empty());
     let _ = (sae.without_table(), sae.fold_table(None));
 }
 
