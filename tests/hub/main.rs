@@ -7,6 +7,8 @@ mod interrupted;
 mod models;
 mod refusals;
 mod server;
+#[cfg(feature = "parquet")]
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
