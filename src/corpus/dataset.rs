@@ -72,10 +72,15 @@ pub fn find(name: &str, hub: &Hub) -> Result<Vec<Found>> {
     let mut from = there;
     let mut none = none_of(&name, &files);
     if chosen.is_empty() && name.repo == name.repo.at("main") {
-        if let Ok((there, files)) = listed(&name.repo.at(CONVERTED), hub) {
-            chosen = choose(&name, &files)?;
-            none = none_of(&name, &files);
-            from = there;
+        match listed(&name.repo.at(CONVERTED), hub) {
+            Ok((there, files)) => {
+                chosen = choose(&name, &files)?;
+                none = none_of(&name, &files);
+                from = there;
+            }
+            Err(stopped @ Error::Interrupted { .. }) => return Err(stopped),
+            // There is no such branch: what is told is what the data set itself lacks.
+            Err(_) => {}
         }
     }
     if chosen.is_empty() {
