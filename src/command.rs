@@ -6,14 +6,19 @@ mod compare;
 mod completions;
 mod convert;
 mod download;
+mod eval;
 mod features;
+mod harvest;
 mod lab;
 mod output;
+mod plot;
 mod predict;
 mod run;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod tokenness;
+mod train;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,7 +41,11 @@ Every verb goes on where it was stopped, and does nothing twice that is done. `t
 Examples:
   tsae lab                                        # JupyterLab, on the notebooks
   tsae compare tiny-gpt2 --out results            # the whole job without a notebook: offline, in minutes
-  tsae features results/TSAE --out features.html  # what its latents do";
+  tsae features results/TSAE --out features.html  # what its latents do
+
+  tsae harvest tiny-gpt2 --sampled 400000 --out cache/tiny    # the same step by step
+  tsae train cache/tiny --lookup none,unigram --k 16 --out runs/mine
+  tsae eval runs/mine";
 
 /// Tokenized sparse autoencoders: train, compare and look at them.
 #[derive(Parser)]
@@ -51,6 +60,13 @@ enum Verb {
     Lab(lab::Lab),
     Run(run::Run),
     Compare(compare::Compare),
+    Harvest(harvest::Harvest),
+    Train(Box<train::Train>),
+    Eval(eval::Eval),
+    Plot(plot::Plot),
+    Speedup(plot::Speed),
+    Tokenness(tokenness::Tokenness),
+    Ngrams(tokenness::Ngrams),
     Features(features::Features),
     Sweep(sweep::Sweep),
     Results(sweep::Results),
@@ -68,6 +84,13 @@ impl Cli {
             Verb::Lab(args) => args.run(),
             Verb::Run(args) => args.run(),
             Verb::Compare(args) => args.run(),
+            Verb::Harvest(args) => args.run(),
+            Verb::Train(args) => args.run(),
+            Verb::Eval(args) => args.run(),
+            Verb::Plot(args) => args.run(),
+            Verb::Speedup(args) => args.run(),
+            Verb::Tokenness(args) => args.run(),
+            Verb::Ngrams(args) => args.run(),
             Verb::Features(args) => args.run(),
             Verb::Sweep(args) => args.run(),
             Verb::Results(args) => args.run(),
@@ -86,7 +109,7 @@ pub fn exit(done: Result<()>) -> ExitCode {
         Err(Error::Interrupted { .. }) => 130,
         // Whoever read what we print has heard enough.
         Err(Error::Io { path, source, .. }) if output::is_stdout(path) && source.kind() == io::ErrorKind::BrokenPipe => return 0.into(),
-        Err(Error::Config { .. }) => 2,
+        Err(Error::Config { .. } | Error::Description { .. }) => 2,
         Err(_) => 1,
         Ok(()) if interrupt::was_pressed() => 130,
         Ok(()) => 0,

@@ -53,7 +53,7 @@ use reading::{Held, Reading, Seen, Wanted};
 use waves::Waves;
 
 /// The context length unless another is asked for, if the model reads that much: the paper's.
-const DEFAULT_N_CTX: usize = 256;
+pub(crate) const DEFAULT_N_CTX: usize = 256;
 
 /// Sequences to train on, and sequences of other text to judge by.
 #[derive(Clone, PartialEq, Eq)]

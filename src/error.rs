@@ -172,6 +172,16 @@ pub enum Error {
         /// What is wrong with it and what is allowed.
         why: String,
     },
+    /// A file that describes a run or a sweep says something that cannot be.
+    #[error("{file}:{line}: {why}")]
+    Description {
+        /// The file.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it, and what is allowed.
+        why: String,
+    },
     /// There is no run of that name.
     #[error("no run \"{name}\": there are {there:?}")]
     UnknownRun {

@@ -38,6 +38,7 @@ use std::time::Duration;
 pub use cache::Snapshot;
 #[cfg(feature = "hub")]
 pub use net::Listing;
+pub(crate) use repo::distance;
 pub use repo::{Kind, Repo};
 
 /// The hub and its cache on this machine.

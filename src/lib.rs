@@ -79,6 +79,7 @@ pub(crate) mod pickle;
 pub mod plot;
 pub mod sae;
 pub(crate) mod simd;
+pub mod spec;
 pub mod sweep;
 pub(crate) mod tensors;
 pub mod tokenness;
@@ -105,6 +106,7 @@ pub mod prelude {
     pub use crate::sae::{
         Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, Sae, SaeConfig, SaeFormat, TableExport,
     };
+    pub use crate::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
     pub use crate::sweep::{Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun};
     pub use crate::tokenness::{
         ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2, NgramR2Config, NgramR2s, NgramScore,

@@ -30,6 +30,7 @@ pub use architecture::{Architecture, AuxK};
 pub use card::ModelCard;
 pub use config::SaeConfig;
 pub use io::{Exported, SaeFormat, TableExport};
+pub(crate) use lookup::Start;
 pub use lookup::{Grams, Index, Lookup};
 
 /// A sparse autoencoder: its weights, and what they were trained for.

@@ -16,6 +16,7 @@ use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Pro
 use tokenized_sae::paper;
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
 use tokenized_sae::sae::{Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig, SaeFormat, TableExport};
+use tokenized_sae::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
 use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
 use tokenized_sae::tokenness::{
     ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
@@ -349,6 +350,10 @@ fn sweeps(checked: &mut Checked, it: &Made) {
     results.runs.clear();
     check!(checked, results);
     check!(checked, SweepFile::parse("model = \"<script>\"\narms = [{ name = \"a\" }]").unwrap());
+    let spec = RunSpec { text: Some(EVIL.into()), sae: vec![SaeSpec::new(EVIL)], ..RunSpec::new(EVIL) };
+    check!(checked, spec, spec.sae[0], spec.harvest, HarvestSpec::default(), Harvested::open(it.acts.dir()).unwrap());
+    check!(checked, LookupSpec::Unigram, LookupSpec::Preceding(EVIL.into()), GramsSpec { longest: 3, rows: 5 });
+    check!(checked, EvalSpec::default(), EvalSpec { text: Some(EVIL.into()), ..Default::default() });
     check!(checked, paper::pareto(), paper::speedups(), paper::pareto().rows[0], paper::speedups().rows[0]);
     Measure::ALL.iter().for_each(|measure| drop(checked.check(measure)));
     Measure::Nmse.evcxr_display();

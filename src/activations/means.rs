@@ -8,7 +8,7 @@ use super::{ActivationStore, Batch};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::model::HookPoint;
-use crate::sae::{Grams, Index, Lookup};
+use crate::sae::{Grams, Index, Lookup, Start};
 
 /// Rows of the table that are computed between two looks at the stop button.
 const ABREAST: usize = 256;
@@ -23,7 +23,8 @@ impl Lookup {
     /// As [`ActivationStore::gather`]; [`Error::Interrupted`] if it is stopped.
     pub fn means(acts: &ActivationStore, hook: HookPoint) -> Result<Lookup> {
         let tokens = acts.tokens()?;
-        Lookup::from_table(means(acts, hook, tokens.ids(), acts.d_vocab())?, acts.d_model())
+        let lookup = Lookup::from_table(means(acts, hook, tokens.ids(), acts.d_vocab())?, acts.d_model())?;
+        Ok(lookup.started(Start::Means(hook, acts.fingerprint().to_owned())))
     }
 
     /// A table with a row for every token and for every n-gram of [`Grams`], each starting at the mean activation over the positions that take it.
@@ -36,7 +37,8 @@ impl Lookup {
             return Err(Error::Shape { what: "rows of tokens and n-grams".to_owned(), want, got });
         }
         let keys = grams.rows_of(&acts.tokens()?);
-        Lookup::from_table(means(acts, hook, &keys, grams.rows())?, acts.d_model())?.indexed_by(Index::Grams(Arc::new(grams)))
+        let lookup = Lookup::from_table(means(acts, hook, &keys, grams.rows())?, acts.d_model())?;
+        lookup.started(Start::Means(hook, acts.fingerprint().to_owned())).indexed_by(Index::Grams(Arc::new(grams)))
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use tokenized_sae::bench::{self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, StepLookup, StepShape, Weights};
 use tokenized_sae::prelude::*;
 
+use super::common::Products;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -84,8 +85,8 @@ struct Harvest {
     #[arg(long, default_value_t = 8)]
     layer: usize,
     /// In what products are formed.
-    #[arg(long, value_enum, default_value_t = Numbers::F32)]
-    dtype: Numbers,
+    #[arg(long, value_enum, default_value_t = Products::F32)]
+    dtype: Products,
     /// The numbers of the checkpoint: those of 16 bits are kept so, and widened as they are multiplied.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
     weights: Weights,
@@ -113,8 +114,8 @@ struct Experiment {
     #[arg(long, value_enum, default_value_t = Weights::F16)]
     weights: Weights,
     /// In what products are formed.
-    #[arg(long, value_enum, default_value_t = Numbers::F32)]
-    dtype: Numbers,
+    #[arg(long, value_enum, default_value_t = Products::F32)]
+    dtype: Products,
     /// Tokens to harvest.
     #[arg(long, default_value_t = 65_536)]
     harvested: usize,
@@ -159,27 +160,12 @@ enum Shape {
     Pythia1_4B,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Numbers {
-    F32,
-    Bf16,
-}
-
 impl From<Shape> for ModelShape {
     fn from(shape: Shape) -> ModelShape {
         match shape {
             Shape::Gpt2 => ModelShape::Gpt2,
             Shape::Pythia160M => ModelShape::Pythia160M,
             Shape::Pythia1_4B => ModelShape::Pythia1_4B,
-        }
-    }
-}
-
-impl From<Numbers> for Compute {
-    fn from(numbers: Numbers) -> Compute {
-        match numbers {
-            Numbers::F32 => Compute::F32,
-            Numbers::Bf16 => Compute::Bf16,
         }
     }
 }

@@ -36,3 +36,35 @@ impl ModelArgs {
         Model::load_with(&self.model, self.processing.into())
     }
 }
+
+/// The text of a verb that reads some.
+#[derive(clap::Args)]
+pub struct TextArgs {
+    /// Text: a file, a folder or a glob.
+    #[arg(long, group = "source")]
+    pub text: Option<String>,
+    /// So many tokens that the model samples for itself.
+    #[arg(long, group = "source")]
+    pub sampled: Option<usize>,
+    /// Tokens in a sequence of the text.
+    #[arg(long)]
+    pub context: Option<usize>,
+}
+
+/// In what a model forms its products.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Products {
+    /// 32 bits.
+    F32,
+    /// 16 bits, in about half the time.
+    Bf16,
+}
+
+impl From<Products> for Compute {
+    fn from(products: Products) -> Compute {
+        match products {
+            Products::F32 => Compute::F32,
+            Products::Bf16 => Compute::Bf16,
+        }
+    }
+}

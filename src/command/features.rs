@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::prelude::*;
+use tokenized_sae::spec::{hook_of, model_of};
 
 use super::common::Weights;
 use super::output::Output;
@@ -57,15 +58,8 @@ impl Features {
         self.output.begin();
         interrupt::watch();
         let sae = Sae::load(&self.run)?;
-        let asked = |what: &'static str| Error::config(what, format!("{} does not name it: give --{what}", self.run.display()));
-        let name = self.model.or(sae.origin.model.clone()).ok_or_else(|| asked("model"))?;
-        let hook = self.hook.or(sae.origin.hook).ok_or_else(|| asked("hook"))?;
-        let processing = match (self.processing, &sae.origin.processing) {
-            (Some(processing), _) => processing.into(),
-            (None, Some(processing)) => processing.parse()?,
-            (None, None) => Processing::default(),
-        };
-        let model = Model::load_with(&name, processing)?;
+        let hook = hook_of(&sae, self.hook)?;
+        let model = model_of(&sae, self.model.as_deref(), self.processing.map(Into::into))?;
         let config = FeaturesConfig { tokens: self.tokens, ..FeaturesConfig::default() };
         let n_ctx = sae.origin.n_ctx.unwrap_or(256).min(model.config().n_ctx);
         let dashboard = match (self.store, self.text) {

@@ -25,7 +25,12 @@ fn help(verb: &Command) -> String {
 /// The lines below "Examples:" that are commands.
 fn examples(help: &str) -> Vec<&str> {
     let below = help.split("Examples:\n").nth(1).unwrap_or_default();
-    below.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).filter(|line| line.contains("tsae ")).collect()
+    below
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with("  "))
+        .map(str::trim)
+        .filter(|line| line.contains("tsae "))
+        .collect()
 }
 
 /// The words of a command line, as a shell takes them: quotes, `NAME=VALUE` before the command, `# a remark` and `> a file` after it.

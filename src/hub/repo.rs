@@ -194,7 +194,7 @@ pub(super) fn did_you_mean(name: &str) -> String {
 }
 
 /// How many letters have to be changed, put in or taken out (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -1,5 +1,7 @@
 //! The figures of this field, from runs and SAEs.
 
+use std::path::{Path, PathBuf};
+
 use super::{Axis, Content, Mark, Options, PanelSpec, Sample, Scale, Series, Unit, panels};
 use crate::display::{Figure, format};
 use crate::error::{Error, Result};
@@ -35,6 +37,34 @@ pub fn reconstruction(runs: &Runs) -> Result<Figure> {
     };
     let both = [panel("Reconstruction", "NMSE", |point| point.nmse), panel("Language model", "CE added", |point| point.ce_added)];
     panels(&titled("Held-out text", runs), &both, 2)
+}
+
+impl Runs {
+    /// Draws [`reconstruction`], [`training`] and, of each run with a table of its own, [`lookup_norms`], as far as there is something to draw, and saves
+    /// them in a folder; gives the files.
+    ///
+    /// # Errors
+    /// [`Error::Figure`] if there is nothing at all to draw, [`Error::Io`].
+    pub fn save_figures(&self, dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+        let dir = dir.as_ref();
+        let mut figures = vec![("reconstruction".to_owned(), reconstruction(self)), ("training".to_owned(), training(self))];
+        let tables = self.runs.iter().filter(|run| run.sae.lookup.is_some());
+        figures.extend(tables.map(|run| (format!("lookup_norms {}", run.name), lookup_norms(&run.sae))));
+        let mut files = Vec::new();
+        let mut why = String::new();
+        for (name, figure) in figures {
+            match figure {
+                Ok(figure) => {
+                    crate::files::create_folder(dir)?;
+                    files.push(dir.join(format!("{name}.svg")));
+                    figure.save(&files[files.len() - 1])?;
+                }
+                Err(Error::Figure(nothing)) => why = nothing,
+                Err(error) => return Err(error),
+            }
+        }
+        if files.is_empty() { Err(Error::Figure(why)) } else { Ok(files) }
+    }
 }
 
 /// Loss, NMSE, dead share and, with a table, its similarity to its start, on training batches against tokens seen; and L0, where it is
@@ -219,7 +249,7 @@ mod tests {
             lookup_sim: lookup.then_some(1.0),
         };
         let history = History { train: (0..nmse.len()).map(train).collect(), held_out: (0..nmse.len()).map(point).collect() };
-        Run { name: name.into(), sae, history, tokens: 4_000_000, finished: true, lr: 1e-3 }
+        Run { name: name.into(), sae, history, tokens: 4_000_000, finished: true, lr: 1e-3, made: None }
     }
 
     fn pair() -> Runs {

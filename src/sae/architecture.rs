@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// assert!(relu.check().is_ok() && batch.check().is_ok());
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Architecture {
     /// The k largest pre-activations of every token ([Gao et al., 2024](https://arxiv.org/abs/2406.04093)): the authors'.
     #[default]
@@ -49,17 +49,29 @@ pub enum Architecture {
         /// The coefficient of the penalty.
         l0: f64,
         /// The width of the rectangle through which gradients reach the thresholds; SAELens takes 0.05.
+        #[serde(default = "bandwidth")]
         bandwidth: f64,
         /// Where the thresholds start; SAELens takes 0.01. A step moves one by the learning rate at most, so that in a run of some hundred steps they end near
         /// where they start: then start them where the sparsity is about right.
+        #[serde(default = "threshold")]
         threshold: f64,
     },
+}
+
+/// SAELens' bandwidth.
+fn bandwidth() -> f64 {
+    0.05
+}
+
+/// SAELens' first threshold.
+fn threshold() -> f64 {
+    0.01
 }
 
 impl Architecture {
     /// [`Architecture::JumpRelu`] with SAELens' bandwidth and first threshold.
     pub fn jump_relu(l0: f64) -> Architecture {
-        Architecture::JumpRelu { l0, bandwidth: 0.05, threshold: 0.01 }
+        Architecture::JumpRelu { l0, bandwidth: bandwidth(), threshold: threshold() }
     }
 
     /// A word for tables: `TopK`, `BatchTopK`, `ReLU`, `Gated` or `JumpReLU`.
@@ -105,6 +117,7 @@ impl Architecture {
 ///
 /// With `e = x − x̂` and `ê` the decoding of the `k` largest pre-activations of dead latents (those above 0), training adds `alpha·min(dead / k, 1)·‖e − ê‖²`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct AuxK {
     /// How many dead latents help on a token; half of `d_model` if not said.
     pub k: Option<usize>,

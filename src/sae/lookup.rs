@@ -11,12 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::SaeConfig;
 use crate::error::{Error, Result};
+use crate::model::HookPoint;
 
 pub use grams::Grams;
 pub use index::Index;
-
-/// The share of the reconstruction that the table starts with: the authors' α.
-const BALANCE: f32 = 0.5;
 
 /// Numbers that are summed at a time, so that the sum is the same on any number of threads.
 const SUMMED: usize = 1 << 16;
@@ -46,9 +44,26 @@ pub struct Lookup {
     balance: f32,
     learned: bool,
     subtracted: bool,
+    start: Start,
+}
+
+/// How the directions of a table were made, as far as that can be told in a word: enough to make them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// What this hook of the model with this fingerprint holds after BOS and each of what the rows stand for.
+    AfterBos(HookPoint, String),
+    /// Means of this hook over the activations with this fingerprint.
+    Means(HookPoint, String),
+    /// Zeros.
+    Zeros,
+    /// In another way.
+    Other,
 }
 
 impl Lookup {
+    /// The share of the reconstruction that a table starts with unless another is asked for: the authors' α.
+    pub(crate) const BALANCE: f32 = 0.5;
+
     /// A table of your own: `[d_vocab, d_model]`, row by row.
     ///
     /// # Errors
@@ -68,7 +83,25 @@ impl Lookup {
                 at: format!("row {}, dimension {}", at / d_model, at % d_model),
             });
         }
-        Ok(Lookup { table: Arc::new(table), d_model, index: Index::Token, balance: BALANCE, learned: true, subtracted: false })
+        Ok(Lookup {
+            table: Arc::new(table),
+            d_model,
+            index: Index::Token,
+            balance: Lookup::BALANCE,
+            learned: true,
+            subtracted: false,
+            start: Start::Other,
+        })
+    }
+
+    /// The same directions, with how they were made.
+    pub(crate) fn started(self, start: Start) -> Lookup {
+        Lookup { start, ..self }
+    }
+
+    /// How its directions were made.
+    pub(crate) fn start(&self) -> &Start {
+        &self.start
     }
 
     /// The same directions, whose rows stand for something else.

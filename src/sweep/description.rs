@@ -15,7 +15,8 @@ use crate::corpus::Corpus;
 use crate::display::{Show, Shown, interrupt, settings};
 use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model, Processing};
-use crate::sae::{Grams, Lookup, SaeConfig};
+use crate::sae::SaeConfig;
+use crate::spec::{self, LookupSpec, Table};
 use crate::train::TrainConfig;
 
 /// The share of the text that is held out, as in [`compare`](mod@crate::compare).
@@ -108,7 +109,7 @@ pub struct ArmFile {
     pub name: String,
     /// Its table, made for each hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lookup: Option<LookupFile>,
+    pub lookup: Option<LookupSpec>,
     /// Whether training moves the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<bool>,
@@ -124,32 +125,6 @@ pub struct ArmFile {
     /// Fields of [`SaeConfig`] that are not as by default.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
-}
-
-/// What a table has rows for, and what they start at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LookupFile {
-    /// [`Lookup::unigram`].
-    Unigram,
-    /// [`Lookup::means`].
-    Means,
-    /// [`Lookup::zeros`].
-    Zeros,
-    /// [`Lookup::ngrams`]: `lookup = { ngrams = { longest = 3, rows = 20_000 } }`.
-    Ngrams(GramsFile),
-    /// [`Lookup::ngram_means`], likewise.
-    NgramMeans(GramsFile),
-}
-
-/// The most common n-grams of the training text, as [`Grams::most_common`] finds them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GramsFile {
-    /// How many tokens they have at most.
-    pub longest: usize,
-    /// How many there are, at most.
-    pub rows: usize,
 }
 
 /// Axes in a [`SweepFile`]; an empty one is none.
@@ -176,22 +151,22 @@ impl SweepFile {
     /// Reads a description: JSON if the name ends in `.json`, else TOML.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] with line and column if it cannot be read.
+    /// [`Error::Io`]; [`Error::Description`] with the line, or [`Error::Json`], if it cannot be read.
     pub fn read(path: impl AsRef<Path>) -> Result<SweepFile> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
         if path.extension().is_some_and(|extension| extension == "json") {
             return serde_json::from_str(&text).map_err(Error::json(path.display()));
         }
-        SweepFile::parse(&text).map_err(|error| Error::format(path, error.to_string()))
+        spec::parse(&text, &path.display().to_string())
     }
 
     /// Reads a description in TOML.
     ///
     /// # Errors
-    /// [`Error::Config`] with line and column if it cannot be read.
+    /// [`Error::Description`] with the line if it cannot be read.
     pub fn parse(text: &str) -> Result<SweepFile> {
-        toml::from_str(text).map_err(|error| Error::config("the description of a sweep", error.to_string()))
+        spec::parse(text, "the description of a sweep")
     }
 
     /// How many streams of batches there are: one for each hook and seed.
@@ -263,23 +238,13 @@ impl ArmFile {
 
     fn arm(&self, model: &Model, corpus: &Corpus, acts: &ActivationStore) -> Result<Arm> {
         let config = self.config(model)?;
-        let (learned, balance, subtracted) = (self.learned, self.balance, self.subtracted);
-        let (text, acts) = (corpus.train.clone(), acts.clone());
-        let mut arm = match self.lookup {
+        let mut arm = match &self.lookup {
             None => Arm::new(&self.name, config),
-            Some(kind) => Arm::with_lookup(&self.name, config, move |model, hook| {
-                let grams = |grams: GramsFile| Grams::most_common(&text, acts.d_vocab(), grams.longest, grams.rows);
-                let lookup = match kind {
-                    LookupFile::Unigram => Lookup::unigram(model, hook)?,
-                    LookupFile::Means => Lookup::means(&acts, hook)?,
-                    LookupFile::Zeros => Lookup::zeros(acts.d_vocab(), acts.d_model())?,
-                    LookupFile::Ngrams(file) => Lookup::ngrams(model, hook, grams(file)?)?,
-                    LookupFile::NgramMeans(file) => Lookup::ngram_means(&acts, hook, grams(file)?)?,
-                };
-                let lookup = if learned == Some(false) { lookup.frozen() } else { lookup };
-                let lookup = if subtracted { lookup.subtracted() } else { lookup };
-                balance.map_or(Ok(lookup.clone()), |alpha| lookup.with_balance(alpha))
-            }),
+            Some(kind) => {
+                let table = Table { kind: kind.clone(), learned: self.learned, balance: self.balance, subtracted: self.subtracted };
+                let (text, acts) = (corpus.train.clone(), acts.clone());
+                Arm::with_lookup(&self.name, config, move |model, hook| table.make(model, hook, &acts, &text))
+            }
         };
         for axis in self.axes.axes() {
             arm = arm.along(axis);

@@ -16,6 +16,7 @@ use crate::tokens::Tokens;
 /// assert_eq!(config.steps(), 245);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Tokens to train on, rounded up to whole batches. The authors used 131 M and 393 M; the default, 4 M, suits the built-in models.
     pub tokens: u64,
@@ -28,10 +29,8 @@ pub struct TrainConfig {
     /// Where the cosine schedule ends, for both.
     pub lr_end: f64,
     /// Share of the steps over which the learning rates rise from 0, in a straight line that the cosine is multiplied with. The authors have none.
-    #[serde(default)]
     pub lr_warmup: f64,
     /// Share of the steps over which the coefficient of a penalty rises from 0: without it many latents of a ReLU SAE die early. SAELens proposes 0.05.
-    #[serde(default)]
     pub sparsity_warmup: f64,
     /// Adam's decay of the first moment.
     pub beta1: f64,

@@ -89,6 +89,19 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder of a run, if `dir` is one.
+    pub(super) fn there(dir: &Path) -> Result<Option<Folder>> {
+        match dir.join(RUN).exists() {
+            true => Ok(Some(Folder { dir: dir.to_owned(), card: read_card(dir)? })),
+            false => Ok(None),
+        }
+    }
+
+    /// Everything that determined its result.
+    pub(super) fn settings(&self) -> &serde_json::Value {
+        &self.card.settings
+    }
+
     /// The run `root/name`, if it is finished and was made with these settings; its weights are not read.
     pub(super) fn finished(root: &Path, name: &str, key: &str) -> Result<Option<Finished>> {
         let dir = root.join(name);

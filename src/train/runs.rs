@@ -2,9 +2,11 @@
 
 use std::ops::Index;
 
-use super::History;
+use super::{History, TrainConfig};
+use crate::activations::ActivationStore;
 use crate::display::{Column, Row, Table, format};
 use crate::error::{Error, Result};
+use crate::model::HookPoint;
 use crate::sae::Sae;
 
 /// One trained SAE, its name and its history.
@@ -22,6 +24,23 @@ pub struct Run {
     pub finished: bool,
     /// The learning rate it started with.
     pub lr: f64,
+    /// What it was trained on, and how; none if it was put together by hand.
+    pub made: Option<Made>,
+}
+
+/// What runs have in common that are trained together: activations, hook and settings.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub(crate) acts: ActivationStore,
+    pub(crate) hook: HookPoint,
+    pub(crate) train: TrainConfig,
+}
+
+impl Made {
+    /// Whether what comes of the same SAE is the same.
+    fn is_as(&self, other: &Made) -> bool {
+        self.acts.fingerprint() == other.acts.fingerprint() && self.hook == other.hook && self.train == other.train
+    }
 }
 
 /// The runs of one [`Trainer`](super::Trainer), in the order in which they were added; `runs["TSAE"]` is one of them.
@@ -49,6 +68,12 @@ impl Runs {
     /// The run with a table whose last held-out NMSE is lowest.
     pub fn best_with_lookup(&self) -> Option<&Run> {
         best(self.runs.iter().filter(|run| run.sae.lookup.is_some()))
+    }
+
+    /// What they have in common; none if that is not the same for all.
+    pub(crate) fn made(&self) -> Option<&Made> {
+        let first = self.runs.first()?.made.as_ref()?;
+        self.runs.iter().all(|run| run.made.as_ref().is_some_and(|made| made.is_as(first))).then_some(first)
     }
 
     /// These runs and `other`'s together.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::folder::Folder;
 use super::job::Job;
 use super::penalty::Penalty;
-use super::runs::standing;
+use super::runs::{Made, standing};
 use super::watch::{Foreground, Watch};
 use super::{Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
@@ -122,6 +122,16 @@ impl Trainer {
         interrupt::watch();
         interrupt::clear();
         self.open(dir.as_ref())?.run(&mut Foreground::default())
+    }
+
+    /// What is trained on, and the settings that all SAEs share.
+    pub(crate) fn settings(&self) -> (&ActivationStore, HookPoint, &TrainConfig) {
+        (&self.acts, self.hook, &self.config)
+    }
+
+    /// The SAEs, by name.
+    pub(crate) fn saes(&self) -> &[(String, SaeConfig)] {
+        &self.saes
     }
 
     /// Locks `dir` and makes every run ready in it.
@@ -256,8 +266,9 @@ impl Session {
     /// Trains every run to its end, or until `watch` stops it.
     pub(super) fn run(mut self, watch: &mut dyn Watch) -> Result<Runs> {
         self.train(watch)?;
-        let config = self.trainer.config;
-        Ok(Runs { runs: self.slots.into_iter().map(|slot| slot.into_run(&config)).collect() })
+        let Trainer { acts, hook, config: train, .. } = self.trainer;
+        let made = Made { acts, hook, train };
+        Ok(Runs { runs: self.slots.into_iter().map(|slot| slot.into_run(&made)).collect() })
     }
 
     fn train(&mut self, watch: &mut dyn Watch) -> Result<()> {
@@ -341,8 +352,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn into_run(self, config: &TrainConfig) -> Run {
-        let tokens = self.job.tokens(config);
+    fn into_run(self, made: &Made) -> Run {
+        let tokens = self.job.tokens(&made.train);
         Run {
             finished: self.folder.is_finished(),
             tokens,
@@ -350,6 +361,7 @@ impl Slot {
             name: self.job.name,
             sae: self.job.sae,
             history: self.job.history,
+            made: Some(made.clone()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Grams, Index, Lookup};
+use super::{Grams, Index, Lookup, Start};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model};
@@ -18,7 +18,8 @@ impl Lookup {
     /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Interrupted`], and what the model itself reports.
     pub fn unigram(model: &Model, hook: HookPoint) -> Result<Lookup> {
         let tokens: Vec<Vec<u32>> = (0..model.config().d_vocab as u32).map(|token| vec![token]).collect();
-        Lookup::from_table(after_bos(model, hook, &tokens)?, model.config().d_model)
+        let lookup = Lookup::from_table(after_bos(model, hook, &tokens)?, model.config().d_model)?;
+        Ok(lookup.started(Start::AfterBos(hook, model.fingerprint().to_owned())))
     }
 
     /// A table of zeros, so that everything in it is learned; its balance is 0, since there is nothing to balance.
@@ -26,7 +27,7 @@ impl Lookup {
     /// # Errors
     /// [`Error::Shape`] if one of them is 0.
     pub fn zeros(d_vocab: usize, d_model: usize) -> Result<Lookup> {
-        Lookup::from_table(vec![0.0; d_vocab * d_model], d_model)?.with_balance(0.0)
+        Lookup::from_table(vec![0.0; d_vocab * d_model], d_model)?.started(Start::Zeros).with_balance(0.0)
     }
 
     /// A table with a row for every token and for every n-gram of [`Grams`]: a position takes the row of the longest n-gram that ends there, and that of
@@ -42,14 +43,14 @@ impl Lookup {
         if want != got {
             return Err(Error::Shape { what: "rows of tokens and n-grams".to_owned(), want, got });
         }
-        let Lookup { table, .. } = Lookup::unigram(model, hook)?;
+        let Lookup { table, start, .. } = Lookup::unigram(model, hook)?;
         let all = grams.grams();
         let mut table = table.to_vec();
         for n in 2..=grams.longest() {
             let of_length: Vec<Vec<u32>> = all.iter().filter(|gram| gram.len() == n).cloned().collect();
             table.extend(after_bos(model, hook, &of_length)?);
         }
-        Lookup::from_table(table, config.d_model)?.indexed_by(Index::Grams(Arc::new(grams)))
+        Lookup::from_table(table, config.d_model)?.started(start).indexed_by(Index::Grams(Arc::new(grams)))
     }
 
     /// A table with a row for every latent of an SAE of an earlier hook, which stays as it is: each of its active latents adds its row, times its code. Rows
