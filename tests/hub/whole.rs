@@ -1,11 +1,35 @@
 //! The whole job of somebody with a model on the hub and text in parquet.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 
 use super::*;
 
-const TEXT: &str = "tests/golden/documents/snappy.parquet";
 const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
+
+/// Sixty documents of words of a book in some order.
+fn write_parquet(path: &Path) {
+    let book = fs::read_to_string("tests/golden/documents/book.txt").unwrap();
+    let words: Vec<&str> = book.split_whitespace().collect();
+    let document = |i: u8| -> ByteArray {
+        let some = bytes(1_000 + usize::from(i)).into_iter().step_by(2).enumerate();
+        let text: Vec<&str> = some.map(|(at, byte)| words[(at * 7 + usize::from(byte)) % words.len()]).collect();
+        ByteArray::from(text.join(" ").into_bytes())
+    };
+    let schema = Arc::new(parse_message_type("message schema { REQUIRED BYTE_ARRAY text (UTF8); }").unwrap());
+    let mut file = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, Default::default()).unwrap();
+    let mut group = file.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let documents: Vec<ByteArray> = (0..60).map(document).collect();
+    column.typed::<ByteArrayType>().write_batch(&documents, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    file.close().unwrap();
+}
 
 /// `tsae compare MODEL --text data.parquet`, in a process with a home of its own.
 fn compare(model: &str, endpoint: &str, home: &Path, out: &Path) -> Child {
@@ -13,7 +37,22 @@ fn compare(model: &str, endpoint: &str, home: &Path, out: &Path) -> Child {
     for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
         command.env_remove(name);
     }
-    command.args(["compare", model, "--text", TEXT, "--k", "4", "--expansion", "2", "--tokens", "16384", "--lr", "3e-3", "--out"]);
+    let text = home.with_file_name("data.parquet");
+    command.args([
+        "compare",
+        model,
+        "--text",
+        text.to_str().unwrap(),
+        "--k",
+        "4",
+        "--expansion",
+        "2",
+        "--tokens",
+        "16384",
+        "--lr",
+        "3e-3",
+        "--out",
+    ]);
     command.arg(out).env("HF_HOME", home).env("HF_ENDPOINT", endpoint).env("TSAE_PROGRESS", "lines");
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -33,6 +72,7 @@ fn a_comparison_cut_in_mid_download_ends_as_one_that_was_never_cut() {
     server.publish("models/org/gpt2-like", "main", &commit(1), &files);
     server.fault("GET /large", Fault::Slow(Duration::from_millis(20)), 3);
     let (home, out) = (dir.path().join("home"), dir.path().join("out"));
+    write_parquet(&dir.path().join("data.parquet"));
 
     let mut first = compare("org/gpt2-like", &server.endpoint, &home, &out);
     let part = home.join("hub/models--org--gpt2-like/blobs").join(format!("{}.incomplete", Server::sha256(&files[1].1)));
