@@ -10,6 +10,8 @@ const SMALL: [(&str, &str); 3] = [("\"gpt2\"", "\"tiny-gpt2\""), ("blocks.8.", "
 
 /// Does the job of the page in the folder `dir`.
 #[rustfmt::skip]
+// The page has a path where this has `&at(path)`, by which the test finds it.
+#[allow(clippy::needless_borrows_for_generic_args)]
 fn job(dir: &Path) -> Result<()> {
     let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let model: Model = Model::load_with("tiny-gpt2", Processing::Raw)?;
