@@ -176,3 +176,24 @@ fn dead_latents_that_are_asked_to_help_come_back() {
     let living = |name: &str| 1.0 - runs[name].history.train.last().unwrap().dead;
     assert!(living("helped") > 2.0 * living("alone"), "{} and {}", living("helped"), living("alone"));
 }
+
+#[test]
+fn a_checkpoint_of_steps_that_the_run_does_not_have_is_refused() {
+    let it = Material::new();
+    let trainer = || it.trainer(TrainConfig { tokens: 1 << 20, ..quick() }).add("SAE", it.sae.clone()).unwrap();
+    let training = trainer().fit_in_background(it.path("runs")).unwrap();
+    training.stop();
+    training.join().unwrap();
+    let path = it.path("runs").join("SAE/checkpoint.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let n = u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+    let header = String::from_utf8(whole[8..8 + n].to_vec()).unwrap();
+    let (before, after) = header.split_once("\\\"steps\\\":").unwrap();
+    let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    for steps in ["2049", "36028797018963968", "18446744073709551615"] {
+        let header = format!("{before}\\\"steps\\\":{steps}{after}");
+        fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &whole[8 + n..]].concat()).unwrap();
+        let told = trainer().fit(it.path("runs")).err().unwrap().to_string();
+        assert!(told.contains("checkpoint.safetensors") && told.contains(&format!("{steps} steps")), "{told}");
+    }
+}

@@ -38,17 +38,16 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Format`] if `from` is no such cache, is damaged, has no `token_ids` or holds another model's activations; [`Error::UnknownHook`],
-    /// [`Error::Shape`] or [`Error::TokenId`] if they cannot be this model's; and those of [`harvest`](ActivationStore::harvest).
+    /// [`Error::Format`] if `from` is no such cache, is damaged, has no `token_ids` or holds another model's activations, or such as cannot be this model's;
+    /// and those of [`harvest`](ActivationStore::harvest).
     pub fn import_saelens(model: &Model, from: impl AsRef<Path>, dir: impl AsRef<Path>, config: HarvestConfig) -> Result<ActivationStore> {
         let (source, from) = (Source::of(model), from.as_ref());
-        let cache = Cache::open(from, source.d_model)?;
-        cache.tokens().check(source.d_vocab)?;
+        let cache = Cache::of(&source, from)?;
         let last = cache.tokens().n_seq() - 1;
         for sequence in if last == 0 { vec![0] } else { vec![0, last] } {
             check_sequence(model, &cache, from, sequence)?;
         }
-        cache.fill(&source, dir.as_ref(), config)
+        cache.fill(&source, from, dir.as_ref(), config)
     }
 
     /// As [`import_saelens`](ActivationStore::import_saelens), for a model that this crate does not have: of what it is told nothing is checked but the shape.
@@ -64,7 +63,7 @@ impl ActivationStore {
         dir: impl AsRef<Path>,
         config: HarvestConfig,
     ) -> Result<ActivationStore> {
-        Cache::open(from.as_ref(), source.d_model)?.fill(source, dir.as_ref(), config)
+        Cache::of(source, from.as_ref())?.fill(source, from.as_ref(), dir.as_ref(), config)
     }
 }
 
@@ -100,10 +99,19 @@ fn furthest(a: &[f32], b: &[f32], d: usize) -> f32 {
 }
 
 impl Cache {
-    fn fill(&self, source: &Source, dir: &Path, config: HarvestConfig) -> Result<ActivationStore> {
+    /// The cache in `from`, if its shapes and tokens can be those of the model.
+    fn of(source: &Source, from: &Path) -> Result<Cache> {
+        let checked = Cache::open(from, source.d_model).and_then(|cache| cache.tokens().check(source.d_vocab).map(|()| cache));
+        checked.map_err(|error| error.read_from(from))
+    }
+
+    fn fill(&self, source: &Source, from: &Path, dir: &Path, config: HarvestConfig) -> Result<ActivationStore> {
         let read = |sequences: std::ops::Range<usize>, _: &Tokens, hooks: &[HookPoint]| {
             hooks.iter().map(|&hook| self.read(hook, sequences.clone())).collect()
         };
-        ActivationStore::fill(source, self.hooks(), self.tokens().into(), dir, config, &read)
+        ActivationStore::fill(source, self.hooks(), self.tokens().into(), dir, config, &read).map_err(|error| match error {
+            error @ Error::NotFinite { .. } => error.read_from(from),
+            other => other,
+        })
     }
 }

@@ -69,8 +69,8 @@ pub(super) fn save(path: &Path, job: &mut Job) -> Result<()> {
     arrays::save(path, &arrays, &serde_json::to_string(&about).map_err(Error::json("checkpoint"))?)
 }
 
-/// Puts the state in `path` into a fresh `job`. False if it belongs to other settings.
-pub(super) fn load(path: &Path, job: &mut Job) -> Result<bool> {
+/// Puts the state in `path` into a fresh `job` of so many steps. False if it belongs to other settings.
+pub(super) fn load(path: &Path, job: &mut Job, steps: u64) -> Result<bool> {
     let mut file = Arrays::load(path)?;
     let text = file.about.take().ok_or_else(|| Error::format(path, "is no checkpoint of this crate: delete it to start this run anew"))?;
     let about: About = serde_json::from_str(&text).map_err(Error::json(path.display()))?;
@@ -85,6 +85,14 @@ pub(super) fn load(path: &Path, job: &mut Job) -> Result<bool> {
     }
     job.fired_at = file.take("fired_at", &[job.sae.d_sae()])?.into_iter().map(|step| step as u32).collect();
     job.state.steps = about.steps;
+    let last = job.fired_at.iter().copied().max().unwrap_or(0);
+    if about.steps > steps || u64::from(last) > about.steps {
+        let why = format!(
+            "is of {} steps and a latent that fired after {last}, in a run of {steps}: delete it to start this run anew",
+            about.steps
+        );
+        return Err(Error::format(path, why));
+    }
     let [loss, nmse, l0] = about.sums.map(f64::from_bits);
     job.sums = Sums { loss, nmse, l0 };
     job.history = about.history;

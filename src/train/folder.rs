@@ -142,10 +142,10 @@ impl Folder {
         checkpoint::save(&self.dir.join(CHECKPOINT), job)
     }
 
-    /// Goes on from the checkpoint, if there is one.
-    pub(super) fn resume(&self, job: &mut Job) -> Result<()> {
+    /// Goes on from the checkpoint, if there is one, of a run of so many steps.
+    pub(super) fn resume(&self, job: &mut Job, steps: u64) -> Result<()> {
         let path = self.dir.join(CHECKPOINT);
-        if path.exists() && !checkpoint::load(&path, job)? {
+        if path.exists() && !checkpoint::load(&path, job, steps)? {
             return Err(Error::format(
                 &path,
                 "belongs to other settings than run.json beside it: delete the folder to start this run anew",

@@ -172,7 +172,7 @@ impl Trainer {
             job.history = history;
             job.state.steps = self.config.steps();
         } else {
-            folder.resume(&mut job)?;
+            folder.resume(&mut job, self.config.steps())?;
         }
         folder.tidy()?;
         Ok(Slot { folder, job })

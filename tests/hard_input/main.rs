@@ -12,6 +12,7 @@
 
 mod archive;
 mod corpora;
+mod documents;
 mod hammer;
 #[cfg(feature = "hub")]
 mod hub;

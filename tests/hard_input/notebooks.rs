@@ -31,7 +31,7 @@ fn a_spoilt_notebook_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let seeds = [Seed::of_file("n.ipynb", Kind::Json, notebook()), Seed::of_file("n.ipynb", Kind::Bytes, notebook())];
     // A word of a cell takes some dozens of bytes.
-    let reader = Reader { name: "notebooks", share: 14, times: 96, beside: 1 << 20, also: &[] };
+    let reader = Reader { name: "notebooks", share: 12, times: 96, beside: 1 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
         for given in [vec![("layer", "1"), ("name", "a \"b\" \\")], vec![("k", "1e3"), ("x", "vec![7]")], vec![("f", "inf"), ("c", "';'")]]
         {

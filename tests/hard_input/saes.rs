@@ -101,7 +101,7 @@ fn an_sae_with_spoilt_files_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let seeds = [theirs(), ours()].concat();
     // A pickle's values take some dozens of bytes for each of its own, and are there beside a JSON's; weights come as bytes, as numbers, turned and folded.
-    let reader = Reader { name: "saes", share: 34, times: 48, beside: 2 << 20, also: &[] };
+    let reader = Reader { name: "saes", share: 24, times: 48, beside: 2 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
         let sae = Sae::load(of(folder))?;
         used(&sae);
