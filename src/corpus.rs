@@ -211,7 +211,7 @@ impl TextCorpus {
     /// Reads and tokenises the documents and holds `valid_share` of the text out (0 holds nothing out), as the [module](self) says.
     ///
     /// # Errors
-    /// [`Error::Config`] for a context that the model cannot read, a share outside `0..1`, or more text than there is memory for;
+    /// [`Error::Config`] for a context that the model cannot read or a share outside `0..1`; [`Error::Memory`] for more text than there is room for;
     /// [`Error::Format`] if a file is not UTF-8, damaged, or has no such column; [`Error::EmptyCorpus`] if a side has too little text for a
     /// sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
     pub fn split(self, valid_share: f64) -> Result<Corpus> {

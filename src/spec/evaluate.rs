@@ -100,7 +100,15 @@ impl EvalSpec {
                 return Err(Error::config("sae", why));
             }
         }
-        Ok((model_of(&first.sae, self.model.as_deref(), self.processing)?, hook, all))
+        // A run's description knows better where its model is than an SAE, which has only its name.
+        let model = match (&self.model, &first.run) {
+            (None, Some(run)) => {
+                let spec = RunSpec::load(run)?;
+                model_of(&first.sae, Some(&spec.model), self.processing.or(Some(spec.processing)))?
+            }
+            (model, _) => model_of(&first.sae, model.as_deref(), self.processing)?,
+        };
+        Ok((model, hook, all))
     }
 
     /// The activations that are named, or those of the run that an SAE came from.
