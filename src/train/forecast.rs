@@ -97,11 +97,13 @@ impl Trainer {
         if self.saes.len() > 1 && single <= free {
             return "train them one after the other, in a Trainer each; what is finished is found again".to_owned();
         }
-        let fits = |expansion: usize| self.saes.iter().map(|(_, sae)| memory(&SaeConfig { expansion, ..sae.clone() })).sum();
+        let largest =
+            |expansion: usize| self.saes.iter().map(|(_, sae)| memory(&SaeConfig { expansion, ..sae.clone() })).max().unwrap_or(0);
         let most = self.saes.iter().map(|(_, sae)| sae.expansion).max().unwrap_or(1);
-        match forecast::largest(most, free, fits) {
-            Some(expansion) => format!("expansion: {expansion} would fit"),
-            None => "no expansion would fit: train without a token table, on a narrower model, or on a larger machine".to_owned(),
+        match (forecast::largest(most, free, largest), self.saes.len()) {
+            (Some(expansion), 1) => format!("expansion: {expansion} would fit"),
+            (Some(expansion), _) => format!("expansion: {expansion} would fit, in a Trainer each, one after the other"),
+            (None, _) => "no expansion would fit: train without a token table, on a narrower model, or on a larger machine".to_owned(),
         }
     }
 }
@@ -120,5 +122,23 @@ mod tests {
         let bytes = memory_of(&table, 4096) as f64;
         assert!((0.65e9..0.85e9).contains(&bytes), "{bytes}");
         assert!(memory_of(&config, 4096) < memory_of(&table, 4096) - 4 * 3 * 50_257 * 768 + 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_what_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = crate::model::Model::load("tiny-gpt2").unwrap();
+        let hook = crate::model::HookPoint::resid_pre(1);
+        let tokens = model.sample(2, 16, 0).unwrap();
+        let acts = crate::activations::ActivationStore::harvest(&model, &[hook], &tokens, dir.path(), Default::default()).unwrap();
+        let config = crate::train::TrainConfig { tokens: 64, batch: 16, ..Default::default() };
+        let sae = SaeConfig { expansion: 64, k: 4, ..SaeConfig::for_model(&model) };
+        let one = Trainer::new(&acts, hook, config).unwrap().add("one", sae.clone()).unwrap();
+        let [small, large] = [4, 64].map(|expansion| memory_of(&SaeConfig { expansion, ..sae.clone() }, 16));
+        assert_eq!(one.fitting(small), "expansion: 4 would fit");
+        let two = one.add("two", sae).unwrap();
+        assert!(two.fitting(large).contains("one after the other; what is finished"), "{}", two.fitting(large));
+        assert_eq!(two.fitting(small), "expansion: 4 would fit, in a Trainer each, one after the other");
+        assert!(two.fitting(0).starts_with("no expansion would fit"));
     }
 }
