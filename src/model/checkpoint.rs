@@ -133,6 +133,11 @@ impl Reader {
         if self.files.of.keys().any(|name| name.starts_with(&dotted)) { self.pp(prefix) } else { self.clone() }
     }
 
+    /// The checkpoint's only file, or the first of several.
+    pub fn file(&self) -> PathBuf {
+        self.files.all.first().map(|part| part.path.clone()).unwrap_or_default()
+    }
+
     /// How many numbers the matrices have, and what they will take: sixteen bits each if they come so and the processor has tiles.
     pub fn bytes_of_matrices(&self) -> Matrices {
         let mut all = Matrices::default();
@@ -160,8 +165,7 @@ impl Reader {
     pub fn get_with_precision(&self, shape: &[usize], name: &str) -> Result<(Tensor, Precision)> {
         let name = format!("{}{name}", self.prefix);
         let Some(part) = self.files.of.get(&name).map(|&part| &self.files.all[part]) else {
-            let file = self.files.all.first().map(|part| part.path.clone()).unwrap_or_default();
-            return Err(Error::MissingTensor { name, file });
+            return Err(Error::MissingTensor { name, file: self.file() });
         };
         let what = || format!("tensor \"{name}\" of {}", part.path.display());
         let Numbers { dtype, shape: got, values } = part.read(&name)?;

@@ -23,20 +23,21 @@ pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Process
     let matrices = root.bytes_of_matrices();
     let (in_file, numbers) = (matrices.bytes as f64, matrices.numbers as f64);
     // The embedding is kept in f32, and an unembedding that is processed is no longer the embedding.
-    let embed = 4.0 * d_vocab * d;
-    let head = d_vocab * d * in_file / numbers.max(1.0);
+    // Settings that say more than the files hold are refused when these are read.
+    let embed = (4.0 * d_vocab * d).min(4.0 * numbers);
+    let head = embed / 4.0 * in_file / numbers.max(1.0);
     let own_head = config.tied && processing != Processing::Raw;
     let after = in_file + (embed - head) + if own_head { head } else { 0.0 };
     // Of the embedding and the unembedding there are the raw and the processed at once; of a block, its f32 beside what is kept of it.
     let ends = embed * if config.tied { 2.0 } else { 3.0 } + head;
-    let block = 4.0 * (4.0 * d * d + 2.0 * d * d_mlp);
+    let block = (4.0 * (4.0 * d * d + 2.0 * d * d_mlp)).min(4.0 * numbers);
     [ends.max(after + block) as u64, after as u64]
 }
 
 /// Refuses a model that does not fit.
 pub(super) fn check(name: &str, root: &Reader, config: &ModelConfig, processing: Processing) -> Result<()> {
     let [peak, _] = memory_of(root, config, processing);
-    forecast::check(&format!("loading {name}"), peak, |_| {
+    forecast::check(&format!("loading {name} from {}", root.file().display()), peak, |_| {
         let matrices: checkpoint::Matrices = root.bytes_of_matrices();
         match matrices.bytes > 3 * matrices.numbers && crate::matmul::has_tiles() {
             true => "save it in f16 (model.half().save_pretrained(…) in transformers), which is kept so and takes half of that".to_owned(),
