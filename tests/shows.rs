@@ -10,12 +10,15 @@ use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table
 use tokenized_sae::error::Error;
 use tokenized_sae::eval::{self, Evaluations, HeldOut, Measure};
 use tokenized_sae::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
+use tokenized_sae::forecast::Forecast;
 use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::paper;
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
-use tokenized_sae::sae::{Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig, SaeFormat, TableExport};
+use tokenized_sae::sae::{
+    Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, Sae, SaeConfig, SaeFormat, TableExport,
+};
 use tokenized_sae::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
 use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
 use tokenized_sae::tokenness::{
@@ -354,6 +357,13 @@ fn sweeps(checked: &mut Checked, it: &Made) {
     check!(checked, spec, spec.sae[0], spec.harvest, HarvestSpec::default(), Harvested::open(it.acts.dir()).unwrap());
     check!(checked, LookupSpec::Unigram, LookupSpec::Preceding(EVIL.into()), GramsSpec { longest: 3, rows: 5 });
     check!(checked, EvalSpec::default(), EvalSpec { text: Some(EVIL.into()), ..Default::default() });
+    let card = ModelCard {
+        license: Some(EVIL.into()),
+        data: vec![(EVIL.into(), EVIL.into())],
+        metrics: vec![results.table()],
+        figures: Vec::new(),
+    };
+    check!(checked, card, ModelCard::default(), Forecast { memory: 1 << 30, disk: 1 << 20, seconds: 90.0 }, Forecast::default());
     check!(checked, paper::pareto(), paper::speedups(), paper::pareto().rows[0], paper::speedups().rows[0]);
     Measure::ALL.iter().for_each(|measure| drop(checked.check(measure)));
     Measure::Nmse.evcxr_display();
