@@ -87,9 +87,24 @@ pub struct RunSpec {
     /// The hook that is trained on; by default `hook_resid_pre` of the block half-way up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookPoint>,
-    /// Text to train on: a file, a folder or a glob.
+    /// Text to train on, as [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it: a file, a folder, a glob, or `hub:` and a data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The field of JSON lines, or the column of parquet files, that holds the text, if it is not `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Documents of fewer characters are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_chars: Option<usize>,
+    /// Documents of more characters are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_chars: Option<usize>,
+    /// Whether the text is read while the model runs, instead of before: it may then be larger than memory, and needs `max_tokens`.
+    #[serde(default)]
+    pub stream: bool,
+    /// Seeds the order of the files, and of data sets which documents are held out.
+    #[serde(default)]
+    pub text_seed: u64,
     /// Without text: how many tokens the model samples for itself; 500,000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<usize>,
@@ -179,6 +194,11 @@ impl RunSpec {
             processing: Processing::default(),
             hook: None,
             text: None,
+            column: None,
+            min_chars: None,
+            max_chars: None,
+            stream: false,
+            text_seed: 0,
             sampled: None,
             sampling_seed: 0,
             context: None,

@@ -73,6 +73,8 @@ fn every_step_of_a_notebook_is_a_command_and_a_second_one_does_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let made = json(dir, &harvest());
+    let streamed = json(dir, &format!("{} --stream", harvest().replace("--out store", "--out streamed")));
+    assert_eq!((&streamed["tokens"], &streamed["held_out_tokens"]), (&made["tokens"], &made["held_out_tokens"]));
     assert_eq!((&made["hooks"][0], &made["n_ctx"], &made["d_model"]), (&"blocks.1.hook_resid_pre".into(), &64.into(), &128.into()));
     assert!(made["held_out_tokens"].as_u64().unwrap() >= 64 && made["tokens"].as_u64().unwrap() > 5000, "{made}");
 

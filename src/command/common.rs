@@ -40,7 +40,7 @@ impl ModelArgs {
 /// The text of a verb that reads some.
 #[derive(clap::Args)]
 pub struct TextArgs {
-    /// Text: a file, a folder or a glob.
+    /// Text: a file, a folder, a glob, or hub:ORGANISATION/NAME, a data set of the Hugging Face hub.
     #[arg(long, group = "source")]
     pub text: Option<String>,
     /// So many tokens that the model samples for itself.

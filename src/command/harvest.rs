@@ -13,6 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   tsae harvest tiny-gpt2 --hook blocks.2.hook_resid_pre --sampled 400000 --out cache/tiny-gpt2
   tsae harvest gpt2 --hook blocks.5.hook_resid_pre --hook blocks.8.hook_resid_pre --text 'books/*.txt' --tokens 100000000 --out cache/gpt2
+  tsae harvest gpt2 --text hub:NeelNanda/pile-10k --tokens 10000000 --stream --out cache/pile
   tsae harvest pythia-160m --text books --context 128 --compute bf16 --out cache/pythia
   tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # goes on from there";
 
@@ -32,10 +33,22 @@ pub struct Harvest {
     /// At most so many tokens of the text to train on, and held-out ones in proportion; by default all of it.
     #[arg(long, conflicts_with = "sampled")]
     tokens: Option<usize>,
+    /// The field of JSON lines, or the column of parquet files, that holds the text; by default `text`.
+    #[arg(long, requires = "text")]
+    column: Option<String>,
+    /// Leave out documents of fewer characters.
+    #[arg(long, requires = "text")]
+    min_chars: Option<usize>,
+    /// Leave out documents of more characters.
+    #[arg(long, requires = "text")]
+    max_chars: Option<usize>,
+    /// Read the text while the model runs: it may be larger than memory.
+    #[arg(long, requires = "tokens")]
+    stream: bool,
     /// The share of the text that is held out.
     #[arg(long, default_value_t = RunSpec::new("").held_out_share)]
     held_out_share: f64,
-    /// Seeds the model's own samples.
+    /// Seeds the model's own samples; of text the order of the files, and which documents of a data set are held out.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How numbers are stored: 16 bits, or all 32.
@@ -80,6 +93,11 @@ impl Harvest {
             processing: self.model.processing.into(),
             text: self.text.text,
             sampled: self.text.sampled,
+            column: self.column,
+            min_chars: self.min_chars,
+            max_chars: self.max_chars,
+            stream: self.stream,
+            text_seed: self.seed,
             sampling_seed: self.seed,
             context: self.text.context,
             max_tokens: self.tokens,

@@ -128,6 +128,12 @@ impl RunSpec {
         if self.max_tokens.is_some() {
             return Err(Error::config("max_tokens", "max_tokens is for text: sampled says how many tokens the model samples"));
         }
+        if self.stream || self.column.is_some() || self.min_chars.is_some() || self.max_chars.is_some() {
+            return Err(Error::config(
+                "text",
+                "text: there is none that could be streamed or chosen from: name it, or leave out what is said of it",
+            ));
+        }
         self.sampled = self.sampled.or(Some(SAMPLED));
         self.context = Some(n_ctx);
         Ok(())

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Harvested, RunSpec, Written};
 use crate::activations::ActivationStore;
-use crate::corpus::Corpus;
+use crate::corpus::{Corpus, TextCorpus};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Model;
@@ -54,13 +54,27 @@ impl RunSpec {
         if let Some(there) = Harvested::made_by(&spec.of_harvest(), dir)? {
             return spec.as_it_is(model, there);
         }
-        let corpus = spec.corpus(model, dir)?;
-        let acts = ActivationStore::harvest(model, &spec.harvest.hooks, &corpus.train, dir, spec.harvest.config())?;
+        let (hooks, config) = (&spec.harvest.hooks, spec.harvest.config());
+        let (acts, held_out) = match &spec.text {
+            Some(pattern) if spec.stream => {
+                let corpus = spec.text_corpus(model, pattern)?.stream(spec.held_out_share)?;
+                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+            }
+            Some(pattern) => {
+                let corpus = spec.text_corpus(model, pattern)?.split(spec.held_out_share)?;
+                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+            }
+            None => {
+                let n_tokens = spec.sampled.unwrap_or(super::SAMPLED);
+                let corpus = Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
+                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+            }
+        };
         if !acts.is_complete() {
             let remedy = format!("{} tokens are kept in {}, and the same call goes on from there", acts.n_rows(), dir.display());
             return Err(Error::Interrupted { what: "the harvest", remedy });
         }
-        Harvested::remember(acts, &spec.of_harvest(), &corpus.valid)
+        Harvested::remember(acts, &spec.of_harvest(), &held_out)
     }
 
     /// Activations that are there already: are they of this model?
@@ -78,15 +92,24 @@ impl RunSpec {
         Ok(harvested)
     }
 
-    fn corpus(&self, model: &Model, dir: &Path) -> Result<Corpus> {
-        match (&self.text, self.sampled) {
-            (Some(pattern), _) => {
-                let text = Corpus::text_files(model, pattern)?;
-                let text = self.context.into_iter().fold(text, |text, n_ctx| text.context(n_ctx));
-                self.max_tokens.into_iter().fold(text, |text, most| text.max_tokens(most)).split(self.held_out_share)
-            }
-            (None, n_tokens) => Corpus::sampled_in(model, n_tokens.unwrap_or(super::SAMPLED), self.sampling_seed, dir.join(SAMPLES)),
+    fn text_corpus(&self, model: &Model, pattern: &str) -> Result<TextCorpus> {
+        let mut text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
+        if let Some(n_ctx) = self.context {
+            text = text.context(n_ctx);
         }
+        if let Some(column) = &self.column {
+            text = text.column(column);
+        }
+        if let Some(least) = self.min_chars {
+            text = text.min_chars(least);
+        }
+        if let Some(most) = self.max_chars {
+            text = text.max_chars(most);
+        }
+        Ok(match self.max_tokens {
+            Some(most) => text.max_tokens(most),
+            None => text,
+        })
     }
 
     /// The trainer of a resolved description: all its SAEs, with their tables.

@@ -234,37 +234,47 @@ fn spec() -> impl Strategy<Value = RunSpec> {
         (1..999_999usize).prop_map(|sampled| (None, Some(sampled), None)),
         Just((None, None, None)),
     ];
+    let chosen =
+        (proptest::option::of("[a-z.]{1,5}"), proptest::option::of(0..99usize), proptest::option::of(0..9999usize), any::<bool>(), whole());
     let shape = (whole(), proptest::option::of(2..9999usize), 0.0..0.99f64, 1..99_999usize, proptest::option::of("[a-z/é ]{1,9}"));
     let harvest = (proptest::collection::vec(hook(), 0..3), any::<bool>(), any::<bool>(), 1..999_999usize, 1..64usize);
     let saes = prop_oneof![Just(Vec::new()).boxed(), (sae("a".into()), sae("b k=3".into())).prop_map(|(a, b)| vec![a, b]).boxed(),];
-    ("[a-z0-9@/.-]{1,16}", any::<bool>(), text, shape, harvest, train(), saes).prop_map(|(model, raw, text, shape, harvest, train, sae)| {
-        let (hooks, wide, coarse, shard_tokens, batch) = harvest;
-        let (sampling_seed, context, held_out_share, evaluated_on, store) = shape;
-        let (text, sampled, max_tokens) = text;
-        RunSpec {
-            model,
-            processing: if raw { Processing::Raw } else { Processing::TransformerLens },
-            hook: hooks.first().copied(),
-            text,
-            sampled,
-            sampling_seed,
-            context,
-            max_tokens,
-            held_out_share,
-            evaluated_on,
-            store: store.map(PathBuf::from),
-            harvest: HarvestSpec {
-                hooks,
-                dtype: if wide { Dtype::F32 } else { Dtype::F16 },
-                compute: if coarse { Compute::Bf16 } else { Compute::F32 },
-                shard_tokens,
-                batch,
-            },
-            train,
-            sae,
-            written: Written::default(),
-        }
-    })
+    ("[a-z0-9@/.-]{1,16}", any::<bool>(), (text, chosen), shape, harvest, train(), saes).prop_map(
+        |(model, raw, (text, chosen), shape, harvest, train, sae)| {
+            let (hooks, wide, coarse, shard_tokens, batch) = harvest;
+            let (sampling_seed, context, held_out_share, evaluated_on, store) = shape;
+            let (text, sampled, max_tokens) = text;
+            let (column, min_chars, max_chars, stream, text_seed) = chosen;
+            RunSpec {
+                model,
+                processing: if raw { Processing::Raw } else { Processing::TransformerLens },
+                hook: hooks.first().copied(),
+                text,
+                column,
+                min_chars,
+                max_chars,
+                stream,
+                text_seed,
+                sampled,
+                sampling_seed,
+                context,
+                max_tokens,
+                held_out_share,
+                evaluated_on,
+                store: store.map(PathBuf::from),
+                harvest: HarvestSpec {
+                    hooks,
+                    dtype: if wide { Dtype::F32 } else { Dtype::F16 },
+                    compute: if coarse { Compute::Bf16 } else { Compute::F32 },
+                    shard_tokens,
+                    batch,
+                },
+                train,
+                sae,
+                written: Written::default(),
+            }
+        },
+    )
 }
 
 proptest! {
