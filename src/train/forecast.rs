@@ -137,7 +137,7 @@ mod tests {
         let [small, large] = [4, 64].map(|expansion| memory_of(&SaeConfig { expansion, ..sae.clone() }, 16));
         assert_eq!(one.fitting(small), "expansion: 4 would fit");
         let two = one.add("two", sae).unwrap();
-        assert!(two.fitting(large).contains("one after the other; what is finished"), "{}", two.fitting(large));
+        assert!(two.fitting(large).contains("one after the other, in a Trainer each; what is finished"), "{}", two.fitting(large));
         assert_eq!(two.fitting(small), "expansion: 4 would fit, in a Trainer each, one after the other");
         assert!(two.fitting(0).starts_with("no expansion would fit"));
     }
