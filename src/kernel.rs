@@ -78,7 +78,7 @@ pub use stages::{Stage, Stages};
 pub use step::{Scratch, StepReport};
 
 use crate::error::{Error, Result};
-use crate::sae::Sae;
+use crate::sae::{RowNorm, Sae};
 use screen::PackedRows;
 
 /// A batch, made ready for a kernel once and then given to every SAE that trains on it.
@@ -100,7 +100,7 @@ pub trait Kernel: Debug + Send + Sync {
     /// [`Error::Shape`] if `x` is not a row of `d_model` numbers for every token.
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>>;
 
-    /// The codes of the rows `x` `[n, d_model]`, from which a table that is subtracted has been taken.
+    /// The codes of the rows `x` `[n, d_model]`, in the scale that the SAE reads, from which a table that is subtracted has been taken.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is not whole rows of the SAE's `d_model`.
@@ -113,7 +113,7 @@ pub trait Kernel: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have then not moved.
-    /// [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit.
+    /// [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit, [`Error::Config`] if the SAE [scales rows](Sae::row_norm).
     fn train_step(
         &self,
         sae: &mut Sae,
@@ -147,6 +147,10 @@ impl<'a> Prepared<'a> {
     fn check(&self, sae: &Sae) -> Result<()> {
         if sae.d_model() != self.d_model {
             return Err(Error::Shape { what: "the SAE's d_model".to_owned(), want: vec![self.d_model], got: vec![sae.d_model()] });
+        }
+        if sae.row_norm != RowNorm::None {
+            let why = format!("this SAE scales each row of activations by itself ({:?}), and is read, not trained", sae.row_norm);
+            return Err(Error::config("row_norm", why));
         }
         sae.check_keys(&self.keys, self.keys.n())
     }

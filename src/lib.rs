@@ -104,7 +104,8 @@ pub mod prelude {
     pub use crate::paper;
     pub use crate::plot;
     pub use crate::sae::{
-        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, Sae, SaeConfig, SaeFormat, TableExport,
+        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale, Sae, SaeConfig, SaeFormat,
+        TableExport,
     };
     pub use crate::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
     pub use crate::sweep::{Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun};

@@ -15,7 +15,10 @@ mod fold;
 mod init;
 mod io;
 mod lookup;
+mod row_norm;
 mod show;
+
+use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
@@ -32,6 +35,7 @@ pub use config::SaeConfig;
 pub use io::{Exported, SaeFormat, TableExport};
 pub(crate) use lookup::Start;
 pub use lookup::{Grams, Index, Lookup};
+pub use row_norm::{RowNorm, RowScale};
 
 /// A sparse autoencoder: its weights, and what they were trained for.
 #[derive(Clone)]
@@ -58,6 +62,8 @@ pub struct Sae {
     pub index: Index,
     /// Whether the table is subtracted before the encoder, as well as added after the decoder.
     pub subtract: bool,
+    /// How each row of activations is scaled before all of this, and scaled back after: not at all in an SAE that was trained here.
+    pub row_norm: RowNorm,
     /// Where its activations came from, if it was trained or said so in its file.
     pub origin: Origin,
 }
@@ -100,7 +106,8 @@ impl Sae {
                 "this SAE subtracts its table before it encodes, and must know what for: encode_on(&x, &tokens) instead of encode(&x)";
             return Err(Error::config("keys", why.to_owned()));
         }
-        kernel::fastest().encode(self, x)
+        let (x, scales) = self.scaled(x)?;
+        Ok(kernel::fastest().encode(self, &x)?.with_scales(scales))
     }
 
     /// The codes of the activations `x` `[n, d_model]` with the keys of the rows, which are the `n` tokens unless the table is [indexed](Index) by something else.
@@ -112,20 +119,39 @@ impl Sae {
             return self.encode(x);
         }
         let keys = keys.into();
-        self.check_rows("activations", x)?;
+        let (x, scales) = self.scaled(x)?;
         self.check_keys(&keys, x.len() / self.d_model())?;
-        kernel::fastest().encode(self, &kernel::rows::without_table(self, x, &keys))
+        Ok(kernel::fastest().encode(self, &kernel::rows::without_table(self, &x, &keys))?.with_scales(scales))
+    }
+
+    /// Activations `x` `[n, d_model]` in the scale in which it reads them, and how each row comes back.
+    fn scaled<'a>(&self, x: &'a [f32]) -> Result<(Cow<'a, [f32]>, Vec<RowScale>)> {
+        self.check_rows("activations", x)?;
+        if self.row_norm == RowNorm::None {
+            return Ok((x.into(), Vec::new()));
+        }
+        let (z, scales) = self.row_norm.apply(x, self.d_model());
+        Ok((z.into(), scales))
     }
 
     /// Reconstructs activations `[n, d_model]` from codes, and, in a TSAE, the keys of the rows: the `n` tokens they stand on, unless the table is
     /// [indexed](Index) by something else.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not as many as rows, [`Error::TokenId`] if one is outside the table.
+    /// [`Error::Shape`] if there are not as many as rows, [`Error::TokenId`] if one is outside the table; [`Error::Config`] if the SAE
+    /// [scales rows](Sae::row_norm), and the codes are not of its own [`encode`](Sae::encode), which knows how they come back.
     pub fn decode<'a>(&self, codes: &Codes, keys: impl Into<Keys<'a>>) -> Result<Vec<f32>> {
         let keys = keys.into();
         self.check_keys(&keys, codes.n())?;
-        Ok(kernel::decode(self, codes, &keys))
+        let mut x_hat = kernel::decode(self, codes, &keys);
+        if self.row_norm != RowNorm::None {
+            if codes.scales().len() != codes.n() {
+                let why = "this SAE reads each row in a scale of its own, which its own encode gives the codes, and these have none";
+                return Err(Error::config("codes", why));
+            }
+            RowNorm::undo(&mut x_hat, codes.scales(), self.d_model());
+        }
+        Ok(x_hat)
     }
 
     /// Encodes and decodes: `x̂` `[n, d_model]` of the activations `x` `[n, d_model]` with the keys of the rows.
@@ -172,6 +198,9 @@ impl Sae {
             hash.update(bytemuck::cast_slice::<f32, u8>(weights));
         }
         hash.update(bytemuck::cast_slice::<f32, u8>(self.lookup.as_deref().unwrap_or_default()));
+        if self.row_norm != RowNorm::None {
+            hash.update(format!("{:?}", self.row_norm));
+        }
         files::hex(hash.finalize())
     }
 

@@ -17,7 +17,7 @@ use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Pro
 use tokenized_sae::paper;
 use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
 use tokenized_sae::sae::{
-    Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, Sae, SaeConfig, SaeFormat, TableExport,
+    Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
 };
 use tokenized_sae::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
 use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
@@ -230,7 +230,10 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let report = kernel.train_step(&mut sae.clone(), &mut state, &prepared, &rates, &mut scratch).unwrap();
     check!(checked, rates, report, state, state.w_dec, scratch, *scratch.stages(), Stage::Screen, Screen::Portable, Exactness::default());
     check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven, state.objective);
-    check!(checked, Architecture::TopK, AuxK::default());
+    check!(checked, Architecture::TopK, AuxK::default(), RowScale::AS_IT_IS);
+    for row_norm in [RowNorm::None, RowNorm::LayerNorm, RowNorm::ConstantNorm] {
+        check!(checked, row_norm, Sae { row_norm, ..sae.clone() });
+    }
     let exported = Exported { dir: EVIL.into(), format: SaeFormat::Sparsify, notes: vec![EVIL.into()] };
     check!(checked, SaeFormat::SaeLens, TableExport::Fold, exported);
     let grams = Grams::most_common(&it.corpus.train, it.model.config().d_vocab, 3, 5).unwrap();

@@ -296,6 +296,15 @@ fn a_batch_that_is_not_finite_moves_nothing() {
 }
 
 #[test]
+fn an_sae_that_scales_rows_is_not_trained_as_if_it_did_not() {
+    let mut sae = fresh(6, false, Table::Learned);
+    sae.row_norm = RowNorm::LayerNorm;
+    let (mut state, (x, tokens)) = (AdamState::new(&sae), batch(0));
+    let told = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
+    assert!(matches!(told, Error::Config { field: "row_norm", .. }), "{told}");
+}
+
+#[test]
 fn tokens_outside_the_table_are_refused() {
     let mut sae = fresh(6, false, Table::Learned);
     let mut state = AdamState::new(&sae);

@@ -14,8 +14,8 @@ Examples:
 
 /// Read an SAE of this or another library, and write it for one of them.
 ///
-/// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning, Llamascopium, openai/sparse_autoencoder (ReLU), the authors of
-/// tokenized SAEs, or this program. Nothing in a .pt file is run.
+/// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning, Llamascopium, openai/sparse_autoencoder, the authors of tokenized
+/// SAEs, or this program. Nothing in a .pt file is run.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {

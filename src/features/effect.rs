@@ -2,7 +2,7 @@
 //!
 //! Both leave everything else at the hook as it is, the part of the activation that the SAE does not reconstruct included: ablating latent `i`
 //! takes `codes[i] · W_dec[i]` away from the activation, which is the same as decoding with that code at 0 and adding the SAE's error back; steering adds
-//! `scale · W_dec[i]`. Position 0 stays as it is, as in [`eval`](crate::eval).
+//! `scale · W_dec[i]`. Where an SAE [scales rows](Sae::row_norm), both are scaled back as its reconstruction is. Position 0 stays as it is, as in [`eval`](crate::eval).
 
 use candle_core::{Device, Tensor};
 
@@ -118,7 +118,7 @@ impl Effect {
                 Intervention::Steer { at: Positions::Last, .. } if position + 1 < ids.len() => 0.0,
                 Intervention::Steer { scale, .. } => scale,
             };
-            add_scaled(row, by, direction);
+            add_scaled(row, by * codes.scale(position).scale, direction);
         }
         let before = with_f32(&model.resume(&paused, &paused.value)?, <[f32]>::to_vec)?; // [n_ctx, d_vocab]
         let changed = Tensor::from_vec(x, paused.value.shape(), &Device::Cpu)?;
@@ -206,7 +206,7 @@ impl Continuations {
         let d = sae.d_model();
         let direction: Vec<f32> = sae.w_dec[latent * d..][..d].iter().map(|w| scale * w).collect();
         let plain = model.go_on(ids, n, length, seed)?;
-        let steered = model.go_on_with(ids, n, length, seed, Some(&Added { hook, direction: &direction }))?;
+        let steered = model.go_on_with(ids, n, length, seed, Some(&Added { hook, direction: &direction, row_norm: sae.row_norm }))?;
         let text = |ids: &[u32]| if model.tokenizer().is_ok() { model.decode(ids) } else { Ok(numbered(model, ids)) };
         let prompt = text(ids.strip_prefix(&[model.bos()]).unwrap_or(ids))?;
         let pairs = (0..n).map(|i| Ok((text(plain.row(i))?, text(steered.row(i))?))).collect::<Result<_>>()?;

@@ -9,7 +9,7 @@ use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig};
 use crate::arrays::Arrays;
 use crate::error::Error;
 use crate::model::{HookPoint, Model, Processing};
-use crate::sae::{Architecture, Lookup, Sae, SaeConfig};
+use crate::sae::{Architecture, Lookup, RowNorm, Sae, SaeConfig};
 use crate::tokens::Tokens;
 
 const N_CTX: usize = 24;
@@ -325,11 +325,47 @@ fn ablation_and_steering_are_runs_spliced_by_hand() {
     }
 }
 
+/// Of an SAE that scales rows, everything is scaled back as its reconstruction is.
+#[test]
+fn latents_that_read_scaled_rows_act_in_the_scale_of_activations() {
+    let made = made();
+    let (model, d, ids) = (&made.model, made.sae.d_model(), made.tokens.row(4));
+    let paused = model.pause_at(&Tokens::new(ids.to_vec(), ids.len()).unwrap(), made.hook).unwrap();
+    let x = paused.value.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let before = probabilities(&model.resume(&paused, &paused.value).unwrap());
+    for row_norm in [RowNorm::LayerNorm, RowNorm::ConstantNorm] {
+        let sae = Sae { row_norm, ..made.sae.clone() };
+        let codes = sae.encode(&x).unwrap();
+        let latent = codes.row(7).0[3];
+        let mut others = codes.clone();
+        others.retain(|code| codes.latents()[code] != latent);
+        let (with, without) = (sae.decode(&codes, ids).unwrap(), sae.decode(&others, ids).unwrap());
+        let ablated: Vec<f32> = (0..x.len()).map(|i| if i < d { x[i] } else { x[i] - with[i] + without[i] }).collect();
+        let value = Tensor::from_vec(ablated, paused.value.shape(), &Device::Cpu).unwrap();
+        let effect = Effect::of(model, made.hook, &sae, latent as usize, Intervention::Ablate, ids).unwrap();
+        check_effect(&effect, &before, &probabilities(&model.resume(&paused, &value).unwrap()));
+        assert!(effect.tokens[7].kl > 1e-6, "{}", effect.tokens[7].kl);
+        // And codes without a scale are not taken for codes of a row whose scale is 1.
+        assert!(matches!(sae.decode(&made.sae.encode(&x).unwrap(), ids), Err(Error::Config { field: "codes", .. })));
+    }
+}
+
 #[test]
 fn a_steered_text_follows_the_steered_distribution() {
-    let made = made();
+    for row_norm in [RowNorm::None, RowNorm::LayerNorm] {
+        let mut made = made();
+        made.sae.row_norm = row_norm;
+        steered_texts_follow_the_steered_distribution(&made);
+    }
+}
+
+fn steered_texts_follow_the_steered_distribution(made: &Made) {
     let dashboard = FeatureDashboard::with(&made.model, made.hook, &made.sae, &made.acts, config()).unwrap();
-    let (latent, scale, text) = (11, 40.0, "Once upon a time");
+    let (latent, text) = (11, "Once upon a time");
+    let ids = [vec![made.model.bos()], made.model.encode(text).unwrap()].concat();
+    let text_ids = Tokens::new(ids.clone(), ids.len()).unwrap();
+    let x = made.model.pause_at(&text_ids, made.hook).unwrap().value.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let scale = 40.0 / made.sae.encode(&x).unwrap().scale(ids.len() - 1).scale;
     let found = dashboard.continuations(latent, scale, text, 64, 1, 0).unwrap();
     assert_eq!((found.prompt.as_str(), found.pairs.len()), (text, 64));
     // What the effect says of the next token is what is drawn: the tokens that gain are drawn more often.

@@ -1,5 +1,7 @@
 //! Sparse codes: for every row the latents that are active on it, and their values.
 
+use crate::sae::RowScale;
+
 /// The active latents of `n` rows, in ascending order of latent within a row. A TopK SAE gives every row the same number of them; others do not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Codes {
@@ -7,18 +9,20 @@ pub struct Codes {
     starts: Vec<usize>,
     latents: Vec<u32>,
     values: Vec<f32>,
+    /// How each row comes back to the scale of activations, `[n]`; empty if it never left it.
+    scales: Vec<RowScale>,
 }
 
 impl Default for Codes {
     fn default() -> Codes {
-        Codes { starts: vec![0], latents: Vec::new(), values: Vec::new() }
+        Codes { starts: vec![0], latents: Vec::new(), values: Vec::new(), scales: Vec::new() }
     }
 }
 
 impl Codes {
     /// Room for `n` rows of `k` codes, all zero on latent 0.
     pub(crate) fn zeros(n: usize, k: usize) -> Codes {
-        Codes { starts: (0..=n).map(|row| row * k).collect(), latents: vec![0; n * k], values: vec![0.0; n * k] }
+        Codes { starts: (0..=n).map(|row| row * k).collect(), latents: vec![0; n * k], values: vec![0.0; n * k], scales: Vec::new() }
     }
 
     /// How many rows there are.
@@ -45,9 +49,28 @@ impl Codes {
         (&self.latents[at.clone()], &self.values[at])
     }
 
+    /// How row `i` comes back to the scale of activations, if its SAE [scales rows](crate::sae::Sae::row_norm): a value of 1 adds `scale·W_dec[latent]` to it.
+    ///
+    /// # Panics
+    /// If `i >= n`.
+    pub fn scale(&self, i: usize) -> RowScale {
+        assert!(i < self.n(), "there are {} rows, and {i} is none of them", self.n());
+        self.scales.get(i).copied().unwrap_or(RowScale::AS_IT_IS)
+    }
+
     /// Mean number of values per row that are not 0.
     pub fn l0(&self) -> f64 {
         self.values.iter().filter(|v| **v != 0.0).count() as f64 / self.n().max(1) as f64
+    }
+
+    /// Those of all rows, or none.
+    pub(crate) fn scales(&self) -> &[RowScale] {
+        &self.scales
+    }
+
+    /// With how each row comes back.
+    pub(crate) fn with_scales(self, scales: Vec<RowScale>) -> Codes {
+        Codes { scales, ..self }
     }
 
     /// Where the codes of some rows lie among all.
@@ -93,6 +116,7 @@ impl Codes {
         let base = self.latents.len();
         self.latents.extend_from_slice(&other.latents);
         self.values.extend_from_slice(&other.values);
+        self.scales.extend_from_slice(&other.scales);
         self.starts.extend(other.starts[1..].iter().map(|start| base + start));
     }
 

@@ -6,8 +6,11 @@ use candle_transformers::generation::LogitsProcessor;
 use super::sample::seed_of;
 use crate::display::interrupt;
 use crate::error::{Error, Result};
+use crate::model::ops::with_f32;
 use crate::model::transformer::Cache;
 use crate::model::{HookPoint, Model};
+use crate::sae::RowNorm;
+use crate::simd::add_scaled;
 use crate::tokens::Tokens;
 
 /// Something that is added to a hook at every position but the first.
@@ -16,6 +19,8 @@ pub(crate) struct Added<'a> {
     pub hook: HookPoint,
     /// `[d_model]`
     pub direction: &'a [f32],
+    /// In the units of the rows as an SAE reads them.
+    pub row_norm: RowNorm,
 }
 
 impl Model {
@@ -81,12 +86,15 @@ impl Model {
         let transformer = &self.inner.transformer;
         let from = cache.len();
         let mut stage = transformer.start(ids, n_seq, from)?;
-        if let Some(Added { hook, direction }) = added {
+        if let Some(Added { hook, direction, row_norm }) = added {
             stage = transformer.walk_cached_to(stage, *hook, cache, self.compute)?;
-            let n_new = ids.len() / n_seq;
-            let of = |position: usize| if from + position == 0 { vec![0.0; direction.len()] } else { direction.to_vec() };
-            let rows: Vec<f32> = (0..n_new).flat_map(of).collect();
-            stage.value = stage.value.broadcast_add(&Tensor::from_vec(rows, (1, n_new, direction.len()), &Device::Cpu)?)?;
+            let (n_new, d) = (ids.len() / n_seq, direction.len());
+            let mut rows = with_f32(&stage.value, <[f32]>::to_vec)?; // [n_seq, n_new, d_model]
+            for (_, row) in rows.chunks_exact_mut(d).enumerate().filter(|(i, _)| from + i % n_new > 0) {
+                let scale = row_norm.of(row).scale;
+                add_scaled(row, scale, direction);
+            }
+            stage.value = Tensor::from_vec(rows, (n_seq, n_new, d), &Device::Cpu)?;
         }
         Ok(transformer.walk_cached(stage, cache, self.compute)?.value)
     }
@@ -125,10 +133,13 @@ mod tests {
             let wanted = (300..400).max_by(|&a, &b| lead(a).total_cmp(&lead(b))).unwrap();
             let direction: Vec<f32> = column(wanted).iter().map(|x| 1e3 * x).collect();
             let hook = HookPoint { layer: model.config().n_layers - 1, site: crate::model::Site::ResidPost };
-            let texts = model.go_on_with(&[model.bos(), 20], 2, 6, 0, Some(&Added { hook, direction: &direction })).unwrap();
+            let texts = model
+                .go_on_with(&[model.bos(), 20], 2, 6, 0, Some(&Added { hook, direction: &direction, row_norm: RowNorm::None }))
+                .unwrap();
             assert_eq!(texts.ids(), [wanted as u32; 12], "{name}");
             // Nothing is added at the first position, so from there the model goes on as it is.
-            let first = model.go_on_with(&[model.bos()], 2, 1, 0, Some(&Added { hook, direction: &direction })).unwrap();
+            let first =
+                model.go_on_with(&[model.bos()], 2, 1, 0, Some(&Added { hook, direction: &direction, row_norm: RowNorm::None })).unwrap();
             assert_eq!(first.ids(), model.go_on(&[model.bos()], 2, 1, 0).unwrap().ids());
         }
     }
@@ -139,7 +150,7 @@ mod tests {
         let plain = model.go_on(&[1, 2, 3], 2, 8, 1).unwrap();
         let direction = vec![0.0; model.config().d_model];
         for hook in model.hooks() {
-            let added = Added { hook, direction: &direction };
+            let added = Added { hook, direction: &direction, row_norm: RowNorm::None };
             assert_eq!(model.go_on_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(), plain.ids(), "{hook}");
         }
         assert!(matches!(model.go_on(&[], 2, 8, 1), Err(Error::Config { .. })));

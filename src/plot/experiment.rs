@@ -217,7 +217,7 @@ fn sooner(runs: &Runs, value: fn(&HeldOutPoint) -> f64) -> Option<Mark> {
 mod tests {
     use super::super::tests::checked;
     use super::*;
-    use crate::sae::{Lookup, Origin, SaeConfig};
+    use crate::sae::{Lookup, Origin, RowNorm, SaeConfig};
 
     fn run(name: &str, lookup: bool, nmse: &[f64], ce_added: &[f64]) -> Run {
         let table = vec![0.5; 8 * 4];
@@ -236,6 +236,7 @@ mod tests {
             lookup: lookup.then_some(table),
             index: Default::default(),
             subtract: false,
+            row_norm: RowNorm::None,
             origin,
         };
         let at = |i: usize| 1_000_000 * i as u64;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::io::{Exported, SaeFormat};
-use super::{Architecture, Index, Sae};
+use super::{Architecture, Index, RowNorm, Sae};
 use crate::display::{Figure, Show, Shown, Table, format, shows};
 use crate::error::Result;
 use crate::files;
@@ -170,7 +170,15 @@ impl Sae {
     fn in_torch(&self) -> String {
         use Architecture::*;
         let row = if self.lookup.is_some() { " - w[\"W_lookup\"][tokens]" } else { "" };
-        let read = format!("x - w[\"b_dec\"]{}", if self.subtract { row } else { "" });
+        let (scaled, x) = match self.row_norm {
+            RowNorm::None => ("", "x"),
+            RowNorm::LayerNorm => {
+                ("mean, scale = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)\nz = (x - mean) / (scale + 1e-5)\n", "z")
+            }
+            RowNorm::ConstantNorm => ("mean, scale = 0, x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5\nz = x / scale\n", "z"),
+        };
+        let back = if self.row_norm == RowNorm::None { "" } else { "\nx_hat = scale * x_hat + mean" };
+        let read = format!("{x} - w[\"b_dec\"]{}", if self.subtract { row } else { "" });
         let bias = if matches!(self.config.architecture, Gated { .. }) { "" } else { " + w[\"b_enc\"]" };
         let codes = match self.config.architecture {
             TopK => {
@@ -186,14 +194,20 @@ impl Sae {
         format!(
             "import torch\nfrom safetensors.torch import load_file\n\nw = load_file(\"this-folder/sae_weights.safetensors\")\n\
              # x: activations [n, d_model]; tokens: the n token ids that they stand on\n\
-             pre = ({read}) @ w[\"W_enc\"]{bias}\n{codes}\nx_hat = codes @ w[\"W_dec\"] + w[\"b_dec\"]{table}"
+             {scaled}pre = ({read}) @ w[\"W_enc\"]{bias}\n{codes}\nx_hat = codes @ w[\"W_dec\"] + w[\"b_dec\"]{table}{back}"
         )
     }
 
     /// The computation, line by line.
     fn formula(&self) -> String {
         use super::Architecture::*;
-        let read = if self.subtract { "x − b_dec − W_lookup[token]" } else { "x − b_dec" };
+        // With rows that are scaled, all of it is about z and ẑ instead of x and x̂.
+        let (x, x_hat, scaled, back) = match self.row_norm {
+            RowNorm::None => ("x", "x̂", "", ""),
+            RowNorm::LayerNorm => ("z", "ẑ", "z     = (x − mean(x)) / (std(x) + 1e-5)\n", "x̂     = std(x)·ẑ + mean(x)\n"),
+            RowNorm::ConstantNorm => ("z", "ẑ", "z     = √d_model · x / ‖x‖\n", "x̂     = ẑ · ‖x‖ / √d_model\n"),
+        };
+        let read = format!("{x} − b_dec{}", if self.subtract { " − W_lookup[token]" } else { "" });
         let bias = if matches!(self.config.architecture, Gated { .. }) { "" } else { " + b_enc" };
         let codes = match self.config.architecture {
             TopK if self.config.relu => format!("the {} largest of pre, negative ones as 0", self.config.k),
@@ -209,7 +223,7 @@ impl Sae {
             (Some(_), Index::Grams(_)) => " + W_lookup[longest known n-gram that ends here]",
             (Some(_), Index::Latents(_)) => " + Σ code·W_lookup[latent] over the preceding SAE's codes",
         };
-        format!("pre   = W_enc ({read}){bias}\ncodes = {codes}\nx̂     = codes · W_dec + b_dec{table}\n")
+        format!("{scaled}pre   = W_enc ({read}){bias}\ncodes = {codes}\n{x_hat}     = codes · W_dec + b_dec{table}\n{back}")
     }
 }
 

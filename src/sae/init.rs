@@ -5,7 +5,7 @@ use std::f32::consts::TAU;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Architecture, Index, Lookup, Origin, Sae, SaeConfig};
+use super::{Architecture, Index, Lookup, Origin, RowNorm, Sae, SaeConfig};
 use crate::error::Result;
 use crate::memory;
 
@@ -51,6 +51,7 @@ impl Sae {
             lookup,
             index,
             subtract,
+            row_norm: RowNorm::None,
             config,
             origin: Origin::default(),
         })

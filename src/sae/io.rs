@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::{Architecture, Origin, Sae, SaeConfig};
+use super::{Architecture, Origin, RowNorm, Sae, SaeConfig};
 use crate::arrays::Arrays;
 use crate::error::{Error, Result};
 
@@ -32,13 +32,13 @@ impl Sae {
     /// | sparsify | `cfg.json`, `sae.safetensors`: topk |
     /// | dictionary_learning | `ae.pt` (also one that a running training left), `config.json`: every class |
     /// | Llamascopium | `config.json`, `sae_weights.safetensors`: relu, topk, jumprelu |
-    /// | openai/sparse_autoencoder | a `.pt` file: ReLU |
+    /// | openai/sparse_autoencoder | a `.pt` file: ReLU, TopK |
     /// | the authors of tokenized SAEs | a `.pt` file, with a table if it has `lookup.W_lookup.weight` |
     ///
     /// A `.pt` file is a program; it is not run. What other libraries do before and after their encoder and decoder is folded into the weights, so that codes
     /// and reconstructions are theirs: an encoder that does not subtract `b_dec`, activations that were scaled by one known number, codes in units
-    /// of the decoder's length. What no weights can do is refused and said: scaling each row by its own length (SAELens' `layer_norm` and
-    /// `constant_norm_rescale`, OpenAI's TopK), transcoders, skip connections.
+    /// of the decoder's length. Rows that are scaled one by one (OpenAI's TopK, SAELens' `layer_norm` and `constant_norm_rescale`, Llamascopium's `token-wise`)
+    /// are so here too: see [`Sae::row_norm`]. What is not computed here is refused and said: transcoders, skip connections.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -111,6 +111,7 @@ fn bare(d_model: usize, d_sae: usize, architecture: Architecture, k: usize) -> S
         lookup: None,
         index: super::Index::Token,
         subtract: false,
+        row_norm: RowNorm::None,
         origin: Origin::default(),
     }
 }

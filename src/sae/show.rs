@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, Sae, SaeConfig};
+use super::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, RowNorm, RowScale, Sae, SaeConfig};
 use crate::display::{Column, Figure, Row, Show, Shown, Table, format, settings, shows};
 use crate::error::Result;
 use crate::plot::{self, Axis, Options, Sample};
@@ -32,6 +32,9 @@ impl Sae {
             parameters += table.len();
             let shape = format!("{} × {}", self.index.count(table.len() / self.d_model().max(1)), self.d_model());
             rows.push(("W_lookup", shape, self.index.meaning()));
+        }
+        if self.row_norm != RowNorm::None {
+            rows.push(self.row_norm.row());
         }
         rows.push(("parameters", format::count(parameters as u64), "weights, biases and the table"));
         rows.extend(origin(&self.origin));
@@ -271,6 +274,34 @@ impl Show for Architecture {
     }
 }
 
+impl RowNorm {
+    fn row(self) -> (&'static str, String, &'static str) {
+        let how = match self {
+            RowNorm::None => "as it is",
+            RowNorm::LayerNorm => "less its mean, divided by its standard deviation",
+            RowNorm::ConstantNorm => "made √d_model long",
+        };
+        ("each row", how.to_owned(), "how activations are scaled before the SAE reads them; what it gives is scaled back")
+    }
+}
+
+impl Show for RowNorm {
+    fn shown(&self) -> Shown {
+        settings("RowNorm", vec![self.row()]).into()
+    }
+}
+
+impl Show for RowScale {
+    fn shown(&self) -> Shown {
+        let number = |x: f32| format::significant(f64::from(x), 4);
+        let rows = vec![
+            ("mean", number(self.mean), "what was subtracted from all numbers of the row"),
+            ("scale", number(self.scale), "what a number of 1 stands for"),
+        ];
+        settings("RowScale", rows).into()
+    }
+}
+
 impl Show for AuxK {
     fn shown(&self) -> Shown {
         let k = self.k.map_or("half of d_model".to_owned(), |k| k.to_string());
@@ -301,7 +332,7 @@ impl Show for Codes {
     }
 }
 
-shows!(Sae, SaeConfig, Architecture, AuxK, Lookup, Index, Grams, Keys<'_>, Origin, Codes);
+shows!(Sae, SaeConfig, Architecture, RowNorm, RowScale, AuxK, Lookup, Index, Grams, Keys<'_>, Origin, Codes);
 
 /// `k 16`, `BatchTopK k 16` or `ReLU`.
 fn in_short(config: &SaeConfig) -> String {

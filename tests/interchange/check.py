@@ -202,9 +202,6 @@ def make_by_formula(maker):
     counts = {"stats_last_nonzero": torch.zeros(L, dtype=torch.long), "latents_activation_frequency": torch.ones(L)}
     torch.save(state | counts | {"activation": "ReLU", "activation_state_dict": {}}, maker.out / "openai_relu.pt")
     maker.case("openai_relu.pt", lambda x: relu((x - pre) @ w.T + b), lambda codes: codes @ dec.T + pre)
-    topk = {"activation": "TopK", "activation_state_dict": {"k": K, "postact_fn": "ReLU"}}
-    torch.save(state | topk, maker.out / "refused_openai_topk.pt")
-
     # tdooms/tokenized-sae, base.py and top.py.
     for name, has_table in [("gpt2_resid_pre_8_o3.pt", False), ("gpt2_resid_pre_8_ot3.pt", True)]:
         w, b, dec, b_dec, table = numbers(L, D), numbers(L), numbers(D, L), numbers(D), numbers(V, D)
@@ -257,6 +254,51 @@ def make_by_formula(maker):
         maker.case(f"llamascopium_{name}", encode, lambda codes, unit=unit, b_d=b_d, factor=factor: codes @ unit + b_d / factor)
 
 
+def make_scaled_by_row(maker):
+    """SAEs that scale each row of activations by itself; theirs are far from a mean of 0 and a length of √d."""
+    from sae_lens.saes.sae import SAEMetadata
+    from sae_lens.saes.standard_sae import StandardSAE, StandardSAEConfig
+    from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
+
+    rows = lambda: numbers(N, D) * torch.linspace(0.3, 3.0, N)[:, None] + 0.7
+    for name, sae_class, config, more in [
+        ("standard", StandardSAE, StandardSAEConfig, {}),
+        ("topk", TopKSAE, TopKSAEConfig, {"k": K}),
+    ]:
+        for norm in ["layer_norm", "constant_norm_rescale"]:
+            metadata = SAEMetadata(model_name="gpt2", hook_name=HOOK, context_size=32, prepend_bos=True)
+            sae = sae_class(config(d_in=D, d_sae=L, metadata=metadata, normalize_activations=norm, **more))
+            fill(sae)
+            sae.save_model(maker.folder(f"saelens_{name}_{norm}"))
+            maker.case(f"saelens_{name}_{norm}", sae.encode, sae.decode, rows())
+
+    # openai/sparse_autoencoder, model.py: Autoencoder with TopK, and what it is given to do to the k largest.
+    for name, after in [("ReLU", torch.relu), ("Identity", lambda pre: pre)]:
+        w, b, pre, dec = numbers(L, D), numbers(L), numbers(D), numbers(D, L)
+        state = {"pre_bias": pre, "encoder.weight": w, "latent_bias": b - 2.0, "decoder.weight": dec}
+        topk = {"activation": "TopK", "activation_state_dict": {"k": K, "postact_fn": name}}
+        torch.save(state | topk, maker.out / f"openai_topk_{name}.pt")
+        x = rows()
+        mean, std = x.mean(dim=-1, keepdim=True), x.std(dim=-1, keepdim=True)
+
+        def encode(x, w=w, b=b, pre=pre, after=after):
+            largest = (((x - mean) / (std + 1e-5) - pre) @ w.T + b - 2.0).topk(K, dim=-1)
+            return torch.zeros(N, L).scatter_(-1, largest.indices, after(largest.values))
+
+        maker.case(f"openai_topk_{name}.pt", encode, lambda codes, dec=dec, pre=pre: (codes @ dec.T + pre) * std + mean, x)
+
+    # OpenMOSS/Llamascopium, models/sae.py: "token-wise".
+    w, b, dec, b_d = numbers(D, L), numbers(L), numbers(L, D), numbers(D)
+    folder = maker.folder("llamascopium_token_wise")
+    save_file({"W_E": w, "b_E": b, "W_D": dec, "b_D": b_d}, folder / "sae_weights.safetensors")
+    config = {"sae_type": "sae", "d_model": D, "expansion_factor": L / D, "act_fn": "relu", "norm_activation": "token-wise"}
+    (folder / "config.json").write_text(json.dumps(config | {"hook_point_in": HOOK, "hook_point_out": HOOK}))
+    (folder / "lm_config.json").write_text(json.dumps({"model_name": "gpt2"}))
+    x = rows()
+    factor = math.sqrt(D) / x.norm(dim=-1, keepdim=True)
+    maker.case("llamascopium_token_wise", lambda x: torch.relu((x * factor) @ w + b), lambda codes: (codes @ dec + b_d) / factor, x)
+
+
 def load(folder):
     """What a package makes of a folder: encode and decode."""
     if folder.name.startswith("saelens"):
@@ -277,11 +319,14 @@ def load(folder):
         return sae.encode, sae.decode
     if folder.name.startswith("llamascopium"):
         config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "sae_weights.safetensors")
-        assert config["norm_activation"] == "inference" and not config["sparsity_include_decoder_norm"]
+        assert not config["sparsity_include_decoder_norm"]
+        factor = {"inference": lambda x: 1.0, "token-wise": lambda x: math.sqrt(x.shape[-1]) / x.norm(dim=-1, keepdim=True)}
+        factor, seen = factor[config["norm_activation"]], []
         assert int(config["d_model"] * config["expansion_factor"]) == weights["b_E"].shape[0]
 
         def encode(x):
-            pre = x @ weights["W_E"] + weights["b_E"]
+            seen[:] = [factor(x)]
+            pre = x * seen[0] @ weights["W_E"] + weights["b_E"]
             if config["act_fn"] == "jumprelu":
                 return pre * (pre > weights["activation_function.log_jumprelu_threshold"].exp())
             pre = torch.relu(pre)
@@ -289,7 +334,7 @@ def load(folder):
                 return torch.zeros_like(pre).scatter_(-1, *reversed(pre.topk(config["top_k"])))
             return pre
 
-        return encode, lambda codes: codes @ weights["W_D"] + weights["b_D"]
+        return encode, lambda codes: (codes @ weights["W_D"] + weights["b_D"]) / seen[0]
     raise ValueError(folder)
 
 
@@ -332,6 +377,7 @@ def main():
     make_sparsify(maker)
     make_dictionary_learning(maker)
     make_by_formula(maker)
+    make_scaled_by_row(maker)
     (folder / "versions.txt").write_text("".join(f"{name} {version(name)}\n" for name in PACKAGES))
 
 

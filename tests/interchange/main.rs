@@ -157,7 +157,7 @@ fn load_all(folder: &Path) -> usize {
 
 #[test]
 fn files_of_the_real_packages_compute_what_they_did_there() {
-    assert_eq!(load_all(&golden()), 29);
+    assert_eq!(load_all(&golden()), 36);
 }
 
 #[test]
@@ -174,6 +174,33 @@ fn what_is_exported_is_loaded_as_it_was() {
             let card = std::fs::read_to_string(dir.join("README.md")).unwrap();
             assert!(card.starts_with("---\nlibrary_name: ") && card.contains(architecture.name()), "{card}");
             assert!(exported.notes.iter().all(|note| card.contains(note.as_str())), "{card}");
+        }
+    }
+}
+
+/// What an SAE makes of rows far from a mean of 0 and a length of √d, each in a scale of its own.
+fn scaled_by_row(row_norm: RowNorm, with_table: bool) -> Sae {
+    Sae { row_norm, ..sample(Architecture::TopK, with_table) }
+}
+
+#[test]
+fn rows_that_are_scaled_one_by_one_are_so_in_libraries_that_do_it() {
+    for row_norm in [RowNorm::LayerNorm, RowNorm::ConstantNorm] {
+        for format in [SaeFormat::Tsae, SaeFormat::SaeLens, SaeFormat::Llamascopium, SaeFormat::Sparsify, SaeFormat::DictionaryLearning] {
+            let dir = tempfile::tempdir().unwrap();
+            let dir = dir.path().join("layers.3");
+            let sae = scaled_by_row(row_norm, format == SaeFormat::Tsae);
+            let exported = sae.export(&dir, format, TableExport::Keep);
+            if row_norm == RowNorm::LayerNorm && format == SaeFormat::Llamascopium
+                || matches!(format, SaeFormat::Sparsify | SaeFormat::DictionaryLearning)
+            {
+                assert!(matches!(exported, Err(Error::Config { .. })), "{row_norm:?} {format}");
+                continue;
+            }
+            exported.unwrap();
+            let read = Sae::load(&dir).unwrap();
+            assert_eq!(read.row_norm, row_norm);
+            Case::of(&sae).check(&format!("{row_norm:?} {format}"), &read);
         }
     }
 }

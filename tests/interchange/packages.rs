@@ -62,6 +62,12 @@ fn what_is_written_here_is_read_by_the_packages() {
     let mut matryoshka = sample(Architecture::BatchTopK, false);
     matryoshka.config = matryoshka.config.with_prefixes(&[2, 5]);
     write("dictionary-learning Matryoshka".into(), &matryoshka, SaeFormat::DictionaryLearning, TableExport::Drop, &Case::of(&matryoshka));
+    for row_norm in [RowNorm::LayerNorm, RowNorm::ConstantNorm] {
+        let sae = scaled_by_row(row_norm, false);
+        write(format!("saelens {row_norm:?}"), &sae, SaeFormat::SaeLens, TableExport::Drop, &Case::of(&sae));
+    }
+    let sae = scaled_by_row(RowNorm::ConstantNorm, false);
+    write("llamascopium ConstantNorm".into(), &sae, SaeFormat::Llamascopium, TableExport::Drop, &Case::of(&sae));
     run(&python, SCRIPT, "check", dir.path());
 }
 
@@ -82,6 +88,12 @@ fn the_python_of_a_model_card_computes_the_same() {
             sae.config.relu = false;
             sae.subtract = with_table;
             save(&format!("{} {with_table} otherwise", architecture.name()), &sae);
+        }
+    }
+    for row_norm in [RowNorm::LayerNorm, RowNorm::ConstantNorm] {
+        for with_table in [false, true] {
+            let sae = Sae { subtract: with_table, ..scaled_by_row(row_norm, with_table) };
+            save(&format!("{row_norm:?} {with_table}"), &sae);
         }
     }
     run(&python, SCRIPT, "card", dir.path());

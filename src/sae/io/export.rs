@@ -9,7 +9,7 @@ use super::table::{self, BESIDE};
 use super::{dictionary_learning, llamascopium, sparsify};
 use crate::display::{Show, Shown, shows};
 use crate::error::{Error, Result};
-use crate::sae::{Architecture, Index, Sae};
+use crate::sae::{Architecture, Index, RowNorm, Sae};
 
 /// The library that is to read an SAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
@@ -82,7 +82,7 @@ impl Sae {
     ///
     /// # Errors
     /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that keeps negative codes
-    /// ([`relu`](super::SaeConfig::relu) is false), a table that is to be folded but is no table of tokens, or to be left out but is
+    /// ([`relu`](super::SaeConfig::relu) is false), one that [scales rows](Sae::row_norm) in a way it does not, a table that is to be folded but is no table of tokens, or to be left out but is
     /// [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds something else already, [`Error::Io`].
     pub fn export(&self, dir: impl AsRef<Path>, format: SaeFormat, table: TableExport) -> Result<Exported> {
         let dir = dir.as_ref();
@@ -115,6 +115,10 @@ impl Sae {
                  nothing on a token that has k positive pre-activations"
             );
             return Err(Error::config("relu", why));
+        }
+        if self.row_norm != RowNorm::None && matches!(format, SaeFormat::Sparsify | SaeFormat::DictionaryLearning) {
+            let why = format!("this SAE scales each row of activations by itself ({:?}), and {format} has no SAEs that do", self.row_norm);
+            return Err(Error::config("row_norm", why));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Architecture, Sae, bare, json as read_json, transpose};
+use super::{Architecture, RowNorm, Sae, bare, json as read_json, transpose};
 use crate::arrays::{self, Arrays};
 use crate::error::{Error, Result};
 use crate::files;
@@ -97,9 +97,10 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
         return refuse(format!("d_model {d} times expansion_factor {} is no number of latents", config.expansion_factor));
     }
     let d_sae = d_sae.round() as usize;
-    let scale = scale(&config, &tensors, &path)?;
+    let (row_norm, scale) = scale(&config, &tensors, &path)?;
     let mut sae = bare(d, d_sae, architecture, if architecture.uses_k() { config.top_k } else { 1 });
     sae.config.check()?;
+    sae.row_norm = row_norm;
     sae.w_enc = transpose(&tensors.take("W_E", &[d, d_sae])?, d, d_sae);
     sae.b_enc = tensors.take("b_E", &[d_sae])?;
     sae.w_dec = tensors.take("W_D", &[d_sae, d])?;
@@ -123,22 +124,20 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
     Ok(sae)
 }
 
-/// What activations were divided by before the SAE read them.
-fn scale(config: &Config, tensors: &Arrays, path: &Path) -> Result<f32> {
+/// What activations were divided by before the SAE read them: each row by its own, or all by one number.
+fn scale(config: &Config, tensors: &Arrays, path: &Path) -> Result<(RowNorm, f32)> {
     match config.norm_activation.as_str() {
-        "inference" => Ok(1.0),
+        "inference" => Ok((RowNorm::None, 1.0)),
+        "token-wise" => Ok((RowNorm::ConstantNorm, 1.0)),
         "dataset-wise" => {
             let name = format!("{NORM}{}", config.hook_point_in);
             let norm = tensors.number(&name).filter(|norm| *norm > 0.0);
             let norm = norm.ok_or_else(|| {
                 Error::format(tensors.path(), format!("norm_activation is dataset-wise, but {name} is no number above 0"))
             })?;
-            Ok(norm / (config.d_model as f32).sqrt())
+            Ok((RowNorm::None, norm / (config.d_model as f32).sqrt()))
         }
-        other => Err(Error::format(
-            path,
-            format!("norm_activation is \"{other}\", which scales activations by their own length: no weights can do that"),
-        )),
+        other => Err(Error::format(path, format!("norm_activation is \"{other}\"; inference, dataset-wise and token-wise are understood"))),
     }
 }
 
@@ -166,6 +165,11 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         Architecture::TopK => "topk",
         Architecture::JumpRelu { .. } | Architecture::BatchTopK => "jumprelu",
         Architecture::Gated { .. } => return refuse("has no Gated SAEs"),
+    };
+    let norm_activation = match sae.row_norm {
+        RowNorm::None => "inference",
+        RowNorm::ConstantNorm => "token-wise",
+        RowNorm::LayerNorm => return refuse("does not subtract each row's mean, as this SAE does"),
     };
     let threshold: Vec<f32> = if sae.threshold.len() == 1 { sae.threshold.repeat(d_sae) } else { sae.threshold.clone() };
     // It keeps the logarithm, which 0 does not have: what stands instead is below every number that an encoder gives.
@@ -202,7 +206,7 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         "use_decoder_bias": true,
         "use_glu_encoder": false,
         "act_fn": act_fn,
-        "norm_activation": "inference",
+        "norm_activation": norm_activation,
         "sparsity_include_decoder_norm": false,
         "top_k": sae.config.k,
         "use_triton_kernel": false,

@@ -83,6 +83,8 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
         None => {}
     }
     sae.config.check()?;
+    sae.row_norm = cfg.row_norm();
+    sae.row_norm.check(d)?;
     if tensors.has("scaling_factor") {
         check_finetuning(&mut tensors, d_sae)?;
     }

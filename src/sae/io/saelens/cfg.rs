@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::super::table::TableAbout;
 use super::json;
 use crate::error::{Error, Result};
-use crate::sae::{Architecture, AuxK, Sae};
+use crate::sae::{Architecture, AuxK, RowNorm, Sae};
 
 /// What the name of an architecture begins with if there is a token table, so that a reader that knows no tables does not leave it out in silence.
 const TOKENIZED: &str = "tokenized_";
@@ -110,7 +110,7 @@ impl Cfg {
             dtype: "float32".to_owned(),
             device: "cpu".to_owned(),
             apply_b_dec_to_input: true,
-            normalize_activations: "none".to_owned(),
+            normalize_activations: sae.row_norm.saelens_name().to_owned(),
             reshape_activations: "none".to_owned(),
             rescale_acts_by_decoder_norm: false,
             metadata: Metadata {
@@ -147,6 +147,12 @@ impl Cfg {
         serde_json::from_value(Value::Object(map)).map_err(Error::json(path.display()))
     }
 
+    /// How it scales each row of activations.
+    pub(super) fn row_norm(&self) -> RowNorm {
+        let all = [RowNorm::LayerNorm, RowNorm::ConstantNorm];
+        all.into_iter().find(|norm| norm.saelens_name() == self.normalize_activations).unwrap_or_default()
+    }
+
     /// How many latents are active, as far as that is said and matters.
     pub(super) fn k(&self, path: &Path) -> Result<usize> {
         let Some(k) = &self.k else { return Ok(1) };
@@ -179,18 +185,17 @@ impl Cfg {
             return refuse(format!("d_in = {} and d_sae = {}; both must be at least 1", self.d_in, self.d_sae));
         }
         match self.normalize_activations.as_str() {
-            "none" | SCALED => {}
-            "layer_norm" | "constant_norm_rescale" => {
-                let how = "scales each row of activations by its own length, and the reconstruction back: no weights can do that";
-                return refuse(format!("normalize_activations is \"{}\", which {how}", self.normalize_activations));
-            }
+            "none" | "layer_norm" | "constant_norm_rescale" | SCALED => {}
             "covariance_whitening" => {
                 return refuse(
                     "normalize_activations is \"covariance_whitening\", which is not folded yet: save it by save_inference_model"
                         .to_owned(),
                 );
             }
-            other => return refuse(format!("normalize_activations is \"{other}\"; none and {SCALED} are understood")),
+            other => {
+                let known = format!("none, layer_norm, constant_norm_rescale and {SCALED} are understood");
+                return refuse(format!("normalize_activations is \"{other}\"; {known}"));
+            }
         }
         if self.reshape_activations != "none" {
             return refuse(format!("reshape_activations is \"{}\"; \"none\" is understood", self.reshape_activations));
