@@ -174,7 +174,7 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     let saes = saes.fit(dir.join("runs"))?;
     let finished = |runs: &Runs| runs.runs.iter().all(|run| run.finished);
     let Some(best) = saes.best_without_lookup().filter(|_| finished(&saes)) else { return Ok(None) };
-    let tsae = sae.with_lookup(Lookup::unigram(model, hook)?).with_lr(best.lr);
+    let tsae = sae.with_lookup(Lookup::unigram_in(model, hook, dir.join("tables"))?).with_lr(best.lr);
     let tsaes = trainer()?.add(&format!("TSAE lr={:e}", best.lr), tsae)?.fit(dir.join("runs"))?;
     if !finished(&tsaes) {
         return Ok(None);

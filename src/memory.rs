@@ -1,4 +1,4 @@
-//! Large arrays, on large pages where the system has them.
+//! Large arrays, on large pages where the system has them; and memory given back.
 //!
 //! A training step gathers rows of parameters, moments and residuals from all over some hundred megabytes. With pages of 4 KiB nearly every row
 //! needs an address that the processor no longer remembers; with pages of 2 MiB it remembers them all.
@@ -27,6 +27,15 @@ pub(crate) fn collect(n: usize, values: impl Iterator<Item = f32>) -> Vec<f32> {
     let mut array = zeros(n);
     array.iter_mut().zip(values).for_each(|(to, value)| *to = value);
     array
+}
+
+/// Gives memory that was freed back to the system, which the allocator would keep for later: after work that took more than what follows will.
+pub(crate) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the allocator locks itself, and touches only what nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 #[cfg(test)]

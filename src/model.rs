@@ -58,6 +58,7 @@ pub(crate) use view::{mark, visible};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Snapshot};
+use crate::memory;
 use source::Source;
 use transformer::Transformer;
 use weights::{ModelWeights, digests, fingerprint};
@@ -186,6 +187,7 @@ impl Model {
         progress.finish_if_long();
         all.extend(last);
         let fingerprint = fingerprint(&config, &processing.to_string(), &all)?;
+        memory::give_back(); // the tensors of blocks, which are packed now
         Ok(Model {
             inner: Arc::new(Inner { name, revision, config, processing, fingerprint, n_params, tokenizer, transformer }),
             compute: Compute::F32,

@@ -19,6 +19,7 @@ use crate::display::{Column, Row, Table, format};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::forecast::Forecast;
+use crate::memory;
 use crate::model::{Compute, HookPoint, Model, Processing};
 use crate::sae::{Lookup, SaeConfig};
 use crate::tokens::Tokens;
@@ -88,23 +89,24 @@ pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
     let mut watch = MemoryWatch::start()?;
     let mut parts = Vec::new();
 
-    let said = Model::forecast(&name, Processing::default())?;
-    let model = watch.time(&mut parts, "load the model", Some(said), || Model::load(&name))?;
+    let said = || Model::forecast(&name, Processing::default()).map(Some);
+    let model = watch.time(&mut parts, "load the model", said, || Model::load(&name))?;
     let held = anonymous().unwrap_or(0);
     let hook = HookPoint::resid_pre(layer);
 
     let tokens = zipf(bench.harvested, model.config().d_vocab, model.bos())?;
     let config = HarvestConfig { compute: bench.compute, ..Default::default() };
-    let said = ActivationStore::forecast(&model, &[hook], &tokens, &config)?;
+    let said = || ActivationStore::forecast(&model, &[hook], &tokens, &config).map(Some);
     let dir = bench.dir.join("activations");
-    let acts = watch.time(&mut parts, "harvest", Some(said), || ActivationStore::harvest(&model, &[hook], &tokens, dir, config))?;
+    let harvest = || ActivationStore::harvest(&model, &[hook], &tokens, dir, config.clone());
+    let acts = watch.time(&mut parts, "harvest", said, harvest)?;
 
-    let table = watch.time(&mut parts, "make the token table", None, || Lookup::unigram(&model.computing(bench.compute), hook))?;
+    let table = || Lookup::unigram(&model.computing(bench.compute), hook);
+    let table = watch.time(&mut parts, "make the token table", || Ok(None), table)?;
     let sae = SaeConfig { expansion: d_sae / model.config().d_model, k, ..SaeConfig::for_model(&model) };
     let train = TrainConfig { tokens: bench.trained, ..Default::default() };
     let trainer = || Trainer::new(&acts, hook, train.clone())?.add("TSAE", sae.clone().with_lookup(table.clone()));
-    let said = trainer()?.forecast()?;
-    watch.time(&mut parts, "train", Some(said), || trainer()?.fit(bench.dir.join("runs")))?;
+    watch.time(&mut parts, "train", || trainer()?.forecast().map(Some), || trainer()?.fit(bench.dir.join("runs")))?;
     Ok(ExperimentReport { parts, memory: watch.peak, model: held })
 }
 
@@ -165,8 +167,17 @@ impl MemoryWatch {
         Ok(MemoryWatch { now, stop, thread: Some(thread), peak: 0 })
     }
 
-    fn time<T>(&mut self, parts: &mut Vec<Part>, name: &'static str, said: Option<Forecast>, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Asks what a part will take, and does it. What asking leaves behind, such as the rooms of a pass through the model, counts as the part's.
+    fn time<T>(
+        &mut self,
+        parts: &mut Vec<Part>,
+        name: &'static str,
+        said: impl FnOnce() -> Result<Option<Forecast>>,
+        run: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        memory::give_back();
         let before = anonymous().unwrap_or(0);
+        let said = said()?;
         self.now.store(before, Ordering::Relaxed);
         let start = Instant::now();
         let done = run()?;

@@ -2,6 +2,7 @@
 
 mod grams;
 mod index;
+mod kept;
 mod starts;
 
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(super) fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
 ///
 /// | made by | a row for | starts at |
 /// | --- | --- | --- |
-/// | [`Lookup::unigram`] | every token | the hook at position 1 of `[BOS, t]`: the authors' |
+/// | [`Lookup::unigram`], [`Lookup::unigram_in`] | every token | the hook at position 1 of `[BOS, t]`: the authors' |
 /// | [`Lookup::means`] | every token | the mean activation on the token |
 /// | [`Lookup::zeros`] | every token | 0 |
 /// | [`Lookup::ngrams`] | every token, and common n-grams | the hook at the end of `[BOS, t₁, …, tₙ]` |
@@ -83,15 +84,13 @@ impl Lookup {
                 at: format!("row {}, dimension {}", at / d_model, at % d_model),
             });
         }
-        Ok(Lookup {
-            table: Arc::new(table),
-            d_model,
-            index: Index::Token,
-            balance: Lookup::BALANCE,
-            learned: true,
-            subtracted: false,
-            start: Start::Other,
-        })
+        Ok(Lookup::from_shared(Arc::new(table), d_model))
+    }
+
+    /// A table whose numbers have been looked at.
+    fn from_shared(table: Arc<Vec<f32>>, d_model: usize) -> Lookup {
+        let (index, balance) = (Index::Token, Lookup::BALANCE);
+        Lookup { table, d_model, index, balance, learned: true, subtracted: false, start: Start::Other }
     }
 
     /// The same directions, with how they were made.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::activations::ActivationStore;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model};
 use crate::sae::{Grams, Lookup, Sae};
 use crate::tokens::Tokens;
@@ -39,6 +39,9 @@ pub struct GramsSpec {
     pub rows: usize,
 }
 
+/// Within a store, the folder of tables that take a while.
+const TABLES: &str = "tables";
+
 /// A table that is to be made, and what training does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -53,7 +56,11 @@ impl Table {
     pub(crate) fn make(&self, model: &Model, hook: HookPoint, acts: &ActivationStore, text: &Tokens) -> Result<Lookup> {
         let grams = |it: &GramsSpec| Grams::most_common(text, acts.d_vocab(), it.longest, it.rows);
         let lookup = match &self.kind {
-            LookupSpec::Unigram => Lookup::unigram(model, hook)?,
+            // A store that cannot be written to, or that another process makes the table in, is no reason not to make it.
+            LookupSpec::Unigram => match Lookup::unigram_in(model, hook, acts.dir().join(TABLES)) {
+                Err(Error::Io { .. } | Error::Locked { .. }) => Lookup::unigram(model, hook)?,
+                made => made?,
+            },
             LookupSpec::Means => Lookup::means(acts, hook)?,
             LookupSpec::Zeros => Lookup::zeros(acts.d_vocab(), acts.d_model())?,
             LookupSpec::Ngrams(it) => Lookup::ngrams(model, hook, grams(it)?)?,

@@ -64,3 +64,21 @@ fn spoilt_text_is_read_or_refused_and_nothing_else() {
         Ok(())
     });
 }
+
+#[test]
+fn a_spoilt_token_table_is_read_or_refused_and_nothing_else() {
+    let _alone = hammer::alone();
+    let (dir, model) = (tempfile::tempdir().unwrap(), sampled());
+    let hook = HookPoint::resid_pre(1);
+    Lookup::unigram_in(&model, hook, dir.path()).unwrap();
+    let mut seed = Seed::of_folder(dir.path(), kind);
+    seed.sign = Some(sign);
+    // The model makes the rows that are missing.
+    let reader = Reader { name: "tables", share: 3, times: 16, beside: 16 << 20, also: &[] };
+    reader.hammer(&[seed], |folder| {
+        let table = Lookup::unigram_in(&model, hook, folder)?;
+        assert_eq!(table.rows(), model.config().d_vocab);
+        assert!(table.table().iter().all(|x| x.is_finite()));
+        Ok(())
+    });
+}

@@ -1,11 +1,11 @@
 //! Where a table starts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::{Grams, Index, Lookup, Start};
 use crate::display::{Progress, interrupt};
 use crate::error::{Error, Result};
-use crate::model::{HookPoint, Model};
+use crate::model::{Compute, HookPoint, Model};
 use crate::sae::Sae;
 
 /// How many `[BOS, t]` go through the model at once: the authors' 1,024.
@@ -14,12 +14,17 @@ const AT_ONCE: usize = 1024;
 impl Lookup {
     /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS, t]`.
     ///
+    /// One that is still in memory is used again. Of a large model it takes minutes: [`Lookup::unigram_in`] does it once.
+    ///
     /// # Errors
     /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Interrupted`], and what the model itself reports.
     pub fn unigram(model: &Model, hook: HookPoint) -> Result<Lookup> {
-        let tokens: Vec<Vec<u32>> = (0..model.config().d_vocab as u32).map(|token| vec![token]).collect();
-        let lookup = Lookup::from_table(after_bos(model, hook, &tokens)?, model.config().d_model)?;
-        Ok(lookup.started(Start::AfterBos(hook, model.fingerprint().to_owned())))
+        let mut rows = Unigrams::of(model, hook)?;
+        if let Some(lookup) = rows.at_hand() {
+            return Ok(lookup);
+        }
+        rows.make(&mut |_| Ok(()))?;
+        rows.lookup()
     }
 
     /// A table of zeros, so that everything in it is learned; its balance is 0, since there is nothing to balance.
@@ -48,7 +53,9 @@ impl Lookup {
         let mut table = table.to_vec();
         for n in 2..=grams.longest() {
             let of_length: Vec<Vec<u32>> = all.iter().filter(|gram| gram.len() == n).cloned().collect();
-            table.extend(after_bos(model, hook, &of_length)?);
+            let mut rows = Vec::new();
+            after_bos(model, hook, &of_length, &mut rows, &mut |_| Ok(()))?;
+            table.extend(rows);
         }
         Lookup::from_table(table, config.d_model)?.started(start).indexed_by(Index::Grams(Arc::new(grams)))
     }
@@ -69,13 +76,85 @@ impl Lookup {
     }
 }
 
-/// What the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
-fn after_bos(model: &Model, hook: HookPoint, grams: &[Vec<u32>]) -> Result<Vec<f32>> {
+/// Tables that somebody still holds: a sweep asks for the same one for every arm, and a notebook whenever its cell runs again.
+static HELD: Mutex<Vec<(Made, Weak<Vec<f32>>)>> = Mutex::new(Vec::new());
+
+/// What a table is made of: a model, a hook, and in what products are formed.
+type Made = (String, HookPoint, Compute);
+
+/// The rows of the authors' table, as far as they are made.
+pub(super) struct Unigrams<'a> {
+    model: &'a Model,
+    hook: HookPoint,
+    rows: Vec<f32>,
+}
+
+impl<'a> Unigrams<'a> {
+    pub(super) fn of(model: &'a Model, hook: HookPoint) -> Result<Unigrams<'a>> {
+        model.check_hook(hook)?;
+        Ok(Unigrams { model, hook, rows: Vec::new() })
+    }
+
+    pub(super) fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.rows.len() == self.model.config().d_vocab * self.model.config().d_model
+    }
+
+    /// Takes the first rows from elsewhere; `false` if they are more than there can be.
+    pub(super) fn go_on_from(&mut self, rows: Vec<f32>) -> bool {
+        let fit = rows.len() <= self.model.config().d_vocab * self.model.config().d_model;
+        if fit {
+            self.rows = rows;
+        }
+        fit
+    }
+
+    /// Makes those that are missing, and shows `each` of every few what there is.
+    pub(super) fn make(&mut self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let d = self.model.config().d_model;
+        let tokens: Vec<Vec<u32>> = (0..self.model.config().d_vocab as u32).map(|token| vec![token]).collect();
+        after_bos(self.model, self.hook, &tokens[self.rows.len() / d..], &mut self.rows, each)
+    }
+
+    /// The table that somebody still holds, if anybody does.
+    pub(super) fn at_hand(&self) -> Option<Lookup> {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(_, table)| table.strong_count() > 0);
+        let (made, table) = held.iter().find(|(made, _)| *made == self.made())?;
+        let (hook, model) = (made.1, made.0.clone());
+        Some(Lookup::from_shared(table.upgrade()?, self.model.config().d_model).started(Start::AfterBos(hook, model)))
+    }
+
+    fn made(&self) -> Made {
+        (self.model.fingerprint().to_owned(), self.hook, self.model.compute())
+    }
+
+    pub(super) fn lookup(self) -> Result<Lookup> {
+        let made = self.made();
+        let lookup = Lookup::from_table(self.rows, self.model.config().d_model)?;
+        HELD.lock().unwrap_or_else(PoisonError::into_inner).push((made, Arc::downgrade(&lookup.table)));
+        Ok(lookup.started(Start::AfterBos(self.hook, self.model.fingerprint().to_owned())))
+    }
+}
+
+/// Adds what the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
+fn after_bos(
+    model: &Model,
+    hook: HookPoint,
+    grams: &[Vec<u32>],
+    out: &mut Vec<f32>,
+    each: &mut dyn FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
     model.check_hook(hook)?;
     interrupt::watch();
     interrupt::clear();
-    let mut progress = Progress::new("token table", grams.len() as u64, "rows");
-    let mut out = Vec::with_capacity(grams.len() * model.config().d_model);
+    let d = model.config().d_model;
+    let there = out.len() / d;
+    let mut progress = Progress::new("token table", (there + grams.len()) as u64, "rows").resumed_at(there as u64);
+    out.reserve_exact(grams.len() * d);
     for grams in grams.chunks(AT_ONCE) {
         let rows = model.after_bos(hook, grams, &interrupt::requested).inspect_err(|error| {
             if matches!(error, Error::Interrupted { .. }) {
@@ -83,8 +162,9 @@ fn after_bos(model: &Model, hook: HookPoint, grams: &[Vec<u32>]) -> Result<Vec<f
             }
         })?;
         out.extend(rows);
-        progress.set((out.len() / model.config().d_model) as u64);
+        progress.set((out.len() / d) as u64);
+        each(out)?;
     }
     progress.finish_if_long();
-    Ok(out)
+    Ok(())
 }

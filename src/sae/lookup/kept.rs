@@ -1,0 +1,182 @@
+//! The authors' table kept in a file: of a large model it takes minutes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Lookup;
+use super::starts::Unigrams;
+use crate::arrays::{self, Arrays};
+use crate::error::{Error, Result};
+use crate::files::{FolderLock, create_folder, hex, remove_leftovers};
+use crate::model::{HookPoint, Model};
+
+/// The one array of the file: `[rows so far, d_model]`.
+const ROWS: &str = "rows";
+
+/// How often the file is brought up to date.
+const SAVED_EVERY: Duration = Duration::from_secs(60);
+
+impl Lookup {
+    /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and one after being killed or stopped goes on where the file
+    /// ends. The file's name tells the model and the hook, so a folder may hold several.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("EleutherAI/pythia-1.4b")?;
+    /// let lookup = Lookup::unigram_in(&model, HookPoint::resid_pre(16), "cache")?; // minutes the first time
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Lookup::unigram`]; [`Error::Locked`] while another process writes into the folder; [`Error::Checksum`] or [`Error::Format`] if the file is damaged;
+    /// [`Error::Io`].
+    pub fn unigram_in(model: &Model, hook: HookPoint, dir: impl AsRef<Path>) -> Result<Lookup> {
+        let mut wanted = Unigrams::of(model, hook)?;
+        if let Some(lookup) = wanted.at_hand() {
+            return Ok(lookup);
+        }
+        let kept = Kept::new(model, hook, dir.as_ref());
+        kept.read(&mut wanted)?;
+        if wanted.is_whole() {
+            return wanted.lookup();
+        }
+        create_folder(dir.as_ref())?;
+        let _lock = FolderLock::acquire(dir.as_ref())?;
+        let name = kept.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        remove_leftovers(dir.as_ref(), |target| target == name)?;
+        // Again under the lock: another process may have gone on with it.
+        kept.read(&mut wanted)?;
+        let mut saved = Instant::now();
+        let made = wanted.make(&mut |rows| {
+            if saved.elapsed() >= SAVED_EVERY {
+                kept.write(rows)?;
+                saved = Instant::now();
+            }
+            Ok(())
+        });
+        if !wanted.rows().is_empty() {
+            kept.write(wanted.rows())?;
+        }
+        match made {
+            Ok(()) => wanted.lookup(),
+            Err(Error::Interrupted { what, .. }) => {
+                let n = wanted.rows().len() / kept.d_model;
+                Err(Error::Interrupted { what, remedy: format!("{n} rows are kept, and the same call goes on from there") })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A file, and what its rows are.
+struct Kept {
+    path: PathBuf,
+    d_model: usize,
+    about: About,
+}
+
+/// What stands beside the rows.
+#[derive(Clone, Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct About {
+    format: String,
+    version: u32,
+    model: String,
+    hook: String,
+    compute: String,
+    #[serde(default)]
+    sha256: String,
+}
+
+impl Kept {
+    fn new(model: &Model, hook: HookPoint, dir: &Path) -> Kept {
+        let (fingerprint, compute) = (model.fingerprint().to_owned(), model.compute().to_string());
+        let path = dir.join(format!("unigram-{hook}-{}-{compute}.safetensors", fingerprint.get(..12).unwrap_or_default()));
+        let format = "tokenized-sae token table".to_owned();
+        let about = About { format, version: 1, model: fingerprint, hook: hook.to_string(), compute, sha256: String::new() };
+        Kept { path, d_model: model.config().d_model, about }
+    }
+
+    /// Gives what an earlier call has kept, if any did.
+    fn read(&self, wanted: &mut Unigrams<'_>) -> Result<()> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let damaged =
+            |why: &str| Error::format(&self.path, format!("does not hold the table ({why}): delete it, and the same call makes it anew"));
+        let mut file = Arrays::load(&self.path)?;
+        let about = file.about.as_deref().ok_or_else(|| damaged("it says nothing of itself"))?;
+        let about: About = serde_json::from_str(about).map_err(|error| damaged(&error.to_string()))?;
+        let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are no matrix")) };
+        let rows = file.take(ROWS, &[n, self.d_model])?;
+        let got = sha256(&rows);
+        if got != about.sha256 {
+            let remedy = "delete it, and the same call makes it anew".to_owned();
+            return Err(Error::Checksum { path: self.path.clone(), want: about.sha256, got, remedy });
+        }
+        if about != (About { sha256: got, ..self.about.clone() }) || !wanted.go_on_from(rows) {
+            return Err(damaged("it is of another model, hook or version"));
+        }
+        Ok(())
+    }
+
+    fn write(&self, rows: &[f32]) -> Result<()> {
+        let about = About { sha256: sha256(rows), ..self.about.clone() };
+        let about = serde_json::to_string(&about).map_err(Error::json("the token table"))?;
+        arrays::save(&self.path, &[(ROWS, vec![rows.len() / self.d_model, self.d_model], rows)], &about)
+    }
+}
+
+fn sha256(rows: &[f32]) -> String {
+    hex(Sha256::digest(bytemuck::cast_slice::<f32, u8>(rows)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Site;
+
+    /// Of this hook, since tests that run at the same time share the tables that are in memory.
+    const HOOK: HookPoint = HookPoint { layer: 0, site: Site::AttnOut };
+
+    #[test]
+    fn a_table_is_made_once_and_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-gpt2").unwrap();
+        let kept = Kept::new(&model, HOOK, dir.path());
+        let made = Lookup::unigram(&model, HOOK).unwrap();
+        let want = made.table().to_vec();
+        // While somebody holds it, it is not made again, and not read.
+        assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table().as_ptr(), made.table().as_ptr());
+        assert!(!kept.path.exists());
+        drop(made);
+        // A part of it, as a stopped call leaves it, marked to be known again.
+        let mut part = want[..500 * kept.d_model].to_vec();
+        part[7] += 1.0;
+        kept.write(&part).unwrap();
+        for _ in 0..2 {
+            let table = Lookup::unigram_in(&model, HOOK, dir.path()).unwrap();
+            assert_eq!((&table.table()[..part.len()], &table.table()[part.len()..]), (&part[..], &want[part.len()..]));
+        }
+        std::fs::remove_file(&kept.path).unwrap();
+        assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table(), want);
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-pythia").unwrap();
+        let mut kept = Kept::new(&model, HOOK, dir.path());
+        let told = || Lookup::unigram_in(&model, HOOK, dir.path()).unwrap_err();
+        kept.about.hook = "another".to_owned();
+        kept.write(&[0.5; 128]).unwrap();
+        assert!(told().to_string().contains("another model, hook"), "{}", told());
+        let mut bytes = std::fs::read(&kept.path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&kept.path, bytes).unwrap();
+        assert!(matches!(told(), Error::Checksum { .. }), "{}", told());
+    }
+}
