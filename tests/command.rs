@@ -105,6 +105,11 @@ fn every_step_of_a_notebook_is_a_command_and_a_second_one_does_nothing_twice() {
     assert!(dir.join("features.html").exists());
     assert_eq!(json(dir, "convert runs/TSAE --to saelens --relu --out other")["format"], "saelens");
     assert_eq!(json(dir, &format!("eval other --text {TEXT} --tokens 640"))["rows"][0]["name"], "other");
+    assert_eq!(json(dir, "convert store --to saelens --out cached")["tokens"], made["tokens"]);
+    let back = json(dir, "convert cached --to tsae --model tiny-gpt2 --processing transformer-lens --out back");
+    assert_eq!((&back["hooks"], &back["tokens"]), (&made["hooks"], &made["tokens"]));
+    let stored = |folder: &str| ActivationStore::open(dir.join(folder)).unwrap().fingerprint().to_owned();
+    assert_eq!(stored("back"), stored("store"));
 
     // Once more: the same, and nothing is written again.
     let stamp = |path: &str| fs::metadata(dir.join(path)).unwrap().modified().unwrap();

@@ -1,11 +1,14 @@
 //! What a harvest will take.
 
-use super::filling::WORK_WAITING;
 use super::{ActivationStore, HarvestConfig};
 use crate::error::{Error, Result};
 use crate::forecast::{self, Forecast};
-use crate::model::{Compute, HookPoint, Model};
+use crate::matmul::has_bf16_tiles;
+use crate::model::{Compute, Family, HookPoint, Model};
 use crate::tokens::Tokens;
+
+/// What a harvest takes whatever its shape: what each thread works in, the writer's buffers, what the allocator keeps. As it was measured.
+const OTHER: u64 = 8 << 20;
 
 impl ActivationStore {
     /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by calculation, time by one block's work on a
@@ -43,16 +46,19 @@ impl ActivationStore {
     }
 }
 
-/// Bytes that a harvest takes besides the model: what lies between the products of a block, the residual stream, each hook's values on their
-/// way to the disk, and matrices rounded to bf16.
+/// Bytes that a harvest takes besides the model, with a disk that keeps up: what lies between the products of a block, the residual stream, each hook's
+/// values on their way to the disk, and matrices rounded to bf16. Held to what a process was seen to take in docs/performance.md.
 fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestConfig) -> u64 {
     let shape = model.config();
     let (d, d_mlp) = (shape.d_model as u64, shape.d_mlp as u64);
     let rows = (config.batch * n_ctx) as u64;
-    let (narrow, wide) = (if shape.parallel { 2 * d } else { d }, (3 * d).max(d_mlp));
-    // As the pass gives them, as the writer takes them, and those that wait between.
-    let values = (3 + WORK_WAITING as u64) * hooks.len() as u64 * d;
-    let of_pass = 4 * rows * (narrow + wide + 2 * d + values) + 2 * rows * d;
+    // Bytes of a number that a layer norm or the MLP's hidden layer gives.
+    let number = if config.compute == Compute::Bf16 && has_bf16_tiles() { 2 } else { 4 };
+    let narrow = number * if shape.parallel { 2 * d } else { d };
+    let wide = (12 * d).max(number * d_mlp);
+    // The residual stream, beside it where embeddings of tokens and positions are summed, and each hook's values.
+    let streams = 1 + u64::from(shape.family == Family::Gpt2) + hooks.len() as u64;
+    let of_pass = OTHER + rows * (narrow + wide + 4 * d * streams);
     let layers = hooks.iter().map(|hook| hook.layer + 1).max().unwrap_or(0);
     of_pass + if config.compute == Compute::Bf16 { model.bytes_to_round(layers) } else { 0 }
 }

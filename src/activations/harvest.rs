@@ -141,11 +141,12 @@ impl ActivationStore {
         config: HarvestConfig,
         forward: Forward<'_>,
     ) -> Result<ActivationStore> {
-        ActivationStore::fill(source, hooks, tokens.into(), dir.as_ref(), config, &|_, pass, hooks| forward(pass, hooks))
+        ActivationStore::fill("harvest", source, hooks, tokens.into(), dir.as_ref(), config, &|_, pass, hooks| forward(pass, hooks))
     }
 
-    /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are asked for.
+    /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are asked for. The bar says `what` it is.
     pub(super) fn fill(
+        what: &str,
         source: &Source,
         hooks: &[HookPoint],
         tokens: Sequences<'_>,
@@ -166,7 +167,7 @@ impl ActivationStore {
         interrupt::watch();
         interrupt::clear();
         let mut harvest = Harvest::begin(dir, manifest)?;
-        harvest.run(tokens, config.batch, forward)?;
+        harvest.run(what, tokens, config.batch, forward)?;
         drop(lock);
         ActivationStore::open(dir)
     }
@@ -245,11 +246,11 @@ impl<'a> Harvest<'a> {
         Ok(Harvest { dir, manifest, todo })
     }
 
-    fn run(&mut self, tokens: Sequences<'_>, batch: usize, forward: ForwardOf<'_>) -> Result<()> {
+    fn run(&mut self, what: &str, tokens: Sequences<'_>, batch: usize, forward: ForwardOf<'_>) -> Result<()> {
         let todo = std::mem::take(&mut self.todo);
         let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
         let all_rows = self.manifest.all_rows();
-        let mut progress = Progress::new("harvest", all_rows as u64, "tokens").resumed_at((all_rows - rows_to_do) as u64);
+        let mut progress = Progress::new(what, all_rows as u64, "tokens").resumed_at((all_rows - rows_to_do) as u64);
         let planned = self.manifest.clone();
         let enough = AtomicBool::new(false);
         let stopped = std::thread::scope(|scope| {

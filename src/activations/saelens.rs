@@ -109,7 +109,7 @@ impl Cache {
         let read = |sequences: std::ops::Range<usize>, _: &Tokens, hooks: &[HookPoint]| {
             hooks.iter().map(|&hook| self.read(hook, sequences.clone())).collect()
         };
-        ActivationStore::fill(source, self.hooks(), self.tokens().into(), dir, config, &read).map_err(|error| match error {
+        ActivationStore::fill("import", source, self.hooks(), self.tokens().into(), dir, config, &read).map_err(|error| match error {
             error @ Error::NotFinite { .. } => error.read_from(from),
             other => other,
         })

@@ -68,3 +68,21 @@ impl From<Products> for Compute {
         }
     }
 }
+
+/// How numbers are stored.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Stored {
+    /// 16 bits.
+    F16,
+    /// All 32.
+    F32,
+}
+
+impl From<Stored> for Dtype {
+    fn from(stored: Stored) -> Dtype {
+        match stored {
+            Stored::F16 => Dtype::F16,
+            Stored::F32 => Dtype::F32,
+        }
+    }
+}

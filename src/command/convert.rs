@@ -1,26 +1,30 @@
 //! `tsae convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tokenized_sae::prelude::*;
 
+use super::common::{Stored, Weights};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
   tsae convert results/TSAE --to saelens --table fold --relu --out for-saelens
   tsae convert resid_post_layer_3/trainer_0 --to tsae --out mine
-  tsae convert 65536.pt --k 30 --hook blocks.8.hook_resid_pre --to tsae --out mine";
+  tsae convert 65536.pt --k 30 --hook blocks.8.hook_resid_pre --to tsae --out mine
+  tsae convert cached_activations/gpt2 --model gpt2 --to tsae --out cache/gpt2               # SAELens' activations
+  tsae convert cache/gpt2 --hook blocks.8.hook_resid_pre --to saelens --out cached_activations/mine";
 
-/// Read an SAE of this or another library, and write it for one of them.
+/// Read an SAE, or activations, of this or another library, and write them for one of them.
 ///
 /// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning, Llamascopium, openai/sparse_autoencoder, the authors of tokenized
-/// SAEs, or this program. Nothing in a .pt file is run.
+/// SAEs, or this program. Nothing in a .pt file is run. Activations are those of this program or a cache of SAELens, and become the other.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
-    /// A folder with an SAE, or its file of weights.
-    sae: PathBuf,
+    /// A folder with an SAE or its file of weights; or a folder of activations.
+    from: PathBuf,
     /// The library that is to read it.
     #[arg(long, value_enum)]
     to: SaeFormat,
@@ -34,9 +38,18 @@ pub struct Convert {
     /// How many latents are active, for a file that does not say so.
     #[arg(long)]
     k: Option<usize>,
-    /// The hook that it reads, for a file that does not say so, such as blocks.8.hook_resid_pre.
+    /// The hook that an SAE reads, for a file that does not say so, such as blocks.8.hook_resid_pre; or which of the hooks of activations.
     #[arg(long)]
     hook: Option<HookPoint>,
+    /// The model whose activations a cache holds: some of them are compared with it.
+    #[arg(long)]
+    model: Option<String>,
+    /// What is done to that model's weights: SAELens leaves them raw.
+    #[arg(long, value_enum, default_value_t = Weights::Raw)]
+    processing: Weights,
+    /// How the numbers of a cache are stored: 16 bits, or all 32.
+    #[arg(long, value_enum, default_value_t = Stored::F16)]
+    dtype: Stored,
     /// The folder to write: a new one, or one without an SAE.
     #[arg(long)]
     out: PathBuf,
@@ -47,9 +60,20 @@ pub struct Convert {
 impl Convert {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        let has = |name: &str| self.from.join(name).is_file();
+        if has("manifest.json") {
+            self.export(&ActivationStore::open(&self.from)?)
+        } else if has("state.json") || has("dataset_info.json") {
+            self.import()
+        } else {
+            self.sae()
+        }
+    }
+
+    fn sae(&self) -> Result<()> {
         let mut sae = match self.k {
-            Some(k) => Sae::load_with_k(&self.sae, k)?,
-            None => Sae::load(&self.sae)?,
+            Some(k) => Sae::load_with_k(&self.from, k)?,
+            None => Sae::load(&self.from)?,
         };
         sae.config.relu |= self.relu;
         sae.origin.hook = self.hook.or(sae.origin.hook);
@@ -57,4 +81,51 @@ impl Convert {
         let exported = sae.export(&self.out, self.to, table)?;
         self.output.result(&exported, || exported.to_string())
     }
+
+    /// From a cache of SAELens to activations of this program.
+    fn import(&self) -> Result<()> {
+        self.wants(SaeFormat::Tsae)?;
+        let Some(model) = &self.model else {
+            return Err(Error::config("model", "activations are read for their model: name it by --model, such as --model gpt2"));
+        };
+        let model = Model::load_with(model, self.processing.into())?;
+        let config = HarvestConfig { dtype: self.dtype.into(), ..HarvestConfig::default() };
+        let acts = ActivationStore::import_saelens(&model, &self.from, &self.out, config)?;
+        self.told(&acts, acts.hooks(), acts.to_string())
+    }
+
+    /// From activations of this program to a cache of SAELens.
+    fn export(&self, acts: &ActivationStore) -> Result<()> {
+        self.wants(SaeFormat::SaeLens)?;
+        let hook = match (self.hook, acts.hooks()) {
+            (Some(hook), _) | (None, &[hook]) => hook,
+            (None, hooks) => {
+                let there = hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+                return Err(Error::config("hook", format!("a cache has one hook, and there are {there}: choose by --hook")));
+            }
+        };
+        acts.export_saelens(hook, &self.out)?;
+        self.told(acts, &[hook], format!("{hook}: {} tokens in {}", acts.n_rows(), self.out.display()))
+    }
+
+    /// Refuses a library that has no activations of its own.
+    fn wants(&self, to: SaeFormat) -> Result<()> {
+        if self.to == to {
+            return Ok(());
+        }
+        let what = if to == SaeFormat::Tsae { "a cache of SAELens" } else { "activations of this program" };
+        let why = format!("{} holds {what}, which can become {to}'s only: --to {}", self.from.display(), word(to));
+        Err(Error::config("to", why))
+    }
+
+    fn told(&self, acts: &ActivationStore, hooks: &[HookPoint], text: String) -> Result<()> {
+        let dir: &Path = &self.out;
+        let made = json!({ "dir": dir, "format": self.to, "hooks": hooks, "n_ctx": acts.n_ctx(), "d_model": acts.d_model(), "tokens": acts.n_rows() });
+        self.output.result(&made, || text)
+    }
+}
+
+/// A library as it is named on the command line.
+fn word(format: SaeFormat) -> String {
+    clap::ValueEnum::to_possible_value(&format).map_or_else(String::new, |word| word.get_name().to_owned())
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::prelude::*;
 
-use super::common::{ModelArgs, Products, TextArgs};
+use super::common::{ModelArgs, Products, Stored, TextArgs};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -70,25 +70,12 @@ pub struct Harvest {
     output: Output,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Stored {
-    F16,
-    F32,
-}
-
 impl Harvest {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let config = HarvestConfig {
-            dtype: match self.dtype {
-                Stored::F16 => Dtype::F16,
-                Stored::F32 => Dtype::F32,
-            },
-            compute: self.compute.into(),
-            shard_tokens: self.shard_tokens,
-            batch: self.batch,
-        };
+        let config =
+            HarvestConfig { dtype: self.dtype.into(), compute: self.compute.into(), shard_tokens: self.shard_tokens, batch: self.batch };
         let spec = RunSpec {
             processing: self.model.processing.into(),
             text: self.text.text,

@@ -66,6 +66,15 @@ impl HookPoint {
     pub fn resid_pre(layer: usize) -> HookPoint {
         HookPoint { layer, site: Site::ResidPre }
     }
+
+    /// How many blocks come before it, if it is the residual stream between two of them.
+    pub(crate) fn blocks_before(self) -> Option<usize> {
+        match self.site {
+            Site::ResidPre => Some(self.layer),
+            Site::ResidPost => Some(self.layer + 1),
+            Site::AttnOut | Site::ResidMid | Site::MlpOut => None,
+        }
+    }
 }
 
 impl fmt::Display for HookPoint {

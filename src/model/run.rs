@@ -97,23 +97,39 @@ impl Model {
 
     /// What the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
     ///
-    /// BOS, which is half of `[BOS, t]`, is computed once for all, unless the hook lies within a block.
-    pub(crate) fn after_bos(&self, hook: HookPoint, grams: &[Vec<u32>], stop: &dyn Fn() -> bool) -> Result<Vec<f32>> {
+    /// BOS, which is half of `[BOS, t]`, is computed once for all, unless the hook lies within a block. `before`: what an earlier residual stream, that before so
+    /// many blocks, holds there for tokens alone; the rest is computed from it, to the same bits.
+    pub(crate) fn after_bos(
+        &self,
+        hook: HookPoint,
+        grams: &[Vec<u32>],
+        before: Option<(usize, &[f32])>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>> {
         self.check_hook(hook)?;
         let Some(len) = grams.first().map(Vec::len) else { return Ok(Vec::new()) };
         let (n_seq, d) = (grams.len(), self.config().d_model);
         let ids = grams.iter().flat_map(|gram| [self.bos()].into_iter().chain(gram.iter().copied())).collect();
         let tokens = Tokens::new(ids, len + 1)?;
         self.check_tokens(&tokens)?;
-        if !matches!(hook.site, Site::ResidPre | Site::ResidPost) || !is_cpu_f32(self.embedding()) {
+        let Some(depth) = hook.blocks_before().filter(|_| is_cpu_f32(self.embedding())) else {
             let mut values = self.run_to_many_unless(&tokens, &[hook], stop)?;
             return Ok(values.remove(0).narrow(1, len, 1)?.flatten_all()?.to_vec1::<f32>()?);
-        }
+        };
         let transformer = &self.inner.transformer;
         let mut resid = with_f32(&transformer.start(&[self.bos()], 1, 0)?.value, <[f32]>::to_vec)?;
-        resid.extend(with_f32(&transformer.start(&grams.concat(), n_seq, 1)?.value, <[f32]>::to_vec)?);
-        let layers = 0..hook.layer + usize::from(hook.site == Site::ResidPost);
-        transformer.run_blocks(layers, &mut resid, Layout { n_seq, n_ctx: len + 1, one_bos: true }, self.compute, stop)?;
+        let from = match before {
+            Some((from, rows)) => {
+                transformer.run_blocks(0..from, &mut resid, Layout::whole([1, 1]), self.compute, stop)?;
+                resid.extend_from_slice(rows);
+                from
+            }
+            None => {
+                resid.extend(with_f32(&transformer.start(&grams.concat(), n_seq, 1)?.value, <[f32]>::to_vec)?);
+                0
+            }
+        };
+        transformer.run_blocks(from..depth, &mut resid, Layout { n_seq, n_ctx: len + 1, one_bos: true }, self.compute, stop)?;
         Ok(resid[d..].chunks_exact(len * d).flat_map(|gram| &gram[(len - 1) * d..]).copied().collect())
     }
 
@@ -354,7 +370,7 @@ mod tests {
                     for hook in model.hooks() {
                         let want = model.run_to(&tokens, hook).unwrap().narrow(1, len as usize, 1).unwrap();
                         let want = want.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                        assert_eq!(model.after_bos(hook, &grams, &|| false).unwrap(), want, "{name} {compute} {hook}");
+                        assert_eq!(model.after_bos(hook, &grams, None, &|| false).unwrap(), want, "{name} {compute} {hook}");
                     }
                 }
             }

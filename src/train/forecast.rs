@@ -11,7 +11,7 @@ use crate::forecast::{self, Forecast};
 use crate::sae::{Sae, SaeConfig};
 
 /// Steps that are tried, of which the first, which finds cold caches and fresh memory, does not count.
-const TRIED: usize = 4;
+const TRIED: u64 = 6;
 
 /// Bytes that an SAE takes in training: parameters, Adam's two moments, the packed encoder and what a step needs for its batch. Where its
 /// table started is in memory before.
@@ -33,7 +33,7 @@ pub(crate) fn memory_of(sae: &SaeConfig, batch: usize) -> u64 {
 
 impl Trainer {
     /// What [`fit`](Trainer::fit) will take, all SAEs together, if none of them is finished or begun: memory by calculation, time by a few
-    /// steps of each on a batch of the store, which change nothing. Held-out measurements are not in the time.
+    /// steps of each on batches of the store, which change nothing. Held-out measurements are not in the time.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -50,15 +50,16 @@ impl Trainer {
     pub fn forecast(&self) -> Result<Forecast> {
         self.check_memory()?;
         let shuffle = self.acts.shuffle(self.config.seed);
-        let rows: Vec<u64> = (0..self.config.batch as u64).map(|position| shuffle.row(position)).collect();
+        let n = self.config.batch;
         let mut batch = Batch::default();
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
             let penalty = Penalty::of(sae, || self.acts.scale(self.hook))?;
             let mut job = Job::new(name.clone(), String::new(), sae.lr.unwrap_or(self.config.lr), Sae::new(sae.clone())?, penalty);
             let mut times = Vec::new();
-            for _ in 0..TRIED {
+            for step in 0..TRIED {
                 let start = Instant::now();
+                let rows = shuffle.fill(step * n as u64, n);
                 self.acts.gather_for(Waiting::Cell, self.hook, &rows, &mut batch)?;
                 let prepared = self.kernel.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
                 if job.sae.index.is_token() {

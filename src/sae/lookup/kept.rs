@@ -21,7 +21,7 @@ const SAVED_EVERY: Duration = Duration::from_secs(60);
 
 impl Lookup {
     /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and one after being killed or stopped goes on where the file
-    /// ends. The file's name tells the model and the hook, so a folder may hold several.
+    /// ends. The file's name tells the model and the hook, so a folder may hold several, and one of an earlier residual stream is gone on from.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -49,6 +49,7 @@ impl Lookup {
         remove_leftovers(dir.as_ref(), |target| target == name)?;
         // Again under the lock: another process may have gone on with it.
         kept.read(&mut wanted)?;
+        begin_with_nearest(&mut wanted, model, dir.as_ref());
         let mut saved = Instant::now();
         let made = wanted.make(&mut |rows| {
             if saved.elapsed() >= SAVED_EVERY {
@@ -67,6 +68,19 @@ impl Lookup {
                 Err(Error::Interrupted { what, remedy: format!("{n} rows are kept, and the same call goes on from there") })
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Begins with the table in the folder of the nearest residual stream before, if it holds one.
+fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
+    let mut hooks: Vec<HookPoint> = model.hooks().into_iter().filter(|hook| wanted.is_nearer(*hook)).collect();
+    hooks.sort_by_key(|hook| std::cmp::Reverse(hook.blocks_before()));
+    for hook in hooks {
+        // One that is damaged is told to whoever asks for it.
+        let Ok(mut other) = Unigrams::of(model, hook) else { continue };
+        if Kept::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
+            return wanted.begin_with(hook, other.into_rows());
         }
     }
 }
@@ -137,7 +151,7 @@ fn sha256(rows: &[f32]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Site;
+    use crate::model::{Compute, Processing, Site};
 
     /// Of this hook, since tests that run at the same time share the tables that are in memory.
     const HOOK: HookPoint = HookPoint { layer: 0, site: Site::AttnOut };
@@ -163,6 +177,32 @@ mod tests {
         }
         std::fs::remove_file(&kept.path).unwrap();
         assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table(), want);
+    }
+
+    #[test]
+    fn a_table_goes_on_from_that_of_an_earlier_hook_to_the_same_bits() {
+        for (name, compute) in [("tiny-pythia", Compute::F32), ("tiny-gpt2", Compute::F32), ("tiny-gpt2", Compute::Bf16)] {
+            let model = Model::load_with(name, Processing::Raw).unwrap().computing(compute); // no other test's
+            let whole = Lookup::unigram(&model, HookPoint::resid_pre(3)).unwrap().table().to_vec();
+            let early = Lookup::unigram(&model, HookPoint::resid_pre(1)).unwrap();
+            let post = HookPoint { layer: 1, site: Site::ResidPost };
+            let mut made = Unigrams::of(&model, post).unwrap();
+            assert!(
+                made.is_nearer(HookPoint::resid_pre(1))
+                    && made.is_nearer(HookPoint::resid_pre(2))
+                    && !made.is_nearer(HookPoint::resid_pre(3))
+            );
+            made.make(&mut |_| Ok(())).unwrap();
+            assert!(!made.is_nearer(HookPoint::resid_pre(1)), "it began with what is in memory");
+            let middle = made.lookup().unwrap();
+            assert_eq!(Lookup::unigram(&model, HookPoint::resid_pre(3)).unwrap().table(), whole, "{name} {compute}");
+            let values = middle.table().to_vec();
+            drop((early, middle));
+            // And from a file.
+            let dir = tempfile::tempdir().unwrap();
+            Kept::new(&model, post, dir.path()).write(&values).unwrap();
+            assert_eq!(Lookup::unigram_in(&model, HookPoint::resid_pre(3), dir.path()).unwrap().table(), whole, "{name} {compute}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where a table starts.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Grams, Index, Lookup, Start};
 use crate::display::{Progress, interrupt};
@@ -14,7 +14,8 @@ const AT_ONCE: usize = 1024;
 impl Lookup {
     /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS, t]`.
     ///
-    /// One that is still in memory is used again. Of a large model it takes minutes: [`Lookup::unigram_in`] does it once.
+    /// One that is still in memory is used again, and one of an earlier residual stream is gone on from, so that tables for all layers take no longer than that
+    /// of the last. Of a large model it takes minutes: [`Lookup::unigram_in`] does it once.
     ///
     /// # Errors
     /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Interrupted`], and what the model itself reports.
@@ -54,7 +55,7 @@ impl Lookup {
         for n in 2..=grams.longest() {
             let of_length: Vec<Vec<u32>> = all.iter().filter(|gram| gram.len() == n).cloned().collect();
             let mut rows = Vec::new();
-            after_bos(model, hook, &of_length, &mut rows, &mut |_| Ok(()))?;
+            after_bos(model, hook, &of_length, None, &mut rows, &mut |_| Ok(()))?;
             table.extend(rows);
         }
         Lookup::from_table(table, config.d_model)?.started(start).indexed_by(Index::Grams(Arc::new(grams)))
@@ -79,6 +80,10 @@ impl Lookup {
 /// Tables that somebody still holds: a sweep asks for the same one for every arm, and a notebook whenever its cell runs again.
 static HELD: Mutex<Vec<(Made, Weak<Vec<f32>>)>> = Mutex::new(Vec::new());
 
+fn held() -> MutexGuard<'static, Vec<(Made, Weak<Vec<f32>>)>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a table is made of: a model, a hook, and in what products are formed.
 type Made = (String, HookPoint, Compute);
 
@@ -87,16 +92,34 @@ pub(super) struct Unigrams<'a> {
     model: &'a Model,
     hook: HookPoint,
     rows: Vec<f32>,
+    /// The table of an earlier residual stream, that before so many blocks: what is between is all that there is to compute.
+    before: Option<(usize, Arc<Vec<f32>>)>,
 }
 
 impl<'a> Unigrams<'a> {
     pub(super) fn of(model: &'a Model, hook: HookPoint) -> Result<Unigrams<'a>> {
         model.check_hook(hook)?;
-        Ok(Unigrams { model, hook, rows: Vec::new() })
+        Ok(Unigrams { model, hook, rows: Vec::new(), before: None })
+    }
+
+    /// Whether the table of that hook is nearer than what there is to begin with.
+    pub(super) fn is_nearer(&self, hook: HookPoint) -> bool {
+        let nearest = self.before.as_ref().map_or(0, |(depth, _)| *depth);
+        let reach = self.hook.blocks_before().map_or(0..=0, |depth| nearest + 1..=depth);
+        hook.blocks_before().is_some_and(|depth| reach.contains(&depth))
+    }
+
+    /// Begins with the table of an earlier residual stream.
+    pub(super) fn begin_with(&mut self, hook: HookPoint, table: Arc<Vec<f32>>) {
+        self.before = hook.blocks_before().map(|depth| (depth, table));
     }
 
     pub(super) fn rows(&self) -> &[f32] {
         &self.rows
+    }
+
+    pub(super) fn into_rows(self) -> Arc<Vec<f32>> {
+        Arc::new(self.rows)
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -116,12 +139,19 @@ impl<'a> Unigrams<'a> {
     pub(super) fn make(&mut self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let d = self.model.config().d_model;
         let tokens: Vec<Vec<u32>> = (0..self.model.config().d_vocab as u32).map(|token| vec![token]).collect();
-        after_bos(self.model, self.hook, &tokens[self.rows.len() / d..], &mut self.rows, each)
+        for ((model, hook, compute), table) in held().iter() {
+            let of_this = *model == self.model.fingerprint() && *compute == self.model.compute();
+            if let Some(table) = table.upgrade().filter(|_| of_this && self.is_nearer(*hook)) {
+                self.begin_with(*hook, table);
+            }
+        }
+        let before = self.before.as_ref().map(|(depth, table)| (*depth, &table[self.rows.len()..]));
+        after_bos(self.model, self.hook, &tokens[self.rows.len() / d..], before, &mut self.rows, each)
     }
 
     /// The table that somebody still holds, if anybody does.
     pub(super) fn at_hand(&self) -> Option<Lookup> {
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = held();
         held.retain(|(_, table)| table.strong_count() > 0);
         let (made, table) = held.iter().find(|(made, _)| *made == self.made())?;
         let (hook, model) = (made.1, made.0.clone());
@@ -135,16 +165,18 @@ impl<'a> Unigrams<'a> {
     pub(super) fn lookup(self) -> Result<Lookup> {
         let made = self.made();
         let lookup = Lookup::from_table(self.rows, self.model.config().d_model)?;
-        HELD.lock().unwrap_or_else(PoisonError::into_inner).push((made, Arc::downgrade(&lookup.table)));
+        held().push((made, Arc::downgrade(&lookup.table)));
         Ok(lookup.started(Start::AfterBos(self.hook, self.model.fingerprint().to_owned())))
     }
 }
 
-/// Adds what the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
+/// Adds what the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`. `before`: as of
+/// [`Model::after_bos`], for all of them.
 fn after_bos(
     model: &Model,
     hook: HookPoint,
     grams: &[Vec<u32>],
+    before: Option<(usize, &[f32])>,
     out: &mut Vec<f32>,
     each: &mut dyn FnMut(&[f32]) -> Result<()>,
 ) -> Result<()> {
@@ -155,8 +187,9 @@ fn after_bos(
     let there = out.len() / d;
     let mut progress = Progress::new("token table", (there + grams.len()) as u64, "rows").resumed_at(there as u64);
     out.reserve_exact(grams.len() * d);
-    for grams in grams.chunks(AT_ONCE) {
-        let rows = model.after_bos(hook, grams, &interrupt::requested).inspect_err(|error| {
+    for (i, grams) in grams.chunks(AT_ONCE).enumerate() {
+        let before = before.map(|(depth, rows)| (depth, &rows[i * AT_ONCE * d..][..grams.len() * d]));
+        let rows = model.after_bos(hook, grams, before, &interrupt::requested).inspect_err(|error| {
             if matches!(error, Error::Interrupted { .. }) {
                 interrupt::clear();
             }
