@@ -8,7 +8,7 @@ use crate::model::{Compute, Family, HookPoint, Model};
 use crate::tokens::Tokens;
 
 /// What a harvest takes whatever its shape: what each thread works in, the writer's buffers, what the allocator keeps. As it was measured.
-const OTHER: u64 = 8 << 20;
+const OTHER: u64 = 4 << 20;
 
 impl ActivationStore {
     /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by calculation, time by one block's work on a

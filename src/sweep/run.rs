@@ -42,6 +42,7 @@ pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
         budget: sweep.memory.unwrap_or_else(memory::budget),
         progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens").resumed_at(done),
         done,
+        at_hook: HashMap::new(),
     };
     let mut stopped = false;
     for points in mine.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
@@ -69,6 +70,8 @@ struct Running<'a> {
     progress: Progress,
     /// Tokens trained on so far, of all runs together.
     done: u64,
+    /// The configurations of the arms at the hook in hand; held until those of the next are made, whose tables go on from theirs.
+    at_hook: HashMap<String, SaeConfig>,
 }
 
 /// A run that is to be trained, or only evaluated.
@@ -81,12 +84,12 @@ struct Job {
 impl Running<'_> {
     /// Does what is to be done at one hook; true if it was stopped by hand.
     fn at_hook(&mut self, dir: &Path, hook: HookPoint, points: &[Point]) -> Result<bool> {
-        let at_hook = self.arms_at(hook, points)?;
+        self.at_hook = self.arms_at(hook, points)?;
         let root = dir.join(hook.to_string());
         let mut held_out = None;
         for stream in points.chunk_by(|a, b| a.seed == b.seed) {
             let config = TrainConfig { seed: stream[0].seed, ..self.sweep.train.clone() };
-            let jobs = stream.iter().map(|point| self.job(point, &at_hook, &config)).collect::<Result<Vec<_>>>()?;
+            let jobs = stream.iter().map(|point| self.job(point, &config)).collect::<Result<Vec<_>>>()?;
             let mut todo = Vec::new();
             for job in jobs {
                 if self.is_to_be_done(&root, &job)? {
@@ -114,10 +117,10 @@ impl Running<'_> {
             .collect()
     }
 
-    fn job(&self, point: &Point, at_hook: &HashMap<String, SaeConfig>, config: &TrainConfig) -> Result<Job> {
+    fn job(&self, point: &Point, config: &TrainConfig) -> Result<Job> {
         let arm = self.sweep.arms.iter().find(|arm| arm.name == point.setting.arm);
-        let unknown = || Error::UnknownRun { name: point.setting.arm.clone(), there: at_hook.keys().cloned().collect() };
-        let (arm, sae) = arm.zip(at_hook.get(&point.setting.arm)).ok_or_else(unknown)?;
+        let unknown = || Error::UnknownRun { name: point.setting.arm.clone(), there: self.at_hook.keys().cloned().collect() };
+        let (arm, sae) = arm.zip(self.at_hook.get(&point.setting.arm)).ok_or_else(unknown)?;
         let hook = point.setting.hook;
         for values in grid::combinations(arm, &self.sweep.axes) {
             let sae = grid::config(sae, &values, point.seed, self.sweep.train.lr)?;

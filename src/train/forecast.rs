@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Trainer;
 use super::job::Job;
 use super::penalty::Penalty;
+use super::trainer::CHECKPOINTS;
 use crate::activations::{Batch, Waiting};
 use crate::error::Result;
 use crate::forecast::{self, Forecast};
@@ -54,6 +55,7 @@ impl Trainer {
         let mut batch = Batch::default();
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
+            let begun = Instant::now();
             let penalty = Penalty::of(sae, || self.acts.scale(self.hook))?;
             let mut job = Job::new(name.clone(), String::new(), sae.lr.unwrap_or(self.config.lr), Sae::new(sae.clone())?, penalty);
             let mut times = Vec::new();
@@ -70,8 +72,12 @@ impl Trainer {
                 }
                 times.push(start.elapsed().as_secs_f64());
             }
-            times.remove(0);
-            seconds += times.iter().sum::<f64>() / times.len() as f64 * self.config.steps() as f64;
+            let beginning = begun.elapsed().as_secs_f64() - times[1..].iter().sum::<f64>();
+            let logging = Instant::now();
+            job.log(&self.config);
+            let logging = logging.elapsed().as_secs_f64() / self.config.log_every as f64;
+            let step = times[1..].iter().sum::<f64>() / times[1..].len() as f64;
+            seconds += beginning + (step + logging) * self.config.steps() as f64 / (1.0 - CHECKPOINTS);
         }
         Ok(Forecast { memory: self.memory(), disk: 0, seconds })
     }

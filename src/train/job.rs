@@ -84,7 +84,7 @@ impl Job {
         (0..self.fired_at.len()).filter(move |&latent| steps - u64::from(self.fired_at[latent]) >= window)
     }
 
-    fn log(&mut self, config: &TrainConfig) {
+    pub(super) fn log(&mut self, config: &TrainConfig) {
         self.settle();
         let since = match self.state.steps % config.log_every {
             0 => config.log_every,

@@ -370,7 +370,10 @@ fn jobs_of(slots: &[Slot]) -> Vec<&Job> {
     slots.iter().map(|slot| &slot.job).collect()
 }
 
-/// When to write checkpoints: no more often than asked, and never for more than a twentieth of the time.
+/// The share of the time that writing checkpoints may take.
+pub(super) const CHECKPOINTS: f64 = 0.05;
+
+/// When to write checkpoints: no more often than asked, and never for more of the time than they may take.
 struct Checkpoints {
     every: f64,
     last: Instant,
@@ -383,7 +386,7 @@ impl Checkpoints {
     }
 
     fn due(&self) -> bool {
-        self.last.elapsed().as_secs_f64() >= self.every.max(20.0 * self.cost)
+        self.last.elapsed().as_secs_f64() >= self.every.max(self.cost / CHECKPOINTS)
     }
 
     fn time(&mut self, write: impl FnOnce() -> Result<()>) -> Result<()> {

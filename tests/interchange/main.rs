@@ -4,7 +4,6 @@
 //! the packages write new ones, and read what this library writes.
 
 mod caches;
-mod damage;
 mod guide;
 mod packages;
 mod refusing;
