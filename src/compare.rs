@@ -32,7 +32,7 @@ const N_CTX: usize = 256;
 /// Where the text comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Text {
-    /// A file, a folder or a glob.
+    /// A file, a folder, a glob, or `hub:` and a data set: as [`Corpus::text_files`] takes it.
     Files(String),
     /// So many tokens of the model's own samples.
     Sampled(usize),

@@ -5,6 +5,7 @@
 //! | `harvest.toml` | the description of the harvest: a [`RunSpec`] without training |
 //! | `held_out.safetensors` | the held-out sequences, `ids` `[n_seq, n_ctx]`, with the fingerprints of both sides |
 //! | `corpus/` | what the model wrote, if it was asked to |
+//! | `tables/` | the authors' token tables, once they have been asked for |
 
 use std::collections::HashMap;
 use std::fs;
