@@ -108,6 +108,16 @@ fn every_step_of_a_notebook_is_a_command_and_a_second_one_does_nothing_twice() {
     assert_eq!(json(dir, "convert store --to saelens --out cached")["tokens"], made["tokens"]);
     let back = json(dir, "convert cached --to tsae --model tiny-gpt2 --processing transformer-lens --out back");
     assert_eq!((&back["hooks"], &back["tokens"]), (&made["hooks"], &made["tokens"]));
+    let named = " --model tiny-gpt2";
+    for (more, told) in [
+        (format!("{named} --relu"), "holds activations"),
+        (format!("{named} --hook blocks.1.hook_resid_pre"), "all hooks"),
+        (String::new(), "--model"),
+    ] {
+        let refused = run(dir, &format!("convert cached --to tsae --out nothing{more}"));
+        let error = text(&refused.stderr);
+        assert!(!refused.status.success() && error.contains(told) && !dir.join("nothing").exists(), "{more}: {error}");
+    }
     let stored = |folder: &str| ActivationStore::open(dir.join(folder)).unwrap().fingerprint().to_owned();
     assert_eq!(stored("back"), stored("store"));
 

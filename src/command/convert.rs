@@ -45,10 +45,10 @@ pub struct Convert {
     #[arg(long)]
     model: Option<String>,
     /// What is done to that model's weights: SAELens leaves them raw.
-    #[arg(long, value_enum, default_value_t = Weights::Raw)]
+    #[arg(long, value_enum, default_value_t = Weights::Raw, requires = "model")]
     processing: Weights,
     /// How the numbers of a cache are stored: 16 bits, or all 32.
-    #[arg(long, value_enum, default_value_t = Stored::F16)]
+    #[arg(long, value_enum, default_value_t = Stored::F16, requires = "model")]
     dtype: Stored,
     /// The folder to write: a new one, or one without an SAE.
     #[arg(long)]
@@ -71,6 +71,12 @@ impl Convert {
     }
 
     fn sae(&self) -> Result<()> {
+        if self.model.is_some() {
+            return Err(Error::config(
+                "model",
+                format!("is for a cache of activations, and {} holds none: leave it out", self.from.display()),
+            ));
+        }
         let mut sae = match self.k {
             Some(k) => Sae::load_with_k(&self.from, k)?,
             None => Sae::load(&self.from)?,
@@ -85,6 +91,9 @@ impl Convert {
     /// From a cache of SAELens to activations of this program.
     fn import(&self) -> Result<()> {
         self.wants(SaeFormat::Tsae)?;
+        if self.hook.is_some() {
+            return Err(Error::config("hook", "all hooks of a cache are taken, under the names that it has: leave it out"));
+        }
         let Some(model) = &self.model else {
             return Err(Error::config("model", "activations are read for their model: name it by --model, such as --model gpt2"));
         };
@@ -97,6 +106,9 @@ impl Convert {
     /// From activations of this program to a cache of SAELens.
     fn export(&self, acts: &ActivationStore) -> Result<()> {
         self.wants(SaeFormat::SaeLens)?;
+        if self.model.is_some() {
+            return Err(Error::config("model", "activations of this program know their model: leave it out"));
+        }
         let hook = match (self.hook, acts.hooks()) {
             (Some(hook), _) | (None, &[hook]) => hook,
             (None, hooks) => {
@@ -108,8 +120,12 @@ impl Convert {
         self.told(acts, &[hook], format!("{hook}: {} tokens in {}", acts.n_rows(), self.out.display()))
     }
 
-    /// Refuses a library that has no activations of its own.
+    /// Refuses a library that has no such activations, and what is only for SAEs.
     fn wants(&self, to: SaeFormat) -> Result<()> {
+        if self.table.is_some() || self.relu || self.k.is_some() {
+            let why = format!("table, relu and k are for SAEs, and {} holds activations: leave them out", self.from.display());
+            return Err(Error::config("from", why));
+        }
         if self.to == to {
             return Ok(());
         }

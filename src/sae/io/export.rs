@@ -82,8 +82,8 @@ impl Sae {
     ///
     /// # Errors
     /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that keeps negative codes
-    /// ([`relu`](super::SaeConfig::relu) is false), one that [scales rows](Sae::row_norm) in a way it does not, a table that is to be folded but is no table of tokens, or to be left out but is
-    /// [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds something else already, [`Error::Io`].
+    /// ([`relu`](super::SaeConfig::relu) is false), one that [scales rows](Sae::row_norm) as it does not, a table that is to be folded but is
+    /// no table of tokens, or to be left out but is [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds something else already, [`Error::Io`].
     pub fn export(&self, dir: impl AsRef<Path>, format: SaeFormat, table: TableExport) -> Result<Exported> {
         let dir = dir.as_ref();
         self.check_for(format)?;
@@ -134,10 +134,12 @@ impl Sae {
                     Index::Token => "W_lookup[token]",
                     _ => "its row of W_lookup",
                 };
+                let scaled = if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
                 if self.subtract {
-                    notes.push(format!("the table stands in {BESIDE}: {row} is to be subtracted before encoding and added after decoding"));
+                    let how = "is to be subtracted before encoding and added after decoding";
+                    notes.push(format!("the table stands in {BESIDE}: {row} {how}{scaled}"));
                 } else {
-                    notes.push(format!("the table stands in {BESIDE}: {row} is to be added to what is decoded"));
+                    notes.push(format!("the table stands in {BESIDE}: {row} is to be added to what is decoded{scaled}"));
                 }
                 Ok(Sae { subtract: false, ..self.clone() }.without_table()?)
             }
