@@ -36,7 +36,7 @@
 //! before the encoder receives what comes back through it.
 //!
 //! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on the dense form, `tests/exact.rs` the codes of every
-//! kernel to a dense f32 top k; `tests/architectures.rs` holds every architecture, with every kind of table, to autograd.
+//! kernel to a dense f32 top k; `tests/architectures` holds every architecture, with every kind of table, to autograd.
 
 mod activate;
 pub mod adam;

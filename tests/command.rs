@@ -1,10 +1,14 @@
 //! The promise: what a notebook does the command does too, step by step, with the same bytes; it says what it did in a way that programs can read, and
 //! how it ended.
 
+#[path = "shared/folder.rs"]
+mod folder;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use folder::assert_same;
 use serde_json::Value;
 use tokenized_sae::prelude::*;
 
@@ -32,34 +36,6 @@ fn json(dir: &Path, line: &str) -> Value {
     assert!(output.status.success(), "{line}: {}", text(&output.stderr));
     assert_eq!(text(&output.stdout).lines().count(), 1, "{line}: {}", text(&output.stdout));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{line}: {error}"))
-}
-
-/// Every file below `dir` with its bytes, by its path; locks are not results.
-fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut all = Vec::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false if path.file_name().unwrap() == ".lock" => {}
-                false => all.push((path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap())),
-            }
-        }
-    }
-    all.sort();
-    assert!(!all.is_empty(), "{} is empty", dir.display());
-    all
-}
-
-fn assert_same(a: &Path, b: &Path) {
-    let (a, b) = (files(a), files(b));
-    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&a), names(&b));
-    for (a, b) in a.iter().zip(&b) {
-        assert!(a == b, "{} differs", a.0.display());
-    }
 }
 
 fn harvest() -> String {

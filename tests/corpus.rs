@@ -2,25 +2,15 @@
 //!
 //! The tokenizer here gives one token a byte, so that every token can be traced to its document.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+#[path = "shared/bytes.rs"]
+mod bytes;
 
+use std::fs;
+
+use bytes::{BOS, EOS, encoder, text_files};
 use proptest::prelude::*;
 use tokenized_sae::corpus::Encoder;
 use tokenized_sae::prelude::*;
-
-const BOS: u32 = 256;
-const EOS: u32 = 257;
-
-fn encoder() -> Encoder {
-    let encode = Arc::new(|text: &str| Ok(text.bytes().map(u32::from).collect()));
-    Encoder { name: "bytes".into(), bos: BOS, eos: EOS, n_ctx: 512, d_vocab: 258, encode }
-}
-
-fn text_files(pattern: impl AsRef<Path>) -> Result<TextCorpus> {
-    Corpus::text_files_with(encoder(), pattern.as_ref().to_str().unwrap())
-}
 
 /// A folder of documents of letters: document `i` has its own letter and nothing else but line ends.
 fn folder(sizes: &[usize]) -> tempfile::TempDir {

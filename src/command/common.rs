@@ -1,5 +1,7 @@
 //! Options that several verbs have.
 
+use std::path::PathBuf;
+
 use tokenized_sae::prelude::*;
 
 /// Processing of a model's weights.
@@ -49,6 +51,51 @@ pub struct TextArgs {
     /// Tokens in a sequence of the text.
     #[arg(long)]
     pub context: Option<usize>,
+}
+
+/// What an SAE reads: what its files do not say, or something else.
+#[derive(clap::Args)]
+pub struct OriginArgs {
+    /// The model, as any verb takes it; by default the one that the SAE names.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// How its weights are processed; by default as the SAE says.
+    #[arg(long, value_enum)]
+    pub processing: Option<Weights>,
+    /// The hook; by default the SAE's.
+    #[arg(long)]
+    pub hook: Option<HookPoint>,
+}
+
+/// SAEs of a verb that measures them, and on what.
+#[derive(clap::Args)]
+pub struct SaesArgs {
+    /// Folders of SAEs, or folders that `tsae train` has written, or the run.toml in one. All must read the same hook of the same model.
+    #[arg(required = true)]
+    pub saes: Vec<PathBuf>,
+    #[command(flatten)]
+    origin: OriginArgs,
+    #[command(flatten)]
+    text: TextArgs,
+    /// The folder of the activations that they were trained on, with the text that was held out of them; by default that of the run.
+    #[arg(long, group = "source")]
+    store: Option<PathBuf>,
+}
+
+impl SaesArgs {
+    /// What is to be measured, on at most so many tokens.
+    pub fn spec(&self, tokens: Option<usize>) -> EvalSpec {
+        EvalSpec {
+            model: self.origin.model.clone(),
+            processing: self.origin.processing.map(Into::into),
+            hook: self.origin.hook,
+            text: self.text.text.clone(),
+            sampled: self.text.sampled,
+            store: self.store.clone(),
+            context: self.text.context,
+            tokens,
+        }
+    }
 }
 
 /// In what a model forms its products.

@@ -1,11 +1,9 @@
 //! `tsae eval`.
 
-use std::path::PathBuf;
-
 use tokenized_sae::display::interrupt;
 use tokenized_sae::prelude::*;
 
-use super::common::{TextArgs, Weights};
+use super::common::SaesArgs;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -21,23 +19,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Eval {
-    /// Folders of SAEs, or folders that `tsae train` has written, or the run.toml in one. All must read the same hook of the same model.
-    #[arg(required = true)]
-    saes: Vec<PathBuf>,
-    /// The model; by default the one that the SAE names.
-    #[arg(long)]
-    model: Option<String>,
-    /// How its weights are processed; by default as the SAE says.
-    #[arg(long, value_enum)]
-    processing: Option<Weights>,
-    /// The hook; by default the SAE's.
-    #[arg(long)]
-    hook: Option<HookPoint>,
     #[command(flatten)]
-    text: TextArgs,
-    /// The text that was held out of these activations.
-    #[arg(long, group = "source")]
-    store: Option<PathBuf>,
+    on: SaesArgs,
     /// Evaluate on at most so many tokens; by default as the run says, or 65,536.
     #[arg(long)]
     tokens: Option<usize>,
@@ -52,17 +35,8 @@ impl Eval {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let spec = EvalSpec {
-            model: self.model,
-            processing: self.processing.map(Into::into),
-            hook: self.hook,
-            text: self.text.text,
-            sampled: self.text.sampled,
-            store: self.store,
-            context: self.text.context,
-            tokens: self.tokens,
-        };
-        let found = spec.evaluate(&self.saes)?;
+        let spec = self.on.spec(self.tokens);
+        let found = spec.evaluate(&self.on.saes)?;
         self.output.result(&found, || match self.with_bos {
             true => format!("{}\n{}", found.table().text(), found.table_with_bos().text()),
             false => found.table().text(),

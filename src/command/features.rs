@@ -7,7 +7,7 @@ use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::prelude::*;
 use tokenized_sae::spec::{hook_of, model_of};
 
-use super::common::Weights;
+use super::common::OriginArgs;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -22,15 +22,8 @@ Examples:
 pub struct Features {
     /// A run's folder, or any folder with cfg.json and sae_weights.safetensors.
     run: PathBuf,
-    /// A built-in model, a checkpoint folder, or a model in the local Hugging Face cache; by default the one that the SAE names.
-    #[arg(long)]
-    model: Option<String>,
-    /// How its weights are processed; by default as the SAE says.
-    #[arg(long, value_enum)]
-    processing: Option<Weights>,
-    /// The hook; by default the SAE's.
-    #[arg(long)]
-    hook: Option<HookPoint>,
+    #[command(flatten)]
+    origin: OriginArgs,
     /// A folder of activations, from the same model.
     #[arg(long, group = "source")]
     store: Option<PathBuf>,
@@ -58,8 +51,8 @@ impl Features {
         self.output.begin();
         interrupt::watch();
         let sae = Sae::load(&self.run)?;
-        let hook = hook_of(&sae, self.hook)?;
-        let model = model_of(&sae, self.model.as_deref(), self.processing.map(Into::into))?;
+        let hook = hook_of(&sae, self.origin.hook)?;
+        let model = model_of(&sae, self.origin.model.as_deref(), self.origin.processing.map(Into::into))?;
         let config = FeaturesConfig { tokens: self.tokens, ..FeaturesConfig::default() };
         let n_ctx = sae.origin.n_ctx.unwrap_or(256).min(model.config().n_ctx);
         let dashboard = match (self.store, self.text) {

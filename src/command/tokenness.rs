@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::prelude::*;
 
-use super::common::{TextArgs, Weights};
+use super::common::SaesArgs;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -22,23 +22,8 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Tokenness {
-    /// Folders of SAEs, or folders that `tsae train` has written, or the run.toml in one. All must read the same hook of the same model.
-    #[arg(required = true)]
-    saes: Vec<PathBuf>,
-    /// The model; by default the one that the SAE names.
-    #[arg(long)]
-    model: Option<String>,
-    /// How its weights are processed; by default as the SAE says.
-    #[arg(long, value_enum)]
-    processing: Option<Weights>,
-    /// The hook; by default the SAE's.
-    #[arg(long)]
-    hook: Option<HookPoint>,
     #[command(flatten)]
-    text: TextArgs,
-    /// The folder of activations; by default that of the run.
-    #[arg(long, group = "source")]
-    store: Option<PathBuf>,
+    on: SaesArgs,
     /// Count at most so many tokens.
     #[arg(long, default_value_t = TokennessConfig::default().tokens)]
     tokens: usize,
@@ -66,17 +51,8 @@ impl Tokenness {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let spec = EvalSpec {
-            model: self.model,
-            processing: self.processing.map(Into::into),
-            hook: self.hook,
-            text: self.text.text,
-            sampled: self.text.sampled,
-            store: self.store,
-            context: self.text.context,
-            tokens: Some(self.tokens),
-        };
-        let found = spec.token_or_context(&self.saes, &TokennessConfig { tokens: self.tokens, ..Default::default() })?;
+        let spec = self.on.spec(Some(self.tokens));
+        let found = spec.token_or_context(&self.on.saes, &TokennessConfig { tokens: self.tokens, ..Default::default() })?;
         self.output.result(&found, || found.shown().text)
     }
 }

@@ -1,27 +1,18 @@
 //! Data sets: the same documents from every form of file, streamed as from memory, and a harvest that goes on where it was.
 
+#[path = "../shared/bytes.rs"]
+mod bytes;
+#[path = "../shared/killing.rs"]
+mod killing;
 mod reading;
 mod streaming;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use tokenized_sae::corpus::{Documents, Encoder};
+use bytes::{BOS, EOS, text_files};
+use tokenized_sae::corpus::Documents;
 use tokenized_sae::prelude::*;
-
-const BOS: u32 = 256;
-const EOS: u32 = 257;
-
-/// One token a byte, so that every token can be traced to its document.
-fn encoder() -> Encoder {
-    let encode = Arc::new(|text: &str| Ok(text.bytes().map(u32::from).collect()));
-    Encoder { name: "bytes".into(), bos: BOS, eos: EOS, n_ctx: 512, d_vocab: 258, encode }
-}
-
-fn text_files(pattern: impl AsRef<Path>) -> Result<TextCorpus> {
-    Corpus::text_files_with(encoder(), pattern.as_ref().to_str().unwrap())
-}
 
 fn golden(name: &str) -> PathBuf {
     Path::new("tests/golden/documents").join(name)

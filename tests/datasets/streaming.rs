@@ -236,11 +236,7 @@ fn a_process_killed_ten_times_ends_with_the_same_bytes() {
     for round in 0..10 {
         let mut child = start();
         let before = made();
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while made() <= before && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(Duration::from_micros(731 * round));
+        killing::wait_for_more(made, before, round);
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -4,6 +4,8 @@
 //! The model is a formula here, so that every number of every row is known.
 
 mod damage;
+#[path = "../shared/killing.rs"]
+mod killing;
 mod reading;
 mod refusing;
 mod resuming;

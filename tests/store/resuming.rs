@@ -127,12 +127,8 @@ fn a_process_killed_ten_times_ends_with_the_same_bytes_and_locks_out_another_mea
     for round in 0..10 {
         let mut child = start();
         let before = made();
-        // Killed some time after it has made at least one more shard, so that ten rounds always get somewhere and never to the end.
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while made() <= before && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        std::thread::sleep(Duration::from_micros(731 * round));
+        // Ten rounds always get somewhere and never to the end.
+        killing::wait_for_more(made, before, round);
         if round == 3 {
             let told = harvest(dir.path(), &tokens(60), CONFIG).unwrap_err();
             assert!(matches!(told, Error::Locked { .. }), "{told}");
