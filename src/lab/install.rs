@@ -12,8 +12,10 @@ use crate::error::{Error, Result};
 const LAUNCHER: &str = include_str!("launcher.py");
 const LETS: &str = include_str!("lets.py");
 const RELAY: &str = include_str!("relay.py");
+const REMARKS: &str = include_str!("remarks.py");
 const SESSION: &str = include_str!("session.py");
 const SPARE: &str = include_str!("spare.py");
+const WIRE: &str = include_str!("wire.py");
 const METADATA: &str = include_str!("metadata.py");
 const CARGO: &str = include_str!("cargo.sh");
 const RUSTC: &str = include_str!("rustc.sh");
@@ -43,7 +45,7 @@ impl Kernel {
 
 /// The kernel's folder. Other versions of its files are another folder, so that two clones do not disturb each other.
 pub(super) fn folder(cache: &Path) -> PathBuf {
-    let parts = [LAUNCHER, LETS, RELAY, SESSION, SPARE, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
+    let parts = [LAUNCHER, LETS, RELAY, REMARKS, SESSION, SPARE, WIRE, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
     cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
 }
 
@@ -64,7 +66,15 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
             .replace("@WRAPPER@", &wrapper.to_string_lossy())
     };
     folders::write(&launcher, LAUNCHER)?;
-    for (name, text) in [("lets.py", LETS), ("relay.py", RELAY), ("session.py", SESSION), ("spare.py", SPARE), ("metadata.py", METADATA)] {
+    for (name, text) in [
+        ("lets.py", LETS),
+        ("relay.py", RELAY),
+        ("remarks.py", REMARKS),
+        ("session.py", SESSION),
+        ("spare.py", SPARE),
+        ("wire.py", WIRE),
+        ("metadata.py", METADATA),
+    ] {
         folders::write(&folder.join(name), text)?;
     }
     folders::write_program(&wrapper, &filled(RUSTC_WRAPPER))?;

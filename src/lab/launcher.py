@@ -23,22 +23,25 @@ import time
 
 import relay
 import spare
+import wire
 from session import changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored, shared_lock, show
 
 SECOND_PRESS = 3.0  # seconds
 
 
+def is_cell_process(pid, evcxr):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+    except OSError:
+        return False  # ended meanwhile
+    return int(rest.split()[1]) == evcxr and name == "evcxr_jupyter"
+
+
 def cell_processes(evcxr):
     """The processes that run the cells: evcxr's children of its own name (the others are cargo)."""
     if os.path.isdir("/proc/self"):
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                    name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
-            except OSError:
-                continue  # ended meanwhile
-            if int(rest.split()[1]) == evcxr and name == "evcxr_jupyter":
-                yield int(pid)
+        yield from (int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_cell_process(pid, evcxr))
     else:
         listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,comm="], stdin=subprocess.DEVNULL, capture_output=True, text=True)
         for line in listing.stdout.splitlines():
@@ -57,6 +60,31 @@ def listens(pid):
         return int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1 == 1
     except (OSError, StopIteration):
         return False
+
+
+class Behind:
+    """Writes behind what the cells have written to standard error, into the same pipe."""
+
+    def __init__(self, evcxr):
+        self.evcxr, self.pid = evcxr, None
+
+    def write(self, line):
+        """Whether that could be done."""
+        if not is_cell_process(self.pid, self.evcxr):
+            self.pid = next(cell_processes(self.evcxr), None)
+        path = f"/proc/{self.pid}/fd/2"
+        try:
+            if not os.readlink(path).startswith("pipe:"):
+                return False  # a cell has led it elsewhere
+            pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return False  # it ended meanwhile, or there is no /proc
+        try:
+            return os.write(pipe, line.encode()) == len(line)
+        except OSError:
+            return False
+        finally:
+            os.close(pipe)
 
 
 class Canary:
@@ -109,7 +137,7 @@ def main():
         with shared_lock():
             project = choose_project()
             is_fresh = not changed_since(project["template"], project)
-            is_live = os.environ.get("TSAE_LIVE") != "off" and relay.is_possible(connection_file)
+            is_live = os.environ.get("TSAE_LIVE") != "off" and wire.is_possible(connection_file)
             wants_spare = is_live and is_fresh and spare.is_wanted()
             kernel = spare.take(project) if wants_spare else None
             folder, lock = (None, None) if kernel else make_session(project, is_fresh)
@@ -124,7 +152,7 @@ def main():
         inner_file, counted = connection_file, 1
         if is_live:
             inner_file = os.path.join(folder, "connection.json")
-            relay.write_connection(relay.read(connection_file), inner_file)
+            wire.write_connection(wire.read(connection_file), inner_file)
         kernel = subprocess.Popen(
             [project["evcxr"], "--control_file", inner_file],
             env=environment(project, folder, is_fresh, is_live, types=not is_live),
@@ -156,7 +184,15 @@ def main():
     if is_live:
         reveal = None if is_taken else lambda: show(project, here, True)
         is_outdated = lambda: edited_since(started, project)
-        between = relay.Relay(connection_file, inner_file, lambda: restored(project, here), reveal, is_outdated, counted)
+        between = relay.Relay(
+            connection_file,
+            inner_file,
+            lambda: restored(project, here),
+            reveal,
+            is_outdated,
+            Behind(kernel.pid).write,
+            counted,
+        )
     while kernel.poll() is None:
         if between:
             between.turn()

@@ -7,8 +7,15 @@ So the library prints a line of its own for each picture,
 
 and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already.
 
-Cells that wait for their turn wait here. When one before them does not compile, or the stop button is pressed, they are given back unrun, as
-every Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
+evcxr may answer a cell before it has passed on the last of what the cell wrote, to standard error above all, and a notebook that has the
+answer listens no more. So answers wait here: a line of ours is written behind what the cell wrote, and when that comes out, so has all else.
+(evcxr has one thread for both streams, and is through with the lines of standard output, but for passing on the last, when it answers.)
+
+To evcxr a cell that panics, or ends with a failing `?`, has run well, and only wrote to standard error; here that becomes its error: see
+remarks.py.
+
+Cells that wait for their turn wait here. When one before them fails, or the stop button is pressed, they are given back unrun, as every
+Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
 
 Both sides speak Jupyter's protocol over ZeroMQ; messages are signed anew where the keys differ, as a spare kernel's does (spare.py):
 
@@ -22,27 +29,16 @@ library; until then it sees nothing, and costs nothing: see lets.py.
 Needs pyzmq, which comes with every Jupyter. Without it the kernel runs as it would without this file, with plain lines.
 """
 
-import datetime
-import hashlib
-import hmac
 import json
-import os
 import re
-import socket
 import time
-import uuid
 
 from lets import need_types
-
-try:
-    import zmq
-except ImportError:
-    zmq = None
+from remarks import Remarks
+from wire import DELIMITER, address, command, is_signed, message, parts_of, read, signed, with_content, zmq
 
 MARK = "\x1eTSAE "
-DELIMITER = b"<IDS|MSG>"
 REQUESTS = ("shell", "control", "stdin")
-PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
 # A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything anew, and nothing else: the profile that
 # counts is cargo-config.toml's.
 RELOAD = ":opt 2 # with all types"
@@ -50,108 +46,22 @@ OUTDATED = (
     "The library (or the Rust compiler) has changed since this kernel started, which goes on with it as it was: "
     "restart the kernel to use it as it is.\n"
 )
+END = MARK + "end of cell "
 PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
-
-
-def is_possible(connection_file):
-    """Whether this Python can stand between."""
-    return zmq is not None and bool(read(connection_file).get("shell_port"))
-
-
-def read(path):
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
-
-
-def free_ports(n):
-    """Ports that nobody listens on; all held at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-def write_connection(like, path):
-    """Writes a connection file for evcxr: with the key of another, and ports of its own."""
-    connection = dict(like, transport="tcp", ip="127.0.0.1", **dict(zip(PORTS, free_ports(len(PORTS)))))
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(connection, file)
-
-
-def address(connection, port):
-    separator = "-" if connection["transport"] == "ipc" else ":"
-    return f"{connection['transport']}://{connection['ip']}{separator}{connection[port]}"
-
-
-def parts_of(frames):
-    """Header, parent's header, metadata and content of a message."""
-    start = frames.index(DELIMITER) + 2
-    return frames[start : start + 4]
-
-
-def signed(key, parts):
-    """A message's frames, from the delimiter on: delimiter, signature, parts."""
-    signature = hmac.new(key, digestmod=hashlib.sha256)
-    for part in parts:
-        signature.update(part)
-    return [DELIMITER, signature.hexdigest().encode() if key else b"", *parts]
-
-
-def is_signed(key, frames):
-    """Whether this is a message, and from somebody who has the key."""
-    if DELIMITER not in frames or len(parts_of(frames)) < 4:
-        return False
-    _, want, *_ = signed(key, parts_of(frames))
-    return hmac.compare_digest(want, frames[frames.index(DELIMITER) + 1])
-
-
-def message(key, kind, parent, content, session):
-    header = {
-        "msg_id": uuid.uuid4().hex,
-        "username": "kernel",
-        "session": session,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(),
-        "msg_type": kind,
-        "version": "5.3",
-    }
-    return signed(key, [json.dumps(part).encode() for part in (header, parent, {}, content)])
-
-
-def command(code):
-    """What an `execute_request` of ours holds."""
-    return {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
-
-
-def execute(connection_file, code, kernel):
-    """Runs a cell in a kernel that nobody else speaks to yet. Whether it ran."""
-    connection = read(connection_file)
-    context = zmq.Context()
-    shell = context.socket(zmq.DEALER)
-    shell.linger = 0
-    shell.reconnect_ivl = 20
-    shell.connect(address(connection, "shell_port"))
-    shell.send_multipart(message(connection["key"].encode(), "execute_request", {}, command(code), "spare"))
-    while kernel.poll() is None and not shell.poll(1000 * PATIENCE):
-        pass
-    reply = json.loads(parts_of(shell.recv_multipart())[3]) if shell.poll(0) else {}
-    context.destroy()
-    return reply.get("status") == "ok"
+# Seconds that an answer waits for what the cell wrote last: until our line has come, or where none could be written.
+LONGEST_WAIT, BLIND_WAIT = 10.0, 0.05
 
 
 class Relay:
     """Both sides' sockets, and what passes between them.
 
     `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None; `reveal`
-    shows rust-analyzer all types, or is None if it has seen them; `is_outdated` says
-    whether the library has been edited since.
+    shows rust-analyzer all types, or is None if it has seen them; `is_outdated` says whether the library has been edited since; `write_behind`
+    writes a line behind what the cells have written to standard error, and says whether it could.
     """
 
-    def __init__(self, outer_file, inner_file, hindrance, reveal, is_outdated, counted=1):
-        self.hindrance, self.reveal, self.is_outdated = hindrance, reveal, is_outdated
+    def __init__(self, outer_file, inner_file, hindrance, reveal, is_outdated, write_behind, counted=1):
+        self.hindrance, self.reveal, self.is_outdated, self.write_behind = hindrance, reveal, is_outdated, write_behind
         outer, inner = read(outer_file), read(inner_file)
         self.key, self.inner_key, self.counted = outer["key"].encode(), inner["key"].encode(), counted
         self.context = zmq.Context()
@@ -173,6 +83,11 @@ class Relay:
         self.is_open = False
         self.probed = 0.0
         self.running = None  # the id of the request that evcxr works on
+        self.reply = None  # evcxr's answer to it, until all that the cell wrote has come
+        self.idle_again = None  # and what says that it is idle, which may come before
+        self.reply_until = None
+        self.error = None  # what evcxr says of it that is wrong
+        self.remarks = Remarks({})
         self.waiting = []
         self.sent_away = []
         self.last_cell = time.monotonic()  # when one last began or ended
@@ -220,7 +135,8 @@ class Relay:
         if self.stop_was_pressed:
             self.stop_was_pressed = False
             self.send_away_waiting()
-        for one, _ in self.poller.poll(1000 * PATIENCE):
+        wait = PATIENCE if self.reply_until is None else min(PATIENCE, max(0.0, self.reply_until - time.monotonic()))
+        for one, _ in self.poller.poll(1000 * wait):
             frames = one.recv_multipart()
             if one in self.requests and not is_signed(self.key, frames):
                 continue
@@ -233,8 +149,11 @@ class Relay:
             elif one in self.requests:
                 self.ways[one].send_multipart(self.inward(frames))
             elif one is not self.probe and json.loads(parts_of(frames)[1]).get("session") != "relay":
-                self.ways[one].send_multipart(self.outward(frames))
-                self.look_for_end(frames)
+                self.pass_answer(one, frames)
+        if self.remarks.are_due():
+            self.pass_remarks()
+        if self.reply and time.monotonic() >= self.reply_until:
+            self.end_cell()
 
     def idle(self):
         """Seconds since a cell ran."""
@@ -262,6 +181,7 @@ class Relay:
         if is_cell:
             self.last_cell = time.monotonic()
             self.running = header["msg_id"]
+            self.remarks = Remarks(header)
             if self.is_outdated and self.is_outdated():
                 self.is_outdated = None
                 self.publish("stream", header, {"name": "stdout", "text": OUTDATED})
@@ -275,18 +195,36 @@ class Relay:
             self.counted += 1
             self.ways[self.ways["shell"]].send_multipart(message(self.inner_key, "execute_request", {}, command(RELOAD), "relay"))
 
-    def look_for_end(self, frames):
-        """Sends the next cell when one has ended."""
-        if b"execute_reply" not in parts_of(frames)[0]:
+    def pass_answer(self, socket, frames):
+        """What evcxr answers goes to Jupyter at once, but that a cell has ended."""
+        header, parent = map(json.loads, parts_of(frames)[:2])
+        if header["msg_type"] != "execute_reply" or parent.get("msg_id") != self.running:
+            self.ways[socket].send_multipart(self.outward(frames))
             return
-        _, parent, _, content = map(json.loads, parts_of(frames))
-        if parent.get("msg_id") == self.running:
-            self.running, self.last_cell = None, time.monotonic()
-            if content.get("status") == "error":
-                self.send_away_waiting()
-            self.give_back()
-            if self.waiting:
-                self.pass_request(self.waiting.pop(0))
+        self.reply = frames
+        is_written = self.write_behind(f"{END}{self.running}\n")
+        self.reply_until = time.monotonic() + (LONGEST_WAIT if is_written else BLIND_WAIT)
+
+    def end_cell(self):
+        """Passes on evcxr's answer to the cell that runs, and sends the next one."""
+        content = json.loads(parts_of(self.reply)[3])
+        failure = self.remarks.error()
+        if failure:
+            self.publish("error", self.remarks.header, failure)
+            content["status"] = "error"
+        if content["status"] == "error":
+            self.reply = with_content(self.reply, {**content, **(failure or self.error or {})})
+        self.pass_remarks()
+        self.ways["shell"].send_multipart(self.outward(self.reply))
+        if self.idle_again:
+            self.publisher.send_multipart(self.outward(self.idle_again))
+        self.reply = self.idle_again = self.reply_until = self.error = self.running = None
+        self.last_cell = time.monotonic()
+        if content["status"] == "error":
+            self.send_away_waiting()
+        self.give_back()
+        if self.waiting:
+            self.pass_request(self.waiting.pop(0))
 
     def send_away_waiting(self):
         """Cells that wait now are not to run, but those that are to run whatever happens. They are told when the one that runs has
@@ -326,21 +264,40 @@ class Relay:
         self.publisher.send_multipart([kind.encode(), *self.message(kind, header, content, header.get("session", ""))])
 
     def pass_output(self, frames):
-        header, parent, _, content = parts_of(frames)
-        if json.loads(parent).get("session") == "relay":
+        header, parent, _, content = map(json.loads, parts_of(frames))
+        is_text = header["msg_type"] == "stream"
+        if parent.get("session") == "relay":
             if not self.is_open:
                 self.open()
-        elif b"TSAE " in content and b'"stream"' in header:
-            for made in self.drawn(frames, json.loads(header), json.loads(parent), json.loads(content)):
-                self.publisher.send_multipart(made)
+        elif is_text and content["name"] == "stderr":
+            self.hear_remark(parent, content["text"])
+        elif content.get("execution_state") == "idle" and parent.get("msg_id") == self.running:
+            self.idle_again = frames
         else:
-            self.publisher.send_multipart(self.outward(frames))
+            if self.remarks.may_pass():
+                self.pass_remarks()
+            if header["msg_type"] == "error" and parent.get("msg_id") == self.running:
+                self.error = content
+            for made in self.drawn(header, parent, content) if is_text and MARK in content["text"] else [self.outward(frames)]:
+                self.publisher.send_multipart(made)
 
-    def drawn(self, frames, header, parent, content):
+    def hear_remark(self, parent, text):
+        text, mark, cell = text.partition(END)
+        if parent.get("msg_id") == self.running:
+            self.remarks.add(text)
+        elif text:
+            self.publish("stream", parent, {"name": "stderr", "text": text})
+        if mark and self.reply and cell.strip() == self.running:
+            self.end_cell()
+
+    def pass_remarks(self):
+        """Passes on what a cell has written to standard error, as it is."""
+        text = self.remarks.take()
+        if text:
+            self.publish("stream", self.remarks.header, {"name": "stderr", "text": text})
+
+    def drawn(self, header, parent, content):
         """The messages that a message of text becomes: text and pictures, in their order."""
-        if header["msg_type"] != "stream" or content["name"] != "stdout" or MARK not in content["text"]:
-            yield self.outward(frames)
-            return
         session, text = header.get("session", ""), ""
         for line in re.findall(r"[^\n]*\n|[^\n]+", content["text"]):  # not splitlines, to which the mark itself ends a line
             before, mark, picture = line.partition(MARK)
@@ -358,6 +315,8 @@ class Relay:
         """Passes on what evcxr said last."""
         while self.poller.poll(50):
             self.turn()
+        if self.reply:
+            self.end_cell()
         self.context.destroy()
 
 

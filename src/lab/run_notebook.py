@@ -1,7 +1,7 @@
 """Runs one notebook in its kernel and says what happens, one JSON object a line on stdout.
 
-Jupyter's own runners go on after a panic or a failing `?`: evcxr answers `ok` to both, and only writes to stderr. Here, whatever a cell
-writes to stderr fails the run, unless the cell is tagged `allow-stderr` or `raises-exception`.
+A cell fails that does not compile, panics or ends with a failing `?`, unless it is tagged `raises-exception`; and so does one that writes
+anything to stderr, unless it is tagged `allow-stderr`.
 
 The request comes as a line of JSON on stdin, whose end is also ours:
 
@@ -16,14 +16,12 @@ each piece of its stdout, `{"event": "cell_done", "cell": i, "seconds": s, "fail
 import contextlib
 import json
 import os
-import queue
 import re
 import sys
 import threading
 import time
 
 import nbformat
-from jupyter_core.utils import ensure_async, run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -31,63 +29,13 @@ from nbconvert import HTMLExporter
 LONGEST_MESSAGE = 4000
 
 
-def cell_process(launcher):
-    """The process that runs the cells: evcxr's child of its own name, itself a child of the launcher. None where there is no /proc."""
-    known = {}
-    for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc/self") else []):
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
-            known[int(pid)] = (name, int(rest.split()[1]))
-        except OSError:
-            continue  # ended meanwhile
-    for pid, (name, parent) in known.items():
-        if name == "evcxr_jupyter" and known.get(parent) == (name, launcher):
-            return pid
-    return None
-
-
 class Client(NotebookClient):
-    """Passes on what a cell prints while it runs, and waits for what it wrote last.
-
-    evcxr may answer before it has passed on the end of what a cell wrote to stderr, which is all that tells of a failing `?`. So a line
-    of ours is written to the same pipe after the cell: when that comes out, so has all before it. Where that cannot be done, what comes
-    within half a second counts.
-    """
-
-    END = "\x1etsae-end-of-cell"
+    """Passes on what a cell prints while it runs."""
 
     def process_message(self, msg, cell, cell_index):
-        self.request = msg["parent_header"].get("msg_id")
-        if msg["msg_type"] == "stream":
-            if msg["content"]["text"].strip("\n") == self.END:
-                self.ended = True
-                return None
-            if msg["content"]["name"] == "stdout":
-                say(event="output", text=msg["content"]["text"])
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
+            say(event="output", text=msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
-
-    async def async_rest_of(self, cell, index):
-        self.ended = False
-        wait = 0.5
-        pid = cell_process(self.km.provisioner.pid)
-        if pid is not None:
-            try:
-                with open(f"/proc/{pid}/fd/2", "w", encoding="utf-8") as pipe:
-                    pipe.write(self.END + "\n")
-                wait = 10
-            except OSError:
-                pass
-        until = time.monotonic() + wait
-        while not self.ended and time.monotonic() < until:
-            try:
-                msg = await ensure_async(self.kc.iopub_channel.get_msg(timeout=max(0.01, until - time.monotonic())))
-            except queue.Empty:
-                break
-            if msg["parent_header"].get("msg_id") == self.request:
-                self.process_message(msg, cell, index)
-
-    rest_of = run_sync(async_rest_of)
 
 
 def stderr_of(cell):
@@ -100,15 +48,13 @@ def failure(cell):
     errors = [o for o in cell.outputs if o["output_type"] == "error"]
     if errors:
         text = "\n".join(COLOURS.sub("", "\n".join(o.get("traceback") or [o.get("evalue", "")])) for o in errors)
-    elif "allow-stderr" in cell.metadata.get("tags", []):
-        return None
-    else:
-        text = stderr_of(cell)
-        if not text:
-            return None
         panic = re.search(r"panicked at .*?(?=\nstack backtrace:|\Z)", text, re.S)
         text = panic.group(0) if panic else text
-    return text.strip()[:LONGEST_MESSAGE] or "it wrote an empty line to stderr, as a failing `?` does whose error has no text"
+    elif "allow-stderr" not in cell.metadata.get("tags", []) and stderr_of(cell):
+        text = stderr_of(cell)
+    else:
+        return None
+    return text.strip()[:LONGEST_MESSAGE] or "it says nothing of why"
 
 
 def write(path, text):
@@ -163,7 +109,6 @@ def main():
             start = time.monotonic()
             try:
                 client.execute_cell(cell, index, execution_count=number)
-                client.rest_of(cell, index)
                 for output in cell.outputs:
                     if "execution_count" in output:
                         output.execution_count = number  # evcxr counts one more: the library, which it loads at its start

@@ -25,8 +25,8 @@ import sys
 import time
 import uuid
 
-import relay
 from session import HERE, changed_since, environment, make_session, shared_lock
+from wire import address, command, message, parts_of, read, write_connection, zmq
 
 IDLE = 10  # seconds after which a launcher gets a spare
 PATIENCE = 1800  # seconds that a spare waits
@@ -36,7 +36,7 @@ WARM_UP = ("let tsae_spare = %s::prelude::HookPoint::resid_pre(0).to_string();",
 
 
 def is_wanted():
-    return os.environ.get("TSAE_SPARE") == "1" and relay.zmq is not None
+    return os.environ.get("TSAE_SPARE") == "1" and zmq is not None
 
 
 def place(project):
@@ -144,6 +144,22 @@ def as_kept():
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def execute(connection_file, code, kernel):
+    """Runs a cell in a kernel that nobody else speaks to yet. Whether it ran."""
+    connection = read(connection_file)
+    context = zmq.Context()
+    shell = context.socket(zmq.DEALER)
+    shell.linger = 0
+    shell.reconnect_ivl = 20
+    shell.connect(address(connection, "shell_port"))
+    shell.send_multipart(message(connection["key"].encode(), "execute_request", {}, command(code), "spare"))
+    while kernel.poll() is None and not shell.poll(250):
+        pass
+    reply = json.loads(parts_of(shell.recv_multipart())[3]) if shell.poll(0) else {}
+    context.destroy()
+    return reply.get("status") == "ok"
+
+
 def keep(project, jupyter, folder):
     """Starts a kernel, warms it, and keeps it until it has ended."""
     os.makedirs(folder, exist_ok=True)
@@ -156,7 +172,7 @@ def keep(project, jupyter, folder):
     with shared_lock():
         session, alive = make_session(project, True)
     connection = os.path.join(session, "connection.json")
-    relay.write_connection({"key": uuid.uuid4().hex, "signature_scheme": "hmac-sha256"}, connection)
+    write_connection({"key": uuid.uuid4().hex, "signature_scheme": "hmac-sha256"}, connection)
     kernel = subprocess.Popen(
         [project["evcxr"], "--control_file", connection],
         env=environment(project, session, True, True, types=True),
@@ -166,7 +182,7 @@ def keep(project, jupyter, folder):
     ready, taken = (os.path.join(folder, f"{what}-{os.getpid()}") for what in ("ready", "taken"))
     try:
         library = project["package"].replace("-", "_")
-        if all(relay.execute(connection, cell.replace("%s", library), kernel) for cell in WARM_UP):
+        if all(execute(connection, cell.replace("%s", library), kernel) for cell in WARM_UP):
             with open(ready + ".part", "w", encoding="utf-8") as file:
                 json.dump({"evcxr": kernel.pid, "connection": connection, "counted": 1 + len(WARM_UP)}, file)
             os.rename(ready + ".part", ready)

@@ -5,8 +5,7 @@ longest that the start or a cell may take; `cells`, their sources; `spares`, the
 
 The answers: `{"event": "started", "seconds": s}` when the kernel has answered what it is, `{"event": "cell", "seconds": s, "printed": text,
 "shown": bool}` for each cell, whose end is when the kernel has replied and says that it is idle, and `{"event": "done"}`. What goes wrong ends
-the program with an exit status of 1 and a text on stderr. As in run_notebook.py, whatever a cell writes to stderr is an error: so evcxr
-tells of a panic or a failing `?`, after the cell's end as a rule, and so within a later cell.
+the program with an exit status of 1 and a text on stderr. As in run_notebook.py, whatever a cell writes to stderr is an error.
 """
 
 import glob
@@ -26,7 +25,6 @@ class Kernel:
 
     def __init__(self, request):
         self.limit = request["seconds"]
-        self.sources = {}
         self.manager = KernelManager(kernel_name=request["kernel"])
         start = time.monotonic()
         self.manager.start_kernel(cwd=request["folder"])
@@ -68,19 +66,18 @@ class Kernel:
         """Seconds, what was printed, and whether something was shown."""
         start = time.monotonic()
         request = self.client.execute(source, allow_stdin=False)
-        self.sources[request] = source
         printed, shown, idle = "", False, False
         while not idle:
             message = self.receive(self.client.get_iopub_msg, start)
             kind, content, of = message["msg_type"], message["content"], message["parent_header"].get("msg_id")
+            if of != request:
+                continue
             if kind == "error":
-                self.fail(of, "\n".join(content["traceback"]))
+                self.fail(source, "\n".join(content["traceback"]))
             elif kind == "stream" and content["name"] == "stderr":
                 text = re.sub(r"(?m)^\s*Compiling .*\n?", "", content["text"])
                 if text.strip():
-                    self.fail(of, text)
-            elif of != request:
-                continue
+                    self.fail(source, text)
             elif kind == "stream":
                 printed += content["text"]
             elif kind in ("execute_result", "display_data"):
@@ -91,8 +88,8 @@ class Kernel:
             pass
         return time.monotonic() - start, printed, shown
 
-    def fail(self, request, message):
-        sys.exit(f"{COLOURS.sub('', message).strip()}\n--- the cell ---\n{self.sources.get(request, 'unknown')}")
+    def fail(self, source, message):
+        sys.exit(f"{COLOURS.sub('', message).strip()}\n--- the cell ---\n{source}")
 
     def end(self):
         self.manager.shutdown_kernel()

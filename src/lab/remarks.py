@@ -1,0 +1,51 @@
+"""What a cell writes to standard error, and whether that is why it failed.
+
+evcxr tells no one that a cell panicked or ended with a failing `?`. In both cases it has the cell print a line that it keeps to itself; cargo.sh
+adds another, `FAILED`, which comes out behind what the cell said of it. So remarks wait a moment before they are passed on: if that line follows,
+they are the cell's error. A panic's backtrace takes longer to write than the moment, so what tells of a panic waits until the cell ends.
+"""
+
+import re
+import time
+
+FAILED = "\x1eTSAE failed"
+WAIT = 0.3  # seconds
+PANIC = re.compile(r"panicked at [^\n]*:\n(.*?)(?=\nstack backtrace:\n|\nnote: |\Z)", re.S)
+
+
+class Remarks:
+    """What the cell that `header` asked for has written to standard error, and has not been passed on yet."""
+
+    def __init__(self, header):
+        self.header = header
+        self.text = self.passed = ""
+        self.since = None
+        self.failed = False
+
+    def add(self, text):
+        remark, mark, _ = text.partition(FAILED)
+        self.failed = self.failed or bool(mark)
+        if remark:
+            self.text += remark
+            self.since = self.since or time.monotonic()
+
+    def may_pass(self):
+        """Whether they can be passed on before the cell ends."""
+        return bool(self.text) and not self.failed and "panicked at" not in self.text
+
+    def are_due(self):
+        return self.may_pass() and time.monotonic() - self.since > WAIT
+
+    def take(self):
+        """The text to pass on as it is."""
+        self.passed, self.text, self.since = self.text, "", None
+        return self.passed
+
+    def error(self):
+        """What failed, as Jupyter tells it, or None. It is in the remarks that came last, be they passed on or not."""
+        if not self.failed:
+            return None
+        text = (self.text or self.passed).strip("\n")
+        self.text = ""
+        panic = PANIC.search(text)
+        return {"ename": "panic" if panic else "Error", "evalue": (panic.group(1) if panic else text).strip(), "traceback": text.split("\n")}
