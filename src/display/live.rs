@@ -14,6 +14,19 @@ const VARIABLE: &str = "TSAE_LIVE";
 /// What a marked line begins with: a character that no text has a use for, and our name.
 const MARK: &str = "\u{1e}TSAE ";
 
+fn is(variable: &str, wanted: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == wanted)
+}
+
+fn has_relay() -> bool {
+    super::in_notebook() && is(VARIABLE, "1")
+}
+
+/// What ends a line that a cell has left open, where the kernel has the relay: evcxr knows its own lines only at a line's beginning.
+pub(super) fn line_end() -> String {
+    if has_relay() { format!("{MARK}\n") } else { String::new() }
+}
+
 /// A place in the output of the cell that runs, which can be drawn again and again.
 pub(crate) struct Place {
     id: String,
@@ -25,10 +38,8 @@ impl Place {
     /// (`TSAE_PROGRESS`).
     pub(crate) fn new() -> Option<Place> {
         static PLACES: AtomicU64 = AtomicU64::new(0);
-        let is = |variable, wanted| std::env::var_os(variable).is_some_and(|value| value == wanted);
-        let is_live = super::in_notebook() && is(VARIABLE, "1");
         let is_wanted = !is("TSAE_PROGRESS", "off") && !is("TSAE_PROGRESS", "lines");
-        (is_live && is_wanted).then(|| Place::called(format!("tsae-{}-{}", std::process::id(), PLACES.fetch_add(1, Ordering::Relaxed))))
+        (has_relay() && is_wanted).then(|| Place::called(format!("tsae-{}-{}", std::process::id(), PLACES.fetch_add(1, Ordering::Relaxed))))
     }
 
     pub(super) fn called(id: String) -> Place {

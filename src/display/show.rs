@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::live::line_end;
+
 /// The variable that the notebook's Rust kernel sets in the process that runs the cells.
 const RUNTIME_VARIABLE: &str = "EVCXR_IS_RUNTIME";
 const BEGIN: &str = "EVCXR_BEGIN_CONTENT";
@@ -22,7 +24,7 @@ pub fn in_notebook() -> bool {
 /// tokenized_sae::display::show("<b>4.27</b> nats", "4.27 nats");
 /// ```
 pub fn show(html: &str, text: &str) {
-    let message = if in_notebook() { rich(html, text) } else { line(text) };
+    let message = if in_notebook() { line_end() + &rich(html, text) } else { line(text) };
     let mut out = std::io::stdout().lock();
     // A closed pipe is no reason to stop a training run.
     let _ = out.write_all(message.as_bytes()).and_then(|()| out.flush());

@@ -9,12 +9,10 @@ if [ "$*" = "metadata --format-version=1" ] && grep -q '"evcxr_dummy_validate_de
   exit 0
 fi
 
-# A cell that panics or ends with a failing `?` prints a line for evcxr, which answers all the same that it has run. One more tells ours: see
-# remarks.py.
-if [ "$1" = build ] && [ -n "$EVCXR_EXECUTION_SO_PATH" ] && [ -n "$TSAE_LIVE" ]; then
-  sed -e 's/^    println!("EVCXR_PANIC_NOTIFICATION");$/&eprintln!("\\x1eTSAE failed");/' \
-    -e 's/^ *println!("{}", evcxr_internal_runtime::USER_ERROR_OCCURRED);$/&eprintln!("\\x1eTSAE failed");/' src/lib.rs >src/lib.new &&
-    mv src/lib.new src/lib.rs
+# What is added to evcxr's code around a cell's. Not before the relay asks for it with its first cell: at its start evcxr compiles an empty one, and
+# waits until somebody has taken what that prints, which nobody does yet.
+if [ "$1" = build ] && [ -n "$EVCXR_EXECUTION_SO_PATH" ] && [ -e relayed ]; then
+  sed -f "${0%/*}/../../cell.sed" src/lib.rs >src/lib.new && mv src/lib.new src/lib.rs
 fi
 
 # A cell is compiled as the one before it was, if that had the same crates: see rustc-wrapper.sh.

@@ -17,6 +17,7 @@ const SESSION: &str = include_str!("session.py");
 const SPARE: &str = include_str!("spare.py");
 const WIRE: &str = include_str!("wire.py");
 const METADATA: &str = include_str!("metadata.py");
+const CELL: &str = include_str!("cell.sed");
 const CARGO: &str = include_str!("cargo.sh");
 const RUSTC: &str = include_str!("rustc.sh");
 const RUSTC_WRAPPER: &str = include_str!("rustc-wrapper.sh");
@@ -45,7 +46,8 @@ impl Kernel {
 
 /// The kernel's folder. Other versions of its files are another folder, so that two clones do not disturb each other.
 pub(super) fn folder(cache: &Path) -> PathBuf {
-    let parts = [LAUNCHER, LETS, RELAY, REMARKS, SESSION, SPARE, WIRE, METADATA, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
+    let parts =
+        [LAUNCHER, LETS, RELAY, REMARKS, SESSION, SPARE, WIRE, METADATA, CELL, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
     cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
 }
 
@@ -74,6 +76,7 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
         ("spare.py", SPARE),
         ("wire.py", WIRE),
         ("metadata.py", METADATA),
+        ("cell.sed", CELL),
     ] {
         folders::write(&folder.join(name), text)?;
     }

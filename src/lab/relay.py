@@ -5,7 +5,8 @@ So the library prints a line of its own for each picture,
 
     \\x1eTSAE {"id": "…", "update": false, "data": {"text/html": "…", "text/plain": "…"}}
 
-and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already.
+and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already. A mark without a picture ends a
+line that a cell has left open: see cell.sed.
 
 evcxr may answer a cell before it has passed on the last of what the cell wrote, to standard error above all, and a notebook that has the
 answer listens no more. So answers wait here: a line of ours is written behind what the cell wrote, and when that comes out, so has all else.
@@ -30,6 +31,7 @@ Needs pyzmq, which comes with every Jupyter. Without it the kernel runs as it wo
 """
 
 import json
+import os
 import re
 import time
 
@@ -63,6 +65,7 @@ class Relay:
     def __init__(self, outer_file, inner_file, hindrance, reveal, is_outdated, write_behind, counted=1):
         self.hindrance, self.reveal, self.is_outdated, self.write_behind = hindrance, reveal, is_outdated, write_behind
         outer, inner = read(outer_file), read(inner_file)
+        self.folder = os.path.dirname(inner_file)
         self.key, self.inner_key, self.counted = outer["key"].encode(), inner["key"].encode(), counted
         self.context = zmq.Context()
         self.poller = zmq.Poller()
@@ -182,10 +185,18 @@ class Relay:
             self.last_cell = time.monotonic()
             self.running = header["msg_id"]
             self.remarks = Remarks(header)
+            self.tell_cargo()
             if self.is_outdated and self.is_outdated():
                 self.is_outdated = None
                 self.publish("stream", header, {"name": "stdout", "text": OUTDATED})
         self.ways[self.ways["shell"]].send_multipart(self.inward(frames))
+
+    def tell_cargo(self):
+        """Has cargo.sh add to the cells what tells us of their ends."""
+        try:
+            open(os.path.join(self.folder, "relayed"), "w").close()
+        except OSError:
+            pass  # no room: what is missing is what evcxr lacks
 
     def show_types(self):
         """Has rust-analyzer load all types, if it has not, before what evcxr is sent next. evcxr counts this as a cell."""
@@ -306,8 +317,9 @@ class Relay:
                 if text:
                     yield [b"stream", *self.message("stream", parent, {"name": "stdout", "text": text}, session)]
                 text = ""
-                kind, shown = picture_of(picture)
-                yield [kind.encode(), *self.message(kind, parent, shown, session)]
+                if picture.strip():
+                    kind, shown = picture_of(picture)
+                    yield [kind.encode(), *self.message(kind, parent, shown, session)]
         if text:
             yield [b"stream", *self.message("stream", parent, {"name": "stdout", "text": text}, session)]
 

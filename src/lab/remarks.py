@@ -1,6 +1,6 @@
 """What a cell writes to standard error, and whether that is why it failed.
 
-evcxr tells no one that a cell panicked or ended with a failing `?`. In both cases it has the cell print a line that it keeps to itself; cargo.sh
+evcxr tells no one that a cell panicked or ended with a failing `?`. In both cases it has the cell print a line that it keeps to itself; cell.sed
 adds another, `FAILED`, which comes out behind what the cell said of it. So remarks wait a moment before they are passed on: if that line follows,
 they are the cell's error. A panic's backtrace takes longer to write than the moment, so what tells of a panic waits until the cell ends.
 """
@@ -10,6 +10,8 @@ import time
 
 FAILED = "\x1eTSAE failed"
 WAIT = 0.3  # seconds
+# What a backtrace has below the cell: evcxr.
+BELOW = re.compile(r"(.*::run_user_code_\d+(?:::\{\{closure\}\})+\n).*?(?=^note: |\Z)", re.S | re.M)
 PANIC = re.compile(r"panicked at [^\n]*:\n(.*?)(?=\nstack backtrace:\n|\nnote: |\Z)", re.S)
 
 
@@ -45,7 +47,7 @@ class Remarks:
         """What failed, as Jupyter tells it, or None. It is in the remarks that came last, be they passed on or not."""
         if not self.failed:
             return None
-        text = (self.text or self.passed).strip("\n")
+        text = BELOW.sub(r"\1", self.text or self.passed).strip("\n")
         self.text = ""
         panic = PANIC.search(text)
         return {"ename": "panic" if panic else "Error", "evalue": (panic.group(1) if panic else text).strip(), "traceback": text.split("\n")}

@@ -7,6 +7,17 @@ FAILURES = {
     "end": "std::process::exit(3);",
 }
 
+# Lines that a cell leaves open, as it ends in one way or another.
+UNENDED = [
+    'eprint!("remark");',
+    'let kept: u32 = 1;\nprint!("text");',
+    'use std::io::Write;\nprint!("flushed"); std::io::stdout().flush()?;',
+    'print!("shown "); kept',
+    'print!("failed "); let n: u32 = "x".parse()?;',
+    'print!("panicked "); let lost: u32 = [1, 2][kept as usize + 1];',
+    'print!("{kept}");',
+]
+
 
 def streams(client, request):
     """What a cell wrote, piece by piece."""
@@ -49,7 +60,7 @@ def main():
             "all": [
                 written(client, f'println!("a {i}"); eprintln!("c {i}"); println!("b {i}"); eprintln!("d {i}");') for i in range(20)
             ],
-            "unended": written(client, 'eprint!("no end of line");'),
+            "unended": [written(client, code) for code in UNENDED],
             "early": streams(
                 client, client.execute('eprintln!("early"); std::thread::sleep(std::time::Duration::from_secs(2)); println!("late");')
             ),
