@@ -86,6 +86,7 @@ class Relay:
         self.is_open = False
         self.probed = 0.0
         self.running = None  # the id of the request that evcxr works on
+        self.cell = None  # its source
         self.reply = None  # evcxr's answer to it, until all that the cell wrote has come
         self.idle_again = None  # and what says that it is idle, which may come before
         self.reply_until = None
@@ -185,11 +186,20 @@ class Relay:
             self.last_cell = time.monotonic()
             self.running = header["msg_id"]
             self.remarks = Remarks(header)
+            self.cell = json.loads(parts_of(frames)[3])["code"]
             self.tell_cargo()
             if self.is_outdated and self.is_outdated():
                 self.is_outdated = None
                 self.publish("stream", header, {"name": "stdout", "text": OUTDATED})
         self.ways[self.ways["shell"]].send_multipart(self.inward(frames))
+
+    def compiled(self):
+        """What evcxr has made of the cell."""
+        try:
+            with open(os.path.join(self.folder, "src", "lib.rs"), encoding="utf-8") as file:
+                return file.read()
+        except OSError:
+            return ""
 
     def tell_cargo(self):
         """Has cargo.sh add to the cells what tells us of their ends."""
@@ -219,7 +229,7 @@ class Relay:
     def end_cell(self):
         """Passes on evcxr's answer to the cell that runs, and sends the next one."""
         content = json.loads(parts_of(self.reply)[3])
-        failure = self.remarks.error()
+        failure = self.remarks.error(self.cell, self.compiled)
         if failure:
             self.publish("error", self.remarks.header, failure)
             content["status"] = "error"

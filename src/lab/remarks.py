@@ -10,8 +10,10 @@ import time
 
 FAILED = "\x1eTSAE failed"
 WAIT = 0.3  # seconds
-# What a backtrace has below the cell: evcxr.
+# What a backtrace has below the cell, which is evcxr, and what it knows no name for.
 BELOW = re.compile(r"(.*::run_user_code_\d+(?:::\{\{closure\}\})+\n).*?(?=^note: |\Z)", re.S | re.M)
+NAMELESS = re.compile(r"^ +\d+: (?:<unknown>|evcxr\w*::.*)\n", re.M)
+PLACE = re.compile(r"panicked at src/lib\.rs:(\d+):(\d+):$", re.M)
 PANIC = re.compile(r"panicked at [^\n]*:\n(.*?)(?=\nstack backtrace:\n|\nnote: |\Z)", re.S)
 
 
@@ -43,11 +45,22 @@ class Remarks:
         self.passed, self.text, self.since = self.text, "", None
         return self.passed
 
-    def error(self):
-        """What failed, as Jupyter tells it, or None. It is in the remarks that came last, be they passed on or not."""
+    def error(self, cell, compiled):
+        """What failed, as Jupyter tells it, or None. It is in the remarks that came last, be they passed on or not.
+
+        Takes the cell's source, and a function for that of which it became a part.
+        """
         if not self.failed:
             return None
-        text = BELOW.sub(r"\1", self.text or self.passed).strip("\n")
+        text = NAMELESS.sub("", BELOW.sub(r"\1", self.text or self.passed)).strip("\n")
+        text = PLACE.sub(lambda found: placed(found, cell.split("\n"), compiled().split("\n")), text)
         self.text = ""
         panic = PANIC.search(text)
         return {"ename": "panic" if panic else "Error", "evalue": (panic.group(1) if panic else text).strip(), "traceback": text.split("\n")}
+
+
+def placed(found, cell, compiled):
+    """Where a panic was, by the cell's own lines, if it was in one that the cell has once."""
+    number, column = int(found[1]), found[2]
+    at = [i for i, line in enumerate(cell, 1) if number <= len(compiled) and line == compiled[number - 1]]
+    return f"panicked at line {at[0]}, column {column} of the cell:" if len(at) == 1 else found[0]

@@ -33,7 +33,9 @@ fn a_cell_has_said_all_when_it_ends_and_its_failure_ends_a_run_of_all() {
 
     let failed = seen["failed"].as_object().unwrap();
     assert_eq!(failed["panic"]["error"], json!(["panic", "index out of bounds: the len is 0 but the index is 3"]));
-    assert!(failed["panic"]["traceback"].as_str().unwrap().contains("panicked at"), "{failed:#?}");
+    let told = failed["panic"]["traceback"].as_str().unwrap();
+    assert!(told.contains("panicked at line 3, column 20 of the cell:\n"), "{told}");
+    assert!(!told.contains("evcxr") && !told.contains("<unknown>"), "what is below the cell is of no use: {told}");
     assert_eq!(failed["question mark"]["error"], json!(["Error", "invalid digit found in string"]));
     assert_eq!(failed["question mark"]["traceback"], "invalid digit found in string");
     assert_eq!(failed["compiler"]["error"][1], "cannot find function `nowhere` in this scope");
