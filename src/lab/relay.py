@@ -54,6 +54,23 @@ PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
 LONGEST_WAIT, BLIND_WAIT = 10.0, 0.05
 
 
+class Cell:
+    """The cell that evcxr works on, and what is kept of it until it has ended."""
+
+    def __init__(self, frames):
+        self.header, _, _, content = map(json.loads, parts_of(frames))
+        self.code = content["code"]
+        self.remarks = Remarks()
+        self.reply = None  # evcxr's answer, until all that the cell wrote has come
+        self.reply_until = None
+        self.idle = None  # what says that evcxr is idle again, which may come before the answer
+        self.error = None  # what evcxr says is wrong
+
+    def asked(self, parent):
+        """Whether a message belongs to it."""
+        return parent.get("msg_id") == self.header["msg_id"]
+
+
 class Relay:
     """Both sides' sockets, and what passes between them.
 
@@ -85,13 +102,7 @@ class Relay:
             self.poller.register(one, zmq.POLLIN)
         self.is_open = False
         self.probed = 0.0
-        self.running = None  # the id of the request that evcxr works on
-        self.cell = None  # its source
-        self.reply = None  # evcxr's answer to it, until all that the cell wrote has come
-        self.idle_again = None  # and what says that it is idle, which may come before
-        self.reply_until = None
-        self.error = None  # what evcxr says of it that is wrong
-        self.remarks = Remarks({})
+        self.running = None  # the cell that evcxr works on
         self.waiting = []
         self.sent_away = []
         self.last_cell = time.monotonic()  # when one last began or ended
@@ -139,7 +150,8 @@ class Relay:
         if self.stop_was_pressed:
             self.stop_was_pressed = False
             self.send_away_waiting()
-        wait = PATIENCE if self.reply_until is None else min(PATIENCE, max(0.0, self.reply_until - time.monotonic()))
+        cell = self.running
+        wait = min(PATIENCE, max(0.0, cell.reply_until - time.monotonic())) if cell and cell.reply else PATIENCE
         for one, _ in self.poller.poll(1000 * wait):
             frames = one.recv_multipart()
             if one in self.requests and not is_signed(self.key, frames):
@@ -154,10 +166,11 @@ class Relay:
                 self.ways[one].send_multipart(self.inward(frames))
             elif one is not self.probe and json.loads(parts_of(frames)[1]).get("session") != "relay":
                 self.pass_answer(one, frames)
-        if self.remarks.are_due():
-            self.pass_remarks()
-        if self.reply and time.monotonic() >= self.reply_until:
-            self.end_cell()
+        cell = self.running
+        if cell and cell.remarks.are_due():
+            self.pass_remarks(cell)
+        if cell and cell.reply and time.monotonic() >= cell.reply_until:
+            self.end_cell(cell)
 
     def idle(self):
         """Seconds since a cell ran."""
@@ -184,9 +197,7 @@ class Relay:
             self.show_types()
         if is_cell:
             self.last_cell = time.monotonic()
-            self.running = header["msg_id"]
-            self.remarks = Remarks(header)
-            self.cell = json.loads(parts_of(frames)[3])["code"]
+            self.running = Cell(frames)
             self.tell_cargo()
             if self.is_outdated and self.is_outdated():
                 self.is_outdated = None
@@ -219,27 +230,27 @@ class Relay:
     def pass_answer(self, socket, frames):
         """What evcxr answers goes to Jupyter at once, but that a cell has ended."""
         header, parent = map(json.loads, parts_of(frames)[:2])
-        if header["msg_type"] != "execute_reply" or parent.get("msg_id") != self.running:
+        cell = self.running
+        if header["msg_type"] != "execute_reply" or not (cell and cell.asked(parent)):
             self.ways[socket].send_multipart(self.outward(frames))
             return
-        self.reply = frames
-        is_written = self.write_behind(f"{END}{self.running}\n")
-        self.reply_until = time.monotonic() + (LONGEST_WAIT if is_written else BLIND_WAIT)
+        is_written = self.write_behind(f"{END}{parent['msg_id']}\n")
+        cell.reply, cell.reply_until = frames, time.monotonic() + (LONGEST_WAIT if is_written else BLIND_WAIT)
 
-    def end_cell(self):
+    def end_cell(self, cell):
         """Passes on evcxr's answer to the cell that runs, and sends the next one."""
-        content = json.loads(parts_of(self.reply)[3])
-        failure = self.remarks.error(self.cell, self.compiled)
+        content = json.loads(parts_of(cell.reply)[3])
+        failure = cell.remarks.error(cell.code, self.compiled)
         if failure:
-            self.publish("error", self.remarks.header, failure)
+            self.publish("error", cell.header, failure)
             content["status"] = "error"
         if content["status"] == "error":
-            self.reply = with_content(self.reply, {**content, **(failure or self.error or {})})
-        self.pass_remarks()
-        self.ways["shell"].send_multipart(self.outward(self.reply))
-        if self.idle_again:
-            self.publisher.send_multipart(self.outward(self.idle_again))
-        self.reply = self.idle_again = self.reply_until = self.error = self.running = None
+            cell.reply = with_content(cell.reply, {**content, **(failure or cell.error or {})})
+        self.pass_remarks(cell)
+        self.ways["shell"].send_multipart(self.outward(cell.reply))
+        if cell.idle:
+            self.publisher.send_multipart(self.outward(cell.idle))
+        self.running = None
         self.last_cell = time.monotonic()
         if content["status"] == "error":
             self.send_away_waiting()
@@ -287,35 +298,37 @@ class Relay:
     def pass_output(self, frames):
         header, parent, _, content = map(json.loads, parts_of(frames))
         is_text = header["msg_type"] == "stream"
+        cell = self.running if self.running and self.running.asked(parent) else None
         if parent.get("session") == "relay":
             if not self.is_open:
                 self.open()
         elif is_text and content["name"] == "stderr":
-            self.hear_remark(parent, content["text"])
-        elif content.get("execution_state") == "idle" and parent.get("msg_id") == self.running:
-            self.idle_again = frames
+            self.hear_remark(cell, parent, content["text"])
+        elif cell and content.get("execution_state") == "idle":
+            cell.idle = frames
         else:
-            if self.remarks.may_pass():
-                self.pass_remarks()
-            if header["msg_type"] == "error" and parent.get("msg_id") == self.running:
-                self.error = content
+            if cell and cell.remarks.may_pass():
+                self.pass_remarks(cell)
+            if cell and header["msg_type"] == "error":
+                cell.error = content
             for made in self.drawn(header, parent, content) if is_text and MARK in content["text"] else [self.outward(frames)]:
                 self.publisher.send_multipart(made)
 
-    def hear_remark(self, parent, text):
-        text, mark, cell = text.partition(END)
-        if parent.get("msg_id") == self.running:
-            self.remarks.add(text)
+    def hear_remark(self, cell, parent, text):
+        """Takes what evcxr passes on of standard error."""
+        text, end, of = text.partition(END)
+        if cell:
+            cell.remarks.add(text)
+            if end and cell.reply and cell.asked({"msg_id": of.strip()}):
+                self.end_cell(cell)
         elif text:
             self.publish("stream", parent, {"name": "stderr", "text": text})
-        if mark and self.reply and cell.strip() == self.running:
-            self.end_cell()
 
-    def pass_remarks(self):
+    def pass_remarks(self, cell):
         """Passes on what a cell has written to standard error, as it is."""
-        text = self.remarks.take()
+        text = cell.remarks.take()
         if text:
-            self.publish("stream", self.remarks.header, {"name": "stderr", "text": text})
+            self.publish("stream", cell.header, {"name": "stderr", "text": text})
 
     def drawn(self, header, parent, content):
         """The messages that a message of text becomes: text and pictures, in their order."""
@@ -337,8 +350,8 @@ class Relay:
         """Passes on what evcxr said last."""
         while self.poller.poll(50):
             self.turn()
-        if self.reply:
-            self.end_cell()
+        if self.running and self.running.reply:
+            self.end_cell(self.running)
         self.context.destroy()
 
 

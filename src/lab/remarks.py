@@ -18,10 +18,9 @@ PANIC = re.compile(r"panicked at [^\n]*:\n(.*?)(?=\nstack backtrace:\n|\nnote: |
 
 
 class Remarks:
-    """What the cell that `header` asked for has written to standard error, and has not been passed on yet."""
+    """What one cell has written to standard error, and has not been passed on yet."""
 
-    def __init__(self, header):
-        self.header = header
+    def __init__(self):
         self.text = self.passed = ""
         self.since = None
         self.failed = False

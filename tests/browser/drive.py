@@ -160,6 +160,19 @@ def drive(page, url, seen):
     time.sleep(1)  # the style sheets of the theme
     page.picture(os.path.join(OUT, "dark.png"), cell(tsae))
 
+    # A cell that fails, and one behind it.
+    fails, behind = len(code) - 2, len(code) - 1
+    for i, source in ((fails, "let none: Vec<u32> = Vec::new();\nlet lost: u32 = none[3];"), (behind, 'println!("reached");')):
+        page.js(f"{PANEL}.content.widgets.filter(w => w.model.type == 'code')[{i}].model.sharedModel.setSource({json.dumps(source)}); true")
+    page.js(f"(() => {{ const all = {PANEL}.content; const w = all.widgets.filter(w => w.model.type == 'code')[{fails}];"
+            "all.activeCellIndex = all.widgets.indexOf(w); return true; })()")
+    command(page, "notebook:run-all-below")
+    page.wait("the error", f"{cell(fails)}.querySelector('.jp-OutputArea').textContent.includes('panicked')")
+    page.wait("the end of the run", f"{is_idle} && !{cell(behind)}.querySelector('.jp-InputPrompt').textContent.includes('*')")
+    seen["failed"] = page.js(f"{cell(fails)}.querySelector('.jp-OutputArea').textContent")
+    seen["behind"] = page.js(f"{cell(behind)}.querySelector('.jp-OutputArea').textContent")
+    page.picture(os.path.join(OUT, "failed.png"), cell(fails))
+
 
 def main():
     global OUT

@@ -1,4 +1,5 @@
-//! The quickstart in JupyterLab, in a real browser: its bar moves, its curves grow, the stop button stops, and another k gives another curve.
+//! The quickstart in JupyterLab, in a real browser: its bar moves, its curves grow, the stop button stops, another k gives another
+//! curve, and a cell that fails says so and is the last that runs.
 //!
 //! Wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one it says so and passes. The pictures it takes stay in
 //! `target/browser/`, to be looked at.
@@ -75,4 +76,7 @@ fn a_reader_sees_the_quickstart_at_work() {
     assert_eq!(seen["errors"], json!([]), "{seen}");
     let page = seen["page"].as_str().unwrap();
     assert!(page.contains("sooner") || page.contains("later"), "{page}");
+    let failed = seen["failed"].as_str().unwrap();
+    assert!(failed.contains("panicked at line 2, column ") && failed.contains("the len is 0 but the index is 3"), "{failed}");
+    assert_eq!(seen["behind"], "", "a run of all cells ends at the one that fails");
 }
