@@ -6,7 +6,7 @@ So the library prints a line of its own for each picture,
     \\x1eTSAE {"id": "…", "update": false, "data": {"text/html": "…", "text/plain": "…"}}
 
 and what arrives at the notebook is `display_data`, or `update_display_data` for a picture that is there already. A mark without a picture ends a
-line that a cell has left open: see cell.sed.
+line that a cell has left open, and `\\x1eTSAE failed` says that the cell has failed: see cell.sed.
 
 evcxr may answer a cell before it has passed on the last of what the cell wrote, to standard error above all, and a notebook that has the
 answer listens no more. So answers wait here: a line of ours is written behind what the cell wrote, and when that comes out, so has all else.
@@ -48,6 +48,7 @@ OUTDATED = (
     "The library (or the Rust compiler) has changed since this kernel started, which goes on with it as it was: "
     "restart the kernel to use it as it is.\n"
 )
+FAILED = MARK + "failed\n"
 END = MARK + "end of cell "
 PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
 # Seconds that an answer waits for what the cell wrote last: until our line has come, or where none could be written.
@@ -307,6 +308,8 @@ class Relay:
         elif cell and content.get("execution_state") == "idle":
             cell.idle = frames
         else:
+            if cell and is_text and FAILED in content["text"]:
+                cell.remarks.failed = True
             if cell and cell.remarks.may_pass():
                 self.pass_remarks(cell)
             if cell and header["msg_type"] == "error":
@@ -340,7 +343,7 @@ class Relay:
                 if text:
                     yield [b"stream", *self.message("stream", parent, {"name": "stdout", "text": text}, session)]
                 text = ""
-                if picture.strip():
+                if mark + picture not in (FAILED, MARK + "\n"):
                     kind, shown = picture_of(picture)
                     yield [kind.encode(), *self.message(kind, parent, shown, session)]
         if text:

@@ -1,14 +1,14 @@
 """What a cell writes to standard error, and whether that is why it failed.
 
 evcxr tells no one that a cell panicked or ended with a failing `?`. In both cases it has the cell print a line that it keeps to itself; cell.sed
-adds another, `FAILED`, which comes out behind what the cell said of it. So remarks wait a moment before they are passed on: if that line follows,
-they are the cell's error. A panic's backtrace takes longer to write than the moment, so what tells of a panic waits until the cell ends.
+adds another, on standard output, by which the relay knows in any case, before evcxr answers, that the cell has `failed`. So remarks wait a moment before
+they are passed on: if the cell has failed, they are its error. A panic's backtrace takes longer to write than the moment, so what tells of a panic waits
+until the cell ends.
 """
 
 import re
 import time
 
-FAILED = "\x1eTSAE failed"
 WAIT = 0.3  # seconds
 # What a backtrace has below the cell, which is evcxr, and what it knows no name for.
 BELOW = re.compile(r"(.*::run_user_code_\d+(?:::\{\{closure\}\})+\n).*?(?=^note: |\Z)", re.S | re.M)
@@ -26,10 +26,8 @@ class Remarks:
         self.failed = False
 
     def add(self, text):
-        remark, mark, _ = text.partition(FAILED)
-        self.failed = self.failed or bool(mark)
-        if remark:
-            self.text += remark
+        if text:
+            self.text += text
             self.since = self.since or time.monotonic()
 
     def may_pass(self):

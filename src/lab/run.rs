@@ -88,6 +88,8 @@ pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> C
         .env("JUPYTER_RUNTIME_DIR", jupyter_path.join("runtime"))
         .env("IPYTHONDIR", jupyter_path.join("ipython"))
         .env("JUPYTER_PLATFORM_DIRS", "0")
+        // The relay sees to it that a cell that failed says so, and has said all when it ends.
+        .env_remove("TSAE_LIVE")
         .env("PYTHONWARNINGS", "ignore")
         .env("PYTHONUTF8", "1");
     command
