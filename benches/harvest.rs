@@ -13,7 +13,9 @@ fn harvest(criterion: &mut Criterion) {
         let tokens = Tokens::new(ids, 256).expect("whole sequences");
         group.throughput(Throughput::Elements(tokens.len() as u64)).sample_size(20);
         for (numbers, model) in [("f32", model.clone()), ("bf16", model.computing(Compute::Bf16))] {
-            group.bench_function(format!("{name}/{numbers}"), |b| b.iter(|| model.run_to(&tokens, HookPoint::resid_pre(2))));
+            group.bench_function(format!("{name}/{numbers}"), |b| {
+                b.iter(|| model.run_to(&tokens, HookPoint::resid_pre(2)))
+            });
         }
     }
     group.finish();

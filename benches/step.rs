@@ -1,4 +1,5 @@
-//! The parts of a training step, by kernel, on a shape small enough to repeat: 256 dimensions, 4,096 latents, 16 active, 2,048 rows.
+//! The parts of a training step, by kernel, on a shape small enough to repeat: 256 dimensions,
+//! 4,096 latents, 16 active, 2,048 rows.
 //!
 //! `cargo bench --bench step`; for the shapes of GPT-2 and Pythia, `tsae bench step`.
 
@@ -15,7 +16,8 @@ const ROWS: usize = 2_048;
 
 fn step(criterion: &mut Criterion) {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut normals = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
+    let mut normals =
+        |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
     let (x, table) = (normals(ROWS * D_MODEL), normals(D_VOCAB * D_MODEL));
     let tokens: Vec<u32> = (0..ROWS).map(|_| rng.random_range(0..D_VOCAB as u32)).collect();
     let config = SaeConfig { expansion: 16, k: 16, ..SaeConfig::new(D_MODEL, D_VOCAB) };
@@ -28,9 +30,14 @@ fn step(criterion: &mut Criterion) {
         let name = screen.name();
         let kernel = kernel::by_name(name).expect("a supported kernel");
         let sae = Sae::new(config.clone()).expect("a valid configuration");
-        group.bench_function(format!("{name}/pack the batch"), |b| b.iter(|| kernel.prepare(&x, &tokens, D_MODEL).map(|_| ())));
+        group.bench_function(format!("{name}/pack the batch"), |b| {
+            b.iter(|| kernel.prepare(&x, &tokens, D_MODEL).map(|_| ()))
+        });
         group.bench_function(format!("{name}/encode"), |b| b.iter(|| kernel.encode(&sae, &x)));
-        for (what, config) in [("without a table", config.clone()), ("with a learned table", config.clone().with_lookup(lookup.clone()))] {
+        for (what, config) in [
+            ("without a table", config.clone()),
+            ("with a learned table", config.clone().with_lookup(lookup.clone())),
+        ] {
             let mut sae = Sae::new(config).expect("a valid configuration");
             let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
             let batch = kernel.prepare(&x, &tokens, D_MODEL).expect("a batch of whole rows");

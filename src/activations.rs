@@ -1,4 +1,5 @@
-//! Activations on disk: computed once, read in any order as often as wanted, each row beside its token.
+//! Activations on disk: computed once, read in any order as often as wanted, each row beside its
+//! token.
 //!
 //! A store is a folder:
 //!
@@ -9,13 +10,15 @@
 //! | `documents-00000.bin` … | only beside shards made from a stream: 8 bytes of the SHA-256 of each document that begins in the shard |
 //! | `.lock` | held by the process that is writing |
 //!
-//! Rows are in the order of the tokens, sequence after sequence; no shard cuts a sequence. Every file appears whole or not at all, and nothing
-//! in it depends on when or in how many goes it was made, so a harvest killed at any moment and started again ends with the same bytes as one
-//! that was left alone.
+//! Rows are in the order of the tokens, sequence after sequence; no shard cuts a sequence. Every
+//! file appears whole or not at all, and nothing in it depends on when or in how many goes it was
+//! made, so a harvest killed at any moment and started again ends with the same bytes as one that
+//! was left alone.
 //!
-//! **Damage is noticed before it is used.** Opening a store checks the manifest's own checksum, and every shard's length and header. A shard's
-//! numbers are checked against their SHA-256 when a row of them is first read (about 1.5 GB/s a core, once for each process), and only those of
-//! the hook that is read.
+//! **Damage is noticed before it is used.** Opening a store checks the manifest's own checksum, and
+//! every shard's length and header. A shard's numbers are checked against their SHA-256 when a row
+//! of them is first read (about 1.5 GB/s a core, once for each process), and only those of the hook
+//! that is read.
 
 mod filling;
 mod forecast;
@@ -88,7 +91,8 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Rows of activations with the tokens that they belong to, as [`ActivationStore::gather`] fills it; keep one and use it again.
+/// Rows of activations with the tokens that they belong to, as [`ActivationStore::gather`] fills
+/// it; keep one and use it again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Activations `[n, d_model]`.
@@ -111,7 +115,8 @@ impl Batch {
     }
 }
 
-/// A folder of activations, open for reading. Cheap to clone; memory-mapped, so it may be far larger than memory.
+/// A folder of activations, open for reading. Cheap to clone; memory-mapped, so it may be far
+/// larger than memory.
 #[derive(Clone)]
 pub struct ActivationStore {
     inner: Arc<Inner>,
@@ -129,17 +134,28 @@ impl ActivationStore {
     /// Opens the store in `dir`, complete or not.
     ///
     /// # Errors
-    /// [`Error::Format`] if there is no store, no complete shard in it yet, or a shard is missing or cut short; [`Error::Checksum`] if the
-    /// manifest or the header of a shard is damaged.
+    /// [`Error::Format`] if there is no store, no complete shard in it yet, or a shard is missing
+    /// or cut short; [`Error::Checksum`] if the manifest or the header of a shard is damaged.
     pub fn open(dir: impl AsRef<Path>) -> Result<ActivationStore> {
         let dir = dir.as_ref();
         let manifest = Manifest::read(dir)?;
         if manifest.shards.is_empty() {
-            return Err(Error::format(dir, "holds no complete shard yet: harvest into it again, which goes on where it stopped"));
+            return Err(Error::format(
+                dir,
+                "holds no complete shard yet: harvest into it again, which goes on where it stopped",
+            ));
         }
-        let shards = (0..manifest.shards.len()).map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
+        let shards = (0..manifest.shards.len())
+            .map(|index| Shard::open(dir, &manifest, index))
+            .collect::<Result<Vec<_>>>()?;
         let n_rows = manifest.shards.iter().map(|shard| shard.rows).sum();
-        let inner = Inner { dir: dir.to_owned(), fingerprint: manifest.fingerprint(), n_rows, shards, manifest };
+        let inner = Inner {
+            dir: dir.to_owned(),
+            fingerprint: manifest.fingerprint(),
+            n_rows,
+            shards,
+            manifest,
+        };
         Ok(ActivationStore { inner: Arc::new(inner) })
     }
 
@@ -208,8 +224,9 @@ impl ActivationStore {
         &self.inner.manifest.corpus.fingerprint
     }
 
-    /// What tells these rows from any others: a checksum of the model, its processing, the tokens, the hooks, the dtype and the number of
-    /// rows. The size of the shards has no part in it, because it does not change a row.
+    /// What tells these rows from any others: a checksum of the model, its processing, the tokens,
+    /// the hooks, the dtype and the number of rows. The size of the shards has no part in it,
+    /// because it does not change a row.
     pub fn fingerprint(&self) -> &str {
         &self.inner.fingerprint
     }
@@ -234,8 +251,12 @@ impl ActivationStore {
 
     fn place(&self, hook: HookPoint) -> Result<usize> {
         self.hooks().iter().position(|&known| known == hook).ok_or_else(|| {
-            let there = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
-            let why = format!("the store in {} has only {there}; harvest it into a folder of its own", self.dir().display());
+            let there =
+                self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+            let why = format!(
+                "the store in {} has only {there}; harvest it into a folder of its own",
+                self.dir().display()
+            );
             Error::UnknownHook { hook: hook.to_string(), why }
         })
     }
@@ -248,14 +269,21 @@ impl ActivationStore {
     /// Reads `rows` of `hook`, in the order given, into `batch`, each with its token and position.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`]; [`Error::Config`] if a row is not in the store; [`Error::Checksum`] if a shard was damaged since it was
-    /// written; [`Error::NotFinite`]. What `batch` holds after an error means nothing.
+    /// [`Error::UnknownHook`]; [`Error::Config`] if a row is not in the store; [`Error::Checksum`]
+    /// if a shard was damaged since it was written; [`Error::NotFinite`]. What `batch` holds after
+    /// an error means nothing.
     pub fn gather(&self, hook: HookPoint, rows: &[u64], batch: &mut Batch) -> Result<()> {
         self.gather_for(Waiting::Cell, hook, rows, batch)
     }
 
     /// As [`gather`](ActivationStore::gather), for a cell or for a thread in the background.
-    pub(crate) fn gather_for(&self, waiting: Waiting<'_>, hook: HookPoint, rows: &[u64], batch: &mut Batch) -> Result<()> {
+    pub(crate) fn gather_for(
+        &self,
+        waiting: Waiting<'_>,
+        hook: HookPoint,
+        rows: &[u64],
+        batch: &mut Batch,
+    ) -> Result<()> {
         /// Rows that a thread takes at a time.
         const PIECE: usize = 64;
         let place = self.place(hook)?;
@@ -273,7 +301,11 @@ impl ActivationStore {
                 widen(dtype, &shard.hook(place)[within * row_bytes..][..row_bytes], x);
                 if !all_finite(x) {
                     let value = x.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
-                    return Err(Error::NotFinite { what: hook.to_string(), value, at: format!("row {row} of {}", self.dir().display()) });
+                    return Err(Error::NotFinite {
+                        what: hook.to_string(),
+                        value,
+                        at: format!("row {row} of {}", self.dir().display()),
+                    });
                 }
                 tokens[i] = shard.tokens()[within];
                 positions[i] = shard.positions()[within];
@@ -288,30 +320,48 @@ impl ActivationStore {
         (&self.inner.shards[row as usize / shard_rows], row as usize % shard_rows)
     }
 
-    /// Checks that `rows` exist, and the checksums of the tokens of the shards they lie in unless that was done before.
+    /// Checks that `rows` exist, and the checksums of the tokens of the shards they lie in unless
+    /// that was done before.
     fn verify_ids_of(&self, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
         self.check_rows(rows)?;
-        let shards: BTreeSet<usize> = rows.iter().map(|&row| row as usize / self.inner.manifest.shard_rows).collect();
-        verify(&shards.into_iter().map(|index| &self.inner.shards[index]).collect::<Vec<_>>(), &[], waiting)
+        let shards: BTreeSet<usize> =
+            rows.iter().map(|&row| row as usize / self.inner.manifest.shard_rows).collect();
+        verify(
+            &shards.into_iter().map(|index| &self.inner.shards[index]).collect::<Vec<_>>(),
+            &[],
+            waiting,
+        )
     }
 
     fn check_rows(&self, rows: &[u64]) -> Result<()> {
         match rows.iter().find(|&&row| row >= self.n_rows() as u64) {
-            Some(row) => Err(Error::config("rows", format!("row {row} is asked of a store of {} rows", self.n_rows()))),
+            Some(row) => Err(Error::config(
+                "rows",
+                format!("row {row} is asked of a store of {} rows", self.n_rows()),
+            )),
             None => Ok(()),
         }
     }
 
-    /// Checks that `rows` exist, and the checksums of the shards they lie in unless that was done before.
+    /// Checks that `rows` exist, and the checksums of the shards they lie in unless that was done
+    /// before.
     fn verify_shards_of(&self, place: usize, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
         let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
         self.check_rows(rows)?;
-        let unseen: BTreeSet<usize> =
-            rows.iter().map(|&row| row as usize / shard_rows).filter(|&index| !shards[index].is_verified(place)).collect();
-        verify(&unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(), &[place], waiting)
+        let unseen: BTreeSet<usize> = rows
+            .iter()
+            .map(|&row| row as usize / shard_rows)
+            .filter(|&index| !shards[index].is_verified(place))
+            .collect();
+        verify(
+            &unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(),
+            &[place],
+            waiting,
+        )
     }
 
-    /// Checks every byte of every shard against its checksum, if that has not been done since the store was opened.
+    /// Checks every byte of every shard against its checksum, if that has not been done since the
+    /// store was opened.
     ///
     /// # Errors
     /// [`Error::Checksum`] with the damaged file.
@@ -323,7 +373,8 @@ impl ActivationStore {
         verify(&self.inner.shards.iter().collect::<Vec<_>>(), hooks, Waiting::Cell)
     }
 
-    /// The mean activation `[d_model]` of `hook` over all rows; the same bits whatever the number of threads.
+    /// The mean activation `[d_model]` of `hook` over all rows; the same bits whatever the number
+    /// of threads.
     ///
     /// # Errors
     /// As [`gather`](ActivationStore::gather).
@@ -355,9 +406,11 @@ impl ActivationStore {
         Ok(total.into_iter().map(|sum| (sum / n_rows as f64) as f32).collect())
     }
 
-    /// The scale of the activations of `hook`: the median over tokens of `‖x − x̄‖ / √d_model`, of up to 8,192 tokens without the first of their sequences.
+    /// The scale of the activations of `hook`: the median over tokens of `‖x − x̄‖ / √d_model`, of
+    /// up to 8,192 tokens without the first of their sequences.
     ///
-    /// A median, because on a few tokens a residual stream is dozens of times longer than on all others.
+    /// A median, because on a few tokens a residual stream is dozens of times longer than on all
+    /// others.
     ///
     /// # Errors
     /// As [`gather`](ActivationStore::gather).
@@ -367,15 +420,30 @@ impl ActivationStore {
         let mut batch = Batch::default();
         self.gather(hook, &rows, &mut batch)?;
         let d = self.d_model();
-        let counted = || batch.x.chunks_exact(d).zip(&batch.positions).filter(|(_, position)| **position > 0).map(|(x, _)| x);
+        let counted = || {
+            batch
+                .x
+                .chunks_exact(d)
+                .zip(&batch.positions)
+                .filter(|(_, position)| **position > 0)
+                .map(|(x, _)| x)
+        };
         let n = counted().count().max(1) as f64;
         let mut mean = vec![0.0f64; d];
-        counted().for_each(|x| mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x) / n));
-        let distance = |x: &[f32]| (x.iter().zip(&mean).map(|(&x, mean)| (f64::from(x) - mean).powi(2)).sum::<f64>() / d as f64).sqrt();
+        counted()
+            .for_each(|x| mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x) / n));
+        let distance = |x: &[f32]| {
+            (x.iter().zip(&mean).map(|(&x, mean)| (f64::from(x) - mean).powi(2)).sum::<f64>()
+                / d as f64)
+                .sqrt()
+        };
         let mut distances: Vec<f64> = counted().map(distance).collect();
         let middle = distances.len() / 2;
         if distances.is_empty() {
-            return Err(Error::EmptyCorpus { why: "the store holds nothing but first tokens: harvest longer sequences".to_owned() });
+            return Err(Error::EmptyCorpus {
+                why: "the store holds nothing but first tokens: harvest longer sequences"
+                    .to_owned(),
+            });
         }
         Ok(*distances.select_nth_unstable_by(middle, f64::total_cmp).1 as f32)
     }
@@ -386,7 +454,8 @@ impl ActivationStore {
     /// [`Error::Checksum`] if a shard was damaged since it was written.
     pub fn tokens(&self) -> Result<Tokens> {
         self.verify_all(&[])?;
-        let ids = self.inner.shards.iter().flat_map(|shard| shard.tokens().iter().copied()).collect();
+        let ids =
+            self.inner.shards.iter().flat_map(|shard| shard.tokens().iter().copied()).collect();
         Tokens::new(ids, self.n_ctx())
     }
 }

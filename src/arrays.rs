@@ -1,4 +1,5 @@
-//! Named arrays of f32 in one safetensors file, with a JSON text beside them; and those that PyTorch wrote.
+//! Named arrays of f32 in one safetensors file, with a JSON text beside them; and those that
+//! PyTorch wrote.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::files;
 use crate::pickle::{self, Plain};
 use crate::tensors::{self, Numbers, TensorFile};
 
-/// The one key under which the JSON text stands in the file's metadata (one key, since a map of several has no fixed order).
+/// The one key under which the JSON text stands in the file's metadata (one key, since a map of
+/// several has no fixed order).
 const ABOUT: &str = "tokenized_sae";
 
 /// An array: its name, its shape and its numbers.
@@ -50,16 +52,22 @@ impl Stored {
 }
 
 impl Arrays {
-    /// Opens a safetensors file; each array is read when it is taken. Floating-point numbers and integers of all usual widths are understood.
+    /// Opens a safetensors file; each array is read when it is taken. Floating-point numbers and
+    /// integers of all usual widths are understood.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Format`] for a file that is cut short, damaged or of another kind.
+    /// [`Error::Io`], or [`Error::Format`] for a file that is cut short, damaged or of another
+    /// kind.
     pub(crate) fn load(path: &Path) -> Result<Arrays> {
         let file = TensorFile::open(path)?;
         let stored = |name: String| {
             let (dtype, shape) = file.info(&name)?;
             let shape = shape.to_vec();
-            let stored = if tensors::is_known(dtype) { Stored::Later(shape, name.clone()) } else { Stored::Strange(shape, dtype) };
+            let stored = if tensors::is_known(dtype) {
+                Stored::Later(shape, name.clone())
+            } else {
+                Stored::Strange(shape, dtype)
+            };
             Some((name, stored))
         };
         let arrays = file.names().into_iter().filter_map(stored).collect();
@@ -67,8 +75,8 @@ impl Arrays {
         Ok(Arrays { path: path.to_owned(), arrays, file: Some(file), about, texts: HashMap::new() })
     }
 
-    /// Reads every array of a file that `torch.save` wrote, and the numbers and texts between them. Those of a dictionary within another have both names,
-    /// `ae.bias`.
+    /// Reads every array of a file that `torch.save` wrote, and the numbers and texts between them.
+    /// Those of a dictionary within another have both names, `ae.bias`.
     ///
     /// # Errors
     /// Those of [`pickle::Tensors`].
@@ -77,7 +85,9 @@ impl Arrays {
         let (mut arrays, mut texts) = (HashMap::new(), HashMap::new());
         for (name, value) in file.plain() {
             match value {
-                Plain::Number(number) => drop(arrays.insert(name.clone(), Stored::Read(Vec::new(), vec![*number as f32]))),
+                Plain::Number(number) => drop(
+                    arrays.insert(name.clone(), Stored::Read(Vec::new(), vec![*number as f32])),
+                ),
                 Plain::Text(text) => drop(texts.insert(name.clone(), text.clone())),
             }
         }
@@ -111,7 +121,9 @@ impl Arrays {
     /// Leaves only the arrays and texts whose names begin so, and takes that away.
     pub(crate) fn within(self, prefix: &str) -> Arrays {
         fn strip<T>(map: HashMap<String, T>, prefix: &str) -> HashMap<String, T> {
-            map.into_iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value))).collect()
+            map.into_iter()
+                .filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value)))
+                .collect()
         }
         Arrays { arrays: strip(self.arrays, prefix), texts: strip(self.texts, prefix), ..self }
     }
@@ -132,11 +144,15 @@ impl Arrays {
     /// The length of an array of one axis.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], or [`Error::Format`] if it has another number of axes or nothing in it.
+    /// [`Error::MissingTensor`], or [`Error::Format`] if it has another number of axes or nothing
+    /// in it.
     pub(crate) fn len_of(&self, name: &str) -> Result<usize> {
         match self.shape(name)? {
             [n] if *n > 0 => Ok(*n),
-            shape => Err(Error::format(&self.path, format!("\"{name}\" has shape {shape:?}; one axis is needed"))),
+            shape => Err(Error::format(
+                &self.path,
+                format!("\"{name}\" has shape {shape:?}; one axis is needed"),
+            )),
         }
     }
 
@@ -153,7 +169,9 @@ impl Arrays {
         };
         match self.arrays.get(name)? {
             Stored::Read(_, numbers) => only(numbers),
-            Stored::Later(shape, name) if shape.iter().all(|&size| size == 1) => only(&self.file.as_ref()?.read(name).ok()?.values),
+            Stored::Later(shape, name) if shape.iter().all(|&size| size == 1) => {
+                only(&self.file.as_ref()?.read(name).ok()?.values)
+            }
             Stored::Later(..) | Stored::Strange(..) => None,
         }
     }
@@ -161,14 +179,16 @@ impl Arrays {
     /// Takes an array out, whatever its shape and its numbers.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], or [`Error::Format`] if its numbers are of a type that cannot be read.
+    /// [`Error::MissingTensor`], or [`Error::Format`] if its numbers are of a type that cannot be
+    /// read.
     pub(crate) fn take_any(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
         match (self.arrays.remove(name).ok_or_else(|| self.missing(name))?, &self.file) {
             (Stored::Read(shape, numbers), _) => Ok((shape, numbers)),
             (Stored::Later(shape, name), Some(file)) => Ok((shape, file.read(&name)?.values)),
-            (Stored::Strange(_, dtype), _) => {
-                Err(Error::format(&self.path, format!("array \"{name}\" holds {dtype:?}; F32, F16 or BF16 is needed")))
-            }
+            (Stored::Strange(_, dtype), _) => Err(Error::format(
+                &self.path,
+                format!("array \"{name}\" holds {dtype:?}; F32, F16 or BF16 is needed"),
+            )),
             (Stored::Later(..), None) => Err(self.missing(name)),
         }
     }

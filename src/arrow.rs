@@ -1,8 +1,11 @@
-//! Arrow streams of numbers in lists of one length: the small part of Apache Arrow's IPC format in which Hugging Face `datasets` keeps columns of arrays.
+//! Arrow streams of numbers in lists of one length: the small part of Apache Arrow's IPC format in
+//! which Hugging Face `datasets` keeps columns of arrays.
 //!
-//! A stream is a row of messages, each a head (a [flatbuffer](flat)) and a body (the numbers): first one with the schema, then one for each record batch. A
-//! column of arrays `[a, b]` is a list of lists of numbers, whose lengths stand in the body as offsets; for an array they only repeat its shape, so reading
-//! comes down to checking them once, after which the numbers lie in one piece. They are left in the file until they are asked for.
+//! A stream is a row of messages, each a head (a [flatbuffer](flat)) and a body (the numbers):
+//! first one with the schema, then one for each record batch. A column of arrays `[a, b]` is a list
+//! of lists of numbers, whose lengths stand in the body as offsets; for an array they only repeat
+//! its shape, so reading comes down to checking them once, after which the numbers lie in one
+//! piece. They are left in the file until they are asked for.
 
 mod flat;
 mod read;

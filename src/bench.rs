@@ -1,4 +1,5 @@
-//! Measurements of this crate on the machine at hand, each beside the machine's own limit measured in the same run.
+//! Measurements of this crate on the machine at hand, each beside the machine's own limit measured
+//! in the same run.
 
 mod experiment;
 mod harvest;

@@ -108,7 +108,11 @@ pub fn exit(done: Result<()>) -> ExitCode {
     let status = match &done {
         Err(Error::Interrupted { .. }) => 130,
         // Whoever read what we print has heard enough.
-        Err(Error::Io { path, source, .. }) if output::is_stdout(path) && source.kind() == io::ErrorKind::BrokenPipe => return 0.into(),
+        Err(Error::Io { path, source, .. })
+            if output::is_stdout(path) && source.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            return 0.into();
+        }
         Err(Error::Config { .. } | Error::Description { .. }) => 2,
         Err(_) => 1,
         Ok(()) if interrupt::was_pressed() => 130,
@@ -117,7 +121,9 @@ pub fn exit(done: Result<()>) -> ExitCode {
     // Nothing is left to be done if nobody listens there either.
     let _ = match &done {
         Err(error) => writeln!(io::stderr(), "tsae: {error}"),
-        Ok(()) if status == 130 => writeln!(io::stderr(), "tsae: interrupted; the same command goes on from here"),
+        Ok(()) if status == 130 => {
+            writeln!(io::stderr(), "tsae: interrupted; the same command goes on from here")
+        }
         Ok(()) => Ok(()),
     };
     status.into()

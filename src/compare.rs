@@ -1,4 +1,5 @@
-//! The main job in one call: an SAE and a TSAE on the same activations of the same model, and how they compare.
+//! The main job in one call: an SAE and a TSAE on the same activations of the same model, and how
+//! they compare.
 
 mod show;
 
@@ -17,7 +18,8 @@ use crate::plot;
 use crate::sae::{Lookup, ModelCard, SaeConfig};
 use crate::train::{Run, Runs, Speedup, TrainConfig, Trainer, evaluate, speedup};
 
-/// The learning rates among which the SAE gets the one that serves it best, so that the TSAE is measured against no straw man.
+/// The learning rates among which the SAE gets the one that serves it best, so that the TSAE is
+/// measured against no straw man.
 pub const LEARNING_RATES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
 
 /// The share of the text that is held out.
@@ -125,25 +127,39 @@ pub struct Comparison {
     pub evaluations: Evaluations,
 }
 
-/// Harvests, trains an SAE at several learning rates and a TSAE at the best of them, evaluates both on held-out text, and writes
-/// `dir/SAE/`, `dir/TSAE/`, each with a model card, `dir/report.json` and figures.
+/// Harvests, trains an SAE at several learning rates and a TSAE at the best of them, evaluates both
+/// on held-out text, and writes `dir/SAE/`, `dir/TSAE/`, each with a model card, `dir/report.json`
+/// and figures.
 ///
-/// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again reuses them, and goes on where it was
-/// interrupted. `None` if it was.
+/// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again
+/// reuses them, and goes on where it was interrupted. `None` if it was.
 ///
 /// # Errors
 /// What the steps report.
-pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> Result<Option<Comparison>> {
+pub fn compare(
+    model: &Model,
+    config: &CompareConfig,
+    dir: impl AsRef<Path>,
+) -> Result<Option<Comparison>> {
     let dir = dir.as_ref();
     let hook = config.hook.unwrap_or(HookPoint::resid_pre(model.config().n_layers / 2));
     model.check_hook(hook)?;
-    let sae = SaeConfig { k: config.k, expansion: config.expansion, seed: config.seed, ..SaeConfig::for_model(model) };
+    let sae = SaeConfig {
+        k: config.k,
+        expansion: config.expansion,
+        seed: config.seed,
+        ..SaeConfig::for_model(model)
+    };
     sae.check()?;
     if config.learning_rates.is_empty() {
         return Err(Error::config("learning_rates", "there are none: give at least one"));
     }
-    let train =
-        TrainConfig { tokens: config.tokens, seed: config.seed, checkpoint_seconds: config.checkpoint_seconds, ..TrainConfig::default() };
+    let train = TrainConfig {
+        tokens: config.tokens,
+        seed: config.seed,
+        checkpoint_seconds: config.checkpoint_seconds,
+        ..TrainConfig::default()
+    };
     train.check()?;
     files::create_folder(dir)?;
     let _lock = FolderLock::acquire(dir)?;
@@ -157,11 +173,22 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     let corpus = match &config.text {
         Text::Files(pattern) => {
             let wanted = usize::try_from(config.tokens).unwrap_or(usize::MAX);
-            Corpus::text_files(model, pattern)?.context(n_ctx).max_tokens(wanted).split(VALID_SHARE)?
+            Corpus::text_files(model, pattern)?
+                .context(n_ctx)
+                .max_tokens(wanted)
+                .split(VALID_SHARE)?
         }
-        Text::Sampled(tokens) => Corpus::sampled_in(model, *tokens, config.seed, dir.join("corpus"))?,
+        Text::Sampled(tokens) => {
+            Corpus::sampled_in(model, *tokens, config.seed, dir.join("corpus"))?
+        }
     };
-    let acts = ActivationStore::harvest(model, &[hook], &corpus.train, dir.join("activations"), HarvestConfig::default())?;
+    let acts = ActivationStore::harvest(
+        model,
+        &[hook],
+        &corpus.train,
+        dir.join("activations"),
+        HarvestConfig::default(),
+    )?;
     if !acts.is_complete() {
         return Ok(None);
     }
@@ -173,8 +200,11 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
     }
     let saes = saes.fit(dir.join("runs"))?;
     let finished = |runs: &Runs| runs.runs.iter().all(|run| run.finished);
-    let Some(best) = saes.best_without_lookup().filter(|_| finished(&saes)) else { return Ok(None) };
-    let tsae = sae.with_lookup(Lookup::unigram_in(model, hook, dir.join("tables"))?).with_lr(best.lr);
+    let Some(best) = saes.best_without_lookup().filter(|_| finished(&saes)) else {
+        return Ok(None);
+    };
+    let tsae =
+        sae.with_lookup(Lookup::unigram_in(model, hook, dir.join("tables"))?).with_lr(best.lr);
     let tsaes = trainer()?.add(&format!("TSAE lr={:e}", best.lr), tsae)?.fit(dir.join("runs"))?;
     if !finished(&tsaes) {
         return Ok(None);
@@ -196,11 +226,17 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
         processing: model.processing().to_string(),
         hook,
         lr: best.lr,
-        learning_rates: saes.runs.iter().map(|run| (run.lr, run.history.held_out.last().map_or(f64::NAN, |point| point.nmse))).collect(),
+        learning_rates: saes
+            .runs
+            .iter()
+            .map(|run| (run.lr, run.history.held_out.last().map_or(f64::NAN, |point| point.nmse)))
+            .collect(),
         with_bos: WithBos { sae: sae.with_bos, tsae: tsae.with_bos },
     };
-    let figures =
-        vec![("reconstruction.svg".to_owned(), plot::reconstruction(&runs)?), ("training.svg".to_owned(), plot::training(&runs)?)];
+    let figures = vec![
+        ("reconstruction.svg".to_owned(), plot::reconstruction(&runs)?),
+        ("training.svg".to_owned(), plot::training(&runs)?),
+    ];
     for (name, figure) in &figures {
         figure.save(dir.join(name))?;
     }
@@ -208,7 +244,13 @@ pub fn compare(model: &Model, config: &CompareConfig, dir: impl AsRef<Path>) -> 
         data: vec![
             ("text".to_owned(), show::said(&config.text)),
             ("training tokens".to_owned(), format::count(best.tokens)),
-            ("activations".to_owned(), format!("{} rows, sequences of {n_ctx} tokens", format::count(acts.n_rows() as u64))),
+            (
+                "activations".to_owned(),
+                format!(
+                    "{} rows, sequences of {n_ctx} tokens",
+                    format::count(acts.n_rows() as u64)
+                ),
+            ),
             ("SHA-256 of the tokens".to_owned(), acts.corpus_fingerprint().to_owned()),
             ("learning rate at the start".to_owned(), format!("{:e}", best.lr)),
         ],

@@ -1,4 +1,5 @@
-//! Text to token sequences, split into training and held-out text before anything else is done with it.
+//! Text to token sequences, split into training and held-out text before anything else is done with
+//! it.
 //!
 //! | file | documents |
 //! | --- | --- |
@@ -7,20 +8,25 @@
 //! | `.parquet` | one a row: the string column `text`, or another |
 //! | each of the first two with `.gz` or `.zst` behind it | as without |
 //!
-//! - **Documents.** Files are taken in the order of a hash of their names, so that the first few are a fair sample; the documents of a file in
-//!   their own order. A document with the same content as an earlier one is left out, and so is one of white space alone.
-//! - **Split.** Of plain-text files whole ones are held out, about `valid_share` of the text (measured in bytes, so that the same documents
-//!   are held out for every model and every `max_tokens`), and at least one; a single document is cut in two at a paragraph border near its
-//!   end, and its tail is held out. Of a data set (JSON lines, parquet) each document is held out by a hash of its text and the
-//!   [`seed`](TextCorpus::seed), so that its side does not depend on any other.
-//! - **Packing.** The documents of one side are joined by EOS to a stream. A sequence is BOS and then the next `n_ctx − 1` tokens of it; an
-//!   incomplete sequence at the end is dropped.
+//! - **Documents.** Files are taken in the order of a hash of their names, so that the first few
+//!   are a fair sample; the documents of a file in their own order. A document with the same
+//!   content as an earlier one is left out, and so is one of white space alone.
+//! - **Split.** Of plain-text files whole ones are held out, about `valid_share` of the text
+//!   (measured in bytes, so that the same documents are held out for every model and every
+//!   `max_tokens`), and at least one; a single document is cut in two at a paragraph border near
+//!   its end, and its tail is held out. Of a data set (JSON lines, parquet) each document is held
+//!   out by a hash of its text and the [`seed`](TextCorpus::seed), so that its side does not depend
+//!   on any other.
+//! - **Packing.** The documents of one side are joined by EOS to a stream. A sequence is BOS and
+//!   then the next `n_ctx − 1` tokens of it; an incomplete sequence at the end is dropped.
 //!
-//! [`split`](TextCorpus::split) keeps all tokens in memory. [`stream`](TextCorpus::stream) gives the same sequences and keeps none: text is
-//! read and tokenised on all cores while the model runs, and an activation store remembers how far it has come, so that a harvest that was
-//! stopped goes on from there.
+//! [`split`](TextCorpus::split) keeps all tokens in memory. [`stream`](TextCorpus::stream) gives
+//! the same sequences and keeps none: text is read and tokenised on all cores while the model runs,
+//! and an activation store remembers how far it has come, so that a harvest that was stopped goes
+//! on from there.
 //!
-//! Text that spells a special token, such as `<|endoftext|>`, becomes that token, as in other tokenizing tools.
+//! Text that spells a special token, such as `<|endoftext|>`, becomes that token, as in other
+//! tokenizing tools.
 
 mod dataset;
 mod documents;
@@ -78,13 +84,24 @@ impl Corpus {
     pub fn new(train: Tokens, valid: Tokens) -> Result<Corpus> {
         if train.n_ctx() != valid.n_ctx() {
             let what = "the held-out side of a corpus".to_owned();
-            return Err(Error::Shape { what, want: vec![valid.n_seq(), train.n_ctx()], got: vec![valid.n_seq(), valid.n_ctx()] });
+            return Err(Error::Shape {
+                what,
+                want: vec![valid.n_seq(), train.n_ctx()],
+                got: vec![valid.n_seq(), valid.n_ctx()],
+            });
         }
-        Ok(Corpus { train, valid, source: "given sequences".into(), train_documents: Vec::new(), valid_documents: Vec::new() })
+        Ok(Corpus {
+            train,
+            valid,
+            source: "given sequences".into(),
+            train_documents: Vec::new(),
+            valid_documents: Vec::new(),
+        })
     }
 
-    /// Finds the files with text that `pattern` means: a file, a folder (all files of the kinds that are read, at any depth), a glob such as
-    /// `"books/*.txt"`, or a data set of the hub such as `"hub:org/name"`. What [`TextCorpus::split`] or [`TextCorpus::stream`] returns is the
+    /// Finds the files with text that `pattern` means: a file, a folder (all files of the kinds
+    /// that are read, at any depth), a glob such as `"books/*.txt"`, or a data set of the hub such
+    /// as `"hub:org/name"`. What [`TextCorpus::split`] or [`TextCorpus::stream`] returns is the
     /// corpus.
     ///
     /// ```no_run
@@ -96,8 +113,9 @@ impl Corpus {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] if the model has none, [`Error::EmptyCorpus`] if there is no such file, [`Error::Config`] if `pattern` is not a
-    /// pattern, [`Error::Format`] if it names a file of a kind that is not read; for a data set, as [`Corpus::dataset`].
+    /// [`Error::NoTokenizer`] if the model has none, [`Error::EmptyCorpus`] if there is no such
+    /// file, [`Error::Config`] if `pattern` is not a pattern, [`Error::Format`] if it names a file
+    /// of a kind that is not read; for a data set, as [`Corpus::dataset`].
     pub fn text_files(model: &Model, pattern: &str) -> Result<TextCorpus> {
         Corpus::text_files_with(Corpus::encoder(model)?, pattern)
     }
@@ -113,11 +131,13 @@ impl Corpus {
         Ok(TextCorpus::new(encoder, pattern, find::find(pattern)?))
     }
 
-    /// Finds the files of a data set of the Hugging Face hub: `org/name`, with `@revision`, `:configuration` and `:split` behind it where they
-    /// are not `main`, the only one and `train`, as in `"wikimedia/wikipedia:20231101.en"`.
+    /// Finds the files of a data set of the Hugging Face hub: `org/name`, with `@revision`,
+    /// `:configuration` and `:split` behind it where they are not `main`, the only one and `train`,
+    /// as in `"wikimedia/wikipedia:20231101.en"`.
     ///
-    /// Its parquet files are read, or its JSON lines; if it has neither, the hub's own parquet copy. Each file is fetched into the hub's
-    /// cache when the corpus comes to it, and stays there. With `HF_HUB_OFFLINE` set, the data set is what lies in the cache.
+    /// Its parquet files are read, or its JSON lines; if it has neither, the hub's own parquet
+    /// copy. Each file is fetched into the hub's cache when the corpus comes to it, and stays
+    /// there. With `HF_HUB_OFFLINE` set, the data set is what lies in the cache.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -127,8 +147,9 @@ impl Corpus {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] if the model has none; [`Error::Hub`] if the hub cannot be reached or has no such data set; [`Error::Config`] with
-    /// the configurations, if there are several and none is named; [`Error::EmptyCorpus`] if no file of it is read.
+    /// [`Error::NoTokenizer`] if the model has none; [`Error::Hub`] if the hub cannot be reached or
+    /// has no such data set; [`Error::Config`] with the configurations, if there are several and
+    /// none is named; [`Error::EmptyCorpus`] if no file of it is read.
     pub fn dataset(model: &Model, name: &str) -> Result<TextCorpus> {
         Corpus::dataset_with(Corpus::encoder(model)?, name, &Hub::from_env())
     }
@@ -143,7 +164,14 @@ impl Corpus {
 
     fn encoder(model: &Model) -> Result<Encoder> {
         let config = model.config();
-        Encoder::of_tokenizer(model.name(), model.tokenizer()?, config.bos, config.eos, config.n_ctx, config.d_vocab)
+        Encoder::of_tokenizer(
+            model.name(),
+            model.tokenizer()?,
+            config.bos,
+            config.eos,
+            config.n_ctx,
+            config.d_vocab,
+        )
     }
 
     /// Tokens in a sequence.
@@ -152,7 +180,8 @@ impl Corpus {
     }
 }
 
-/// Files with text that have been found but not read; [`split`](TextCorpus::split) makes the corpus.
+/// Files with text that have been found but not read; [`split`](TextCorpus::split) makes the
+/// corpus.
 #[derive(Clone)]
 pub struct TextCorpus {
     pattern: String,
@@ -167,22 +196,33 @@ pub struct TextCorpus {
 impl TextCorpus {
     fn new(encoder: Encoder, pattern: &str, files: Vec<Found>) -> TextCorpus {
         let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
-        let wanted = Wanted { column: documents::COLUMN.to_owned(), min_chars: 0, max_chars: usize::MAX };
-        TextCorpus { files, pattern: pattern.to_owned(), encoder, n_ctx, max_tokens: None, wanted, seed: 0 }
+        let wanted =
+            Wanted { column: documents::COLUMN.to_owned(), min_chars: 0, max_chars: usize::MAX };
+        TextCorpus {
+            files,
+            pattern: pattern.to_owned(),
+            encoder,
+            n_ctx,
+            max_tokens: None,
+            wanted,
+            seed: 0,
+        }
     }
 
-    /// Asks for sequences of `n_ctx` tokens, BOS included. Default: what the model reads, but at most 256.
+    /// Asks for sequences of `n_ctx` tokens, BOS included. Default: what the model reads, but at
+    /// most 256.
     pub fn context(self, n_ctx: usize) -> TextCorpus {
         TextCorpus { n_ctx, ..self }
     }
 
-    /// Asks for at most so many tokens to train on, and for held-out ones in proportion. No more files are read than that takes.
+    /// Asks for at most so many tokens to train on, and for held-out ones in proportion. No more
+    /// files are read than that takes.
     pub fn max_tokens(self, max_tokens: usize) -> TextCorpus {
         TextCorpus { max_tokens: Some(max_tokens), ..self }
     }
 
-    /// Names the field of JSON lines, or the column of parquet files, that holds the text. Default: `text`. One within a struct is
-    /// named with a point, `page.text`.
+    /// Names the field of JSON lines, or the column of parquet files, that holds the text. Default:
+    /// `text`. One within a struct is named with a point, `page.text`.
     pub fn column(self, column: &str) -> TextCorpus {
         TextCorpus { wanted: Wanted { column: column.to_owned(), ..self.wanted }, ..self }
     }
@@ -208,16 +248,19 @@ impl TextCorpus {
         self.files.len()
     }
 
-    /// Reads and tokenises the documents and holds `valid_share` of the text out (0 holds nothing out), as the [module](self) says.
+    /// Reads and tokenises the documents and holds `valid_share` of the text out (0 holds nothing
+    /// out), as the [module](self) says.
     ///
     /// # Errors
-    /// [`Error::Config`] for a context that the model cannot read or a share outside `0..1`; [`Error::Memory`] for more text than there is room for;
-    /// [`Error::Format`] if a file is not UTF-8, damaged, or has no such column; [`Error::EmptyCorpus`] if a side has too little text for a
-    /// sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
+    /// [`Error::Config`] for a context that the model cannot read or a share outside `0..1`;
+    /// [`Error::Memory`] for more text than there is room for; [`Error::Format`] if a file is not
+    /// UTF-8, damaged, or has no such column; [`Error::EmptyCorpus`] if a side has too little text
+    /// for a sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
     pub fn split(self, valid_share: f64) -> Result<Corpus> {
         let (train_limit, valid_limit) = self.limits(valid_share)?;
         let held = self.held(valid_share);
-        let mut tokenised = Tokenised::new(&self, train_limit.zip(valid_limit).map(|(train, valid)| train + valid));
+        let mut tokenised =
+            Tokenised::new(&self, train_limit.zip(valid_limit).map(|(train, valid)| train + valid));
         let valid = match valid_share {
             0.0 => Side::empty(self.n_ctx)?,
             _ => tokenised.side(&held, true, valid_limit)?,
@@ -250,7 +293,8 @@ impl TextCorpus {
 
     /// How it is decided which documents are held out.
     fn held(&self, share: f64) -> Held {
-        // Six bytes to a token is on the safe side of any tokenizer: enough text for one held-out sequence.
+        // Six bytes to a token is on the safe side of any tokenizer: enough text for one held-out
+        // sequence.
         let wanted = 6 * self.n_ctx;
         if self.files.iter().any(|file| file.form.holds_many()) {
             return Held::Contents { share, seed: self.seed };
@@ -265,24 +309,37 @@ impl TextCorpus {
     /// The most sequences of the training and of the held-out side; checks the settings.
     fn limits(&self, valid_share: f64) -> Result<(Option<usize>, Option<usize>)> {
         if !(0.0..1.0).contains(&valid_share) {
-            return Err(Error::config("split", format!("a share of {valid_share} cannot be held out; give 0 or more and less than 1")));
+            return Err(Error::config(
+                "split",
+                format!(
+                    "a share of {valid_share} cannot be held out; give 0 or more and less than 1"
+                ),
+            ));
         }
         if self.n_ctx < 2 || self.n_ctx > self.encoder.n_ctx {
-            let why =
-                format!("sequences of {} tokens are asked for, and {} reads 2 to {}", self.n_ctx, self.encoder.name, self.encoder.n_ctx);
+            let why = format!(
+                "sequences of {} tokens are asked for, and {} reads 2 to {}",
+                self.n_ctx, self.encoder.name, self.encoder.n_ctx
+            );
             return Err(Error::config("context", why));
         }
-        for (field, id) in [("bos_token_id", self.encoder.bos), ("eos_token_id", self.encoder.eos)] {
+        for (field, id) in [("bos_token_id", self.encoder.bos), ("eos_token_id", self.encoder.eos)]
+        {
             if id as usize >= self.encoder.d_vocab {
-                let why =
-                    format!("is {id} or not given, and {} has {} tokens: set it in config.json", self.encoder.name, self.encoder.d_vocab);
+                let why = format!(
+                    "is {id} or not given, and {} has {} tokens: set it in config.json",
+                    self.encoder.name, self.encoder.d_vocab
+                );
                 return Err(Error::config(field, why));
             }
         }
         let Some(max_tokens) = self.max_tokens else { return Ok((None, None)) };
         let train = max_tokens / self.n_ctx;
         if train == 0 {
-            return Err(Error::config("max_tokens", format!("{max_tokens} tokens are less than one sequence of {}", self.n_ctx)));
+            return Err(Error::config(
+                "max_tokens",
+                format!("{max_tokens} tokens are less than one sequence of {}", self.n_ctx),
+            ));
         }
         let valid = (train as f64 * valid_share / (1.0 - valid_share)).round() as usize;
         Ok((Some(train), Some(if valid_share > 0.0 { valid.max(1) } else { 0 })))
@@ -326,7 +383,14 @@ impl<'a> Tokenised<'a> {
         interrupt::watch();
         interrupt::clear();
         let progress = Progress::new("tokenise", total, unit);
-        Tokenised { corpus, piecewise: None, seen: Seen::default(), progress, done: 0, in_tokens: sequences.is_some() }
+        Tokenised {
+            corpus,
+            piecewise: None,
+            seen: Seen::default(),
+            progress,
+            done: 0,
+            in_tokens: sequences.is_some(),
+        }
     }
 
     /// Packs the documents of a side until there are `limit` sequences.
@@ -334,7 +398,8 @@ impl<'a> Tokenised<'a> {
         let TextCorpus { encoder, files, wanted, .. } = self.corpus;
         let mut packer = Packer::new(self.corpus.n_ctx, encoder.bos, encoder.eos, limit);
         let mut documents: Vec<String> = Vec::new();
-        let reading = Reading::new(files, wanted, held, held_out, &interrupt::requested).after(std::mem::take(&mut self.seen));
+        let reading = Reading::new(files, wanted, held, held_out, &interrupt::requested)
+            .after(std::mem::take(&mut self.seen));
         let mut waves = Waves::new(encoder, reading, self.piecewise);
         let mut memory = room::Room::new();
         while !packer.is_full() {
@@ -365,7 +430,8 @@ impl<'a> Tokenised<'a> {
         Ok(Side { tokens: Tokens::new(packer.finish(), self.corpus.n_ctx)?, n_tokens, documents })
     }
 
-    /// Ends the bar; says what has been found of encoding in pieces, and what the next side must not have.
+    /// Ends the bar; says what has been found of encoding in pieces, and what the next side must
+    /// not have.
     fn finish(self) -> (Option<bool>, Seen) {
         self.progress.finish();
         (self.piecewise, self.seen)

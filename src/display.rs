@@ -1,7 +1,9 @@
-//! How values show themselves: text and HTML for a notebook cell, tables, figures, progress, and the stop button.
+//! How values show themselves: text and HTML for a notebook cell, tables, figures, progress, and
+//! the stop button.
 //!
-//! The ground floor of the crate: it knows nothing of models or autoencoders. A type that wants to be seen in a notebook says by
-//! [`Show`] what it looks like and has an `evcxr_display` method, which ends in [`show`]; the same value printed by a command shows its text form.
+//! The ground floor of the crate: it knows nothing of models or autoencoders. A type that wants to
+//! be seen in a notebook says by [`Show`] what it looks like and has an `evcxr_display` method,
+//! which ends in [`show`]; the same value printed by a command shows its text form.
 
 mod figure;
 pub mod format;

@@ -1,7 +1,7 @@
 //! One error type whose variants carry facts, and which reads as a sentence wherever it is printed.
 //!
-//! A notebook prints the error of a failing `?` with `{:?}`, so [`Debug`](std::fmt::Debug) here is the same readable chain as
-//! [`Display`](std::fmt::Display), not a dump of fields.
+//! A notebook prints the error of a failing `?` with `{:?}`, so [`Debug`](std::fmt::Debug) here is
+//! the same readable chain as [`Display`](std::fmt::Display), not a dump of fields.
 
 use std::any::Any;
 use std::fmt;
@@ -128,7 +128,9 @@ pub enum Error {
         d_vocab: usize,
     },
     /// Text was given to a model that has no tokenizer.
-    #[error("{model} has no tokenizer.json, so text cannot be turned into tokens: add that file to its folder, or give token ids")]
+    #[error(
+        "{model} has no tokenizer.json, so text cannot be turned into tokens: add that file to its folder, or give token ids"
+    )]
     NoTokenizer {
         /// The model.
         model: String,
@@ -201,7 +203,8 @@ pub enum Error {
         remedy: String,
     },
 
-    /// A training in the background failed, and its own error was given away already, or it was a panic.
+    /// A training in the background failed, and its own error was given away already, or it was a
+    /// panic.
     #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call goes on from there", .dir.display())]
     Training {
         /// The folder it trained in.
@@ -268,7 +271,8 @@ impl fmt::Debug for Error {
 /// What a panic that was caught said.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
 }
 
 shows!(Error);
@@ -295,11 +299,16 @@ impl Error {
         move |source| Error::Json { what, source }
     }
 
-    /// Says that the file is at fault, if the error does not name one itself: a setting that cannot be used was read from it.
+    /// Says that the file is at fault, if the error does not name one itself: a setting that cannot
+    /// be used was read from it.
     pub(crate) fn read_from(self, path: &Path) -> Error {
         let told = self.to_string();
         match self {
-            Error::Config { .. } | Error::UnknownHook { .. } | Error::TokenId { .. } | Error::Shape { .. } | Error::NotFinite { .. }
+            Error::Config { .. }
+            | Error::UnknownHook { .. }
+            | Error::TokenId { .. }
+            | Error::Shape { .. }
+            | Error::NotFinite { .. }
                 if !told.contains(&path.display().to_string()) =>
             {
                 Error::format(path, told)

@@ -1,8 +1,10 @@
-//! Held-out evaluation: how well an SAE reconstructs, and what the model loses when it runs on the reconstruction.
+//! Held-out evaluation: how well an SAE reconstructs, and what the model loses when it runs on the
+//! reconstruction.
 //!
-//! Every figure is computed twice. *Without BOS*, position 0 keeps the model's own activation and is not counted; *with BOS* every
-//! position is reconstructed and counted, as in the paper. The activation on BOS is the same in every sequence and, in real models,
-//! dozens of times larger than any other, so that it would drown what the others say.
+//! Every figure is computed twice. *Without BOS*, position 0 keeps the model's own activation and
+//! is not counted; *with BOS* every position is reconstructed and counted, as in the paper. The
+//! activation on BOS is the same in every sequence and, in real models, dozens of times larger than
+//! any other, so that it would drown what the others say.
 
 mod held_out;
 mod language;
@@ -26,13 +28,19 @@ use crate::tokens::Tokens;
 use language::{Ablations, Predictions};
 use reconstruction::Sums;
 
-/// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean and two ablated passes, and two
-/// patched passes for every SAE.
+/// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean
+/// and two ablated passes, and two patched passes for every SAE.
 ///
 /// # Errors
-/// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Interrupted`] if it was stopped before anything was measured (and
-/// [`Evaluations::tokens`] are fewer if it was stopped later), [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
-pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &Tokens) -> Result<Evaluations> {
+/// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Interrupted`] if it was
+/// stopped before anything was measured (and [`Evaluations::tokens`] are fewer if it was stopped
+/// later), [`Error::Shape`] if an SAE does not fit the hook, and what the model reports.
+pub fn evaluate(
+    model: &Model,
+    hook: HookPoint,
+    saes: &[(&str, &Sae)],
+    tokens: &Tokens,
+) -> Result<Evaluations> {
     model.check_hook(hook)?;
     check_text(tokens)?;
     for (name, sae) in saes {
@@ -43,7 +51,8 @@ pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &
     let mut progress = Progress::new("evaluate", tokens.len() as u64, "tokens");
     let mean = mean_activations(model, hook, tokens, chunk)?;
     let mut ablations = [Ablations::default(), Ablations::default()];
-    let mut sums: Vec<[Sums; 2]> = saes.iter().map(|(_, sae)| [Sums::new(sae), Sums::new(sae)]).collect();
+    let mut sums: Vec<[Sums; 2]> =
+        saes.iter().map(|(_, sae)| [Sums::new(sae), Sums::new(sae)]).collect();
     let mut seen = 0;
     for from in (0..tokens.n_seq()).step_by(chunk) {
         if interrupt::requested() {
@@ -53,18 +62,30 @@ pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &
         let rows = tokens.rows(from, from + chunk);
         let paused = model.pause_at(&rows, hook)?;
         let x = values(&paused.value)?;
-        let resume = |value: &Tensor| Ok::<_, Error>(Predictions::new(values(&model.resume(&paused, value)?)?, &rows));
+        let resume = |value: &Tensor| {
+            Ok::<_, Error>(Predictions::new(values(&model.resume(&paused, value)?)?, &rows))
+        };
         let clean = resume(&paused.value)?;
         let losses = clean.cross_entropies(&rows);
         for (with_bos, ablations) in ablations.iter_mut().enumerate() {
             let splice = |replacement: Vec<f32>| {
-                let value = language::spliced(&x, replacement, rows.n_ctx(), model.config().d_model, with_bos == 1);
+                let value = language::spliced(
+                    &x,
+                    replacement,
+                    rows.n_ctx(),
+                    model.config().d_model,
+                    with_bos == 1,
+                );
                 resume(&Tensor::from_vec(value, paused.value.shape(), &Device::Cpu)?)
             };
             let first = 1 - with_bos;
             ablations.clean.add(&losses, &rows, first);
             ablations.zero.add(&splice(vec![0.0; x.len()])?.cross_entropies(&rows), &rows, first);
-            ablations.mean.add(&splice(mean[with_bos].repeat(rows.len()))?.cross_entropies(&rows), &rows, first);
+            ablations.mean.add(
+                &splice(mean[with_bos].repeat(rows.len()))?.cross_entropies(&rows),
+                &rows,
+                first,
+            );
             for ((_, sae), sums) in saes.iter().zip(&mut sums) {
                 let keys = sae.keys(model, &rows)?;
                 let codes = sae.encode_on(&x, &keys)?;
@@ -78,18 +99,32 @@ pub fn evaluate(model: &Model, hook: HookPoint, saes: &[(&str, &Sae)], tokens: &
     }
     progress.finish();
     if seen == 0 {
-        return Err(Error::Interrupted { what: "the evaluation", remedy: "the same call starts again".to_owned() });
+        return Err(Error::Interrupted {
+            what: "the evaluation",
+            remedy: "the same call starts again".to_owned(),
+        });
     }
     let rows = saes.iter().zip(&sums).map(|((name, _), sums)| Evaluation {
         name: (*name).to_owned(),
         without_bos: sums[0].metrics(&ablations[0]),
         with_bos: sums[1].metrics(&ablations[1]),
     });
-    Ok(Evaluations { rows: rows.collect(), model: model.name().to_owned(), processing: model.processing().to_string(), hook, tokens: seen })
+    Ok(Evaluations {
+        rows: rows.collect(),
+        model: model.name().to_owned(),
+        processing: model.processing().to_string(),
+        hook,
+        tokens: seen,
+    })
 }
 
 /// Mean activation over the text, without and with position 0.
-fn mean_activations(model: &Model, hook: HookPoint, tokens: &Tokens, chunk: usize) -> Result<[Vec<f32>; 2]> {
+fn mean_activations(
+    model: &Model,
+    hook: HookPoint,
+    tokens: &Tokens,
+    chunk: usize,
+) -> Result<[Vec<f32>; 2]> {
     let d = model.config().d_model;
     let (mut first, mut rest) = (vec![0.0f64; d], vec![0.0f64; d]);
     for from in (0..tokens.n_seq()).step_by(chunk) {
@@ -113,8 +148,11 @@ fn sequences_at_once(model: &Model, n_ctx: usize) -> usize {
 
 fn check_text(tokens: &Tokens) -> Result<()> {
     if tokens.is_empty() || tokens.n_ctx() < 3 {
-        let why =
-            format!("held-out text of {} sequences of {} tokens; at least one of three tokens is needed", tokens.n_seq(), tokens.n_ctx());
+        let why = format!(
+            "held-out text of {} sequences of {} tokens; at least one of three tokens is needed",
+            tokens.n_seq(),
+            tokens.n_ctx()
+        );
         return Err(Error::EmptyCorpus { why });
     }
     Ok(())
@@ -123,7 +161,11 @@ fn check_text(tokens: &Tokens) -> Result<()> {
 fn check_fit(model: &Model, name: &str, sae: &Sae) -> Result<()> {
     let (want, got) = (model.config().d_model, sae.d_model());
     if want != got {
-        return Err(Error::Shape { what: format!("the SAE \"{name}\" (d_model)"), want: vec![want], got: vec![got] });
+        return Err(Error::Shape {
+            what: format!("the SAE \"{name}\" (d_model)"),
+            want: vec![want],
+            got: vec![got],
+        });
     }
     Ok(())
 }

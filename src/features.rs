@@ -1,5 +1,5 @@
-//! What the latents of an SAE do: where they fire, how often and how strongly, which tokens they point at, and what the model says without them
-//! or with more of them.
+//! What the latents of an SAE do: where they fire, how often and how strongly, which tokens they
+//! point at, and what the model says without them or with more of them.
 //!
 //! ```
 //! use tokenized_sae::prelude::*;
@@ -13,12 +13,14 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! **One pass.** The rows of a store (or of a text, which is run through the model) are encoded exactly, some whole sequences at a time, and
-//! each latent counts its firings: a code above 0. Position 0 is left out, as in [`eval`](crate::eval). Memory does not grow with the number of rows but
-//! for four bytes a token.
+//! **One pass.** The rows of a store (or of a text, which is run through the model) are encoded
+//! exactly, some whole sequences at a time, and each latent counts its firings: a code above 0.
+//! Position 0 is left out, as in [`eval`](crate::eval). Memory does not grow with the number of
+//! rows but for four bytes a token.
 //!
-//! **Direct path.** A latent's row of `W_dec` is what it writes; [`Model::logit_effects`](crate::model::Model::logit_effects) says what that adds
-//! to the logits if nothing in between reads it.
+//! **Direct path.** A latent's row of `W_dec` is what it writes;
+//! [`Model::logit_effects`](crate::model::Model::logit_effects) says what that adds to the logits
+//! if nothing in between reads it.
 
 mod cofiring;
 mod collect;

@@ -1,4 +1,5 @@
-//! Files that are either whole or not there: temporary name, sync, rename; checksums; and a lock on a folder.
+//! Files that are either whole or not there: temporary name, sync, rename; checksums; and a lock on
+//! a folder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -9,13 +10,18 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Writes `path` so that it holds either its old bytes or all of the new ones, whenever the process is killed or the disk fills up.
+/// Writes `path` so that it holds either its old bytes or all of the new ones, whenever the process
+/// is killed or the disk fills up.
 ///
-/// The bytes go to a temporary name in the same folder, are synced, and take the place of the old file by a rename.
+/// The bytes go to a temporary name in the same folder, are synced, and take the place of the old
+/// file by a rename.
 ///
 /// # Errors
 /// [`Error::Io`]; the temporary file is gone by then and `path` is untouched.
-pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
     let out = AtomicFile::create(path)?;
     let mut buffered = BufWriter::with_capacity(1 << 20, &out.file);
     let written = write(&mut buffered).and_then(|()| buffered.flush());
@@ -39,12 +45,22 @@ impl AtomicFile {
     /// Opens a new temporary file beside `path`.
     pub fn create(path: &Path) -> Result<AtomicFile> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = path.file_name().ok_or_else(|| Error::format(path, "is not the name of a file"))?.to_string_lossy();
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::format(path, "is not the name of a file"))?
+            .to_string_lossy();
         loop {
-            // The process id keeps two processes apart; `create_new` also does so for two machines on one file system.
-            let temp = path.with_file_name(format!(".{name}.{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+            // The process id keeps two processes apart; `create_new` also does so for two machines
+            // on one file system.
+            let temp = path.with_file_name(format!(
+                ".{name}.{}-{}.tmp",
+                std::process::id(),
+                NEXT.fetch_add(1, Ordering::Relaxed)
+            ));
             match OpenOptions::new().read(true).write(true).create_new(true).open(&temp) {
-                Ok(file) => return Ok(AtomicFile { file, temp, path: path.to_owned(), committed: false }),
+                Ok(file) => {
+                    return Ok(AtomicFile { file, temp, path: path.to_owned(), committed: false });
+                }
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(failed("create", path, e)),
             }
@@ -53,7 +69,8 @@ impl AtomicFile {
 
     /// Writes `bytes` at `offset` from the start.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let written = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(bytes));
+        let written =
+            self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(bytes));
         written.map_err(|e| failed("write", &self.path, e))
     }
 
@@ -69,15 +86,18 @@ impl AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.committed {
-            // Nothing can be done if even this fails, and whatever made us stop is the better thing to report.
+            // Nothing can be done if even this fails, and whatever made us stop is the better thing
+            // to report.
             let _ = fs::remove_file(&self.temp);
         }
     }
 }
 
-/// Removes temporary files that a killed process left behind for targets whose name satisfies `ours`.
+/// Removes temporary files that a killed process left behind for targets whose name satisfies
+/// `ours`.
 ///
-/// Only for a folder that this process has [locked](FolderLock): in any other, a temporary file may be someone's work in hand.
+/// Only for a folder that this process has [locked](FolderLock): in any other, a temporary file may
+/// be someone's work in hand.
 pub fn remove_leftovers(dir: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let entry = entry.map_err(Error::io("read", dir))?;
@@ -157,7 +177,8 @@ pub fn hex(digest: impl AsRef<[u8]>) -> String {
 
 /// The right to write in a folder, until dropped: a sole right, or one that others share.
 ///
-/// The lock is the operating system's, on the file `.lock`, so it ends with the process however that ends. Readers do not take it.
+/// The lock is the operating system's, on the file `.lock`, so it ends with the process however
+/// that ends. Readers do not take it.
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,
@@ -184,10 +205,19 @@ impl FolderLock {
 
     fn file(dir: &Path) -> Result<File> {
         let path = dir.join(".lock");
-        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|e| failed("create", &path, e))
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| failed("create", &path, e))
     }
 
-    fn locked(dir: &Path, got: std::result::Result<(), TryLockError>, file: File) -> Result<FolderLock> {
+    fn locked(
+        dir: &Path,
+        got: std::result::Result<(), TryLockError>,
+        file: File,
+    ) -> Result<FolderLock> {
         match got {
             Ok(()) => Ok(FolderLock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
@@ -201,7 +231,10 @@ mod tests {
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -212,7 +245,9 @@ mod tests {
         let path = dir.path().join("a.json");
         write_atomic(&path, |out| out.write_all(b"old")).unwrap();
         let full = || io::Error::from(ErrorKind::StorageFull);
-        let told = write_atomic(&path, |out| out.write_all(&[0; 3 << 20]).and(Err(full()))).unwrap_err().to_string();
+        let told = write_atomic(&path, |out| out.write_all(&[0; 3 << 20]).and(Err(full())))
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("a.json") && told.contains("free some space"), "{told}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(dir.path()), ["a.json"]);
@@ -233,11 +268,20 @@ mod tests {
     #[test]
     fn only_our_leftovers_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [".shard-00001.safetensors.77-0.tmp", ".notes.77-0.tmp", ".shard-1.tmp", "shard-00001.safetensors", "a.tmp"] {
+        for name in [
+            ".shard-00001.safetensors.77-0.tmp",
+            ".notes.77-0.tmp",
+            ".shard-1.tmp",
+            "shard-00001.safetensors",
+            "a.tmp",
+        ] {
             fs::write(dir.path().join(name), "x").unwrap();
         }
         remove_leftovers(dir.path(), |target| target.starts_with("shard-")).unwrap();
-        assert_eq!(names(dir.path()), [".notes.77-0.tmp", ".shard-1.tmp", "a.tmp", "shard-00001.safetensors"]);
+        assert_eq!(
+            names(dir.path()),
+            [".notes.77-0.tmp", ".shard-1.tmp", "a.tmp", "shard-00001.safetensors"]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What long work will take, told before it starts; and memory refused before it runs out.
 //!
-//! Memory is what a process holds for itself. Pages of the activation store's files come on top while it is read, but the system takes those
-//! back when somebody needs them.
+//! Memory is what a process holds for itself. Pages of the activation store's files come on top
+//! while it is read, but the system takes those back when somebody needs them.
 
 use std::fmt;
 
@@ -27,7 +27,12 @@ pub struct Forecast {
 
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this will take about {} and {} of memory", format::coarse_duration(self.seconds), format::bytes(self.memory))?;
+        write!(
+            f,
+            "this will take about {} and {} of memory",
+            format::coarse_duration(self.seconds),
+            format::bytes(self.memory)
+        )?;
         if self.disk > 0 {
             write!(f, ", and {} on the disk", format::bytes(self.disk))?;
         }
@@ -38,8 +43,16 @@ impl fmt::Display for Forecast {
 impl Show for Forecast {
     fn shown(&self) -> Shown {
         let mut rows = vec![
-            ("time", format::duration(self.seconds), "as measured on a little of it, on this machine as busy as it is now"),
-            ("memory", format::bytes(self.memory), "at the most, without the model and whatever else is in memory already"),
+            (
+                "time",
+                format::duration(self.seconds),
+                "as measured on a little of it, on this machine as busy as it is now",
+            ),
+            (
+                "memory",
+                format::bytes(self.memory),
+                "at the most, without the model and whatever else is in memory already",
+            ),
         ];
         if self.disk > 0 {
             rows.push(("disk", format::bytes(self.disk), "size of the files"));
@@ -52,18 +65,22 @@ shows!(Forecast);
 
 /// Bytes that this process may still take; `None` where the system does not say.
 ///
-/// The least of what the machine has free (or can free by dropping files from its cache), what is left of a container's limit, and, if
-/// `TSAE_MEMORY` is set, of that many bytes: `TSAE_MEMORY=8e9`. A large one switches every refusal off.
+/// The least of what the machine has free (or can free by dropping files from its cache), what is
+/// left of a container's limit, and, if `TSAE_MEMORY` is set, of that many bytes:
+/// `TSAE_MEMORY=8e9`. A large one switches every refusal off.
 pub(crate) fn free_memory() -> Option<u64> {
-    let asked = std::env::var("TSAE_MEMORY").ok().and_then(|bytes| bytes.trim().parse::<f64>().ok());
+    let asked =
+        std::env::var("TSAE_MEMORY").ok().and_then(|bytes| bytes.trim().parse::<f64>().ok());
     if let Some(bytes) = asked.filter(|bytes| *bytes >= 0.0) {
         return Some(bytes as u64);
     }
     let system = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available);
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     // "max", which is no number, where there is no limit.
-    let container = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
-    let container = container.map(|(most, used)| most.saturating_sub(used.saturating_sub(file_cache())));
+    let container =
+        number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
+    let container =
+        container.map(|(most, used)| most.saturating_sub(used.saturating_sub(file_cache())));
     system.into_iter().chain(container).min()
 }
 
@@ -76,16 +93,21 @@ fn available(meminfo: &str) -> Option<u64> {
 /// Bytes of files that the container holds in memory, and could drop.
 fn file_cache() -> u64 {
     let stat = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").unwrap_or_default();
-    stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok()).unwrap_or(0)
+    stat.lines()
+        .find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse().ok())
+        .unwrap_or(0)
 }
 
-/// Refuses work that needs more memory than there is. `remedy` is given what there is and says what would fit.
+/// Refuses work that needs more memory than there is. `remedy` is given what there is and says what
+/// would fit.
 ///
 /// # Errors
 /// [`Error::Memory`].
 pub(crate) fn check(what: &str, needs: u64, remedy: impl FnOnce(u64) -> String) -> Result<()> {
     match free_memory() {
-        Some(free) if free < needs => Err(Error::Memory { what: what.to_owned(), needs, free, remedy: remedy(free) }),
+        Some(free) if free < needs => {
+            Err(Error::Memory { what: what.to_owned(), needs, free, remedy: remedy(free) })
+        }
         _ => Ok(()),
     }
 }
@@ -114,7 +136,9 @@ mod tests {
     #[test]
     fn too_much_is_refused_with_the_remedy() {
         check("it", 1 << 20, |_| unreachable!()).unwrap();
-        let told = check("training", u64::MAX, |free| format!("take less than {free}")).unwrap_err().to_string();
+        let told = check("training", u64::MAX, |free| format!("take less than {free}"))
+            .unwrap_err()
+            .to_string();
         assert!(told.starts_with("training needs ") && told.contains("take less than"), "{told}");
     }
 

@@ -1,6 +1,7 @@
 //! The Hugging Face hub: what lies in its cache on this machine, and downloads into that cache.
 //!
-//! The cache is the one that Python's `huggingface_hub` keeps, file for file: what either fetched, the other finds.
+//! The cache is the one that Python's `huggingface_hub` keeps, file for file: what either fetched,
+//! the other finds.
 //!
 //! ```text
 //! ~/.cache/huggingface/hub/                       HF_HUB_CACHE, or HF_HOME/hub
@@ -13,14 +14,17 @@
 //!     .locks/models--EleutherAI--pythia-70m/<checksum>.lock
 //! ```
 //!
-//! A blob gets its name when its size and its checksum are what the hub said, and a branch its commit when all files are there; so a
-//! download that is cut off, killed or interrupted leaves what it has, and the next one asks for the rest. One process at a time
-//! fetches a blob. What is in the cache is used as it is: only [`Hub::list`] asks the hub whether a branch has moved on.
+//! A blob gets its name when its size and its checksum are what the hub said, and a branch its
+//! commit when all files are there; so a download that is cut off, killed or interrupted leaves
+//! what it has, and the next one asks for the rest. One process at a time fetches a blob. What is
+//! in the cache is used as it is: only [`Hub::list`] asks the hub whether a branch has moved on.
 //!
-//! The environment is obeyed as `huggingface_hub` obeys it: `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `XDG_CACHE_HOME`;
-//! `HF_ENDPOINT`; `HF_TOKEN`, `HF_TOKEN_PATH` and the token file, `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE`,
-//! `TRANSFORMERS_OFFLINE`; `HF_HUB_DOWNLOAD_TIMEOUT`; for proxies `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; for certificates, in place
-//! of Mozilla's list, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or `SSL_CERT_FILE`. The token goes to the endpoint and to no other host.
+//! The environment is obeyed as `huggingface_hub` obeys it: `HF_HOME`, `HF_HUB_CACHE`,
+//! `HUGGINGFACE_HUB_CACHE`, `XDG_CACHE_HOME`; `HF_ENDPOINT`; `HF_TOKEN`, `HF_TOKEN_PATH` and the
+//! token file, `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`;
+//! `HF_HUB_DOWNLOAD_TIMEOUT`; for proxies `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; for
+//! certificates, in place of Mozilla's list, `REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE` or
+//! `SSL_CERT_FILE`. The token goes to the endpoint and to no other host.
 //!
 //! Downloads are the feature `hub`, which is on by default. Without it the cache is still read.
 
@@ -68,9 +72,11 @@ pub struct Hub {
 /// How often and how long an unwilling hub is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patience {
-    /// How often something is tried before it counts as failed; begun anew whenever bytes have arrived.
+    /// How often something is tried before it counts as failed; begun anew whenever bytes have
+    /// arrived.
     pub attempts: u32,
-    /// The wait before the second attempt; before each further one it is twice as long. If the hub says how long to wait, it is that.
+    /// The wait before the second attempt; before each further one it is twice as long. If the hub
+    /// says how long to wait, it is that.
     pub wait: Duration,
     /// The longest wait that the hub may ask for.
     pub longest_wait: Duration,
@@ -79,9 +85,15 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// Five attempts, with waits of 1, 2, 4 and 8 seconds, of at most 5 minutes if the hub asks for that; 10 seconds of silence.
+    /// Five attempts, with waits of 1, 2, 4 and 8 seconds, of at most 5 minutes if the hub asks for
+    /// that; 10 seconds of silence.
     fn default() -> Patience {
-        Patience { attempts: 5, wait: Duration::from_secs(1), longest_wait: Duration::from_secs(300), timeout: Duration::from_secs(10) }
+        Patience {
+            attempts: 5,
+            wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(300),
+            timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -118,10 +130,15 @@ impl Hub {
     /// The reason, as a sentence's end.
     pub fn may_download(&self) -> Result<(), String> {
         if self.offline {
-            return Err("this is offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it to download".to_owned());
+            return Err(
+                "this is offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it to download"
+                    .to_owned(),
+            );
         }
         if cfg!(not(feature = "hub")) {
-            return Err("this was built without the feature \"hub\", so nothing is downloaded".to_owned());
+            return Err(
+                "this was built without the feature \"hub\", so nothing is downloaded".to_owned()
+            );
         }
         if self.cache.is_none() {
             return Err("there is no folder to download to: set HF_HOME to one".to_owned());

@@ -1,8 +1,10 @@
-//! Jupyter and the kernel "Rust (tsae)": finds or makes what a notebook needs, opens JupyterLab, and runs notebooks without a browser.
+//! Jupyter and the kernel "Rust (tsae)": finds or makes what a notebook needs, opens JupyterLab,
+//! and runs notebooks without a browser.
 //!
-//! A notebook needs four things. Each is looked for first and made only if it is missing, in the user's cache folder
-//! (`$XDG_CACHE_HOME/tokenized-sae`, or `~/.cache/tokenized-sae`); nothing else of the user's is touched, except that
-//! [`open`] adds the kernel to the user's Jupyter, so that other notebook programs list it too.
+//! A notebook needs four things. Each is looked for first and made only if it is missing, in the
+//! user's cache folder (`$XDG_CACHE_HOME/tokenized-sae`, or `~/.cache/tokenized-sae`); nothing else
+//! of the user's is touched, except that [`open`] adds the kernel to the user's Jupyter, so that
+//! other notebook programs list it too.
 //!
 //! | what | looked for | made otherwise | takes |
 //! | --- | --- | --- | --- |
@@ -11,13 +13,16 @@
 //! | source of the standard library | `RUST_SRC_PATH`, the toolchain | read out of the toolchain's own documentation | 2 s |
 //! | this library, compiled for cells | an earlier set-up of the same sources | compiled | 5 min on two cores, 1 min after an edit |
 //!
-//! Everything that takes long shows how far it has come, can be killed at any moment and goes on from there; two set-ups at once wait
-//! for each other. Afterwards nothing needs the network. The folder can be deleted at any time: the next set-up makes it again.
+//! Everything that takes long shows how far it has come, can be killed at any moment and goes on
+//! from there; two set-ups at once wait for each other. Afterwards nothing needs the network. The
+//! folder can be deleted at any time: the next set-up makes it again.
 //!
-//! Each notebook runs in a private, hard-linked copy of the compiled library, so that its first cell takes seconds and two notebooks
-//! never meet. Between Jupyter and evcxr stands a relay (`relay.py`), by which bars move while a cell runs, and which has evcxr's
-//! rust-analyzer read the standard library only before the first cell that leaves a type open (`lets.py`); under [`open`] a warm kernel waits
-//! for the next start (`spare.py`). [`run`] fails where Jupyter's own runners do not: evcxr answers "ok" to a panic and to a failing `?`.
+//! Each notebook runs in a private, hard-linked copy of the compiled library, so that its first
+//! cell takes seconds and two notebooks never meet. Between Jupyter and evcxr stands a relay
+//! (`relay.py`), by which bars move while a cell runs, and which has evcxr's rust-analyzer read the
+//! standard library only before the first cell that leaves a type open (`lets.py`); under [`open`]
+//! a warm kernel waits for the next start (`spare.py`). [`run`] fails where Jupyter's own runners
+//! do not: evcxr answers "ok" to a panic and to a failing `?`.
 
 mod cold;
 mod evcxr;
@@ -49,7 +54,8 @@ pub(crate) use timing::{TimedCell, time_cells};
 /// Which Python runs Jupyter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PythonChoice {
-    /// An active environment or `python3` that has Jupyter, or else a private environment from PyPI.
+    /// An active environment or `python3` that has Jupyter, or else a private environment from
+    /// PyPI.
     #[default]
     Auto,
     /// An environment that conda (or mamba, or micromamba) makes from `environment.yml`.
@@ -61,10 +67,11 @@ pub enum PythonChoice {
 /// Where a set-up looks, and where it puts things.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The folder of this crate's sources, which cells are compiled against. By default the one that holds the current folder, or else
-    /// the one that this program was built from.
+    /// The folder of this crate's sources, which cells are compiled against. By default the one
+    /// that holds the current folder, or else the one that this program was built from.
     pub project: Option<PathBuf>,
-    /// The cache folder. By default `$TSAE_CACHE`, or `tokenized-sae` in `$XDG_CACHE_HOME` or in `~/.cache`.
+    /// The cache folder. By default `$TSAE_CACHE`, or `tokenized-sae` in `$XDG_CACHE_HOME` or in
+    /// `~/.cache`.
     pub cache: Option<PathBuf>,
     /// Which Python runs Jupyter.
     pub python: PythonChoice,
@@ -93,7 +100,8 @@ pub const KERNEL: &str = "tsae-rust";
 /// Seconds if everything is there; up to twenty minutes on two cores if nothing is.
 ///
 /// # Errors
-/// [`Error::Setup`](crate::Error::Setup) with the step that failed, its last words, and what to do. What was complete before stays.
+/// [`Error::Setup`](crate::Error::Setup) with the step that failed, its last words, and what to do.
+/// What was complete before stays.
 pub fn set_up(options: &Options) -> Result<Lab> {
     let folders = folders::Folders::find(options)?;
     set_up_in(&folders, options).map_err(|error| folders.explained(error))
@@ -106,7 +114,21 @@ fn set_up_in(folders: &folders::Folders, options: &Options) -> Result<Lab> {
     let evcxr = evcxr::find_or_install(folders, &lock, &project)?;
     let std_source = std_source::find_or_make(folders, &project)?;
     let kernel = install::kernel(folders, &project, &python.interpreter)?;
-    let template = template::find_or_warm(folders, &lock, &project, &kernel, &python.interpreter, &evcxr, &std_source.path)?;
+    let template = template::find_or_warm(
+        folders,
+        &lock,
+        &project,
+        &kernel,
+        &python.interpreter,
+        &evcxr,
+        &std_source.path,
+    )?;
     leftovers::remove(folders, &project)?;
-    Ok(Lab { python: python.interpreter, jupyter_path: folders.jupyter(), project: project.root, template, cache: folders.root.clone() })
+    Ok(Lab {
+        python: python.interpreter,
+        jupyter_path: folders.jupyter(),
+        project: project.root,
+        template,
+        cache: folders.root.clone(),
+    })
 }

@@ -1,5 +1,6 @@
-//! Tokenized sparse autoencoders: load GPT-2 and Pythia, cache their activations, train sparse autoencoders with and without a table
-//! indexed by the current token, evaluate them on held-out text, and draw the result, cell by cell in a Rust notebook.
+//! Tokenized sparse autoencoders: load GPT-2 and Pythia, cache their activations, train sparse
+//! autoencoders with and without a table indexed by the current token, evaluate them on held-out
+//! text, and draw the result, cell by cell in a Rust notebook.
 //!
 //! # The maths
 //!
@@ -13,7 +14,8 @@
 //! W_dec: random unit rows;  W_enc = (1 − α)·W_dec;  W_lookup = α·T;  T[t] = the hook at position 1 of [BOS, t];  α = 0.5, or 0 without a table
 //! ```
 //!
-//! [`Architecture`](sae::Architecture) has what may stand in the place of TopK, [`Lookup`](sae::Lookup) what may stand in the place of the token's row.
+//! [`Architecture`](sae::Architecture) has what may stand in the place of TopK,
+//! [`Lookup`](sae::Lookup) what may stand in the place of the token's row.
 //!
 //! # The tour
 //!
@@ -50,9 +52,10 @@
 //!
 //! # The rooms
 //!
-//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) → [`eval`], [`tokenness`] and [`features`] → [`plot`], all
-//! shown by [`display`]; [`compare`] does it all in one call, [`sweep`] a whole grid of it, beside what the [`paper`] has; [`hub`] fetches models,
-//! [`lab`] sets Jupyter up.
+//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) →
+//! [`eval`], [`tokenness`] and [`features`] → [`plot`], all shown by [`display`]; [`compare`] does
+//! it all in one call, [`sweep`] a whole grid of it, beside what the [`paper`] has; [`hub`] fetches
+//! models, [`lab`] sets Jupyter up.
 
 #![deny(clippy::unwrap_used)]
 
@@ -96,27 +99,33 @@ pub mod prelude {
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
     pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Measure, Metrics};
-    pub use crate::features::{Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig};
+    pub use crate::features::{
+        Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig,
+    };
     pub use crate::forecast::Forecast;
     pub use crate::model::{
-        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused, Prediction, Processing, Site, TokensView,
+        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused,
+        Prediction, Processing, Site, TokensView,
     };
     pub use crate::paper;
     pub use crate::plot;
     pub use crate::sae::{
-        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale, Sae, SaeConfig, SaeFormat,
-        TableExport,
+        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin,
+        RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
     };
-    pub use crate::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
+    pub use crate::spec::{
+        EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
+    };
     pub use crate::sweep::{Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun};
     pub use crate::tokenness::{
-        ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2, NgramR2Config, NgramR2s, NgramScore,
-        SaeTokenness, TableMatch, TokenOrContext, TokenTest, TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all, ngram_r2_with,
-        token_or_context, token_or_context_with,
+        ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2,
+        NgramR2Config, NgramR2s, NgramScore, SaeTokenness, TableMatch, TokenOrContext, TokenTest,
+        TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all, ngram_r2_with, token_or_context,
+        token_or_context_with,
     };
     pub use crate::tokens::Tokens;
     pub use crate::train::{
-        HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingState, TrainingStatus,
-        evaluate, speedup,
+        HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer,
+        Training, TrainingState, TrainingStatus, evaluate, speedup,
     };
 }

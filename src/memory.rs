@@ -1,7 +1,8 @@
 //! Large arrays, on large pages where the system has them; and memory given back.
 //!
-//! A training step gathers rows of parameters, moments and residuals from all over some hundred megabytes. With pages of 4 KiB nearly every row
-//! needs an address that the processor no longer remembers; with pages of 2 MiB it remembers them all.
+//! A training step gathers rows of parameters, moments and residuals from all over some hundred
+//! megabytes. With pages of 4 KiB nearly every row needs an address that the processor no longer
+//! remembers; with pages of 2 MiB it remembers them all.
 #![allow(unsafe_code)]
 
 /// `n` zeros that nobody has touched yet: the system is asked to back them by large pages.
@@ -14,9 +15,15 @@ pub(crate) fn zeros(n: usize) -> Vec<f32> {
         let (start, end) = (zeros.as_ptr().addr(), zeros.as_ptr().addr() + 4 * n);
         let (first, last) = (start.next_multiple_of(LARGE), end / LARGE * LARGE);
         if first < last {
-            // SAFETY: whole pages within the vector's own memory, and the advice changes nothing that a program could see. It may be
-            // refused, and the pages stay small.
-            unsafe { libc::madvise(zeros.as_ptr().byte_add(first - start).cast_mut().cast(), last - first, libc::MADV_HUGEPAGE) };
+            // SAFETY: whole pages within the vector's own memory, and the advice changes nothing
+            // that a program could see. It may be refused, and the pages stay small.
+            unsafe {
+                libc::madvise(
+                    zeros.as_ptr().byte_add(first - start).cast_mut().cast(),
+                    last - first,
+                    libc::MADV_HUGEPAGE,
+                )
+            };
         }
     }
     zeros
@@ -29,7 +36,8 @@ pub(crate) fn collect(n: usize, values: impl Iterator<Item = f32>) -> Vec<f32> {
     array
 }
 
-/// Gives memory that was freed back to the system, which the allocator would keep for later: after work that took more than what follows will.
+/// Gives memory that was freed back to the system, which the allocator would keep for later: after
+/// work that took more than what follows will.
 pub(crate) fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the allocator locks itself, and touches only what nobody holds.

@@ -1,4 +1,5 @@
-//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with an activation to be had at every hook.
+//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with an activation to be
+//! had at every hook.
 //!
 //! ```
 //! use tokenized_sae::prelude::*;
@@ -63,7 +64,8 @@ use source::Source;
 use transformer::Transformer;
 use weights::{ModelWeights, digests, fingerprint};
 
-/// A language model, ready to run on the CPU, in f32 unless it is told [otherwise](Model::computing).
+/// A language model, ready to run on the CPU, in f32 unless it is told
+/// [otherwise](Model::computing).
 ///
 /// Cloning is cheap: clones share the weights, which never change.
 #[derive(Clone)]
@@ -84,17 +86,22 @@ struct Inner {
 }
 
 impl Model {
-    /// Loads a model with the processing that the published numbers were made with, [`Processing::TransformerLens`].
+    /// Loads a model with the processing that the published numbers were made with,
+    /// [`Processing::TransformerLens`].
     ///
     /// `name_or_folder` is looked for in this order:
     /// 1. the built-in models, `"tiny-gpt2"` and `"tiny-pythia"`;
-    /// 2. a folder with `config.json`, `model.safetensors` (or `model.safetensors.index.json` and its shards, or the same as
-    ///    `pytorch_model.bin`) and `tokenizer.json`, without which the model still reads token ids;
-    /// 3. the local Hugging Face cache, by a name such as `"gpt2"`, `"EleutherAI/pythia-1.4b"` or `"EleutherAI/pythia-70m@step3000"`,
-    ///    or by TransformerLens' short ones, `"gpt2-small"` or `"pythia-1.4b"`: see [`Repo::model`](crate::hub::Repo::model);
-    /// 4. the Hugging Face hub, by the same names, from where it is fetched into that cache: see [`hub`](crate::hub).
+    /// 2. a folder with `config.json`, `model.safetensors` (or `model.safetensors.index.json` and
+    ///    its shards, or the same as `pytorch_model.bin`) and `tokenizer.json`, without which the
+    ///    model still reads token ids;
+    /// 3. the local Hugging Face cache, by a name such as `"gpt2"`, `"EleutherAI/pythia-1.4b"` or
+    ///    `"EleutherAI/pythia-70m@step3000"`, or by TransformerLens' short ones, `"gpt2-small"` or
+    ///    `"pythia-1.4b"`: see [`Repo::model`](crate::hub::Repo::model);
+    /// 4. the Hugging Face hub, by the same names, from where it is fetched into that cache: see
+    ///    [`hub`](crate::hub).
     ///
-    /// What is in the cache is used without asking the hub whether there is something newer; `tsae download NAME` does ask.
+    /// What is in the cache is used without asking the hub whether there is something newer; `tsae
+    /// download NAME` does ask.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -104,10 +111,11 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownModel`] if it is nowhere; [`Error::Hub`] if it cannot be downloaded; [`Error::Interrupted`] if the download was
-    /// stopped; [`Error::Io`] or [`Error::Format`] if a file cannot be read or is not what it should be; [`Error::MissingTensor`],
-    /// [`Error::Shape`] or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or infinity;
-    /// [`Error::Memory`] if there is not memory enough, before any of it is read.
+    /// [`Error::UnknownModel`] if it is nowhere; [`Error::Hub`] if it cannot be downloaded;
+    /// [`Error::Interrupted`] if the download was stopped; [`Error::Io`] or [`Error::Format`] if a
+    /// file cannot be read or is not what it should be; [`Error::MissingTensor`], [`Error::Shape`]
+    /// or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or
+    /// infinity; [`Error::Memory`] if there is not memory enough, before any of it is read.
     pub fn load(name_or_folder: &str) -> Result<Model> {
         Model::load_with(name_or_folder, Processing::default())
     }
@@ -134,18 +142,32 @@ impl Model {
     pub fn load_from(hub: &Hub, name_or_folder: &str, processing: Processing) -> Result<Model> {
         let source = Source::find(name_or_folder, hub)?;
         let mut config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
-        let tokenizer = source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
+        let tokenizer =
+            source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
         config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
         let root = checkpoint::open(&source.weights)?;
         forecast::check(&source.name, &root, &config, processing)?;
         let whence = (source.name, source.revision);
         match config.family {
-            Family::Gpt2 => Model::assemble(whence, config.clone(), &gpt2::Gpt2 { root, config: &config }, processing, tokenizer),
-            Family::NeoX => Model::assemble(whence, config.clone(), &neox::NeoX { root, config: &config }, processing, tokenizer),
+            Family::Gpt2 => Model::assemble(
+                whence,
+                config.clone(),
+                &gpt2::Gpt2 { root, config: &config },
+                processing,
+                tokenizer,
+            ),
+            Family::NeoX => Model::assemble(
+                whence,
+                config.clone(),
+                &neox::NeoX { root, config: &config },
+                processing,
+                tokenizer,
+            ),
         }
     }
 
-    /// Fetches the model `name` from the hub into the local Hugging Face cache, or what is new of it, and returns its folder there.
+    /// Fetches the model `name` from the hub into the local Hugging Face cache, or what is new of
+    /// it, and returns its folder there.
     ///
     /// # Errors
     /// [`Error::UnknownModel`], [`Error::Hub`], [`Error::Io`] or [`Error::Interrupted`].
@@ -165,7 +187,8 @@ impl Model {
         let mut progress = Progress::new("load", config.n_layers as u64, "blocks");
         let mut ends = weights.ends()?;
         let (mut all, last) = (digests(&ends.first())?, digests(&ends.last())?);
-        let numbers = |tensors: Vec<&Tensor>| tensors.into_iter().map(Tensor::elem_count).sum::<usize>();
+        let numbers =
+            |tensors: Vec<&Tensor>| tensors.into_iter().map(Tensor::elem_count).sum::<usize>();
         let mut n_params = numbers(ends.first()) + numbers(ends.last());
         if config.tied {
             n_params -= ends.unembed.weight.elem_count();
@@ -175,7 +198,10 @@ impl Model {
         for layer in 0..config.n_layers {
             if interrupt::requested() {
                 interrupt::clear();
-                return Err(Error::Interrupted { what: "loading the model", remedy: "the same call starts again".into() });
+                return Err(Error::Interrupted {
+                    what: "loading the model",
+                    remedy: "the same call starts again".into(),
+                });
             }
             let mut block = weights.block(layer)?;
             all.extend(digests(&block.tensors())?);
@@ -189,14 +215,24 @@ impl Model {
         let fingerprint = fingerprint(&config, &processing.to_string(), &all)?;
         memory::give_back(); // the tensors of blocks, which are packed now
         Ok(Model {
-            inner: Arc::new(Inner { name, revision, config, processing, fingerprint, n_params, tokenizer, transformer }),
+            inner: Arc::new(Inner {
+                name,
+                revision,
+                config,
+                processing,
+                fingerprint,
+                n_params,
+                tokenizer,
+                transformer,
+            }),
             compute: Compute::F32,
         })
     }
 
     /// The same model, its weights shared, with its products formed in `compute`.
     ///
-    /// The first pass in [`Compute::Bf16`] makes a copy of the matrices that it uses, rounded to bf16, which stays with the model.
+    /// The first pass in [`Compute::Bf16`] makes a copy of the matrices that it uses, rounded to
+    /// bf16, which stays with the model.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -220,7 +256,8 @@ impl Model {
         &self.inner.name
     }
 
-    /// The commit of its repository on the hub, if it came from there or from the Hugging Face cache.
+    /// The commit of its repository on the hub, if it came from there or from the Hugging Face
+    /// cache.
     pub fn revision(&self) -> Option<&str> {
         self.inner.revision.as_deref()
     }
@@ -235,7 +272,8 @@ impl Model {
         self.inner.processing
     }
 
-    /// The SHA-256, in hexadecimal, of configuration, weights and processing: two models with the same have the same activations.
+    /// The SHA-256, in hexadecimal, of configuration, weights and processing: two models with the
+    /// same have the same activations.
     pub fn fingerprint(&self) -> &str {
         &self.inner.fingerprint
     }
@@ -249,7 +287,11 @@ impl Model {
     pub fn hooks(&self) -> Vec<HookPoint> {
         let config = self.config();
         let has = |site: &Site| !(config.parallel && *site == Site::ResidMid);
-        (0..config.n_layers).flat_map(|layer| Site::ALL.into_iter().filter(has).map(move |site| HookPoint { layer, site })).collect()
+        (0..config.n_layers)
+            .flat_map(|layer| {
+                Site::ALL.into_iter().filter(has).map(move |site| HookPoint { layer, site })
+            })
+            .collect()
     }
 
     /// Checks that the model has a hook.
@@ -281,13 +323,17 @@ impl Model {
     /// # Errors
     /// [`Error::NoTokenizer`] if the checkpoint has none.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.inner.tokenizer.as_ref().ok_or_else(|| Error::NoTokenizer { model: self.name().to_owned() })
+        self.inner
+            .tokenizer
+            .as_ref()
+            .ok_or_else(|| Error::NoTokenizer { model: self.name().to_owned() })
     }
 
     /// The token ids of a text, without BOS.
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the text.
+    /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the
+    /// text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         vocabulary::encode(self.tokenizer()?, text)
     }
@@ -295,13 +341,14 @@ impl Model {
     /// The text of token ids, special tokens such as BOS included.
     ///
     /// # Errors
-    /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the ids.
+    /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the
+    /// ids.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         vocabulary::decode(self.tokenizer()?, ids)
     }
 
-    /// One token as text, leading space included; a token that is part of a character as the vocabulary spells it, and one that
-    /// the tokenizer lacks as `#123`. Cannot fail.
+    /// One token as text, leading space included; a token that is part of a character as the
+    /// vocabulary spells it, and one that the tokenizer lacks as `#123`. Cannot fail.
     pub fn token_str(&self, id: u32) -> String {
         vocabulary::token_str(self.inner.tokenizer.as_ref(), id)
     }
@@ -310,6 +357,14 @@ impl Model {
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = self.config();
-        write!(f, "{} ({}, {} blocks of width {}, {} tokens)", self.name(), c.family, c.n_layers, c.d_model, c.d_vocab)
+        write!(
+            f,
+            "{} ({}, {} blocks of width {}, {} tokens)",
+            self.name(),
+            c.family,
+            c.n_layers,
+            c.d_model,
+            c.d_vocab
+        )
     }
 }

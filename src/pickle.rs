@@ -1,9 +1,11 @@
-//! PyTorch's files of tensors (`pytorch_model.bin`, `ae.pt`), read without Python and without running anything.
+//! PyTorch's files of tensors (`pytorch_model.bin`, `ae.pt`), read without Python and without
+//! running anything.
 //!
-//! Such a file is a zip archive of a pickle, `data.pkl`, and one file of numbers for each storage. A pickle is a program for a small
-//! machine with a stack; here its calls are not made but kept as they stand, and the few that build a tensor are recognised. One that names a
-//! function which is no part of a tensor is refused by that name. Values lie in one list and refer to each other by number, so that no
-//! pickle can make this read deep, long or large beyond its own size.
+//! Such a file is a zip archive of a pickle, `data.pkl`, and one file of numbers for each storage.
+//! A pickle is a program for a small machine with a stack; here its calls are not made but kept as
+//! they stand, and the few that build a tensor are recognised. One that names a function which is
+//! no part of a tensor is refused by that name. Values lie in one list and refer to each other by
+//! number, so that no pickle can make this read deep, long or large beyond its own size.
 
 mod globals;
 mod machine;
@@ -84,17 +86,23 @@ impl Tensors {
                  again by save_pretrained"
             ))
         })?;
-        let names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
-        let folder =
-            names.iter().find_map(|name| name.strip_suffix("data.pkl")).ok_or_else(|| bad("holds no data.pkl".to_owned()))?.to_owned();
+        let names: Vec<String> =
+            archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+        let folder = names
+            .iter()
+            .find_map(|name| name.strip_suffix("data.pkl"))
+            .ok_or_else(|| bad("holds no data.pkl".to_owned()))?
+            .to_owned();
         if names.contains(&format!("{folder}byteorder")) {
-            let order = read_entry(&mut archive, &format!("{folder}byteorder"), size).map_err(bad)?;
+            let order =
+                read_entry(&mut archive, &format!("{folder}byteorder"), size).map_err(bad)?;
             if order != b"little" {
                 return Err(bad("has its numbers in the byte order of another machine".to_owned()));
             }
         }
         let pickle = read_entry(&mut archive, &format!("{folder}data.pkl"), size).map_err(bad)?;
-        let found = Machine::run(&pickle).map_err(|why| bad(format!("its data.pkl cannot be read: {why}")))?;
+        let found = Machine::run(&pickle)
+            .map_err(|why| bad(format!("its data.pkl cannot be read: {why}")))?;
         let left = [READ * size, SHARED * size];
         Ok(Tensors { path: path.to_owned(), archive, folder, found, storage: None, left })
     }
@@ -122,21 +130,34 @@ impl Tensors {
     pub fn read(&mut self, name: &str) -> Result<Option<Numbers>> {
         let Some(stored) = self.found.tensors.get(name).cloned() else { return Ok(None) };
         let numbers = self.numbers(&stored);
-        numbers.map(Some).map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))
+        numbers
+            .map(Some)
+            .map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))
     }
 
     fn numbers(&mut self, stored: &Stored) -> std::result::Result<Numbers, String> {
         let pay = |left: &mut u64, bytes: &[u8], why: &str| {
-            *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| format!("is one too many: {why}"))?;
+            *left = left
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| format!("is one too many: {why}"))?;
             Ok::<(), String>(())
         };
-        let (dtype, width) = dtype(&stored.class).ok_or_else(|| format!("is a {}, which is not known", stored.class))?;
+        let (dtype, width) = dtype(&stored.class)
+            .ok_or_else(|| format!("is a {}, which is not known", stored.class))?;
         let storage = match self.storage.take() {
             Some((name, storage)) if name == stored.storage => storage,
             _ => {
                 let size = self.path.metadata().map_err(|e| e.to_string())?.len();
-                let storage = read_entry(&mut self.archive, &format!("{}data/{}", self.folder, stored.storage), size)?;
-                pay(&mut self.left[0], &storage, "the tensors of this file lie scattered over its storages, which no program writes")?;
+                let storage = read_entry(
+                    &mut self.archive,
+                    &format!("{}data/{}", self.folder, stored.storage),
+                    size,
+                )?;
+                pay(
+                    &mut self.left[0],
+                    &storage,
+                    "the tensors of this file lie scattered over its storages, which no program writes",
+                )?;
                 storage
             }
         };
@@ -149,16 +170,28 @@ impl Tensors {
 
 impl Stored {
     /// Its bytes, and the storage, if there is more in it.
-    fn taken(&self, storage: Vec<u8>, width: usize) -> std::result::Result<(Vec<u8>, Option<Vec<u8>>), String> {
+    fn taken(
+        &self,
+        storage: Vec<u8>,
+        width: usize,
+    ) -> std::result::Result<(Vec<u8>, Option<Vec<u8>>), String> {
         let there = storage.len() / width;
-        let n = self.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).filter(|&n| n <= there);
-        let last = self
+        let n = self
             .shape
             .iter()
-            .zip(&self.strides)
-            .try_fold(self.offset, |last, (&size, &stride)| last.checked_add(size.saturating_sub(1).checked_mul(stride)?));
-        let (Some(n), Some(last)) = (n, last.filter(|&last| last < there || self.shape.contains(&0))) else {
-            return Err(format!("of shape {:?} needs more than the {there} numbers that there are", self.shape));
+            .try_fold(1usize, |n, &size| n.checked_mul(size))
+            .filter(|&n| n <= there);
+        let last =
+            self.shape.iter().zip(&self.strides).try_fold(self.offset, |last, (&size, &stride)| {
+                last.checked_add(size.saturating_sub(1).checked_mul(stride)?)
+            });
+        let (Some(n), Some(last)) =
+            (n, last.filter(|&last| last < there || self.shape.contains(&0)))
+        else {
+            return Err(format!(
+                "of shape {:?} needs more than the {there} numbers that there are",
+                self.shape
+            ));
         };
         if n == 0 || last - self.offset + 1 == n && is_row_major(&self.shape, &self.strides) {
             let from = if n == 0 { 0 } else { self.offset * width };
@@ -191,13 +224,22 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
 }
 
 /// A file of the archive, which `limit` bytes at most can be in.
-fn read_entry(archive: &mut ZipArchive<BufReader<File>>, name: &str, limit: u64) -> std::result::Result<Vec<u8>, String> {
-    let mut entry = archive.by_name(name).map_err(|e| format!("its part {name} cannot be read ({e})"))?;
+fn read_entry(
+    archive: &mut ZipArchive<BufReader<File>>,
+    name: &str,
+    limit: u64,
+) -> std::result::Result<Vec<u8>, String> {
+    let mut entry =
+        archive.by_name(name).map_err(|e| format!("its part {name} cannot be read ({e})"))?;
     if entry.size() > limit {
         return Err(format!("its part {name} is said to be larger than the whole"));
     }
     let mut bytes = Vec::with_capacity(entry.size() as usize);
-    entry.by_ref().take(limit).read_to_end(&mut bytes).map_err(|e| format!("its part {name} cannot be read ({e})"))?;
+    entry
+        .by_ref()
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("its part {name} cannot be read ({e})"))?;
     Ok(bytes)
 }
 

@@ -1,7 +1,8 @@
 //! Figures: curves, histograms and bars, one or several panels, drawn by plotters as SVG.
 //!
-//! Everything here takes plain numbers. The series have a palette that is told apart by colour-blind readers and has a contrast of at
-//! least 3.5 on white and on black; text and axes of the bare SVG have the colour of the page that shows it.
+//! Everything here takes plain numbers. The series have a palette that is told apart by
+//! colour-blind readers and has a contrast of at least 3.5 on white and on black; text and axes of
+//! the bare SVG have the colour of the page that shows it.
 //!
 //! ```
 //! use tokenized_sae::plot::{self, Axis, Mark, Options, Scale, Series, Unit};
@@ -44,35 +45,66 @@ use crate::error::Result;
 
 /// Draws series as curves over common axes.
 ///
-/// Points that are not finite are left out and break the curve there. A legend stands above the axes if there is more than one name.
+/// Points that are not finite are left out and break the curve there. A legend stands above the
+/// axes if there is more than one name.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::error::Error::Figure) if there is nothing to draw, or a number that a logarithmic axis cannot hold.
-pub fn curves(title: &str, x_label: &str, y_label: &str, series: &[Series], options: &Options) -> Result<Figure> {
+/// [`Error::Figure`](crate::error::Error::Figure) if there is nothing to draw, or a number that a
+/// logarithmic axis cannot hold.
+pub fn curves(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    series: &[Series],
+    options: &Options,
+) -> Result<Figure> {
     single(title, x_label, y_label, Content::Curves(series.to_vec()), options)
 }
 
-/// Draws how the values of each sample are distributed: counts in common bins, the samples over each other.
+/// Draws how the values of each sample are distributed: counts in common bins, the samples over
+/// each other.
 ///
-/// The bins are equal on the x axis, also if that is logarithmic; `bins` 0 chooses a number by the size of the samples. Values that are
-/// not finite are left out.
+/// The bins are equal on the x axis, also if that is logarithmic; `bins` 0 chooses a number by the
+/// size of the samples. Values that are not finite are left out.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::error::Error::Figure) if there is nothing to draw, or a number that a logarithmic axis cannot hold.
-pub fn histogram(title: &str, x_label: &str, y_label: &str, samples: &[Sample], bins: usize, options: &Options) -> Result<Figure> {
+/// [`Error::Figure`](crate::error::Error::Figure) if there is nothing to draw, or a number that a
+/// logarithmic axis cannot hold.
+pub fn histogram(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    samples: &[Sample],
+    bins: usize,
+    options: &Options,
+) -> Result<Figure> {
     single(title, x_label, y_label, Content::Histogram { samples: samples.to_vec(), bins }, options)
 }
 
 /// Draws groups of bars side by side: each group has one value for each category.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::error::Error::Figure) if there is nothing to draw, if a group has too many or too few values, or for a
-/// number that a logarithmic axis cannot hold.
-pub fn bars(title: &str, x_label: &str, y_label: &str, categories: &[String], groups: &[Group], options: &Options) -> Result<Figure> {
-    single(title, x_label, y_label, Content::Bars { categories: categories.to_vec(), groups: groups.to_vec() }, options)
+/// [`Error::Figure`](crate::error::Error::Figure) if there is nothing to draw, if a group has too
+/// many or too few values, or for a number that a logarithmic axis cannot hold.
+pub fn bars(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    categories: &[String],
+    groups: &[Group],
+    options: &Options,
+) -> Result<Figure> {
+    single(
+        title,
+        x_label,
+        y_label,
+        Content::Bars { categories: categories.to_vec(), groups: groups.to_vec() },
+        options,
+    )
 }
 
-/// Draws several panels in rows of `columns`, under one title and one legend; equal names have equal colours in all of them.
+/// Draws several panels in rows of `columns`, under one title and one legend; equal names have
+/// equal colours in all of them.
 ///
 /// # Errors
 /// [`Error::Figure`](crate::error::Error::Figure) as for the single figures, naming the panel.
@@ -80,7 +112,13 @@ pub fn panels(title: &str, panels: &[PanelSpec], columns: usize) -> Result<Figur
     layout::draw(title, panels, columns, None)
 }
 
-fn single(title: &str, x_label: &str, y_label: &str, content: Content, options: &Options) -> Result<Figure> {
+fn single(
+    title: &str,
+    x_label: &str,
+    y_label: &str,
+    content: Content,
+    options: &Options,
+) -> Result<Figure> {
     let panel = PanelSpec {
         title: String::new(),
         x: Axis { label: x_label.to_owned(), ..options.x.clone() },

@@ -6,7 +6,8 @@
 //! x̂     = codes · W_dec + b_dec + W_lookup[token]   [n, d_model]    (the last term only in a TSAE)
 //! ```
 //!
-//! `W_enc` and `W_dec` are both kept as `[d_sae, d_model]`, so that a latent is one contiguous row of each.
+//! `W_enc` and `W_dec` are both kept as `[d_sae, d_model]`, so that a latent is one contiguous row
+//! of each.
 
 mod architecture;
 mod card;
@@ -50,7 +51,8 @@ pub struct Sae {
     pub w_dec: Vec<f32>,
     /// Decoder bias `[d_model]`: subtracted before encoding, added after decoding.
     pub b_dec: Vec<f32>,
-    /// What a pre-activation must exceed: `[d_sae]` in a JumpReLU SAE, one number for all in a BatchTopK SAE, empty in others.
+    /// What a pre-activation must exceed: `[d_sae]` in a JumpReLU SAE, one number for all in a
+    /// BatchTopK SAE, empty in others.
     pub threshold: Vec<f32>,
     /// The logarithm of a Gated SAE's magnitude scale `[d_sae]`; empty in others.
     pub r_mag: Vec<f32>,
@@ -62,7 +64,8 @@ pub struct Sae {
     pub index: Index,
     /// Whether the table is subtracted before the encoder, as well as added after the decoder.
     pub subtract: bool,
-    /// How each row of activations is scaled before all of this, and scaled back after: not at all in an SAE that was trained here.
+    /// How each row of activations is scaled before all of this, and scaled back after: not at all
+    /// in an SAE that was trained here.
     pub row_norm: RowNorm,
     /// Where its activations came from, if it was trained or said so in its file.
     pub origin: Origin,
@@ -94,23 +97,24 @@ impl Sae {
         self.config.d_sae()
     }
 
-    /// The codes of the activations `x` `[n, d_model]`, exactly: the `k` largest pre-activations of each row, ties to the lower latent; or whatever else the
-    /// [`Architecture`] takes.
+    /// The codes of the activations `x` `[n, d_model]`, exactly: the `k` largest pre-activations of
+    /// each row, ties to the lower latent; or whatever else the [`Architecture`] takes.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN pre-activations, [`Error::Config`] if the SAE subtracts a table
-    /// from what it encodes: that needs [`encode_on`](Sae::encode_on).
+    /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN
+    /// pre-activations, [`Error::Config`] if the SAE subtracts a table from what it encodes: that
+    /// needs [`encode_on`](Sae::encode_on).
     pub fn encode(&self, x: &[f32]) -> Result<Codes> {
         if self.subtract {
-            let why =
-                "this SAE subtracts its table before it encodes, and must know what for: encode_on(&x, &tokens) instead of encode(&x)";
+            let why = "this SAE subtracts its table before it encodes, and must know what for: encode_on(&x, &tokens) instead of encode(&x)";
             return Err(Error::config("keys", why.to_owned()));
         }
         let (x, scales) = self.scaled(x)?;
         Ok(kernel::fastest().encode(self, &x)?.with_scales(scales))
     }
 
-    /// The codes of the activations `x` `[n, d_model]` with the keys of the rows, which are the `n` tokens unless the table is [indexed](Index) by something else.
+    /// The codes of the activations `x` `[n, d_model]` with the keys of the rows, which are the `n`
+    /// tokens unless the table is [indexed](Index) by something else.
     ///
     /// # Errors
     /// As [`encode`](Sae::encode) and [`decode`](Sae::decode).
@@ -121,10 +125,13 @@ impl Sae {
         let keys = keys.into();
         let (x, scales) = self.scaled(x)?;
         self.check_keys(&keys, x.len() / self.d_model())?;
-        Ok(kernel::fastest().encode(self, &kernel::rows::without_table(self, &x, &keys))?.with_scales(scales))
+        Ok(kernel::fastest()
+            .encode(self, &kernel::rows::without_table(self, &x, &keys))?
+            .with_scales(scales))
     }
 
-    /// Activations `x` `[n, d_model]` in the scale in which it reads them, and how each row comes back.
+    /// Activations `x` `[n, d_model]` in the scale in which it reads them, and how each row comes
+    /// back.
     fn scaled<'a>(&self, x: &'a [f32]) -> Result<(Cow<'a, [f32]>, Vec<RowScale>)> {
         self.check_rows("activations", x)?;
         if self.row_norm == RowNorm::None {
@@ -134,12 +141,13 @@ impl Sae {
         Ok((z.into(), scales))
     }
 
-    /// Reconstructs activations `[n, d_model]` from codes, and, in a TSAE, the keys of the rows: the `n` tokens they stand on, unless the table is
-    /// [indexed](Index) by something else.
+    /// Reconstructs activations `[n, d_model]` from codes, and, in a TSAE, the keys of the rows:
+    /// the `n` tokens they stand on, unless the table is [indexed](Index) by something else.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are not as many as rows, [`Error::TokenId`] if one is outside the table; [`Error::Config`] if the SAE
-    /// [scales rows](Sae::row_norm), and the codes are not of its own [`encode`](Sae::encode), which knows how they come back.
+    /// [`Error::Shape`] if there are not as many as rows, [`Error::TokenId`] if one is outside the
+    /// table; [`Error::Config`] if the SAE [scales rows](Sae::row_norm), and the codes are not of
+    /// its own [`encode`](Sae::encode), which knows how they come back.
     pub fn decode<'a>(&self, codes: &Codes, keys: impl Into<Keys<'a>>) -> Result<Vec<f32>> {
         let keys = keys.into();
         self.check_keys(&keys, codes.n())?;
@@ -154,7 +162,8 @@ impl Sae {
         Ok(x_hat)
     }
 
-    /// Encodes and decodes: `x̂` `[n, d_model]` of the activations `x` `[n, d_model]` with the keys of the rows.
+    /// Encodes and decodes: `x̂` `[n, d_model]` of the activations `x` `[n, d_model]` with the keys
+    /// of the rows.
     ///
     /// # Errors
     /// Those of [`encode`](Sae::encode) and [`decode`](Sae::decode).
@@ -163,7 +172,8 @@ impl Sae {
         self.decode(&self.encode_on(x, &keys)?, &keys)
     }
 
-    /// The keys of all positions of a text: its tokens, or what the table is [indexed](Index) by. Latents of a preceding SAE take a run of the model.
+    /// The keys of all positions of a text: its tokens, or what the table is [indexed](Index) by.
+    /// Latents of a preceding SAE take a run of the model.
     ///
     /// # Errors
     /// What the model reports, and those of [`encode`](Sae::encode).
@@ -180,7 +190,12 @@ impl Sae {
 
     /// The hook it says it reads.
     pub(crate) fn own_hook(&self) -> Result<HookPoint> {
-        self.origin.hook.ok_or_else(|| Error::config("origin", "the SAE does not say which hook it reads: set its origin.hook".to_owned()))
+        self.origin.hook.ok_or_else(|| {
+            Error::config(
+                "origin",
+                "the SAE does not say which hook it reads: set its origin.hook".to_owned(),
+            )
+        })
     }
 
     /// The codes of all positions of a text, where `hook` holds `x` `[n_seq · n_ctx, d_model]`.
@@ -194,7 +209,15 @@ impl Sae {
     /// A checksum over its weights.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        for weights in [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec, &self.threshold, &self.r_mag, &self.b_mag] {
+        for weights in [
+            &self.w_enc,
+            &self.b_enc,
+            &self.w_dec,
+            &self.b_dec,
+            &self.threshold,
+            &self.r_mag,
+            &self.b_mag,
+        ] {
             hash.update(bytemuck::cast_slice::<f32, u8>(weights));
         }
         hash.update(bytemuck::cast_slice::<f32, u8>(self.lookup.as_deref().unwrap_or_default()));
@@ -208,7 +231,11 @@ impl Sae {
     pub(crate) fn check_rows(&self, what: &str, x: &[f32]) -> Result<()> {
         let d = self.d_model();
         if !x.len().is_multiple_of(d) {
-            return Err(Error::Shape { what: what.to_owned(), want: vec![x.len() / d, d], got: vec![x.len()] });
+            return Err(Error::Shape {
+                what: what.to_owned(),
+                want: vec![x.len() / d, d],
+                got: vec![x.len()],
+            });
         }
         Ok(())
     }
@@ -216,7 +243,11 @@ impl Sae {
     /// Checks the keys of `n` rows against the table, if there is one.
     pub(crate) fn check_keys(&self, keys: &Keys<'_>, n: usize) -> Result<()> {
         if keys.n() != n {
-            return Err(Error::Shape { what: "tokens, one a row of activations,".to_owned(), want: vec![n], got: vec![keys.n()] });
+            return Err(Error::Shape {
+                what: "tokens, one a row of activations,".to_owned(),
+                want: vec![n],
+                got: vec![keys.n()],
+            });
         }
         if let Some(table) = &self.lookup {
             let rows = table.len() / self.d_model();

@@ -1,7 +1,8 @@
-//! Loops over plain f32 slices, compiled once for every vector width there is and chosen at run time.
+//! Loops over plain f32 slices, compiled once for every vector width there is and chosen at run
+//! time.
 //!
-//! The bodies are plain Rust that the compiler vectorises; none fuses a multiplication with an addition and sums run in sixteen
-//! fixed lanes, so that all versions give the same bits.
+//! The bodies are plain Rust that the compiler vectorises; none fuses a multiplication with an
+//! addition and sums run in sixteen fixed lanes, so that all versions give the same bits.
 #![allow(unsafe_code)]
 
 pub(crate) mod peak;
@@ -28,7 +29,8 @@ macro_rules! vectorised {
                 #[allow(clippy::too_many_arguments)]
                 fn avx2($($arg: $ty),*) $(-> $ret)? { anywhere($($arg),*) }
                 match $crate::simd::level() {
-                    // SAFETY: `level` says Avx512 or Avx2 only where the processor has every feature named above.
+                    // SAFETY: `level` says Avx512 or Avx2 only where the processor has every
+                    // feature named above.
                     $crate::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
@@ -71,8 +73,8 @@ pub fn level() -> Level {
 /// How many partial sums a reduction keeps, however wide the processor's vectors are.
 pub(crate) const LANES: usize = 16;
 
-/// Keeps lanes that a loop fills from being seen through: a compiler that knows how they are added up in the end arranges the whole loop
-/// for that, two lanes at a time instead of sixteen.
+/// Keeps lanes that a loop fills from being seen through: a compiler that knows how they are added
+/// up in the end arranges the whole loop for that, two lanes at a time instead of sixteen.
 #[inline(always)]
 fn settled<T>(lanes: [T; LANES]) -> [T; LANES] {
     std::hint::black_box(lanes)
@@ -106,7 +108,8 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     a_rest.iter().zip(b_rest).fold(total(lanes), |sum, (a, b)| sum + a * b)
 }
 
-/// `eˣ` to about one unit in the last place: `2ⁿ · p(r)` with `x = n ln 2 + r`, the polynomial of Cephes' `expf`.
+/// `eˣ` to about one unit in the last place: `2ⁿ · p(r)` with `x = n ln 2 + r`, the polynomial of
+/// Cephes' `expf`.
 ///
 /// Arguments are held within ±87; a NaN stays one.
 #[inline(always)]
@@ -157,7 +160,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// `Σ p (ln p − ln q)` of the distributions that logits give, `ln p = a − ln Σ eᵃ` and `ln q = b − ln Σ eᵇ`.
+    /// `Σ p (ln p − ln q)` of the distributions that logits give, `ln p = a − ln Σ eᵃ` and `ln q =
+    /// b − ln Σ eᵇ`.
     pub(crate) fn divergence(a: &[f32], a_total: f32, b: &[f32], b_total: f32) -> f32 {
         let mut lanes = [0.0f32; LANES];
         let (a_chunks, a_rest) = a.as_chunks::<LANES>();
@@ -172,13 +176,15 @@ vectorised! {
     }
 }
 
-/// Asks for the cache lines of `x` ahead of their use: rows picked from a large table begin anywhere, and no processor foresees where.
+/// Asks for the cache lines of `x` ahead of their use: rows picked from a large table begin
+/// anywhere, and no processor foresees where.
 #[inline(always)]
 pub(crate) fn prefetch(x: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in x.chunks(16) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, which reads nothing that a program could see.
+        // SAFETY: every x86-64 processor has the instruction, which reads nothing that a program
+        // could see.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -225,7 +231,11 @@ mod tests {
             let total = |x: &[f64]| x.iter().map(|v| v.exp()).sum::<f64>().ln();
             let (a_total, b_total) = (total(&a64), total(&b64));
             assert!((f64::from(log_sum_exp(&a)) - a_total).abs() < 2e-6);
-            let want: f64 = a64.iter().zip(&b64).map(|(a, b)| (a - a_total).exp() * ((a - a_total) - (b - b_total))).sum();
+            let want: f64 = a64
+                .iter()
+                .zip(&b64)
+                .map(|(a, b)| (a - a_total).exp() * ((a - a_total) - (b - b_total)))
+                .sum();
             let got = f64::from(divergence(&a, log_sum_exp(&a), &b, log_sum_exp(&b)));
             assert!((got - want).abs() < 1e-5 * want.max(1.0), "{n}: {got} {want}");
         }

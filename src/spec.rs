@@ -19,9 +19,11 @@
 //! lookup = "unigram"
 //! ```
 //!
-//! `tsae train run.toml --out runs/mine` and [`RunSpec::run`] do it, and leave the whole description, with everything that was not said filled in, as
-//! `runs/mine/run.toml`: that file, run anywhere, gives the same bytes. [`Runs::description`](crate::train::Runs::description) gives it of runs that a
-//! notebook trained, [`Trainer::description`](crate::train::Trainer::description) before they are; a cell that ends in one shows the same TOML.
+//! `tsae train run.toml --out runs/mine` and [`RunSpec::run`] do it, and leave the whole
+//! description, with everything that was not said filled in, as `runs/mine/run.toml`: that file,
+//! run anywhere, gives the same bytes. [`Runs::description`](crate::train::Runs::description) gives
+//! it of runs that a notebook trained, [`Trainer::description`](crate::train::Trainer::description)
+//! before they are; a cell that ends in one shows the same TOML.
 //!
 //! A sweep has a description [of its own](crate::sweep::SweepFile), in the same words.
 
@@ -58,7 +60,8 @@ use crate::train::TrainConfig;
 /// The name of the description in the folder of a run.
 pub(crate) const FILE: &str = "run.toml";
 
-/// The share of the text that is held out unless another is asked for, as in [`compare`](mod@crate::compare).
+/// The share of the text that is held out unless another is asked for, as in
+/// [`compare`](mod@crate::compare).
 const HELD_OUT: f64 = 0.02;
 /// Tokens that the model samples where there is no text.
 const SAMPLED: usize = 500_000;
@@ -67,7 +70,8 @@ const EVALUATED: usize = 65_536;
 
 /// All that decides a run, as a file describes it; see the [module](self).
 ///
-/// What is `None` is decided when the model is known, and is there in the description that [`run`](RunSpec::run) writes.
+/// What is `None` is decided when the model is known, and is there in the description that
+/// [`run`](RunSpec::run) writes.
 ///
 /// ```no_run
 /// use tokenized_sae::prelude::*;
@@ -79,7 +83,8 @@ const EVALUATED: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunSpec {
-    /// The model, as [`Model::load`](crate::model::Model::load) takes it; with `@commit` behind it if it came from the hub.
+    /// The model, as [`Model::load`](crate::model::Model::load) takes it; with `@commit` behind it
+    /// if it came from the hub.
     pub model: String,
     /// What is done to its weights.
     #[serde(default)]
@@ -87,10 +92,12 @@ pub struct RunSpec {
     /// The hook that is trained on; by default `hook_resid_pre` of the block half-way up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookPoint>,
-    /// Text to train on, as [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it: a file, a folder, a glob, or `hub:` and a data set.
+    /// Text to train on, as [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it: a
+    /// file, a folder, a glob, or `hub:` and a data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The field of JSON lines, or the column of parquet files, that holds the text, if it is not `text`.
+    /// The field of JSON lines, or the column of parquet files, that holds the text, if it is not
+    /// `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
     /// Documents of fewer characters are left out.
@@ -99,7 +106,8 @@ pub struct RunSpec {
     /// Documents of more characters are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<usize>,
-    /// Whether the text is read while the model runs, instead of before: it may then be larger than memory, and needs `max_tokens`.
+    /// Whether the text is read while the model runs, instead of before: it may then be larger than
+    /// memory, and needs `max_tokens`.
     #[serde(default)]
     pub stream: bool,
     /// Seeds the order of the files, and of data sets which documents are held out.
@@ -114,18 +122,20 @@ pub struct RunSpec {
     /// Tokens in a sequence of the text; by default 256, or what the model reads if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
-    /// No more of the text is read than gives so many training tokens; by default as many as are trained on, and all of it for activations with a folder of
-    /// their own.
+    /// No more of the text is read than gives so many training tokens; by default as many as are
+    /// trained on, and all of it for activations with a folder of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
-    /// The share of the text that is held out. (Of samples it is always 2 %, but at least 32 sequences.)
+    /// The share of the text that is held out. (Of samples it is always 2 %, but at least 32
+    /// sequences.)
     #[serde(default = "held_out")]
     pub held_out_share: f64,
     /// Held-out tokens of the evaluation at the end, at most.
     #[serde(default = "evaluated")]
     pub evaluated_on: usize,
-    /// The folder of the activations, which are harvested into it unless they are there; by default `activations` in the folder of the run. With neither
-    /// `text` nor `sampled`, what is in it is trained on as it is.
+    /// The folder of the activations, which are harvested into it unless they are there; by default
+    /// `activations` in the folder of the run. With neither `text` nor `sampled`, what is in it is
+    /// trained on as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
     /// How activations are harvested.
@@ -146,7 +156,8 @@ pub struct RunSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HarvestSpec {
-    /// The hooks that are harvested together; by default the one that is trained on, and those that preceding SAEs read.
+    /// The hooks that are harvested together; by default the one that is trained on, and those that
+    /// preceding SAEs read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookPoint>,
     /// How numbers are stored.
@@ -174,12 +185,18 @@ impl HarvestSpec {
 
     /// The settings, without the hooks.
     pub fn config(&self) -> HarvestConfig {
-        HarvestConfig { dtype: self.dtype, compute: self.compute, shard_tokens: self.shard_tokens, batch: self.batch }
+        HarvestConfig {
+            dtype: self.dtype,
+            compute: self.compute,
+            shard_tokens: self.shard_tokens,
+            batch: self.batch,
+        }
     }
 }
 
 impl RunSpec {
-    /// The description of a run on this model's own samples, all as by default, and as yet without an SAE.
+    /// The description of a run on this model's own samples, all as by default, and as yet without
+    /// an SAE.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;

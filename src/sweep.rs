@@ -1,4 +1,5 @@
-//! Sweeps: a grid of runs over hooks, arms, sparsity, expansion, learning rates and seeds, each run a folder, and what came of them.
+//! Sweeps: a grid of runs over hooks, arms, sparsity, expansion, learning rates and seeds, each run
+//! a folder, and what came of them.
 //!
 //! ```no_run
 //! # use tokenized_sae::prelude::*;
@@ -22,18 +23,22 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! **Folders.** `dir/HOOK/NAME/` is the folder of a run, as [`Trainer::fit`](crate::train::Trainer::fit) writes it, with the evaluation on
-//! held-out text as `evaluation.json`; the name says every value: `TSAE k=16 expansion=16 lr=3e-3 seed=0`. `dir/sweep.json` lists the grid.
-//! The same sweep again trains and evaluates only what is not there, also after it was stopped or killed, and a larger grid adds to a smaller one.
+//! **Folders.** `dir/HOOK/NAME/` is the folder of a run, as
+//! [`Trainer::fit`](crate::train::Trainer::fit) writes it, with the evaluation on held-out text as
+//! `evaluation.json`; the name says every value: `TSAE k=16 expansion=16 lr=3e-3 seed=0`.
+//! `dir/sweep.json` lists the grid. The same sweep again trains and evaluates only what is not
+//! there, also after it was stopped or killed, and a larger grid adds to a smaller one.
 //!
-//! **Streams.** Runs of one hook and one seed are trained on the same batches at once, as many as fit into memory, and each ends with the
-//! bytes that it would have if it were trained alone.
+//! **Streams.** Runs of one hook and one seed are trained on the same batches at once, as many as
+//! fit into memory, and each ends with the bytes that it would have if it were trained alone.
 //!
-//! **Seeds.** A seed decides the first directions of the decoder ([`SaeConfig::seed`]) and the order of the activations
-//! ([`TrainConfig::seed`]); arms of one seed have both in common. It does not change the text, nor what is held out.
+//! **Seeds.** A seed decides the first directions of the decoder ([`SaeConfig::seed`]) and the
+//! order of the activations ([`TrainConfig::seed`]); arms of one seed have both in common. It does
+//! not change the text, nor what is held out.
 //!
-//! **Several processes** may run the same sweep in the same folder: each run is trained by one of them. A process passes over the runs that another
-//! has in hand, so that it is enough to start as many as there are machines; [`Sweep::only`] gives each its share beforehand.
+//! **Several processes** may run the same sweep in the same folder: each run is trained by one of
+//! them. A process passes over the runs that another has in hand, so that it is enough to start as
+//! many as there are machines; [`Sweep::only`] gives each its share beforehand.
 
 mod arm;
 mod choose;
@@ -69,7 +74,8 @@ use crate::train::{TrainConfig, check_name};
 use arm::Axis;
 use grid::Point;
 
-/// Held-out tokens of the evaluation at the end of each run, at most, unless another number is asked for.
+/// Held-out tokens of the evaluation at the end of each run, at most, unless another number is
+/// asked for.
 const EVALUATED: usize = 65_536;
 
 /// A grid of runs; see the [module](self).
@@ -93,8 +99,8 @@ pub struct Sweep {
 const MOST_RUNS: usize = 100_000;
 
 impl Sweep {
-    /// A sweep over SAEs that are trained on `acts` with these settings: at first over all its hooks, with the one seed of `train`, and
-    /// without any arm.
+    /// A sweep over SAEs that are trained on `acts` with these settings: at first over all its
+    /// hooks, with the one seed of `train`, and without any arm.
     ///
     /// # Errors
     /// [`Error::Config`] if a setting cannot be used.
@@ -121,8 +127,9 @@ impl Sweep {
         self
     }
 
-    /// The text on which every run is measured: on its first [`held_out_tokens`](TrainConfig::held_out_tokens) tokens while it trains, and
-    /// on 65,536 of them, or on all if there are fewer, when it has ended. A sweep needs one.
+    /// The text on which every run is measured: on its first
+    /// [`held_out_tokens`](TrainConfig::held_out_tokens) tokens while it trains, and on 65,536 of
+    /// them, or on all if there are fewer, when it has ended. A sweep needs one.
     pub fn held_out(mut self, model: &Model, tokens: &Tokens) -> Sweep {
         self.held_out = Some((model.clone(), tokens.clone()));
         self
@@ -139,7 +146,8 @@ impl Sweep {
         self.with_arm(Arm::new(name, config))
     }
 
-    /// Adds an arm with a table, which is made for each hook: `.arm_with("TSAE", config, Lookup::unigram)`.
+    /// Adds an arm with a table, which is made for each hook: `.arm_with("TSAE", config,
+    /// Lookup::unigram)`.
     pub fn arm_with(
         self,
         name: &str,
@@ -155,13 +163,14 @@ impl Sweep {
         self
     }
 
-    /// Varies [`SaeConfig::k`] on every arm that has a use for it (TopK and BatchTopK) and no values of its own.
+    /// Varies [`SaeConfig::k`] on every arm that has a use for it (TopK and BatchTopK) and no
+    /// values of its own.
     pub fn ks(self, ks: &[usize]) -> Sweep {
         self.along(Axis::ks(ks))
     }
 
-    /// Varies the coefficient of the penalty on every arm that has one (ReLU and Gated `l1`, JumpReLU `l0`) and no values of its own. It is
-    /// named "penalty".
+    /// Varies the coefficient of the penalty on every arm that has one (ReLU and Gated `l1`,
+    /// JumpReLU `l0`) and no values of its own. It is named "penalty".
     pub fn penalties(self, coefficients: &[f64]) -> Sweep {
         self.along(Axis::penalties(coefficients))
     }
@@ -171,13 +180,20 @@ impl Sweep {
         self.along(Axis::expansions(expansions))
     }
 
-    /// Varies the learning rate, likewise. Without, it is each configuration's own, or [`TrainConfig::lr`].
+    /// Varies the learning rate, likewise. Without, it is each configuration's own, or
+    /// [`TrainConfig::lr`].
     pub fn lrs(self, lrs: &[f64]) -> Sweep {
         self.along(Axis::lrs(lrs))
     }
 
-    /// Varies any other setting, likewise: `set` puts a value into a configuration. See [`Arm::vary`].
-    pub fn vary(self, name: &str, values: &[f64], set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static) -> Sweep {
+    /// Varies any other setting, likewise: `set` puts a value into a configuration. See
+    /// [`Arm::vary`].
+    pub fn vary(
+        self,
+        name: &str,
+        values: &[f64],
+        set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
+    ) -> Sweep {
         self.along(Axis::new(name, values.to_vec(), set))
     }
 
@@ -186,44 +202,54 @@ impl Sweep {
         self
     }
 
-    /// Trains everything once with each of these seeds, for the directions of the decoder and for the order of the activations.
+    /// Trains everything once with each of these seeds, for the directions of the decoder and for
+    /// the order of the activations.
     pub fn seeds(mut self, seeds: &[u64]) -> Sweep {
         self.seeds = seeds.to_vec();
         self
     }
 
-    /// Says which arm the others are compared with: their results then have how many times sooner they reach what it ends at.
+    /// Says which arm the others are compared with: their results then have how many times sooner
+    /// they reach what it ends at.
     pub fn baseline(mut self, arm: &str) -> Sweep {
         self.baseline = Some(arm.to_owned());
         self
     }
 
-    /// Lets runs that train together take so many bytes, instead of three quarters of what is free. The results are the same.
+    /// Lets runs that train together take so many bytes, instead of three quarters of what is free.
+    /// The results are the same.
     pub fn memory(mut self, bytes: u64) -> Sweep {
         self.memory = Some(bytes);
         self
     }
 
-    /// Runs only the `i`th of `n` equal shares of the grid, counted from 1, for a process that others run beside.
+    /// Runs only the `i`th of `n` equal shares of the grid, counted from 1, for a process that
+    /// others run beside.
     ///
     /// # Errors
     /// [`Error::Config`] unless `1 ≤ i ≤ n`.
     pub fn only(mut self, i: usize, n: usize) -> Result<Sweep> {
         if i == 0 || i > n {
-            return Err(Error::config("only", format!("{i}/{n} is no share: give 1/{n} to {n}/{n}")));
+            return Err(Error::config(
+                "only",
+                format!("{i}/{n} is no share: give 1/{n} to {n}/{n}"),
+            ));
         }
         self.share = (i - 1, n);
         Ok(self)
     }
 
-    /// Trains and evaluates what is not finished yet, in folders below `dir`, and gives the results of all that is.
+    /// Trains and evaluates what is not finished yet, in folders below `dir`, and gives the results
+    /// of all that is.
     ///
-    /// It is resumable: interrupted, it gives what it has, and the same call goes on from there. A run whose numbers overflow, as at a
-    /// learning rate that is too high, is put down as failed and the others go on.
+    /// It is resumable: interrupted, it gives what it has, and the same call goes on from there. A
+    /// run whose numbers overflow, as at a learning rate that is too high, is put down as failed
+    /// and the others go on.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is nothing to run, no held-out text, or a setting that cannot be used; [`Error::UnknownHook`];
-    /// [`Error::Changed`] if the model is not the activations'; [`Error::Checksum`] if a finished run is damaged; [`Error::Io`].
+    /// [`Error::Config`] if there is nothing to run, no held-out text, or a setting that cannot be
+    /// used; [`Error::UnknownHook`]; [`Error::Changed`] if the model is not the activations';
+    /// [`Error::Checksum`] if a finished run is damaged; [`Error::Io`].
     pub fn run(&self, dir: impl AsRef<Path>) -> Result<SweepResults> {
         run::run(self, dir.as_ref())?;
         SweepResults::open(dir)
@@ -270,13 +296,20 @@ impl Sweep {
                 what: "the model of the activations",
                 stored: self.acts.model_fingerprint().to_owned(),
                 now: format!("{} ({})", model.fingerprint(), model.name()),
-                remedy: "sweep with the model and processing that the activations came from".to_owned(),
+                remedy: "sweep with the model and processing that the activations came from"
+                    .to_owned(),
             });
         }
-        for (field, what, n) in [("hooks", "hook", self.hooks.len()), ("seeds", "seed", self.seeds.len()), ("arm", "arm", self.arms.len())]
-        {
+        for (field, what, n) in [
+            ("hooks", "hook", self.hooks.len()),
+            ("seeds", "seed", self.seeds.len()),
+            ("arm", "arm", self.arms.len()),
+        ] {
             if n == 0 {
-                return Err(Error::config(field, format!("there is no {what} to run: give at least one")));
+                return Err(Error::config(
+                    field,
+                    format!("there is no {what} to run: give at least one"),
+                ));
             }
         }
         self.hooks.iter().try_for_each(|&hook| self.acts.check_hook(hook))?;
@@ -285,15 +318,27 @@ impl Sweep {
             arm.axes.iter().try_for_each(Axis::check)?;
         }
         self.axes.iter().try_for_each(Axis::check)?;
-        self.axes.iter().chain(self.arms.iter().flat_map(|arm| &arm.axes)).try_for_each(|axis| check_name(&axis.name))?;
-        let of_streams = |arm| grid::n_combinations(arm, &self.axes).saturating_mul(self.n_streams());
+        self.axes
+            .iter()
+            .chain(self.arms.iter().flat_map(|arm| &arm.axes))
+            .try_for_each(|axis| check_name(&axis.name))?;
+        let of_streams =
+            |arm| grid::n_combinations(arm, &self.axes).saturating_mul(self.n_streams());
         let runs = self.arms.iter().map(of_streams).fold(0, usize::saturating_add);
         if runs > MOST_RUNS {
-            return Err(Error::config("arms", format!("{runs} runs; at most {MOST_RUNS} make a sweep: vary fewer values with each other")));
+            return Err(Error::config(
+                "arms",
+                format!(
+                    "{runs} runs; at most {MOST_RUNS} make a sweep: vary fewer values with each other"
+                ),
+            ));
         }
         match &self.baseline {
             Some(name) if !self.arms.iter().any(|arm| arm.name == *name) => {
-                Err(Error::UnknownRun { name: name.clone(), there: self.arms.iter().map(|arm| arm.name.clone()).collect() })
+                Err(Error::UnknownRun {
+                    name: name.clone(),
+                    there: self.arms.iter().map(|arm| arm.name.clone()).collect(),
+                })
             }
             _ => Ok(()),
         }

@@ -1,4 +1,5 @@
-//! A safetensors file, of which one tensor at a time is in memory: the file may be larger than that.
+//! A safetensors file, of which one tensor at a time is in memory: the file may be larger than
+//! that.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -37,7 +38,12 @@ impl TensorFile {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let size = file.metadata().map_err(Error::io("read", path))?.len();
         let (header, start) = read_header(&mut file, size, path)?;
-        Ok(TensorFile { path: path.to_owned(), header, start, bytes: Bytes::Disk(Mutex::new(file)) })
+        Ok(TensorFile {
+            path: path.to_owned(),
+            header,
+            start,
+            bytes: Bytes::Disk(Mutex::new(file)),
+        })
     }
 
     /// Reads the header of a file in memory, which errors call `path`.
@@ -67,18 +73,25 @@ impl TensorFile {
     /// The numbers of a tensor.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Format`] if its numbers are of a kind that is not known; [`Error::Io`].
+    /// [`Error::MissingTensor`]; [`Error::Format`] if its numbers are of a kind that is not known;
+    /// [`Error::Io`].
     pub fn read(&self, name: &str) -> Result<Numbers> {
-        /// Bytes read at a time: of a tensor in f16, no more than these are in memory beside its f32.
+        /// Bytes read at a time: of a tensor in f16, no more than these are in memory beside its
+        /// f32.
         const PIECE: usize = 1 << 23;
-        let info = self.header.info(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned(), file: self.path.clone() })?;
+        let info = self.header.info(name).ok_or_else(|| Error::MissingTensor {
+            name: name.to_owned(),
+            file: self.path.clone(),
+        })?;
         let TensorInfo { dtype, shape, data_offsets: (from, to) } = info;
-        let mut numbers = Numbers::new(*dtype, shape).map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))?;
+        let mut numbers = Numbers::new(*dtype, shape)
+            .map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))?;
         match &self.bytes {
             Bytes::Memory(bytes) => numbers.push(&bytes[self.start + from..self.start + to]),
             Bytes::Disk(file) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start((self.start + from) as u64)).map_err(Error::io("read", &self.path))?;
+                file.seek(SeekFrom::Start((self.start + from) as u64))
+                    .map_err(Error::io("read", &self.path))?;
                 let mut piece = vec![0; PIECE.min(to - from)];
                 for at in (*from..*to).step_by(PIECE) {
                     let piece = &mut piece[..PIECE.min(to - at)];
@@ -91,12 +104,18 @@ impl TensorFile {
     }
 }
 
-/// The header of a safetensors file of `size` bytes, and where the numbers begin; what it says of them has been checked against the size.
+/// The header of a safetensors file of `size` bytes, and where the numbers begin; what it says of
+/// them has been checked against the size.
 fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata, usize)> {
     /// As in the safetensors crate.
     const LARGEST_HEADER: u64 = 100_000_000;
     let bad = |why: String| {
-        Error::format(path, format!("is not a whole safetensors file ({why}; {size} bytes): it is cut off or damaged, copy it again"))
+        Error::format(
+            path,
+            format!(
+                "is not a whole safetensors file ({why}; {size} bytes): it is cut off or damaged, copy it again"
+            ),
+        )
     };
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|e| bad(e.to_string()))?;
@@ -106,7 +125,8 @@ fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(|e| bad(e.to_string()))?;
-    let header: Metadata = serde_json::from_slice(&header).map_err(|e| bad(format!("its header: {e}")))?;
+    let header: Metadata =
+        serde_json::from_slice(&header).map_err(|e| bad(format!("its header: {e}")))?;
     let start = 8 + length as usize;
     let mut end = 0;
     for name in header.offset_keys() {
@@ -115,7 +135,10 @@ fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata
         let bits = numbers.and_then(|n| n.checked_mul(info.dtype.bitsize()));
         let (from, to) = info.data_offsets;
         if from != end || to < from || bits != (to - from).checked_mul(8) {
-            return Err(bad(format!("tensor \"{name}\" of shape {:?} does not fill its bytes {from} to {to}", info.shape)));
+            return Err(bad(format!(
+                "tensor \"{name}\" of shape {:?} does not fill its bytes {from} to {to}",
+                info.shape
+            )));
         }
         end = to;
     }
@@ -142,7 +165,11 @@ impl Numbers {
     /// Room for a tensor, unless numbers of this type are not known.
     pub fn new(dtype: Dtype, shape: &[usize]) -> std::result::Result<Numbers, String> {
         match is_known(dtype) {
-            true => Ok(Numbers { dtype, shape: shape.to_vec(), values: Vec::with_capacity(shape.iter().product()) }),
+            true => Ok(Numbers {
+                dtype,
+                shape: shape.to_vec(),
+                values: Vec::with_capacity(shape.iter().product()),
+            }),
             false => Err(format!("has type {dtype:?}: need F32, F16, BF16 or F64")),
         }
     }
@@ -156,13 +183,26 @@ impl Numbers {
         self.values.resize(from + bytes.len() / width, 0.0);
         let pieces = self.values[from..].par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * width));
         pieces.for_each(|(to, bytes)| {
-            let pairs = || bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b)).collect::<Vec<u16>>();
+            let pairs = || {
+                bytes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|&b| u16::from_le_bytes(b))
+                    .collect::<Vec<u16>>()
+            };
             let fours = to.iter_mut().zip(bytes.as_chunks::<4>().0);
             match self.dtype {
                 Dtype::F16 => bytemuck::cast_slice::<u16, f16>(&pairs()).convert_to_f32_slice(to),
                 Dtype::BF16 => bytemuck::cast_slice::<u16, bf16>(&pairs()).convert_to_f32_slice(to),
-                Dtype::F64 => to.iter_mut().zip(bytes.as_chunks::<8>().0).for_each(|(x, &b)| *x = f64::from_le_bytes(b) as f32),
-                Dtype::I64 => to.iter_mut().zip(bytes.as_chunks::<8>().0).for_each(|(x, &b)| *x = i64::from_le_bytes(b) as f32),
+                Dtype::F64 => to
+                    .iter_mut()
+                    .zip(bytes.as_chunks::<8>().0)
+                    .for_each(|(x, &b)| *x = f64::from_le_bytes(b) as f32),
+                Dtype::I64 => to
+                    .iter_mut()
+                    .zip(bytes.as_chunks::<8>().0)
+                    .for_each(|(x, &b)| *x = i64::from_le_bytes(b) as f32),
                 Dtype::I32 => fours.for_each(|(x, &b)| *x = i32::from_le_bytes(b) as f32),
                 _ => fours.for_each(|(x, &b)| *x = f32::from_le_bytes(b)),
             }
@@ -170,11 +210,16 @@ impl Numbers {
     }
 }
 
-/// Writes tensors of f32 one after the other, and a text under `key` of the metadata: the bytes that the safetensors crate lays out.
+/// Writes tensors of f32 one after the other, and a text under `key` of the metadata: the bytes
+/// that the safetensors crate lays out.
 ///
 /// # Errors
 /// [`std::io::Error`] of `out`.
-pub(crate) fn write(out: &mut dyn Write, arrays: &[(&str, Vec<usize>, &[f32])], (key, about): (&str, &str)) -> std::io::Result<()> {
+pub(crate) fn write(
+    out: &mut dyn Write,
+    arrays: &[(&str, Vec<usize>, &[f32])],
+    (key, about): (&str, &str),
+) -> std::io::Result<()> {
     let mut arrays: Vec<_> = arrays.iter().collect();
     arrays.sort_by_key(|(name, ..)| *name);
     let mut end = 0;
@@ -182,7 +227,10 @@ pub(crate) fn write(out: &mut dyn Write, arrays: &[(&str, Vec<usize>, &[f32])], 
     for (name, shape, data) in &arrays {
         let data_offsets = (end, end + 4 * data.len());
         end = data_offsets.1;
-        infos.push(((*name).to_owned(), TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets }));
+        infos.push((
+            (*name).to_owned(),
+            TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets },
+        ));
     }
     let metadata = HashMap::from([(key.to_owned(), about.to_owned())]);
     let header = Metadata::new(Some(metadata), infos).map_err(std::io::Error::other)?;
@@ -202,11 +250,19 @@ mod tests {
     #[test]
     fn what_is_written_one_by_one_is_what_the_crate_lays_out() {
         let data: Vec<f32> = (0..24).map(|i| i as f32 / 7.0).collect();
-        let arrays = [("b", vec![4, 3], &data[..12]), ("a.m", vec![5], &data[12..17]), ("a", vec![0], &data[..0])];
-        let views = arrays
-            .iter()
-            .map(|(name, shape, data)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data)).unwrap()));
-        let want = safetensors::serialize(views, Some(HashMap::from([("key".to_owned(), "about \"this\"".to_owned())]))).unwrap();
+        let arrays = [
+            ("b", vec![4, 3], &data[..12]),
+            ("a.m", vec![5], &data[12..17]),
+            ("a", vec![0], &data[..0]),
+        ];
+        let views = arrays.iter().map(|(name, shape, data)| {
+            (*name, TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(data)).unwrap())
+        });
+        let want = safetensors::serialize(
+            views,
+            Some(HashMap::from([("key".to_owned(), "about \"this\"".to_owned())])),
+        )
+        .unwrap();
         let mut got = Vec::new();
         write(&mut got, &arrays, ("key", "about \"this\"")).unwrap();
         assert_eq!(got, want);
@@ -225,7 +281,9 @@ mod tests {
             bytes.resize(bytes.len() + data, 0);
             &*bytes.leak()
         };
-        let told = |bytes: &'static [u8]| TensorFile::in_memory(Path::new("some.safetensors"), bytes).err().unwrap().to_string();
+        let told = |bytes: &'static [u8]| {
+            TensorFile::in_memory(Path::new("some.safetensors"), bytes).err().unwrap().to_string()
+        };
         for bytes in [
             &[0xFF; 7][..],
             &[0xFF; 64],
@@ -238,9 +296,15 @@ mod tests {
             tensor("[]", 0),
         ] {
             let told = told(bytes);
-            assert!(told.contains("some.safetensors") && told.contains("not a whole safetensors file"), "{told}");
+            assert!(
+                told.contains("some.safetensors") && told.contains("not a whole safetensors file"),
+                "{told}"
+            );
         }
         let whole = tensor(r#"{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#, 16);
-        assert_eq!(TensorFile::in_memory(Path::new("x"), whole).unwrap().read("a").unwrap().values, [0.0; 4]);
+        assert_eq!(
+            TensorFile::in_memory(Path::new("x"), whole).unwrap().read("a").unwrap().values,
+            [0.0; 4]
+        );
     }
 }

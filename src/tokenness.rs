@@ -1,33 +1,41 @@
-//! Token or context: what share of an SAE's latents does the current token alone explain, with and without a table?
+//! Token or context: what share of an SAE's latents does the current token alone explain, with and
+//! without a table?
 //!
-//! A latent that fires on one token and nowhere else says nothing that the token's id does not say already. [`token_or_context`] counts, for
-//! every latent, on which tokens and pairs of tokens it fires and how strongly, and measures from the counts how closely it is tied to them:
-//! the share of its top token, the entropy of its tokens, its mutual information with the token, and how far its decoder row points
-//! where a row of a table points. [`ngram_r2`] asks the same of the activations themselves, before any training.
+//! A latent that fires on one token and nowhere else says nothing that the token's id does not say
+//! already. [`token_or_context`] counts, for every latent, on which tokens and pairs of tokens it
+//! fires and how strongly, and measures from the counts how closely it is tied to them: the share
+//! of its top token, the entropy of its tokens, its mutual information with the token, and how far
+//! its decoder row points where a row of a table points. [`ngram_r2`] asks the same of the
+//! activations themselves, before any training.
 //!
 //! # The counts
 //!
-//! Codes are exact, position 0 is left out, and a latent fires where its value is greater than 0. For every latent there is one sorted list:
-//! a token and those before it, how often the latent fired there, and the sum of its values. Grouped by the first entry of its keys the list
-//! gives the latent's tokens, by the first two its bigrams. Firings wait unsorted until they are half as many as the list is long, and are
-//! then merged into it; so the memory is that of the distinct n-grams of each latent, and every sum is formed in the order of the text.
-//! Sequences are read in a seeded random order. When the lists have outgrown [`TokennessConfig::memory`], or
-//! [`TokennessConfig::tokens`] have been read, or the stop button is pressed, what was counted is a random sample of the sequences, and
-//! every table says how large it is.
+//! Codes are exact, position 0 is left out, and a latent fires where its value is greater than 0.
+//! For every latent there is one sorted list: a token and those before it, how often the latent
+//! fired there, and the sum of its values. Grouped by the first entry of its keys the list gives
+//! the latent's tokens, by the first two its bigrams. Firings wait unsorted until they are half as
+//! many as the list is long, and are then merged into it; so the memory is that of the distinct
+//! n-grams of each latent, and every sum is formed in the order of the text. Sequences are read in
+//! a seeded random order. When the lists have outgrown [`TokennessConfig::memory`], or
+//! [`TokennessConfig::tokens`] have been read, or the stop button is pressed, what was counted is a
+//! random sample of the sequences, and every table says how large it is.
 //!
 //! # Chance
 //!
-//! A finite text makes every latent look informed: one that fires at random a hundred times meets mostly rare tokens, of which each
-//! has fired always or never. So beside the mutual information as it is counted stands what it would be on average if the same number of
-//! firings were dealt out at random over the text ([the permutation model](https://jmlr.org/papers/v11/vinh10a.html) of Vinh, Epps and
-//! Bailey 2010, and of scikit-learn's `adjusted_mutual_info_score`), computed exactly. What is left, `(MI − chance) / (H − chance)`, is
-//! about 0 for a latent that has nothing to do with the token and 1 for one that it decides.
+//! A finite text makes every latent look informed: one that fires at random a hundred times meets
+//! mostly rare tokens, of which each has fired always or never. So beside the mutual information as
+//! it is counted stands what it would be on average if the same number of firings were dealt out at
+//! random over the text ([the permutation model](https://jmlr.org/papers/v11/vinh10a.html) of Vinh,
+//! Epps and Bailey 2010, and of scikit-learn's `adjusted_mutual_info_score`), computed exactly.
+//! What is left, `(MI − chance) / (H − chance)`, is about 0 for a latent that has nothing to do
+//! with the token and 1 for one that it decides.
 //!
 //! # Weights
 //!
-//! "Share of token latents" means little without saying of what: of latents, of their firings, or of their activation mass. And rare
-//! latents are tied to tokens more than frequent ones, so that an SAE with other densities has another share for that reason
-//! alone: compare within bins of firing frequency ([`TokenOrContext::by_frequency`]), or matched ([`Weighting::Matched`]).
+//! "Share of token latents" means little without saying of what: of latents, of their firings, or
+//! of their activation mass. And rare latents are tied to tokens more than frequent ones, so that
+//! an SAE with other densities has another share for that reason alone: compare within bins of
+//! firing frequency ([`TokenOrContext::by_frequency`]), or matched ([`Weighting::Matched`]).
 
 mod chance;
 mod cosine;
@@ -46,7 +54,9 @@ use crate::sae::{Lookup, Sae};
 use crate::train::{Run, Runs};
 
 pub use latent::{LatentTokenness, NgramProfile, SaeTokenness, TableMatch};
-pub use ngram_r2::{NgramR2, NgramR2Config, NgramR2s, NgramScore, ngram_r2, ngram_r2_of_all, ngram_r2_with};
+pub use ngram_r2::{
+    NgramR2, NgramR2Config, NgramR2s, NgramScore, ngram_r2, ngram_r2_of_all, ngram_r2_with,
+};
 pub use pass::Coverage;
 pub use source::ActivationSource;
 pub use summary::{FrequencyBin, TokenOrContext, TokenTest, Weighting};
@@ -57,13 +67,16 @@ pub const LONGEST: usize = 3;
 /// What [`token_or_context_with`] counts, and how much of it.
 #[derive(Clone, Debug)]
 pub struct TokennessConfig {
-    /// Tokens to count, at most; if the source has more, sequences are chosen at random. Default 1,000,000.
+    /// Tokens to count, at most; if the source has more, sequences are chosen at random. Default
+    /// 1,000,000.
     pub tokens: usize,
     /// The longest n-gram that is counted: 1 tokens, 2 (the default) also bigrams, 3 also trigrams.
     pub order: usize,
-    /// Bytes that the counts may take, about; when they are used up, counting ends with the tokens read so far. Default 2 GiB.
+    /// Bytes that the counts may take, about; when they are used up, counting ends with the tokens
+    /// read so far. Default 2 GiB.
     pub memory: u64,
-    /// The table that decoder rows of every SAE are compared with; `None`, the default, is [`Lookup::unigram`] of the model and hook.
+    /// The table that decoder rows of every SAE are compared with; `None`, the default, is
+    /// [`Lookup::unigram`] of the model and hook.
     pub table: Option<Lookup>,
     /// Latents that fire less often are counted apart as rare: nothing can be said of them. Default 10.
     pub min_firings: u64,
@@ -73,7 +86,14 @@ pub struct TokennessConfig {
 
 impl Default for TokennessConfig {
     fn default() -> TokennessConfig {
-        TokennessConfig { tokens: 1_000_000, order: 2, memory: 2 << 30, table: None, min_firings: 10, seed: 0 }
+        TokennessConfig {
+            tokens: 1_000_000,
+            order: 2,
+            memory: 2 << 30,
+            table: None,
+            min_firings: 10,
+            seed: 0,
+        }
     }
 }
 
@@ -95,7 +115,10 @@ fn check_order(field: &'static str, n: usize) -> Result<()> {
     if (1..=LONGEST).contains(&n) {
         return Ok(());
     }
-    Err(Error::config(field, format!("{field} = {n}; n-grams of 1 to {LONGEST} tokens can be counted")))
+    Err(Error::config(
+        field,
+        format!("{field} = {n}; n-grams of 1 to {LONGEST} tokens can be counted"),
+    ))
 }
 
 /// SAEs by their names: [`Runs`], a [`Run`], or pairs such as `[("mine", &sae)]`.
@@ -130,7 +153,8 @@ impl<const N: usize> NamedSaes for [(&str, &Sae); N] {
 
 /// How closely every latent of some SAEs is tied to the current token, and to the current bigram.
 ///
-/// `source` is a store of the hook's activations or held-out [`Tokens`](crate::tokens::Tokens), on which the model then runs.
+/// `source` is a store of the hook's activations or held-out [`Tokens`](crate::tokens::Tokens), on
+/// which the model then runs.
 ///
 /// ```no_run
 /// use tokenized_sae::prelude::*;
@@ -157,13 +181,15 @@ pub fn token_or_context(
 
 /// As [`token_or_context`], with other settings.
 ///
-/// Stopped by hand while it counts, it goes on with the sequences read so far. The same bits on any number of threads.
+/// Stopped by hand while it counts, it goes on with the sequences read so far. The same bits on any
+/// number of threads.
 ///
 /// # Errors
-/// [`Error::Config`] for a setting that cannot be used, for a store of another model, or if there is no SAE; [`Error::Shape`] if an SAE
-/// or the table does not fit the model; [`Error::UnknownHook`]; [`Error::EmptyCorpus`] without a sequence of two tokens;
-/// [`Error::Interrupted`] if it was stopped before anything was counted, or after, while it measured; and what the model or the store
-/// report.
+/// [`Error::Config`] for a setting that cannot be used, for a store of another model, or if there
+/// is no SAE; [`Error::Shape`] if an SAE or the table does not fit the model;
+/// [`Error::UnknownHook`]; [`Error::EmptyCorpus`] without a sequence of two tokens;
+/// [`Error::Interrupted`] if it was stopped before anything was counted, or after, while it
+/// measured; and what the model or the store report.
 pub fn token_or_context_with(
     model: &Model,
     hook: HookPoint,
@@ -180,7 +206,11 @@ pub fn token_or_context_with(
         check_width(format!("the SAE \"{name}\" (d_model)"), sae.d_model(), model)?;
     }
     if let Some(table) = &config.table {
-        check_width("the table that latents are compared with (d_model)".to_owned(), table.d_model(), model)?;
+        check_width(
+            "the table that latents are compared with (d_model)".to_owned(),
+            table.d_model(),
+            model,
+        )?;
     }
     let reader = source.reader(model, hook)?;
     interrupt::watch();
@@ -200,7 +230,8 @@ pub fn token_or_context_with(
         tokens: counted.tokens,
         available: reader.n_rows(),
         coverage: counted.coverage,
-        table: if config.table.is_some() { "the table given" } else { "the hook at [BOS, t]" }.to_owned(),
+        table: if config.table.is_some() { "the table given" } else { "the hook at [BOS, t]" }
+            .to_owned(),
     })
 }
 

@@ -71,7 +71,9 @@ impl Tokens {
 
     /// What tells these tokens from any others: the SHA-256, in hex, of `n_ctx` and all ids.
     pub fn fingerprint(&self) -> String {
-        let hash = Sha256::new().chain_update((self.n_ctx as u64).to_le_bytes()).chain_update(bytemuck::cast_slice::<u32, u8>(&self.ids));
+        let hash = Sha256::new()
+            .chain_update((self.n_ctx as u64).to_le_bytes())
+            .chain_update(bytemuck::cast_slice::<u32, u8>(&self.ids));
         crate::files::hex(hash.finalize())
     }
 

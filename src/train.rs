@@ -1,6 +1,8 @@
-//! Training: several SAEs on one stream of batches, each with its own folder, history, checkpoint and exact resume.
+//! Training: several SAEs on one stream of batches, each with its own folder, history, checkpoint
+//! and exact resume.
 //!
-//! [`Trainer::fit`] trains while its cell waits, [`Trainer::fit_in_background`] while other cells run.
+//! [`Trainer::fit`] trains while its cell waits, [`Trainer::fit_in_background`] while other cells
+//! run.
 
 mod background;
 mod board;

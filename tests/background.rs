@@ -1,4 +1,5 @@
-//! Training while other cells run: the same bytes, asked and stopped from outside, silent, and nothing lost however it ends.
+//! Training while other cells run: the same bytes, asked and stopped from outside, silent, and
+//! nothing lost however it ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,15 @@ fn hook() -> HookPoint {
 }
 
 fn quick() -> TrainConfig {
-    TrainConfig { tokens: 12_000, batch: 512, lr: 1e-3, evaluations: 4, held_out_tokens: 256, log_every: 5, ..Default::default() }
+    TrainConfig {
+        tokens: 12_000,
+        batch: 512,
+        lr: 1e-3,
+        evaluations: 4,
+        held_out_tokens: 256,
+        log_every: 5,
+        ..Default::default()
+    }
 }
 
 /// Far more than any test waits for.
@@ -31,14 +40,24 @@ impl Material {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-gpt2").unwrap();
         let train = model.sample(32, 64, 1).unwrap();
-        let acts = ActivationStore::harvest(&model, &[hook()], &train, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+        let acts = ActivationStore::harvest(
+            &model,
+            &[hook()],
+            &train,
+            dir.path().join("acts"),
+            HarvestConfig::default(),
+        )
+        .unwrap();
         Material { valid: model.sample(4, 64, 2).unwrap(), model, acts, dir }
     }
 
     fn trainer(&self, config: TrainConfig) -> Trainer {
         let sae = SaeConfig { expansion: 4, k: 8, ..SaeConfig::for_model(&self.model) };
         let tsae = sae.clone().with_lookup(Lookup::unigram(&self.model, hook()).unwrap());
-        let trainer = Trainer::new(&self.acts, hook(), config).unwrap().held_out(&self.model, &self.valid).unwrap();
+        let trainer = Trainer::new(&self.acts, hook(), config)
+            .unwrap()
+            .held_out(&self.model, &self.valid)
+            .unwrap();
         trainer.add("SAE", sae).unwrap().add("TSAE", tsae).unwrap()
     }
 
@@ -48,7 +67,10 @@ impl Material {
 }
 
 fn bytes(root: &Path) -> Vec<Vec<u8>> {
-    let files = ["SAE", "TSAE"].map(|run| ["cfg.json", "sae_weights.safetensors", "history.json"].map(|name| root.join(run).join(name)));
+    let files = ["SAE", "TSAE"].map(|run| {
+        ["cfg.json", "sae_weights.safetensors", "history.json"]
+            .map(|name| root.join(run).join(name))
+    });
     files.iter().flatten().map(|path| fs::read(path).unwrap()).collect()
 }
 
@@ -71,8 +93,16 @@ fn the_same_to_the_bit() {
     assert_eq!(training.status().state, TrainingState::Finished);
     assert_eq!(bytes(&it.path("here")), bytes(&it.path("there")));
     for run in &there.runs {
-        assert_eq!((&here[&run.name].history, &here[&run.name].sae.w_enc), (&run.history, &run.sae.w_enc));
-        assert!(training.histories().iter().any(|(name, history)| *name == run.name && *history == run.history));
+        assert_eq!(
+            (&here[&run.name].history, &here[&run.name].sae.w_enc),
+            (&run.history, &run.sae.w_enc)
+        );
+        assert!(
+            training
+                .histories()
+                .iter()
+                .any(|(name, history)| *name == run.name && *history == run.history)
+        );
     }
     // A cell that is run again asks again.
     assert_eq!(training.join().unwrap()["TSAE"].history, there["TSAE"].history);
@@ -88,7 +118,10 @@ fn it_says_where_it_stands_and_stops_when_asked() {
     // Checkpoints are written only when it is stopped.
     let config = TrainConfig { tokens: 512 * 150, checkpoint_seconds: 1e6, ..quick() };
     let training = it.trainer(config.clone()).fit_in_background(it.path("runs")).unwrap();
-    assert_eq!(training.status().runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>(), ["SAE", "TSAE"]);
+    assert_eq!(
+        training.status().runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>(),
+        ["SAE", "TSAE"]
+    );
     under_way(&training);
     let start = Instant::now();
     let status = training.status();
@@ -122,13 +155,19 @@ fn a_folder_in_use_is_told_by_the_call_itself() {
     let training = it.trainer(endless()).fit_in_background(it.path("runs")).unwrap();
     let second = it.trainer(quick()).fit_in_background(it.path("runs"));
     let told = second.err().unwrap();
-    assert!(matches!(told, Error::Locked { .. }) && told.to_string().contains("background"), "{told}");
+    assert!(
+        matches!(told, Error::Locked { .. }) && told.to_string().contains("background"),
+        "{told}"
+    );
     assert!(!training.is_finished());
     // Two folders at once are no trouble.
     it.trainer(quick()).fit_in_background(it.path("others")).unwrap().join().unwrap();
     training.stop();
     training.join().unwrap();
-    assert!(matches!(Trainer::new(&it.acts, hook(), quick()).unwrap().fit_in_background(it.path("none")), Err(Error::Config { .. })));
+    assert!(matches!(
+        Trainer::new(&it.acts, hook(), quick()).unwrap().fit_in_background(it.path("none")),
+        Err(Error::Config { .. })
+    ));
 }
 
 #[test]
@@ -156,7 +195,10 @@ fn what_goes_wrong_is_told_by_join() {
     assert_eq!(why, first.to_string());
     // The error itself was given away; its words were not.
     let second = training.join().unwrap_err();
-    assert!(matches!(second, Error::Training { .. }) && second.to_string().contains(&why), "{second}");
+    assert!(
+        matches!(second, Error::Training { .. }) && second.to_string().contains(&why),
+        "{second}"
+    );
 }
 
 #[cfg(unix)]
@@ -176,7 +218,10 @@ mod in_a_process_of_its_own {
         let program = std::env::current_exe().unwrap();
         let name = format!("in_a_process_of_its_own::{name}");
         let command = &mut Command::new(program);
-        command.args(["--exact", &name]).env("TSAE_TEST_CHILD", name.rsplit(':').next().unwrap()).env("TSAE_PROGRESS", "lines");
+        command
+            .args(["--exact", &name])
+            .env("TSAE_TEST_CHILD", name.rsplit(':').next().unwrap())
+            .env("TSAE_PROGRESS", "lines");
         command.output().unwrap()
     }
 
@@ -190,7 +235,10 @@ mod in_a_process_of_its_own {
                 raise(SIGINT).unwrap();
             });
             let told = training.join().unwrap_err();
-            assert!(matches!(told, Error::Interrupted { .. }) && told.to_string().contains("goes on"), "{told}");
+            assert!(
+                matches!(told, Error::Interrupted { .. }) && told.to_string().contains("goes on"),
+                "{told}"
+            );
             assert!(!tokenized_sae::display::interrupt::requested());
             assert_eq!(training.status().state, TrainingState::Running);
             // A press that no call has listened to does not stop it either.

@@ -1,5 +1,5 @@
-//! The promises: one list of Python packages, in two spellings; a look at what is there changes nothing; conda is asked for what
-//! environment.yml says, and only if the user chose it.
+//! The promises: one list of Python packages, in two spellings; a look at what is there changes
+//! nothing; conda is asked for what environment.yml says, and only if the user chose it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,14 +10,21 @@ const REQUIREMENTS: &str = include_str!("../src/lab/requirements.txt");
 const ENVIRONMENT: &str = include_str!("../environment.yml");
 
 fn pip_packages() -> BTreeMap<&'static str, &'static str> {
-    let lines = REQUIREMENTS.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-    lines.map(|line| line.split_once("==").unwrap_or_else(|| panic!("{line} pins no version"))).collect()
+    let lines =
+        REQUIREMENTS.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| line.split_once("==").unwrap_or_else(|| panic!("{line} pins no version")))
+        .collect()
 }
 
 fn conda_packages() -> BTreeMap<&'static str, &'static str> {
     let (_, dependencies) = ENVIRONMENT.split_once("dependencies:\n").unwrap();
-    let items = dependencies.lines().map(|line| line.strip_prefix("  - ").unwrap_or_else(|| panic!("{line} is no item")));
-    items.map(|item| item.split_once(' ').unwrap_or_else(|| panic!("{item} pins no version"))).collect()
+    let items = dependencies
+        .lines()
+        .map(|line| line.strip_prefix("  - ").unwrap_or_else(|| panic!("{line} is no item")));
+    items
+        .map(|item| item.split_once(' ').unwrap_or_else(|| panic!("{item} pins no version")))
+        .collect()
 }
 
 #[test]
@@ -25,16 +32,28 @@ fn pip_and_conda_get_the_same_packages() {
     let mut conda = conda_packages();
     assert_eq!(conda.remove("python"), Some(">=3.10"), "JupyterLab's own lower bound");
     assert_eq!(conda, pip_packages());
-    assert!(conda.contains_key("jupyterlab") && conda.contains_key("nbclient") && conda.contains_key("nbconvert"));
+    assert!(
+        conda.contains_key("jupyterlab")
+            && conda.contains_key("nbclient")
+            && conda.contains_key("nbconvert")
+    );
 }
 
 #[test]
 fn a_look_at_an_empty_cache_finds_everything_missing_and_makes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
-    let options = Options { cache: Some(cache.clone()), python: PythonChoice::Private, ..Options::default() };
+    let options =
+        Options { cache: Some(cache.clone()), python: PythonChoice::Private, ..Options::default() };
     let report = lab::check(&options).unwrap();
-    let there = |what: &str| report.items.iter().find(|item| item.what == what).unwrap_or_else(|| panic!("no {what} in {report}")).there;
+    let there = |what: &str| {
+        report
+            .items
+            .iter()
+            .find(|item| item.what == what)
+            .unwrap_or_else(|| panic!("no {what} in {report}"))
+            .there
+    };
     assert!(there("Rust") && there("sources"));
     assert!(!there("Jupyter") && !there("kernelspec") && !there("compiled library"), "{report}");
     assert!(!report.complete());
@@ -47,25 +66,36 @@ fn a_folder_without_our_sources_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { project: Some(folder.path().to_owned()), ..Options::default() };
     let told = lab::check(&options).unwrap_err().to_string();
-    assert!(told.contains(&*folder.path().to_string_lossy()) && told.contains("Cargo.toml"), "{told}");
+    assert!(
+        told.contains(&*folder.path().to_string_lossy()) && told.contains("Cargo.toml"),
+        "{told}"
+    );
 }
 
 #[test]
 fn a_notebook_that_is_not_there_is_named_before_anything_is_set_up() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
-    let options = lab::RunOptions { set_up: Options { cache: Some(cache.clone()), ..Options::default() }, ..Default::default() };
+    let options = lab::RunOptions {
+        set_up: Options { cache: Some(cache.clone()), ..Options::default() },
+        ..Default::default()
+    };
     let told = lab::run(&[folder.path().join("none.ipynb")], &options).unwrap_err().to_string();
     assert!(told.contains("none.ipynb"), "{told}");
     assert!(!cache.exists());
 }
 
-/// Runs a set-up with programs of our own in place of conda and of the kernel, in a process of its own, since it needs another `PATH`.
+/// Runs a set-up with programs of our own in place of conda and of the kernel, in a process of its
+/// own, since it needs another `PATH`.
 #[cfg(unix)]
 #[test]
 fn conda_is_asked_for_the_environment_of_the_file() {
     if let Some(cache) = std::env::var_os("TSAE_TEST_CACHE") {
-        let options = Options { cache: Some(cache.into()), python: PythonChoice::Conda, ..Options::default() };
+        let options = Options {
+            cache: Some(cache.into()),
+            python: PythonChoice::Conda,
+            ..Options::default()
+        };
         println!("{}", lab::set_up(&options).unwrap_err());
         return;
     }
@@ -86,9 +116,16 @@ esac
     std::fs::write(folder.path().join("python"), python).unwrap();
     program(&bin.join("conda"), &conda);
     program(&bin.join("evcxr_jupyter"), "#!/bin/sh\n");
-    std::fs::write(folder.path().join(".crates.toml"), "[v1]\n\"evcxr_jupyter 0.22.0 (registry)\" = [\"evcxr_jupyter\"]\n").unwrap();
+    std::fs::write(
+        folder.path().join(".crates.toml"),
+        "[v1]\n\"evcxr_jupyter 0.22.0 (registry)\" = [\"evcxr_jupyter\"]\n",
+    )
+    .unwrap();
 
-    let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap()))).unwrap();
+    let path = std::env::join_paths(
+        [bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    )
+    .unwrap();
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "conda_is_asked_for_the_environment_of_the_file", "--nocapture"])
         .env("PATH", path)
@@ -100,8 +137,13 @@ esac
     let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap();
     assert!(asked.starts_with("env create --yes --prefix "), "{asked}");
     assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), ENVIRONMENT);
-    // It went on to the first step that needs a Python that does not pretend, and says what that one said.
-    assert!(told.contains("compiling the library for notebooks failed") && told.contains("this Python only pretends"), "{told}");
+    // It went on to the first step that needs a Python that does not pretend, and says what that
+    // one said.
+    assert!(
+        told.contains("compiling the library for notebooks failed")
+            && told.contains("this Python only pretends"),
+        "{told}"
+    );
 }
 
 #[cfg(unix)]

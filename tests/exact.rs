@@ -1,6 +1,8 @@
-//! Every kernel selects the latents that plain f32 arithmetic selects, with the same values, and all kernels give the same bits.
+//! Every kernel selects the latents that plain f32 arithmetic selects, with the same values, and
+//! all kernels give the same bits.
 //!
-//! `TSAE_EXACT_ROWS=1000000 cargo test --release --test exact -- --nocapture` looks at a million rows and says how many fell back.
+//! `TSAE_EXACT_ROWS=1000000 cargo test --release --test exact -- --nocapture` looks at a million
+//! rows and says how many fell back.
 
 use std::sync::Arc;
 
@@ -24,15 +26,20 @@ fn kernels() -> Vec<(String, Arc<dyn Kernel>)> {
     for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
         for exactness in [Exactness::Statistical, Exactness::Proven] {
             let kernel = kernel::Cpu::new(screen, exactness).unwrap();
-            all.push((format!("{} {exactness:?}", screen.name()), Arc::new(kernel) as Arc<dyn Kernel>));
+            all.push((
+                format!("{} {exactness:?}", screen.name()),
+                Arc::new(kernel) as Arc<dyn Kernel>,
+            ));
         }
     }
     all
 }
 
-/// Rows like a residual stream's: a common mean, sparse features, noise, and some coordinates `times` as large as the rest.
+/// Rows like a residual stream's: a common mean, sparse features, noise, and some coordinates
+/// `times` as large as the rest.
 fn residual_stream(rng: &mut ChaCha8Rng, n: usize, d: usize, times: f32) -> Vec<f32> {
-    let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
+    let mut normal =
+        |n: usize| -> Vec<f32> { (0..n).map(|_| rng.sample(StandardNormal)).collect() };
     let (mean, features) = (normal(d), normal(4 * d * d));
     let mut x = normal(n * d);
     for row in x.chunks_exact_mut(d) {
@@ -53,11 +60,18 @@ fn residual_stream(rng: &mut ChaCha8Rng, n: usize, d: usize, times: f32) -> Vec<
 
 /// The scores `[n, d_sae]` by a dense product.
 fn dense_scores(sae: &Sae, x: &[f32]) -> Vec<f32> {
-    let tensor = |data: &[f32], cols: usize| Tensor::from_slice(data, (data.len() / cols, cols), &Device::Cpu).unwrap();
+    let tensor = |data: &[f32], cols: usize| {
+        Tensor::from_slice(data, (data.len() / cols, cols), &Device::Cpu).unwrap()
+    };
     let (d, b_dec) = (sae.d_model(), tensor(&sae.b_dec, sae.d_model()));
     let centred = tensor(x, d).broadcast_sub(&b_dec).unwrap();
     let pre = centred.matmul(&tensor(&sae.w_enc, d).t().unwrap()).unwrap();
-    pre.broadcast_add(&tensor(&sae.b_enc, sae.d_sae())).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    pre.broadcast_add(&tensor(&sae.b_enc, sae.d_sae()))
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 /// Holds the codes of `x` to the dense top k, and all kernels to each other.
@@ -73,21 +87,37 @@ fn assert_exact(case: &str, sae: &Sae, x: &[f32]) {
     }
     let codes = first.unwrap();
     let scores = dense_scores(sae, x);
-    let norms: Vec<f32> = sae.w_enc.chunks_exact(d).map(|w| w.iter().map(|w| w * w).sum::<f32>().sqrt()).collect();
+    let norms: Vec<f32> =
+        sae.w_enc.chunks_exact(d).map(|w| w.iter().map(|w| w * w).sum::<f32>().sqrt()).collect();
     let widest = norms.iter().copied().fold(0.0, f32::max);
     for (row, scores) in scores.chunks_exact(d_sae).enumerate() {
-        let size = x[row * d..][..d].iter().zip(&sae.b_dec).map(|(x, b)| (x - b) * (x - b)).sum::<f32>().sqrt() * widest;
+        let size = x[row * d..][..d]
+            .iter()
+            .zip(&sae.b_dec)
+            .map(|(x, b)| (x - b) * (x - b))
+            .sum::<f32>()
+            .sqrt()
+            * widest;
         let rounding = 2e-6 * size + 1e-6;
         let (latents, values) = codes.row(row);
         assert!(latents.is_sorted_by(|a, b| a < b));
         for (&latent, &value) in latents.iter().zip(values) {
             let want = scores[latent as usize];
-            assert!((value - want).abs() <= rounding, "{case}, row {row}: latent {latent} is {value}, not {want}");
+            assert!(
+                (value - want).abs() <= rounding,
+                "{case}, row {row}: latent {latent} is {value}, not {want}"
+            );
         }
         // No latent left out is larger than one taken, but for the rounding of the dense product.
         let last = values.iter().copied().fold(f32::INFINITY, f32::min);
-        let left_out = (0..d_sae).filter(|i| latents.binary_search(&(*i as u32)).is_err()).map(|i| scores[i]).fold(f32::MIN, f32::max);
-        assert!(left_out <= last + rounding, "{case}, row {row}: {left_out} was left out for {last}");
+        let left_out = (0..d_sae)
+            .filter(|i| latents.binary_search(&(*i as u32)).is_err())
+            .map(|i| scores[i])
+            .fold(f32::MIN, f32::max);
+        assert!(
+            left_out <= last + rounding,
+            "{case}, row {row}: {left_out} was left out for {last}"
+        );
         assert_eq!(latents.len(), k);
     }
 }
@@ -106,10 +136,18 @@ fn along_training(case: &str, sae: SaeConfig, mut batch: impl FnMut() -> (Vec<f3
         // A few steps between two looks.
         for _ in 0..8 {
             let prepared = kernel.prepare(&x, &tokens, sae.d_model()).unwrap();
-            fallback_rows += kernel.train_step(&mut sae, &mut state, &prepared, &rates, &mut scratch).unwrap().fallback_rows;
+            fallback_rows += kernel
+                .train_step(&mut sae, &mut state, &prepared, &rates, &mut scratch)
+                .unwrap()
+                .fallback_rows;
         }
     }
-    println!("{case}: {} rows, {} steps; {fallback_rows} of {} rows fell back", batches * BATCH, batches * 8, batches * 8 * BATCH);
+    println!(
+        "{case}: {} rows, {} steps; {fallback_rows} of {} rows fell back",
+        batches * BATCH,
+        batches * 8,
+        batches * 8 * BATCH
+    );
 }
 
 #[test]
@@ -135,7 +173,10 @@ fn codes_are_those_of_f32_on_a_models_activations() {
         along_training(name, config, || {
             seed += 1;
             let tokens = model.sample(BATCH / 256, 256, seed).unwrap();
-            (model.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1().unwrap(), tokens.ids().to_vec())
+            (
+                model.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1().unwrap(),
+                tokens.ids().to_vec(),
+            )
         });
     }
 }
@@ -143,8 +184,16 @@ fn codes_are_those_of_f32_on_a_models_activations() {
 #[test]
 fn odd_shapes_ties_and_zeros_are_exact() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
-    for (d, expansion, k, n) in [(3, 1, 1, 5), (7, 9, 63, 40), (16, 2, 32, 17), (33, 5, 12, 211), (50, 40, 100, 130), (300, 2, 5, 57)] {
-        let mut sae = Sae::new(SaeConfig { expansion, k, seed: d as u64, ..SaeConfig::new(d, 4) }).unwrap();
+    for (d, expansion, k, n) in [
+        (3, 1, 1, 5),
+        (7, 9, 63, 40),
+        (16, 2, 32, 17),
+        (33, 5, 12, 211),
+        (50, 40, 100, 130),
+        (300, 2, 5, 57),
+    ] {
+        let mut sae =
+            Sae::new(SaeConfig { expansion, k, seed: d as u64, ..SaeConfig::new(d, 4) }).unwrap();
         sae.b_enc.iter_mut().for_each(|b| *b = rng.sample::<f32, _>(StandardNormal) * 0.1);
         let x = residual_stream(&mut rng, n, d.max(3), 1.0);
         assert_exact(&format!("d {d}, k {k}"), &sae, &x[..n * d]);

@@ -1,5 +1,5 @@
-//! The promise: a press of the stop button sets a flag, a second within three seconds ends the process, and a press that was listened
-//! to does not count.
+//! The promise: a press of the stop button sets a flag, a second within three seconds ends the
+//! process, and a press that was listened to does not count.
 #![cfg(unix)]
 
 use std::process::{Command, ExitStatus};
@@ -16,7 +16,12 @@ fn as_child(name: &str) -> bool {
 /// Runs the test `name` of this file in a process of its own.
 fn child(name: &str) -> ExitStatus {
     let program = std::env::current_exe().unwrap();
-    Command::new(program).args(["--exact", name]).env("TSAE_TEST_CHILD", name).output().unwrap().status
+    Command::new(program)
+        .args(["--exact", name])
+        .env("TSAE_TEST_CHILD", name)
+        .output()
+        .unwrap()
+        .status
 }
 
 fn press() {

@@ -1,4 +1,5 @@
-//! The whole job, and a sweep, killed or stopped again and again at arbitrary moments: what is resumed ends with the same bytes as what was never disturbed.
+//! The whole job, and a sweep, killed or stopped again and again at arbitrary moments: what is
+//! resumed ends with the same bytes as what was never disturbed.
 
 #[path = "shared/folder.rs"]
 mod folder;
@@ -17,7 +18,20 @@ const STOPS: usize = 10;
 fn job(out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tsae"));
     command
-        .args(["compare", "tiny-gpt2", "--sampled", "40000", "--tokens", "60000", "--lr", "1e-3", "--expansion", "4", "--k", "8"])
+        .args([
+            "compare",
+            "tiny-gpt2",
+            "--sampled",
+            "40000",
+            "--tokens",
+            "60000",
+            "--lr",
+            "1e-3",
+            "--expansion",
+            "4",
+            "--k",
+            "8",
+        ])
         .args(["--checkpoint-seconds", "0", "--out"])
         .arg(out)
         .env("TSAE_PROGRESS", "off")
@@ -38,7 +52,13 @@ fn sweep(out: &Path) -> Command {
     "#;
     fs::write(&file, description).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tsae"));
-    command.arg("sweep").arg(file).arg("--out").arg(out).env("TSAE_PROGRESS", "off").stdout(Stdio::null());
+    command
+        .arg("sweep")
+        .arg(file)
+        .arg("--out")
+        .arg(out)
+        .env("TSAE_PROGRESS", "off")
+        .stdout(Stdio::null());
     command
 }
 
@@ -50,13 +70,16 @@ fn kill(child: &mut Child) {
 
 /// Presses the stop button; what has been asked to stop ends of itself.
 fn stop(child: &mut Child) {
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
     let status = child.wait().unwrap();
     // 130 if it was pressed before anyone listened.
     assert!(status.success() || status.code() != Some(101), "{status}");
 }
 
-/// Stops a job again and again at arbitrary moments, and compares what it leaves in the end with that of one that never was.
+/// Stops a job again and again at arbitrary moments, and compares what it leaves in the end with
+/// that of one that never was.
 fn ends_as_one_that_never_was(job: fn(&Path) -> Command, ways: &[fn(&mut Child)]) {
     let dir = tempfile::tempdir().unwrap();
     let (calm, stopped) = (dir.path().join("calm"), dir.path().join("stopped"));

@@ -1,6 +1,8 @@
-//! The promise: the page of all latents is one file that asks the network for nothing, and a browser shows and finds in it what the library knows.
+//! The promise: the page of all latents is one file that asks the network for nothing, and a
+//! browser shows and finds in it what the library knows.
 //!
-//! The second half wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one it says so and passes.
+//! The second half wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one
+//! it says so and passes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +13,11 @@ fn browser() -> Option<PathBuf> {
     let named = std::env::var_os("CHROME").map(PathBuf::from);
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
     let path = std::env::var_os("PATH").unwrap_or_default();
-    named.or_else(|| std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|path| path.is_file()))
+    named.or_else(|| {
+        std::env::split_paths(&path)
+            .flat_map(|folder| names.map(|name| folder.join(name)))
+            .find(|path| path.is_file())
+    })
 }
 
 /// A small SAE on text that would like to be markup.
@@ -27,8 +33,11 @@ fn dashboard() -> FeatureDashboard {
     }
     let sae = SaeConfig { expansion: 2, k: 6, ..SaeConfig::for_model(&model) };
     let sae = Sae::new(sae.with_lookup(Lookup::unigram(&model, hook).unwrap())).unwrap();
-    let config = FeaturesConfig { top: 4, bands: 2, per_band: 2, before: 6, after: 4, ..Default::default() };
-    FeatureDashboard::of_text(&model, hook, &sae, &Tokens::new(ids, 32).unwrap(), config).unwrap().named("<i>&")
+    let config =
+        FeaturesConfig { top: 4, bands: 2, per_band: 2, before: 6, after: 4, ..Default::default() };
+    FeatureDashboard::of_text(&model, hook, &sae, &Tokens::new(ids, 32).unwrap(), config)
+        .unwrap()
+        .named("<i>&")
 }
 
 #[test]
@@ -40,18 +49,27 @@ fn the_page_is_one_file_without_a_link() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     // The name of SVG's namespace is asked of nobody.
     let page = page.replace("http://www.w3.org/2000/svg", "");
-    for link in ["http:", "https:", "src=", "<link", "@import", "url(", "fetch(", "@DATA@", "@META@", "<i>"] {
+    for link in
+        ["http:", "https:", "src=", "<link", "@import", "url(", "fetch(", "@DATA@", "@META@", "<i>"]
+    {
         assert!(!page.contains(link), "{link}");
     }
     assert_eq!((page.matches("<script").count(), page.matches("</script").count()), (3, 3));
     assert!(page.contains("<title>&lt;i&gt;&amp; · blocks.2.hook_resid_pre · tiny-gpt2</title>"));
-    assert!(dashboard().save(dir.path().join("no/features.html")).unwrap_err().to_string().contains("no/features.html"));
+    assert!(
+        dashboard()
+            .save(dir.path().join("no/features.html"))
+            .unwrap_err()
+            .to_string()
+            .contains("no/features.html")
+    );
 }
 
 /// The document as the browser has made it of the page at this address.
 fn document(browser: &Path, page: &Path, address: &str, profile: &Path) -> String {
     let url = format!("file://{}#{address}", page.display());
-    let arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"];
+    let arguments =
+        ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"];
     let profile = format!("--user-data-dir={}", profile.display());
     let output = Command::new(browser).args(arguments).args([&profile, &url]).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
@@ -59,7 +77,9 @@ fn document(browser: &Path, page: &Path, address: &str, profile: &Path) -> Strin
 
 /// What stands between two marks.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
-    text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map_or_else(|| panic!("no {from} … {to}"), |(found, _)| found)
+    text.split_once(from)
+        .and_then(|(_, rest)| rest.split_once(to))
+        .map_or_else(|| panic!("no {from} … {to}"), |(found, _)| found)
 }
 
 /// The text of some HTML.
@@ -83,8 +103,10 @@ fn a_browser_shows_and_finds_what_the_library_knows() {
     let document = |address: &str| document(&browser, &page, address, &dir.path().join("profile"));
     let d_sae = dashboard.features.d_sae();
     let model = Model::load("tiny-gpt2").unwrap();
-    let views: Vec<FeatureView> = (0..d_sae).map(|latent| dashboard.latent(latent).unwrap()).collect();
-    let text = |ids: &[u32]| ids.iter().map(|&id| model.token_str(id).to_lowercase()).collect::<String>();
+    let views: Vec<FeatureView> =
+        (0..d_sae).map(|latent| dashboard.latent(latent).unwrap()).collect();
+    let text =
+        |ids: &[u32]| ids.iter().map(|&id| model.token_str(id).to_lowercase()).collect::<String>();
     let contexts = |view: &FeatureView| -> Vec<String> {
         let bands = view.feature.bands.iter().flat_map(|band| &band.contexts);
         view.feature.top.iter().chain(bands).map(|context| text(&context.ids)).collect()
@@ -95,11 +117,19 @@ fn a_browser_shows_and_finds_what_the_library_knows() {
     let shown = document(&format!("latent={latent}"));
     let one = between(&shown, "<section id=\"one\"", "</section>");
     assert!(one.contains(&format!("<h2>Latent {latent}</h2>")), "{one}");
-    let got: Vec<String> = one.split("<div class=\"context\">").skip(1).map(|context| text_of(&format!("<{context}"))).collect();
-    let marked = |text: String| text.replace([' ', '\u{a0}'], "·").replace('\n', "⏎").replace('\t', "⇥").replace('\r', "␍");
+    let got: Vec<String> = one
+        .split("<div class=\"context\">")
+        .skip(1)
+        .map(|context| text_of(&format!("<{context}")))
+        .collect();
+    let marked = |text: String| {
+        text.replace([' ', '\u{a0}'], "·").replace('\n', "⏎").replace('\t', "⇥").replace('\r', "␍")
+    };
     let feature = &views[latent].feature;
     let want = feature.top.iter().chain(feature.bands.iter().flat_map(|band| &band.contexts));
-    let want: Vec<String> = want.map(|context| marked(context.ids.iter().map(|&id| model.token_str(id)).collect())).collect();
+    let want: Vec<String> = want
+        .map(|context| marked(context.ids.iter().map(|&id| model.token_str(id)).collect()))
+        .collect();
     assert!(got.len() == want.len() && got.len() > 4, "{got:?}");
     for (got, want) in got.iter().zip(&want) {
         assert!(got.contains(want.as_str()), "{got:?} {want:?}");
@@ -112,16 +142,30 @@ fn a_browser_shows_and_finds_what_the_library_knows() {
 
     // Searches, against a look at every context.
     for words in ["the", "</script><b>", "über", "no such words in any of them"] {
-        let want = views.iter().filter(|view| contexts(view).iter().any(|context| context.contains(words))).count();
+        let want = views
+            .iter()
+            .filter(|view| contexts(view).iter().any(|context| context.contains(words)))
+            .count();
         let encoded: String = words.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let shown = document(&format!("q={encoded}&in=contexts"));
         let status = between(&shown, "<output id=\"status\">", "</output>");
-        assert!(status.starts_with(&format!("{want} of {d_sae} latents")), "{words}: {want}, {status}");
+        assert!(
+            status.starts_with(&format!("{want} of {d_sae} latents")),
+            "{words}: {want}, {status}"
+        );
     }
-    let raised = views.iter().filter(|view| view.directions.raised.iter().any(|one| one.token.to_lowercase().contains("er"))).count();
+    let raised = views
+        .iter()
+        .filter(|view| {
+            view.directions.raised.iter().any(|one| one.token.to_lowercase().contains("er"))
+        })
+        .count();
     let shown = document("q=er&in=raised&dead=1");
     let status = between(&shown, "<output id=\"status\">", "</output>");
-    assert!(raised > 0 && status.starts_with(&format!("{raised} of {d_sae} latents")), "{raised}, {status}");
+    assert!(
+        raised > 0 && status.starts_with(&format!("{raised} of {d_sae} latents")),
+        "{raised}, {status}"
+    );
 
     // Sorted by density, the most frequent first.
     let shown = document("sort=density&order=down");

@@ -1,4 +1,5 @@
-//! The promise: whatever a cell ends in shows itself, as HTML that is well formed and escaped, and as text that says something.
+//! The promise: whatever a cell ends in shows itself, as HTML that is well formed and escaped, and
+//! as text that says something.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -15,14 +16,20 @@ use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
 use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
 use tokenized_sae::paper;
-use tokenized_sae::plot::{self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
-use tokenized_sae::sae::{
-    Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
+use tokenized_sae::plot::{
+    self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit,
 };
-use tokenized_sae::spec::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
+use tokenized_sae::sae::{
+    Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale,
+    Sae, SaeConfig, SaeFormat, TableExport,
+};
+use tokenized_sae::spec::{
+    EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
+};
 use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
 use tokenized_sae::tokenness::{
-    ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
+    ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting,
+    ngram_r2_of_all, token_or_context,
 };
 use tokenized_sae::tokens::Tokens;
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
@@ -33,7 +40,8 @@ const EVIL: &str = "<script>alert('&')</script>";
 /// The elements that have no end.
 const VOID: [&str; 5] = ["br", "hr", "img", "wbr", "input"];
 
-/// Says what is wrong with a piece of HTML: tags that do not match, or a `<`, `>` or `&` that should have been escaped.
+/// Says what is wrong with a piece of HTML: tags that do not match, or a `<`, `>` or `&` that
+/// should have been escaped.
 fn malformed(html: &str) -> Option<String> {
     let mut open: Vec<&str> = Vec::new();
     let mut rest = html;
@@ -41,14 +49,22 @@ fn malformed(html: &str) -> Option<String> {
         let from = &rest[at..];
         if let Some(entity) = from.strip_prefix('&') {
             let name = entity.split(';').next().unwrap_or("");
-            if name.is_empty() || name.len() > 6 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '#') {
-                return Some(format!("a bare & in {:?}", from.chars().take(20).collect::<String>()));
+            if name.is_empty()
+                || name.len() > 6
+                || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '#')
+            {
+                return Some(format!(
+                    "a bare & in {:?}",
+                    from.chars().take(20).collect::<String>()
+                ));
             }
             rest = entity;
             continue;
         }
         // A `>` is allowed within the quotes of an attribute, but this crate escapes it there too.
-        let Some(end) = from.find('>').filter(|&end| end > 0) else { return Some(format!("a bare {}", &from[..1])) };
+        let Some(end) = from.find('>').filter(|&end| end > 0) else {
+            return Some(format!("a bare {}", &from[..1]));
+        };
         let tag = &from[1..end];
         if tag.contains('<') {
             return Some(format!("a < within <{tag}>"));
@@ -82,10 +98,25 @@ fn malformed(html: &str) -> Option<String> {
 
 #[test]
 fn the_checker_tells_good_from_bad() {
-    for good in ["", "a", "<p>a &lt; b<br>c</p>", "<style>p > a{}</style><img alt=\"x\">", "<p title=\"&quot;\">&#39;</p>"] {
+    for good in [
+        "",
+        "a",
+        "<p>a &lt; b<br>c</p>",
+        "<style>p > a{}</style><img alt=\"x\">",
+        "<p title=\"&quot;\">&#39;</p>",
+    ] {
         assert_eq!(malformed(good), None, "{good}");
     }
-    for bad in ["<p>", "</p>", "<p><b></p></b>", "a & b", "a < b", "a > b", "<p title=\"x>y</p>", "<p title=\"a<b\"></p>"] {
+    for bad in [
+        "<p>",
+        "</p>",
+        "<p><b></p></b>",
+        "a & b",
+        "a < b",
+        "a > b",
+        "<p title=\"x>y</p>",
+        "<p title=\"a<b\"></p>",
+    ] {
         assert!(malformed(bad).is_some(), "{bad}");
     }
 }
@@ -99,7 +130,10 @@ impl Checked {
         let name = std::any::type_name::<T>();
         let shown = value.shown();
         assert_eq!(malformed(&shown.html), None, "{name}: {}", shown.html);
-        assert!(!shown.html.trim().is_empty() && !shown.text.trim().is_empty(), "{name}: {shown:?}");
+        assert!(
+            !shown.html.trim().is_empty() && !shown.text.trim().is_empty(),
+            "{name}: {shown:?}"
+        );
         assert!(!shown.html.contains("<script"), "{name}: {}", shown.html);
         // Colours that are not see-through are illegible on a light page or on a dark one.
         for wrong in [":black", ":white;", "color:#", "background:#"] {
@@ -114,7 +148,8 @@ impl Checked {
     }
 }
 
-/// Checks the value, and that it has the method by which a notebook finds it: no trait that gives one is in scope here.
+/// Checks the value, and that it has the method by which a notebook finds it: no trait that gives
+/// one is in scope here.
 macro_rules! check {
     ($checked:ident, $($value:expr),+ $(,)?) => {$({
         let value = &$value;
@@ -135,35 +170,112 @@ fn made() -> Made {
     let dir = tempfile::tempdir().unwrap();
     let model = Model::load("tiny-gpt2").unwrap();
     let hook = HookPoint::resid_pre(2);
-    let mut corpus = Corpus::new(model.sample(32, 32, 1).unwrap(), model.sample(4, 32, 2).unwrap()).unwrap();
+    let mut corpus =
+        Corpus::new(model.sample(32, 32, 1).unwrap(), model.sample(4, 32, 2).unwrap()).unwrap();
     corpus.source = EVIL.to_owned();
-    let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+    let acts = ActivationStore::harvest(
+        &model,
+        &[hook],
+        &corpus.train,
+        dir.path().join("acts"),
+        HarvestConfig::default(),
+    )
+    .unwrap();
     Made { model, corpus, acts, hook, dir }
 }
 
 fn tables_and_words(checked: &mut Checked) {
     let table = Table::new(EVIL, &[Column::text(EVIL).defined(EVIL), Column::text("share")]);
-    let table = table.with(Row::new(EVIL).defined(EVIL).bar(0.4)).with(Row::new("over").bar(7.0)).with(Row::new("none").bar(f64::NAN));
-    check!(checked, table, table.rows()[0], Column::number(EVIL), Cell::Text(EVIL.into()), Cell::Missing, Best::Lowest);
-    assert!(table.text().contains("████░░░░░░ 40.0 %") && table.html().contains("width:40.0%"), "{}", table.text());
+    let table = table
+        .with(Row::new(EVIL).defined(EVIL).bar(0.4))
+        .with(Row::new("over").bar(7.0))
+        .with(Row::new("none").bar(f64::NAN));
+    check!(
+        checked,
+        table,
+        table.rows()[0],
+        Column::number(EVIL),
+        Cell::Text(EVIL.into()),
+        Cell::Missing,
+        Best::Lowest
+    );
+    assert!(
+        table.text().contains("████░░░░░░ 40.0 %") && table.html().contains("width:40.0%"),
+        "{}",
+        table.text()
+    );
     check!(checked, Shown { html: "<p>a</p>".into(), text: "a".into() });
     for site in Site::ALL {
         check!(checked, site, HookPoint { layer: 1, site });
     }
-    check!(checked, Family::Gpt2, Family::NeoX, Compute::F32, Compute::Bf16, Processing::Raw, Processing::TransformerLens);
-    check!(checked, MlpActivation::GeluTanh, MlpActivation::GeluErf, MlpActivation::Relu, Dtype::F16, Dtype::F32);
+    check!(
+        checked,
+        Family::Gpt2,
+        Family::NeoX,
+        Compute::F32,
+        Compute::Bf16,
+        Processing::Raw,
+        Processing::TransformerLens
+    );
+    check!(
+        checked,
+        MlpActivation::GeluTanh,
+        MlpActivation::GeluErf,
+        MlpActivation::Relu,
+        Dtype::F16,
+        Dtype::F32
+    );
     check!(checked, Text::Files(EVIL.into()), Text::Sampled(500_000), CompareConfig::default());
-    check!(checked, TrainConfig::default(), HarvestConfig::default(), Shuffle::new(100, 1), Origin::default());
-    check!(checked, Origin { model: Some(EVIL.into()), revision: Some(EVIL.into()), processing: Some(EVIL.into()), ..Origin::default() });
-    check!(checked, Scale::Linear, Scale::Log, Unit::Number, Unit::Count, Unit::Share, Mark::At { x: 1.0, label: EVIL.into() });
+    check!(
+        checked,
+        TrainConfig::default(),
+        HarvestConfig::default(),
+        Shuffle::new(100, 1),
+        Origin::default()
+    );
+    check!(
+        checked,
+        Origin {
+            model: Some(EVIL.into()),
+            revision: Some(EVIL.into()),
+            processing: Some(EVIL.into()),
+            ..Origin::default()
+        }
+    );
+    check!(
+        checked,
+        Scale::Linear,
+        Scale::Log,
+        Unit::Number,
+        Unit::Count,
+        Unit::Share,
+        Mark::At { x: 1.0, label: EVIL.into() }
+    );
     let token = Token::new(EVIL, EVIL);
-    let hub =
-        Hub { cache: Some(EVIL.into()), endpoint: EVIL.into(), token: Some(token.clone()), offline: false, patience: Patience::default() };
+    let hub = Hub {
+        cache: Some(EVIL.into()),
+        endpoint: EVIL.into(),
+        token: Some(token.clone()),
+        offline: false,
+        patience: Patience::default(),
+    };
     let repo = Repo::model("gpt2@x").unwrap().at(EVIL);
     let snapshot = Snapshot { repo: repo.clone(), commit: EVIL.into(), folder: EVIL.into() };
-    check!(checked, Hub { cache: None, token: None, offline: true, ..hub.clone() }, hub, hub.patience, token, repo, repo.kind, snapshot);
+    check!(
+        checked,
+        Hub { cache: None, token: None, offline: true, ..hub.clone() },
+        hub,
+        hub.patience,
+        token,
+        repo,
+        repo.kind,
+        snapshot
+    );
     #[cfg(feature = "hub")]
-    check!(checked, tokenized_sae::hub::Listing { repo, commit: EVIL.into(), files: vec![EVIL.into()] });
+    check!(
+        checked,
+        tokenized_sae::hub::Listing { repo, commit: EVIL.into(), files: vec![EVIL.into()] }
+    );
     let error = Error::UnknownModel { name: EVIL.into(), why: "it is nowhere".into() };
     check!(checked, error);
     assert!(checked.check(&error).text.starts_with("no model \""), "not a dump of fields");
@@ -174,11 +286,33 @@ fn figures(checked: &mut Checked) {
     let sample = Sample::new(EVIL, (0..50).map(f64::from).collect());
     let axis = Axis { label: EVIL.into(), range: Some((0.0, 1.0)), ..Axis::default() };
     let content = Content::Curves(vec![series.clone()]);
-    let panel = PanelSpec { title: EVIL.into(), x: axis.clone(), y: axis.clone(), content: content.clone(), marks: Vec::new() };
+    let panel = PanelSpec {
+        title: EVIL.into(),
+        x: axis.clone(),
+        y: axis.clone(),
+        content: content.clone(),
+        marks: Vec::new(),
+    };
     let nothing = PanelSpec { content: Content::Curves(Vec::new()), ..panel.clone() };
-    let options = Options { x: axis.clone(), marks: vec![Mark::Level { y: 1.0, label: EVIL.into() }], ..Options::default() };
-    let figure: Figure = plot::curves(EVIL, EVIL, EVIL, std::slice::from_ref(&series), &Options::default()).unwrap();
-    check!(checked, series, sample, Group::new(EVIL, vec![1.0, f64::NAN]), axis, content, panel, nothing, options, figure);
+    let options = Options {
+        x: axis.clone(),
+        marks: vec![Mark::Level { y: 1.0, label: EVIL.into() }],
+        ..Options::default()
+    };
+    let figure: Figure =
+        plot::curves(EVIL, EVIL, EVIL, std::slice::from_ref(&series), &Options::default()).unwrap();
+    check!(
+        checked,
+        series,
+        sample,
+        Group::new(EVIL, vec![1.0, f64::NAN]),
+        axis,
+        content,
+        panel,
+        nothing,
+        options,
+        figure
+    );
 }
 
 fn models(checked: &mut Checked, it: &Made) {
@@ -187,7 +321,11 @@ fn models(checked: &mut Checked, it: &Made) {
     check!(checked, it.model, *it.model.config(), tokens, it.corpus.train, it.corpus, it.hook);
     let view = it.model.view(&tokens, 3);
     check!(checked, view, it.model.view(&it.corpus.train, 2), it.model.view(&it.corpus.train, 0));
-    assert!(view.html().contains("&lt;") && view.html().contains(&format!("id {}", ids[0])), "{}", view.html());
+    assert!(
+        view.html().contains("&lt;") && view.html().contains(&format!("id {}", ids[0])),
+        "{}",
+        view.html()
+    );
     let prediction = it.model.predict(&ids, 5).unwrap();
     check!(checked, prediction, prediction.top[0], it.model.pause_at(&tokens, it.hook).unwrap());
     let text = it.dir.path().join("a.txt");
@@ -196,7 +334,18 @@ fn models(checked: &mut Checked, it: &Made) {
     let streamed = found.clone().max_tokens(2).stream(0.0).unwrap();
     check!(checked, found, streamed, streamed.train, Documents::open(&text, "text").unwrap());
     let c = it.model.config();
-    check!(checked, Encoder::of_tokenizer(EVIL, it.model.tokenizer().unwrap(), c.bos, c.eos, c.n_ctx, c.d_vocab).unwrap());
+    check!(
+        checked,
+        Encoder::of_tokenizer(
+            EVIL,
+            it.model.tokenizer().unwrap(),
+            c.bos,
+            c.eos,
+            c.n_ctx,
+            c.d_vocab
+        )
+        .unwrap()
+    );
 }
 
 fn activations_and_codes(checked: &mut Checked, it: &Made) {
@@ -216,7 +365,15 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let lookup = Lookup::unigram(&it.model, it.hook).unwrap();
     let config = SaeConfig { expansion: 2, k: 12, ..SaeConfig::for_model(&it.model) };
     let sae = Sae::new(config.clone().with_lookup(lookup.clone())).unwrap();
-    check!(checked, lookup, lookup.clone().frozen(), config, sae.config, sae, Sae::new(config.clone()).unwrap());
+    check!(
+        checked,
+        lookup,
+        lookup.clone().frozen(),
+        config,
+        sae.config,
+        sae,
+        Sae::new(config.clone()).unwrap()
+    );
     assert_eq!(checked.check(&sae).html.matches("<img ").count(), 1);
     let codes = sae.encode(&batch.x).unwrap();
     check!(checked, codes, sae.encode(&[]).unwrap());
@@ -227,14 +384,27 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
     let rates = Rates { lr: 1e-3, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let prepared = kernel.prepare(&batch.x, &batch.tokens, it.acts.d_model()).unwrap();
-    let report = kernel.train_step(&mut sae.clone(), &mut state, &prepared, &rates, &mut scratch).unwrap();
-    check!(checked, rates, report, state, state.w_dec, scratch, *scratch.stages(), Stage::Screen, Screen::Portable, Exactness::default());
+    let report =
+        kernel.train_step(&mut sae.clone(), &mut state, &prepared, &rates, &mut scratch).unwrap();
+    check!(
+        checked,
+        rates,
+        report,
+        state,
+        state.w_dec,
+        scratch,
+        *scratch.stages(),
+        Stage::Screen,
+        Screen::Portable,
+        Exactness::default()
+    );
     check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven, state.objective);
     check!(checked, Architecture::TopK, AuxK::default(), RowScale::AS_IT_IS);
     for row_norm in [RowNorm::None, RowNorm::LayerNorm, RowNorm::ConstantNorm] {
         check!(checked, row_norm, Sae { row_norm, ..sae.clone() });
     }
-    let exported = Exported { dir: EVIL.into(), format: SaeFormat::Sparsify, notes: vec![EVIL.into()] };
+    let exported =
+        Exported { dir: EVIL.into(), format: SaeFormat::Sparsify, notes: vec![EVIL.into()] };
     check!(checked, SaeFormat::SaeLens, TableExport::Fold, exported);
     let grams = Grams::most_common(&it.corpus.train, it.model.config().d_vocab, 3, 5).unwrap();
     let by_grams = Lookup::ngrams(&it.model, it.hook, grams.clone()).unwrap();
@@ -242,39 +412,78 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let mut preceding = sae_of_grams.clone();
     preceding.origin.hook = Some(it.hook);
     let by_latents = Lookup::preceding(&preceding).unwrap().subtracted();
-    check!(checked, grams, by_grams, by_grams.index().clone(), sae_of_grams, by_latents, by_latents.index().clone(), Index::Token);
+    check!(
+        checked,
+        grams,
+        by_grams,
+        by_grams.index().clone(),
+        sae_of_grams,
+        by_latents,
+        by_latents.index().clone(),
+        Index::Token
+    );
     check!(checked, Keys::from(&[1u32, 2]));
-    for architecture in
-        [Architecture::BatchTopK, Architecture::Relu { l1: 1.0 }, Architecture::Gated { l1: 1.0 }, Architecture::jump_relu(1.0)]
-    {
-        let config = SaeConfig { expansion: 2, ..SaeConfig::for_model(&it.model) }.with_architecture(architecture);
+    for architecture in [
+        Architecture::BatchTopK,
+        Architecture::Relu { l1: 1.0 },
+        Architecture::Gated { l1: 1.0 },
+        Architecture::jump_relu(1.0),
+    ] {
+        let config = SaeConfig { expansion: 2, ..SaeConfig::for_model(&it.model) }
+            .with_architecture(architecture);
         check!(checked, architecture, config, Sae::new(config.clone()).unwrap());
     }
-    let config = SaeConfig { unit_norm: true, ..config.with_prefixes(&[3]).with_aux(AuxK::default()) };
+    let config =
+        SaeConfig { unit_norm: true, ..config.with_prefixes(&[3]).with_aux(AuxK::default()) };
     check!(checked, config);
 }
 
 fn trainings(checked: &mut Checked, it: &Made) {
-    let config =
-        TrainConfig { tokens: 4096, batch: 256, lr: 1e-3, evaluations: 3, held_out_tokens: 64, log_every: 2, ..Default::default() };
+    let config = TrainConfig {
+        tokens: 4096,
+        batch: 256,
+        lr: 1e-3,
+        evaluations: 3,
+        held_out_tokens: 64,
+        log_every: 2,
+        ..Default::default()
+    };
     let sae = SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&it.model) };
     let trainer = || {
         let tsae = sae.clone().with_lookup(Lookup::unigram(&it.model, it.hook).unwrap());
-        let trainer = Trainer::new(&it.acts, it.hook, config.clone()).unwrap().held_out(&it.model, &it.corpus.valid).unwrap();
+        let trainer = Trainer::new(&it.acts, it.hook, config.clone())
+            .unwrap()
+            .held_out(&it.model, &it.corpus.valid)
+            .unwrap();
         trainer.add("SAE", sae.clone()).unwrap().add("TSAE", tsae).unwrap()
     };
     check!(checked, trainer(), Trainer::new(&it.acts, it.hook, config.clone()).unwrap());
     let training = trainer().fit_in_background(it.dir.path().join("a&b")).unwrap();
     check!(checked, training, training.status(), training.status().state);
     let mut runs = training.join().unwrap();
-    check!(checked, training, training.status(), training.status().state, training.status().runs[1]);
+    check!(
+        checked,
+        training,
+        training.status(),
+        training.status().state,
+        training.status().runs[1]
+    );
     assert!(checked.check(&training).html.contains("<img "), "its curves");
     let speed = speedup(&runs).unwrap();
-    let evaluations: Evaluations = tokenized_sae::train::evaluate(&it.model, it.hook, &runs, &it.corpus.valid).unwrap();
+    let evaluations: Evaluations =
+        tokenized_sae::train::evaluate(&it.model, it.hook, &runs, &it.corpus.valid).unwrap();
     let (sae, tsae) = (evaluations["SAE"].without_bos, evaluations["TSAE"].without_bos);
     runs.runs[0].name = EVIL.into();
     check!(checked, runs, runs.runs[0], runs.runs[1], runs.runs[0].history, History::default());
-    check!(checked, runs.runs[1].history.train[0], runs.runs[1].history.held_out[0], speed, evaluations, evaluations.rows[0], sae);
+    check!(
+        checked,
+        runs.runs[1].history.train[0],
+        runs.runs[1].history.held_out[0],
+        speed,
+        evaluations,
+        evaluations.rows[0],
+        sae
+    );
     let held_out = HeldOut::new(&it.model, it.hook, &it.corpus.valid).unwrap();
     check!(checked, held_out, held_out.measure(&runs.runs[0].sae).unwrap());
     let named = eval::Evaluation { name: EVIL.into(), ..evaluations.rows[0].clone() };
@@ -292,82 +501,227 @@ fn trainings(checked: &mut Checked, it: &Made) {
         learning_rates: vec![(1e-3, 0.5)],
         with_bos: WithBos { sae, tsae },
     };
-    check!(checked, report, report.with_bos, Comparison { report: report.clone(), runs, evaluations });
+    check!(
+        checked,
+        report,
+        report.with_bos,
+        Comparison { report: report.clone(), runs, evaluations }
+    );
 }
 
 fn tokenness(checked: &mut Checked, it: &Made) {
     let sae = SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&it.model) };
-    let tsae = Sae::new(sae.clone().with_lookup(Lookup::unigram(&it.model, it.hook).unwrap())).unwrap();
-    let mut found = token_or_context(&it.model, it.hook, &[(EVIL, &Sae::new(sae).unwrap()), ("TSAE", &tsae)], &it.acts).unwrap();
+    let tsae =
+        Sae::new(sae.clone().with_lookup(Lookup::unigram(&it.model, it.hook).unwrap())).unwrap();
+    let mut found = token_or_context(
+        &it.model,
+        it.hook,
+        &[(EVIL, &Sae::new(sae).unwrap()), ("TSAE", &tsae)],
+        &it.acts,
+    )
+    .unwrap();
     let latent = found["TSAE"].counted()[0].clone();
-    check!(checked, found, found.saes[0], found["TSAE"], latent, latent.ngrams[0], latent.ngrams[1], latent.table);
+    check!(
+        checked,
+        found,
+        found.saes[0],
+        found["TSAE"],
+        latent,
+        latent.ngrams[0],
+        latent.ngrams[1],
+        latent.table
+    );
     assert_eq!(checked.check(&found).html.matches("<img ").count(), 1);
-    check!(checked, found.bins(TokenTest::TopToken)[0], found.by_frequency(TokenTest::LikeOwnTable));
-    check!(checked, found.table(Weighting::Firings), found["TSAE"].token_latents(3), found["TSAE"].context_latents(3));
+    check!(
+        checked,
+        found.bins(TokenTest::TopToken)[0],
+        found.by_frequency(TokenTest::LikeOwnTable)
+    );
+    check!(
+        checked,
+        found.table(Weighting::Firings),
+        found["TSAE"].token_latents(3),
+        found["TSAE"].context_latents(3)
+    );
     found.saes[0].latents.clear();
     found.saes[1].latents.clear();
     check!(checked, found, found.saes[0]);
     TokenTest::ALL.iter().for_each(|test| check!(checked, *test));
-    check!(checked, Weighting::Latents, Weighting::Firings, Weighting::Mass, Weighting::Matched, TokennessConfig::default());
+    check!(
+        checked,
+        Weighting::Latents,
+        Weighting::Firings,
+        Weighting::Mass,
+        Weighting::Matched,
+        TokennessConfig::default()
+    );
     check!(checked, Coverage::Everything, Coverage::Tokens, Coverage::Memory, Coverage::Stopped);
     check!(checked, ActivationSource::from(&it.acts), ActivationSource::from(&it.corpus.valid));
     let r2 = ngram_r2_of_all(&it.acts, 2).unwrap();
-    check!(checked, r2, r2.hooks[0], r2.hooks[0].scores[1], NgramR2Config::default(), NgramR2s { hooks: vec![] });
+    check!(
+        checked,
+        r2,
+        r2.hooks[0],
+        r2.hooks[0].scores[1],
+        NgramR2Config::default(),
+        NgramR2s { hooks: vec![] }
+    );
     assert_eq!(checked.check(&r2).html.matches("<img ").count(), 1);
     checked.check(
-        &plot::token_latents_by_frequency(&token_or_context(&it.model, it.hook, &[("TSAE", &tsae)], &it.acts).unwrap(), TokenTest::Trivial)
-            .unwrap(),
+        &plot::token_latents_by_frequency(
+            &token_or_context(&it.model, it.hook, &[("TSAE", &tsae)], &it.acts).unwrap(),
+            TokenTest::Trivial,
+        )
+        .unwrap(),
     );
 }
 
 fn latents(checked: &mut Checked, it: &Made) {
     let lookup = Lookup::unigram(&it.model, it.hook).unwrap();
-    let sae = Sae::new(SaeConfig { expansion: 2, k: 6, ..SaeConfig::for_model(&it.model) }.with_lookup(lookup)).unwrap();
+    let sae = Sae::new(
+        SaeConfig { expansion: 2, k: 6, ..SaeConfig::for_model(&it.model) }.with_lookup(lookup),
+    )
+    .unwrap();
     let config = FeaturesConfig { top: 12, ..Default::default() };
-    let dashboard = FeatureDashboard::with(&it.model, it.hook, &sae, &it.acts, config.clone()).unwrap().named(EVIL);
-    let [frequent, dead] = [1, sae.d_sae()].map(|n| *dashboard.features.most_frequent(n).last().unwrap());
+    let dashboard = FeatureDashboard::with(&it.model, it.hook, &sae, &it.acts, config.clone())
+        .unwrap()
+        .named(EVIL);
+    let [frequent, dead] =
+        [1, sae.d_sae()].map(|n| *dashboard.features.most_frequent(n).last().unwrap());
     let view = dashboard.latent(frequent).unwrap();
-    check!(checked, config, *dashboard.features, dashboard, view, dashboard.latent(dead).unwrap(), view.feature, view.directions);
-    assert!(checked.check(&view).html.contains("title=\"activation ") && checked.check(&view).text.contains('«'));
+    check!(
+        checked,
+        config,
+        *dashboard.features,
+        dashboard,
+        view,
+        dashboard.latent(dead).unwrap(),
+        view.feature,
+        view.directions
+    );
+    assert!(
+        checked.check(&view).html.contains("title=\"activation ")
+            && checked.check(&view).text.contains('«')
+    );
     let feature = &view.feature;
-    check!(checked, feature.top[0], feature.bands[0], feature.histogram[0], feature.cofiring[0], view.directions.raised[0]);
+    check!(
+        checked,
+        feature.top[0],
+        feature.bands[0],
+        feature.histogram[0],
+        feature.cofiring[0],
+        view.directions.raised[0]
+    );
     let effect = dashboard.steer(frequent, 4.0, "<script>alert(1)&\n a").unwrap();
-    check!(checked, effect, effect.tokens[1], effect.gained[0], effect.intervention, Positions::All, Positions::Last, Intervention::Ablate);
-    check!(checked, dashboard.ablate(frequent, "Once upon").unwrap(), dashboard.steer_last(frequent, 4.0, "Once upon").unwrap());
+    check!(
+        checked,
+        effect,
+        effect.tokens[1],
+        effect.gained[0],
+        effect.intervention,
+        Positions::All,
+        Positions::Last,
+        Intervention::Ablate
+    );
+    check!(
+        checked,
+        dashboard.ablate(frequent, "Once upon").unwrap(),
+        dashboard.steer_last(frequent, 4.0, "Once upon").unwrap()
+    );
     check!(checked, dashboard.continuations(frequent, 4.0, "Once upon", 2, 4, 0).unwrap());
 }
 
 fn sweeps(checked: &mut Checked, it: &Made) {
-    let train = TrainConfig { tokens: 1024, batch: 256, held_out_tokens: 64, evaluations: 2, ..Default::default() };
+    let train = TrainConfig {
+        tokens: 1024,
+        batch: 256,
+        held_out_tokens: 64,
+        evaluations: 2,
+        ..Default::default()
+    };
     let sae = SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&it.model) };
-    let lookup = Arm::with_lookup("b", sae.clone(), Lookup::unigram).vary("x", &[1.0, 2.0], |sae, _| Ok(sae));
+    let lookup =
+        Arm::with_lookup("b", sae.clone(), Lookup::unigram)
+            .vary("x", &[1.0, 2.0], |sae, _| Ok(sae));
     check!(checked, lookup, Arm::new(EVIL, sae.clone()));
     let sweep = Sweep::new(&it.acts, train).unwrap();
     check!(checked, sweep);
-    let sweep = sweep.held_out(&it.model, &it.corpus.valid).arm("a", sae).with_arm(lookup).seeds(&[0, 1]).baseline("a");
+    let sweep = sweep
+        .held_out(&it.model, &it.corpus.valid)
+        .arm("a", sae)
+        .with_arm(lookup)
+        .seeds(&[0, 1])
+        .baseline("a");
     check!(checked, sweep);
     let mut results: SweepResults = sweep.run(it.dir.path().join("c&d")).unwrap();
-    check!(checked, results, results.rows()[0], results.rows()[1], results.runs[2], results.runs[2].setting);
+    check!(
+        checked,
+        results,
+        results.rows()[0],
+        results.rows()[1],
+        results.runs[2],
+        results.runs[2].setting
+    );
     assert!(checked.check(&results).html.contains("<img "), "its figure");
-    let setting = Setting { arm: EVIL.into(), also: vec![("<b>".into(), 1.0)], ..results.runs[0].setting.clone() };
+    let setting = Setting {
+        arm: EVIL.into(),
+        also: vec![("<b>".into(), 1.0)],
+        ..results.runs[0].setting.clone()
+    };
     results.failed.push(FailedRun { setting: setting.clone(), seed: 1, why: EVIL.into() });
     results.runs.iter_mut().for_each(|run| run.setting.arm = EVIL.into());
-    check!(checked, setting, results, results.failed[0], results.rows()[0], Spread::of(&[1.0, 2.0]).unwrap());
+    check!(
+        checked,
+        setting,
+        results,
+        results.failed[0],
+        results.rows()[0],
+        Spread::of(&[1.0, 2.0]).unwrap()
+    );
     results.runs.clear();
     check!(checked, results);
     check!(checked, SweepFile::parse("model = \"<script>\"\narms = [{ name = \"a\" }]").unwrap());
-    let spec = RunSpec { text: Some(EVIL.into()), sae: vec![SaeSpec::new(EVIL)], ..RunSpec::new(EVIL) };
-    check!(checked, spec, spec.sae[0], spec.harvest, HarvestSpec::default(), Harvested::open(it.acts.dir()).unwrap());
-    check!(checked, LookupSpec::Unigram, LookupSpec::Preceding(EVIL.into()), GramsSpec { longest: 3, rows: 5 });
-    check!(checked, EvalSpec::default(), EvalSpec { text: Some(EVIL.into()), ..Default::default() });
+    let spec =
+        RunSpec { text: Some(EVIL.into()), sae: vec![SaeSpec::new(EVIL)], ..RunSpec::new(EVIL) };
+    check!(
+        checked,
+        spec,
+        spec.sae[0],
+        spec.harvest,
+        HarvestSpec::default(),
+        Harvested::open(it.acts.dir()).unwrap()
+    );
+    check!(
+        checked,
+        LookupSpec::Unigram,
+        LookupSpec::Preceding(EVIL.into()),
+        GramsSpec { longest: 3, rows: 5 }
+    );
+    check!(
+        checked,
+        EvalSpec::default(),
+        EvalSpec { text: Some(EVIL.into()), ..Default::default() }
+    );
     let card = ModelCard {
         license: Some(EVIL.into()),
         data: vec![(EVIL.into(), EVIL.into())],
         metrics: vec![results.table()],
         figures: Vec::new(),
     };
-    check!(checked, card, ModelCard::default(), Forecast { memory: 1 << 30, disk: 1 << 20, seconds: 90.0 }, Forecast::default());
-    check!(checked, paper::pareto(), paper::speedups(), paper::pareto().rows[0], paper::speedups().rows[0]);
+    check!(
+        checked,
+        card,
+        ModelCard::default(),
+        Forecast { memory: 1 << 30, disk: 1 << 20, seconds: 90.0 },
+        Forecast::default()
+    );
+    check!(
+        checked,
+        paper::pareto(),
+        paper::speedups(),
+        paper::pareto().rows[0],
+        paper::speedups().rows[0]
+    );
     Measure::ALL.iter().for_each(|measure| drop(checked.check(measure)));
     Measure::Nmse.evcxr_display();
 }
@@ -385,11 +739,16 @@ fn whatever_a_cell_ends_in_shows_itself() {
     latents(&mut checked, &it);
     sweeps(&mut checked, &it);
 
-    // Every type that a cell names by the prelude was among them. A progress is no value to look at: it shows itself as it goes.
-    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
+    // Every type that a cell names by the prelude was among them. A progress is no value to look
+    // at: it shows itself as it goes.
+    let source =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();
     let prelude = source.split_once("pub mod prelude {").unwrap().1;
-    let words = prelude.split(|c: char| !c.is_alphanumeric()).filter(|word| word.starts_with(char::is_uppercase));
-    let names: Vec<&str> = words.filter(|word| !["Everything", "Result", "Progress"].contains(word)).collect();
+    let words = prelude
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| word.starts_with(char::is_uppercase));
+    let names: Vec<&str> =
+        words.filter(|word| !["Everything", "Result", "Progress"].contains(word)).collect();
     assert!(names.len() > 40, "{names:?}");
     let missing: Vec<&&str> = names.iter().filter(|name| !checked.0.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?} of {:?}", checked.0);

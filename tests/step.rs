@@ -1,4 +1,5 @@
-//! The training step against its oracle: candle's autograd on the dense form, and candle's AdamW without weight decay.
+//! The training step against its oracle: candle's autograd on the dense form, and candle's AdamW
+//! without weight decay.
 
 use candle_core::{D, Device, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
@@ -14,7 +15,14 @@ const N: usize = 300; // more than one block of rows, and no whole number of the
 const RATES: Rates = Rates { lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 /// A step with the fastest kernel.
-fn train_step(sae: &mut Sae, state: &mut AdamState, x: &[f32], tokens: &[u32], rates: &Rates, scratch: &mut Scratch) -> Result<StepReport> {
+fn train_step(
+    sae: &mut Sae,
+    state: &mut AdamState,
+    x: &[f32],
+    tokens: &[u32],
+    rates: &Rates,
+    scratch: &mut Scratch,
+) -> Result<StepReport> {
     step_with(kernel::fastest().as_ref(), sae, state, x, tokens, rates, scratch)
 }
 
@@ -50,7 +58,8 @@ enum Table {
 
 fn fresh(k: usize, relu: bool, table: Table) -> Sae {
     let mut rng = ChaCha8Rng::seed_from_u64(99);
-    let config = SaeConfig { expansion: EXPANSION, k, relu, seed: 3, ..SaeConfig::new(D_MODEL, D_VOCAB) };
+    let config =
+        SaeConfig { expansion: EXPANSION, k, relu, seed: 3, ..SaeConfig::new(D_MODEL, D_VOCAB) };
     let lookup = Lookup::from_table(numbers(&mut rng, D_VOCAB * D_MODEL), D_MODEL).unwrap();
     let config = match table {
         Table::None => config,
@@ -79,19 +88,34 @@ struct Oracle {
 
 impl Oracle {
     fn new(sae: &Sae) -> Oracle {
-        let var = |data: &[f32], shape: &[usize]| Var::from_tensor(&Tensor::from_slice(data, shape, &Device::Cpu).unwrap()).unwrap();
+        let var = |data: &[f32], shape: &[usize]| {
+            Var::from_tensor(&Tensor::from_slice(data, shape, &Device::Cpu).unwrap()).unwrap()
+        };
         let (d, d_sae) = (sae.d_model(), sae.d_sae());
         let w_enc = var(&sae.w_enc, &[d_sae, d]);
-        let (b_enc, w_dec, b_dec) = (var(&sae.b_enc, &[d_sae]), var(&sae.w_dec, &[d_sae, d]), var(&sae.b_dec, &[d]));
+        let (b_enc, w_dec, b_dec) =
+            (var(&sae.b_enc, &[d_sae]), var(&sae.w_dec, &[d_sae, d]), var(&sae.b_dec, &[d]));
         let lookup = sae.lookup.as_ref().map(|table| var(table, &[D_VOCAB, d]));
         let adam = |lr: f64, vars: Vec<Var>| {
-            let params = ParamsAdamW { lr, beta1: RATES.beta1, beta2: RATES.beta2, eps: RATES.epsilon, weight_decay: 0.0 };
+            let params = ParamsAdamW {
+                lr,
+                beta1: RATES.beta1,
+                beta2: RATES.beta2,
+                eps: RATES.epsilon,
+                weight_decay: 0.0,
+            };
             AdamW::new(vars, params).unwrap()
         };
         let learned = sae.config.lookup.as_ref().is_some_and(Lookup::is_learned);
         Oracle {
-            weights: adam(RATES.lr, vec![w_enc.clone(), b_enc.clone(), w_dec.clone(), b_dec.clone()]),
-            table: lookup.clone().filter(|_| learned).map(|table| adam(RATES.lookup_lr, vec![table])),
+            weights: adam(
+                RATES.lr,
+                vec![w_enc.clone(), b_enc.clone(), w_dec.clone(), b_dec.clone()],
+            ),
+            table: lookup
+                .clone()
+                .filter(|_| learned)
+                .map(|table| adam(RATES.lookup_lr, vec![table])),
             k: sae.config.k,
             relu: sae.config.relu,
             w_enc,
@@ -104,7 +128,13 @@ impl Oracle {
 
     /// The codes as a dense matrix [n, d_sae], zero but for the k largest of each row.
     fn codes(&self, x: &Tensor) -> Tensor {
-        let pre = x.broadcast_sub(&self.b_dec).unwrap().matmul(&self.w_enc.t().unwrap()).unwrap().broadcast_add(&self.b_enc).unwrap();
+        let pre = x
+            .broadcast_sub(&self.b_dec)
+            .unwrap()
+            .matmul(&self.w_enc.t().unwrap())
+            .unwrap()
+            .broadcast_add(&self.b_enc)
+            .unwrap();
         let (sorted, _) = pre.detach().sort_last_dim(false).unwrap();
         let bar = sorted.narrow(D::Minus1, self.k - 1, 1).unwrap();
         let kept = pre.broadcast_ge(&bar).unwrap().to_dtype(candle_core::DType::F32).unwrap();
@@ -113,7 +143,8 @@ impl Oracle {
     }
 
     fn loss(&self, x: &Tensor, tokens: &Tensor) -> Tensor {
-        let mut x_hat = self.codes(x).matmul(&self.w_dec).unwrap().broadcast_add(&self.b_dec).unwrap();
+        let mut x_hat =
+            self.codes(x).matmul(&self.w_dec).unwrap().broadcast_add(&self.b_dec).unwrap();
         if let Some(table) = &self.lookup {
             x_hat = (x_hat + table.index_select(tokens, 0).unwrap()).unwrap();
         }
@@ -149,11 +180,17 @@ fn equals_autograd_and_adam_for_every_kind_of_sae() {
             let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
             for step in 0..6 {
                 let (x, tokens) = batch(step);
-                let report = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut scratch).unwrap();
+                let report =
+                    train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut scratch).unwrap();
                 let want = oracle.step(&x, &tokens);
-                assert!((report.loss as f32 - want).abs() < 2e-5 * want, "{table:?} k {k} step {step}: loss {} for {want}", report.loss);
+                assert!(
+                    (report.loss as f32 - want).abs() < 2e-5 * want,
+                    "{table:?} k {k} step {step}: loss {} for {want}",
+                    report.loss
+                );
             }
-            // Adam's step is about lr whatever the gradient's size, so six steps move a parameter by up to 0.018 (0.12 in the table).
+            // Adam's step is about lr whatever the gradient's size, so six steps move a parameter
+            // by up to 0.018 (0.12 in the table).
             for (name, ours, oracle, moved_from) in [
                 ("W_enc", &sae.w_enc, &oracle.w_enc, &start.w_enc),
                 ("b_enc", &sae.b_enc, &oracle.b_enc, &start.b_enc),
@@ -161,7 +198,10 @@ fn equals_autograd_and_adam_for_every_kind_of_sae() {
                 ("b_dec", &sae.b_dec, &oracle.b_dec, &start.b_dec),
             ] {
                 let difference = greatest_difference(ours, oracle);
-                assert!(difference < 2e-4, "{table:?} k {k} relu {relu}: {name} differs by {difference}");
+                assert!(
+                    difference < 2e-4,
+                    "{table:?} k {k} relu {relu}: {name} differs by {difference}"
+                );
                 assert_ne!(ours, moved_from, "{name} did not move");
             }
             if let (Some(ours), Some(theirs)) = (&sae.lookup, &oracle.lookup) {
@@ -184,14 +224,20 @@ fn encode_and_decode_equal_the_dense_form() {
     for row in 0..N {
         let (latents, values) = codes.row(row);
         assert!(latents.is_sorted_by(|a, b| a < b));
-        latents.iter().zip(values).for_each(|(&latent, &value)| dense[row * sae.d_sae() + latent as usize] = value);
+        latents
+            .iter()
+            .zip(values)
+            .for_each(|(&latent, &value)| dense[row * sae.d_sae() + latent as usize] = value);
     }
     assert!(greatest_difference(&dense, &oracle.codes(&x_tensor)) < 1e-5);
     assert!((codes.l0() - 7.0).abs() < 1e-12);
 
     let x_hat = sae.decode(&codes, &tokens).unwrap();
     let error: f32 = x_hat.iter().zip(&x).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / N as f32;
-    let want = oracle.loss(&x_tensor, &Tensor::from_slice(&tokens, N, &Device::Cpu).unwrap()).to_scalar::<f32>().unwrap();
+    let want = oracle
+        .loss(&x_tensor, &Tensor::from_slice(&tokens, N, &Device::Cpu).unwrap())
+        .to_scalar::<f32>()
+        .unwrap();
     assert!((error - want).abs() < 1e-5 * want);
 }
 
@@ -204,21 +250,44 @@ fn the_dense_step_on_a_candle_device_equals_the_sparse_one() {
         let candle = kernel::by_name("candle").unwrap();
         for step in 0..6 {
             let (x, tokens) = batch(step);
-            let a = train_step(&mut sparse, &mut of_sparse, &x, &tokens, &RATES, &mut here).unwrap();
-            let b = step_with(candle.as_ref(), &mut dense, &mut of_dense, &x, &tokens, &RATES, &mut there).unwrap();
-            assert!((a.loss - b.loss).abs() < 2e-5 * a.loss && (a.nmse - b.nmse).abs() < 2e-5 && a.l0 == b.l0, "{table:?}: {a:?}, {b:?}");
+            let a =
+                train_step(&mut sparse, &mut of_sparse, &x, &tokens, &RATES, &mut here).unwrap();
+            let b = step_with(
+                candle.as_ref(),
+                &mut dense,
+                &mut of_dense,
+                &x,
+                &tokens,
+                &RATES,
+                &mut there,
+            )
+            .unwrap();
+            assert!(
+                (a.loss - b.loss).abs() < 2e-5 * a.loss
+                    && (a.nmse - b.nmse).abs() < 2e-5
+                    && a.l0 == b.l0,
+                "{table:?}: {a:?}, {b:?}"
+            );
             assert_eq!(here.codes().latents(), there.codes().latents());
         }
         let none = Vec::new();
-        let tables = (sparse.lookup.as_ref().unwrap_or(&none), dense.lookup.as_ref().unwrap_or(&none));
-        let pairs =
-            [(&sparse.w_enc, &dense.w_enc), (&sparse.b_enc, &dense.b_enc), (&sparse.w_dec, &dense.w_dec), (&sparse.b_dec, &dense.b_dec)];
+        let tables =
+            (sparse.lookup.as_ref().unwrap_or(&none), dense.lookup.as_ref().unwrap_or(&none));
+        let pairs = [
+            (&sparse.w_enc, &dense.w_enc),
+            (&sparse.b_enc, &dense.b_enc),
+            (&sparse.w_dec, &dense.w_dec),
+            (&sparse.b_dec, &dense.b_dec),
+        ];
         for (a, b) in pairs.into_iter().chain([tables]) {
             assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-4), "{table:?}, relu {relu}");
         }
         let (mut x, tokens) = batch(9);
         x[5] = f32::NAN;
-        assert!(step_with(candle.as_ref(), &mut dense, &mut of_dense, &x, &tokens, &RATES, &mut there).is_err());
+        assert!(
+            step_with(candle.as_ref(), &mut dense, &mut of_dense, &x, &tokens, &RATES, &mut there)
+                .is_err()
+        );
         assert_eq!(of_dense.steps, 6);
     }
 }
@@ -234,7 +303,15 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
             let losses: Vec<u64> = (0..5)
                 .map(|step| {
                     let (x, tokens) = batch(step);
-                    let report = step_with(kernel.as_ref(), &mut sae, &mut state, &x, &tokens, &RATES, &mut scratch);
+                    let report = step_with(
+                        kernel.as_ref(),
+                        &mut sae,
+                        &mut state,
+                        &x,
+                        &tokens,
+                        &RATES,
+                        &mut scratch,
+                    );
                     report.unwrap().loss.to_bits()
                 })
                 .collect();
@@ -246,7 +323,11 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
         for threads in [1, 2, 3, 8] {
             assert!(train(threads, screen.name()) == alone, "{threads} threads, {}", screen.name());
         }
-        assert!(train(2, &format!("{}-proven", screen.name())) == alone, "{} proven", screen.name());
+        assert!(
+            train(2, &format!("{}-proven", screen.name())) == alone,
+            "{} proven",
+            screen.name()
+        );
     }
     assert!(matches!(kernel::by_name("fast"), Err(Error::Config { .. })));
 }
@@ -260,20 +341,34 @@ fn rows_of_the_table_that_are_left_for_later_end_with_the_same_bits() {
     for step in 0..60 {
         // Fewer and fewer tokens occur.
         let (x, mut tokens) = batch(step);
-        tokens.iter_mut().for_each(|token| *token %= (D_VOCAB as u32).saturating_sub(step as u32 / 4).max(2));
+        tokens
+            .iter_mut()
+            .for_each(|token| *token %= (D_VOCAB as u32).saturating_sub(step as u32 / 4).max(2));
         let a = train_step(&mut dense, &mut of_dense, &x, &tokens, &RATES, &mut here).unwrap();
         let b = train_step(&mut lazy, &mut of_lazy, &x, &tokens, &RATES, &mut there).unwrap();
         assert_eq!(a, b, "step {step}");
         stayed_behind |= lazy.lookup != dense.lookup;
         if step % 25 == 24 {
             of_lazy.settle(&mut lazy);
-            assert!(lazy.lookup == dense.lookup && of_lazy.lookup == of_dense.lookup, "step {step}");
+            assert!(
+                lazy.lookup == dense.lookup && of_lazy.lookup == of_dense.lookup,
+                "step {step}"
+            );
         }
     }
     assert!(stayed_behind, "every row was moved at every step");
     // Another kernel goes on from there.
     let (x, tokens) = batch(99);
-    step_with(kernel::by_name("candle").unwrap().as_ref(), &mut lazy, &mut of_lazy, &x, &tokens, &RATES, &mut there).unwrap();
+    step_with(
+        kernel::by_name("candle").unwrap().as_ref(),
+        &mut lazy,
+        &mut of_lazy,
+        &x,
+        &tokens,
+        &RATES,
+        &mut there,
+    )
+    .unwrap();
     train_step(&mut dense, &mut of_dense, &x, &tokens, &RATES, &mut here).unwrap();
     of_lazy.settle(&mut lazy);
     let tables = (lazy.lookup.unwrap(), dense.lookup.unwrap());
@@ -289,9 +384,13 @@ fn a_batch_that_is_not_finite_moves_nothing() {
         let mut state = AdamState::new(&sae);
         let (mut x, tokens) = batch(0);
         x[170 * D_MODEL + 3] = value;
-        let error = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
+        let error = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default())
+            .unwrap_err();
         assert!(matches!(error, Error::NotFinite { .. }), "{error}");
-        assert_eq!((&sae.w_enc, &sae.w_dec, &sae.lookup, state.steps), (&before.w_enc, &before.w_dec, &before.lookup, 0));
+        assert_eq!(
+            (&sae.w_enc, &sae.w_dec, &sae.lookup, state.steps),
+            (&before.w_enc, &before.w_dec, &before.lookup, 0)
+        );
     }
 }
 
@@ -300,7 +399,8 @@ fn an_sae_that_scales_rows_is_not_trained_as_if_it_did_not() {
     let mut sae = fresh(6, false, Table::Learned);
     sae.row_norm = RowNorm::LayerNorm;
     let (mut state, (x, tokens)) = (AdamState::new(&sae), batch(0));
-    let told = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
+    let told =
+        train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
     assert!(matches!(told, Error::Config { field: "row_norm", .. }), "{told}");
 }
 
@@ -310,12 +410,19 @@ fn tokens_outside_the_table_are_refused() {
     let mut state = AdamState::new(&sae);
     let (x, mut tokens) = batch(0);
     tokens[9] = D_VOCAB as u32;
-    let error = train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
+    let error =
+        train_step(&mut sae, &mut state, &x, &tokens, &RATES, &mut Scratch::default()).unwrap_err();
     assert!(matches!(error, Error::TokenId { id: 13, position: 9, .. }), "{error}");
     assert!(matches!(sae.encode(&x[1..]), Err(Error::Shape { .. })));
     for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
         let kernel = kernel::by_name(screen.name()).unwrap();
-        let refused = |x: &[f32], tokens: &[u32], d: usize| matches!(kernel.prepare(x, tokens, d), Err(Error::Shape { .. }));
-        assert!(refused(&x[1..], &tokens, D_MODEL) && refused(&x, &tokens[1..], D_MODEL) && refused(&x, &tokens, 0));
+        let refused = |x: &[f32], tokens: &[u32], d: usize| {
+            matches!(kernel.prepare(x, tokens, d), Err(Error::Shape { .. }))
+        };
+        assert!(
+            refused(&x[1..], &tokens, D_MODEL)
+                && refused(&x, &tokens[1..], D_MODEL)
+                && refused(&x, &tokens, 0)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Sweeps: the grid and its names, folders that are found again, what trains together and alone, and what comes of it.
+//! Sweeps: the grid and its names, folders that are found again, what trains together and alone,
+//! and what comes of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,15 +21,31 @@ fn hooks() -> [HookPoint; 2] {
 }
 
 fn quick() -> TrainConfig {
-    TrainConfig { tokens: 6144, batch: 256, lr: 1e-2, evaluations: 8, held_out_tokens: 256, log_every: 4, ..Default::default() }
+    TrainConfig {
+        tokens: 6144,
+        batch: 256,
+        lr: 1e-2,
+        evaluations: 8,
+        held_out_tokens: 256,
+        log_every: 4,
+        ..Default::default()
+    }
 }
 
 impl Material {
     fn new() -> Material {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-gpt2").unwrap();
-        let corpus = Corpus::new(model.sample(32, 64, 1).unwrap(), model.sample(4, 64, 2).unwrap()).unwrap();
-        let acts = ActivationStore::harvest(&model, &hooks(), &corpus.train, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+        let corpus =
+            Corpus::new(model.sample(32, 64, 1).unwrap(), model.sample(4, 64, 2).unwrap()).unwrap();
+        let acts = ActivationStore::harvest(
+            &model,
+            &hooks(),
+            &corpus.train,
+            dir.path().join("acts"),
+            HarvestConfig::default(),
+        )
+        .unwrap();
         Material { model, corpus, acts, dir }
     }
 
@@ -69,7 +86,11 @@ fn files(dir: &Path) -> Vec<(PathBuf, SystemTime, Vec<u8>)> {
                 _ if path.is_dir() => folders.push(path),
                 _ => {
                     let written = fs::metadata(&path).unwrap().modified().unwrap();
-                    all.push((path.strip_prefix(dir).unwrap().to_owned(), written, fs::read(&path).unwrap()));
+                    all.push((
+                        path.strip_prefix(dir).unwrap().to_owned(),
+                        written,
+                        fs::read(&path).unwrap(),
+                    ));
                 }
             }
         }
@@ -97,7 +118,10 @@ fn the_grid_is_walked_hook_by_hook_seed_by_seed_arm_by_arm() {
         "SAE k=4 expansion=4 lr=1e-2 seed=1",
     ];
     assert_eq!(first, want);
-    assert!(names[..8].iter().all(|(hook, _)| *hook == hooks()[0]) && names[8..].iter().all(|(hook, _)| *hook == hooks()[1]));
+    assert!(
+        names[..8].iter().all(|(hook, _)| *hook == hooks()[0])
+            && names[8..].iter().all(|(hook, _)| *hook == hooks()[1])
+    );
     // An axis more, or a value more, leaves the names that there were.
     let larger = it.both().ks(&[4, 8, 16]).expansions(&[4, 8]).lrs(&[1e-2, 3e-2]).names().unwrap();
     assert!(names.iter().all(|name| larger.contains(name)) && larger.len() == 16 * 6);
@@ -133,13 +157,22 @@ fn runs_are_the_same_whether_they_train_together_or_alone() {
 
     // And as a trainer makes them.
     let (hook, seed) = (hooks()[1], 1);
-    let sae = SaeConfig { seed, ..it.sae() }.with_lr(1e-2).with_lookup(Lookup::unigram(&it.model, hook).unwrap());
+    let sae = SaeConfig { seed, ..it.sae() }
+        .with_lr(1e-2)
+        .with_lookup(Lookup::unigram(&it.model, hook).unwrap());
     let name = "TSAE k=8 expansion=4 lr=1e-2 seed=1";
-    let trainer = Trainer::new(&it.acts, hook, TrainConfig { seed, ..quick() }).unwrap().held_out(&it.model, &it.corpus.valid).unwrap();
+    let trainer = Trainer::new(&it.acts, hook, TrainConfig { seed, ..quick() })
+        .unwrap()
+        .held_out(&it.model, &it.corpus.valid)
+        .unwrap();
     let runs = trainer.add(name, sae).unwrap().fit(it.path("trainer")).unwrap();
     for file in ["cfg.json", "sae_weights.safetensors", "history.json", "run.json"] {
         let swept = it.path("together").join(hook.to_string()).join(name).join(file);
-        assert_eq!(fs::read(it.path("trainer").join(name).join(file)).unwrap(), fs::read(swept).unwrap(), "{file}");
+        assert_eq!(
+            fs::read(it.path("trainer").join(name).join(file)).unwrap(),
+            fs::read(swept).unwrap(),
+            "{file}"
+        );
     }
     let results = SweepResults::open(it.path("together")).unwrap();
     let run = results.runs.iter().find(|run| run.name == name && run.setting.hook == hook).unwrap();
@@ -170,14 +203,23 @@ fn means_and_speedups_are_those_of_the_runs() {
     // The speed-up of a pair is the one that the trainer's own comparison finds.
     let hook = hooks()[1];
     let pair = |arm: &str| {
-        results.runs.iter().find(|run| run.setting.hook == hook && run.seed == 1 && run.setting.k == Some(8) && run.setting.arm == arm)
+        results.runs.iter().find(|run| {
+            run.setting.hook == hook
+                && run.seed == 1
+                && run.setting.k == Some(8)
+                && run.setting.arm == arm
+        })
     };
     let (sae, tsae) = (pair("SAE").unwrap(), pair("TSAE").unwrap());
     assert!(sae.speedup.is_none());
     let run = |run: &SweepRun| Run {
         name: run.setting.arm.clone(),
-        sae: Sae::new(if run.setting.arm == "TSAE" { it.sae().with_lookup(Lookup::unigram(&it.model, hook).unwrap()) } else { it.sae() })
-            .unwrap(),
+        sae: Sae::new(if run.setting.arm == "TSAE" {
+            it.sae().with_lookup(Lookup::unigram(&it.model, hook).unwrap())
+        } else {
+            it.sae()
+        })
+        .unwrap(),
         history: run.history.clone(),
         tokens: 6144,
         finished: true,
@@ -187,13 +229,18 @@ fn means_and_speedups_are_those_of_the_runs() {
     assert_eq!(tsae.speedup, Some(speedup(&Runs { runs: vec![run(sae), run(tsae)] }).unwrap()));
 
     let best = results.best_by(Measure::Nmse).unwrap();
-    assert!(rows.iter().all(|row| row.spread(Measure::Nmse).mean >= best.spread(Measure::Nmse).mean));
+    assert!(
+        rows.iter().all(|row| row.spread(Measure::Nmse).mean >= best.spread(Measure::Nmse).mean)
+    );
     assert_eq!(results.clone().at("k", 4.0).unwrap().runs.len(), 4);
     assert_eq!(results.clone().of_arms(&["TSAE"]).unwrap().arms(), ["TSAE"]);
     let over_k = results.clone().best_over("k", Measure::Nmse).unwrap();
     assert_eq!(over_k.rows().len(), 2);
     assert!(results.clone().at("k", 5.0).unwrap_err().to_string().contains("[4.0, 8.0]"));
-    assert!(results.clone().best_over("alpha", Measure::Nmse).is_err() && results.clone().with_baseline("none").is_err());
+    assert!(
+        results.clone().best_over("alpha", Measure::Nmse).is_err()
+            && results.clone().with_baseline("none").is_err()
+    );
 }
 
 #[test]
@@ -201,12 +248,28 @@ fn results_are_drawn_and_written() {
     let it = Material::new();
     let results = it.both().run(it.path("pareto")).unwrap();
     let text = results.table().text();
-    assert!(text.contains("TSAE") && text.contains(" ± ") && text.contains("256 held-out") && !text.contains("NaN"), "{text}");
-    let figures =
-        [results.pareto(), results.pareto_beside(&paper::pareto()), results.by_layer(Measure::Nmse), results.by_layer(Measure::Dead)];
-    for figure in figures.into_iter().chain([results.speedups(), results.speedups_beside(&paper::speedups())]) {
+    assert!(
+        text.contains("TSAE")
+            && text.contains(" ± ")
+            && text.contains("256 held-out")
+            && !text.contains("NaN"),
+        "{text}"
+    );
+    let figures = [
+        results.pareto(),
+        results.pareto_beside(&paper::pareto()),
+        results.by_layer(Measure::Nmse),
+        results.by_layer(Measure::Dead),
+    ];
+    for figure in
+        figures.into_iter().chain([results.speedups(), results.speedups_beside(&paper::speedups())])
+    {
         let figure = figure.unwrap();
-        assert!(figure.svg().contains("TSAE") && !figure.svg().contains("NaN"), "{}", figure.summary());
+        assert!(
+            figure.svg().contains("TSAE") && !figure.svg().contains("NaN"),
+            "{}",
+            figure.summary()
+        );
     }
     results.write_csv(it.path("a.csv")).unwrap();
     let csv = fs::read_to_string(it.path("a.csv")).unwrap();
@@ -215,15 +278,20 @@ fn results_are_drawn_and_written() {
     assert!(lines.iter().all(|line| line.len() == lines[0].len()));
     let column = |name: &str| lines[0].iter().position(|cell| *cell == name).unwrap();
     assert_eq!(lines[1][column("nmse")].parse::<f64>().unwrap(), results.runs[0].metrics.nmse);
-    assert_eq!(lines[1][column("ce_added_with_bos")].parse::<f64>().unwrap(), results.runs[0].with_bos.ce_added);
+    assert_eq!(
+        lines[1][column("ce_added_with_bos")].parse::<f64>().unwrap(),
+        results.runs[0].with_bos.ce_added
+    );
     results.write_json(it.path("a.json")).unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&fs::read(it.path("a.json")).unwrap()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_slice(&fs::read(it.path("a.json")).unwrap()).unwrap();
     assert_eq!(json["runs"].as_array().unwrap().len(), 16);
     assert_eq!(json["runs"][3]["setting"]["arm"], "TSAE");
 
     results_page(&[it.path("pareto")], it.path("docs/results.md")).unwrap();
     let page = fs::read_to_string(it.path("docs/results.md")).unwrap();
-    for part in ["## pareto", "| TSAE |", "paper: NMSE", "TopK + lookup", "EleutherAI/pythia-1.4b"] {
+    for part in ["## pareto", "| TSAE |", "paper: NMSE", "TopK + lookup", "EleutherAI/pythia-1.4b"]
+    {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }
     assert!(!page.contains(&it.dir.path().display().to_string()));
@@ -246,12 +314,18 @@ fn a_run_that_overflows_is_put_down_and_the_others_go_on() {
     assert_eq!((results.runs.len(), results.failed.len()), (4, 2));
     assert!(results.is_complete() && results.failed.iter().all(|run| run.setting.lr == 1e30));
     assert!(results.failed[0].why.contains("not finite"), "{}", results.failed[0].why);
-    assert!(results.table().text().contains("2 overflowed: SAE at lr 1e30, TSAE at lr 1e30"), "{}", results.table().text());
+    assert!(
+        results.table().text().contains("2 overflowed: SAE at lr 1e30, TSAE at lr 1e30"),
+        "{}",
+        results.table().text()
+    );
     // Each arm at its own best rate is still compared with the baseline at its own.
     let best = results.best_over("lr", Measure::Nmse).unwrap();
     assert_eq!(best.rows().iter().map(|row| row.setting.lr).collect::<Vec<_>>(), [1e-2, 1e-2]);
     let other = best.clone().at("lr", 1e-2).unwrap().runs[1].setting.clone();
-    assert!(other.arm == "TSAE" && best.runs[1].speedup.is_some() && best.runs[0].speedup.is_none());
+    assert!(
+        other.arm == "TSAE" && best.runs[1].speedup.is_some() && best.runs[0].speedup.is_none()
+    );
     let before = files(&it.path("runs"));
     sweep().run(it.path("runs")).unwrap();
     assert_eq!(files(&it.path("runs")), before, "what failed was trained again");
@@ -262,15 +336,26 @@ fn arms_of_every_architecture_stand_side_by_side() {
     let it = Material::new();
     let relu = it.sae().with_architecture(Architecture::Relu { l1: 1.0 });
     let gated = it.sae().with_architecture(Architecture::Gated { l1: 1.0 });
-    let sweep = it.sweep().seeds(&[0]).arm("ReLU", relu).arm_with("Gated + lookup", gated, Lookup::unigram).penalties(&[0.1, 10.0]);
+    let sweep = it
+        .sweep()
+        .seeds(&[0])
+        .arm("ReLU", relu)
+        .arm_with("Gated + lookup", gated, Lookup::unigram)
+        .penalties(&[0.1, 10.0]);
     let results = sweep.run(it.path("runs")).unwrap();
     assert_eq!(results.arms(), ["SAE", "TSAE", "ReLU", "Gated + lookup"]);
     assert_eq!(results.runs.len(), 8);
     for arm in ["ReLU", "Gated + lookup"] {
         let rows = results.clone().of_arms(&[arm]).unwrap().rows();
         let [weak, strong] = [&rows[0], &rows[1]].map(|row| row.spread(Measure::L0).mean);
-        assert!(rows[0].setting.k.is_none() && weak > strong, "{arm}: a larger penalty leaves {strong} active, a smaller one {weak}");
-        assert!(rows.iter().all(|row| row.sooner_by_nmse().is_none()), "{arm} is compared with a TopK SAE of some k");
+        assert!(
+            rows[0].setting.k.is_none() && weak > strong,
+            "{arm}: a larger penalty leaves {strong} active, a smaller one {weak}"
+        );
+        assert!(
+            rows.iter().all(|row| row.sooner_by_nmse().is_none()),
+            "{arm} is compared with a TopK SAE of some k"
+        );
     }
     assert!(results.pareto().unwrap().svg().contains("Gated + lookup"));
     let text = results.table().text();
@@ -287,7 +372,11 @@ fn what_another_process_has_in_hand_is_passed_over() {
     let lock = fs::File::create(place.join(".lock")).unwrap();
     lock.lock().unwrap();
     let results = sweep().run(it.path("runs")).unwrap();
-    assert!(results.runs.len() == 3 && !results.is_complete() && results.runs.iter().all(|run| run.name != name));
+    assert!(
+        results.runs.len() == 3
+            && !results.is_complete()
+            && results.runs.iter().all(|run| run.name != name)
+    );
     assert!(results.table().text().contains("3 of 4 runs are finished"));
     lock.unlock().unwrap();
     assert!(sweep().run(it.path("runs")).unwrap().is_complete());
@@ -297,7 +386,10 @@ fn what_another_process_has_in_hand_is_passed_over() {
 fn what_cannot_be_run_is_refused_before_anything_is_trained() {
     let it = Material::new();
     let refused = |sweep: Sweep| sweep.run(it.path("none")).err().unwrap().to_string();
-    assert!(refused(Sweep::new(&it.acts, quick()).unwrap().arm("SAE", it.sae())).contains(".held_out(&model"));
+    assert!(
+        refused(Sweep::new(&it.acts, quick()).unwrap().arm("SAE", it.sae()))
+            .contains(".held_out(&model")
+    );
     let bare = || Sweep::new(&it.acts, quick()).unwrap().held_out(&it.model, &it.corpus.valid);
     assert!(refused(bare()).contains("no arm to run"));
     assert!(refused(it.sweep().seeds(&[])).contains("no seed to run"));
@@ -309,14 +401,34 @@ fn what_cannot_be_run_is_refused_before_anything_is_trained() {
     assert!(refused(it.sweep().baseline("none")).contains("none"));
     assert!(refused(it.sweep().hooks(&[HookPoint::resid_pre(3)])).contains("has only blocks.1"));
     let other = Model::load("tiny-pythia").unwrap();
-    assert!(refused(it.sweep().held_out(&other, &it.corpus.valid)).contains("the model of the activations"));
-    let moved = Arm::per_hook("moved", it.sae(), |_, _, sae| Ok(SaeConfig { k: sae.k + 1, ..sae })).ks(&[8]);
+    assert!(
+        refused(it.sweep().held_out(&other, &it.corpus.valid))
+            .contains("the model of the activations")
+    );
+    let moved = Arm::per_hook("moved", it.sae(), |_, _, sae| Ok(SaeConfig { k: sae.k + 1, ..sae }))
+        .ks(&[8]);
     assert!(!it.path("none").exists());
-    assert!(bare().with_arm(moved).run(it.path("moved")).unwrap().is_complete(), "an axis comes after what is made for the hook");
+    assert!(
+        bare().with_arm(moved).run(it.path("moved")).unwrap().is_complete(),
+        "an axis comes after what is made for the hook"
+    );
     let moved = Arm::per_hook("moved", it.sae(), |_, _, sae| Ok(SaeConfig { k: sae.k + 1, ..sae }));
-    assert!(bare().with_arm(moved).run(it.path("moved")).err().unwrap().to_string().contains("vary them by axes"));
+    assert!(
+        bare()
+            .with_arm(moved)
+            .run(it.path("moved"))
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("vary them by axes")
+    );
     assert!(it.sweep().only(0, 2).is_err() && it.sweep().only(3, 2).is_err());
-    assert!(SweepResults::open(it.path("moved/none")).unwrap_err().to_string().contains("no sweep has been run"));
+    assert!(
+        SweepResults::open(it.path("moved/none"))
+            .unwrap_err()
+            .to_string()
+            .contains("no sweep has been run")
+    );
 }
 
 #[test]
@@ -349,46 +461,77 @@ fn a_file_describes_what_a_notebook_builds() {
     fs::write(it.path("sweep.json"), json).unwrap();
     assert!(SweepFile::read(it.path("sweep.json")).unwrap() == file);
 
-    let frozen =
-        "[[arms]]\nname = \"frozen\"\nlookup = \"unigram\"\nlearned = false\nbalance = 0.25\nvary = { expansion = [2, 4], lr = [1e-3] }\n";
-    let more = SweepFile::parse(&(toml.to_owned() + frozen)).unwrap().sweep(it.path("file")).unwrap().unwrap();
+    let frozen = "[[arms]]\nname = \"frozen\"\nlookup = \"unigram\"\nlearned = false\nbalance = 0.25\nvary = { expansion = [2, 4], lr = [1e-3] }\n";
+    let more = SweepFile::parse(&(toml.to_owned() + frozen))
+        .unwrap()
+        .sweep(it.path("file"))
+        .unwrap()
+        .unwrap();
     let names = more.names().unwrap();
     assert_eq!(names.len(), 32);
-    assert!(names.iter().any(|(_, name)| name == "frozen k=8 expansion=2 lr=1e-3 seed=1"), "{names:?}");
+    assert!(
+        names.iter().any(|(_, name)| name == "frozen k=8 expansion=2 lr=1e-3 seed=1"),
+        "{names:?}"
+    );
 
     let relu = "[[arms]]\nname = \"ReLU\"\narchitecture = { relu = { l1 = 1.0 } }\n";
     let names = |more: &str| {
         let file = SweepFile::parse(&format!("{toml}{relu}{more}")).unwrap();
         let names = file.sweep(it.path("file")).unwrap().unwrap().names().unwrap();
-        names.into_iter().map(|(_, name)| name).filter(|name| name.starts_with("ReLU") && name.ends_with("seed=1")).collect::<Vec<_>>()
+        names
+            .into_iter()
+            .map(|(_, name)| name)
+            .filter(|name| name.starts_with("ReLU") && name.ends_with("seed=1"))
+            .collect::<Vec<_>>()
     };
     assert_eq!(names("")[0], "ReLU expansion=16 lr=1e-2 seed=1");
     assert_eq!(names("penalties = [0.5, 2]")[1], "ReLU expansion=16 lr=1e-2 penalty=2 seed=1");
-    assert_eq!(names("vary = { \"architecture.relu.l1\" = [0.5, 2] }")[0], "ReLU expansion=16 lr=1e-2 l1=0.5 seed=1");
+    assert_eq!(
+        names("vary = { \"architecture.relu.l1\" = [0.5, 2] }")[0],
+        "ReLU expansion=16 lr=1e-2 l1=0.5 seed=1"
+    );
 
     // Every kind of table trains.
-    let kinds = ["\"means\"", "\"zeros\"", "{ ngrams = { longest = 3, rows = 50 } }", "{ ngram-means = { longest = 2, rows = 50 } }"];
-    let arm =
-        |(i, kind): (usize, &&str)| format!("[[arms]]\nname = \"table {i}\"\nexpansion = 2\nk = 4\nsubtracted = true\nlookup = {kind}\n");
+    let kinds = [
+        "\"means\"",
+        "\"zeros\"",
+        "{ ngrams = { longest = 3, rows = 50 } }",
+        "{ ngram-means = { longest = 2, rows = 50 } }",
+    ];
+    let arm = |(i, kind): (usize, &&str)| {
+        format!(
+            "[[arms]]\nname = \"table {i}\"\nexpansion = 2\nk = 4\nsubtracted = true\nlookup = {kind}\n"
+        )
+    };
     let one = toml
         .replace("ks = [4, 8]", "")
         .replace("seeds = [0, 1]", "")
         .replace("tokens = 6144", "tokens = 512")
         .replace("batch", "held_out_tokens = 256\nbatch");
-    let kinds =
-        SweepFile::parse(&(one + &kinds.iter().enumerate().map(arm).collect::<String>())).unwrap().sweep(it.path("file")).unwrap().unwrap();
-    assert_eq!(kinds.hooks(&hooks()[..1]).evaluated_on(256).run(it.path("kinds")).unwrap().runs.len(), 6);
+    let kinds = SweepFile::parse(&(one + &kinds.iter().enumerate().map(arm).collect::<String>()))
+        .unwrap()
+        .sweep(it.path("file"))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        kinds.hooks(&hooks()[..1]).evaluated_on(256).run(it.path("kinds")).unwrap().runs.len(),
+        6
+    );
 
     let refused = |from: &str, to: &str| {
         let file = SweepFile::parse(&toml.replace(from, to));
         file.and_then(|file| file.sweep(it.path("file")).map(|_| ())).unwrap_err().to_string()
     };
-    assert!(refused("expansion = 4", "expanson = 4").contains("there is no \"expanson\"; there are"));
+    assert!(
+        refused("expansion = 4", "expanson = 4").contains("there is no \"expanson\"; there are")
+    );
     assert!(refused("batch = 256", "bach = 256").contains("\"bach\""));
     assert!(refused("seeds =", "seed =").contains("seed"));
     assert!(refused("\"unigram\"", "\"trigram\"").contains("unigram"));
     assert!(refused("expansion = 4", "expansion = \"wide\"").contains("wide"));
-    assert!(refused("sampled = 2048", "sampled = 2048\ntext = \"a.txt\"").contains("one of the two"));
+    assert!(
+        refused("sampled = 2048", "sampled = 2048\ntext = \"a.txt\"").contains("one of the two")
+    );
 }
 
 #[test]
@@ -398,9 +541,16 @@ fn a_plan_whose_runs_lie_elsewhere_is_refused() {
     let path = it.path("runs").join("sweep.json");
     let plan = fs::read_to_string(&path).unwrap();
     for name in ["../../elsewhere", "/tmp", "", ".."] {
-        fs::write(&path, plan.replace("\"SAE k=4 expansion=4 lr=1e-2 seed=0\"", &format!("{name:?}"))).unwrap();
+        fs::write(
+            &path,
+            plan.replace("\"SAE k=4 expansion=4 lr=1e-2 seed=0\"", &format!("{name:?}")),
+        )
+        .unwrap();
         let told = SweepResults::open(it.path("runs")).unwrap_err().to_string();
-        assert!(told.contains("sweep.json") && told.contains(&format!("{name:?} cannot name a run")), "{told}");
+        assert!(
+            told.contains("sweep.json") && told.contains(&format!("{name:?} cannot name a run")),
+            "{told}"
+        );
     }
 }
 
@@ -409,7 +559,9 @@ fn a_grid_of_more_runs_than_anybody_waits_for_is_refused_before_it_is_laid_out()
     let it = Material::new();
     let many: Vec<f64> = (1..=100).map(f64::from).collect();
     let vary = |sweep: Sweep, name: &str| sweep.vary(name, &many, |sae, _| Ok(sae));
-    let sweep = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "l", "m"].into_iter().fold(it.sweep(), vary);
+    let sweep = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "l", "m"]
+        .into_iter()
+        .fold(it.sweep(), vary);
     let told = sweep.names().unwrap_err().to_string();
     assert!(told.contains("at most 100000"), "{told}");
 }

@@ -1,4 +1,5 @@
-//! Training as a whole: one stream for several SAEs, folders that are found again, and damage that is noticed.
+//! Training as a whole: one stream for several SAEs, folders that are found again, and damage that
+//! is noticed.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,15 @@ fn hook() -> HookPoint {
 }
 
 fn quick() -> TrainConfig {
-    TrainConfig { tokens: 12_000, batch: 512, lr: 1e-3, evaluations: 4, held_out_tokens: 256, log_every: 5, ..Default::default() }
+    TrainConfig {
+        tokens: 12_000,
+        batch: 512,
+        lr: 1e-3,
+        evaluations: 4,
+        held_out_tokens: 256,
+        log_every: 5,
+        ..Default::default()
+    }
 }
 
 struct Material {
@@ -26,15 +35,26 @@ impl Material {
     fn new() -> Material {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-gpt2").unwrap();
-        let corpus = Corpus::new(model.sample(64, 64, 1).unwrap(), model.sample(8, 64, 2).unwrap()).unwrap();
-        let acts = ActivationStore::harvest(&model, &[hook()], &corpus.train, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+        let corpus =
+            Corpus::new(model.sample(64, 64, 1).unwrap(), model.sample(8, 64, 2).unwrap()).unwrap();
+        let acts = ActivationStore::harvest(
+            &model,
+            &[hook()],
+            &corpus.train,
+            dir.path().join("acts"),
+            HarvestConfig::default(),
+        )
+        .unwrap();
         let sae = SaeConfig { expansion: 4, k: 8, ..SaeConfig::for_model(&model) };
         let tsae = sae.clone().with_lookup(Lookup::unigram(&model, hook()).unwrap());
         Material { model, corpus, acts, sae, tsae, dir }
     }
 
     fn trainer(&self, config: TrainConfig) -> Trainer {
-        Trainer::new(&self.acts, hook(), config).unwrap().held_out(&self.model, &self.corpus.valid).unwrap()
+        Trainer::new(&self.acts, hook(), config)
+            .unwrap()
+            .held_out(&self.model, &self.corpus.valid)
+            .unwrap()
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -43,27 +63,46 @@ impl Material {
 }
 
 fn bytes(run: &Path) -> [Vec<u8>; 3] {
-    ["cfg.json", "sae_weights.safetensors", "history.json"].map(|name| fs::read(run.join(name)).unwrap())
+    ["cfg.json", "sae_weights.safetensors", "history.json"]
+        .map(|name| fs::read(run.join(name)).unwrap())
 }
 
 #[test]
 fn several_on_one_stream_are_what_each_is_alone() {
     let it = Material::new();
-    let both = it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().add("TSAE", it.tsae.clone()).unwrap().fit(it.path("both")).unwrap();
+    let both = it
+        .trainer(quick())
+        .add("SAE", it.sae.clone())
+        .unwrap()
+        .add("TSAE", it.tsae.clone())
+        .unwrap()
+        .fit(it.path("both"))
+        .unwrap();
     it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().fit(it.path("one")).unwrap();
     // The second joins a folder whose first run is finished already.
-    let joined = it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().add("TSAE", it.tsae.clone()).unwrap().fit(it.path("one")).unwrap();
+    let joined = it
+        .trainer(quick())
+        .add("SAE", it.sae.clone())
+        .unwrap()
+        .add("TSAE", it.tsae.clone())
+        .unwrap()
+        .fit(it.path("one"))
+        .unwrap();
     for name in ["SAE", "TSAE"] {
         assert_eq!(bytes(&it.path("both").join(name)), bytes(&it.path("one").join(name)));
         assert_eq!(both[name].history, joined[name].history);
         assert!(both[name].finished && both[name].tokens == 24 * 512);
     }
-    let (first, last) = (both["TSAE"].history.held_out[0], *both["TSAE"].history.held_out.last().unwrap());
+    let (first, last) =
+        (both["TSAE"].history.held_out[0], *both["TSAE"].history.held_out.last().unwrap());
     assert!(last.nmse < 0.75 * first.nmse, "{first:?} {last:?}");
     assert_eq!((first.tokens, last.tokens), (0, 24 * 512));
     assert!((both["TSAE"].history.train[0].lookup_sim.unwrap() - 1.0).abs() < 0.2);
     assert_eq!(both["SAE"].history.train[0].lookup_sim, None);
-    assert_eq!(both["SAE"].history.train.iter().map(|point| point.tokens / 512).collect::<Vec<_>>(), [5, 10, 15, 20, 24]);
+    assert_eq!(
+        both["SAE"].history.train.iter().map(|point| point.tokens / 512).collect::<Vec<_>>(),
+        [5, 10, 15, 20, 24]
+    );
 }
 
 #[test]
@@ -72,7 +111,10 @@ fn a_knob_turned_back_finds_its_run_again() {
     let fit = |k: usize| {
         let sae = SaeConfig { k, ..it.sae.clone() };
         it.trainer(quick()).add("SAE", sae).unwrap().fit(it.path("runs")).unwrap();
-        let written = fs::metadata(it.path("runs").join("SAE/sae_weights.safetensors")).unwrap().modified().unwrap();
+        let written = fs::metadata(it.path("runs").join("SAE/sae_weights.safetensors"))
+            .unwrap()
+            .modified()
+            .unwrap();
         (bytes(&it.path("runs").join("SAE")), written)
     };
     let first = fit(8);
@@ -108,13 +150,17 @@ fn two_at_once_in_one_folder_are_refused() {
 #[test]
 fn what_cannot_be_trained_is_refused_before_it_starts() {
     let it = Material::new();
-    let add = |name: &str, sae: SaeConfig| it.trainer(quick()).add(name, sae).err().unwrap().to_string();
+    let add =
+        |name: &str, sae: SaeConfig| it.trainer(quick()).add(name, sae).err().unwrap().to_string();
     assert!(add("SAE", SaeConfig { k: 4 * 128 + 1, ..it.sae.clone() }).contains("k = 513"));
     assert!(add("../SAE", it.sae.clone()).contains("cannot name a run"));
     assert!(add("SAE", SaeConfig::new(64, it.sae.d_vocab)).contains("[4096, 64]"));
     let twice = it.trainer(quick()).add("SAE", it.sae.clone()).unwrap().add("SAE", it.sae.clone());
     assert!(twice.err().unwrap().to_string().contains("taken"));
-    assert!(matches!(Trainer::new(&it.acts, HookPoint::resid_pre(1), quick()), Err(Error::UnknownHook { .. })));
+    assert!(matches!(
+        Trainer::new(&it.acts, HookPoint::resid_pre(1), quick()),
+        Err(Error::UnknownHook { .. })
+    ));
     let other = Model::load("tiny-pythia").unwrap();
     let trainer = Trainer::new(&it.acts, hook(), quick()).unwrap();
     assert!(matches!(trainer.held_out(&other, &it.corpus.valid), Err(Error::Changed { .. })));
@@ -123,15 +169,25 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
     assert!(matches!(overflow, Err(Error::NotFinite { .. })));
 }
 
-/// Five ways to choose latents, with a table and without, with everything that keeps a state of its own.
+/// Five ways to choose latents, with a table and without, with everything that keeps a state of its
+/// own.
 fn architectures(it: &Material) -> Vec<(&'static str, SaeConfig)> {
     let with = |sae: &SaeConfig, architecture| sae.clone().with_architecture(architecture);
     vec![
         ("ReLU", with(&it.sae, Architecture::Relu { l1: 1.0 })),
         ("Gated", with(&it.tsae, Architecture::Gated { l1: 1.0 })),
         ("JumpReLU", with(&it.tsae, Architecture::jump_relu(0.3))),
-        ("BatchTopK", with(&it.sae, Architecture::BatchTopK).with_prefixes(&[64, 256]).with_aux(AuxK::default())),
-        ("TopK", SaeConfig { unit_norm: true, ..it.tsae.clone() }.with_aux(AuxK { k: Some(16), alpha: 0.1 })),
+        (
+            "BatchTopK",
+            with(&it.sae, Architecture::BatchTopK)
+                .with_prefixes(&[64, 256])
+                .with_aux(AuxK::default()),
+        ),
+        (
+            "TopK",
+            SaeConfig { unit_norm: true, ..it.tsae.clone() }
+                .with_aux(AuxK { k: Some(16), alpha: 0.1 }),
+        ),
     ]
 }
 
@@ -139,8 +195,11 @@ fn architectures(it: &Material) -> Vec<(&'static str, SaeConfig)> {
 fn every_architecture_trains_and_goes_on_to_the_same_bytes_when_stopped() {
     let it = Material::new();
     let config = TrainConfig { dead_window: 2048, ..quick() };
-    let trainer =
-        || architectures(&it).into_iter().fold(it.trainer(config.clone()), |trainer, (name, sae)| trainer.add(name, sae).unwrap());
+    let trainer = || {
+        architectures(&it).into_iter().fold(it.trainer(config.clone()), |trainer, (name, sae)| {
+            trainer.add(name, sae).unwrap()
+        })
+    };
     let whole = trainer().fit(it.path("whole")).unwrap();
     for run in &whole.runs {
         let (first, last) = (run.history.held_out[0], *run.history.held_out.last().unwrap());
@@ -161,7 +220,10 @@ fn every_architecture_trains_and_goes_on_to_the_same_bytes_when_stopped() {
     }
     assert!(stops > 1, "it was never stopped");
     for (name, _) in architectures(&it) {
-        assert!(bytes(&it.path("whole").join(name)) == bytes(&it.path("stopped").join(name)), "{name}");
+        assert!(
+            bytes(&it.path("whole").join(name)) == bytes(&it.path("stopped").join(name)),
+            "{name}"
+        );
     }
 }
 
@@ -171,16 +233,28 @@ fn dead_latents_that_are_asked_to_help_come_back() {
     // Too fast for most latents: they die.
     let config = TrainConfig { tokens: 120_000, lr: 1e-2, dead_window: 4096, ..quick() };
     let sae = SaeConfig { k: 4, expansion: 16, ..it.sae.clone() };
-    let runs = it.trainer(config).add("alone", sae.clone()).unwrap().add("helped", sae.with_aux(AuxK { k: None, alpha: 1.0 })).unwrap();
+    let runs = it
+        .trainer(config)
+        .add("alone", sae.clone())
+        .unwrap()
+        .add("helped", sae.with_aux(AuxK { k: None, alpha: 1.0 }))
+        .unwrap();
     let runs = runs.fit(it.path("runs")).unwrap();
     let living = |name: &str| 1.0 - runs[name].history.train.last().unwrap().dead;
-    assert!(living("helped") > 2.0 * living("alone"), "{} and {}", living("helped"), living("alone"));
+    assert!(
+        living("helped") > 2.0 * living("alone"),
+        "{} and {}",
+        living("helped"),
+        living("alone")
+    );
 }
 
 #[test]
 fn a_checkpoint_of_steps_that_the_run_does_not_have_is_refused() {
     let it = Material::new();
-    let trainer = || it.trainer(TrainConfig { tokens: 1 << 20, ..quick() }).add("SAE", it.sae.clone()).unwrap();
+    let trainer = || {
+        it.trainer(TrainConfig { tokens: 1 << 20, ..quick() }).add("SAE", it.sae.clone()).unwrap()
+    };
     let training = trainer().fit_in_background(it.path("runs")).unwrap();
     training.stop();
     training.join().unwrap();
@@ -192,8 +266,15 @@ fn a_checkpoint_of_steps_that_the_run_does_not_have_is_refused() {
     let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
     for steps in ["2049", "36028797018963968", "18446744073709551615"] {
         let header = format!("{before}\\\"steps\\\":{steps}{after}");
-        fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &whole[8 + n..]].concat()).unwrap();
+        fs::write(
+            &path,
+            [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &whole[8 + n..]].concat(),
+        )
+        .unwrap();
         let told = trainer().fit(it.path("runs")).err().unwrap().to_string();
-        assert!(told.contains("checkpoint.safetensors") && told.contains(&format!("{steps} steps")), "{told}");
+        assert!(
+            told.contains("checkpoint.safetensors") && told.contains(&format!("{steps} steps")),
+            "{told}"
+        );
     }
 }

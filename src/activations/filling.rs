@@ -1,5 +1,6 @@
-//! Filling a store: one pass of the model for a batch of sequences after another, while another thread appends the rows of the pass
-//! before to the shard in hand, syncs complete shards to the disk, and enters them in the manifest.
+//! Filling a store: one pass of the model for a batch of sequences after another, while another
+//! thread appends the rows of the pass before to the shard in hand, syncs complete shards to the
+//! disk, and enters them in the manifest.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -26,7 +27,8 @@ pub enum Work {
     End(usize),
 }
 
-/// Runs the model for one shard after another and hands each pass to the writer. `true` if it was stopped by hand.
+/// Runs the model for one shard after another and hands each pass to the writer. `true` if it was
+/// stopped by hand.
 pub fn compute(
     manifest: &Manifest,
     todo: &[usize],
@@ -63,9 +65,16 @@ pub fn compute(
                 Err(Error::Interrupted { .. }) if interrupt::requested() => return Ok(true),
                 values => values?,
             };
-            let (want, got) = (pass.len() * manifest.model.d_model, values.iter().map(Vec::len).collect::<Vec<_>>());
+            let (want, got) = (
+                pass.len() * manifest.model.d_model,
+                values.iter().map(Vec::len).collect::<Vec<_>>(),
+            );
             if got.len() != manifest.hooks.len() || got.iter().any(|&len| len != want) {
-                return Err(Error::Shape { what: "what the model gave for a pass".into(), want: vec![want; manifest.hooks.len()], got });
+                return Err(Error::Shape {
+                    what: "what the model gave for a pass".into(),
+                    want: vec![want; manifest.hooks.len()],
+                    got,
+                });
             }
             if work.send(Work::Pass(values)).is_err() {
                 return Ok(false);
@@ -81,8 +90,9 @@ pub fn compute(
     Ok(false)
 }
 
-/// Writes one shard after another from the passes that come, and enters each in the manifest when it has its name: a process killed between
-/// the two makes it once more. Of a shard whose passes cease to come nothing is left.
+/// Writes one shard after another from the passes that come, and enters each in the manifest when
+/// it has its name: a process killed between the two makes it once more. Of a shard whose passes
+/// cease to come nothing is left.
 pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) -> Result<()> {
     while let Ok(told) = work.recv() {
         match told {

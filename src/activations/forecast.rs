@@ -7,12 +7,13 @@ use crate::matmul::has_bf16_tiles;
 use crate::model::{Compute, Family, HookPoint, Model};
 use crate::tokens::Tokens;
 
-/// What a harvest takes whatever its shape: what each thread works in, the writer's buffers, what the allocator keeps. As it was measured.
+/// What a harvest takes whatever its shape: what each thread works in, the writer's buffers, what
+/// the allocator keeps. As it was measured.
 const OTHER: u64 = 4 << 20;
 
 impl ActivationStore {
-    /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by calculation, time by one block's work on a
-    /// few sequences.
+    /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by
+    /// calculation, time by one block's work on a few sequences.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -25,13 +26,22 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownHook`]; [`Error::Config`] if there is nothing to harvest; [`Error::Memory`] if it is more than there is.
-    pub fn forecast(model: &Model, hooks: &[HookPoint], tokens: &Tokens, config: &HarvestConfig) -> Result<Forecast> {
+    /// [`Error::UnknownHook`]; [`Error::Config`] if there is nothing to harvest; [`Error::Memory`]
+    /// if it is more than there is.
+    pub fn forecast(
+        model: &Model,
+        hooks: &[HookPoint],
+        tokens: &Tokens,
+        config: &HarvestConfig,
+    ) -> Result<Forecast> {
         for &hook in hooks {
             model.check_hook(hook)?;
         }
         let Some(last) = hooks.iter().max() else {
-            return Err(Error::config("hooks", "no hook is given; name at least one, such as blocks.2.hook_resid_pre"));
+            return Err(Error::config(
+                "hooks",
+                "no hook is given; name at least one, such as blocks.2.hook_resid_pre",
+            ));
         };
         check_memory(model, hooks, tokens.n_ctx(), config)?;
         let row = 8 + hooks.len() * model.config().d_model * config.dtype.bytes();
@@ -39,15 +49,22 @@ impl ActivationStore {
         let seconds = if pass.is_empty() {
             0.0
         } else {
-            let blocks = last.layer as f64 + if last.site == crate::model::Site::ResidPre { 0.0 } else { 1.0 };
-            model.computing(config.compute).seconds_a_block(&pass)? * blocks * tokens.len() as f64 / pass.len() as f64
+            let blocks = last.layer as f64
+                + if last.site == crate::model::Site::ResidPre { 0.0 } else { 1.0 };
+            model.computing(config.compute).seconds_a_block(&pass)? * blocks * tokens.len() as f64
+                / pass.len() as f64
         };
-        Ok(Forecast { memory: memory_of(model, hooks, tokens.n_ctx(), config), disk: (tokens.len() * row) as u64, seconds })
+        Ok(Forecast {
+            memory: memory_of(model, hooks, tokens.n_ctx(), config),
+            disk: (tokens.len() * row) as u64,
+            seconds,
+        })
     }
 }
 
-/// Bytes that a harvest takes besides the model, with a disk that keeps up: what lies between the products of a block, the residual stream, each hook's
-/// values on their way to the disk, and matrices rounded to bf16. Held to what a process was seen to take in docs/performance.md.
+/// Bytes that a harvest takes besides the model, with a disk that keeps up: what lies between the
+/// products of a block, the residual stream, each hook's values on their way to the disk, and
+/// matrices rounded to bf16. Held to what a process was seen to take in docs/performance.md.
 fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestConfig) -> u64 {
     let shape = model.config();
     let (d, d_mlp) = (shape.d_model as u64, shape.d_mlp as u64);
@@ -56,7 +73,8 @@ fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestC
     let number = if config.compute == Compute::Bf16 && has_bf16_tiles() { 2 } else { 4 };
     let narrow = number * if shape.parallel { 2 * d } else { d };
     let wide = (12 * d).max(number * d_mlp);
-    // The residual stream, beside it where embeddings of tokens and positions are summed, and each hook's values.
+    // The residual stream, beside it where embeddings of tokens and positions are summed, and each
+    // hook's values.
     let streams = 1 + u64::from(shape.family == Family::Gpt2) + hooks.len() as u64;
     let of_pass = OTHER + rows * (narrow + wide + 4 * d * streams);
     let layers = hooks.iter().map(|hook| hook.layer + 1).max().unwrap_or(0);
@@ -64,10 +82,18 @@ fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestC
 }
 
 /// Refuses what does not fit.
-pub(super) fn check_memory(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestConfig) -> Result<()> {
-    let bytes = |batch: usize| memory_of(model, hooks, n_ctx, &HarvestConfig { batch, ..config.clone() });
-    forecast::check("harvesting", bytes(config.batch), |free| match forecast::largest(config.batch, free, bytes) {
+pub(super) fn check_memory(
+    model: &Model,
+    hooks: &[HookPoint],
+    n_ctx: usize,
+    config: &HarvestConfig,
+) -> Result<()> {
+    let bytes =
+        |batch: usize| memory_of(model, hooks, n_ctx, &HarvestConfig { batch, ..config.clone() });
+    forecast::check("harvesting", bytes(config.batch), |free| {
+        match forecast::largest(config.batch, free, bytes) {
         Some(batch) => format!("HarvestConfig {{ batch: {batch}, .. }} would fit"),
         None => "not even one sequence at a time would fit: take a shorter context or a smaller model".to_owned(),
+    }
     })
 }

@@ -26,12 +26,14 @@ pub struct HarvestConfig {
     pub dtype: Dtype,
     /// In what the model forms its products. Default [`Compute::F32`].
     ///
-    /// [`Compute::Bf16`] takes about half the time, at a price that is measured there. What was made in the one is never mixed with what
-    /// was made in the other.
+    /// [`Compute::Bf16`] takes about half the time, at a price that is measured there. What was
+    /// made in the one is never mixed with what was made in the other.
     pub compute: Compute,
-    /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file. Default 65,536.
+    /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file.
+    /// Default 65,536.
     pub shard_tokens: usize,
-    /// Sequences in one pass of the model: more takes more memory, and longer until the stop button is heeded. Default 8.
+    /// Sequences in one pass of the model: more takes more memory, and longer until the stop button
+    /// is heeded. Default 8.
     pub batch: usize,
 }
 
@@ -41,7 +43,8 @@ impl Default for HarvestConfig {
     }
 }
 
-/// What a store needs to know of whatever computes its activations; for [`ActivationStore::harvest_with`].
+/// What a store needs to know of whatever computes its activations; for
+/// [`ActivationStore::harvest_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The model's name, for people.
@@ -72,20 +75,24 @@ impl Source {
     }
 }
 
-/// Computes the activations of some hooks for some sequences: for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
+/// Computes the activations of some hooks for some sequences: for each hook in turn, `[n_seq ·
+/// n_ctx · d_model]` numbers, row after row.
 pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
 /// As [`Forward`], told also which of all sequences they are.
-pub(super) type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+pub(super) type ForwardOf<'a> =
+    &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
 impl ActivationStore {
-    /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks together, into the folder `dir`.
+    /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks
+    /// together, into the folder `dir`.
     ///
-    /// `tokens` are a `&Tokens`, or a [`&TokenStream`](crate::corpus::TokenStream), which is tokenised while the model runs and of which the
-    /// store remembers how far it has come.
+    /// `tokens` are a `&Tokens`, or a [`&TokenStream`](crate::corpus::TokenStream), which is
+    /// tokenised while the model runs and of which the store remembers how far it has come.
     ///
-    /// A finished harvest of the same things is used again at once, and one that was stopped or killed goes on at the first file that is not
-    /// there, after a check of those that are. Stopped by hand, it returns the store of what it has, if that is anything.
+    /// A finished harvest of the same things is used again at once, and one that was stopped or
+    /// killed goes on at the first file that is not there, after a check of those that are. Stopped
+    /// by hand, it returns the store of what it has, if that is anything.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -101,10 +108,12 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of hooks, dtype, compute or shard size; nothing
-    /// of it is touched. [`Error::Locked`] while another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number that the dtype
-    /// cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there is damaged; [`Error::Interrupted`]; [`Error::Config`];
-    /// [`Error::Memory`]; [`Error::Io`], for example if the disk is full: the shards that were complete by then stay.
+    /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of
+    /// hooks, dtype, compute or shard size; nothing of it is touched. [`Error::Locked`] while
+    /// another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number
+    /// that the dtype cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there
+    /// is damaged; [`Error::Interrupted`]; [`Error::Config`]; [`Error::Memory`]; [`Error::Io`], for
+    /// example if the disk is full: the shards that were complete by then stay.
     pub fn harvest<'a>(
         model: &Model,
         hooks: &[HookPoint],
@@ -126,13 +135,16 @@ impl ActivationStore {
         ActivationStore::harvest_with(&source, hooks, tokens, dir, config, &forward)
     }
 
-    /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of this crate's.
+    /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of
+    /// this crate's.
     ///
-    /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the order of the model, each once. While it
-    /// computes, another thread writes what it gave before. It may end early with [`Error::Interrupted`] after a press of the stop button.
+    /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the
+    /// order of the model, each once. While it computes, another thread writes what it gave before.
+    /// It may end early with [`Error::Interrupted`] after a press of the stop button.
     ///
     /// # Errors
-    /// As [`harvest`](ActivationStore::harvest), and whatever `forward` returns; the shards that were complete by then stay.
+    /// As [`harvest`](ActivationStore::harvest), and whatever `forward` returns; the shards that
+    /// were complete by then stay.
     pub fn harvest_with<'a>(
         source: &Source,
         hooks: &[HookPoint],
@@ -141,10 +153,19 @@ impl ActivationStore {
         config: HarvestConfig,
         forward: Forward<'_>,
     ) -> Result<ActivationStore> {
-        ActivationStore::fill("harvest", source, hooks, tokens.into(), dir.as_ref(), config, &|_, pass, hooks| forward(pass, hooks))
+        ActivationStore::fill(
+            "harvest",
+            source,
+            hooks,
+            tokens.into(),
+            dir.as_ref(),
+            config,
+            &|_, pass, hooks| forward(pass, hooks),
+        )
     }
 
-    /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are asked for. The bar says `what` it is.
+    /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are
+    /// asked for. The bar says `what` it is.
     pub(super) fn fill(
         what: &str,
         source: &Source,
@@ -155,7 +176,8 @@ impl ActivationStore {
         forward: ForwardOf<'_>,
     ) -> Result<ActivationStore> {
         let manifest = planned(source, hooks, tokens, &config)?;
-        // A complete store is only read, so it needs neither the lock nor a folder that can be written.
+        // A complete store is only read, so it needs neither the lock nor a folder that can be
+        // written.
         if let Some(stored) = Manifest::read_if_there(dir)? {
             stored.same_as(&manifest, dir)?;
             if stored.complete && missing(dir, &stored)?.is_empty() {
@@ -174,15 +196,26 @@ impl ActivationStore {
 }
 
 /// The manifest of the store that is asked for, with no shard made.
-fn planned(source: &Source, hooks: &[HookPoint], tokens: Sequences<'_>, config: &HarvestConfig) -> Result<Manifest> {
+fn planned(
+    source: &Source,
+    hooks: &[HookPoint],
+    tokens: Sequences<'_>,
+    config: &HarvestConfig,
+) -> Result<Manifest> {
     if config.batch == 0 {
-        return Err(Error::config("batch", "is 0; at least one sequence has to go through the model at a time"));
+        return Err(Error::config(
+            "batch",
+            "is 0; at least one sequence has to go through the model at a time",
+        ));
     }
     if config.shard_tokens == 0 {
         return Err(Error::config("shard_tokens", "is 0; a shard holds at least one sequence"));
     }
     if hooks.is_empty() {
-        return Err(Error::config("hooks", "no hook is given; name at least one, such as blocks.2.hook_resid_pre"));
+        return Err(Error::config(
+            "hooks",
+            "no hook is given; name at least one, such as blocks.2.hook_resid_pre",
+        ));
     }
     let corpus = tokens.id(source.d_vocab)?;
     let mut hooks = hooks.to_vec();
@@ -238,64 +271,88 @@ impl<'a> Harvest<'a> {
             }
         };
         let mut todo = missing(dir, &manifest)?;
-        // What is kept has to be what was written: going on from a damaged shard would only hide the damage until training.
+        // What is kept has to be what was written: going on from a damaged shard would only hide
+        // the damage until training.
         let kept = (0..manifest.shards.len()).filter(|index| !todo.contains(index));
-        let kept = kept.map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
-        verify(&kept.iter().collect::<Vec<_>>(), &(0..manifest.hooks.len()).collect::<Vec<_>>(), Waiting::Cell)?;
+        let kept =
+            kept.map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
+        verify(
+            &kept.iter().collect::<Vec<_>>(),
+            &(0..manifest.hooks.len()).collect::<Vec<_>>(),
+            Waiting::Cell,
+        )?;
         todo.extend(manifest.shards.len()..manifest.all_shards());
         Ok(Harvest { dir, manifest, todo })
     }
 
-    fn run(&mut self, what: &str, tokens: Sequences<'_>, batch: usize, forward: ForwardOf<'_>) -> Result<()> {
+    fn run(
+        &mut self,
+        what: &str,
+        tokens: Sequences<'_>,
+        batch: usize,
+        forward: ForwardOf<'_>,
+    ) -> Result<()> {
         let todo = std::mem::take(&mut self.todo);
         let rows_to_do: usize = todo.iter().map(|&index| self.manifest.rows_of(index)).sum();
         let all_rows = self.manifest.all_rows();
-        let mut progress = Progress::new(what, all_rows as u64, "tokens").resumed_at((all_rows - rows_to_do) as u64);
+        let mut progress = Progress::new(what, all_rows as u64, "tokens")
+            .resumed_at((all_rows - rows_to_do) as u64);
         let planned = self.manifest.clone();
         let enough = AtomicBool::new(false);
         let stopped = std::thread::scope(|scope| {
             let (work, to_write) = sync_channel(WORK_WAITING);
             let (dir, manifest) = (self.dir, &mut self.manifest);
-            let thread = |name: &str| std::thread::Builder::new().name(format!("tsae-harvest-{name}"));
+            let thread =
+                |name: &str| std::thread::Builder::new().name(format!("tsae-harvest-{name}"));
             let started = Error::io("start a thread for", dir);
-            let writer = thread("writer").spawn_scoped(scope, move || write_shards(dir, manifest, &to_write)).map_err(started)?;
+            let writer = thread("writer")
+                .spawn_scoped(scope, move || write_shards(dir, manifest, &to_write))
+                .map_err(started)?;
             let feed = match tokens {
                 Sequences::InMemory(tokens) => Feed::InMemory(tokens),
                 Sequences::Stream(stream) => {
                     let (feeder, feed) = Feeder::new(dir, stream, &planned, &todo, &enough);
-                    thread("text").spawn_scoped(scope, move || feeder.run()).map_err(Error::io("start a thread for", dir))?;
+                    thread("text")
+                        .spawn_scoped(scope, move || feeder.run())
+                        .map_err(Error::io("start a thread for", dir))?;
                     feed
                 }
             };
             let computed = compute(&planned, &todo, feed, batch, forward, work, &mut progress);
             enough.store(true, Ordering::Relaxed);
-            // The writer ends once it has written what there is. What went wrong there comes first: it may be why computing ended.
+            // The writer ends once it has written what there is. What went wrong there comes first:
+            // it may be why computing ended.
             writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             computed
         })?;
         if stopped {
             interrupt::clear();
             let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
-            // Shards before a gap are of no use to a reader, and without any shard there is nothing to return.
+            // Shards before a gap are of no use to a reader, and without any shard there is nothing
+            // to return.
             if kept == 0 || missing(self.dir, &self.manifest)?.iter().any(|&index| index < kept) {
-                let remedy = format!("{kept} of {all} shards are kept, and the same call goes on from there");
+                let remedy = format!(
+                    "{kept} of {all} shards are kept, and the same call goes on from there"
+                );
                 return Err(Error::Interrupted { what: "the harvest", remedy });
             }
             progress.set((kept * self.manifest.shard_rows).min(all_rows) as u64);
-            progress.note(&format!("stopped by hand, {kept} of {all} shards kept; the same call goes on from there"));
+            progress.note(&format!(
+                "stopped by hand, {kept} of {all} shards kept; the same call goes on from there"
+            ));
         }
         progress.finish();
         Ok(())
     }
 }
 
-/// A folder with shards and no manifest holds someone's data of unknown origin: it is neither used nor overwritten.
+/// A folder with shards and no manifest holds someone's data of unknown origin: it is neither used
+/// nor overwritten.
 fn refuse_stray_shards(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let entry = entry.map_err(Error::io("read", dir))?;
         if is_shard(&entry.file_name().to_string_lossy()) {
-            let why =
-                "is a shard without a manifest, so nobody can say what it was made from: move it away, or harvest into another folder";
+            let why = "is a shard without a manifest, so nobody can say what it was made from: move it away, or harvest into another folder";
             return Err(Error::format(entry.path(), why));
         }
     }

@@ -5,11 +5,12 @@ use crate::error::Result;
 use crate::sae::{Codes, Index, Keys, Sae};
 
 impl ActivationStore {
-    /// The keys of `rows` for the table of an SAE: their tokens, or the n-grams that end there, or the active latents of a preceding SAE, whose hook the store
-    /// then needs.
+    /// The keys of `rows` for the table of an SAE: their tokens, or the n-grams that end there, or
+    /// the active latents of a preceding SAE, whose hook the store then needs.
     ///
     /// # Errors
-    /// As [`gather`](ActivationStore::gather), and [`Error::UnknownHook`](crate::Error::UnknownHook) if the store lacks a preceding SAE's hook.
+    /// As [`gather`](ActivationStore::gather), and
+    /// [`Error::UnknownHook`](crate::Error::UnknownHook) if the store lacks a preceding SAE's hook.
     pub fn keys(&self, sae: &Sae, rows: &[u64]) -> Result<Keys<'static>> {
         self.keys_for(Waiting::Cell, sae, rows)
     }
@@ -24,7 +25,12 @@ impl ActivationStore {
     }
 
     /// As [`keys`](ActivationStore::keys), for a cell or for a thread in the background.
-    pub(crate) fn keys_for(&self, waiting: Waiting<'_>, sae: &Sae, rows: &[u64]) -> Result<Keys<'static>> {
+    pub(crate) fn keys_for(
+        &self,
+        waiting: Waiting<'_>,
+        sae: &Sae,
+        rows: &[u64],
+    ) -> Result<Keys<'static>> {
         match &sae.index {
             Index::Latents(preceding) => {
                 let mut batch = Batch::default();

@@ -15,15 +15,18 @@ use crate::model::{Compute, HookPoint};
 
 const NAME: &str = "manifest.json";
 const FORMAT: &str = "tokenized-sae activations";
-/// The newest version: that of a store made from a stream. One made from tokens in memory has version 1, as ever.
+/// The newest version: that of a store made from a stream. One made from tokens in memory has
+/// version 1, as ever.
 const VERSION: u64 = 2;
-/// Bounds that no real store comes near, so that sizes computed from a damaged manifest cannot overflow or exhaust memory.
+/// Bounds that no real store comes near, so that sizes computed from a damaged manifest cannot
+/// overflow or exhaust memory.
 const MAX_DIMENSION: usize = 1 << 30;
 
 /// What a shard's tensors `tokens` and `positions` are called among its checksums.
 pub const IDS: &str = "tokens, positions";
 
-/// The content of `manifest.json`. Holds no date and no path, so that the same harvest always writes the same bytes.
+/// The content of `manifest.json`. Holds no date and no path, so that the same harvest always
+/// writes the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -87,7 +90,8 @@ pub struct ShardId {
     pub file: String,
     pub rows: usize,
     pub bytes: u64,
-    /// The SHA-256 of every hook's rows, and of the ids under [`IDS`]. (The header is compared byte for byte.)
+    /// The SHA-256 of every hook's rows, and of the ids under [`IDS`]. (The header is compared byte
+    /// for byte.)
     pub sha256: BTreeMap<String, String>,
     /// How far a stream has been read when the shard is full; left out of tokens in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,10 +108,27 @@ struct Signed {
 
 impl Manifest {
     /// The manifest of a store of which nothing has been made yet.
-    pub fn new(model: ModelId, corpus: CorpusId, hooks: Vec<HookPoint>, (dtype, compute): (Dtype, Compute), shard_rows: usize) -> Manifest {
+    pub fn new(
+        model: ModelId,
+        corpus: CorpusId,
+        hooks: Vec<HookPoint>,
+        (dtype, compute): (Dtype, Compute),
+        shard_rows: usize,
+    ) -> Manifest {
         let (format, shards) = (FORMAT.into(), Vec::new());
         let version = version_of(&corpus);
-        Manifest { format, version, model, corpus, hooks, dtype, compute, shard_rows, complete: false, shards }
+        Manifest {
+            format,
+            version,
+            model,
+            corpus,
+            hooks,
+            dtype,
+            compute,
+            shard_rows,
+            complete: false,
+            shards,
+        }
     }
 
     /// Where the manifest of the store in `dir` is.
@@ -143,15 +164,17 @@ impl Manifest {
     /// Reads and checks the manifest of the store in `dir`.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is missing, not a manifest, or of a newer version; [`Error::Checksum`] if it was changed by anything but a
-    /// harvest.
+    /// [`Error::Format`] if it is missing, not a manifest, or of a newer version;
+    /// [`Error::Checksum`] if it was changed by anything but a harvest.
     pub fn read(dir: &Path) -> Result<Manifest> {
         let path = Manifest::path(dir);
         match fs::read(&path) {
             Ok(bytes) => Manifest::parse(&path, &bytes),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::format(
                 dir,
-                format!("holds no activations (there is no {NAME}): give the folder of a harvest, or harvest into it first"),
+                format!(
+                    "holds no activations (there is no {NAME}): give the folder of a harvest, or harvest into it first"
+                ),
             )),
             Err(e) => Err(Error::io("read", &path)(e)),
         }
@@ -163,17 +186,30 @@ impl Manifest {
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
-        let damaged = |why: String| Error::format(path, format!("is not the manifest of an activation store: {why}"));
-        let json: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+        let damaged = |why: String| {
+            Error::format(path, format!("is not the manifest of an activation store: {why}"))
+        };
+        let json: serde_json::Value =
+            serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
         let version = json.pointer("/store/version").and_then(serde_json::Value::as_u64);
         if let Some(newer) = version.filter(|&version| version > VERSION) {
-            return Err(Error::format(path, format!("has version {newer}, and this program reads up to {VERSION}: use a newer one")));
+            return Err(Error::format(
+                path,
+                format!(
+                    "has version {newer}, and this program reads up to {VERSION}: use a newer one"
+                ),
+            ));
         }
         let signed: Signed = serde_json::from_value(json).map_err(|e| damaged(e.to_string()))?;
         let got = signed.store.checksum()?;
         if got != signed.sha256 {
             let remedy = "restore it from a copy, or harvest into another folder".to_owned();
-            return Err(Error::Checksum { path: path.to_owned(), want: signed.sha256, got, remedy });
+            return Err(Error::Checksum {
+                path: path.to_owned(),
+                want: signed.sha256,
+                got,
+                remedy,
+            });
         }
         signed.store.check().map_err(damaged)?;
         Ok(signed.store)
@@ -197,28 +233,50 @@ impl Manifest {
         let hooks = self.hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(" ");
         let rows: usize = self.shards.iter().map(|shard| shard.rows).sum();
         let (model, corpus) = (&self.model, &self.corpus);
-        let compute = if is_f32(&self.compute) { String::new() } else { format!("\n{}", self.compute) };
+        let compute =
+            if is_f32(&self.compute) { String::new() } else { format!("\n{}", self.compute) };
         sha256(
-            format!("{}\n{}\n{}\n{hooks}\n{}\n{rows}{compute}", model.fingerprint, model.processing, corpus.fingerprint, self.dtype)
-                .as_bytes(),
+            format!(
+                "{}\n{}\n{}\n{hooks}\n{}\n{rows}{compute}",
+                model.fingerprint, model.processing, corpus.fingerprint, self.dtype
+            )
+            .as_bytes(),
         )
     }
 
-    /// Whether everything fits together, so that nothing computed from it can overflow or lie outside a file.
+    /// Whether everything fits together, so that nothing computed from it can overflow or lie
+    /// outside a file.
     fn check(&self) -> std::result::Result<(), String> {
         let want = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
         want(self.format == FORMAT, "the format has another name")?;
         want(self.version == version_of(&self.corpus), "the version is unknown")?;
         let sized = |n: usize| (1..=MAX_DIMENSION).contains(&n);
-        want(sized(self.model.d_model) && sized(self.model.d_vocab) && sized(self.corpus.n_ctx), "a dimension is 0 or impossibly large")?;
-        want(self.corpus.n_seq > 0 && self.corpus.n_seq.checked_mul(self.corpus.n_ctx).is_some(), "the number of sequences is impossible")?;
-        want(self.shard_rows > 0 && self.shard_rows.is_multiple_of(self.corpus.n_ctx), "shards do not hold whole sequences")?;
-        want(!self.hooks.is_empty() && self.hooks.is_sorted_by(|a, b| a < b), "the hooks are not sorted")?;
+        want(
+            sized(self.model.d_model) && sized(self.model.d_vocab) && sized(self.corpus.n_ctx),
+            "a dimension is 0 or impossibly large",
+        )?;
+        want(
+            self.corpus.n_seq > 0 && self.corpus.n_seq.checked_mul(self.corpus.n_ctx).is_some(),
+            "the number of sequences is impossible",
+        )?;
+        want(
+            self.shard_rows > 0 && self.shard_rows.is_multiple_of(self.corpus.n_ctx),
+            "shards do not hold whole sequences",
+        )?;
+        want(
+            !self.hooks.is_empty() && self.hooks.is_sorted_by(|a, b| a < b),
+            "the hooks are not sorted",
+        )?;
         want(self.shards.len() <= self.all_shards(), "there are more shards than rows for them")?;
-        want(self.complete == (self.shards.len() == self.all_shards()), "it is marked complete and has not all shards, or the reverse")?;
+        want(
+            self.complete == (self.shards.len() == self.all_shards()),
+            "it is marked complete and has not all shards, or the reverse",
+        )?;
         for (index, shard) in self.shards.iter().enumerate() {
             let layout = Layout::new(self, index).ok_or("a shard is impossibly large")?;
-            let known = shard.file == Manifest::shard_name(index) && shard.rows == self.rows_of(index) && shard.bytes == layout.bytes();
+            let known = shard.file == Manifest::shard_name(index)
+                && shard.rows == self.rows_of(index)
+                && shard.bytes == layout.bytes();
             want(known, "a shard has another name or size than it should")?;
             want(
                 shard.after.is_some() == self.corpus.stream.is_some(),
@@ -226,7 +284,8 @@ impl Manifest {
             )?;
             let sections = self.hooks.iter().map(HookPoint::to_string).chain([IDS.to_owned()]);
             want(
-                shard.sha256.len() == self.hooks.len() + 1 && sections.into_iter().all(|s| shard.sha256.contains_key(&s)),
+                shard.sha256.len() == self.hooks.len() + 1
+                    && sections.into_iter().all(|s| shard.sha256.contains_key(&s)),
                 "a shard lacks a checksum",
             )?;
         }
@@ -239,19 +298,34 @@ impl Manifest {
     /// [`Error::Changed`] with the first thing that differs.
     pub fn same_as(&self, now: &Manifest, dir: &Path) -> Result<()> {
         let named = |model: &ModelId| format!("{} ({})", model.name, short(&model.fingerprint));
-        let text = |corpus: &CorpusId| format!("{} sequences of {} tokens ({})", corpus.n_seq, corpus.n_ctx, short(&corpus.fingerprint));
-        let hooks = |m: &Manifest| m.hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+        let text = |corpus: &CorpusId| {
+            format!(
+                "{} sequences of {} tokens ({})",
+                corpus.n_seq,
+                corpus.n_ctx,
+                short(&corpus.fingerprint)
+            )
+        };
+        let hooks =
+            |m: &Manifest| m.hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
         let size = |m: &Manifest| format!("{} rows", m.shard_rows);
-        let shape = |m: &Manifest| format!("d_model {}, d_vocab {}", m.model.d_model, m.model.d_vocab);
+        let shape =
+            |m: &Manifest| format!("d_model {}, d_vocab {}", m.model.d_model, m.model.d_vocab);
         let (a, b) = (self, now);
         // Of two streams, it is said what differs in what they are made of.
         let (stored_text, text_now) = match (&a.corpus.stream, &b.corpus.stream) {
             (Some(stored), Some(now)) => a_difference(stored, now),
             _ => (text(&a.corpus), text(&b.corpus)),
         };
-        // The processing is part of a model's fingerprint: it goes first, so as to be named when it is all that differs.
+        // The processing is part of a model's fingerprint: it goes first, so as to be named when it
+        // is all that differs.
         let differences: [(&'static str, bool, String, String); 8] = [
-            ("processing", a.model.processing != b.model.processing, a.model.processing.clone(), b.model.processing.clone()),
+            (
+                "processing",
+                a.model.processing != b.model.processing,
+                a.model.processing.clone(),
+                b.model.processing.clone(),
+            ),
             ("model", a.model.fingerprint != b.model.fingerprint, named(&a.model), named(&b.model)),
             ("shape of the model", shape(a) != shape(b), shape(a), shape(b)),
             ("corpus", a.corpus.differs(&b.corpus), stored_text, text_now),
@@ -271,10 +345,13 @@ impl Manifest {
 }
 
 impl CorpusId {
-    /// Whether another would give other rows. How many sequences a stream has come to is no part of what it is.
+    /// Whether another would give other rows. How many sequences a stream has come to is no part of
+    /// what it is.
     fn differs(&self, other: &CorpusId) -> bool {
         match (&self.stream, &other.stream) {
-            (Some(a), Some(b)) => a != b || self.fingerprint != other.fingerprint || self.n_ctx != other.n_ctx,
+            (Some(a), Some(b)) => {
+                a != b || self.fingerprint != other.fingerprint || self.n_ctx != other.n_ctx
+            }
             _ => self != other,
         }
     }
@@ -282,7 +359,9 @@ impl CorpusId {
 
 /// The first thing of two descriptions that differs.
 fn a_difference(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>) -> (String, String) {
-    let of = |map: &BTreeMap<String, String>, name: &str| format!("a stream with {name}: {}", map.get(name).map_or("none", String::as_str));
+    let of = |map: &BTreeMap<String, String>, name: &str| {
+        format!("a stream with {name}: {}", map.get(name).map_or("none", String::as_str))
+    };
     let name = a.keys().chain(b.keys()).find(|name| a.get(*name) != b.get(*name));
     name.map_or_else(Default::default, |name| (of(a, name), of(b, name)))
 }
@@ -304,14 +383,36 @@ mod tests {
     use proptest::prelude::*;
 
     fn manifest() -> Manifest {
-        let model =
-            ModelId { name: "toy".into(), revision: None, fingerprint: "ab".repeat(32), processing: "Raw".into(), d_model: 4, d_vocab: 50 };
+        let model = ModelId {
+            name: "toy".into(),
+            revision: None,
+            fingerprint: "ab".repeat(32),
+            processing: "Raw".into(),
+            d_model: 4,
+            d_vocab: 50,
+        };
         let corpus = CorpusId { fingerprint: "cd".repeat(32), n_seq: 5, n_ctx: 8, stream: None };
-        let mut manifest = Manifest::new(model, corpus, vec![HookPoint::resid_pre(1)], (Dtype::F16, Compute::F32), 16);
+        let mut manifest = Manifest::new(
+            model,
+            corpus,
+            vec![HookPoint::resid_pre(1)],
+            (Dtype::F16, Compute::F32),
+            16,
+        );
         for index in 0..2 {
             let bytes = Layout::new(&manifest, index).unwrap().bytes();
-            let sha256 = [(IDS.to_owned(), "0".repeat(64)), ("blocks.1.hook_resid_pre".to_owned(), "1".repeat(64))].into();
-            manifest.shards.push(ShardId { file: Manifest::shard_name(index), rows: 16, bytes, sha256, after: None });
+            let sha256 = [
+                (IDS.to_owned(), "0".repeat(64)),
+                ("blocks.1.hook_resid_pre".to_owned(), "1".repeat(64)),
+            ]
+            .into();
+            manifest.shards.push(ShardId {
+                file: Manifest::shard_name(index),
+                rows: 16,
+                bytes,
+                sha256,
+                after: None,
+            });
         }
         manifest
     }
@@ -329,15 +430,20 @@ mod tests {
 
     #[test]
     fn a_newer_version_says_so() {
-        let newer = String::from_utf8(written()).unwrap().replace("\"version\": 1", "\"version\": 3");
+        let newer =
+            String::from_utf8(written()).unwrap().replace("\"version\": 1", "\"version\": 3");
         let told = Manifest::parse(Path::new("m"), newer.as_bytes()).unwrap_err().to_string();
         assert!(told.contains("version 3"), "{told}");
     }
 
     #[test]
     fn a_changed_value_is_noticed_even_if_it_is_still_sensible() {
-        let text = String::from_utf8(written()).unwrap().replace("\"d_vocab\": 50", "\"d_vocab\": 51");
-        assert!(matches!(Manifest::parse(Path::new("m"), text.as_bytes()), Err(Error::Checksum { .. })));
+        let text =
+            String::from_utf8(written()).unwrap().replace("\"d_vocab\": 50", "\"d_vocab\": 51");
+        assert!(matches!(
+            Manifest::parse(Path::new("m"), text.as_bytes()),
+            Err(Error::Checksum { .. })
+        ));
     }
 
     /// Signs whatever it is given: `check` has to catch what a checksum cannot.
@@ -373,7 +479,8 @@ mod tests {
             assert!(matches!(parse_signed(&wrong), Err(Error::Format { .. })), "change {i}");
         }
         let mut vast = manifest();
-        (vast.model.d_model, vast.corpus.n_ctx, vast.corpus.n_seq, vast.shard_rows) = (1 << 30, 1 << 30, 1 << 33, 1 << 63);
+        (vast.model.d_model, vast.corpus.n_ctx, vast.corpus.n_seq, vast.shard_rows) =
+            (1 << 30, 1 << 30, 1 << 33, 1 << 63);
         assert!(parse_signed(&vast).is_err());
     }
 

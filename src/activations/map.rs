@@ -7,11 +7,14 @@ use std::fs::File;
 pub struct Map(memmap2::Mmap);
 
 impl Map {
-    /// Maps the whole of `file`. Rows are read in random order, so the system is told not to read ahead.
+    /// Maps the whole of `file`. Rows are read in random order, so the system is told not to read
+    /// ahead.
     pub fn new(file: &File) -> std::io::Result<Map> {
-        // SAFETY: the map is read-only, and the bytes under it do not change while it lives: this crate never writes into a shard, it only
-        // ever puts a whole new file in the place of an old one by a rename, which leaves the old bytes in place for whoever mapped them.
-        // Another program that cuts the file short under our feet can end the process by a bus error, as with any map.
+        // SAFETY: the map is read-only, and the bytes under it do not change while it lives: this
+        // crate never writes into a shard, it only ever puts a whole new file in the place of an
+        // old one by a rename, which leaves the old bytes in place for whoever mapped them. Another
+        // program that cuts the file short under our feet can end the process by a bus error, as
+        // with any map.
         let map = unsafe { memmap2::Mmap::map(file)? };
         #[cfg(unix)]
         map.advise(memmap2::Advice::Random)?;

@@ -17,17 +17,20 @@ const ABREAST: usize = 256;
 const READ: usize = 4096;
 
 impl Lookup {
-    /// A table whose row `t` starts at the mean activation of `hook` on token `t`, over the whole store; at the mean over all tokens where `t` does not occur.
+    /// A table whose row `t` starts at the mean activation of `hook` on token `t`, over the whole
+    /// store; at the mean over all tokens where `t` does not occur.
     ///
     /// # Errors
     /// As [`ActivationStore::gather`]; [`Error::Interrupted`] if it is stopped.
     pub fn means(acts: &ActivationStore, hook: HookPoint) -> Result<Lookup> {
         let tokens = acts.tokens()?;
-        let lookup = Lookup::from_table(means(acts, hook, tokens.ids(), acts.d_vocab())?, acts.d_model())?;
+        let lookup =
+            Lookup::from_table(means(acts, hook, tokens.ids(), acts.d_vocab())?, acts.d_model())?;
         Ok(lookup.started(Start::Means(hook, acts.fingerprint().to_owned())))
     }
 
-    /// A table with a row for every token and for every n-gram of [`Grams`], each starting at the mean activation over the positions that take it.
+    /// A table with a row for every token and for every n-gram of [`Grams`], each starting at the
+    /// mean activation over the positions that take it.
     ///
     /// # Errors
     /// As [`Lookup::means`], and [`Error::Shape`] if the n-grams are of another vocabulary.
@@ -38,11 +41,14 @@ impl Lookup {
         }
         let keys = grams.rows_of(&acts.tokens()?);
         let lookup = Lookup::from_table(means(acts, hook, &keys, grams.rows())?, acts.d_model())?;
-        lookup.started(Start::Means(hook, acts.fingerprint().to_owned())).indexed_by(Index::Grams(Arc::new(grams)))
+        lookup
+            .started(Start::Means(hook, acts.fingerprint().to_owned()))
+            .indexed_by(Index::Grams(Arc::new(grams)))
     }
 }
 
-/// The mean activation over the rows of each key, summed in f64 in the order of the store: `[n_keys, d_model]`.
+/// The mean activation over the rows of each key, summed in f64 in the order of the store:
+/// `[n_keys, d_model]`.
 fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -> Result<Vec<f32>> {
     let d = acts.d_model();
     let (starts, rows) = by_key(keys, n_keys);
@@ -62,9 +68,14 @@ fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -
             let mut batch = Batch::default();
             for rows in rows.chunks(READ) {
                 acts.gather(hook, rows, &mut batch)?;
-                batch.x.chunks_exact(d).for_each(|x| sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x)));
+                batch
+                    .x
+                    .chunks_exact(d)
+                    .for_each(|x| sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x)));
             }
-            mean.iter_mut().zip(sum).for_each(|(mean, sum)| *mean = (sum / rows.len().max(1) as f64) as f32);
+            mean.iter_mut()
+                .zip(sum)
+                .for_each(|(mean, sum)| *mean = (sum / rows.len().max(1) as f64) as f32);
             Ok::<(), Error>(())
         })?;
         progress.set(((turn + 1) * ABREAST).min(n_keys) as u64);

@@ -1,7 +1,8 @@
 //! SAELens' activation caches: read into a store, and written from one.
 //!
-//! A cache is a folder that Hugging Face `datasets` saved, `state.json`, `dataset_info.json` and `data-00000-of-0000N.arrow`, with a sequence in each row: a
-//! column named by the hook, `[context_size, d_in]` in float32 or float16, and `token_ids` `[context_size]`.
+//! A cache is a folder that Hugging Face `datasets` saved, `state.json`, `dataset_info.json` and
+//! `data-00000-of-0000N.arrow`, with a sequence in each row: a column named by the hook,
+//! `[context_size, d_in]` in float32 or float16, and `token_ids` `[context_size]`.
 
 mod cache;
 mod export;
@@ -18,17 +19,22 @@ use crate::tokens::Tokens;
 /// The column of the tokens.
 const TOKEN_IDS: &str = "token_ids";
 
-/// How far a row of a cache may be from what the model gives, by its length: float16 rounds by 2⁻¹¹, a GPU's TF32 by about as much. The same weights processed
-/// otherwise, and other weights all the more, are further off.
+/// How far a row of a cache may be from what the model gives, by its length: float16 rounds by
+/// 2⁻¹¹, a GPU's TF32 by about as much. The same weights processed otherwise, and other weights all
+/// the more, are further off.
 const TOLERANCE: f32 = 0.004;
 
 impl ActivationStore {
-    /// Makes a store of the activations that SAELens' `CacheActivationsRunner` wrote to the folder `from`, so that they need not be computed again.
+    /// Makes a store of the activations that SAELens' `CacheActivationsRunner` wrote to the folder
+    /// `from`, so that they need not be computed again.
     ///
-    /// Every hook that the cache has is taken, each row with its token. The first and the last sequence are run through `model` and compared, so that an SAE
-    /// is not trained on one model and evaluated on another. SAELens loads models unprocessed: load this one by [`Model::load_with`] with
-    /// [`Processing::Raw`](crate::model::Processing::Raw). What [`harvest`](ActivationStore::harvest) says of folders that are there already, of going on and
-    /// of the stop button holds here too; numbers are stored as `config` says, so [`Dtype::F32`](super::Dtype::F32) keeps those of a float32 cache as they are.
+    /// Every hook that the cache has is taken, each row with its token. The first and the last
+    /// sequence are run through `model` and compared, so that an SAE is not trained on one model
+    /// and evaluated on another. SAELens loads models unprocessed: load this one by
+    /// [`Model::load_with`] with [`Processing::Raw`](crate::model::Processing::Raw). What
+    /// [`harvest`](ActivationStore::harvest) says of folders that are there already, of going on
+    /// and of the stop button holds here too; numbers are stored as `config` says, so
+    /// [`Dtype::F32`](super::Dtype::F32) keeps those of a float32 cache as they are.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -38,9 +44,15 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Format`] if `from` is no such cache, is damaged, has no `token_ids` or holds another model's activations, or such as cannot be this model's;
-    /// and those of [`harvest`](ActivationStore::harvest).
-    pub fn import_saelens(model: &Model, from: impl AsRef<Path>, dir: impl AsRef<Path>, config: HarvestConfig) -> Result<ActivationStore> {
+    /// [`Error::Format`] if `from` is no such cache, is damaged, has no `token_ids` or holds
+    /// another model's activations, or such as cannot be this model's; and those of
+    /// [`harvest`](ActivationStore::harvest).
+    pub fn import_saelens(
+        model: &Model,
+        from: impl AsRef<Path>,
+        dir: impl AsRef<Path>,
+        config: HarvestConfig,
+    ) -> Result<ActivationStore> {
         let (source, from) = (Source::of(model), from.as_ref());
         let cache = Cache::of(&source, from)?;
         let last = cache.tokens().n_seq() - 1;
@@ -50,10 +62,12 @@ impl ActivationStore {
         cache.fill(&source, from, dir.as_ref(), config)
     }
 
-    /// As [`import_saelens`](ActivationStore::import_saelens), for a model that this crate does not have: of what it is told nothing is checked but the shape.
+    /// As [`import_saelens`](ActivationStore::import_saelens), for a model that this crate does not
+    /// have: of what it is told nothing is checked but the shape.
     ///
-    /// An SAE can be trained on such a store, also one with a table of [means](crate::sae::Lookup::means); what runs the model, as spliced losses do, is not
-    /// to be had.
+    /// An SAE can be trained on such a store, also one with a table of
+    /// [means](crate::sae::Lookup::means); what runs the model, as spliced losses do, is not to be
+    /// had.
     ///
     /// # Errors
     /// As [`import_saelens`](ActivationStore::import_saelens).
@@ -93,23 +107,44 @@ fn check_sequence(model: &Model, cache: &Cache, from: &Path, sequence: usize) ->
 /// The greatest distance of two rows of width `d`, by the length of the second.
 fn furthest(a: &[f32], b: &[f32], d: usize) -> f32 {
     let length = |row: &mut dyn Iterator<Item = f32>| row.map(|x| x * x).sum::<f32>().sqrt();
-    let off =
-        |(a, b): (&[f32], &[f32])| length(&mut a.iter().zip(b).map(|(a, b)| a - b)) / length(&mut b.iter().copied()).max(f32::MIN_POSITIVE);
-    a.chunks_exact(d).zip(b.chunks_exact(d)).map(off).fold(0.0, |most, off| if off.is_nan() { off } else { off.max(most) })
+    let off = |(a, b): (&[f32], &[f32])| {
+        length(&mut a.iter().zip(b).map(|(a, b)| a - b))
+            / length(&mut b.iter().copied()).max(f32::MIN_POSITIVE)
+    };
+    a.chunks_exact(d)
+        .zip(b.chunks_exact(d))
+        .map(off)
+        .fold(0.0, |most, off| if off.is_nan() { off } else { off.max(most) })
 }
 
 impl Cache {
     /// The cache in `from`, if its shapes and tokens can be those of the model.
     fn of(source: &Source, from: &Path) -> Result<Cache> {
-        let checked = Cache::open(from, source.d_model).and_then(|cache| cache.tokens().check(source.d_vocab).map(|()| cache));
+        let checked = Cache::open(from, source.d_model)
+            .and_then(|cache| cache.tokens().check(source.d_vocab).map(|()| cache));
         checked.map_err(|error| error.read_from(from))
     }
 
-    fn fill(&self, source: &Source, from: &Path, dir: &Path, config: HarvestConfig) -> Result<ActivationStore> {
+    fn fill(
+        &self,
+        source: &Source,
+        from: &Path,
+        dir: &Path,
+        config: HarvestConfig,
+    ) -> Result<ActivationStore> {
         let read = |sequences: std::ops::Range<usize>, _: &Tokens, hooks: &[HookPoint]| {
             hooks.iter().map(|&hook| self.read(hook, sequences.clone())).collect()
         };
-        ActivationStore::fill("import", source, self.hooks(), self.tokens().into(), dir, config, &read).map_err(|error| match error {
+        ActivationStore::fill(
+            "import",
+            source,
+            self.hooks(),
+            self.tokens().into(),
+            dir,
+            config,
+            &read,
+        )
+        .map_err(|error| match error {
             error @ Error::NotFinite { .. } => error.read_from(from),
             other => other,
         })

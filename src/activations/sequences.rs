@@ -1,4 +1,5 @@
-//! Where a harvest's sequences come from: memory, or a stream that is tokenised while the model runs.
+//! Where a harvest's sequences come from: memory, or a stream that is tokenised while the model
+//! runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,24 +45,41 @@ impl Sequences<'_> {
         }
     }
 
-    /// What the manifest says of them. Of a stream nobody knows how many there are before its end, so it says how many there are at most.
+    /// What the manifest says of them. Of a stream nobody knows how many there are before its end,
+    /// so it says how many there are at most.
     ///
     /// # Errors
-    /// [`Error::EmptyCorpus`], [`Error::TokenId`], [`Error::Config`] if they are none for a model of `d_vocab` tokens.
+    /// [`Error::EmptyCorpus`], [`Error::TokenId`], [`Error::Config`] if they are none for a model
+    /// of `d_vocab` tokens.
     pub(super) fn id(&self, d_vocab: usize) -> Result<CorpusId> {
         match self {
-            Sequences::InMemory(tokens) if tokens.is_empty() => Err(Error::EmptyCorpus { why: "there is no sequence to harvest".into() }),
+            Sequences::InMemory(tokens) if tokens.is_empty() => {
+                Err(Error::EmptyCorpus { why: "there is no sequence to harvest".into() })
+            }
             Sequences::InMemory(tokens) => {
                 tokens.check(d_vocab)?;
-                Ok(CorpusId { fingerprint: tokens.fingerprint(), n_seq: tokens.n_seq(), n_ctx: tokens.n_ctx(), stream: None })
+                Ok(CorpusId {
+                    fingerprint: tokens.fingerprint(),
+                    n_seq: tokens.n_seq(),
+                    n_ctx: tokens.n_ctx(),
+                    stream: None,
+                })
             }
             Sequences::Stream(stream) if stream.d_vocab() > d_vocab => {
-                let why = format!("has {} ids, and the model has {d_vocab}: make the stream for this model", stream.d_vocab());
+                let why = format!(
+                    "has {} ids, and the model has {d_vocab}: make the stream for this model",
+                    stream.d_vocab()
+                );
                 Err(Error::config("tokenizer", why))
             }
             Sequences::Stream(stream) => {
                 let made_of = stream.made_of().clone();
-                Ok(CorpusId { fingerprint: stream.fingerprint(), n_seq: stream.n_seq(), n_ctx: stream.n_ctx(), stream: Some(made_of) })
+                Ok(CorpusId {
+                    fingerprint: stream.fingerprint(),
+                    n_seq: stream.n_seq(),
+                    n_ctx: stream.n_ctx(),
+                    stream: Some(made_of),
+                })
             }
         }
     }
@@ -72,7 +90,8 @@ impl Sequences<'_> {
 #[serde(deny_unknown_fields)]
 pub struct After {
     pub cursor: Cursor,
-    /// How many documents begin in the shard; their marks, by which copies are known, lie beside it.
+    /// How many documents begin in the shard; their marks, by which copies are known, lie beside
+    /// it.
     pub documents: usize,
     /// The SHA-256 of the marks.
     pub sha256: String,
@@ -95,7 +114,9 @@ impl After {
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let got = sha256(&bytes);
         if got != self.sha256 || bytes.len() != 8 * self.documents {
-            let remedy = "delete it and harvest into this folder again, which makes it and its shard anew".to_owned();
+            let remedy =
+                "delete it and harvest into this folder again, which makes it and its shard anew"
+                    .to_owned();
             return Err(Error::Checksum { path, want: self.sha256.clone(), got, remedy });
         }
         Ok(bytes.as_chunks().0.iter().map(|mark| u64::from_le_bytes(*mark)).collect())
@@ -109,7 +130,9 @@ pub fn marks_path(dir: &Path, index: usize) -> PathBuf {
 
 /// Whether `name` is that of a file of marks.
 pub fn is_marks(name: &str) -> bool {
-    name.strip_prefix("documents-").and_then(|rest| rest.strip_suffix(".bin")).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+    name.strip_prefix("documents-")
+        .and_then(|rest| rest.strip_suffix(".bin"))
+        .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Shards' tokens in the order of `todo`, to the end of the text.
@@ -141,7 +164,9 @@ impl Feed<'_> {
         match self {
             Feed::InMemory(tokens) => {
                 let first = index * manifest.shard_rows / tokens.n_ctx();
-                Ok(Next::Tokens(tokens.rows(first, first + manifest.rows_of(index) / tokens.n_ctx())))
+                Ok(Next::Tokens(
+                    tokens.rows(first, first + manifest.rows_of(index) / tokens.n_ctx()),
+                ))
             }
             Feed::Stream { chunks, waited } => {
                 let began = Instant::now();
@@ -149,7 +174,9 @@ impl Feed<'_> {
                     let chunk = match chunks.recv_timeout(Duration::from_millis(50)) {
                         Ok(chunk) => chunk,
                         Err(RecvTimeoutError::Disconnected) => return Ok(Next::End),
-                        Err(RecvTimeoutError::Timeout) if interrupt::requested() => return Ok(Next::Stopped),
+                        Err(RecvTimeoutError::Timeout) if interrupt::requested() => {
+                            return Ok(Next::Stopped);
+                        }
                         Err(RecvTimeoutError::Timeout) => continue,
                     };
                     *waited += began.elapsed();
@@ -172,7 +199,8 @@ impl Feed<'_> {
     }
 }
 
-/// The far end of a [`Feed::Stream`]: reads and tokenises what the shards `todo` are made from, until nobody listens or `stop` is set.
+/// The far end of a [`Feed::Stream`]: reads and tokenises what the shards `todo` are made from,
+/// until nobody listens or `stop` is set.
 pub struct Feeder<'a> {
     dir: &'a Path,
     stream: &'a TokenStream,
@@ -192,7 +220,10 @@ impl<'a> Feeder<'a> {
         stop: &'a AtomicBool,
     ) -> (Feeder<'a>, Feed<'a>) {
         let (to, chunks) = sync_channel(1);
-        (Feeder { dir, stream, manifest: manifest.clone(), todo, stop, chunks: to }, Feed::Stream { chunks, waited: Duration::ZERO })
+        (
+            Feeder { dir, stream, manifest: manifest.clone(), todo, stop, chunks: to },
+            Feed::Stream { chunks, waited: Duration::ZERO },
+        )
     }
 
     pub fn run(self) {
@@ -202,7 +233,8 @@ impl<'a> Feeder<'a> {
         }
     }
 
-    /// Shards that are there may lie between those that are not: then the stream is taken up anew after them.
+    /// Shards that are there may lie between those that are not: then the stream is taken up anew
+    /// after them.
     fn feed(&self) -> Result<()> {
         let stop = || self.stop.load(Ordering::Relaxed) || interrupt::requested();
         let per_shard = self.manifest.shard_rows / self.stream.n_ctx();

@@ -1,8 +1,10 @@
-//! One file of activations: a safetensors file with one tensor `[rows, d_model]` for each hook, named by the hook, beside `tokens [rows]` and
-//! `positions [rows]` (u32; the position in its sequence).
+//! One file of activations: a safetensors file with one tensor `[rows, d_model]` for each hook,
+//! named by the hook, beside `tokens [rows]` and `positions [rows]` (u32; the position in its
+//! sequence).
 //!
-//! Everything about the file but the numbers follows from the manifest, so a reader does not parse its header: it forms the header that must
-//! be there and compares. Any other safetensors reader can still open it.
+//! Everything about the file but the numbers follows from the manifest, so a reader does not parse
+//! its header: it forms the header that must be there and compares. Any other safetensors reader
+//! can still open it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,7 +28,8 @@ use crate::model::HookPoint;
 #[cfg(target_endian = "big")]
 compile_error!("shards are read and written as they lie in memory, in little-endian order");
 
-const REMEDY: &str = "delete it and harvest into this folder again, which makes only this shard anew";
+const REMEDY: &str =
+    "delete it and harvest into this folder again, which makes only this shard anew";
 
 /// Where everything is in one shard.
 #[derive(Debug)]
@@ -63,10 +66,15 @@ impl Layout {
         let (tokens, positions) = (take(ids_bytes)?, take(ids_bytes)?);
         let hooks = manifest.hooks.iter().map(|_| take(hook_bytes)).collect::<Option<Vec<_>>>()?;
 
-        let tensor = |dtype, shape, at: &Range<u64>| Entry::Tensor { dtype, shape, data_offsets: [at.start, at.end] };
+        let tensor = |dtype, shape, at: &Range<u64>| Entry::Tensor {
+            dtype,
+            shape,
+            data_offsets: [at.start, at.end],
+        };
         let rows = rows as usize;
         let mut entries = BTreeMap::new();
-        // Ties the file to its store and its place in it, so that a shard from elsewhere is noticed before any checksum is formed.
+        // Ties the file to its store and its place in it, so that a shard from elsewhere is noticed
+        // before any checksum is formed.
         let metadata = BTreeMap::from([
             ("corpus", manifest.corpus.fingerprint.clone()),
             ("first_row", (index * manifest.shard_rows).to_string()),
@@ -77,7 +85,10 @@ impl Layout {
         entries.insert("tokens".to_owned(), tensor("U32", vec![rows], &tokens));
         entries.insert("positions".to_owned(), tensor("U32", vec![rows], &positions));
         for (hook, at) in manifest.hooks.iter().zip(&hooks) {
-            entries.insert(hook.to_string(), tensor(manifest.dtype.safetensors_name(), vec![rows, d_model], at));
+            entries.insert(
+                hook.to_string(),
+                tensor(manifest.dtype.safetensors_name(), vec![rows, d_model], at),
+            );
         }
         let mut json = serde_json::to_vec(&entries).ok()?;
         json.resize(json.len().next_multiple_of(8), b' ');
@@ -87,7 +98,12 @@ impl Layout {
         let start = header.len() as u64;
         end.checked_add(start).filter(|&end| end <= i64::MAX as u64)?;
         let shift = |at: Range<u64>| at.start + start..at.end + start;
-        Some(Layout { header, tokens: shift(tokens), positions: shift(positions), hooks: hooks.into_iter().map(shift).collect() })
+        Some(Layout {
+            header,
+            tokens: shift(tokens),
+            positions: shift(positions),
+            hooks: hooks.into_iter().map(shift).collect(),
+        })
     }
 
     /// The size of the file.
@@ -115,17 +131,27 @@ struct Cursor {
 
 impl<'a> ShardWriter<'a> {
     /// Starts shard `index` of the store in `dir`, which is to hold `tokens`, whole sequences.
-    pub fn create(dir: &Path, manifest: &'a Manifest, index: usize, tokens: &[u32]) -> Result<ShardWriter<'a>> {
+    pub fn create(
+        dir: &Path,
+        manifest: &'a Manifest,
+        index: usize,
+        tokens: &[u32],
+    ) -> Result<ShardWriter<'a>> {
         let path = dir.join(Manifest::shard_name(index));
-        let too_large = || Error::format(&path, "would be larger than any file: choose a smaller shard_tokens");
+        let too_large =
+            || Error::format(&path, "would be larger than any file: choose a smaller shard_tokens");
         let layout = Layout::new(manifest, index).ok_or_else(too_large)?;
-        let positions: Vec<u32> = (0..tokens.len()).map(|row| (row % manifest.corpus.n_ctx) as u32).collect();
+        let positions: Vec<u32> =
+            (0..tokens.len()).map(|row| (row % manifest.corpus.n_ctx) as u32).collect();
         let mut out = AtomicFile::create(&path)?;
         out.write_at(0, &layout.header)?;
         out.write_at(layout.tokens.start, cast_slice(tokens))?;
         out.write_at(layout.positions.start, cast_slice(&positions))?;
-        let ids_hash = Sha256::new().chain_update(cast_slice::<u32, u8>(tokens)).chain_update(cast_slice::<u32, u8>(&positions));
-        let hooks = layout.hooks.iter().map(|at| Cursor { at: at.start, hash: Sha256::new() }).collect();
+        let ids_hash = Sha256::new()
+            .chain_update(cast_slice::<u32, u8>(tokens))
+            .chain_update(cast_slice::<u32, u8>(&positions));
+        let hooks =
+            layout.hooks.iter().map(|at| Cursor { at: at.start, hash: Sha256::new() }).collect();
         Ok(ShardWriter { manifest, index, layout, out, ids_hash, hooks, halves: Vec::new() })
     }
 
@@ -161,13 +187,24 @@ impl<'a> ShardWriter<'a> {
     fn not_finite(&self, hook: usize, rows: &[f32], stored: impl Fn(f32) -> f32) -> Error {
         let (d_model, n_ctx) = (self.manifest.model.d_model, self.manifest.corpus.n_ctx);
         let at = rows.iter().position(|&x| !stored(x).is_finite()).unwrap_or(0);
-        let before = (self.hooks[hook].at - self.layout.hooks[hook].start) / (d_model * self.manifest.dtype.bytes()) as u64;
+        let before = (self.hooks[hook].at - self.layout.hooks[hook].start)
+            / (d_model * self.manifest.dtype.bytes()) as u64;
         let row = self.index * self.manifest.shard_rows + before as usize + at / d_model;
-        let place = format!("sequence {}, position {}, dimension {}", row / n_ctx, row % n_ctx, at % d_model);
+        let place = format!(
+            "sequence {}, position {}, dimension {}",
+            row / n_ctx,
+            row % n_ctx,
+            at % d_model
+        );
         let advice = if rows[at].is_finite() {
-            format!("{place}: the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32", rows[at])
+            format!(
+                "{place}: the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32",
+                rows[at]
+            )
         } else {
-            format!("{place}: the model itself gives it, so its weights are damaged or its arithmetic overflows")
+            format!(
+                "{place}: the model itself gives it, so its weights are damaged or its arithmetic overflows"
+            )
         };
         Error::NotFinite {
             what: format!("{} (as {})", self.manifest.hooks[hook], self.manifest.dtype),
@@ -189,7 +226,8 @@ impl<'a> ShardWriter<'a> {
             }
         }
         let names = self.manifest.hooks.iter().map(HookPoint::to_string);
-        let mut checksums: BTreeMap<_, _> = names.zip(self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()))).collect();
+        let mut checksums: BTreeMap<_, _> =
+            names.zip(self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()))).collect();
         checksums.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
         self.out.commit()?;
         Ok(ShardId {
@@ -217,7 +255,8 @@ impl Shard {
     /// Maps shard `index` of the store in `dir`; checks its length and its header, and no more.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is missing or of the wrong length, [`Error::Checksum`] if its header is not the one that was written.
+    /// [`Error::Format`] if it is missing or of the wrong length, [`Error::Checksum`] if its header
+    /// is not the one that was written.
     pub fn open(dir: &Path, manifest: &Manifest, index: usize) -> Result<Shard> {
         let path = dir.join(Manifest::shard_name(index));
         let file = File::open(&path).map_err(|e| match e.kind() {
@@ -226,30 +265,54 @@ impl Shard {
             }
             _ => Error::io("read", &path)(e),
         })?;
-        let layout = Layout::new(manifest, index).ok_or_else(|| Error::format(&path, "is impossibly large"))?;
+        let layout = Layout::new(manifest, index)
+            .ok_or_else(|| Error::format(&path, "is impossibly large"))?;
         let bytes = file.metadata().map_err(Error::io("read", &path))?.len();
         if bytes != layout.bytes() {
-            let why = format!("has {bytes} bytes, but {} were written: it was cut short or replaced; {REMEDY}", layout.bytes());
+            let why = format!(
+                "has {bytes} bytes, but {} were written: it was cut short or replaced; {REMEDY}",
+                layout.bytes()
+            );
             return Err(Error::format(&path, why));
         }
         let map = Map::new(&file).map_err(Error::io("map", &path))?;
         let header = &map.bytes()[..layout.header.len()];
         if header != layout.header {
-            return Err(Error::Checksum { path, want: sha256(&layout.header), got: sha256(header), remedy: REMEDY.to_owned() });
+            return Err(Error::Checksum {
+                path,
+                want: sha256(&layout.header),
+                got: sha256(header),
+                remedy: REMEDY.to_owned(),
+            });
         }
         let shard = &manifest.shards[index];
-        let names = [IDS.to_owned()].into_iter().chain(manifest.hooks.iter().map(HookPoint::to_string));
-        let want = names.map(|name| (shard.sha256.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false))).collect();
-        Ok(Shard { path, layout, map, want, d_vocab: manifest.model.d_vocab, n_ctx: manifest.corpus.n_ctx })
+        let names =
+            [IDS.to_owned()].into_iter().chain(manifest.hooks.iter().map(HookPoint::to_string));
+        let want = names
+            .map(|name| {
+                (shard.sha256.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false))
+            })
+            .collect();
+        Ok(Shard {
+            path,
+            layout,
+            map,
+            want,
+            d_vocab: manifest.model.d_vocab,
+            n_ctx: manifest.corpus.n_ctx,
+        })
     }
 
     /// Bytes of the ids and of the rows of the hooks at the places `hooks`.
     pub fn bytes_of(&self, hooks: &[usize]) -> u64 {
         let of = |at: &Range<u64>| at.end - at.start;
-        of(&self.layout.tokens) + of(&self.layout.positions) + hooks.iter().map(|&hook| of(&self.layout.hooks[hook])).sum::<u64>()
+        of(&self.layout.tokens)
+            + of(&self.layout.positions)
+            + hooks.iter().map(|&hook| of(&self.layout.hooks[hook])).sum::<u64>()
     }
 
-    /// Whether the ids and the rows of the hook at place `hook` have been checked since the shard was opened.
+    /// Whether the ids and the rows of the hook at place `hook` have been checked since the shard
+    /// was opened.
     pub fn is_verified(&self, hook: usize) -> bool {
         self.want[0].1.load(Ordering::Acquire) && self.want[1 + hook].1.load(Ordering::Acquire)
     }
@@ -260,8 +323,8 @@ impl Shard {
         self.verify_section(1 + hook, self.layout.hooks[hook].clone(), || Ok(()))
     }
 
-    /// Checks the tokens and positions against their checksum, once, and that they are those of a vocabulary and of whole sequences: rows of tables are looked
-    /// up by them.
+    /// Checks the tokens and positions against their checksum, once, and that they are those of a
+    /// vocabulary and of whole sequences: rows of tables are looked up by them.
     pub fn verify_ids(&self) -> Result<()> {
         self.verify_section(0, self.layout.tokens.start..self.layout.positions.end, || {
             let strange = |(row, (&token, &position)): (usize, (&u32, &u32))| {
@@ -282,7 +345,12 @@ impl Shard {
     }
 
     /// Checks a section against its checksum, and then for what else must hold of it.
-    fn verify_section(&self, section: usize, at: Range<u64>, also: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn verify_section(
+        &self,
+        section: usize,
+        at: Range<u64>,
+        also: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         /// Read ahead and hashed at a time.
         const STRETCH: usize = 8 << 20;
         let (want, seen) = &self.want[section];
@@ -297,7 +365,12 @@ impl Shard {
         }
         let got = hex(hash.finalize());
         if got != *want {
-            return Err(Error::Checksum { path: self.path.clone(), want: want.clone(), got, remedy: REMEDY.to_owned() });
+            return Err(Error::Checksum {
+                path: self.path.clone(),
+                want: want.clone(),
+                got,
+                remedy: REMEDY.to_owned(),
+            });
         }
         also()?;
         seen.store(true, Ordering::Release);
@@ -332,7 +405,8 @@ pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Whether there is neither NaN nor infinity. (No early exit: this way it runs at the speed of memory.)
+/// Whether there is neither NaN nor infinity. (No early exit: this way it runs at the speed of
+/// memory.)
 pub fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7F80_0000;
     values.iter().fold(true, |fine, x| fine & (x.to_bits() & EXPONENT != EXPONENT))
@@ -355,19 +429,31 @@ mod tests {
         let (dir, model) = (tempfile::tempdir().unwrap(), Model::load("tiny-gpt2").unwrap());
         let hook = HookPoint::resid_pre(1);
         let tokens = model.sample(2, 8, 0).unwrap();
-        ActivationStore::harvest(&model, &[hook], &tokens, dir.path(), HarvestConfig::default()).unwrap();
-        let (shard, whole) = (dir.path().join(Manifest::shard_name(0)), Manifest::read(dir.path()).unwrap());
+        ActivationStore::harvest(&model, &[hook], &tokens, dir.path(), HarvestConfig::default())
+            .unwrap();
+        let (shard, whole) =
+            (dir.path().join(Manifest::shard_name(0)), Manifest::read(dir.path()).unwrap());
         let (bytes, layout) = (std::fs::read(&shard).unwrap(), Layout::new(&whole, 0).unwrap());
         // The second row: a token beyond the vocabulary, a position before the first.
-        for (at, value) in [(layout.tokens.start as usize + 4, 1 << 20), (layout.positions.start as usize + 4, 2u32)] {
+        for (at, value) in [
+            (layout.tokens.start as usize + 4, 1 << 20),
+            (layout.positions.start as usize + 4, 2u32),
+        ] {
             let mut spoilt = bytes.clone();
             spoilt[at..at + 4].copy_from_slice(&value.to_le_bytes());
             std::fs::write(&shard, &spoilt).unwrap();
             let mut signed = whole.clone();
-            signed.shards[0].sha256.insert(IDS.to_owned(), sha256(&spoilt[layout.tokens.start as usize..layout.positions.end as usize]));
+            signed.shards[0].sha256.insert(
+                IDS.to_owned(),
+                sha256(&spoilt[layout.tokens.start as usize..layout.positions.end as usize]),
+            );
             signed.write(dir.path()).unwrap();
             let store = ActivationStore::open(dir.path()).unwrap();
-            for told in [store.gather(hook, &[0], &mut Batch::default()).err(), store.tokens().err(), Lookup::means(&store, hook).err()] {
+            for told in [
+                store.gather(hook, &[0], &mut Batch::default()).err(),
+                store.tokens().err(),
+                Lookup::means(&store, hook).err(),
+            ] {
                 let told = told.expect("it is noticed, each time").to_string();
                 assert!(told.contains("shard-00000") && told.contains("in row 1"), "{told}");
             }

@@ -1,17 +1,21 @@
 //! A seeded order of all rows that takes no memory.
 //!
-//! A shuffled list of 300 million row numbers would take 2.4 GB. A Feistel network is a bijection on `0..2^bits` whatever its round function
-//! is: it splits a number in two halves and changes each in turn by a keyed hash of the other, which can always be undone. Rows need
-//! `0..n`, so `bits` is the fewest that hold `n`, and a value that falls outside is sent through again until it falls inside (cycle
-//! walking: fewer than two trips on average, since `2^bits < 2n` for all but tiny stores), which keeps the map a bijection.
+//! A shuffled list of 300 million row numbers would take 2.4 GB. A Feistel network is a bijection
+//! on `0..2^bits` whatever its round function is: it splits a number in two halves and changes each
+//! in turn by a keyed hash of the other, which can always be undone. Rows need `0..n`, so `bits` is
+//! the fewest that hold `n`, and a value that falls outside is sent through again until it falls
+//! inside (cycle walking: fewer than two trips on average, since `2^bits < 2n` for all but tiny
+//! stores), which keeps the map a bijection.
 
-/// How often each half is changed. Four passes of this kind already look random to any test here; eight cost 10 ns.
+/// How often each half is changed. Four passes of this kind already look random to any test here;
+/// eight cost 10 ns.
 const ROUNDS: usize = 8;
 
 /// Halves of fewer than five bits leave some orders of a handful of rows out.
 const FEWEST_BITS: u32 = 10;
 
-/// A seeded order of the rows `0..n`, a new one each epoch: [`row`](Shuffle::row) says which row comes at which position.
+/// A seeded order of the rows `0..n`, a new one each epoch: [`row`](Shuffle::row) says which row
+/// comes at which position.
 ///
 /// ```
 /// use tokenized_sae::activations::Shuffle;
@@ -38,7 +42,8 @@ impl Shuffle {
         self.n
     }
 
-    /// The row at `position`, which counts on over the epochs: each `n` positions in a row visit every row once.
+    /// The row at `position`, which counts on over the epochs: each `n` positions in a row visit
+    /// every row once.
     pub fn row(&self, position: u64) -> u64 {
         let n = self.n.max(1);
         Permutation::new(n, self.seed, position / n).row(position % n)
@@ -66,7 +71,8 @@ impl Shuffle {
 /// The order of one epoch.
 struct Permutation {
     n: u64,
-    /// The number of bits of the upper and of the lower half: together the fewest that hold `n` values.
+    /// The number of bits of the upper and of the lower half: together the fewest that hold `n`
+    /// values.
     upper_bits: u32,
     lower_bits: u32,
     keys: [u64; ROUNDS],
@@ -75,7 +81,8 @@ struct Permutation {
 impl Permutation {
     fn new(n: u64, seed: u64, epoch: u64) -> Permutation {
         let bits = (u64::BITS - (n - 1).leading_zeros()).max(FEWEST_BITS);
-        // Two steps of SplitMix64, so that (seed, epoch) and (seed + 1, epoch - 1) have nothing in common.
+        // Two steps of SplitMix64, so that (seed, epoch) and (seed + 1, epoch - 1) have nothing in
+        // common.
         let mut state = split_mix(&mut { seed }) ^ split_mix(&mut { epoch }).rotate_left(32);
         let keys = std::array::from_fn(|_| split_mix(&mut state));
         Permutation { n, upper_bits: bits / 2, lower_bits: bits - bits / 2, keys }
@@ -150,8 +157,8 @@ mod tests {
         assert_eq!(Shuffle::new(0, 1).fill(3, 2), [0, 0]);
     }
 
-    /// Every order of five rows comes about equally often: chi-squared over 120 orders stays within its 99.99 % bounds (58..184, by the
-    /// normal approximation to 119 degrees of freedom).
+    /// Every order of five rows comes about equally often: chi-squared over 120 orders stays within
+    /// its 99.99 % bounds (58..184, by the normal approximation to 119 degrees of freedom).
     #[test]
     fn all_orders_of_a_few_rows_are_equally_frequent() {
         let mut count = std::collections::HashMap::new();
@@ -163,29 +170,39 @@ mod tests {
         assert!((58.0..184.0).contains(&chi), "{chi}");
     }
 
-    /// Where rows land is unrelated to where they were: rank correlation, neighbours that stay neighbours, and fixed points are those
-    /// of a random order, for sizes on both sides of a power of two.
+    /// Where rows land is unrelated to where they were: rank correlation, neighbours that stay
+    /// neighbours, and fixed points are those of a random order, for sizes on both sides of a power
+    /// of two.
     #[test]
     fn a_large_order_looks_shuffled() {
         for n in [4095u64, 4096, 4097, 100_003, 131_072] {
             for epoch in 0..4u64 {
                 let rows = Shuffle::new(n, 11).fill(epoch * n, n as usize);
                 let (m, mean) = (n as f64, (n as f64 - 1.0) / 2.0);
-                let covariance: f64 = rows.iter().enumerate().map(|(i, &r)| (i as f64 - mean) * (r as f64 - mean)).sum();
+                let covariance: f64 = rows
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &r)| (i as f64 - mean) * (r as f64 - mean))
+                    .sum();
                 let correlation = covariance / (m * (m * m - 1.0) / 12.0);
                 assert!(correlation.abs() < 5.0 / m.sqrt(), "n {n}: correlation {correlation}");
-                let serial: f64 = rows.windows(2).map(|w| (w[0] as f64 - mean) * (w[1] as f64 - mean)).sum();
+                let serial: f64 =
+                    rows.windows(2).map(|w| (w[0] as f64 - mean) * (w[1] as f64 - mean)).sum();
                 let serial = serial / (m * (m * m - 1.0) / 12.0);
                 assert!(serial.abs() < 5.0 / m.sqrt(), "n {n}: serial correlation {serial}");
                 // Both counts are Poisson with mean 1 and 2 in a random order.
                 let fixed = rows.iter().enumerate().filter(|&(i, &r)| i as u64 == r).count();
                 let neighbours = rows.windows(2).filter(|w| w[0].abs_diff(w[1]) == 1).count();
-                assert!(fixed < 10 && neighbours < 14, "n {n}: {fixed} fixed points, {neighbours} neighbours");
+                assert!(
+                    fixed < 10 && neighbours < 14,
+                    "n {n}: {fixed} fixed points, {neighbours} neighbours"
+                );
             }
         }
     }
 
-    /// Each tenth of an epoch draws evenly from each tenth of the store, so a batch is a fair sample of it.
+    /// Each tenth of an epoch draws evenly from each tenth of the store, so a batch is a fair
+    /// sample of it.
     #[test]
     fn every_part_of_an_epoch_draws_from_everywhere() {
         let n = 100_000u64;
@@ -204,7 +221,11 @@ mod tests {
         let golden = [8, 9, 2, 6, 0, 5, 1, 3, 7, 4, 6, 9, 3, 4, 2, 5, 0, 8, 7, 1];
         assert_eq!(Shuffle::new(10, 0).fill(0, 20), golden);
         let n = 300_000_007;
-        let rows = [0, 1, 2, n - 1, n, 5 * n + 12_345].map(|position| Shuffle::new(n, 42).row(position));
-        assert_eq!(rows, [216_836_419, 143_395_623, 143_374_421, 173_005_069, 159_544_791, 52_955_507]);
+        let rows =
+            [0, 1, 2, n - 1, n, 5 * n + 12_345].map(|position| Shuffle::new(n, 42).row(position));
+        assert_eq!(
+            rows,
+            [216_836_419, 143_395_623, 143_374_421, 173_005_069, 159_544_791, 52_955_507]
+        );
     }
 }

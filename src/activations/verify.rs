@@ -20,14 +20,19 @@ pub enum Waiting<'a> {
     Background(&'a AtomicBool),
 }
 
-/// Checks the ids, and the rows of the hooks at the places `hooks`, of those `shards` that have not been checked since they were opened.
+/// Checks the ids, and the rows of the hooks at the places `hooks`, of those `shards` that have not
+/// been checked since they were opened.
 ///
 /// # Errors
-/// [`Error::Checksum`] with the first damaged shard; [`Error::Interrupted`] if it takes long and is stopped by hand.
+/// [`Error::Checksum`] with the first damaged shard; [`Error::Interrupted`] if it takes long and is
+/// stopped by hand.
 pub fn verify(shards: &[&Shard], hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
-    let unseen = |shard: &&&Shard| hooks.is_empty() || hooks.iter().any(|&hook| !shard.is_verified(hook));
+    let unseen =
+        |shard: &&&Shard| hooks.is_empty() || hooks.iter().any(|&hook| !shard.is_verified(hook));
     let shards: Vec<&Shard> = shards.iter().filter(unseen).copied().collect();
-    let all_of = |shard: &Shard| hooks.iter().try_for_each(|&hook| shard.verify(hook)).and_then(|()| shard.verify_ids());
+    let all_of = |shard: &Shard| {
+        hooks.iter().try_for_each(|&hook| shard.verify(hook)).and_then(|()| shard.verify_ids())
+    };
     let bytes: u64 = shards.iter().map(|shard| shard.bytes_of(hooks)).sum();
     if matches!(waiting, Waiting::Cell) && bytes < SPOKEN_OF {
         return shards.into_par_iter().try_for_each(all_of);
@@ -72,8 +77,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-gpt2").unwrap();
         let hook = HookPoint::resid_pre(1);
-        let acts =
-            ActivationStore::harvest(&model, &[hook], &model.sample(2, 8, 0).unwrap(), dir.path(), HarvestConfig::default()).unwrap();
+        let acts = ActivationStore::harvest(
+            &model,
+            &[hook],
+            &model.sample(2, 8, 0).unwrap(),
+            dir.path(),
+            HarvestConfig::default(),
+        )
+        .unwrap();
         let acts = ActivationStore::open(acts.dir()).unwrap();
         let (stop, mut batch) = (AtomicBool::new(true), Batch::default());
         let told = acts.gather_for(Waiting::Background(&stop), hook, &[3], &mut batch);

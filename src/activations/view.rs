@@ -16,16 +16,42 @@ impl ActivationStore {
         let (made, all) = (manifest.shards.len(), manifest.all_shards());
         let rows = match self.is_complete() {
             true => format::count(self.n_rows() as u64),
-            false => format!("{} of {}", format::count(self.n_rows() as u64), format::count(manifest.all_rows() as u64)),
+            false => format!(
+                "{} of {}",
+                format::count(self.n_rows() as u64),
+                format::count(manifest.all_rows() as u64)
+            ),
         };
-        let shards = if self.is_complete() { all.to_string() } else { format!("{made} of {all}; the same harvest goes on from there") };
+        let shards = if self.is_complete() {
+            all.to_string()
+        } else {
+            format!("{made} of {all}; the same harvest goes on from there")
+        };
         let hooks = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
-        let revision = self.model_revision().map_or(String::new(), |revision| format!(", revision {}", short(revision)));
+        let revision = self
+            .model_revision()
+            .map_or(String::new(), |revision| format!(", revision {}", short(revision)));
         let pairs = [
             (if self.hooks().len() == 1 { "hook" } else { "hooks" }, hooks),
             ("rows", format!("{rows}, one a token; sequences of {}", self.n_ctx())),
-            ("numbers", format!("{} a row, {}, computed in {}", self.d_model(), self.dtype(), self.compute())),
-            ("model", format!("{} ({}){revision}, weights {}", self.model_name(), self.processing(), short(self.model_fingerprint()))),
+            (
+                "numbers",
+                format!(
+                    "{} a row, {}, computed in {}",
+                    self.d_model(),
+                    self.dtype(),
+                    self.compute()
+                ),
+            ),
+            (
+                "model",
+                format!(
+                    "{} ({}){revision}, weights {}",
+                    self.model_name(),
+                    self.processing(),
+                    short(self.model_fingerprint())
+                ),
+            ),
             ("tokens", short(self.corpus_fingerprint()).to_owned()),
             ("shards", shards),
             ("on disk", format!("{} in {}", format::bytes(self.bytes()), self.dir().display())),
@@ -50,6 +76,12 @@ impl fmt::Display for ActivationStore {
 
 impl fmt::Debug for ActivationStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ActivationStore [{}, {}] in {}", self.n_rows(), self.d_model(), self.dir().display())
+        write!(
+            f,
+            "ActivationStore [{}, {}] in {}",
+            self.n_rows(),
+            self.d_model(),
+            self.dir().display()
+        )
     }
 }

@@ -1,8 +1,9 @@
-//! [Flatbuffers](https://flatbuffers.dev/internals/), as far as Arrow's messages need them: tables, whose fields are numbers, texts, tables, and vectors of
-//! tables or of pairs of i64.
+//! [Flatbuffers](https://flatbuffers.dev/internals/), as far as Arrow's messages need them: tables,
+//! whose fields are numbers, texts, tables, and vectors of tables or of pairs of i64.
 //!
-//! A table begins with how far before it its vtable stands, which has for each field the place in the table, or 0 if the field is not there. What does not fit in
-//! a table's own field stands after the table, as far on as the field says.
+//! A table begins with how far before it its vtable stands, which has for each field the place in
+//! the table, or 0 if the field is not there. What does not fit in a table's own field stands after
+//! the table, as far on as the field says.
 
 /// A value to be written.
 pub enum Value {
@@ -189,12 +190,17 @@ impl<'a> Table<'a> {
     pub fn tables(&self, id: usize) -> Option<Vec<Table<'a>>> {
         let start = self.target(id)?.checked_add(4)?;
         let n = self.vector(id, 4)?.len() / 4;
-        (0..n).map(|i| Some(Table { bytes: self.bytes, at: follow(self.bytes, start + 4 * i)? })).collect()
+        (0..n)
+            .map(|i| Some(Table { bytes: self.bytes, at: follow(self.bytes, start + 4 * i)? }))
+            .collect()
     }
 
     pub fn pairs(&self, id: usize) -> Option<Vec<[i64; 2]>> {
         let number = |bytes: &[u8]| bytes.try_into().map(i64::from_le_bytes).ok();
-        self.vector(id, 16)?.chunks_exact(16).map(|pair| Some([number(&pair[..8])?, number(&pair[8..])?])).collect()
+        self.vector(id, 16)?
+            .chunks_exact(16)
+            .map(|pair| Some([number(&pair[..8])?, number(&pair[8..])?]))
+            .collect()
     }
 
     /// The bytes of a vector of elements of `size` bytes.
@@ -220,7 +226,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> Vec<u8> {
-        let child = |n: i32, name: &str| vec![(0, Value::I32(n)), (3, Value::Text(name.to_owned()))];
+        let child =
+            |n: i32, name: &str| vec![(0, Value::I32(n)), (3, Value::Text(name.to_owned()))];
         write(&vec![
             (0, Value::U8(7)),
             (1, Value::I64(-5)),

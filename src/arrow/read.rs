@@ -1,4 +1,5 @@
-//! Reading a stream: its messages are checked when it is opened, its numbers are read when they are asked for.
+//! Reading a stream: its messages are checked when it is opened, its numbers are read when they are
+//! asked for.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -39,12 +40,19 @@ impl Stream {
     /// Opens the file of a stream, and reads the heads of all messages.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Format`] if it is no such stream, damaged, or has columns of other kinds than numbers in lists.
+    /// [`Error::Io`], or [`Error::Format`] if it is no such stream, damaged, or has columns of
+    /// other kinds than numbers in lists.
     pub(crate) fn open(path: &Path) -> Result<Stream> {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let bytes = file.metadata().map_err(Error::io("read", path))?.len();
-        let damaged =
-            |why: &str| Error::format(path, format!("is no readable Arrow stream ({why}); it may have been cut short: write it again"));
+        let damaged = |why: &str| {
+            Error::format(
+                path,
+                format!(
+                    "is no readable Arrow stream ({why}); it may have been cut short: write it again"
+                ),
+            )
+        };
         let mut start = [0; FILE_MAGIC.len()];
         if bytes >= start.len() as u64 {
             file.read_exact(&mut start).map_err(Error::io("read", path))?;
@@ -61,7 +69,9 @@ impl Stream {
         // A stream ends with a message of no length, or with the file.
         while at < bytes {
             let prefix = read(&mut file, path, at..at + 8)?;
-            let [continuation, len] = [0, 4].map(|i| u32::from_le_bytes([prefix[i], prefix[i + 1], prefix[i + 2], prefix[i + 3]]));
+            let [continuation, len] = [0, 4].map(|i| {
+                u32::from_le_bytes([prefix[i], prefix[i + 1], prefix[i + 2], prefix[i + 3]])
+            });
             if continuation != CONTINUATION {
                 return Err(damaged("a message does not begin where it should"));
             }
@@ -77,13 +87,24 @@ impl Stream {
             if !matches!(table.i16(message::VERSION), message::V4 | message::V5) {
                 return Err(damaged("a message is of an unknown version"));
             }
-            let end = u64::try_from(table.i64(message::BODY_LENGTH)).ok().and_then(|len| body.checked_add(len));
-            let end = end.filter(|&end| end <= bytes).ok_or_else(|| damaged("a message is longer than the file"))?;
-            let header = table.table(message::HEADER).ok_or_else(|| damaged("a message has no header"))?;
+            let end = u64::try_from(table.i64(message::BODY_LENGTH))
+                .ok()
+                .and_then(|len| body.checked_add(len));
+            let end = end
+                .filter(|&end| end <= bytes)
+                .ok_or_else(|| damaged("a message is longer than the file"))?;
+            let header =
+                table.table(message::HEADER).ok_or_else(|| damaged("a message has no header"))?;
             match (table.u8(message::HEADER_TYPE), &columns) {
                 (message::SCHEMA, None) => columns = Some(columns_of(path, header)?),
-                (message::RECORD_BATCH, Some(_)) => batches.push(RecordBatch::read(path, header, body..end)?),
-                _ => return Err(damaged("it has a message that is neither its schema nor a record batch")),
+                (message::RECORD_BATCH, Some(_)) => {
+                    batches.push(RecordBatch::read(path, header, body..end)?)
+                }
+                _ => {
+                    return Err(damaged(
+                        "it has a message that is neither its schema nor a record batch",
+                    ));
+                }
             }
             at = end;
         }
@@ -96,23 +117,38 @@ impl Stream {
         &self.columns
     }
 
-    /// Where the numbers of a column lie, for each record batch: how many entries, and their bytes in the file.
+    /// Where the numbers of a column lie, for each record batch: how many entries, and their bytes
+    /// in the file.
     ///
     /// # Errors
     /// [`Error::Format`] if an entry is null or no array of this shape; [`Error::Io`].
-    pub(crate) fn numbers(&mut self, column: usize, shape: &[usize]) -> Result<Vec<(usize, Range<u64>)>> {
+    pub(crate) fn numbers(
+        &mut self,
+        column: usize,
+        shape: &[usize],
+    ) -> Result<Vec<(usize, Range<u64>)>> {
         let (path, of) = (&self.path, &self.columns[column]);
         let wrong = |why: String| Error::format(path, format!("column \"{}\" {why}", of.name));
         if of.lists.len() != shape.len() {
-            return Err(wrong(format!("has lists {} deep; {} are needed for {shape:?}", of.lists.len(), shape.len())));
+            return Err(wrong(format!(
+                "has lists {} deep; {} are needed for {shape:?}",
+                of.lists.len(),
+                shape.len()
+            )));
         }
         // Parts of a batch are in the order of columns, each with its lists and then its numbers.
         let before = &self.columns[..column];
         let node = before.iter().map(|column| column.lists.len() + 1).sum::<usize>();
-        let buffer = before.iter().flat_map(|column| &column.lists).map(|&list| buffers_of(list)).sum::<usize>() + 2 * before.len();
+        let buffer = before
+            .iter()
+            .flat_map(|column| &column.lists)
+            .map(|&list| buffers_of(list))
+            .sum::<usize>()
+            + 2 * before.len();
         let mut numbers = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {
-            let damaged = || wrong("does not fit into its record batch: the file is damaged".to_owned());
+            let damaged =
+                || wrong("does not fit into its record batch: the file is damaged".to_owned());
             let mut nodes = batch.nodes.iter().skip(node);
             let mut buffers = batch.buffers.iter().skip(buffer);
             // The entries of a list, counted in all batches from the first of the list above.
@@ -122,7 +158,9 @@ impl Stream {
                     return Err(wrong("has entries that are null".to_owned()));
                 }
                 let _validity = buffers.next().ok_or_else(damaged)?;
-                let other = |got: u64| wrong(format!("has a list of {got}; all of its arrays must be {shape:?}"));
+                let other = |got: u64| {
+                    wrong(format!("has a list of {got}; all of its arrays must be {shape:?}"))
+                };
                 let width = match list {
                     List::Fixed(len) if len == want => {
                         first = first.checked_mul(want as u64).ok_or_else(damaged)?;
@@ -137,14 +175,18 @@ impl Stream {
                 if n == 0 {
                     continue;
                 }
-                let part = part(all, first, n.checked_add(1).ok_or_else(damaged)?, width).ok_or_else(damaged)?;
+                let part = part(all, first, n.checked_add(1).ok_or_else(damaged)?, width)
+                    .ok_or_else(damaged)?;
                 let bytes = read(&mut self.file, path, part)?;
                 let offset = |bytes: &[u8]| match bytes.try_into() {
                     Ok(four) => i64::from(i32::from_le_bytes(four)),
                     Err(_) => bytes.try_into().map_or(-1, i64::from_le_bytes),
                 };
                 let offsets: Vec<i64> = bytes.chunks_exact(width as usize).map(offset).collect();
-                if let Some(pair) = offsets.windows(2).find(|pair| pair[1].checked_sub(pair[0]) != Some(want as i64)) {
+                if let Some(pair) = offsets
+                    .windows(2)
+                    .find(|pair| pair[1].checked_sub(pair[0]) != Some(want as i64))
+                {
                     return Err(other(pair[1].saturating_sub(pair[0]).max(0) as u64));
                 }
                 first = u64::try_from(offsets[0]).map_err(|_| damaged())?;
@@ -153,8 +195,13 @@ impl Stream {
             if nodes.next().ok_or_else(damaged)?[1] != 0 {
                 return Err(wrong("has numbers that are null".to_owned()));
             }
-            let (_validity, all) = (buffers.next().ok_or_else(damaged)?, buffers.next().ok_or_else(damaged)?);
-            let at = if n == 0 { all.start..all.start } else { part(all, first, n, of.number.bytes() as u64).ok_or_else(damaged)? };
+            let (_validity, all) =
+                (buffers.next().ok_or_else(damaged)?, buffers.next().ok_or_else(damaged)?);
+            let at = if n == 0 {
+                all.start..all.start
+            } else {
+                part(all, first, n, of.number.bytes() as u64).ok_or_else(damaged)?
+            };
             numbers.push((batch.rows, at));
         }
         Ok(numbers)
@@ -185,7 +232,9 @@ fn read(file: &mut File, path: &Path, at: Range<u64>) -> Result<Vec<u8>> {
     let mut bytes = vec![0; (at.end - at.start) as usize];
     let done = file.seek(SeekFrom::Start(at.start)).and_then(|_| file.read_exact(&mut bytes));
     match done {
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(Error::format(path, "was cut short: write it again")),
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            Err(Error::format(path, "was cut short: write it again"))
+        }
         done => done.map(|()| bytes).map_err(Error::io("read", path)),
     }
 }
@@ -193,7 +242,10 @@ fn read(file: &mut File, path: &Path, at: Range<u64>) -> Result<Vec<u8>> {
 impl RecordBatch {
     fn read(path: &Path, table: Table<'_>, body: Range<u64>) -> Result<RecordBatch> {
         if table.has(batch::COMPRESSION) {
-            return Err(Error::format(path, "is compressed, which datasets' save_to_disk does not do: save it again without"));
+            return Err(Error::format(
+                path,
+                "is compressed, which datasets' save_to_disk does not do: save it again without",
+            ));
         }
         let within = |[at, len]: [i64; 2]| {
             let start = body.start.checked_add(u64::try_from(at).ok()?)?;
@@ -202,26 +254,42 @@ impl RecordBatch {
         };
         let parts = || {
             let rows = usize::try_from(table.i64(batch::ROWS)).ok()?;
-            let buffers = table.pairs(batch::BUFFERS)?.into_iter().map(within).collect::<Option<Vec<_>>>()?;
+            let buffers =
+                table.pairs(batch::BUFFERS)?.into_iter().map(within).collect::<Option<Vec<_>>>()?;
             Some(RecordBatch { rows, nodes: table.pairs(batch::NODES)?, buffers })
         };
-        parts().ok_or_else(|| Error::format(path, "has a record batch that does not fit into the file: it is damaged, write it again"))
+        parts().ok_or_else(|| {
+            Error::format(
+                path,
+                "has a record batch that does not fit into the file: it is damaged, write it again",
+            )
+        })
     }
 }
 
 /// The columns of a schema.
 fn columns_of(path: &Path, table: Table<'_>) -> Result<Vec<Column>> {
     if table.i16(schema::ENDIANNESS) != 0 {
-        return Err(Error::format(path, "was written by a machine of the other byte order, which is not read"));
+        return Err(Error::format(
+            path,
+            "was written by a machine of the other byte order, which is not read",
+        ));
     }
-    let fields = table.tables(schema::FIELDS).ok_or_else(|| Error::format(path, "has a schema without columns"))?;
+    let fields = table
+        .tables(schema::FIELDS)
+        .ok_or_else(|| Error::format(path, "has a schema without columns"))?;
     fields.into_iter().map(|field| column_of(path, field)).collect()
 }
 
 fn column_of(path: &Path, mut table: Table<'_>) -> Result<Column> {
     let name = table.text(field::NAME).unwrap_or_default().to_owned();
     let refuse = |what: &str| {
-        Err(Error::format(path, format!("column \"{name}\" is {what}: remove it (remove_columns) and save the data set again")))
+        Err(Error::format(
+            path,
+            format!(
+                "column \"{name}\" is {what}: remove it (remove_columns) and save the data set again"
+            ),
+        ))
     };
     let mut lists = Vec::new();
     loop {
@@ -238,13 +306,18 @@ fn column_of(path: &Path, mut table: Table<'_>) -> Result<Column> {
             },
             of_numbers => {
                 let signed = table.table(field::TYPE_TABLE).map_or(0, |of| of.u8(kind::SIGNED));
-                let precision = table.table(field::TYPE_TABLE).map_or(0, |of| of.i16(kind::PRECISION));
+                let precision =
+                    table.table(field::TYPE_TABLE).map_or(0, |of| of.i16(kind::PRECISION));
                 let number = match (of_numbers, of(kind::BITS), signed, precision) {
                     (kind::FLOAT, _, _, 0) => Number::F16,
                     (kind::FLOAT, _, _, 1) => Number::F32,
                     (kind::INT, 32, 1, _) => Number::I32,
                     (kind::INT, 64, 1, _) => Number::I64,
-                    _ => return refuse("neither of floating-point numbers of 16 or 32 bits nor of integers of 32 or 64"),
+                    _ => {
+                        return refuse(
+                            "neither of floating-point numbers of 16 or 32 bits nor of integers of 32 or 64",
+                        );
+                    }
                 };
                 return Ok(Column { name, lists, number });
             }

@@ -1,4 +1,5 @@
-//! Writing a stream: its schema, then batches, whose numbers whoever writes them puts in the places that are said.
+//! Writing a stream: its schema, then batches, whose numbers whoever writes them puts in the places
+//! that are said.
 
 use std::ops::Range;
 
@@ -19,7 +20,11 @@ pub(crate) fn schema(columns: &[(Column, Metadata)], metadata: &Metadata) -> Vec
         field
     };
     let fields = columns.iter().map(field).collect();
-    encapsulated(message::SCHEMA, vec![(schema_id::FIELDS, Value::Tables(fields)), (schema_id::METADATA, pairs(metadata))], 0)
+    encapsulated(
+        message::SCHEMA,
+        vec![(schema_id::FIELDS, Value::Tables(fields)), (schema_id::METADATA, pairs(metadata))],
+        0,
+    )
 }
 
 /// One record batch as it lies in the file.
@@ -40,7 +45,8 @@ impl Batch {
     /// `None` if there are more lists than offsets of 32 bits can count.
     pub(crate) fn new(columns: &[Column], shapes: &[&[usize]], rows: usize) -> Option<Batch> {
         let (mut nodes, mut buffers) = (Vec::new(), Vec::new());
-        let mut batch = Batch { head: Vec::new(), offsets: Vec::new(), numbers: Vec::new(), body: 0 };
+        let mut batch =
+            Batch { head: Vec::new(), offsets: Vec::new(), numbers: Vec::new(), body: 0 };
         let mut place = |bytes: u64, end: &mut u64| {
             let at = *end;
             buffers.push([at as i64, bytes as i64]);
@@ -56,8 +62,12 @@ impl Batch {
                 let offsets: Option<Vec<u8>> = match list {
                     List::Fixed(_) => None,
                     List::Offsets if all > i32::MAX as usize => return None,
-                    List::Offsets => Some((0..=n).flat_map(|i| ((i * len) as i32).to_le_bytes()).collect()),
-                    List::LargeOffsets => Some((0..=n).flat_map(|i| ((i * len) as i64).to_le_bytes()).collect()),
+                    List::Offsets => {
+                        Some((0..=n).flat_map(|i| ((i * len) as i32).to_le_bytes()).collect())
+                    }
+                    List::LargeOffsets => {
+                        Some((0..=n).flat_map(|i| ((i * len) as i64).to_le_bytes()).collect())
+                    }
                 };
                 if let Some(offsets) = offsets {
                     batch.offsets.push((place(offsets.len() as u64, &mut batch.body), offsets));
@@ -70,8 +80,11 @@ impl Batch {
             let at = place(bytes, &mut batch.body);
             batch.numbers.push(at..at + bytes);
         }
-        let header =
-            vec![(batch::ROWS, Value::I64(rows as i64)), (batch::NODES, Value::Pairs(nodes)), (batch::BUFFERS, Value::Pairs(buffers))];
+        let header = vec![
+            (batch::ROWS, Value::I64(rows as i64)),
+            (batch::NODES, Value::Pairs(nodes)),
+            (batch::BUFFERS, Value::Pairs(buffers)),
+        ];
         batch.head = encapsulated(message::RECORD_BATCH, header, batch.body);
         Some(batch)
     }
@@ -101,23 +114,32 @@ fn encapsulated(header_type: u8, header: Fields, body: u64) -> Vec<u8> {
 
 fn pairs(pairs: &Metadata) -> Value {
     let text = |text: &str| Value::Text(text.to_owned());
-    Value::Tables(pairs.iter().map(|(key, value)| vec![(pair::KEY, text(key)), (pair::VALUE, text(value))]).collect())
+    Value::Tables(
+        pairs
+            .iter()
+            .map(|(key, value)| vec![(pair::KEY, text(key)), (pair::VALUE, text(value))])
+            .collect(),
+    )
 }
 
 /// A column, or what is in its outermost list.
 fn field_of(name: &str, lists: &[List], number: Number) -> Fields {
-    let int = |bits| (kind::INT, vec![(kind::BITS, Value::I32(bits)), (kind::SIGNED, Value::U8(1))]);
+    let int =
+        |bits| (kind::INT, vec![(kind::BITS, Value::I32(bits)), (kind::SIGNED, Value::U8(1))]);
     let float = |precision| (kind::FLOAT, vec![(kind::PRECISION, Value::I16(precision))]);
     let (kind, of) = match (lists.first(), number) {
         (Some(List::Offsets), _) => (kind::LIST, Vec::new()),
         (Some(List::LargeOffsets), _) => (kind::LARGE_LIST, Vec::new()),
-        (Some(List::Fixed(len)), _) => (kind::FIXED_LIST, vec![(kind::LENGTH, Value::I32(*len as i32))]),
+        (Some(List::Fixed(len)), _) => {
+            (kind::FIXED_LIST, vec![(kind::LENGTH, Value::I32(*len as i32))])
+        }
         (None, Number::F16) => float(0),
         (None, Number::F32) => float(1),
         (None, Number::I32) => int(32),
         (None, Number::I64) => int(64),
     };
-    let children = if lists.is_empty() { Vec::new() } else { vec![field_of("item", &lists[1..], number)] };
+    let children =
+        if lists.is_empty() { Vec::new() } else { vec![field_of("item", &lists[1..], number)] };
     vec![
         (field::NAME, Value::Text(name.to_owned())),
         (field::NULLABLE, Value::U8(1)),

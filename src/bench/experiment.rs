@@ -1,4 +1,5 @@
-//! A whole experiment at full size with made-up weights: what it was said to take, and what it took.
+//! A whole experiment at full size with made-up weights: what it was said to take, and what it
+//! took.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,9 @@ use crate::train::{TrainConfig, Trainer};
 /// What is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExperimentBench {
-    /// The model's shape. With it come the paper's hook and dictionary: before block 8 of 12 and 12,288 latents, k 30, for GPT-2 and Pythia
-    /// 160M; before block 20 of 24 and 16,384 latents, k 50, for Pythia 1.4B.
+    /// The model's shape. With it come the paper's hook and dictionary: before block 8 of 12 and
+    /// 12,288 latents, k 30, for GPT-2 and Pythia 160M; before block 20 of 24 and 16,384 latents, k
+    /// 50, for Pythia 1.4B.
     pub shape: ModelShape,
     /// The numbers of the checkpoint.
     pub weights: Weights,
@@ -39,7 +41,8 @@ pub struct ExperimentBench {
     pub harvested: usize,
     /// Tokens to train on, drawn from those.
     pub trained: u64,
-    /// Where the checkpoint, the activations and the runs go; what is there of them is removed, but for a checkpoint of the same shape.
+    /// Where the checkpoint, the activations and the runs go; what is there of them is removed, but
+    /// for a checkpoint of the same shape.
     pub dir: PathBuf,
 }
 
@@ -50,7 +53,8 @@ pub struct Part {
     pub name: &'static str,
     /// Bytes of memory that it was said to take; `None` where nothing is said.
     pub memory_said: Option<u64>,
-    /// Bytes that it took at the most, beyond what was in memory when it began; files' pages not counted.
+    /// Bytes that it took at the most, beyond what was in memory when it began; files' pages not
+    /// counted.
     pub memory: u64,
     /// Seconds that it was said to take.
     pub seconds_said: Option<f64>,
@@ -72,7 +76,8 @@ pub struct ExperimentReport {
 /// Runs the experiment.
 ///
 /// # Errors
-/// What its parts report, [`Error::Memory`] among them; [`Error::Config`] where the system does not tell how much memory a process holds.
+/// What its parts report, [`Error::Memory`] among them; [`Error::Config`] where the system does not
+/// tell how much memory a process holds.
 pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
     let (layer, d_sae, k) = match bench.shape {
         ModelShape::Gpt2 | ModelShape::Pythia160M => (8, 12_288, 30),
@@ -103,21 +108,35 @@ pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
 
     let table = || Lookup::unigram(&model.computing(bench.compute), hook);
     let table = watch.time(&mut parts, "make the token table", || Ok(None), table)?;
-    let sae = SaeConfig { expansion: d_sae / model.config().d_model, k, ..SaeConfig::for_model(&model) };
+    let sae =
+        SaeConfig { expansion: d_sae / model.config().d_model, k, ..SaeConfig::for_model(&model) };
     let train = TrainConfig { tokens: bench.trained, ..Default::default() };
-    let trainer = || Trainer::new(&acts, hook, train.clone())?.add("TSAE", sae.clone().with_lookup(table.clone()));
-    watch.time(&mut parts, "train", || trainer()?.forecast().map(Some), || trainer()?.fit(bench.dir.join("runs")))?;
+    let trainer = || {
+        Trainer::new(&acts, hook, train.clone())?
+            .add("TSAE", sae.clone().with_lookup(table.clone()))
+    };
+    watch.time(
+        &mut parts,
+        "train",
+        || trainer()?.forecast().map(Some),
+        || trainer()?.fit(bench.dir.join("runs")),
+    )?;
     Ok(ExperimentReport { parts, memory: watch.peak, model: held })
 }
 
 /// The checkpoint's folder; written if there is none of the shape.
 fn checkpoint_of(bench: &ExperimentBench) -> Result<PathBuf> {
-    let folder = bench.dir.join(format!("{}-{}", bench.shape.name(), bench.weights.name().to_lowercase()));
+    let folder =
+        bench.dir.join(format!("{}-{}", bench.shape.name(), bench.weights.name().to_lowercase()));
     if !folder.join("config.json").exists() {
         files::create_folder(&folder)?;
-        files::write_atomic(&folder.join("model.safetensors"), |out| checkpoint(bench.shape, bench.weights, out))?;
+        files::write_atomic(&folder.join("model.safetensors"), |out| {
+            checkpoint(bench.shape, bench.weights, out)
+        })?;
         // Comes last, and says that the rest is there.
-        files::write_atomic(&folder.join("config.json"), |out| out.write_all(bench.shape.config().as_bytes()))?;
+        files::write_atomic(&folder.join("config.json"), |out| {
+            out.write_all(bench.shape.config().as_bytes())
+        })?;
     }
     Ok(folder)
 }
@@ -127,7 +146,8 @@ fn zipf(n: usize, d_vocab: usize, bos: u32) -> Result<Tokens> {
     const N_CTX: usize = 256;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let law = Zipf::new(d_vocab as f64, 1.15).map_err(|e| Error::config("shape", e.to_string()))?;
-    let ids = (0..n.div_ceil(N_CTX) * N_CTX).map(|at| if at % N_CTX == 0 { bos } else { law.sample(&mut rng) as u32 - 1 });
+    let ids = (0..n.div_ceil(N_CTX) * N_CTX)
+        .map(|at| if at % N_CTX == 0 { bos } else { law.sample(&mut rng) as u32 - 1 });
     Tokens::new(ids.collect(), N_CTX)
 }
 
@@ -163,11 +183,15 @@ impl MemoryWatch {
                 std::thread::sleep(Duration::from_millis(5));
             }
         };
-        let thread = std::thread::Builder::new().name("tsae-memory".to_owned()).spawn(look).map_err(Error::io("start a thread in", "."))?;
+        let thread = std::thread::Builder::new()
+            .name("tsae-memory".to_owned())
+            .spawn(look)
+            .map_err(Error::io("start a thread in", "."))?;
         Ok(MemoryWatch { now, stop, thread: Some(thread), peak: 0 })
     }
 
-    /// Asks what a part will take, and does it. What asking leaves behind, such as the rooms of a pass through the model, counts as the part's.
+    /// Asks what a part will take, and does it. What asking leaves behind, such as the rooms of a
+    /// pass through the model, counts as the part's.
     fn time<T>(
         &mut self,
         parts: &mut Vec<Part>,
@@ -184,7 +208,13 @@ impl MemoryWatch {
         let (seconds, most) = (start.elapsed().as_secs_f64(), self.now.load(Ordering::Relaxed));
         self.peak = self.peak.max(most);
         let memory = most.saturating_sub(before);
-        parts.push(Part { name, memory_said: said.map(|said| said.memory), memory, seconds_said: said.map(|said| said.seconds), seconds });
+        parts.push(Part {
+            name,
+            memory_said: said.map(|said| said.memory),
+            memory,
+            seconds_said: said.map(|said| said.seconds),
+            seconds,
+        });
         Ok(done)
     }
 }
@@ -201,16 +231,23 @@ impl Drop for MemoryWatch {
 impl ExperimentReport {
     /// The report as a table.
     pub fn table(&self) -> Table {
-        let columns =
-            [Column::text(""), Column::text("memory said"), Column::text("memory"), Column::text("time said"), Column::text("time")];
+        let columns = [
+            Column::text(""),
+            Column::text("memory said"),
+            Column::text("memory"),
+            Column::text("time said"),
+            Column::text("time"),
+        ];
         let mut table = Table::new("experiment", &columns);
         for part in &self.parts {
             let said = |bytes: Option<u64>| bytes.map_or("–".to_owned(), format::bytes);
-            let row = Row::new(part.name).text(&said(part.memory_said)).text(&format::bytes(part.memory));
+            let row =
+                Row::new(part.name).text(&said(part.memory_said)).text(&format::bytes(part.memory));
             let time = part.seconds_said.map_or("–".to_owned(), format::duration);
             table.push(row.text(&time).text(&format::duration(part.seconds)));
         }
-        let held = |name, bytes| Row::new(name).text("–").text(&format::bytes(bytes)).text("–").text("–");
+        let held =
+            |name, bytes| Row::new(name).text("–").text(&format::bytes(bytes)).text("–").text("–");
         table.push(held("held by the model", self.model));
         table.push(held("held at the most", self.memory));
         table

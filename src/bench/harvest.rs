@@ -13,7 +13,8 @@ use crate::matmul::Precision;
 use crate::model::{Compute, Model, ModelConfig};
 use crate::tokens::Tokens;
 
-/// The models whose shapes can be measured. Their weights are made up: the time does not depend on them.
+/// The models whose shapes can be measured. Their weights are made up: the time does not depend on
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelShape {
     /// GPT-2 small: 12 blocks of width 768.
@@ -71,7 +72,8 @@ impl ModelShape {
         if gpt2 {
             push("wpe.weight".to_owned(), &[n_ctx, d]);
         }
-        // A matrix with its two sides, or a layer norm, in the order of a block. GPT-2 has its matrices the other way round.
+        // A matrix with its two sides, or a layer norm, in the order of a block. GPT-2 has its
+        // matrices the other way round.
         let parts: [(&str, &str, Option<[usize; 2]>); 6] = [
             ("ln_1", "input_layernorm", None),
             ("attn.c_attn", "attention.query_key_value", Some([3 * d, d])),
@@ -84,7 +86,9 @@ impl ModelShape {
             for (of_gpt2, of_neox, matrix) in parts {
                 let name = format!("{blocks}.{layer}.{}", if gpt2 { of_gpt2 } else { of_neox });
                 match matrix {
-                    Some([to, from]) => push(format!("{name}.weight"), &if gpt2 { [from, to] } else { [to, from] }),
+                    Some([to, from]) => {
+                        push(format!("{name}.weight"), &if gpt2 { [from, to] } else { [to, from] })
+                    }
                     None => push(format!("{name}.weight"), &[d]),
                 }
                 push(format!("{name}.bias"), &[matrix.map_or(d, |[to, _]| to)]);
@@ -177,25 +181,40 @@ pub struct HarvestReport {
     pub stages: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Runs made-up tokens through a model of the shape asked for, in passes of as many sequences as a harvest takes. Writes nothing.
+/// Runs made-up tokens through a model of the shape asked for, in passes of as many sequences as a
+/// harvest takes. Writes nothing.
 ///
 /// # Errors
 /// [`Error::Config`] if the model has no such layer, or there is nothing to run.
 pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
-    let model = Model::made_up(bench.shape.name(), bench.shape.config(), bench.weights.precision())?.computing(bench.compute);
+    let model =
+        Model::made_up(bench.shape.name(), bench.shape.config(), bench.weights.precision())?
+            .computing(bench.compute);
     let config = model.config().clone();
     if bench.layer == 0 || bench.layer >= config.n_layers {
-        let why = format!("is {}; {} has blocks 1 to {} to run to", bench.layer, bench.shape.name(), config.n_layers - 1);
+        let why = format!(
+            "is {}; {} has blocks 1 to {} to run to",
+            bench.layer,
+            bench.shape.name(),
+            config.n_layers - 1
+        );
         return Err(Error::config("layer", why));
     }
     if bench.sequences == 0 || bench.n_ctx == 0 || bench.repetitions == 0 {
-        return Err(Error::config("sequences", "there is nothing to run: sequences, tokens and repetitions are at least 1 each"));
+        return Err(Error::config(
+            "sequences",
+            "there is nothing to run: sequences, tokens and repetitions are at least 1 each",
+        ));
     }
-    let ids = (0..bench.sequences * bench.n_ctx).map(|i| (i as u32).wrapping_mul(2_654_435_761) % config.d_vocab as u32).collect();
+    let ids = (0..bench.sequences * bench.n_ctx)
+        .map(|i| (i as u32).wrapping_mul(2_654_435_761) % config.d_vocab as u32)
+        .collect();
     let tokens = Tokens::new(ids, bench.n_ctx)?;
     let batch = HarvestConfig::default().batch;
-    let passes: Vec<Tokens> =
-        (0..bench.sequences).step_by(batch).map(|from| tokens.rows(from, (from + batch).min(bench.sequences))).collect();
+    let passes: Vec<Tokens> = (0..bench.sequences)
+        .step_by(batch)
+        .map(|from| tokens.rows(from, (from + batch).min(bench.sequences)))
+        .collect();
     model.time_blocks(&passes[0], bench.layer)?; // what is made when it is first needed
 
     let numbers = match bench.compute {
@@ -213,18 +232,27 @@ pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
     }
     let peak = before.max(peak(numbers));
     let seconds = median(repetitions.iter().map(|(seconds, _)| *seconds).collect());
-    let times = repetitions.into_iter().find(|repetition| repetition.0 == seconds).map(|(_, times)| times).unwrap_or_default();
+    let times = repetitions
+        .into_iter()
+        .find(|repetition| repetition.0 == seconds)
+        .map(|(_, times)| times)
+        .unwrap_or_default();
     let operations = operations(&config, bench) / seconds;
     Ok(HarvestReport {
         tokens_per_s: tokens.len() as f64 / seconds,
         gflops: operations / 1e9,
         peak_share: operations / peak,
         peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
-        stages: times.named().into_iter().map(|(name, seconds)| (name.to_owned(), seconds.into())).collect(),
+        stages: times
+            .named()
+            .into_iter()
+            .map(|(name, seconds)| (name.to_owned(), seconds.into()))
+            .collect(),
     })
 }
 
-/// Multiplications and additions in the products of a repetition; of attention's, those below the diagonal.
+/// Multiplications and additions in the products of a repetition; of attention's, those below the
+/// diagonal.
 fn operations(config: &ModelConfig, bench: &HarvestBench) -> f64 {
     let (d, d_mlp, n_ctx) = (config.d_model as f64, config.d_mlp as f64, bench.n_ctx as f64);
     let token = 2.0 * (4.0 * d * d + 2.0 * d * d_mlp) + 4.0 * d * (n_ctx + 1.0) / 2.0;

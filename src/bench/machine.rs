@@ -1,4 +1,5 @@
-//! What the machine could do at best: the rate of its multipliers; and what the process has taken of its memory.
+//! What the machine could do at best: the rate of its multipliers; and what the process has taken
+//! of its memory.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -18,7 +19,8 @@ pub enum Numbers {
     Int8,
 }
 
-/// The operations per second that all threads together reach in multiplications and additions on registers alone.
+/// The operations per second that all threads together reach in multiplications and additions on
+/// registers alone.
 ///
 /// The best of a few tries of some 10 ms: a limit is what nothing else on the machine disturbed.
 pub fn peak(numbers: Numbers) -> f64 {
@@ -47,7 +49,8 @@ pub fn peak(numbers: Numbers) -> f64 {
     best
 }
 
-/// The most memory that this process has held so far, in bytes; `None` where the system does not tell.
+/// The most memory that this process has held so far, in bytes; `None` where the system does not
+/// tell.
 pub fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -62,7 +65,11 @@ mod tests {
     #[test]
     fn the_machine_is_measured() {
         // Slower than one operation a nanosecond no processor is that runs this.
-        assert!([Numbers::F32, Numbers::Bf16, Numbers::Int8].into_iter().all(|numbers| peak(numbers) > 1e9));
+        assert!(
+            [Numbers::F32, Numbers::Bf16, Numbers::Int8]
+                .into_iter()
+                .all(|numbers| peak(numbers) > 1e9)
+        );
         if cfg!(target_os = "linux") {
             assert!(peak_rss_bytes().unwrap() > 1 << 20);
         }

@@ -23,12 +23,13 @@ pub struct MadeUp {
 }
 
 impl MadeUp {
-    /// `n` rows: a mean, a direction of the token (tokens fall off as Zipf's law with exponent 1.15 has it), 40 of `n_features` directions with
-    /// exponentially distributed strengths, and noise.
+    /// `n` rows: a mean, a direction of the token (tokens fall off as Zipf's law with exponent 1.15
+    /// has it), 40 of `n_features` directions with exponentially distributed strengths, and noise.
     pub fn new(n: usize, d: usize, d_vocab: usize, n_features: usize, seed: u64) -> MadeUp {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut normals =
-            |count: usize, scale: f32| -> Vec<f32> { (0..count).map(|_| scale * rng.sample::<f32, _>(StandardNormal)).collect() };
+        let mut normals = |count: usize, scale: f32| -> Vec<f32> {
+            (0..count).map(|_| scale * rng.sample::<f32, _>(StandardNormal)).collect()
+        };
         let mean = normals(d, 1.0);
         let of_token = normals(d_vocab * d, 0.5);
         let features = normals(n_features * d, 1.0 / (d as f32).sqrt());
@@ -40,7 +41,9 @@ impl MadeUp {
         x.par_chunks_exact_mut(d).zip(&mut tokens).enumerate().for_each(|(row, (x, id))| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
             rng.set_stream(row as u64);
-            let (Some(token), Some(feature), Some(strength)) = (token, feature, strength) else { return };
+            let (Some(token), Some(feature), Some(strength)) = (token, feature, strength) else {
+                return;
+            };
             *id = token.sample(&mut rng) as u32 - 1;
             x.copy_from_slice(&mean);
             add_scaled(x, 1.0, &of_token[*id as usize * d..][..d]);
@@ -54,7 +57,8 @@ impl MadeUp {
     }
 }
 
-/// Writes a checkpoint of this shape as the hub has it, in safetensors: numbers of the size that they have when training begins, gains of 1.
+/// Writes a checkpoint of this shape as the hub has it, in safetensors: numbers of the size that
+/// they have when training begins, gains of 1.
 pub fn checkpoint(shape: ModelShape, weights: Weights, out: &mut dyn Write) -> io::Result<()> {
     let width = if weights == Weights::F32 { 4 } else { 2 };
     let tensors = shape.tensors();
@@ -63,7 +67,10 @@ pub fn checkpoint(shape: ModelShape, weights: Weights, out: &mut dyn Write) -> i
     for (name, shape) in &tensors {
         let from = end;
         end += width * shape.iter().product::<usize>();
-        entries.insert(name.clone(), json!({ "dtype": weights.name(), "shape": shape, "data_offsets": [from, end] }));
+        entries.insert(
+            name.clone(),
+            json!({ "dtype": weights.name(), "shape": shape, "data_offsets": [from, end] }),
+        );
     }
     let mut header = serde_json::to_vec(&entries)?;
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -73,13 +80,20 @@ pub fn checkpoint(shape: ModelShape, weights: Weights, out: &mut dyn Write) -> i
         let is_gain = shape.len() == 1 && name.ends_with("weight");
         let n: usize = shape.iter().product();
         for from in (0..n).step_by(PIECE) {
-            let numbers: Vec<f32> =
-                (0..PIECE.min(n - from)).into_par_iter().map(|i| if is_gain { 1.0 } else { noise(index, from + i) }).collect();
-            let halves = |round: fn(f32) -> u16| numbers.iter().map(|x| round(*x)).collect::<Vec<u16>>();
+            let numbers: Vec<f32> = (0..PIECE.min(n - from))
+                .into_par_iter()
+                .map(|i| if is_gain { 1.0 } else { noise(index, from + i) })
+                .collect();
+            let halves =
+                |round: fn(f32) -> u16| numbers.iter().map(|x| round(*x)).collect::<Vec<u16>>();
             match weights {
                 Weights::F32 => out.write_all(bytemuck::cast_slice(&numbers))?,
-                Weights::F16 => out.write_all(bytemuck::cast_slice(&halves(|x| half::f16::from_f32(x).to_bits())))?,
-                Weights::Bf16 => out.write_all(bytemuck::cast_slice(&halves(|x| half::bf16::from_f32(x).to_bits())))?,
+                Weights::F16 => out.write_all(bytemuck::cast_slice(&halves(|x| {
+                    half::f16::from_f32(x).to_bits()
+                })))?,
+                Weights::Bf16 => out.write_all(bytemuck::cast_slice(&halves(|x| {
+                    half::bf16::from_f32(x).to_bits()
+                })))?,
             }
         }
     }

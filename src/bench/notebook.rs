@@ -1,4 +1,5 @@
-//! `tsae bench notebook`: what a reader of a notebook waits for, and whether the library is as fast in a cell as it is outside.
+//! `tsae bench notebook`: what a reader of a notebook waits for, and whether the library is as fast
+//! in a cell as it is outside.
 
 use std::time::Instant;
 
@@ -10,17 +11,20 @@ use crate::display::{Column, Progress, Row, Table};
 use crate::error::{Error, Result};
 use crate::lab::{self, Cold, Lab, TimedCell, time_cells};
 
-/// The step that is run in a cell and outside. It takes about a second on two cores, so that the machine's noise averages out.
+/// The step that is run in a cell and outside. It takes about a second on two cores, so that the
+/// machine's noise averages out.
 const SHAPE: &str = "256,4096,16,2048";
 const STEPS: usize = 40;
 
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct NotebookBench {
-    /// Whether to begin with a cache folder that has nothing in it but Python and `evcxr_jupyter`, if those are installed: the kernel's files,
-    /// the standard library's source and the compiled library and crates are made anew, which takes minutes. What cargo has downloaded stays.
+    /// Whether to begin with a cache folder that has nothing in it but Python and `evcxr_jupyter`,
+    /// if those are installed: the kernel's files, the standard library's source and the compiled
+    /// library and crates are made anew, which takes minutes. What cargo has downloaded stays.
     pub cold: bool,
-    /// Whether a warmed spare kernel waits for each start, as under `tsae lab` when a kernel has been idle for ten seconds.
+    /// Whether a warmed spare kernel waits for each start, as under `tsae lab` when a kernel has
+    /// been idle for ten seconds.
     pub spare: bool,
     /// How many kernels are started. Default 3.
     pub starts: usize,
@@ -32,7 +36,13 @@ pub struct NotebookBench {
 
 impl Default for NotebookBench {
     fn default() -> NotebookBench {
-        NotebookBench { cold: false, spare: false, starts: 3, repetitions: 10, set_up: lab::Options::default() }
+        NotebookBench {
+            cold: false,
+            spare: false,
+            starts: 3,
+            repetitions: 10,
+            set_up: lab::Options::default(),
+        }
     }
 }
 
@@ -57,7 +67,8 @@ pub struct NotebookReport {
     pub print: f64,
     /// A cell that ends in a figure.
     pub figure: f64,
-    /// The first `let` whose type is not written, after all these: rust-analyzer reads the standard library for it. With a spare it has done so.
+    /// The first `let` whose type is not written, after all these: rust-analyzer reads the standard
+    /// library for it. With a spare it has done so.
     pub untyped_let: f64,
     /// Tokens a second of a training step in a cell.
     pub step_in_cell: f64,
@@ -84,10 +95,14 @@ enum Kind {
 /// Sets up what is missing, starts kernels one after the other, and runs the same cells in each.
 ///
 /// # Errors
-/// [`Error::Config`] if there is nothing to run; [`Error::Setup`] if the set-up, a kernel or a cell fails.
+/// [`Error::Config`] if there is nothing to run; [`Error::Setup`] if the set-up, a kernel or a cell
+/// fails.
 pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
     if bench.starts == 0 || bench.repetitions == 0 {
-        return Err(Error::config("repetitions", "there is nothing to run: starts and repetitions are at least 1 each"));
+        return Err(Error::config(
+            "repetitions",
+            "there is nothing to run: starts and repetitions are at least 1 each",
+        ));
     }
     let cold = if bench.cold { Some(Cold::new(&bench.set_up)?) } else { None };
     let start = Instant::now();
@@ -96,7 +111,8 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
 
     let cells = cells(&lab, bench.repetitions.div_ceil(bench.starts));
     let sources: Vec<String> = cells.iter().map(|(_, source)| source.clone()).collect();
-    let (mut starts, mut timed, mut in_cell, mut in_command) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut starts, mut timed, mut in_cell, mut in_command) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new("notebook", bench.starts as u64, "kernels");
     for started in 1..=bench.starts {
         in_command.push(step_here()?);
@@ -112,7 +128,11 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
         progress.set(started as u64);
     }
     progress.finish();
-    let of = |wanted: Kind| median(timed.iter().filter(|(kind, _)| *kind == wanted).map(|(_, seconds)| *seconds).collect());
+    let of = |wanted: Kind| {
+        median(
+            timed.iter().filter(|(kind, _)| *kind == wanted).map(|(_, seconds)| *seconds).collect(),
+        )
+    };
     let (step_in_cell, step_in_command) = (median(in_cell), median(in_command));
     Ok(NotebookReport {
         cold: bench.cold,
@@ -131,19 +151,27 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
     })
 }
 
-/// The cells of a kernel: the quickstart's first two, some rounds of each kind with another text every time, and the step.
+/// The cells of a kernel: the quickstart's first two, some rounds of each kind with another text
+/// every time, and the step.
 fn cells(lab: &Lab, rounds: usize) -> Vec<(Kind, String)> {
     let path = lab.project.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     let sae = "let hook: HookPoint = HookPoint::resid_pre(2);\n\
                let tsae: Sae = Sae::new(SaeConfig::for_model(&model).with_lookup(Lookup::unigram(&model, hook)?))?;";
     let mut cells = vec![
-        (Kind::FirstCell, format!(":dep tokenized-sae = {{ path = \"{path}\" }}\nuse tokenized_sae::prelude::*;")),
+        (
+            Kind::FirstCell,
+            format!(":dep tokenized-sae = {{ path = \"{path}\" }}\nuse tokenized_sae::prelude::*;"),
+        ),
         (Kind::FirstLet, "let model: Model = Model::load(\"tiny-gpt2\")?;".to_owned()),
         (Kind::Ready, sae.to_owned()),
     ];
     for round in 1..=rounds {
-        cells.push((Kind::Call, format!("let ids: Vec<u32> = model.encode(\"once upon a time there were {round}\")?;")));
-        cells.push((Kind::Print, format!("println!(\"{{}} tokens in round {round}\", ids.len());")));
+        cells.push((
+            Kind::Call,
+            format!("let ids: Vec<u32> = model.encode(\"once upon a time there were {round}\")?;"),
+        ));
+        cells
+            .push((Kind::Print, format!("println!(\"{{}} tokens in round {round}\", ids.len());")));
         cells.push((Kind::Figure, "plot::lookup_norms(&tsae)?".to_owned()));
     }
     cells.push((Kind::UntypedLet, "let again = Model::load(\"tiny-gpt2\")?;".to_owned()));
@@ -163,30 +191,57 @@ fn check(kind: Kind, source: &str, cell: &TimedCell) -> Result<()> {
         Kind::Step if cell.printed.trim().parse::<f64>().is_err() => "printed no rate",
         _ => return Ok(()),
     };
-    Err(Error::Setup { step: "timing cells in the kernel".to_owned(), why: format!("a cell {missing}:\n{source}") })
+    Err(Error::Setup {
+        step: "timing cells in the kernel".to_owned(),
+        why: format!("a cell {missing}:\n{source}"),
+    })
 }
 
 /// The tokens a second of the step that the cells run.
 fn step_here() -> Result<f64> {
     let shape: StepShape = SHAPE.parse()?;
-    Ok(step(&StepBench { shape, lookup: StepLookup::None, kernel: None, saes: 1, steps: STEPS })?.tokens_per_s)
+    Ok(step(&StepBench { shape, lookup: StepLookup::None, kernel: None, saes: 1, steps: STEPS })?
+        .tokens_per_s)
 }
 
 impl NotebookReport {
     /// The report as a table.
     pub fn table(&self) -> Table {
         let mut table = Table::new("notebook", &[Column::text(""), Column::text("")]);
-        let mut push = |name: &str, shown: String, definition: &str| table.push(Row::new(name).defined(definition).text(&shown));
-        let begin = if self.cold { "from a new cache folder" } else { "from the cache folder as it was" };
+        let mut push = |name: &str, shown: String, definition: &str| {
+            table.push(Row::new(name).defined(definition).text(&shown))
+        };
+        let begin =
+            if self.cold { "from a new cache folder" } else { "from the cache folder as it was" };
         push("set-up", format!("{:.2} s", self.set_up), begin);
-        let start = if self.spare { "until the kernel answers, a spare one waiting" } else { "until the kernel answers" };
+        let start = if self.spare {
+            "until the kernel answers, a spare one waiting"
+        } else {
+            "until the kernel answers"
+        };
         push("kernel start", format!("{:.2} s", self.kernel_start), start);
-        push("first cell", format!("{:.2} s", self.first_cell), "`:dep tokenized-sae = …` and `use tokenized_sae::prelude::*;`");
-        push("first let", format!("{:.2} s", self.first_let), "`let model: Model = Model::load(\"tiny-gpt2\")?;`");
-        push("call", format!("{:.2} s", self.call), "a later cell that keeps what the library returns");
+        push(
+            "first cell",
+            format!("{:.2} s", self.first_cell),
+            "`:dep tokenized-sae = …` and `use tokenized_sae::prelude::*;`",
+        );
+        push(
+            "first let",
+            format!("{:.2} s", self.first_let),
+            "`let model: Model = Model::load(\"tiny-gpt2\")?;`",
+        );
+        push(
+            "call",
+            format!("{:.2} s", self.call),
+            "a later cell that keeps what the library returns",
+        );
         push("print", format!("{:.2} s", self.print), "a later cell that prints a line");
         push("figure", format!("{:.2} s", self.figure), "a later cell that ends in a figure");
-        push("untyped let", format!("{:.2} s", self.untyped_let), "the first: `let again = Model::load(\"tiny-gpt2\")?;`");
+        push(
+            "untyped let",
+            format!("{:.2} s", self.untyped_let),
+            "the first: `let again = Model::load(\"tiny-gpt2\")?;`",
+        );
         let step = format!("training step of {SHAPE} without a table");
         push("step in a cell", format!("{:.0} tokens/s", self.step_in_cell), &step);
         push("step in the command", format!("{:.0} tokens/s", self.step_in_command), &step);

@@ -34,17 +34,24 @@ impl FromStr for StepShape {
 
     /// `gpt2` (768, 12288, 30, 4096), `pythia-1.4b` (2048, 16384, 50, 4096), or `D,N,K,B`.
     fn from_str(text: &str) -> Result<StepShape> {
-        let shape = |d_model, d_sae, k, batch, d_vocab| StepShape { d_model, d_sae, k, batch, d_vocab };
+        let shape =
+            |d_model, d_sae, k, batch, d_vocab| StepShape { d_model, d_sae, k, batch, d_vocab };
         match text {
             "gpt2" => return Ok(shape(768, 12_288, 30, 4096, 50_257)),
             "pythia-1.4b" => return Ok(shape(2048, 16_384, 50, 4096, 50_304)),
             _ => {}
         }
-        let numbers: Vec<usize> = text.split(',').filter_map(|number| number.trim().parse().ok()).filter(|&n| n > 0).collect();
+        let numbers: Vec<usize> = text
+            .split(',')
+            .filter_map(|number| number.trim().parse().ok())
+            .filter(|&n| n > 0)
+            .collect();
         match numbers[..] {
             [d, n, k, b] if n.is_multiple_of(d) && k <= n => Ok(shape(d, n, k, b, 50_257)),
             _ => {
-                let why = format!("\"{text}\" is none: take gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N");
+                let why = format!(
+                    "\"{text}\" is none: take gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N"
+                );
                 Err(Error::config("shape", why))
             }
         }
@@ -58,7 +65,8 @@ pub enum StepLookup {
     None,
     /// A learned table, of which every step moves every row, as PyTorch's Adam does.
     Learned,
-    /// A learned table with the same bits, of which a step moves the rows whose tokens occur and leaves the others for later.
+    /// A learned table with the same bits, of which a step moves the rows whose tokens occur and
+    /// leaves the others for later.
     Lazy,
 }
 
@@ -86,11 +94,14 @@ pub struct StepReport {
     pub tokens_per_s: f64,
     /// Seconds of the median, the fastest and the slowest step.
     pub step_s: [f64; 3],
-    /// Multiplications and additions that the step's result calls for, 2·d·N for the encoder and 8·d·k for the rest a token, over time.
+    /// Multiplications and additions that the step's result calls for, 2·d·N for the encoder and
+    /// 8·d·k for the rest a token, over time.
     pub gflops: f64,
-    /// As a share of what the machine's multipliers can do in the numbers of the screen, measured just before and after.
+    /// As a share of what the machine's multipliers can do in the numbers of the screen, measured
+    /// just before and after.
     pub peak_share: f64,
-    /// The most memory that the process has held, in bytes, made-up batches included; 0 where the system does not tell.
+    /// The most memory that the process has held, in bytes, made-up batches included; 0 where the
+    /// system does not tell.
     pub peak_rss_bytes: u64,
     /// Rows scored in full, over all steps.
     pub fallback_rows: usize,
@@ -106,20 +117,28 @@ const BATCHES: usize = 4;
 /// Runs the measurement.
 ///
 /// # Errors
-/// [`Error::Config`] for a kernel that there is not or that this processor cannot run, or if there is nothing to run.
+/// [`Error::Config`] for a kernel that there is not or that this processor cannot run, or if there
+/// is nothing to run.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
     if bench.saes == 0 || bench.steps == 0 {
-        return Err(Error::config("steps", "there is nothing to run: steps and SAEs are at least 1 each"));
+        return Err(Error::config(
+            "steps",
+            "there is nothing to run: steps and SAEs are at least 1 each",
+        ));
     }
     let kernel = match &bench.kernel {
         Some(name) => kernel::by_name(name)?,
         None => kernel::fastest(),
     };
     let data = MadeUp::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
-    let mut config = SaeConfig { expansion: d_sae / d_model, k, ..SaeConfig::new(d_model, d_vocab) };
+    let mut config =
+        SaeConfig { expansion: d_sae / d_model, k, ..SaeConfig::new(d_model, d_vocab) };
     if bench.lookup != StepLookup::None {
-        config = config.with_lookup(Lookup::from_table(MadeUp::new(d_vocab, d_model, d_vocab, 8 * d_model, 1).x, d_model)?);
+        config = config.with_lookup(Lookup::from_table(
+            MadeUp::new(d_vocab, d_model, d_vocab, 8 * d_model, 1).x,
+            d_model,
+        )?);
     }
     let train = TrainConfig::default();
     let mut saes = Vec::new();
@@ -144,10 +163,15 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     for step in 0..=bench.steps {
         let at = step % BATCHES * batch;
         let start = Instant::now();
-        let prepared = kernel.prepare(&data.x[at * d_model..][..batch * d_model], &data.tokens[at..at + batch], d_model)?;
+        let prepared = kernel.prepare(
+            &data.x[at * d_model..][..batch * d_model],
+            &data.tokens[at..at + batch],
+            d_model,
+        )?;
         packing += if step > 0 { start.elapsed().as_secs_f64() } else { 0.0 };
         for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
-            let report = kernel.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
+            let report =
+                kernel.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
             fallback_rows += report.fallback_rows;
             losses.push(report.loss);
             if step == 0 {
@@ -166,7 +190,9 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         let total: f64 = saes
             .iter()
             .zip(&warm_up)
-            .map(|((_, _, scratch), warm_up)| (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64())
+            .map(|((_, _, scratch), warm_up)| {
+                (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64()
+            })
             .sum();
         stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
     }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use tokenized_sae::bench::{self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, StepLookup, StepShape, Weights};
+use tokenized_sae::bench::{
+    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, StepLookup,
+    StepShape, Weights,
+};
 use tokenized_sae::prelude::*;
 
 use super::common::Products;
@@ -55,13 +58,15 @@ enum What {
 #[derive(clap::Args)]
 #[command(after_help = STEP_EXAMPLES)]
 struct Step {
-    /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents, active latents, batch.
+    /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents,
+    /// active latents, batch.
     #[arg(long, default_value = "gpt2")]
     shape: StepShape,
     /// The token table.
     #[arg(long, value_enum, default_value_t = StepLookup::Learned)]
     lookup: StepLookup,
-    /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this processor.
+    /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this
+    /// processor.
     #[arg(long)]
     kernel: Option<String>,
     /// SAEs that train on the same batches.
@@ -87,7 +92,8 @@ struct Harvest {
     /// In what products are formed.
     #[arg(long, value_enum, default_value_t = Products::F32)]
     dtype: Products,
-    /// The numbers of the checkpoint: those of 16 bits are kept so, and widened as they are multiplied.
+    /// The numbers of the checkpoint: those of 16 bits are kept so, and widened as they are
+    /// multiplied.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
     weights: Weights,
     /// How many sequences.
@@ -103,7 +109,8 @@ struct Harvest {
     output: Output,
 }
 
-/// A whole experiment at full size, with made-up weights and text: what it was said to take of memory and time, and what it took.
+/// A whole experiment at full size, with made-up weights and text: what it was said to take of
+/// memory and time, and what it took.
 #[derive(clap::Args)]
 #[command(after_help = EXPERIMENT_EXAMPLES)]
 struct Experiment {
@@ -122,20 +129,23 @@ struct Experiment {
     /// Tokens to train on.
     #[arg(long, default_value_t = 409_600)]
     trained: u64,
-    /// Where the checkpoint, the activations and the runs go: 1 to 5 GB. The checkpoint is found again.
+    /// Where the checkpoint, the activations and the runs go: 1 to 5 GB. The checkpoint is found
+    /// again.
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
     output: Output,
 }
 
-/// What a notebook's reader waits for: the kernel's start, first and later cells; and the training step in a cell and outside.
+/// What a notebook's reader waits for: the kernel's start, first and later cells; and the training
+/// step in a cell and outside.
 #[derive(clap::Args)]
 #[command(after_help = NOTEBOOK_EXAMPLES)]
 struct Notebook {
-    /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the standard library's source and the compiled
-    /// library and crates are made anew (minutes, which "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are taken
-    /// from where they are installed, and installed in that folder if they are not.
+    /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the
+    /// standard library's source and the compiled library and crates are made anew (minutes, which
+    /// "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are taken from where
+    /// they are installed, and installed in that folder if they are not.
     #[arg(long)]
     cold: bool,
     /// With a warmed spare kernel waiting for each start, as `tsae lab` has it.
@@ -184,8 +194,13 @@ impl Bench {
 impl Step {
     fn run(self) -> Result<()> {
         self.output.begin();
-        let report =
-            bench::step(&StepBench { shape: self.shape, lookup: self.lookup, kernel: self.kernel, saes: self.saes, steps: self.steps })?;
+        let report = bench::step(&StepBench {
+            shape: self.shape,
+            lookup: self.lookup,
+            kernel: self.kernel,
+            saes: self.saes,
+            steps: self.steps,
+        })?;
         self.output.result(&report, || report.table().text())
     }
 }

@@ -25,7 +25,8 @@ impl From<Weights> for Processing {
 /// The model of a verb that begins with one.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// A built-in model (tiny-gpt2, tiny-pythia), a folder with a Hugging Face checkpoint, or a model of the Hugging Face hub (gpt2, pythia-70m).
+    /// A built-in model (tiny-gpt2, tiny-pythia), a folder with a Hugging Face checkpoint, or a
+    /// model of the Hugging Face hub (gpt2, pythia-70m).
     pub model: String,
     /// What is done to its weights.
     #[arg(long, value_enum, default_value_t = Weights::TransformerLens)]
@@ -42,7 +43,8 @@ impl ModelArgs {
 /// The text of a verb that reads some.
 #[derive(clap::Args)]
 pub struct TextArgs {
-    /// Text: a file, a folder, a glob, or hub:ORGANISATION/NAME, a data set of the Hugging Face hub.
+    /// Text: a file, a folder, a glob, or hub:ORGANISATION/NAME, a data set of the Hugging Face
+    /// hub.
     #[arg(long, group = "source")]
     pub text: Option<String>,
     /// So many tokens that the model samples for itself.
@@ -70,14 +72,16 @@ pub struct OriginArgs {
 /// SAEs of a verb that measures them, and on what.
 #[derive(clap::Args)]
 pub struct SaesArgs {
-    /// Folders of SAEs, or folders that `tsae train` has written, or the run.toml in one. All must read the same hook of the same model.
+    /// Folders of SAEs, or folders that `tsae train` has written, or the run.toml in one. All must
+    /// read the same hook of the same model.
     #[arg(required = true)]
     pub saes: Vec<PathBuf>,
     #[command(flatten)]
     origin: OriginArgs,
     #[command(flatten)]
     text: TextArgs,
-    /// The folder of the activations that they were trained on, with the text that was held out of them; by default that of the run.
+    /// The folder of the activations that they were trained on, with the text that was held out of
+    /// them; by default that of the run.
     #[arg(long, group = "source")]
     store: Option<PathBuf>,
 }

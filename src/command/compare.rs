@@ -27,7 +27,8 @@ pub struct Compare {
     /// Without text: how many tokens the model samples for itself.
     #[arg(long, default_value_t = 500_000)]
     sampled: usize,
-    /// The hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up.
+    /// The hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way
+    /// up.
     #[arg(long)]
     hook: Option<HookPoint>,
     /// Active latents per token.
@@ -72,7 +73,8 @@ impl Compare {
         };
         // None if it was interrupted, which the exit status says.
         if let Some(found) = compare(&model, &config, &self.out)? {
-            let text = || format!("{}\n{}", found.evaluations.table().text(), found.report.speedup.text());
+            let text =
+                || format!("{}\n{}", found.evaluations.table().text(), found.report.speedup.text());
             self.output.result(&found.report, text)?;
             self.output.remark(&format!("Written to {}.", self.out.display()));
         }

@@ -18,8 +18,10 @@ Examples:
 
 /// Read an SAE, or activations, of this or another library, and write them for one of them.
 ///
-/// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning, Llamascopium, openai/sparse_autoencoder, the authors of tokenized
-/// SAEs, or this program. Nothing in a .pt file is run. Activations are those of this program or a cache of SAELens, and become the other.
+/// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning,
+/// Llamascopium, openai/sparse_autoencoder, the authors of tokenized SAEs, or this program. Nothing
+/// in a .pt file is run. Activations are those of this program or a cache of SAELens, and become
+/// the other.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
@@ -28,17 +30,20 @@ pub struct Convert {
     /// The library that is to read it.
     #[arg(long, value_enum)]
     to: SaeFormat,
-    /// What becomes of a token table: keep it (in a file of its own, if the library knows none), fold its mean row into the biases, or drop it. By default
-    /// it is kept for tsae, and folded for others.
+    /// What becomes of a token table: keep it (in a file of its own, if the library knows none),
+    /// fold its mean row into the biases, or drop it. By default it is kept for tsae, and folded
+    /// for others.
     #[arg(long, value_enum)]
     table: Option<TableExport>,
-    /// Make negative values among the k largest 0, as all other libraries do: needed for a TopK SAE that was trained to keep them.
+    /// Make negative values among the k largest 0, as all other libraries do: needed for a TopK SAE
+    /// that was trained to keep them.
     #[arg(long)]
     relu: bool,
     /// How many latents are active, for a file that does not say so.
     #[arg(long)]
     k: Option<usize>,
-    /// The hook that an SAE reads, for a file that does not say so, such as blocks.8.hook_resid_pre; or which of the hooks of activations.
+    /// The hook that an SAE reads, for a file that does not say so, such as
+    /// blocks.8.hook_resid_pre; or which of the hooks of activations.
     #[arg(long)]
     hook: Option<HookPoint>,
     /// The model whose activations a cache holds: some of them are compared with it.
@@ -74,7 +79,10 @@ impl Convert {
         if self.model.is_some() {
             return Err(Error::config(
                 "model",
-                format!("is for a cache of activations, and {} holds none: leave it out", self.from.display()),
+                format!(
+                    "is for a cache of activations, and {} holds none: leave it out",
+                    self.from.display()
+                ),
             ));
         }
         let mut sae = match self.k {
@@ -83,7 +91,11 @@ impl Convert {
         };
         sae.config.relu |= self.relu;
         sae.origin.hook = self.hook.or(sae.origin.hook);
-        let table = self.table.unwrap_or(if self.to == SaeFormat::Tsae { TableExport::Keep } else { TableExport::Fold });
+        let table = self.table.unwrap_or(if self.to == SaeFormat::Tsae {
+            TableExport::Keep
+        } else {
+            TableExport::Fold
+        });
         let exported = sae.export(&self.out, self.to, table)?;
         self.output.result(&exported, || exported.to_string())
     }
@@ -92,10 +104,16 @@ impl Convert {
     fn import(&self) -> Result<()> {
         self.wants(SaeFormat::Tsae)?;
         if self.hook.is_some() {
-            return Err(Error::config("hook", "all hooks of a cache are taken, under the names that it has: leave it out"));
+            return Err(Error::config(
+                "hook",
+                "all hooks of a cache are taken, under the names that it has: leave it out",
+            ));
         }
         let Some(model) = &self.model else {
-            return Err(Error::config("model", "activations are read for their model: name it by --model, such as --model gpt2"));
+            return Err(Error::config(
+                "model",
+                "activations are read for their model: name it by --model, such as --model gpt2",
+            ));
         };
         let model = Model::load_with(model, self.processing.into())?;
         let config = HarvestConfig { dtype: self.dtype.into(), ..HarvestConfig::default() };
@@ -107,30 +125,51 @@ impl Convert {
     fn export(&self, acts: &ActivationStore) -> Result<()> {
         self.wants(SaeFormat::SaeLens)?;
         if self.model.is_some() {
-            return Err(Error::config("model", "activations of this program know their model: leave it out"));
+            return Err(Error::config(
+                "model",
+                "activations of this program know their model: leave it out",
+            ));
         }
         let hook = match (self.hook, acts.hooks()) {
             (Some(hook), _) | (None, &[hook]) => hook,
             (None, hooks) => {
                 let there = hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
-                return Err(Error::config("hook", format!("a cache has one hook, and there are {there}: choose by --hook")));
+                return Err(Error::config(
+                    "hook",
+                    format!("a cache has one hook, and there are {there}: choose by --hook"),
+                ));
             }
         };
         acts.export_saelens(hook, &self.out)?;
-        self.told(acts, &[hook], format!("{hook}: {} tokens in {}", acts.n_rows(), self.out.display()))
+        self.told(
+            acts,
+            &[hook],
+            format!("{hook}: {} tokens in {}", acts.n_rows(), self.out.display()),
+        )
     }
 
     /// Refuses a library that has no such activations, and what is only for SAEs.
     fn wants(&self, to: SaeFormat) -> Result<()> {
         if self.table.is_some() || self.relu || self.k.is_some() {
-            let why = format!("table, relu and k are for SAEs, and {} holds activations: leave them out", self.from.display());
+            let why = format!(
+                "table, relu and k are for SAEs, and {} holds activations: leave them out",
+                self.from.display()
+            );
             return Err(Error::config("from", why));
         }
         if self.to == to {
             return Ok(());
         }
-        let what = if to == SaeFormat::Tsae { "a cache of SAELens" } else { "activations of this program" };
-        let why = format!("{} holds {what}, which can become {to}'s only: --to {}", self.from.display(), word(to));
+        let what = if to == SaeFormat::Tsae {
+            "a cache of SAELens"
+        } else {
+            "activations of this program"
+        };
+        let why = format!(
+            "{} holds {what}, which can become {to}'s only: --to {}",
+            self.from.display(),
+            word(to)
+        );
         Err(Error::config("to", why))
     }
 
@@ -143,5 +182,6 @@ impl Convert {
 
 /// A library as it is named on the command line.
 fn word(format: SaeFormat) -> String {
-    clap::ValueEnum::to_possible_value(&format).map_or_else(String::new, |word| word.get_name().to_owned())
+    clap::ValueEnum::to_possible_value(&format)
+        .map_or_else(String::new, |word| word.get_name().to_owned())
 }

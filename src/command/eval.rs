@@ -13,7 +13,8 @@ Examples:
   tsae eval results/SAE results/TSAE --text 'other books/*.txt'
   tsae eval my-sae --model gpt2 --hook blocks.8.hook_resid_pre --text books --context 128 --tokens 200000";
 
-/// Evaluate SAEs: how well they reconstruct, and what the model loses when it runs on the reconstruction.
+/// Evaluate SAEs: how well they reconstruct, and what the model loses when it runs on the
+/// reconstruction.
 ///
 /// By default on the text that was held out when the activations were harvested.
 #[derive(clap::Args)]

@@ -16,7 +16,8 @@ Examples:
   tsae features results/TSAE --store results/activations --latent 12 --latent 345
   tsae features my-sae --model gpt2 --hook blocks.8.hook_resid_pre --text 'books/*.txt' --tokens 2000000 --out features.html";
 
-/// Show what the latents of a trained SAE do, in one HTML file: contexts, histograms, the tokens they point at.
+/// Show what the latents of a trained SAE do, in one HTML file: contexts, histograms, the tokens
+/// they point at.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Features {
@@ -52,14 +53,20 @@ impl Features {
         interrupt::watch();
         let sae = Sae::load(&self.run)?;
         let hook = hook_of(&sae, self.origin.hook)?;
-        let model = model_of(&sae, self.origin.model.as_deref(), self.origin.processing.map(Into::into))?;
+        let model =
+            model_of(&sae, self.origin.model.as_deref(), self.origin.processing.map(Into::into))?;
         let config = FeaturesConfig { tokens: self.tokens, ..FeaturesConfig::default() };
         let n_ctx = sae.origin.n_ctx.unwrap_or(256).min(model.config().n_ctx);
         let dashboard = match (self.store, self.text) {
-            (Some(store), _) => FeatureDashboard::with(&model, hook, &sae, &ActivationStore::open(store)?, config)?,
+            (Some(store), _) => {
+                FeatureDashboard::with(&model, hook, &sae, &ActivationStore::open(store)?, config)?
+            }
             (None, Some(text)) => {
                 let most = usize::try_from(self.tokens).unwrap_or(usize::MAX);
-                let text = Corpus::text_files(&model, &text)?.context(n_ctx).max_tokens(most).split(0.0)?;
+                let text = Corpus::text_files(&model, &text)?
+                    .context(n_ctx)
+                    .max_tokens(most)
+                    .split(0.0)?;
                 FeatureDashboard::of_text(&model, hook, &sae, &text.train, config)?
             }
             (None, None) => {
@@ -67,11 +74,16 @@ impl Features {
                 FeatureDashboard::of_text(&model, hook, &sae, &text, config)?
             }
         };
-        let dashboard = match self.run.canonicalize().ok().as_deref().and_then(|dir| dir.file_name()) {
-            Some(name) => dashboard.named(&name.to_string_lossy()),
-            None => dashboard,
-        };
-        let views = self.latents.iter().map(|&latent| dashboard.latent(latent)).collect::<Result<Vec<_>>>()?;
+        let dashboard =
+            match self.run.canonicalize().ok().as_deref().and_then(|dir| dir.file_name()) {
+                Some(name) => dashboard.named(&name.to_string_lossy()),
+                None => dashboard,
+            };
+        let views = self
+            .latents
+            .iter()
+            .map(|&latent| dashboard.latent(latent))
+            .collect::<Result<Vec<_>>>()?;
         if let Some(out) = &self.out {
             dashboard.save(out)?;
             self.output.remark(&format!("Written to {}.", out.display()));
@@ -80,6 +92,8 @@ impl Features {
         let found = json!({
             "model": features.model, "hook": features.hook, "tokens": features.tokens, "finished": features.finished, "page": self.out, "latents": views,
         });
-        self.output.result(&found, || views.iter().map(|view| view.shown().text).collect::<Vec<_>>().join("\n"))
+        self.output.result(&found, || {
+            views.iter().map(|view| view.shown().text).collect::<Vec<_>>().join("\n")
+        })
     }
 }

@@ -19,21 +19,25 @@ Examples:
 
 /// Run a model over text, and keep its activations, each beside its token.
 ///
-/// The folder remembers how it was made, and the text that was held out, so that `tsae train` and `tsae eval` need no more than its name.
+/// The folder remembers how it was made, and the text that was held out, so that `tsae train` and
+/// `tsae eval` need no more than its name.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Harvest {
     #[command(flatten)]
     model: ModelArgs,
-    /// A hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up. Repeatable: all are harvested in one pass.
+    /// A hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up.
+    /// Repeatable: all are harvested in one pass.
     #[arg(long = "hook", value_name = "HOOK")]
     hooks: Vec<HookPoint>,
     #[command(flatten)]
     text: TextArgs,
-    /// At most so many tokens of the text to train on, and held-out ones in proportion; by default all of it.
+    /// At most so many tokens of the text to train on, and held-out ones in proportion; by default
+    /// all of it.
     #[arg(long, conflicts_with = "sampled")]
     tokens: Option<usize>,
-    /// The field of JSON lines, or the column of parquet files, that holds the text; by default `text`.
+    /// The field of JSON lines, or the column of parquet files, that holds the text; by default
+    /// `text`.
     #[arg(long, requires = "text")]
     column: Option<String>,
     /// Leave out documents of fewer characters.
@@ -48,7 +52,8 @@ pub struct Harvest {
     /// The share of the text that is held out.
     #[arg(long, default_value_t = RunSpec::new("").held_out_share)]
     held_out_share: f64,
-    /// Seeds the model's own samples; of text the order of the files, and which documents of a data set are held out.
+    /// Seeds the model's own samples; of text the order of the files, and which documents of a data
+    /// set are held out.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How numbers are stored: 16 bits, or all 32.
@@ -74,8 +79,12 @@ impl Harvest {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let config =
-            HarvestConfig { dtype: self.dtype.into(), compute: self.compute.into(), shard_tokens: self.shard_tokens, batch: self.batch };
+        let config = HarvestConfig {
+            dtype: self.dtype.into(),
+            compute: self.compute.into(),
+            shard_tokens: self.shard_tokens,
+            batch: self.batch,
+        };
         let spec = RunSpec {
             processing: self.model.processing.into(),
             text: self.text.text,

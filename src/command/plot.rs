@@ -17,7 +17,8 @@ Examples:
   tsae speedup runs/mine
   tsae speedup results/runs --json";
 
-/// Draw the figures of finished runs: curves of training and of held-out text, and the lengths of the rows of tables.
+/// Draw the figures of finished runs: curves of training and of held-out text, and the lengths of
+/// the rows of tables.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Plot {
@@ -30,7 +31,8 @@ pub struct Plot {
     output: Output,
 }
 
-/// How many times fewer tokens the best TSAE of a folder needed to get where the best SAE in it ends.
+/// How many times fewer tokens the best TSAE of a folder needed to get where the best SAE in it
+/// ends.
 #[derive(clap::Args)]
 #[command(after_help = SPEEDUP_EXAMPLES)]
 pub struct Speed {
@@ -44,7 +46,8 @@ impl Plot {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         let figures = Runs::open(&self.runs)?.save_figures(&self.out)?;
-        let lines = || figures.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
+        let lines =
+            || figures.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
         self.output.result(&json!({ "figures": figures }), lines)
     }
 }

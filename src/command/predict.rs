@@ -39,8 +39,10 @@ impl Predict {
         };
         let prediction = model.predict(&ids, self.top)?;
         self.output.result(&prediction, || {
-            let line = |it: &Candidate| format!("{:>9.4}  {:>6}  {:?}", it.logprob, it.id, it.token);
-            let loss = prediction.loss.map(|loss| format!("loss of the given tokens: {loss:.4} nats"));
+            let line =
+                |it: &Candidate| format!("{:>9.4}  {:>6}  {:?}", it.logprob, it.id, it.token);
+            let loss =
+                prediction.loss.map(|loss| format!("loss of the given tokens: {loss:.4} nats"));
             prediction.top.iter().map(line).chain(loss).collect::<Vec<_>>().join("\n")
         })
     }

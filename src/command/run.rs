@@ -20,7 +20,8 @@ pub struct Run {
     /// Where the executed .ipynb and .html go; by default `executed` beside each notebook.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// A value for `let NAME: TYPE = …;` in the cell tagged "parameters": text for a String, Rust for other than plain types. Repeatable.
+    /// A value for `let NAME: TYPE = …;` in the cell tagged "parameters": text for a String, Rust
+    /// for other than plain types. Repeatable.
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
     #[command(flatten)]
@@ -33,9 +34,19 @@ pub struct Run {
 impl Run {
     pub fn run(self) -> Result<()> {
         self.output.begin();
-        let options = RunOptions { out: self.out, parameters: self.parameters, quiet: self.output.is_quiet(), ..Default::default() };
+        let options = RunOptions {
+            out: self.out,
+            parameters: self.parameters,
+            quiet: self.output.is_quiet(),
+            ..Default::default()
+        };
         let executed = lab::run(&self.notebooks, &options)?;
-        let lines = || executed.iter().map(|it| format!("{}\n{}", it.ipynb.display(), it.html.display())).collect::<Vec<_>>();
+        let lines = || {
+            executed
+                .iter()
+                .map(|it| format!("{}\n{}", it.ipynb.display(), it.html.display()))
+                .collect::<Vec<_>>()
+        };
         self.output.result(&executed, || lines().join("\n"))
     }
 }
@@ -43,7 +54,9 @@ impl Run {
 /// `NAME=VALUE`; the value may be empty, and may have further `=` in it.
 fn parameter(text: &str) -> std::result::Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.to_owned()))
+        }
         _ => Err("write it as NAME=VALUE, such as k=32".to_owned()),
     }
 }

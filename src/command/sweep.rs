@@ -36,16 +36,19 @@ Examples:
 pub struct Sweep {
     /// The description: TOML, or JSON if its name ends in .json.
     file: PathBuf,
-    /// Where everything goes: the activations, and a folder for each run. Several processes may work in it at once.
+    /// Where everything goes: the activations, and a folder for each run. Several processes may
+    /// work in it at once.
     #[arg(long)]
     out: PathBuf,
     /// Only the Ith of N equal shares of the runs, in their order.
     #[arg(long, value_name = "I/N", value_parser = share)]
     only: Option<(usize, usize)>,
-    /// Only print the commands that run it in N shares (by default one for each hook and seed), for a cluster's job list.
+    /// Only print the commands that run it in N shares (by default one for each hook and seed), for
+    /// a cluster's job list.
     #[arg(long, value_name = "N", num_args = 0..=1, conflicts_with = "only")]
     list: Option<Option<usize>>,
-    /// Let runs that train together take so many GB of memory, instead of three quarters of what is free.
+    /// Let runs that train together take so many GB of memory, instead of three quarters of what is
+    /// free.
     #[arg(long, value_name = "GB")]
     memory: Option<f64>,
     #[command(flatten)]
@@ -68,8 +71,12 @@ pub struct Results {
 
 /// `I/N`.
 fn share(text: &str) -> std::result::Result<(usize, usize), String> {
-    let parts = text.split_once('/').and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
-    parts.filter(|&(i, n)| 1 <= i && i <= n).ok_or_else(|| "write it as I/N, from 1/N to N/N".to_owned())
+    let parts = text
+        .split_once('/')
+        .and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
+    parts
+        .filter(|&(i, n)| 1 <= i && i <= n)
+        .ok_or_else(|| "write it as I/N, from 1/N to N/N".to_owned())
 }
 
 impl Sweep {
@@ -80,7 +87,8 @@ impl Sweep {
         if let Some(shares) = self.list {
             let n = shares.unwrap_or(file.n_streams());
             let (file, out) = (quoted(&self.file), quoted(&self.out));
-            let commands: Vec<String> = (1..=n).map(|i| format!("tsae sweep {file} --out {out} --only {i}/{n}")).collect();
+            let commands: Vec<String> =
+                (1..=n).map(|i| format!("tsae sweep {file} --out {out} --only {i}/{n}")).collect();
             return self.output.result(&commands, || commands.join("\n"));
         }
         interrupt::watch();

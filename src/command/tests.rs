@@ -33,7 +33,8 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The words of a command line, as a shell takes them: quotes, `NAME=VALUE` before the command, `# a remark` and `> a file` after it.
+/// The words of a command line, as a shell takes them: quotes, `NAME=VALUE` before the command, `#
+/// a remark` and `> a file` after it.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut begun) = (Vec::new(), String::new(), false, false);
     for c in line.chars().chain([' ']) {
@@ -59,7 +60,10 @@ fn words(line: &str) -> Vec<String> {
 
 #[test]
 fn words_are_those_of_a_shell() {
-    assert_eq!(words("A=b tsae x --text 'a *.txt' ''  # so"), ["tsae", "x", "--text", "a *.txt", ""]);
+    assert_eq!(
+        words("A=b tsae x --text 'a *.txt' ''  # so"),
+        ["tsae", "x", "--text", "a *.txt", ""]
+    );
     assert_eq!(words("tsae completions bash > ~/it"), ["tsae", "completions", "bash"]);
 }
 
@@ -104,6 +108,10 @@ fn every_verb_and_option_says_what_it_does() {
 fn every_verb_that_reports_can_do_so_in_json() {
     for (name, verb) in verbs() {
         let silent = verb.has_subcommands() || name == "tsae completions";
-        assert_eq!(verb.get_arguments().any(|argument| argument.get_id() == "json"), !silent, "{name}");
+        assert_eq!(
+            verb.get_arguments().any(|argument| argument.get_id() == "json"),
+            !silent,
+            "{name}"
+        );
     }
 }

@@ -18,7 +18,8 @@ Examples:
   tsae ngrams cache/tiny-gpt2
   tsae ngrams cache/gpt2 --hook blocks.8.hook_resid_pre --longest 2 --json";
 
-/// Tell token latents from context latents: how closely each latent is tied to the token it fires on.
+/// Tell token latents from context latents: how closely each latent is tied to the token it fires
+/// on.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Tokenness {
@@ -52,7 +53,10 @@ impl Tokenness {
         self.output.begin();
         interrupt::watch();
         let spec = self.on.spec(Some(self.tokens));
-        let found = spec.token_or_context(&self.on.saes, &TokennessConfig { tokens: self.tokens, ..Default::default() })?;
+        let found = spec.token_or_context(
+            &self.on.saes,
+            &TokennessConfig { tokens: self.tokens, ..Default::default() },
+        )?;
         self.output.result(&found, || found.shown().text)
     }
 }

@@ -28,9 +28,11 @@ A description, of which every key but the model may be left out:
   k = 16                                # also expansion, architecture, prefixes, aux, lr, seed, …
   lookup = \"unigram\"                    # learned = false freezes it; balance = 0.3, subtracted = true";
 
-/// Train SAEs: by options, on activations that `tsae harvest` or a notebook has made; or as a TOML file describes.
+/// Train SAEs: by options, on activations that `tsae harvest` or a notebook has made; or as a TOML
+/// file describes.
 ///
-/// Each goes into a folder of its own, and the whole description into run.toml beside them. The same command goes on where it was stopped.
+/// Each goes into a folder of its own, and the whole description into run.toml beside them. The
+/// same command goes on where it was stopped.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
@@ -137,7 +139,9 @@ impl Train {
         self.output.begin();
         interrupt::watch();
         let spec = match (self.source.join("manifest.json").exists(), self.settings) {
-            (true, settings) => settings.map_or_else(Settings::unsaid, Ok)?.description(&Harvested::open(&self.source)?)?,
+            (true, settings) => settings
+                .map_or_else(Settings::unsaid, Ok)?
+                .description(&Harvested::open(&self.source)?)?,
             (false, None) => RunSpec::load(&self.source)?,
             (false, Some(_)) => {
                 let why = format!(
@@ -184,7 +188,10 @@ impl Settings {
         };
         let several = self.lookup.len() > 1;
         if several && self.name.is_some() {
-            return Err(Error::config("name", "is for one SAE, and there are several tables: leave one of the two out"));
+            return Err(Error::config(
+                "name",
+                "is for one SAE, and there are several tables: leave one of the two out",
+            ));
         }
         let sae = self.lookup.iter().map(|&start| {
             let (name, lookup) = match start {
@@ -193,7 +200,9 @@ impl Settings {
                 Start::Means => ("TSAE means", Some(LookupSpec::Means)),
                 Start::Zeros => ("TSAE zeros", Some(LookupSpec::Zeros)),
             };
-            let name = self.name.clone().unwrap_or_else(|| if several || lookup.is_none() { name } else { "TSAE" }.to_owned());
+            let name = self.name.clone().unwrap_or_else(|| {
+                if several || lookup.is_none() { name } else { "TSAE" }.to_owned()
+            });
             // What is said of the table is said of those that there are; of none it is an error.
             let is_said = lookup.is_some() || !several;
             SaeSpec {

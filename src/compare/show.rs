@@ -19,14 +19,18 @@ impl Show for Text {
 pub(super) fn said(text: &Text) -> String {
     match text {
         Text::Files(pattern) => format!("text files: {pattern}"),
-        Text::Sampled(tokens) => format!("{} tokens of the model's own samples", format::count(*tokens as u64)),
+        Text::Sampled(tokens) => {
+            format!("{} tokens of the model's own samples", format::count(*tokens as u64))
+        }
     }
 }
 
 impl CompareConfig {
     /// The settings, as a table.
     pub fn table(&self) -> Table {
-        let hook = self.hook.map_or("hook_resid_pre of the block half-way up".to_owned(), |hook| hook.to_string());
+        let hook = self
+            .hook
+            .map_or("hook_resid_pre of the block half-way up".to_owned(), |hook| hook.to_string());
         let rates: Vec<String> = self.learning_rates.iter().map(|lr| format!("{lr:e}")).collect();
         let rows = vec![
             ("text", said(&self.text), "where the text comes from"),
@@ -34,9 +38,21 @@ impl CompareConfig {
             ("k", self.k.to_string(), "active latents per token"),
             ("expansion", self.expansion.to_string(), "latents per dimension"),
             ("tokens", format::count(self.tokens), "training tokens for each SAE"),
-            ("learning_rates", rates.join(", "), "learning rates to choose from; the choice is the SAE's"),
-            ("seed", self.seed.to_string(), "decides samples, directions and the order of the activations"),
-            ("checkpoint_seconds", format::duration(self.checkpoint_seconds), "time between two checkpoints, at least"),
+            (
+                "learning_rates",
+                rates.join(", "),
+                "learning rates to choose from; the choice is the SAE's",
+            ),
+            (
+                "seed",
+                self.seed.to_string(),
+                "decides samples, directions and the order of the activations",
+            ),
+            (
+                "checkpoint_seconds",
+                format::duration(self.checkpoint_seconds),
+                "time between two checkpoints, at least",
+            ),
         ];
         settings("CompareConfig", rows)
     }
@@ -53,13 +69,20 @@ impl Report {
     pub fn table(&self) -> Table {
         let title = format!("{} ({} weights), {}", self.model, self.processing, self.hook);
         let tokens = format::count(self.tokens);
-        let caption = format!("{tokens} training tokens each, learning rate {:e}. {}", self.lr, self.speedup.text());
+        let caption = format!(
+            "{tokens} training tokens each, learning rate {:e}. {}",
+            self.lr,
+            self.speedup.text()
+        );
         metrics_table(&title, &[("SAE", &self.sae), ("TSAE", &self.tsae)]).caption(&caption)
     }
 
     /// The same with position 0 reconstructed and counted, as in the paper.
     pub fn table_with_bos(&self) -> Table {
-        metrics_table("Position 0 included", &[("SAE", &self.with_bos.sae), ("TSAE", &self.with_bos.tsae)])
+        metrics_table(
+            "Position 0 included",
+            &[("SAE", &self.with_bos.sae), ("TSAE", &self.with_bos.tsae)],
+        )
     }
 }
 
@@ -71,7 +94,11 @@ impl Show for Report {
 
 impl Show for WithBos {
     fn shown(&self) -> Shown {
-        metrics_table("Position 0 reconstructed and counted", &[("SAE", &self.sae), ("TSAE", &self.tsae)]).into()
+        metrics_table(
+            "Position 0 reconstructed and counted",
+            &[("SAE", &self.sae), ("TSAE", &self.tsae)],
+        )
+        .into()
     }
 }
 

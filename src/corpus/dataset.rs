@@ -1,9 +1,10 @@
 //! Data sets of the Hugging Face hub: which of a repository's files hold the text.
 //!
-//! A repository is a folder of files, and the hub's viewer has the rules by which they are sorted into configurations and splits. The ones
-//! that matter are kept here: a split is named in a file's path (`data/train-00000-of-00041.parquet`, `train/00.jsonl.zst`), a configuration
-//! is a folder (`20231101.en/…`, `sample/10BT/…`). A data set without such files is taken from the branch `refs/convert/parquet`, where the
-//! hub keeps a copy of many as parquet files.
+//! A repository is a folder of files, and the hub's viewer has the rules by which they are sorted
+//! into configurations and splits. The ones that matter are kept here: a split is named in a file's
+//! path (`data/train-00000-of-00041.parquet`, `train/00.jsonl.zst`), a configuration is a folder
+//! (`20231101.en/…`, `sample/10BT/…`). A data set without such files is taken from the branch
+//! `refs/convert/parquet`, where the hub keeps a copy of many as parquet files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +24,8 @@ const CONVERTED: &str = "refs/convert/parquet";
 /// The split that is meant where none is named.
 const TRAIN: &str = "train";
 /// What splits are called: where no file is of one of them, all are for training.
-const SPLITS: [&str; 9] = [TRAIN, "training", "test", "testing", "validation", "valid", "val", "dev", "eval"];
+const SPLITS: [&str; 9] =
+    [TRAIN, "training", "test", "testing", "validation", "valid", "val", "dev", "eval"];
 
 /// A data set, one of its configurations, and one of its splits.
 #[derive(Debug, PartialEq)]
@@ -56,15 +58,19 @@ impl Remote {
         #[cfg(feature = "hub")]
         return self.hub.download(&self.listing, &[&file.name]).map(|_| ());
         #[cfg(not(feature = "hub"))]
-        Err(Error::format(&file.path, "is gone from the cache, and this was built without the feature \"hub\""))
+        Err(Error::format(
+            &file.path,
+            "is gone from the cache, and this was built without the feature \"hub\"",
+        ))
     }
 }
 
-/// The files of the data set `ORG/NAME[@REVISION][:CONFIGURATION[:SPLIT]]`. None of them is fetched yet.
+/// The files of the data set `ORG/NAME[@REVISION][:CONFIGURATION[:SPLIT]]`. None of them is fetched
+/// yet.
 ///
 /// # Errors
-/// [`Error::Config`] if that is no name of one, or leaves open which configuration is meant; [`Error::EmptyCorpus`] if it has no file that is
-/// read; [`Error::Hub`].
+/// [`Error::Config`] if that is no name of one, or leaves open which configuration is meant;
+/// [`Error::EmptyCorpus`] if it has no file that is read; [`Error::Hub`].
 pub fn find(name: &str, hub: &Hub) -> Result<Vec<Found>> {
     let name = parse(name)?;
     let (there, files) = listed(&name.repo, hub)?;
@@ -108,7 +114,11 @@ fn parse(name: &str) -> Result<Name> {
     let mut parts = name.strip_prefix(PREFIX).unwrap_or(name).splitn(3, ':');
     let repo = Repo::dataset(parts.next().unwrap_or_default())?;
     let mut next = || parts.next().map(str::trim).filter(|part| !part.is_empty());
-    Ok(Name { repo, config: next().map(|config| config.trim_matches('/').to_owned()), split: next().unwrap_or(TRAIN).to_owned() })
+    Ok(Name {
+        repo,
+        config: next().map(|config| config.trim_matches('/').to_owned()),
+        split: next().unwrap_or(TRAIN).to_owned(),
+    })
 }
 
 /// The files of a repository: what the hub lists, or offline what lies in the cache.
@@ -134,7 +144,11 @@ fn listed(repo: &Repo, hub: &Hub) -> Result<((std::path::PathBuf, Remote), Vec<S
         #[cfg(feature = "hub")]
         hub: hub.clone(),
         #[cfg(feature = "hub")]
-        listing: Listing { repo: repo.clone(), commit: snapshot.commit.clone(), files: files.clone() },
+        listing: Listing {
+            repo: repo.clone(),
+            commit: snapshot.commit.clone(),
+            files: files.clone(),
+        },
         commit: snapshot.commit,
     };
     Ok(((snapshot.folder, remote), files))
@@ -147,7 +161,10 @@ fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) -> Result<()> {
         if path.is_dir() {
             walk(root, &path, out)?;
         } else if let (true, Ok(below)) = (path.is_file(), path.strip_prefix(root)) {
-            let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+            let parts: Vec<_> = below
+                .components()
+                .map(|part| part.as_os_str().to_string_lossy().into_owned())
+                .collect();
             out.push(parts.join("/"));
         }
     }
@@ -166,9 +183,11 @@ fn choose(name: &Name, files: &[String]) -> Result<Vec<String>> {
     };
     let data: Vec<&String> = data.into_iter().filter(in_config).collect();
     let any_split = data.iter().any(|file| SPLITS.iter().any(|split| names_split(file, split)));
-    let of_split = |file: &&String| names_split(file, &name.split) || (!any_split && name.split == TRAIN);
+    let of_split =
+        |file: &&String| names_split(file, &name.split) || (!any_split && name.split == TRAIN);
     let data: Vec<&String> = data.into_iter().filter(of_split).collect();
-    let is_table = |file: &str| Form::known(Path::new(file)).is_some_and(|form| form.kind == Kind::Parquet);
+    let is_table =
+        |file: &str| Form::known(Path::new(file)).is_some_and(|form| form.kind == Kind::Parquet);
     let tables = data.iter().any(|file| is_table(file));
     let data: Vec<&String> = data.into_iter().filter(|file| is_table(file) == tables).collect();
     if name.config.is_some() {
@@ -181,7 +200,9 @@ fn choose(name: &Name, files: &[String]) -> Result<Vec<String>> {
     };
     match meant {
         None if configs.is_empty() => Ok(Vec::new()),
-        Some(meant) => Ok(data.into_iter().filter(|file| config_of(file) == meant).cloned().collect()),
+        Some(meant) => {
+            Ok(data.into_iter().filter(|file| config_of(file) == meant).cloned().collect())
+        }
         None => {
             let all: Vec<&str> = configs.into_iter().collect();
             let id = &name.repo;
@@ -200,10 +221,13 @@ fn is_data(file: &str) -> bool {
     let lower = file.to_ascii_lowercase();
     let json = lower.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".json");
     let hidden = file.split('/').any(|part| part.starts_with('.'));
-    !hidden && Form::known(Path::new(file)).is_some_and(Form::holds_many) && (!json || SPLITS.iter().any(|split| names_split(file, split)))
+    !hidden
+        && Form::known(Path::new(file)).is_some_and(Form::holds_many)
+        && (!json || SPLITS.iter().any(|split| names_split(file, split)))
 }
 
-/// Whether a path names a split: as a word of its own, and not as the beginning of a longer name, as `train_sft` is.
+/// Whether a path names a split: as a word of its own, and not as the beginning of a longer name,
+/// as `train_sft` is.
 fn names_split(file: &str, split: &str) -> bool {
     let lower = file.to_ascii_lowercase();
     let split = split.to_ascii_lowercase();
@@ -221,25 +245,46 @@ fn names_split(file: &str, split: &str) -> bool {
     })
 }
 
-/// The configuration that a file belongs to: its first folder, unless that is `data` or names a split.
+/// The configuration that a file belongs to: its first folder, unless that is `data` or names a
+/// split.
 fn config_of(file: &str) -> &str {
     match file.split_once('/') {
-        Some((folder, _)) if folder != "data" && !SPLITS.iter().any(|split| names_split(folder, split)) => folder,
+        Some((folder, _))
+            if folder != "data" && !SPLITS.iter().any(|split| names_split(folder, split)) =>
+        {
+            folder
+        }
         _ => "",
     }
 }
 
 fn none_of(name: &Name, files: &[String]) -> String {
     let all: Vec<&str> = files.iter().map(String::as_str).collect();
-    let config = name.config.as_ref().map_or(String::new(), |config| format!(" of the configuration \"{config}\""));
-    format!("{} has no .parquet or .jsonl file{config} for the split \"{}\"; it has {}", name.repo, name.split, few(&all))
+    let config = name
+        .config
+        .as_ref()
+        .map_or(String::new(), |config| format!(" of the configuration \"{config}\""));
+    format!(
+        "{} has no .parquet or .jsonl file{config} for the split \"{}\"; it has {}",
+        name.repo,
+        name.split,
+        few(&all)
+    )
 }
 
 /// The first of many names.
 fn few(names: &[&str]) -> String {
     const MOST: usize = 12;
-    let more = if names.len() > MOST { format!(" and {} more", names.len() - MOST) } else { String::new() };
-    if names.is_empty() { "no files".to_owned() } else { names[..names.len().min(MOST)].join(", ") + &more }
+    let more = if names.len() > MOST {
+        format!(" and {} more", names.len() - MOST)
+    } else {
+        String::new()
+    };
+    if names.is_empty() {
+        "no files".to_owned()
+    } else {
+        names[..names.len().min(MOST)].join(", ") + &more
+    }
 }
 
 #[cfg(test)]
@@ -267,8 +312,17 @@ mod tests {
     /// As these repositories are laid out.
     #[test]
     fn the_files_of_well_known_layouts_are_found() {
-        let pile = ["README.md", "train/00.jsonl.zst", "train/01.jsonl.zst", "val.jsonl.zst", "test.jsonl.zst"];
-        assert_eq!(chosen("monology/pile-uncopyrighted", &pile), ["train/00.jsonl.zst", "train/01.jsonl.zst"]);
+        let pile = [
+            "README.md",
+            "train/00.jsonl.zst",
+            "train/01.jsonl.zst",
+            "val.jsonl.zst",
+            "test.jsonl.zst",
+        ];
+        assert_eq!(
+            chosen("monology/pile-uncopyrighted", &pile),
+            ["train/00.jsonl.zst", "train/01.jsonl.zst"]
+        );
         assert_eq!(chosen("monology/pile-uncopyrighted::val", &pile), ["val.jsonl.zst"]);
         let pushed = [
             "data/train-00000-of-00002.parquet",
@@ -277,7 +331,11 @@ mod tests {
             "dataset_infos.json",
         ];
         assert_eq!(chosen("org/set", &pushed), pushed[..2]);
-        let fineweb = ["data/CC-MAIN-2013-20/000_00000.parquet", "data/CC-MAIN-2024-10/000_00000.parquet", "sample/10BT/000_00000.parquet"];
+        let fineweb = [
+            "data/CC-MAIN-2013-20/000_00000.parquet",
+            "data/CC-MAIN-2024-10/000_00000.parquet",
+            "sample/10BT/000_00000.parquet",
+        ];
         assert_eq!(chosen("HuggingFaceFW/fineweb", &fineweb), fineweb[..2]);
         assert_eq!(chosen("HuggingFaceFW/fineweb:sample/10BT", &fineweb), fineweb[2..]);
         assert_eq!(chosen("HuggingFaceFW/fineweb:CC-MAIN-2024-10", &fineweb), fineweb[1..2]);
@@ -287,9 +345,14 @@ mod tests {
             "realnewslike/c4-train.00000-of-00512.json.gz",
         ];
         assert_eq!(chosen("allenai/c4:en", &c4), c4[..1]);
-        let converted = ["default/partial-train/0000.parquet", "default/test/0000.parquet", "other/train/0000.parquet"];
+        let converted = [
+            "default/partial-train/0000.parquet",
+            "default/test/0000.parquet",
+            "other/train/0000.parquet",
+        ];
         assert_eq!(chosen("org/set", &converted), converted[..1]);
-        let chat = ["data/train_sft-00000-of-00001.parquet", "data/train_gen-00000-of-00001.parquet"];
+        let chat =
+            ["data/train_sft-00000-of-00001.parquet", "data/train_gen-00000-of-00001.parquet"];
         assert_eq!(chosen("org/chat::train_sft", &chat), chat[..1]);
         let unsorted = ["part-0.jsonl", "part-1.jsonl", "config.json", ".data/x.jsonl"];
         assert_eq!(chosen("org/set", &unsorted), unsorted[..2]);
@@ -300,9 +363,20 @@ mod tests {
 
     #[test]
     fn several_configurations_are_listed() {
-        let wikipedia = ["20231101.ab/train-00000-of-00001.parquet", "20231101.en/train-00000-of-00041.parquet"].map(str::to_owned);
-        let told = choose(&parse("wikimedia/wikipedia").unwrap(), &wikipedia).unwrap_err().to_string();
-        assert!(told.contains("\"wikimedia/wikipedia:20231101.ab\"") && told.contains("20231101.en"), "{told}");
-        assert_eq!(choose(&parse("wikimedia/wikipedia:20231101.en").unwrap(), &wikipedia).unwrap(), wikipedia[1..]);
+        let wikipedia = [
+            "20231101.ab/train-00000-of-00001.parquet",
+            "20231101.en/train-00000-of-00041.parquet",
+        ]
+        .map(str::to_owned);
+        let told =
+            choose(&parse("wikimedia/wikipedia").unwrap(), &wikipedia).unwrap_err().to_string();
+        assert!(
+            told.contains("\"wikimedia/wikipedia:20231101.ab\"") && told.contains("20231101.en"),
+            "{told}"
+        );
+        assert_eq!(
+            choose(&parse("wikimedia/wikipedia:20231101.en").unwrap(), &wikipedia).unwrap(),
+            wikipedia[1..]
+        );
     }
 }

@@ -24,11 +24,13 @@ use crate::error::{Error, Result};
 use lines::Lines;
 use text::Whole;
 
-/// The field of a line, or the column of a table, that holds the text unless another is named: what most data sets call it.
+/// The field of a line, or the column of a table, that holds the text unless another is named: what
+/// most data sets call it.
 pub const COLUMN: &str = "text";
 
-/// The longest document of a packed file, a line or a row, in bytes: 64 MiB, a dozen times the Bible. Others make these files, and a
-/// few bytes of a packed one may stand for more than any memory holds.
+/// The longest document of a packed file, a line or a row, in bytes: 64 MiB, a dozen times the
+/// Bible. Others make these files, and a few bytes of a packed one may stand for more than any
+/// memory holds.
 pub const LONGEST: usize = 64 << 20;
 
 /// Where a document begins in its file.
@@ -56,11 +58,12 @@ pub trait Records: Send {
     fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()>;
 }
 
-/// The documents of one file, as an iterator: a `.txt` or `.md` file is one; a line of a `.jsonl`, `.ndjson` or `.json` file and a row of a
-/// `.parquet` file is one each; all but `.parquet` may be packed, as `.gz` or `.zst`.
+/// The documents of one file, as an iterator: a `.txt` or `.md` file is one; a line of a `.jsonl`,
+/// `.ndjson` or `.json` file and a row of a `.parquet` file is one each; all but `.parquet` may be
+/// packed, as `.gz` or `.zst`.
 ///
-/// The memory taken does not grow with the file. Lines that are blank and texts that are null are left out; what comes after an error is
-/// nothing.
+/// The memory taken does not grow with the file. Lines that are blank and texts that are null are
+/// left out; what comes after an error is nothing.
 ///
 /// ```
 /// use tokenized_sae::corpus::Documents;
@@ -80,10 +83,12 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Opens a file; its texts are in the field or column `column`, usually `"text"`, unless the file is one text.
+    /// Opens a file; its texts are in the field or column `column`, usually `"text"`, unless the
+    /// file is one text.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Format`] if it is of no kind that has documents, or is a parquet file with no such column, or damaged.
+    /// [`Error::Io`]; [`Error::Format`] if it is of no kind that has documents, or is a parquet
+    /// file with no such column, or damaged.
     pub fn open(path: impl AsRef<Path>, column: &str) -> Result<Documents> {
         let path = path.as_ref();
         let form = form_of(path)?;
@@ -92,7 +97,13 @@ impl Documents {
             Kind::Parquet => table(path, file, column)?,
             _ => text_or_lines(path, form, file, column)?,
         };
-        Ok(Documents { path: path.to_owned(), column: column.to_owned(), form, records: Some(records), read: 0 })
+        Ok(Documents {
+            path: path.to_owned(),
+            column: column.to_owned(),
+            form,
+            records: Some(records),
+            read: 0,
+        })
     }
 
     /// As [`open`](Documents::open), for bytes in hand; `name` says of what kind they are.
@@ -106,7 +117,13 @@ impl Documents {
             Kind::Parquet => table_of_bytes(path, bytes, column)?,
             _ => text_or_lines(path, form, Cursor::new(bytes), column)?,
         };
-        Ok(Documents { path: path.to_owned(), column: column.to_owned(), form, records: Some(records), read: 0 })
+        Ok(Documents {
+            path: path.to_owned(),
+            column: column.to_owned(),
+            form,
+            records: Some(records),
+            read: 0,
+        })
     }
 
     /// Goes on with the document at `place`, which one of the same file's had.
@@ -124,7 +141,10 @@ impl Documents {
     }
 
     /// Whatever a file holds, a reader that gives up is an error, and is not asked again.
-    fn guarded<T>(&mut self, ask: impl FnOnce(&mut dyn Records) -> Result<Option<T>>) -> Result<Option<T>> {
+    fn guarded<T>(
+        &mut self,
+        ask: impl FnOnce(&mut dyn Records) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         let Some(records) = self.records.as_mut() else { return Ok(None) };
         let answer = catch_unwind(AssertUnwindSafe(|| ask(records.as_mut())));
         let answer = answer.unwrap_or_else(|_| Err(gave_up(&self.path)));
@@ -144,7 +164,10 @@ impl Iterator for Documents {
 }
 
 fn gave_up(path: &Path) -> Error {
-    Error::format(path, "is damaged: its reader could make nothing of it; fetch it again, or leave it out")
+    Error::format(
+        path,
+        "is damaged: its reader could make nothing of it; fetch it again, or leave it out",
+    )
 }
 
 fn form_of(path: &Path) -> Result<Form> {
@@ -152,11 +175,18 @@ fn form_of(path: &Path) -> Result<Form> {
         .ok_or_else(|| Error::format(path, "is not of a kind that is read: .txt, .md, .jsonl and each of them .gz or .zst, or .parquet"))
 }
 
-fn text_or_lines(path: &Path, form: Form, file: impl Read + Seek + Send + 'static, column: &str) -> Result<Box<dyn Records>> {
+fn text_or_lines(
+    path: &Path,
+    form: Form,
+    file: impl Read + Seek + Send + 'static,
+    column: &str,
+) -> Result<Box<dyn Records>> {
     let input = unpack::unpacked(form.packing, file);
     Ok(match form.kind {
         // The size of a plain file is honest.
-        Kind::Text if form.packing == Packing::Plain => Box::new(Whole::new(path, input, usize::MAX)),
+        Kind::Text if form.packing == Packing::Plain => {
+            Box::new(Whole::new(path, input, usize::MAX))
+        }
         Kind::Text => Box::new(Whole::new(path, input, LONGEST)),
         _ => Box::new(Lines::new(path, input, column)),
     })
@@ -173,8 +203,13 @@ fn table_of_bytes(path: &Path, bytes: Vec<u8>, column: &str) -> Result<Box<dyn R
 }
 
 #[cfg(feature = "parquet")]
-fn guarded_rows<R: Records + 'static>(path: &Path, open: impl FnOnce() -> Result<R>) -> Result<Box<dyn Records>> {
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(gave_up(path))).map(|rows| Box::new(rows) as Box<dyn Records>)
+fn guarded_rows<R: Records + 'static>(
+    path: &Path,
+    open: impl FnOnce() -> Result<R>,
+) -> Result<Box<dyn Records>> {
+    catch_unwind(AssertUnwindSafe(open))
+        .unwrap_or_else(|_| Err(gave_up(path)))
+        .map(|rows| Box::new(rows) as Box<dyn Records>)
 }
 
 #[cfg(not(feature = "parquet"))]

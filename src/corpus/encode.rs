@@ -1,8 +1,10 @@
 //! Text to token ids, in parallel within a document.
 //!
-//! A document is encoded in pieces, so that a long one keeps all cores busy. That must not change its ids, so a piece begins only with a
-//! line feed that is followed by a letter or a digit, where byte-level tokenizers begin a token in any case (`words` says
-//! why; tokens that are taken out of the text first, such as `<|endoftext|>`, begin with neither). Tokenizers that do otherwise are found out by trying: a stretch of text is encoded both ways, and if the ids differ every
+//! A document is encoded in pieces, so that a long one keeps all cores busy. That must not change
+//! its ids, so a piece begins only with a line feed that is followed by a letter or a digit, where
+//! byte-level tokenizers begin a token in any case (`words` says why; tokens that are taken out of
+//! the text first, such as `<|endoftext|>`, begin with neither). Tokenizers that do otherwise are
+//! found out by trying: a stretch of text is encoded both ways, and if the ids differ every
 //! document is encoded whole.
 
 use std::ops::Range;
@@ -14,13 +16,15 @@ use tokenizers::Tokenizer;
 use super::words::Words;
 use crate::error::{Error, Result};
 
-/// A piece is at least so long: small enough to share out, large enough to make the calls' cost unnoticeable.
+/// A piece is at least so long: small enough to share out, large enough to make the calls' cost
+/// unnoticeable.
 const PIECE: usize = 16 << 10;
 
 /// Text to ids, with no token added at either end.
 pub type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
 
-/// What a corpus needs to know of a model and its tokenizer; for [`Corpus::text_files_with`](super::Corpus::text_files_with).
+/// What a corpus needs to know of a model and its tokenizer; for
+/// [`Corpus::text_files_with`](super::Corpus::text_files_with).
 #[derive(Clone)]
 pub struct Encoder {
     /// The model's name, for people.
@@ -42,9 +46,23 @@ impl Encoder {
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer refuses to have its truncation switched off.
-    pub fn of_tokenizer(name: &str, tokenizer: &Tokenizer, bos: u32, eos: u32, n_ctx: usize, d_vocab: usize) -> Result<Encoder> {
+    pub fn of_tokenizer(
+        name: &str,
+        tokenizer: &Tokenizer,
+        bos: u32,
+        eos: u32,
+        n_ctx: usize,
+        d_vocab: usize,
+    ) -> Result<Encoder> {
         let words = Words::new(tokenizer)?;
-        Ok(Encoder { name: name.to_owned(), bos, eos, n_ctx, d_vocab, encode: Arc::new(move |text| words.encode(text)) })
+        Ok(Encoder {
+            name: name.to_owned(),
+            bos,
+            eos,
+            n_ctx,
+            d_vocab,
+            encode: Arc::new(move |text| words.encode(text)),
+        })
     }
 
     /// The ids of `texts`, text by text, the same for any number of threads.
@@ -66,8 +84,8 @@ impl Encoder {
         }
     }
 
-    /// Whether `text` in pieces gives the ids of `text` as a whole, tried on its first 64 KiB in pieces of a line or two; `None` if that is a
-    /// single piece.
+    /// Whether `text` in pieces gives the ids of `text` as a whole, tried on its first 64 KiB in
+    /// pieces of a line or two; `None` if that is a single piece.
     pub fn encodes_piecewise(&self, text: &str) -> Result<Option<bool>> {
         let text = &text[..text.floor_char_boundary(64 << 10)];
         let pieces = pieces_of(text, 1);
@@ -87,7 +105,8 @@ pub fn pieces(text: &str) -> Vec<Range<usize>> {
     pieces_of(text, PIECE)
 }
 
-/// Cuts `text` into pieces of at least `at_least` bytes, each but the first beginning with a line feed that a letter or a digit follows.
+/// Cuts `text` into pieces of at least `at_least` bytes, each but the first beginning with a line
+/// feed that a letter or a digit follows.
 fn pieces_of(text: &str, at_least: usize) -> Vec<Range<usize>> {
     let mut pieces = Vec::with_capacity(text.len() / at_least.max(64) + 1);
     let mut start = 0;
@@ -136,7 +155,14 @@ mod tests {
     }
 
     fn encoder(encode: impl Fn(&str) -> Vec<u32> + Send + Sync + 'static) -> Encoder {
-        Encoder { name: "toy".into(), bos: 0, eos: 0, n_ctx: 64, d_vocab: 256, encode: Arc::new(move |text| Ok(encode(text))) }
+        Encoder {
+            name: "toy".into(),
+            bos: 0,
+            eos: 0,
+            n_ctx: 64,
+            d_vocab: 256,
+            encode: Arc::new(move |text| Ok(encode(text))),
+        }
     }
 
     #[test]
@@ -145,7 +171,8 @@ mod tests {
         let by_byte = encoder(|text| text.bytes().map(u32::from).collect());
         assert_eq!(by_byte.encodes_piecewise(&text).unwrap(), Some(true));
         assert_eq!(by_byte.encodes_piecewise("one line\n").unwrap(), None);
-        let marks_the_start = encoder(|text| [1].into_iter().chain(text.bytes().map(u32::from)).collect());
+        let marks_the_start =
+            encoder(|text| [1].into_iter().chain(text.bytes().map(u32::from)).collect());
         assert_eq!(marks_the_start.encodes_piecewise(&text).unwrap(), Some(false));
     }
 

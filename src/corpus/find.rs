@@ -16,7 +16,8 @@ use crate::error::{Error, Result};
 pub struct Found {
     /// The file.
     pub path: PathBuf,
-    /// Its path below the folder that all files have in common, with `/` between folders: the same wherever that folder lies.
+    /// Its path below the folder that all files have in common, with `/` between folders: the same
+    /// wherever that folder lies.
     pub name: String,
     /// Its size; 0 of one that has not been fetched, and nobody has asked for.
     pub bytes: u64,
@@ -39,13 +40,15 @@ impl Found {
     }
 }
 
-/// The files that `pattern` means: a file, every file with text below a folder, or what a glob matches.
+/// The files that `pattern` means: a file, every file with text below a folder, or what a glob
+/// matches.
 ///
-/// They come in the order of a hash of their names, which depends on nothing else, and is unrelated to author, title or date: the first few
-/// are a fair sample of all.
+/// They come in the order of a hash of their names, which depends on nothing else, and is unrelated
+/// to author, title or date: the first few are a fair sample of all.
 ///
 /// # Errors
-/// [`Error::EmptyCorpus`] if there is none, [`Error::Io`], [`Error::Format`] for a file of a kind that is not read.
+/// [`Error::EmptyCorpus`] if there is none, [`Error::Io`], [`Error::Format`] for a file of a kind
+/// that is not read.
 pub fn find(pattern: &str) -> Result<Vec<Found>> {
     let root = Path::new(pattern);
     let mut paths = if root.is_dir() {
@@ -86,24 +89,39 @@ pub fn find(pattern: &str) -> Result<Vec<Found>> {
 /// Puts files in the order of a hash of their names, and of the seed unless it is 0.
 pub fn order(files: &mut [Found], seed: u64) {
     let seed = if seed == 0 { String::new() } else { format!("\0{seed}") };
-    files.sort_by_cached_key(|file| (Sha256::digest(format!("{}{seed}", file.name)), file.path.clone()));
+    files.sort_by_cached_key(|file| {
+        (Sha256::digest(format!("{}{seed}", file.name)), file.path.clone())
+    });
 }
 
-/// A folder's files with text, if they are plain text or data sets and not both: of a data set's folder the read-me and the licence are no
-/// text of it.
+/// A folder's files with text, if they are plain text or data sets and not both: of a data set's
+/// folder the read-me and the licence are no text of it.
 fn one_kind(folder: &Path, mut paths: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let is_data = |path: &PathBuf| Form::known(path).is_some_and(Form::holds_many);
     let Some(data) = paths.iter().find(|path| is_data(path)).cloned() else { return Ok(paths) };
     let about = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().to_ascii_lowercase())
+            .unwrap_or_default();
         name.starts_with("readme") || name.starts_with("license")
     };
     paths.retain(|path| is_data(path) || !about(path));
     match paths.iter().find(|path| !is_data(path)) {
         None => Ok(paths),
         Some(text) => {
-            let what = format!("has both plain text ({}) and a data set ({})", text.display(), data.display());
-            Err(Error::format(folder, format!("{what}: say which by a pattern such as \"{}\"", folder.join("**/*.jsonl").display())))
+            let what = format!(
+                "has both plain text ({}) and a data set ({})",
+                text.display(),
+                data.display()
+            );
+            Err(Error::format(
+                folder,
+                format!(
+                    "{what}: say which by a pattern such as \"{}\"",
+                    folder.join("**/*.jsonl").display()
+                ),
+            ))
         }
     }
 }
@@ -117,11 +135,13 @@ fn common_folder(paths: &[PathBuf]) -> usize {
     let folder = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
     let Some(first) = paths.first().map(folder) else { return 0 };
     let first: Vec<Component> = first.components().collect();
-    let shared = |path: &PathBuf| folder(path).components().zip(&first).take_while(|(a, b)| a == *b).count();
+    let shared =
+        |path: &PathBuf| folder(path).components().zip(&first).take_while(|(a, b)| a == *b).count();
     paths.iter().map(shared).min().unwrap_or(0)
 }
 
-/// Every file with text below `dir`, hidden ones and linked folders (which might lead back here) left out.
+/// Every file with text below `dir`, hidden ones and linked folders (which might lead back here)
+/// left out.
 fn walk(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let entry = entry.map_err(Error::io("read", dir))?;
@@ -140,7 +160,8 @@ fn walk(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
-    let found = glob::glob(pattern).map_err(|e| Error::config("text", format!("\"{pattern}\" is not a pattern: {e}")))?;
+    let found = glob::glob(pattern)
+        .map_err(|e| Error::config("text", format!("\"{pattern}\" is not a pattern: {e}")))?;
     let mut paths = Vec::new();
     for path in found {
         let path = path.map_err(|e| {
@@ -169,7 +190,11 @@ mod tests {
     }
 
     fn names(pattern: impl AsRef<Path>) -> Vec<String> {
-        find(pattern.as_ref().to_str().unwrap()).unwrap().into_iter().map(|document| document.name).collect()
+        find(pattern.as_ref().to_str().unwrap())
+            .unwrap()
+            .into_iter()
+            .map(|document| document.name)
+            .collect()
     }
 
     #[test]
@@ -182,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_folder_and_a_glob_of_the_same_files_give_the_same_order_wherever_it_lies() {
-        let files: Vec<String> = (0..20).map(|i| format!("books/author {}/book {i}.txt", i % 3)).collect();
+        let files: Vec<String> =
+            (0..20).map(|i| format!("books/author {}/book {i}.txt", i % 3)).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let (one, other) = (folder(&files), folder(&files));
         let order = names(one.path().join("books"));
@@ -206,7 +232,10 @@ mod tests {
         let dir = folder(&["a.rs"]);
         for (pattern, wanted) in [("", ".txt, .md"), ("*.txt", "*.txt"), ("none.txt", "none.txt")] {
             let told = find(dir.path().join(pattern).to_str().unwrap()).unwrap_err();
-            assert!(matches!(told, Error::EmptyCorpus { .. }) && told.to_string().contains(wanted), "{told}");
+            assert!(
+                matches!(told, Error::EmptyCorpus { .. }) && told.to_string().contains(wanted),
+                "{told}"
+            );
         }
         assert!(matches!(find("[").unwrap_err(), Error::Config { .. }));
     }
@@ -220,7 +249,13 @@ mod tests {
 
     #[test]
     fn a_folder_holds_text_or_a_data_set_and_not_both() {
-        let dir = folder(&["README.md", "data/LICENSE.txt", "data/train.jsonl.zst", "data/more.parquet", "settings.json"]);
+        let dir = folder(&[
+            "README.md",
+            "data/LICENSE.txt",
+            "data/train.jsonl.zst",
+            "data/more.parquet",
+            "settings.json",
+        ]);
         let mut found = names(dir.path());
         found.sort();
         assert_eq!(found, ["more.parquet", "train.jsonl.zst"]);

@@ -31,8 +31,8 @@ pub struct Form {
     pub packing: Packing,
 }
 
-/// Endings of files that are certainly not text, even where a pattern names them. (`.gz` and `.zst`: with no ending before it that says
-/// what is packed there.)
+/// Endings of files that are certainly not text, even where a pattern names them. (`.gz` and
+/// `.zst`: with no ending before it that says what is packed there.)
 const NOT_TEXT: [&str; 8] = ["arrow", "zip", "pdf", "epub", "tar", "tgz", "gz", "zst"];
 
 impl Form {
@@ -54,14 +54,21 @@ impl Form {
         Some(Form { kind, packing })
     }
 
-    /// How a file that was asked for by its name is read: any that is not known to be something else is plain text.
+    /// How a file that was asked for by its name is read: any that is not known to be something
+    /// else is plain text.
     pub fn of(path: &Path) -> Option<Form> {
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let ending = path
+            .extension()
+            .map(|ending| ending.to_string_lossy().to_ascii_lowercase())
+            .unwrap_or_default();
         let text = Form { kind: Kind::Text, packing: Packing::Plain };
-        Form::known(path).or_else(|| (!NOT_TEXT.contains(&ending.as_str()) && !ending.contains("parquet")).then_some(text))
+        Form::known(path).or_else(|| {
+            (!NOT_TEXT.contains(&ending.as_str()) && !ending.contains("parquet")).then_some(text)
+        })
     }
 
-    /// Whether a file of a folder that is taken as a whole is meant: `.json` is not, for settings and the like are kept in it.
+    /// Whether a file of a folder that is taken as a whole is meant: `.json` is not, for settings
+    /// and the like are kept in it.
     pub fn in_folder(path: &Path) -> Option<Form> {
         let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let json = name.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".json");
@@ -101,7 +108,10 @@ mod tests {
         for name in ["a.tar.gz", "a.zst", "a.parquet.gz", "a.arrow", "a.pdf", "b.tar"] {
             assert_eq!(of(name), None, "{name}");
         }
-        assert!(Form::in_folder(Path::new("config.json")).is_none() && Form::in_folder(Path::new("b.log")).is_none());
+        assert!(
+            Form::in_folder(Path::new("config.json")).is_none()
+                && Form::in_folder(Path::new("b.log")).is_none()
+        );
         assert!(Form::in_folder(Path::new("a.jsonl.gz")).is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! A stream of documents to sequences of equal length.
 
-/// Packs documents: every sequence is BOS and then the next `n_ctx - 1` tokens of the stream, in which EOS stands between two documents.
+/// Packs documents: every sequence is BOS and then the next `n_ctx - 1` tokens of the stream, in
+/// which EOS stands between two documents.
 pub struct Packer {
     ids: Vec<u32>,
     n_ctx: usize,
@@ -13,7 +14,14 @@ pub struct Packer {
 impl Packer {
     /// Packs at most `limit` sequences of `n_ctx >= 2` tokens.
     pub fn new(n_ctx: usize, bos: u32, eos: u32, limit: Option<usize>) -> Packer {
-        Packer { ids: Vec::new(), n_ctx, bos, eos, limit: limit.unwrap_or(usize::MAX), eos_due: false }
+        Packer {
+            ids: Vec::new(),
+            n_ctx,
+            bos,
+            eos,
+            limit: limit.unwrap_or(usize::MAX),
+            eos_due: false,
+        }
     }
 
     /// Begins a document: the next token follows an EOS, unless it is the first of all.
@@ -48,7 +56,8 @@ impl Packer {
 
     /// How many tokens of text are still wanted, or `None` without a limit.
     pub fn wanted(&self) -> Option<usize> {
-        let ids = (self.limit != usize::MAX).then(|| (self.limit * self.n_ctx).saturating_sub(self.ids.len()))?;
+        let ids = (self.limit != usize::MAX)
+            .then(|| (self.limit * self.n_ctx).saturating_sub(self.ids.len()))?;
         Some(ids - ids.div_ceil(self.n_ctx).min(ids))
     }
 
@@ -84,7 +93,10 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        assert_eq!(packed(&[vec![1, 2, 3], vec![4, 5, 6]], 4, None), [100, 1, 2, 3, 100, 101, 4, 5]);
+        assert_eq!(
+            packed(&[vec![1, 2, 3], vec![4, 5, 6]], 4, None),
+            [100, 1, 2, 3, 100, 101, 4, 5]
+        );
         assert_eq!(packed(&[vec![1, 2], vec![], vec![3]], 3, None), [100, 1, 2, 100, 101, 3]);
         assert_eq!(packed(&[vec![1]], 3, None), [0; 0]);
     }

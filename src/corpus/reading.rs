@@ -23,8 +23,10 @@ pub struct Wanted {
 
 impl Wanted {
     fn takes(&self, text: &str) -> bool {
-        // Nothing is counted where nothing is asked, and a document has no more characters than bytes.
-        let all = self.min_chars == 0 && (self.max_chars == usize::MAX || text.len() <= self.max_chars);
+        // Nothing is counted where nothing is asked, and a document has no more characters than
+        // bytes.
+        let all =
+            self.min_chars == 0 && (self.max_chars == usize::MAX || text.len() <= self.max_chars);
         !text.trim_ascii_start().is_empty()
             && !text.trim().is_empty()
             && (all || (self.min_chars..=self.max_chars).contains(&text.chars().count()))
@@ -38,8 +40,9 @@ pub enum Held {
     Files(Vec<bool>),
     /// The only document is cut, and its tail held out: `share` of it, and at least so many bytes.
     Tail { share: f64, wanted: usize },
-    /// A document is held out if a hash of its text and the seed, as a number from 0 to 1, lies below `share`. So its side depends on nothing
-    /// but itself: it can be told as it is read, and every copy of it is on the same side.
+    /// A document is held out if a hash of its text and the seed, as a number from 0 to 1, lies
+    /// below `share`. So its side depends on nothing but itself: it can be told as it is read, and
+    /// every copy of it is on the same side.
     Contents { share: f64, seed: u64 },
 }
 
@@ -73,8 +76,24 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub fn new(files: &'a [Found], wanted: &'a Wanted, held: &'a Held, held_out: bool, stop: Stop<'a>) -> Reading<'a> {
-        Reading { files, wanted, held, held_out, stop, file: 0, open: None, seen: Seen::default(), begun: None }
+    pub fn new(
+        files: &'a [Found],
+        wanted: &'a Wanted,
+        held: &'a Held,
+        held_out: bool,
+        stop: Stop<'a>,
+    ) -> Reading<'a> {
+        Reading {
+            files,
+            wanted,
+            held,
+            held_out,
+            stop,
+            file: 0,
+            open: None,
+            seen: Seen::default(),
+            begun: None,
+        }
     }
 
     /// Leaves out the documents that have been seen.
@@ -82,7 +101,8 @@ impl<'a> Reading<'a> {
         Reading { seen, ..self }
     }
 
-    /// What the other side must not have: of files that are held out whole, one may be a copy of one that is not.
+    /// What the other side must not have: of files that are held out whole, one may be a copy of
+    /// one that is not.
     pub fn seen(self) -> Seen {
         match self.held {
             Held::Contents { .. } => Seen::default(),
@@ -90,7 +110,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Begins with the document at `place` of the file `file`. `begun`: it has been seen, and is not new for all that.
+    /// Begins with the document at `place` of the file `file`. `begun`: it has been seen, and is
+    /// not new for all that.
     pub fn from(mut self, file: usize, place: Place, begun: bool) -> Result<Reading<'a>> {
         self.begun = begun.then_some((file, place));
         self.file = file;
@@ -115,7 +136,8 @@ impl<'a> Reading<'a> {
             }
             let Some(documents) = &mut self.open else {
                 let Some(file) = self.files.get(self.file) else { return Ok(None) };
-                if matches!(self.held, Held::Files(held) if held[self.file] != self.held_out) || (file.bytes == 0 && file.remote.is_none())
+                if matches!(self.held, Held::Files(held) if held[self.file] != self.held_out)
+                    || (file.bytes == 0 && file.remote.is_none())
                 {
                     self.file += 1;
                     continue;
@@ -133,10 +155,13 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let mark = mark(&text);
-            if matches!(*self.held, Held::Contents { share, seed } if is_held(mark, share, seed) != self.held_out) {
+            if matches!(*self.held, Held::Contents { share, seed } if is_held(mark, share, seed) != self.held_out)
+            {
                 continue;
             }
-            if self.begun.take_if(|begun| *begun == (file, record.place)).is_some() || self.seen.is_new(mark) {
+            if self.begun.take_if(|begun| *begun == (file, record.place)).is_some()
+                || self.seen.is_new(mark)
+            {
                 return Ok(Some(Text { name, text, file, place: record.place, mark }));
             }
         }
@@ -149,7 +174,11 @@ impl<'a> Reading<'a> {
             (&Held::Tail { share, wanted }, _) => {
                 let tail = text.split_off(split::cut(&text, share, wanted));
                 let part = if share == 0.0 { "whole" } else { "all but its tail" };
-                if self.held_out { (format!("{name} (tail)"), tail) } else { (format!("{name} ({part})"), text) }
+                if self.held_out {
+                    (format!("{name} (tail)"), tail)
+                } else {
+                    (format!("{name} ({part})"), text)
+                }
             }
             (_, Kind::Text) => (name.clone(), text),
             (_, Kind::Lines) => (format!("{name}, line {}", place.record + 1), text),
@@ -168,7 +197,10 @@ impl Iterator for Reading<'_> {
 
 /// What is told of a stop by hand.
 pub fn stopped() -> Error {
-    Error::Interrupted { what: "tokenising", remedy: "nothing is kept; the same call starts again".into() }
+    Error::Interrupted {
+        what: "tokenising",
+        remedy: "nothing is kept; the same call starts again".into(),
+    }
 }
 
 fn mark(text: &str) -> u64 {
@@ -178,12 +210,14 @@ fn mark(text: &str) -> u64 {
 
 fn is_held(mark: u64, share: f64, seed: u64) -> bool {
     // The mark is a hash, and a product by an odd number keeps it one; the seed chooses which.
-    let mixed = (mark ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed =
+        (mark ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((mixed >> 11) as f64) < share * (1u64 << 53) as f64
 }
 
-/// The marks of documents, to leave out those that have been seen: of the last few million, in at most 40 MB.
+/// The marks of documents, to leave out those that have been seen: of the last few million, in at
+/// most 40 MB.
 #[derive(Clone, Default)]
 pub struct Seen(HashSet<u64>);
 
@@ -207,20 +241,34 @@ mod tests {
     #[test]
     fn a_share_of_the_documents_is_held_out_another_for_each_seed() {
         let marks: Vec<u64> = (0..20_000).map(|i| mark(&format!("document {i}"))).collect();
-        let held = |share: f64, seed| marks.iter().filter(|&&mark| is_held(mark, share, seed)).count() as f64;
+        let held = |share: f64, seed| {
+            marks.iter().filter(|&&mark| is_held(mark, share, seed)).count() as f64
+        };
         for (share, seed) in [(0.02f64, 0), (0.5, 1), (0.9, 77), (0.02, u64::MAX)] {
             let sigma = (20_000.0 * share * (1.0 - share)).sqrt();
-            assert!((held(share, seed) - 20_000.0 * share).abs() < 4.0 * sigma, "{share} {seed}: {}", held(share, seed));
+            assert!(
+                (held(share, seed) - 20_000.0 * share).abs() < 4.0 * sigma,
+                "{share} {seed}: {}",
+                held(share, seed)
+            );
         }
         assert_eq!(held(0.0, 3), 0.0);
-        let both = marks.iter().filter(|&&mark| is_held(mark, 0.5, 0) && is_held(mark, 0.5, 1)).count();
+        let both =
+            marks.iter().filter(|&&mark| is_held(mark, 0.5, 0) && is_held(mark, 0.5, 1)).count();
         assert!((4_700..5_300).contains(&both), "{both} of two seeds");
     }
 
     #[test]
     fn lengths_are_in_characters() {
         let wanted = Wanted { column: "text".into(), min_chars: 2, max_chars: 3 };
-        for (text, takes) in [("é", false), ("éé", true), ("ééé", true), ("éééé", false), ("   ", false), ("", false)] {
+        for (text, takes) in [
+            ("é", false),
+            ("éé", true),
+            ("ééé", true),
+            ("éééé", false),
+            ("   ", false),
+            ("", false),
+        ] {
             assert_eq!(wanted.takes(text), takes, "{text:?}");
         }
         let any = Wanted { min_chars: 0, max_chars: usize::MAX, ..wanted };

@@ -46,7 +46,10 @@ mod tests {
         let mut room = Room::new();
         room.check(Room::FIRST - 1).unwrap();
         let told = room.check(1 << 60).unwrap_err();
-        assert!(matches!(told, Error::Memory { .. }) && told.to_string().contains("stream("), "{told}");
+        assert!(
+            matches!(told, Error::Memory { .. }) && told.to_string().contains("stream("),
+            "{told}"
+        );
         room.check(1 << 60).unwrap();
     }
 }

@@ -16,7 +16,8 @@ use crate::files::{FolderLock, create_folder, hex, remove_leftovers, write_atomi
 use crate::model::Model;
 use crate::tokens::Tokens;
 
-/// The number of the first held-out sequence that a model writes; training sequences are numbered from 0 and never come here.
+/// The number of the first held-out sequence that a model writes; training sequences are numbered
+/// from 0 and never come here.
 const FIRST_HELD_OUT: usize = 1 << 40;
 /// Share of the training sequences that are written once more, to be held out.
 const HELD_OUT_SHARE: f64 = 0.02;
@@ -28,11 +29,14 @@ const AT_ONCE: usize = 64;
 const SAVED_EVERY: Duration = Duration::from_secs(10);
 
 impl Corpus {
-    /// A corpus that the model writes itself, for when there is no text at hand: at least `n_tokens` tokens to train on, in sequences of 256
-    /// (or what the model reads, if that is less), and 2 % as many held-out sequences, but at least 32, which are drawn apart from the others.
+    /// A corpus that the model writes itself, for when there is no text at hand: at least
+    /// `n_tokens` tokens to train on, in sequences of 256 (or what the model reads, if that is
+    /// less), and 2 % as many held-out sequences, but at least 32, which are drawn apart from the
+    /// others.
     ///
-    /// Sequence `i` depends on the seed and on `i` alone, so a larger corpus begins with the smaller one and holds the same out. Writing takes
-    /// several times as long as a harvest; [`Corpus::sampled_in`] does it once. Stopped by hand, this returns the sequences it has.
+    /// Sequence `i` depends on the seed and on `i` alone, so a larger corpus begins with the
+    /// smaller one and holds the same out. Writing takes several times as long as a harvest;
+    /// [`Corpus::sampled_in`] does it once. Stopped by hand, this returns the sequences it has.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -43,19 +47,24 @@ impl Corpus {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if `n_tokens` is 0 or the model has no BOS; [`Error::Interrupted`] if it is stopped before it has a training sequence.
+    /// [`Error::Config`] if `n_tokens` is 0 or the model has no BOS; [`Error::Interrupted`] if it
+    /// is stopped before it has a training sequence.
     pub fn sampled(model: &Model, n_tokens: usize, seed: u64) -> Result<Corpus> {
         let wanted = Wanted::new(model, n_tokens, seed)?;
         let mut written = Written::default();
         let stopped = !written.grow(&wanted, &mut |_| Ok(()))?;
         if stopped && written.train.is_empty() {
-            return Err(Error::Interrupted { what: "sampling", remedy: "nothing is kept; the same call starts again".into() });
+            return Err(Error::Interrupted {
+                what: "sampling",
+                remedy: "nothing is kept; the same call starts again".into(),
+            });
         }
         written.corpus(&wanted)
     }
 
-    /// As [`Corpus::sampled`], kept in a file in the folder `dir`: the same call reads it back, and one for more tokens, or after being killed or
-    /// stopped, goes on where the file ends. The file's name tells the model and the seed, so a folder may hold several.
+    /// As [`Corpus::sampled`], kept in a file in the folder `dir`: the same call reads it back, and
+    /// one for more tokens, or after being killed or stopped, goes on where the file ends. The
+    /// file's name tells the model and the seed, so a folder may hold several.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -66,9 +75,15 @@ impl Corpus {
     /// ```
     ///
     /// # Errors
-    /// As [`Corpus::sampled`]; [`Error::Interrupted`] also if it is stopped later, since what it has is kept; [`Error::Locked`] while another process
-    /// writes into the folder; [`Error::Checksum`] or [`Error::Format`] if the file is damaged; [`Error::Io`].
-    pub fn sampled_in(model: &Model, n_tokens: usize, seed: u64, dir: impl AsRef<Path>) -> Result<Corpus> {
+    /// As [`Corpus::sampled`]; [`Error::Interrupted`] also if it is stopped later, since what it
+    /// has is kept; [`Error::Locked`] while another process writes into the folder;
+    /// [`Error::Checksum`] or [`Error::Format`] if the file is damaged; [`Error::Io`].
+    pub fn sampled_in(
+        model: &Model,
+        n_tokens: usize,
+        seed: u64,
+        dir: impl AsRef<Path>,
+    ) -> Result<Corpus> {
         let dir = dir.as_ref();
         let wanted = Wanted::new(model, n_tokens, seed)?;
         let path = wanted.path(dir);
@@ -96,7 +111,10 @@ impl Corpus {
             return written.corpus(&wanted);
         }
         let n = format::count(written.train.len() as u64);
-        Err(Error::Interrupted { what: "sampling", remedy: format!("{n} tokens are kept, and the same call goes on from there") })
+        Err(Error::Interrupted {
+            what: "sampling",
+            remedy: format!("{n} tokens are kept, and the same call goes on from there"),
+        })
     }
 }
 
@@ -142,7 +160,8 @@ impl<'a> Wanted<'a> {
     }
 
     fn is_met_by(&self, written: &Written) -> bool {
-        written.train.len() >= self.n_train * self.n_ctx && written.valid.len() >= self.n_valid * self.n_ctx
+        written.train.len() >= self.n_train * self.n_ctx
+            && written.valid.len() >= self.n_valid * self.n_ctx
     }
 
     fn path(&self, dir: &Path) -> PathBuf {
@@ -152,7 +171,14 @@ impl<'a> Wanted<'a> {
 
     fn about(&self, sha256: String) -> About {
         let model = self.model.fingerprint().to_owned();
-        About { format: "tokenized-sae sampled tokens".into(), version: 1, model, n_ctx: self.n_ctx, seed: self.seed, sha256 }
+        About {
+            format: "tokenized-sae sampled tokens".into(),
+            version: 1,
+            model,
+            n_ctx: self.n_ctx,
+            seed: self.seed,
+            sha256,
+        }
     }
 
     /// What an earlier call wrote, if any did.
@@ -162,17 +188,33 @@ impl<'a> Wanted<'a> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("read", path)(e)),
         };
-        let damaged =
-            |why: String| Error::format(path, format!("does not hold sampled tokens ({why}): delete it, and the same call writes it anew"));
+        let damaged = |why: String| {
+            Error::format(
+                path,
+                format!(
+                    "does not hold sampled tokens ({why}): delete it, and the same call writes it anew"
+                ),
+            )
+        };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
-        let about = header.metadata().as_ref().and_then(|map| map.get(ABOUT)).ok_or_else(|| damaged("it says nothing of itself".into()))?;
+        let about = header
+            .metadata()
+            .as_ref()
+            .and_then(|map| map.get(ABOUT))
+            .ok_or_else(|| damaged("it says nothing of itself".into()))?;
         let about: About = serde_json::from_str(about).map_err(|e| damaged(e.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
         let ids = |name: &str| -> Result<Vec<u32>> {
             let tensor = tensors.tensor(name).map_err(|e| damaged(e.to_string()))?;
-            let right = tensor.dtype() == Dtype::U32 && tensor.shape().len() == 2 && tensor.shape()[1] == self.n_ctx;
+            let right = tensor.dtype() == Dtype::U32
+                && tensor.shape().len() == 2
+                && tensor.shape()[1] == self.n_ctx;
             if !right {
-                return Err(damaged(format!("{name} is {:?} {:?}", tensor.dtype(), tensor.shape())));
+                return Err(damaged(format!(
+                    "{name} is {:?} {:?}",
+                    tensor.dtype(),
+                    tensor.shape()
+                )));
             }
             Ok(tensor.data().as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
         };
@@ -189,21 +231,36 @@ impl<'a> Wanted<'a> {
     }
 
     fn write(&self, written: &Written, path: &Path) -> Result<()> {
-        let about = serde_json::to_string(&self.about(written.sha256())).map_err(Error::json("sampled tokens"))?;
-        // One key of metadata only: the order of several is not fixed, and the same corpus is to give the same bytes.
+        let about = serde_json::to_string(&self.about(written.sha256()))
+            .map_err(Error::json("sampled tokens"))?;
+        // One key of metadata only: the order of several is not fixed, and the same corpus is to
+        // give the same bytes.
         let about = HashMap::from([(ABOUT.to_owned(), about)]);
-        let view = |ids| TensorView::new(Dtype::U32, vec![<[u32]>::len(ids) / self.n_ctx, self.n_ctx], bytemuck::cast_slice(ids));
-        let views = [("train", &written.train), ("valid", &written.valid)].map(|(name, ids)| view(ids).map(|view| (name, view)));
+        let view = |ids| {
+            TensorView::new(
+                Dtype::U32,
+                vec![<[u32]>::len(ids) / self.n_ctx, self.n_ctx],
+                bytemuck::cast_slice(ids),
+            )
+        };
+        let views = [("train", &written.train), ("valid", &written.valid)]
+            .map(|(name, ids)| view(ids).map(|view| (name, view)));
         let views = views.into_iter().collect::<std::result::Result<Vec<_>, _>>();
         let bytes = views.and_then(|views| safetensors::serialize(views, Some(about)));
-        let bytes = bytes.map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
+        let bytes =
+            bytes.map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
         write_atomic(path, |out| out.write_all(&bytes))
     }
 }
 
 impl Written {
-    /// Has the model go on until there is what is wanted, telling `each` of every few sequences. `false` if it was stopped by hand.
-    fn grow(&mut self, wanted: &Wanted<'_>, each: &mut dyn FnMut(&Written) -> Result<()>) -> Result<bool> {
+    /// Has the model go on until there is what is wanted, telling `each` of every few sequences.
+    /// `false` if it was stopped by hand.
+    fn grow(
+        &mut self,
+        wanted: &Wanted<'_>,
+        each: &mut dyn FnMut(&Written) -> Result<()>,
+    ) -> Result<bool> {
         interrupt::watch();
         interrupt::clear();
         let done = |written: &Written| (written.train.len() + written.valid.len()) as u64;
@@ -227,7 +284,12 @@ impl Written {
                 return Ok(false);
             }
             let to = (have + AT_ONCE).min(n);
-            let new = wanted.model.sample_range(numbered_from + have, numbered_from + to, wanted.n_ctx, wanted.seed)?;
+            let new = wanted.model.sample_range(
+                numbered_from + have,
+                numbered_from + to,
+                wanted.n_ctx,
+                wanted.seed,
+            )?;
             ids.extend_from_slice(new.ids());
             progress.set(done(self));
             each(self)?;
@@ -240,12 +302,18 @@ impl Written {
         self.train.truncate(wanted.n_train * wanted.n_ctx);
         self.valid.truncate(wanted.n_valid * wanted.n_ctx);
         let source = format!("sampled from {}, seed {}{stopped}", wanted.model.name(), wanted.seed);
-        let corpus = Corpus::new(Tokens::new(self.train, wanted.n_ctx)?, Tokens::new(self.valid, wanted.n_ctx)?)?;
+        let corpus = Corpus::new(
+            Tokens::new(self.train, wanted.n_ctx)?,
+            Tokens::new(self.valid, wanted.n_ctx)?,
+        )?;
         Ok(Corpus { source, ..corpus })
     }
 
     fn sha256(&self) -> String {
         let bytes = |ids| bytemuck::cast_slice::<u32, u8>(ids);
-        hex(Sha256::new().chain_update(bytes(&self.train)).chain_update(bytes(&self.valid)).finalize())
+        hex(Sha256::new()
+            .chain_update(bytes(&self.train))
+            .chain_update(bytes(&self.valid))
+            .finalize())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-/// Which documents are held out, given their sizes in the order of their hashed names: as near to `share` of all text as whole documents
-/// permit, and at least one if there are two or more.
+/// Which documents are held out, given their sizes in the order of their hashed names: as near to
+/// `share` of all text as whole documents permit, and at least one if there are two or more.
 ///
-/// Sizes are in bytes, which are known before anything is read and are the same for every tokenizer; so a document's side depends on the
-/// documents and the share alone, and never on the model or on how many tokens are wanted. At least `wanted` bytes are held out (enough for a
+/// Sizes are in bytes, which are known before anything is read and are the same for every
+/// tokenizer; so a document's side depends on the documents and the share alone, and never on the
+/// model or on how many tokens are wanted. At least `wanted` bytes are held out (enough for a
 /// sequence), unless that is more than half.
 pub fn held_out(bytes: &[u64], share: f64, wanted: u64) -> Vec<bool> {
     let mut held = vec![false; bytes.len()];
@@ -39,8 +40,9 @@ pub fn held_out(bytes: &[u64], share: f64, wanted: u64) -> Vec<bool> {
     held
 }
 
-/// Where a single document is cut: before it is for training, after it is held out. The paragraph border nearest to `1 - share` of it, or
-/// the nearest end of a line or of a word if no paragraph ends thereabouts. At least `wanted` bytes are held out, unless that is more than half.
+/// Where a single document is cut: before it is for training, after it is held out. The paragraph
+/// border nearest to `1 - share` of it, or the nearest end of a line or of a word if no paragraph
+/// ends thereabouts. At least `wanted` bytes are held out, unless that is more than half.
 pub fn cut(text: &str, share: f64, wanted: usize) -> usize {
     if share == 0.0 {
         return text.len();
@@ -58,7 +60,9 @@ pub fn cut(text: &str, share: f64, wanted: usize) -> usize {
 
 /// The end of the occurrence of `border` that lies nearest to `target`.
 fn nearest(text: &str, border: &str, within: Range<usize>, target: usize) -> Option<usize> {
-    let ends = text[within.clone()].match_indices(border).map(|(at, border)| within.start + at + border.len());
+    let ends = text[within.clone()]
+        .match_indices(border)
+        .map(|(at, border)| within.start + at + border.len());
     ends.min_by_key(|end| end.abs_diff(target))
 }
 

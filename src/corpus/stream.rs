@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::files::hex;
 use crate::tokens::Tokens;
 
-/// The most held-out tokens that are kept: they are in memory, and an evaluation is exact long before so many.
+/// The most held-out tokens that are kept: they are in memory, and an evaluation is exact long
+/// before so many.
 const MOST_HELD_OUT: usize = 1 << 22;
 
 /// A text that every tokenizer turns into ids of its own, to tell one from another.
@@ -38,7 +39,8 @@ pub struct StreamedCorpus {
     pub valid_documents: Vec<String>,
 }
 
-/// Sequences that are made as they are wanted: the same in every run, on any number of threads, from the beginning or from any place on.
+/// Sequences that are made as they are wanted: the same in every run, on any number of threads,
+/// from the beginning or from any place on.
 #[derive(Clone)]
 pub struct TokenStream {
     files: Arc<[Found]>,
@@ -53,7 +55,8 @@ pub struct TokenStream {
     made_of: BTreeMap<String, String>,
 }
 
-/// How far a stream has been read: so many ids have been taken of a document, the end-of-text token before it counted.
+/// How far a stream has been read: so many ids have been taken of a document, the end-of-text token
+/// before it counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
@@ -96,11 +99,13 @@ pub struct Chunk {
 }
 
 impl TextCorpus {
-    /// As [`split`](TextCorpus::split), for text of any size: the held-out side is tokenised now, the other while the model runs, in memory
-    /// that does not grow with it. [`max_tokens`](TextCorpus::max_tokens) says where it ends.
+    /// As [`split`](TextCorpus::split), for text of any size: the held-out side is tokenised now,
+    /// the other while the model runs, in memory that does not grow with it.
+    /// [`max_tokens`](TextCorpus::max_tokens) says where it ends.
     ///
-    /// The sequences are those of [`split`](TextCorpus::split); but of the held-out ones at most four million tokens are kept, and a copy of a
-    /// document is left out if it is among the three million read before it.
+    /// The sequences are those of [`split`](TextCorpus::split); but of the held-out ones at most
+    /// four million tokens are kept, and a copy of a document is left out if it is among the three
+    /// million read before it.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -115,9 +120,14 @@ impl TextCorpus {
     /// As [`split`](TextCorpus::split), and [`Error::Config`] without `max_tokens`.
     pub fn stream(self, valid_share: f64) -> Result<StreamedCorpus> {
         let (Some(n_seq), Some(valid_limit)) = self.limits(valid_share)? else {
-            return Err(Error::config("max_tokens", "is not given, and a stream has to end somewhere: say max_tokens(…) before stream(…)"));
+            return Err(Error::config(
+                "max_tokens",
+                "is not given, and a stream has to end somewhere: say max_tokens(…) before stream(…)",
+            ));
         };
-        if let Some(long) = self.files.iter().find(|file| file.form.is_plain_text() && file.bytes > LONGEST as u64) {
+        if let Some(long) =
+            self.files.iter().find(|file| file.form.is_plain_text() && file.bytes > LONGEST as u64)
+        {
             let why = format!(
                 "is one document of {}, and {} MiB is the longest that is streamed: cut it up, or make it a .jsonl with a document a line",
                 format::bytes(long.bytes),
@@ -136,33 +146,60 @@ impl TextCorpus {
                 (valid, tokenised.finish())
             }
         };
-        let piecewise = piecewise.map_or_else(|| self.encoder.encodes_piecewise(PROBE), |known| Ok(Some(known)))?;
+        let piecewise = piecewise
+            .map_or_else(|| self.encoder.encodes_piecewise(PROBE), |known| Ok(Some(known)))?;
         let made_of = self.made_of(valid_share, n_seq)?;
         let TextCorpus { pattern, files, encoder, n_ctx, wanted, .. } = self;
-        let train =
-            TokenStream { files: files.into(), wanted, held, held_out: Arc::new(held_out), encoder, piecewise, n_ctx, n_seq, made_of };
-        Ok(StreamedCorpus { train, valid: valid.tokens, source: pattern, valid_documents: valid.documents })
+        let train = TokenStream {
+            files: files.into(),
+            wanted,
+            held,
+            held_out: Arc::new(held_out),
+            encoder,
+            piecewise,
+            n_ctx,
+            n_seq,
+            made_of,
+        };
+        Ok(StreamedCorpus {
+            train,
+            valid: valid.tokens,
+            source: pattern,
+            valid_documents: valid.documents,
+        })
     }
 
     /// All that decides which sequences come.
     fn made_of(&self, share: f64, n_seq: usize) -> Result<BTreeMap<String, String>> {
         let Wanted { column, min_chars, max_chars } = &self.wanted;
-        let most = if *max_chars == usize::MAX { "any number".to_owned() } else { max_chars.to_string() };
+        let most =
+            if *max_chars == usize::MAX { "any number".to_owned() } else { max_chars.to_string() };
         let encoder = &self.encoder;
-        let ids = Sha256::new().chain_update(bytemuck::cast_slice::<u32, u8>(&(encoder.encode)(PROBE)?));
+        let ids =
+            Sha256::new().chain_update(bytemuck::cast_slice::<u32, u8>(&(encoder.encode)(PROBE)?));
         let facts = [
             ("files", format!("{} ({})", self.files_in_words(), fingerprint(&self.files)?)),
             ("column", column.clone()),
             ("characters of a document", format!("{min_chars} to {most}")),
             ("held-out share", format!("{share}, seed {}", self.seed)),
-            ("tokenizer", format!("{} ids, BOS {}, EOS {}, {}", encoder.d_vocab, encoder.bos, encoder.eos, hex(ids.finalize()))),
+            (
+                "tokenizer",
+                format!(
+                    "{} ids, BOS {}, EOS {}, {}",
+                    encoder.d_vocab,
+                    encoder.bos,
+                    encoder.eos,
+                    hex(ids.finalize())
+                ),
+            ),
             ("length", format!("at most {n_seq} sequences of {}", self.n_ctx)),
         ];
         Ok(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 
-/// What tells these files from others without reading all of them: their names in order, their sizes, and how each begins and ends.
+/// What tells these files from others without reading all of them: their names in order, their
+/// sizes, and how each begins and ends.
 fn fingerprint(files: &[Found]) -> Result<String> {
     /// Bytes at either end.
     const END: u64 = 64 << 10;
@@ -198,8 +235,8 @@ impl TokenStream {
         self.n_ctx
     }
 
-    /// What tells these sequences from any others: the SHA-256, in hex, of all that decides which they are, among it the names, sizes and
-    /// both ends of all files.
+    /// What tells these sequences from any others: the SHA-256, in hex, of all that decides which
+    /// they are, among it the names, sizes and both ends of all files.
     pub fn fingerprint(&self) -> String {
         crate::files::sha256(format!("{:?}", self.made_of).as_bytes())
     }
@@ -219,8 +256,15 @@ impl TokenStream {
         StreamPlace { cursor: Cursor::default(), seen: self.held_out.as_ref().clone(), begun: 0 }
     }
 
-    /// The sequences after those before `from`, `n_seq` at a time and at most `most` in all; `stop` says whether to stop.
-    pub(crate) fn chunks<'a>(&'a self, from: StreamPlace, n_seq: usize, most: usize, stop: Stop<'a>) -> Result<Chunks<'a>> {
+    /// The sequences after those before `from`, `n_seq` at a time and at most `most` in all; `stop`
+    /// says whether to stop.
+    pub(crate) fn chunks<'a>(
+        &'a self,
+        from: StreamPlace,
+        n_seq: usize,
+        most: usize,
+        stop: Stop<'a>,
+    ) -> Result<Chunks<'a>> {
         let StreamPlace { cursor, seen, begun } = from;
         let goes_on = cursor.used > 0;
         let reading = Reading::new(&self.files, &self.wanted, &self.held, false, stop).after(seen);
@@ -296,7 +340,8 @@ impl Chunks<'_> {
                 self.marks.push(text.mark);
             }
         }
-        let eos = (!piece.ids.is_empty() && std::mem::take(&mut self.eos_due)).then_some(self.stream.encoder.eos);
+        let eos = (!piece.ids.is_empty() && std::mem::take(&mut self.eos_due))
+            .then_some(self.stream.encoder.eos);
         for &id in eos.iter().chain(&piece.ids) {
             self.after.used += 1;
             if self.skip > 0 {
@@ -322,7 +367,11 @@ impl Chunks<'_> {
         if !self.ids.is_empty() {
             self.left -= self.ids.len();
             let tokens = Tokens::new(std::mem::take(&mut self.ids), self.stream.n_ctx)?;
-            self.ready.push_back(Chunk { tokens, after: self.after, marks: std::mem::take(&mut self.marks) });
+            self.ready.push_back(Chunk {
+                tokens,
+                after: self.after,
+                marks: std::mem::take(&mut self.marks),
+            });
         }
         Ok(())
     }

@@ -15,17 +15,27 @@ impl Corpus {
             Column::number("documents"),
             Column::number("sequences"),
             Column::number("tokens").defined("BOS included, which begins every sequence"),
-            Column::text("fingerprint").defined("the first characters of the SHA-256 of n_ctx and all ids"),
+            Column::text("fingerprint")
+                .defined("the first characters of the SHA-256 of n_ctx and all ids"),
         ];
         let side = |name: &str, tokens: &Tokens, documents: &[String]| {
             let row = Row::new(name);
-            let row = if documents.is_empty() { row.missing() } else { row.count(documents.len() as u64) };
-            row.count(tokens.n_seq() as u64).count(tokens.len() as u64).text(&tokens.fingerprint()[..12])
+            let row = if documents.is_empty() {
+                row.missing()
+            } else {
+                row.count(documents.len() as u64)
+            };
+            row.count(tokens.n_seq() as u64)
+                .count(tokens.len() as u64)
+                .text(&tokens.fingerprint()[..12])
         };
         Table::new(&format!("corpus: {}", self.source), &columns)
             .with(side("training", &self.train, &self.train_documents))
             .with(side("held out", &self.valid, &self.valid_documents))
-            .caption(&format!("Sequences of {} tokens. No document is on both sides.", self.n_ctx()))
+            .caption(&format!(
+                "Sequences of {} tokens. No document is on both sides.",
+                self.n_ctx()
+            ))
     }
 }
 
@@ -46,13 +56,19 @@ impl TextCorpus {
     pub(super) fn files_in_words(&self) -> String {
         match self.files.iter().any(|file| file.remote.is_some()) {
             true => format!("{} on the hub", self.files.len()),
-            false => format!("{} of {}", self.files.len(), format::bytes(self.files.iter().map(|file| file.bytes).sum())),
+            false => format!(
+                "{} of {}",
+                self.files.len(),
+                format::bytes(self.files.iter().map(|file| file.bytes).sum())
+            ),
         }
     }
 
     /// What was found and is going to be made of it, as a table.
     pub fn table(&self) -> Table {
-        let limit = self.max_tokens.map_or("all there are".to_owned(), |n| format!("at most {} to train on", format::count(n as u64)));
+        let limit = self.max_tokens.map_or("all there are".to_owned(), |n| {
+            format!("at most {} to train on", format::count(n as u64))
+        });
         let mut pairs = vec![
             ("files", format!("{}, not read yet", self.files_in_words())),
             ("context", format!("sequences of {} tokens", self.n_ctx)),
@@ -63,10 +79,14 @@ impl TextCorpus {
         }
         let Wanted { min_chars, max_chars, .. } = self.wanted;
         if (min_chars, max_chars) != (0, usize::MAX) {
-            let most = if max_chars == usize::MAX { String::new() } else { format!(" to {max_chars}") };
+            let most =
+                if max_chars == usize::MAX { String::new() } else { format!(" to {max_chars}") };
             pairs.push(("documents", format!("of {min_chars}{most} characters")));
         }
-        pairs.push(("next", "split(valid_share) makes the corpus, or stream(valid_share)".to_owned()));
+        pairs.push((
+            "next",
+            "split(valid_share) makes the corpus, or stream(valid_share)".to_owned(),
+        ));
         Table::pairs(&format!("text: {}", self.pattern), &pairs)
     }
 }
@@ -74,21 +94,28 @@ impl TextCorpus {
 impl StreamedCorpus {
     /// What streams and what is held out, as a table.
     pub fn table(&self) -> Table {
-        let held_out =
-            format!("{} tokens of {} documents", format::count(self.valid.len() as u64), format::count(self.valid_documents.len() as u64));
+        let held_out = format!(
+            "{} tokens of {} documents",
+            format::count(self.valid.len() as u64),
+            format::count(self.valid_documents.len() as u64)
+        );
         let most = format!(
             "at most {} tokens, in sequences of {}",
             format::count((self.train.n_seq() * self.train.n_ctx()) as u64),
             self.train.n_ctx()
         );
-        Table::pairs(&format!("streamed corpus: {}", self.source), &[("training", most), ("held out", held_out)])
+        Table::pairs(
+            &format!("streamed corpus: {}", self.source),
+            &[("training", most), ("held out", held_out)],
+        )
     }
 }
 
 impl TokenStream {
     /// What decides which sequences come, as a table.
     pub fn table(&self) -> Table {
-        let pairs: Vec<(&str, String)> = self.made_of().iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let pairs: Vec<(&str, String)> =
+            self.made_of().iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         Table::pairs("token stream", &pairs)
     }
 }
@@ -109,7 +136,11 @@ impl Show for TokenStream {
 
 impl fmt::Debug for StreamedCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StreamedCorpus (train {:?}, held out {:?}) from {}", self.train, self.valid, self.source)
+        write!(
+            f,
+            "StreamedCorpus (train {:?}, held out {:?}) from {}",
+            self.train, self.valid, self.source
+        )
     }
 }
 
@@ -152,6 +183,12 @@ impl fmt::Debug for Encoder {
 
 impl fmt::Debug for TextCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TextCorpus ({} files of {}, sequences of {})", self.files.len(), self.pattern, self.n_ctx)
+        write!(
+            f,
+            "TextCorpus ({} files of {}, sequences of {})",
+            self.files.len(),
+            self.pattern,
+            self.n_ctx
+        )
     }
 }

@@ -1,4 +1,5 @@
-//! Texts to ids, a wave at a time: enough text to keep all cores busy, and hardly more than is wanted.
+//! Texts to ids, a wave at a time: enough text to keep all cores busy, and hardly more than is
+//! wanted.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,7 +8,8 @@ use super::encode::{self, Encoder};
 use super::reading::Text;
 use crate::error::{Error, Result};
 
-/// Bytes of text in a wave: between two looks at the stop button, which is looked at whenever a document is read.
+/// Bytes of text in a wave: between two looks at the stop button, which is looked at whenever a
+/// document is read.
 const WAVE: usize = 2 << 20;
 
 /// The waves of some texts. Long ones are encoded in pieces.
@@ -44,7 +46,16 @@ pub struct Encoded {
 
 impl<'a, T: Iterator<Item = Result<Text>>> Waves<'a, T> {
     pub fn new(encoder: &'a Encoder, texts: T, piecewise: Option<bool>) -> Waves<'a, T> {
-        Waves { encoder, texts, piecewise, in_hand: Vec::new(), waiting: VecDeque::new(), failed: None, bytes_encoded: 0, ids_got: 0 }
+        Waves {
+            encoder,
+            texts,
+            piecewise,
+            in_hand: Vec::new(),
+            waiting: VecDeque::new(),
+            failed: None,
+            bytes_encoded: 0,
+            ids_got: 0,
+        }
     }
 
     /// What the texts come from, and what has been found of encoding in pieces.
@@ -57,9 +68,13 @@ impl<'a, T: Iterator<Item = Result<Text>>> Waves<'a, T> {
     /// # Errors
     /// What reading and encoding say.
     pub fn next(&mut self, wanted: Option<usize>) -> Result<Vec<Encoded>> {
-        // What the tokens still wanted take: one byte each before anything is known, so that too little is read rather than too much.
-        let bytes_a_token = if self.ids_got == 0 { 1.0 } else { self.bytes_encoded as f64 / self.ids_got as f64 };
-        let wanted = wanted.map_or(WAVE, |tokens| ((bytes_a_token * tokens as f64).ceil() as usize).clamp(1, WAVE));
+        // What the tokens still wanted take: one byte each before anything is known, so that too
+        // little is read rather than too much.
+        let bytes_a_token =
+            if self.ids_got == 0 { 1.0 } else { self.bytes_encoded as f64 / self.ids_got as f64 };
+        let wanted = wanted.map_or(WAVE, |tokens| {
+            ((bytes_a_token * tokens as f64).ceil() as usize).clamp(1, WAVE)
+        });
         if self.waiting.is_empty() {
             self.in_hand.clear();
         }
@@ -78,7 +93,8 @@ impl<'a, T: Iterator<Item = Result<Text>>> Waves<'a, T> {
             };
             bytes += text.text.len();
             let pieces = self.pieces(&text.text)?;
-            self.waiting.extend(pieces.into_iter().map(|at| Piece { text: self.in_hand.len(), at }));
+            self.waiting
+                .extend(pieces.into_iter().map(|at| Piece { text: self.in_hand.len(), at }));
             self.in_hand.push(text);
         }
         let mut wave = Vec::new();
@@ -92,7 +108,8 @@ impl<'a, T: Iterator<Item = Result<Text>>> Waves<'a, T> {
         if let Some(e) = self.failed.take_if(|_| wave.is_empty()) {
             return Err(e);
         }
-        let parts: Vec<&str> = wave.iter().map(|piece| &self.in_hand[piece.text].text[piece.at.clone()]).collect();
+        let parts: Vec<&str> =
+            wave.iter().map(|piece| &self.in_hand[piece.text].text[piece.at.clone()]).collect();
         let encoded = wave.iter().zip(self.encoder.encode_all(&parts)?).map(|(piece, ids)| {
             self.bytes_encoded += piece.at.len();
             self.ids_got += ids.len();

@@ -6,17 +6,20 @@
 //! 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //! ```
 //!
-//! and merge nothing across that split. Two places can be told to be a split from the characters around them alone, and the text on either
-//! side is split the same whether the other is there or not:
+//! and merge nothing across that split. Two places can be told to be a split from the characters
+//! around them alone, and the text on either side is split the same whether the other is there or
+//! not:
 //!
-//! - before a space that stands between two characters which are no white space: what comes before cannot hold a space, and what follows
-//!   takes the space along;
-//! - before a line feed that is followed by a character which is no white space: a run of white space gives up its last character to what
-//!   follows, and of those only a space joins it. Not if that character begins a token which is taken out of the text before the split,
-//!   such as `<|endoftext|>`: before it white space ends, and gives up nothing.
+//! - before a space that stands between two characters which are no white space: what comes before
+//!   cannot hold a space, and what follows takes the space along;
+//! - before a line feed that is followed by a character which is no white space: a run of white
+//!   space gives up its last character to what follows, and of those only a space joins it. Not if
+//!   that character begins a token which is taken out of the text before the split, such as
+//!   `<|endoftext|>`: before it white space ends, and gives up nothing.
 //!
-//! So text is cut there, and the ids of each stretch (" the", " don't", " end.") are looked up; English prose has about 5 % as many distinct
-//! stretches as stretches. A tokenizer of any other kind gets the whole text.
+//! So text is cut there, and the ids of each stretch (" the", " don't", " end.") are looked up;
+//! English prose has about 5 % as many distinct stretches as stretches. A tokenizer of any other
+//! kind gets the whole text.
 
 use std::collections::HashMap;
 use std::sync::RwLock;
@@ -49,7 +52,8 @@ pub struct Words {
 type Seen = HashMap<Box<str>, Box<[u32]>>;
 
 impl Words {
-    /// Takes a tokenizer as it was read. Truncation and padding, which some files ask for, are switched off: a corpus wants every token.
+    /// Takes a tokenizer as it was read. Truncation and padding, which some files ask for, are
+    /// switched off: a corpus wants every token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if it refuses that.
@@ -58,7 +62,11 @@ impl Words {
         tokenizer.with_truncation(None).map_err(|e| Error::Tokenizer(e.to_string()))?;
         tokenizer.with_padding(None);
         let cuts = splits_by_the_pattern(&tokenizer);
-        let mut added: Vec<char> = tokenizer.get_added_tokens_decoder().values().filter_map(|token| token.content.chars().next()).collect();
+        let mut added: Vec<char> = tokenizer
+            .get_added_tokens_decoder()
+            .values()
+            .filter_map(|token| token.content.chars().next())
+            .collect();
         added.sort_unstable();
         added.dedup();
         Ok(Words { tokenizer, cuts, added, seen: (0..LOCKS).map(|_| RwLock::default()).collect() })
@@ -88,7 +96,8 @@ impl Words {
             return Ok(());
         }
         let lock = &self.seen[lock_of(stretch)];
-        // A thread that panicked while it held the lock can at worst have left out an entry, so what is there is still right.
+        // A thread that panicked while it held the lock can at worst have left out an entry, so
+        // what is there is still right.
         if let Some(known) = lock.read().unwrap_or_else(|e| e.into_inner()).get(stretch) {
             ids.extend_from_slice(known);
             return Ok(());
@@ -123,12 +132,16 @@ fn splits_by_the_pattern(tokenizer: &Tokenizer) -> bool {
     let bpe = matches!(tokenizer.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_none());
     let added = tokenizer.get_added_tokens_decoder().into_values().all(|token| {
         let content = &token.content;
-        !token.lstrip && !token.rstrip && !token.single_word && next_cut(content, 1, &[]) == content.len()
+        !token.lstrip
+            && !token.rstrip
+            && !token.single_word
+            && next_cut(content, 1, &[]) == content.len()
     });
     pattern && normalizer && bpe && added
 }
 
-/// The first place at or after `from > 0` where `text` may be cut, or its end. Tokens that begin with one of `added` may be taken out of it.
+/// The first place at or after `from > 0` where `text` may be cut, or its end. Tokens that begin
+/// with one of `added` may be taken out of it.
 fn next_cut(text: &str, from: usize, added: &[char]) -> usize {
     let bytes = text.as_bytes();
     (from..bytes.len()).find(|&at| is_cut(text, bytes, at, added)).unwrap_or(bytes.len())
@@ -166,10 +179,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A byte-level tokenizer like GPT-2's, with a few merges that reach over every kind of character; `extra` goes into its JSON.
+    /// A byte-level tokenizer like GPT-2's, with a few merges that reach over every kind of
+    /// character; `extra` goes into its JSON.
     fn tokenizer(normalizer: &str, added: &str) -> Tokenizer {
-        // The alphabet of GPT-2: printable bytes stand for themselves, the others for characters from U+0100 on.
-        let printable = |b: u32| (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b);
+        // The alphabet of GPT-2: printable bytes stand for themselves, the others for characters
+        // from U+0100 on.
+        let printable = |b: u32| {
+            (33..=126).contains(&b) || (161..=172).contains(&b) || (174..=255).contains(&b)
+        };
         let mut next = 256;
         let mut letters = Vec::new();
         for byte in 0..256u32 {
@@ -194,7 +211,8 @@ mod tests {
         ];
         let mut vocab: Vec<String> = letters.iter().map(char::to_string).collect();
         vocab.extend(pairs.iter().map(|(a, b)| format!("{a}{b}")));
-        let vocab: serde_json::Map<_, _> = vocab.into_iter().enumerate().map(|(id, token)| (token, id.into())).collect();
+        let vocab: serde_json::Map<_, _> =
+            vocab.into_iter().enumerate().map(|(id, token)| (token, id.into())).collect();
         let merges: Vec<String> = pairs.iter().map(|(a, b)| format!("{a} {b}")).collect();
         let json = format!(
             r#"{{"version":"1.0","truncation":{{"direction":"Right","max_length":4,"strategy":"LongestFirst","stride":0}},"padding":null,
@@ -234,7 +252,9 @@ mod tests {
     fn other_kinds_of_tokenizers_get_the_whole_text() {
         let prefix = tokenizer("null", "");
         let mut prefixed = prefix.clone();
-        prefixed.with_pre_tokenizer(Some(tokenizers::pre_tokenizers::byte_level::ByteLevel::new(true, true, true)));
+        prefixed.with_pre_tokenizer(Some(tokenizers::pre_tokenizers::byte_level::ByteLevel::new(
+            true, true, true,
+        )));
         for other in [
             prefixed,
             tokenizer("null", &added("<mask>", true)),
@@ -249,6 +269,9 @@ mod tests {
 
     #[test]
     fn a_truncating_tokenizer_is_made_to_give_all() {
-        assert_eq!(Words::new(&tokenizer("null", "")).unwrap().encode("1 1 1 1 1 1 1 1").unwrap().len(), 15);
+        assert_eq!(
+            Words::new(&tokenizer("null", "")).unwrap().encode("1 1 1 1 1 1 1 1").unwrap().len(),
+            15
+        );
     }
 }

@@ -8,7 +8,11 @@
 /// assert_eq!(count(1_234_567), "1.2 M");
 /// ```
 pub fn count(n: u64) -> String {
-    if n < 10_000 { n.to_string() } else { scaled(n as f64, 1000.0, &[" k", " M", " G", " T", " P", " E"]) }
+    if n < 10_000 {
+        n.to_string()
+    } else {
+        scaled(n as f64, 1000.0, &[" k", " M", " G", " T", " P", " E"])
+    }
 }
 
 /// A rate or another count that may have a fraction: `0.84`, `7.2`, `312`, `41 k`.
@@ -29,7 +33,11 @@ pub fn rate(per_second: f64) -> String {
 /// assert_eq!(tokenized_sae::display::format::bytes(5_000_000), "5.0 MB");
 /// ```
 pub fn bytes(n: u64) -> String {
-    if n < 1000 { format!("{n} B") } else { scaled(n as f64, 1000.0, &[" kB", " MB", " GB", " TB", " PB", " EB"]) }
+    if n < 1000 {
+        format!("{n} B")
+    } else {
+        scaled(n as f64, 1000.0, &[" kB", " MB", " GB", " TB", " PB", " EB"])
+    }
 }
 
 /// A time span: `0.42 s`, `4.2 s`, `42 s`, `1 min 20 s`, `2 h 5 min`, `3 d 4 h`.
@@ -63,7 +71,8 @@ pub fn coarse_duration(seconds: f64) -> String {
     }
 }
 
-/// `x` with `digits` significant digits, trailing zeros kept: `0.0412`, `4.270`, `312.4`; powers of ten where that would be long.
+/// `x` with `digits` significant digits, trailing zeros kept: `0.0412`, `4.270`, `312.4`; powers of
+/// ten where that would be long.
 ///
 /// ```
 /// use tokenized_sae::display::format::significant;
@@ -76,7 +85,11 @@ pub fn significant(x: f64, digits: usize) -> String {
         return "0".to_owned();
     }
     if !x.is_finite() {
-        return if x.is_nan() { "NaN".to_owned() } else { if x > 0.0 { "∞" } else { "-∞" }.to_owned() };
+        return if x.is_nan() {
+            "NaN".to_owned()
+        } else {
+            if x > 0.0 { "∞" } else { "-∞" }.to_owned()
+        };
     }
     // Rounding first, so that 0.09996 becomes 0.100 and not 0.1000.
     let rounded = format!("{:.*e}", digits - 1, x);
@@ -112,7 +125,8 @@ pub fn times(factor: f64) -> String {
     }
 }
 
-/// How many columns of a terminal the text takes: combining marks none, East Asian wide characters and emoji two.
+/// How many columns of a terminal the text takes: combining marks none, East Asian wide characters
+/// and emoji two.
 pub fn width(text: &str) -> usize {
     text.chars().map(char_width).sum()
 }
@@ -120,16 +134,31 @@ pub fn width(text: &str) -> usize {
 fn char_width(c: char) -> usize {
     match c as u32 {
         0..=0x1f | 0x7f..=0x9f => 0,
-        0x300..=0x36f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f | 0xfeff => 0,
-        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xa960..=0xa97c | 0xac00..=0xd7a3 => 2,
+        0x300..=0x36f
+        | 0x200b..=0x200f
+        | 0x20d0..=0x20ff
+        | 0xfe00..=0xfe0f
+        | 0xfe20..=0xfe2f
+        | 0xfeff => 0,
+        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xa960..=0xa97c | 0xac00..=0xd7a3 => {
+            2
+        }
         0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 => 2,
-        0x1f300..=0x1f64f | 0x1f680..=0x1f6ff | 0x1f900..=0x1f9ff | 0x1fa70..=0x1faff | 0x20000..=0x3fffd => 2,
+        0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1f9ff
+        | 0x1fa70..=0x1faff
+        | 0x20000..=0x3fffd => 2,
         _ => 1,
     }
 }
 
 fn two(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
-    if small == 0 { format!("{large} {large_unit}") } else { format!("{large} {large_unit} {small} {small_unit}") }
+    if small == 0 {
+        format!("{large} {large_unit}")
+    } else {
+        format!("{large} {large_unit} {small} {small_unit}")
+    }
 }
 
 /// Two digits below ten, whole numbers above: `1.2 M`, `41 k`. `n` is at least `step`.
@@ -150,7 +179,15 @@ mod tests {
 
     #[test]
     fn counts() {
-        let cases = [(0, "0"), (999, "999"), (9_999, "9999"), (10_000, "10 k"), (41_499, "41 k"), (999_499, "999 k"), (999_500, "1.0 M")];
+        let cases = [
+            (0, "0"),
+            (999, "999"),
+            (9_999, "9999"),
+            (10_000, "10 k"),
+            (41_499, "41 k"),
+            (999_499, "999 k"),
+            (999_500, "1.0 M"),
+        ];
         for (n, want) in cases {
             assert_eq!(count(n), want);
         }
@@ -172,9 +209,14 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (n, want) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (4_987_654, "5.0 MB"), (812_345, "812 kB"), (1_500_000_000, "1.5 GB")]
-        {
+        for (n, want) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (4_987_654, "5.0 MB"),
+            (812_345, "812 kB"),
+            (1_500_000_000, "1.5 GB"),
+        ] {
             assert_eq!(bytes(n), want);
         }
     }
@@ -198,7 +240,13 @@ mod tests {
         }
         assert_eq!(duration(f64::NAN), "–");
         assert_eq!(duration(-1.0), "–");
-        for (s, want) in [(0.2, "1 s"), (42.3, "42 s"), (61.0, "2 min"), (3500.0, "59 min"), (7500.0, "2 h 5 min")] {
+        for (s, want) in [
+            (0.2, "1 s"),
+            (42.3, "42 s"),
+            (61.0, "2 min"),
+            (3500.0, "59 min"),
+            (7500.0, "2 h 5 min"),
+        ] {
             assert_eq!(coarse_duration(s), want, "{s}");
         }
     }

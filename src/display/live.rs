@@ -1,8 +1,9 @@
 //! Displays that are redrawn while a cell runs.
 //!
-//! evcxr passes a cell's text on line by line, and a display only at the end. The kernel "Rust (tsae)" has a relay in front of it, which makes
-//! a display of every line marked as below and redraws it when another line of the same id comes (see `lab/relay.py`). Under any other
-//! kernel there is no such place, and whoever wants one falls back to lines.
+//! evcxr passes a cell's text on line by line, and a display only at the end. The kernel "Rust
+//! (tsae)" has a relay in front of it, which makes a display of every line marked as below and
+//! redraws it when another line of the same id comes (see `lab/relay.py`). Under any other kernel
+//! there is no such place, and whoever wants one falls back to lines.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,8 @@ fn has_relay() -> bool {
     super::in_notebook() && is(VARIABLE, "1")
 }
 
-/// What ends a line that a cell has left open, where the kernel has the relay: evcxr knows its own lines only at a line's beginning.
+/// What ends a line that a cell has left open, where the kernel has the relay: evcxr knows its own
+/// lines only at a line's beginning.
 pub(super) fn line_end() -> String {
     if has_relay() { format!("{MARK}\n") } else { String::new() }
 }
@@ -34,12 +36,18 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A place below what the cell has shown so far, if the kernel can redraw it and nobody has asked for lines, or for nothing, instead
-    /// (`TSAE_PROGRESS`).
+    /// A place below what the cell has shown so far, if the kernel can redraw it and nobody has
+    /// asked for lines, or for nothing, instead (`TSAE_PROGRESS`).
     pub(crate) fn new() -> Option<Place> {
         static PLACES: AtomicU64 = AtomicU64::new(0);
         let is_wanted = !is("TSAE_PROGRESS", "off") && !is("TSAE_PROGRESS", "lines");
-        (has_relay() && is_wanted).then(|| Place::called(format!("tsae-{}-{}", std::process::id(), PLACES.fetch_add(1, Ordering::Relaxed))))
+        (has_relay() && is_wanted).then(|| {
+            Place::called(format!(
+                "tsae-{}-{}",
+                std::process::id(),
+                PLACES.fetch_add(1, Ordering::Relaxed)
+            ))
+        })
     }
 
     pub(super) fn called(id: String) -> Place {
@@ -75,7 +83,10 @@ mod tests {
     fn a_place_is_drawn_once_and_then_redrawn_each_time_in_one_line() {
         let mut place = Place::called("p".into());
         let [first, second] = [place.line("<b>\n1</b>", "1"), place.line("<b>2</b>", "2")];
-        assert_eq!(first, "\u{1e}TSAE {\"data\":{\"text/html\":\"<b>\\n1</b>\",\"text/plain\":\"1\"},\"id\":\"p\",\"update\":false}\n");
+        assert_eq!(
+            first,
+            "\u{1e}TSAE {\"data\":{\"text/html\":\"<b>\\n1</b>\",\"text/plain\":\"1\"},\"id\":\"p\",\"update\":false}\n"
+        );
         assert!(second.contains("\"update\":true") && second.matches('\n').count() == 1);
     }
 

@@ -15,17 +15,20 @@ const QUIET_S: f64 = 0.5;
 /// The rate is taken over about this time, so that it follows a change without jumping.
 const WINDOW_S: f64 = 15.0;
 
-/// Says how far a long call has come: a bar in a notebook, one redrawn line on a terminal, plain lines elsewhere; and a last line when it
-/// has ended, which is all if that took less than half a second.
+/// Says how far a long call has come: a bar in a notebook, one redrawn line on a terminal, plain
+/// lines elsewhere; and a last line when it has ended, which is all if that took less than half a
+/// second.
 ///
 /// ```text
 /// harvest  1.2 M of 4.0 M tokens · 41 k tok/s · 1 min left
 /// harvest  4.0 M tokens · 41 k tok/s · 1 min 38 s
 /// ```
 ///
-/// Plain lines come once a second, and more rarely the longer it takes: 70 of them in four minutes, 200 in a day. In a notebook cell
-/// they go to the standard output, elsewhere to the standard error; the bar needs the kernel "Rust (tsae)". `TSAE_PROGRESS=off` in the
-/// environment silences it, `TSAE_PROGRESS=lines` asks for plain lines everywhere. Sizes are shown as such if the unit is `"B"`.
+/// Plain lines come once a second, and more rarely the longer it takes: 70 of them in four minutes,
+/// 200 in a day. In a notebook cell they go to the standard output, elsewhere to the standard
+/// error; the bar needs the kernel "Rust (tsae)". `TSAE_PROGRESS=off` in the environment silences
+/// it, `TSAE_PROGRESS=lines` asks for plain lines everywhere. Sizes are shown as such if the unit
+/// is `"B"`.
 ///
 /// ```
 /// use tokenized_sae::display::Progress;
@@ -52,7 +55,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts the clock. `what` is a verb or a name; `total` is 0 if nobody knows; `unit` is a plural: "tokens", "steps", or "B".
+    /// Starts the clock. `what` is a verb or a name; `total` is 0 if nobody knows; `unit` is a
+    /// plural: "tokens", "steps", or "B".
     pub fn new(what: &str, total: u64, unit: &str) -> Progress {
         Progress::with(what, total, unit, Clock::start(), Sink::choose())
     }
@@ -73,12 +77,14 @@ impl Progress {
         }
     }
 
-    /// Shows no progress in this process from now on, as `TSAE_PROGRESS=off` does; for a command that is to be quiet.
+    /// Shows no progress in this process from now on, as `TSAE_PROGRESS=off` does; for a command
+    /// that is to be quiet.
     pub fn silence() {
         sink::silence();
     }
 
-    /// Begins at `done` instead of 0, when an earlier process did that much: the rate counts from here.
+    /// Begins at `done` instead of 0, when an earlier process did that much: the rate counts from
+    /// here.
     pub fn resumed_at(mut self, done: u64) -> Progress {
         self.done = done;
         self.first = done;
@@ -86,7 +92,8 @@ impl Progress {
         self
     }
 
-    /// Says that `done` of the total are done, and shows it if it is time. Call it as often as you like.
+    /// Says that `done` of the total are done, and shows it if it is time. Call it as often as you
+    /// like.
     pub fn set(&mut self, done: u64) {
         self.done = done;
         let now = self.clock.seconds();
@@ -99,24 +106,29 @@ impl Progress {
         if self.seen.back().is_none_or(|&(then, _)| now - then >= 1.0) {
             self.seen.push_back((now, done));
         }
-        while self.seen.len() > 2 && self.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S) {
+        while self.seen.len() > 2
+            && self.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S)
+        {
             self.seen.pop_front();
         }
     }
 
-    /// Sets what stands at the end of the line from now on: `"NMSE 0.041"`. An empty note takes it away.
+    /// Sets what stands at the end of the line from now on: `"NMSE 0.041"`. An empty note takes it
+    /// away.
     pub fn note(&mut self, note: &str) {
         note.clone_into(&mut self.note);
     }
 
-    /// Shows the last line: how much was done, how fast, in what time; and where it stopped, if before the total.
+    /// Shows the last line: how much was done, how fast, in what time; and where it stopped, if
+    /// before the total.
     pub fn finish(mut self) {
         let line = self.last_line(self.clock.seconds());
         self.sink.last(&line, self.share());
         self.finished = true;
     }
 
-    /// As [`finish`](Progress::finish), but shows nothing at all of a call of less than half a second.
+    /// As [`finish`](Progress::finish), but shows nothing at all of a call of less than half a
+    /// second.
     pub fn finish_if_long(mut self) {
         if self.clock.seconds() < QUIET_S {
             self.finished = true;
@@ -136,7 +148,10 @@ impl Progress {
         if rate.is_finite() && rate > 0.0 {
             line += &format!(" · {}", self.rate(rate));
             if self.total > self.done {
-                line += &format!(" · {} left", format::coarse_duration((self.total - self.done) as f64 / rate));
+                line += &format!(
+                    " · {} left",
+                    format::coarse_duration((self.total - self.done) as f64 / rate)
+                );
             }
         }
         self.noted(line)
@@ -144,7 +159,8 @@ impl Progress {
 
     fn last_line(&self, now: f64) -> String {
         let stopped = if self.done < self.total { "stopped at " } else { "" };
-        let amount = if self.done < self.total { self.amount() } else { self.shown(self.done, true) };
+        let amount =
+            if self.done < self.total { self.amount() } else { self.shown(self.done, true) };
         let mut line = format!("{}  {stopped}{amount}", self.what);
         let rate = self.done.saturating_sub(self.first) as f64 / now;
         // Over a few milliseconds a rate says nothing.

@@ -15,10 +15,12 @@ pub fn in_notebook() -> bool {
     std::env::var_os(RUNTIME_VARIABLE).is_some()
 }
 
-/// Shows a value: its `html` and its `text` in a notebook cell, its `text` alone on the standard output of any other process.
+/// Shows a value: its `html` and its `text` in a notebook cell, its `text` alone on the standard
+/// output of any other process.
 ///
-/// A cell shows the last value of each kind only, so call this once a cell, from the `evcxr_display` of what the cell returns. It
-/// cannot fail: if nobody listens on the standard output, nothing is shown.
+/// A cell shows the last value of each kind only, so call this once a cell, from the
+/// `evcxr_display` of what the cell returns. It cannot fail: if nobody listens on the standard
+/// output, nothing is shown.
 ///
 /// ```
 /// tokenized_sae::display::show("<b>4.27</b> nats", "4.27 nats");
@@ -30,7 +32,8 @@ pub fn show(html: &str, text: &str) {
     let _ = out.write_all(message.as_bytes()).and_then(|()| out.flush());
 }
 
-/// `text` with the five characters that mean something in HTML and SVG replaced, for content and for attributes alike.
+/// `text` with the five characters that mean something in HTML and SVG replaced, for content and
+/// for attributes alike.
 ///
 /// ```
 /// use tokenized_sae::display::escape;
@@ -45,7 +48,8 @@ pub fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // Not allowed in XML at all, and invisible in HTML: a decoded token may hold any of them.
+            // Not allowed in XML at all, and invisible in HTML: a decoded token may hold any of
+            // them.
             c if c.is_control() && !matches!(c, '\n' | '\t') => escaped.push('\u{fffd}'),
             c => escaped.push(c),
         }
@@ -58,12 +62,21 @@ fn line(text: &str) -> String {
 }
 
 fn rich(html: &str, text: &str) -> String {
-    format!("{BEGIN} text/html\n{}\n{END}\n{BEGIN} text/plain\n{}\n{END}\n", contained(html), contained(text.trim_end_matches('\n')))
+    format!(
+        "{BEGIN} text/html\n{}\n{END}\n{BEGIN} text/plain\n{}\n{END}\n",
+        contained(html),
+        contained(text.trim_end_matches('\n'))
+    )
 }
 
-/// The end marker inside the content would cut it short: a text that quotes it loses one underscore to a look-alike.
+/// The end marker inside the content would cut it short: a text that quotes it loses one underscore
+/// to a look-alike.
 fn contained(content: &str) -> Cow<'_, str> {
-    if content.contains(END) { Cow::Owned(content.replace(END, "EVCXR\u{ff3f}END\u{ff3f}CONTENT")) } else { Cow::Borrowed(content) }
+    if content.contains(END) {
+        Cow::Owned(content.replace(END, "EVCXR\u{ff3f}END\u{ff3f}CONTENT"))
+    } else {
+        Cow::Borrowed(content)
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +100,10 @@ mod tests {
 
     #[test]
     fn escapes_markup_quotes_and_control_characters() {
-        assert_eq!(escape("<a href='x'>&\"\u{0}\u{1b}[m\n"), "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\u{fffd}\u{fffd}[m\n");
+        assert_eq!(
+            escape("<a href='x'>&\"\u{0}\u{1b}[m\n"),
+            "&lt;a href=&#39;x&#39;&gt;&amp;&quot;\u{fffd}\u{fffd}[m\n"
+        );
         assert_eq!(escape("Ġdéjà 𝄞"), "Ġdéjà 𝄞");
     }
 }

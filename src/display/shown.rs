@@ -4,7 +4,8 @@ mod parts;
 
 use super::{Column, Figure, Row, Table, escape, show};
 
-/// A value as a notebook cell shows it: as HTML, and as the text that stands where there is no HTML.
+/// A value as a notebook cell shows it: as HTML, and as the text that stands where there is no
+/// HTML.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// As HTML, in the colours of the page around it.
@@ -15,7 +16,8 @@ pub struct Shown {
 
 /// Values that show themselves as the last of a cell.
 ///
-/// Each of them also has an `evcxr_display` of its own, by which a notebook finds it without this trait.
+/// Each of them also has an `evcxr_display` of its own, by which a notebook finds it without this
+/// trait.
 ///
 /// ```
 /// use tokenized_sae::display::Show;
@@ -46,20 +48,30 @@ impl Shown {
     /// A name and what it means: `hook_mlp_out: what the MLP adds`.
     pub(crate) fn sentence(name: &str, meaning: &str) -> Shown {
         Shown {
-            html: format!("<p style=\"margin:.3em 0\"><code>{}</code>: {}</p>", escape(name), escape(meaning)),
+            html: format!(
+                "<p style=\"margin:.3em 0\"><code>{}</code>: {}</p>",
+                escape(name),
+                escape(meaning)
+            ),
             text: format!("{name}: {meaning}"),
         }
     }
 
     /// A line of text.
     pub(crate) fn line(text: &str) -> Shown {
-        Shown { html: format!("<p style=\"margin:.3em 0;white-space:pre-wrap\">{}</p>", escape(text)), text: text.to_owned() }
+        Shown {
+            html: format!("<p style=\"margin:.3em 0;white-space:pre-wrap\">{}</p>", escape(text)),
+            text: text.to_owned(),
+        }
     }
 
     /// This, and `other` below it.
     pub(crate) fn and(self, other: impl Into<Shown>) -> Shown {
         let other = other.into();
-        Shown { html: format!("{}\n{}", self.html, other.html), text: format!("{}\n\n{}", self.text.trim_end(), other.text) }
+        Shown {
+            html: format!("{}\n{}", self.html, other.html),
+            text: format!("{}\n\n{}", self.text.trim_end(), other.text),
+        }
     }
 
     /// This, and a figure below it if one could be drawn.

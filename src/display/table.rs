@@ -6,8 +6,9 @@ mod text;
 
 use super::{format, show};
 
-/// A table: a title, columns, rows, and a caption; each column and row may carry the definition of what it holds, which is a tooltip in
-/// a notebook, and in text a footnote or, in a table without a header, a last column.
+/// A table: a title, columns, rows, and a caption; each column and row may carry the definition of
+/// what it holds, which is a tooltip in a notebook, and in text a footnote or, in a table without a
+/// header, a last column.
 ///
 /// ```
 /// use tokenized_sae::display::{Column, Row, Table};
@@ -78,9 +79,15 @@ pub enum Best {
 }
 
 impl Table {
-    /// A table without rows. Columns without any name make a table without a header, as for a list of settings.
+    /// A table without rows. Columns without any name make a table without a header, as for a list
+    /// of settings.
     pub fn new(title: &str, columns: &[Column]) -> Table {
-        Table { title: title.to_owned(), columns: columns.to_vec(), rows: Vec::new(), caption: String::new() }
+        Table {
+            title: title.to_owned(),
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+            caption: String::new(),
+        }
     }
 
     /// A table of names and values without a header, such as a configuration.
@@ -143,12 +150,14 @@ impl Table {
         html::html(self)
     }
 
-    /// The table as aligned text, with definitions as footnotes; in a table without a header, they stand behind the values.
+    /// The table as aligned text, with definitions as footnotes; in a table without a header, they
+    /// stand behind the values.
     pub fn text(&self) -> String {
         text::text(self)
     }
 
-    /// The table as Markdown, as GitHub and Jupyter read it; definitions are footnotes, the best numbers are bold. Without the title.
+    /// The table as Markdown, as GitHub and Jupyter read it; definitions are footnotes, the best
+    /// numbers are bold. Without the title.
     pub fn markdown(&self) -> String {
         markdown::markdown(self)
     }
@@ -176,7 +185,8 @@ impl Table {
         let Some(value) = cell(row, column) else { return false };
         let in_row = (0..self.width()).filter_map(|c| cell(row, c));
         let in_column = (0..self.rows.len()).filter_map(|r| cell(r, column));
-        self.rows[row].best.picks(value, in_row) || self.columns.get(column).is_some_and(|c| c.best.picks(value, in_column))
+        self.rows[row].best.picks(value, in_row)
+            || self.columns.get(column).is_some_and(|c| c.best.picks(value, in_column))
     }
 }
 
@@ -226,7 +236,11 @@ impl Column {
 impl Row {
     /// A row whose first cell is `name`.
     pub fn new(name: &str) -> Row {
-        Row { cells: vec![Cell::Text(name.to_owned())], definition: String::new(), best: Best::None }
+        Row {
+            cells: vec![Cell::Text(name.to_owned())],
+            definition: String::new(),
+            best: Best::None,
+        }
     }
 
     /// Says what the row holds; shown at its first cell.

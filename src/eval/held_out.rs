@@ -11,7 +11,8 @@ use crate::model::{HookPoint, Model, Paused};
 use crate::sae::Sae;
 use crate::tokens::Tokens;
 
-/// Held-out text whose activations, clean and zero-ablated cross-entropies are known. Position 0 is never counted.
+/// Held-out text whose activations, clean and zero-ablated cross-entropies are known. Position 0 is
+/// never counted.
 pub struct HeldOut {
     model: Model,
     chunks: Vec<Chunk>,
@@ -47,8 +48,12 @@ impl HeldOut {
         model.check_hook(hook)?;
         check_text(tokens)?;
         let chunk = sequences_at_once(model, tokens.n_ctx());
-        let mut held_out =
-            HeldOut { model: model.clone(), chunks: Vec::new(), text: Ablations::default(), fingerprint: HeldOut::fingerprint_of(tokens) };
+        let mut held_out = HeldOut {
+            model: model.clone(),
+            chunks: Vec::new(),
+            text: Ablations::default(),
+            fingerprint: HeldOut::fingerprint_of(tokens),
+        };
         for from in (0..tokens.n_seq()).step_by(chunk) {
             let tokens = tokens.rows(from, from + chunk);
             let paused = model.pause_at(&tokens, hook)?;
@@ -104,8 +109,16 @@ impl HeldOut {
     /// Cross-entropies with the activation replaced, but at position 0.
     fn losses(&self, chunk: &Chunk, replacement: Vec<f32>) -> Result<Vec<f32>> {
         let value = &chunk.paused.value;
-        let spliced = spliced(&chunk.x, replacement, chunk.tokens.n_ctx(), self.model.config().d_model, false);
-        let logits = self.model.resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?;
+        let spliced = spliced(
+            &chunk.x,
+            replacement,
+            chunk.tokens.n_ctx(),
+            self.model.config().d_model,
+            false,
+        );
+        let logits = self
+            .model
+            .resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?;
         Ok(Predictions::new(values(&logits)?, &chunk.tokens).cross_entropies(&chunk.tokens))
     }
 }

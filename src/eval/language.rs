@@ -1,4 +1,5 @@
-//! What a language model loses: cross-entropy and divergence at every position that predicts a next token.
+//! What a language model loses: cross-entropy and divergence at every position that predicts a next
+//! token.
 
 use rayon::prelude::*;
 
@@ -13,7 +14,8 @@ pub(super) struct Mean {
 }
 
 impl Mean {
-    /// Adds one value for each prediction of `n_ctx − 1` a sequence, leaving out those before position `first`.
+    /// Adds one value for each prediction of `n_ctx − 1` a sequence, leaving out those before
+    /// position `first`.
     pub(super) fn add(&mut self, values: &[f32], tokens: &Tokens, first: usize) {
         for sequence in values.chunks_exact(tokens.n_ctx() - 1) {
             self.sum += sequence[first..].iter().map(|v| f64::from(*v)).sum::<f64>();
@@ -42,7 +44,8 @@ pub(super) struct Predictions {
 
 impl Predictions {
     pub(super) fn new(logits: Vec<f32>, tokens: &Tokens) -> Predictions {
-        let totals = logits.par_chunks_exact(logits.len() / tokens.len()).map(log_sum_exp).collect();
+        let totals =
+            logits.par_chunks_exact(logits.len() / tokens.len()).map(log_sum_exp).collect();
         Predictions { logits, totals }
     }
 
@@ -59,7 +62,9 @@ impl Predictions {
 
     /// `KL(self ‖ other)` at the same positions.
     pub(super) fn divergences(&self, other: &Predictions, tokens: &Tokens) -> Vec<f32> {
-        positions(tokens).map(|at| divergence(self.row(at), self.totals[at], other.row(at), other.totals[at])).collect()
+        positions(tokens)
+            .map(|at| divergence(self.row(at), self.totals[at], other.row(at), other.totals[at]))
+            .collect()
     }
 }
 
@@ -69,8 +74,15 @@ fn positions(tokens: &Tokens) -> impl ParallelIterator<Item = usize> + use<> {
     (0..tokens.len()).into_par_iter().filter(move |at| at % n_ctx != n_ctx - 1)
 }
 
-/// The replacement, but with the model's own activation at position 0 of every sequence unless that position counts.
-pub(super) fn spliced(x: &[f32], mut replacement: Vec<f32>, n_ctx: usize, d: usize, with_bos: bool) -> Vec<f32> {
+/// The replacement, but with the model's own activation at position 0 of every sequence unless that
+/// position counts.
+pub(super) fn spliced(
+    x: &[f32],
+    mut replacement: Vec<f32>,
+    n_ctx: usize,
+    d: usize,
+    with_bos: bool,
+) -> Vec<f32> {
     if !with_bos {
         for start in (0..x.len()).step_by(n_ctx * d) {
             replacement[start..start + d].copy_from_slice(&x[start..start + d]);
@@ -96,7 +108,9 @@ mod tests {
     #[test]
     fn divergence_of_two_coins() {
         let tokens = Tokens::new(vec![0, 1], 2).unwrap();
-        let coin = |p: f32| Predictions::new(vec![p.ln(), (1.0 - p).ln(), p.ln(), (1.0 - p).ln()], &tokens);
+        let coin = |p: f32| {
+            Predictions::new(vec![p.ln(), (1.0 - p).ln(), p.ln(), (1.0 - p).ln()], &tokens)
+        };
         let want = 0.25 * (0.25f32 / 0.5).ln() + 0.75 * (0.75f32 / 0.5).ln();
         assert!((coin(0.25).divergences(&coin(0.5), &tokens)[0] - want).abs() < 1e-6);
     }
@@ -111,7 +125,10 @@ mod tests {
         };
         assert_eq!((mean(0), mean(1)), (3.0, 3.0));
         let x: Vec<f32> = (0..12).map(|v| v as f32).collect();
-        assert_eq!(spliced(&x, vec![0.0; 12], 3, 2, false), [0., 1., 0., 0., 0., 0., 6., 7., 0., 0., 0., 0.]);
+        assert_eq!(
+            spliced(&x, vec![0.0; 12], 3, 2, false),
+            [0., 1., 0., 0., 0., 0., 6., 7., 0., 0., 0., 0.]
+        );
         assert_eq!(spliced(&x, vec![0.0; 12], 3, 2, true), [0.0; 12]);
     }
 }

@@ -1,4 +1,5 @@
-//! The figures of an evaluation by name, so that a table, a plot or a choice can be asked for one of them.
+//! The figures of an evaluation by name, so that a table, a plot or a choice can be asked for one
+//! of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -81,19 +82,39 @@ impl Measure {
     fn said(self) -> (&'static str, &'static str, Best) {
         use Best::{Highest, Lowest, None};
         match self {
-            Measure::Nmse => ("NMSE", "mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's, not centred", Lowest),
-            Measure::Fvu => ("FVU", "Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens counted", Lowest),
-            Measure::ExplainedVariance => ("explained variance", "1 − FVU, as SAELens since 6.45.1", Highest),
+            Measure::Nmse => (
+                "NMSE",
+                "mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's, not centred",
+                Lowest,
+            ),
+            Measure::Fvu => {
+                ("FVU", "Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens counted", Lowest)
+            }
+            Measure::ExplainedVariance => {
+                ("explained variance", "1 − FVU, as SAELens since 6.45.1", Highest)
+            }
             Measure::Cosine => ("cosine", "mean over tokens of cos(x, x̂)", Highest),
             Measure::L0 => ("L0", "mean number of codes per token that are not 0", None),
             Measure::Dead => ("dead", "share of latents that fire on none of these tokens", None),
-            Measure::CeClean => ("CE clean", "mean next-token cross-entropy of the model as it is, nats", None),
-            Measure::CePatched => ("CE patched", "the same with the activation replaced by x̂", Lowest),
+            Measure::CeClean => {
+                ("CE clean", "mean next-token cross-entropy of the model as it is, nats", None)
+            }
+            Measure::CePatched => {
+                ("CE patched", "the same with the activation replaced by x̂", Lowest)
+            }
             Measure::CeZero => ("CE zero", "the same with the activation replaced by 0", None),
-            Measure::CeMean => ("CE mean", "the same with the activation replaced by its mean over the text", None),
-            Measure::CeAdded => ("CE added", "(CE patched − CE clean) / (CE clean + 0.001): the paper's, relative", Lowest),
+            Measure::CeMean => {
+                ("CE mean", "the same with the activation replaced by its mean over the text", None)
+            }
+            Measure::CeAdded => (
+                "CE added",
+                "(CE patched − CE clean) / (CE clean + 0.001): the paper's, relative",
+                Lowest,
+            ),
             Measure::CeAddedNats => ("CE added, nats", "CE patched − CE clean", Lowest),
-            Measure::LossRecovered => ("loss recovered", "1 − (CE patched − CE clean) / (CE zero − CE clean)", Highest),
+            Measure::LossRecovered => {
+                ("loss recovered", "1 − (CE patched − CE clean) / (CE zero − CE clean)", Highest)
+            }
             Measure::Kl => ("KL", "mean over positions of KL(clean ‖ patched), nats", Lowest),
         }
     }

@@ -12,7 +12,8 @@ use crate::model::HookPoint;
 pub struct Metrics {
     /// Mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's NMSE, not centred.
     pub nmse: f64,
-    /// Fraction of variance unexplained: Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens counted.
+    /// Fraction of variance unexplained: Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens
+    /// counted.
     pub fvu: f64,
     /// 1 − FVU, which is what SAELens computes since 6.45.1.
     pub explained_variance: f64,
@@ -74,7 +75,10 @@ impl Evaluations {
     /// # Errors
     /// [`Error::UnknownRun`] with the names there are.
     pub fn get(&self, name: &str) -> Result<&Evaluation> {
-        let unknown = || Error::UnknownRun { name: name.to_owned(), there: self.rows.iter().map(|row| row.name.clone()).collect() };
+        let unknown = || Error::UnknownRun {
+            name: name.to_owned(),
+            there: self.rows.iter().map(|row| row.name.clone()).collect(),
+        };
         self.rows.iter().find(|row| row.name == name).ok_or_else(unknown)
     }
 }
@@ -83,7 +87,8 @@ impl Index<&str> for Evaluations {
     type Output = Evaluation;
 
     /// # Panics
-    /// If there is no SAE of that name, as indexing a map does; [`Evaluations::get`] returns an error instead.
+    /// If there is no SAE of that name, as indexing a map does; [`Evaluations::get`] returns an
+    /// error instead.
     fn index(&self, name: &str) -> &Evaluation {
         match self.get(name) {
             Ok(row) => row,

@@ -40,7 +40,14 @@ impl Sums {
     }
 
     /// Adds the tokens from position `first` of each sequence on.
-    pub(super) fn add(&mut self, x: &[f32], x_hat: &[f32], codes: &Codes, tokens: &Tokens, first: usize) {
+    pub(super) fn add(
+        &mut self,
+        x: &[f32],
+        x_hat: &[f32],
+        codes: &Codes,
+        tokens: &Tokens,
+        first: usize,
+    ) {
         let d = self.sum.len();
         for i in (0..tokens.len()).filter(|i| i % tokens.n_ctx() >= first) {
             let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
@@ -67,7 +74,13 @@ impl Sums {
     }
 
     /// Adds what the model said on the reconstruction, beside what it said by itself.
-    pub(super) fn add_patched(&mut self, clean: &Predictions, patched: &Predictions, tokens: &Tokens, first: usize) {
+    pub(super) fn add_patched(
+        &mut self,
+        clean: &Predictions,
+        patched: &Predictions,
+        tokens: &Tokens,
+        first: usize,
+    ) {
         self.patched.add(&patched.cross_entropies(tokens), tokens, first);
         self.kl.add(&clean.divergences(patched, tokens), tokens, first);
     }

@@ -1,11 +1,14 @@
-//! How an evaluation shows itself: a table with one column for each SAE and one row for each figure.
+//! How an evaluation shows itself: a table with one column for each SAE and one row for each
+//! figure.
 
 use super::{Evaluation, Evaluations, HeldOut, HeldOutMeasure, Measure, Metrics};
 use crate::display::{Best, Column, Row, Show, Shown, Table, format, settings, shows};
 
 /// Every figure of several SAEs on one text, one column each.
 pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {
-    let columns: Vec<Column> = std::iter::once(Column::text("")).chain(saes.iter().map(|(name, _)| Column::number(name))).collect();
+    let columns: Vec<Column> = std::iter::once(Column::text(""))
+        .chain(saes.iter().map(|(name, _)| Column::number(name)))
+        .collect();
     let mut table = Table::new(title, &columns);
     for measure in Measure::ALL {
         let row = Row::new(measure.name()).defined(measure.definition());
@@ -26,18 +29,30 @@ pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {
 impl Evaluations {
     /// Every figure of every SAE, position 0 left out.
     pub fn table(&self) -> Table {
-        self.lines("Held-out evaluation", "position 0 keeps the model's own activation and is not counted", |row| &row.without_bos)
+        self.lines(
+            "Held-out evaluation",
+            "position 0 keeps the model's own activation and is not counted",
+            |row| &row.without_bos,
+        )
     }
 
     /// The same with position 0 reconstructed and counted, as in the paper.
     pub fn table_with_bos(&self) -> Table {
-        self.lines("Held-out evaluation, position 0 included", "every position is reconstructed and counted", |row| &row.with_bos)
+        self.lines(
+            "Held-out evaluation, position 0 included",
+            "every position is reconstructed and counted",
+            |row| &row.with_bos,
+        )
     }
 
     fn lines(&self, title: &str, counted: &str, pick: impl Fn(&Evaluation) -> &Metrics) -> Table {
-        let saes: Vec<(&str, &Metrics)> = self.rows.iter().map(|row| (row.name.as_str(), pick(row))).collect();
+        let saes: Vec<(&str, &Metrics)> =
+            self.rows.iter().map(|row| (row.name.as_str(), pick(row))).collect();
         let tokens = format::count(self.tokens as u64);
-        let caption = format!("{} ({} weights), {}, {tokens} held-out tokens; {counted}.", self.model, self.processing, self.hook);
+        let caption = format!(
+            "{} ({} weights), {}, {tokens} held-out tokens; {counted}.",
+            self.model, self.processing, self.hook
+        );
         metrics_table(title, &saes).caption(&caption)
     }
 }
@@ -51,7 +66,8 @@ impl Show for Evaluations {
 
 impl Show for Evaluation {
     fn shown(&self) -> Shown {
-        let both = [("position 0 left out", &self.without_bos), ("position 0 counted", &self.with_bos)];
+        let both =
+            [("position 0 left out", &self.without_bos), ("position 0 counted", &self.with_bos)];
         // Two texts, not two SAEs: none of two columns is the better one.
         metrics_table(&self.name, &both).without_best().into()
     }
@@ -59,7 +75,8 @@ impl Show for Evaluation {
 
 impl Show for Metrics {
     fn shown(&self) -> Shown {
-        let tokens = format!("{} tokens were reconstructed and counted.", format::count(self.tokens as u64));
+        let tokens =
+            format!("{} tokens were reconstructed and counted.", format::count(self.tokens as u64));
         metrics_table("Metrics", &[("value", self)]).caption(&tokens).into()
     }
 }
@@ -68,9 +85,21 @@ impl Show for HeldOutMeasure {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("NMSE", format::significant(self.nmse, 3), "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4)"),
-            ("CE added", format::significant(self.ce_added, 3), "(CE patched − CE clean) / (CE clean + 0.001)"),
-            ("loss recovered", format::significant(self.loss_recovered, 3), "1 − (CE patched − CE clean) / (CE zero − CE clean)"),
-            ("dead", format::percent(self.dead), "share of latents that fired on none of the tokens"),
+            (
+                "CE added",
+                format::significant(self.ce_added, 3),
+                "(CE patched − CE clean) / (CE clean + 0.001)",
+            ),
+            (
+                "loss recovered",
+                format::significant(self.loss_recovered, 3),
+                "1 − (CE patched − CE clean) / (CE zero − CE clean)",
+            ),
+            (
+                "dead",
+                format::percent(self.dead),
+                "share of latents that fired on none of the tokens",
+            ),
         ];
         settings("Held-out measurement", rows).into()
     }
@@ -79,8 +108,16 @@ impl Show for HeldOutMeasure {
 impl Show for HeldOut {
     fn shown(&self) -> Shown {
         let rows = vec![
-            ("tokens", format::count(self.n_tokens() as u64), "held-out tokens; position 0 of each sequence is not counted"),
-            ("fingerprint", self.fingerprint()[..12].to_owned(), "the first characters of a checksum over the text"),
+            (
+                "tokens",
+                format::count(self.n_tokens() as u64),
+                "held-out tokens; position 0 of each sequence is not counted",
+            ),
+            (
+                "fingerprint",
+                self.fingerprint()[..12].to_owned(),
+                "the first characters of a checksum over the text",
+            ),
         ];
         settings("Held-out text", rows).into()
     }

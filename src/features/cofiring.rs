@@ -1,7 +1,8 @@
 //! Which latents fire together.
 //!
-//! Counting every pair on every token would take d_sae² counters. The tokens that draw the lowest numbers are kept with their latents, as many as
-//! hold [`MOST`] latents in all (every token, if there are few); then each latent in turn counts, over the kept tokens on which it fires, what
+//! Counting every pair on every token would take d_sae² counters. The tokens that draw the lowest
+//! numbers are kept with their latents, as many as hold [`MOST`] latents in all (every token, if
+//! there are few); then each latent in turn counts, over the kept tokens on which it fires, what
 //! else fires there. That is exact on the kept tokens, which are a random sample of all.
 
 use rayon::prelude::*;
@@ -21,7 +22,8 @@ pub struct Cofiring {
     pub latent: u32,
     /// Tokens on which both fire, as a share of those on which at least one does (Jaccard's index).
     pub jaccard: f32,
-    /// On how many tokens both fire, of those that were counted ([`Features::cofiring_tokens`](super::Features::cofiring_tokens)).
+    /// On how many tokens both fire, of those that were counted
+    /// ([`Features::cofiring_tokens`](super::Features::cofiring_tokens)).
     pub tokens: u32,
 }
 
@@ -64,7 +66,8 @@ impl Together {
     /// Lets go of the tokens that drew the upper half of the numbers.
     fn halve(&mut self) {
         self.limit /= 2;
-        let (tokens, latents) = (std::mem::take(&mut self.tokens), std::mem::take(&mut self.latents));
+        let (tokens, latents) =
+            (std::mem::take(&mut self.tokens), std::mem::take(&mut self.latents));
         let mut start = 0;
         for (number, end) in tokens {
             if number <= self.limit {
@@ -85,12 +88,20 @@ impl Together {
         &self.latents[start..self.tokens[token].1]
     }
 
-    /// For each of `d_sae` latents the `n` that most often fire with it, by Jaccard's index; of equals, the lower latent first. `stop` is asked
-    /// every few milliseconds whether to leave the rest empty.
-    pub fn most_alike(&self, d_sae: usize, n: usize, stop: &(dyn Fn() -> bool + Sync)) -> Vec<Vec<Cofiring>> {
+    /// For each of `d_sae` latents the `n` that most often fire with it, by Jaccard's index; of
+    /// equals, the lower latent first. `stop` is asked every few milliseconds whether to leave the
+    /// rest empty.
+    pub fn most_alike(
+        &self,
+        d_sae: usize,
+        n: usize,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Vec<Vec<Cofiring>> {
         let mut tokens_of: Vec<Vec<u32>> = vec![Vec::new(); d_sae];
         for token in 0..self.tokens.len() {
-            self.latents_of(token).iter().for_each(|&latent| tokens_of[latent as usize].push(token as u32));
+            self.latents_of(token)
+                .iter()
+                .for_each(|&latent| tokens_of[latent as usize].push(token as u32));
         }
         let of = |counts: &mut Vec<u32>, latent: usize| {
             if n == 0 || stop() {
@@ -109,11 +120,18 @@ impl Together {
             for other in seen {
                 let both = std::mem::take(&mut counts[other as usize]);
                 if other as usize != latent {
-                    let either = tokens_of[latent].len() + tokens_of[other as usize].len() - both as usize;
-                    found.push(Cofiring { latent: other, jaccard: both as f32 / either as f32, tokens: both });
+                    let either =
+                        tokens_of[latent].len() + tokens_of[other as usize].len() - both as usize;
+                    found.push(Cofiring {
+                        latent: other,
+                        jaccard: both as f32 / either as f32,
+                        tokens: both,
+                    });
                 }
             }
-            found.sort_unstable_by(|a, b| b.jaccard.total_cmp(&a.jaccard).then(a.latent.cmp(&b.latent)));
+            found.sort_unstable_by(|a, b| {
+                b.jaccard.total_cmp(&a.jaccard).then(a.latent.cmp(&b.latent))
+            });
             found.truncate(n);
             found
         };
@@ -128,7 +146,12 @@ mod tests {
 
     fn codes(n: usize) -> Codes {
         let sae = Sae::new(SaeConfig { expansion: 3, k: 5, ..SaeConfig::new(8, 10) }).unwrap();
-        sae.encode(&(0..n * 8).map(|i| (i as f32 * 0.37).sin() * ((i / 8) as f32 * 0.11).cos()).collect::<Vec<_>>()).unwrap()
+        sae.encode(
+            &(0..n * 8)
+                .map(|i| (i as f32 * 0.37).sin() * ((i / 8) as f32 * 0.11).cos())
+                .collect::<Vec<_>>(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -140,8 +163,12 @@ mod tests {
         let mut few = Together { most: 300, ..Together::new(1) };
         few.add(&codes, n_ctx, 0);
         assert!(few.latents.len() <= 300 && few.latents.len() > 50);
-        assert_eq!(few.tokens.len(), (0..400).filter(|row| row % 20 != 0 && few.keeps(*row)).count());
-        let lowest: Vec<u64> = all.tokens.iter().map(|token| token.0).filter(|number| *number <= few.limit).collect();
+        assert_eq!(
+            few.tokens.len(),
+            (0..400).filter(|row| row % 20 != 0 && few.keeps(*row)).count()
+        );
+        let lowest: Vec<u64> =
+            all.tokens.iter().map(|token| token.0).filter(|number| *number <= few.limit).collect();
         assert_eq!(few.tokens.iter().map(|token| token.0).collect::<Vec<_>>(), lowest);
         for (i, token) in few.tokens.iter().enumerate() {
             let at = all.tokens.iter().position(|other| other.0 == token.0).unwrap();
@@ -168,7 +195,8 @@ mod tests {
             }
             want.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             want.truncate(6);
-            let got: Vec<_> = found.iter().map(|one| (one.jaccard, one.latent, one.tokens)).collect();
+            let got: Vec<_> =
+                found.iter().map(|one| (one.jaccard, one.latent, one.tokens)).collect();
             assert_eq!(got, want, "latent {latent}");
         }
     }

@@ -14,7 +14,8 @@ use crate::model::{HookPoint, Model};
 use crate::sae::{Codes, Sae};
 use crate::tokens::Tokens;
 
-/// Multiplications of the encoder that are done between two looks at the stop button: well below 100 ms.
+/// Multiplications of the encoder that are done between two looks at the stop button: well below
+/// 100 ms.
 const PRODUCTS_AT_ONCE: usize = 4 << 30;
 
 /// Rows that are read at once, at most; their activations stay in memory.
@@ -24,13 +25,16 @@ const ROWS_AT_ONCE: usize = 8192;
 const LATENTS_AT_ONCE: usize = 64;
 
 impl Features {
-    /// Reads the activations of a store and notes where each latent of `sae` (an [`Sae`], or a [`Run`](crate::train::Run)) fires.
+    /// Reads the activations of a store and notes where each latent of `sae` (an [`Sae`], or a
+    /// [`Run`](crate::train::Run)) fires.
     ///
     /// When it is stopped, it returns what it has.
     ///
     /// # Errors
-    /// [`Error::Config`] if a setting cannot be used; [`Error::UnknownHook`] if model or store lack the hook; [`Error::Changed`] if the store holds another
-    /// model's activations; [`Error::Shape`] if the SAE does not fit; what the store reports; [`Error::Interrupted`] if it is stopped before anything was read.
+    /// [`Error::Config`] if a setting cannot be used; [`Error::UnknownHook`] if model or store lack
+    /// the hook; [`Error::Changed`] if the store holds another model's activations;
+    /// [`Error::Shape`] if the SAE does not fit; what the store reports; [`Error::Interrupted`] if
+    /// it is stopped before anything was read.
     pub fn collect(
         model: &Model,
         hook: HookPoint,
@@ -45,21 +49,38 @@ impl Features {
     ///
     /// # Errors
     /// As [`collect`](Features::collect); what the model reports.
-    pub fn of_text(model: &Model, hook: HookPoint, sae: &impl AsRef<Sae>, tokens: &Tokens, config: FeaturesConfig) -> Result<Features> {
+    pub fn of_text(
+        model: &Model,
+        hook: HookPoint,
+        sae: &impl AsRef<Sae>,
+        tokens: &Tokens,
+        config: FeaturesConfig,
+    ) -> Result<Features> {
         collect(model, hook, sae.as_ref(), &Source::Text(model, tokens), config)
     }
 }
 
-fn collect(model: &Model, hook: HookPoint, sae: &Sae, source: &Source<'_>, config: FeaturesConfig) -> Result<Features> {
+fn collect(
+    model: &Model,
+    hook: HookPoint,
+    sae: &Sae,
+    source: &Source<'_>,
+    config: FeaturesConfig,
+) -> Result<Features> {
     config.check()?;
     source.check(model, hook)?;
     if sae.d_model() != model.config().d_model {
-        return Err(Error::Shape { what: "the SAE (d_model)".to_owned(), want: vec![model.config().d_model], got: vec![sae.d_model()] });
+        return Err(Error::Shape {
+            what: "the SAE (d_model)".to_owned(),
+            want: vec![model.config().d_model],
+            got: vec![sae.d_model()],
+        });
     }
     interrupt::watch();
     let n_ctx = source.n_ctx();
     let sequences = spread(source.n_seq(), (config.tokens / n_ctx as u64).max(1) as usize);
-    let mut progress = Progress::new("collect features", (sequences.len() * n_ctx) as u64, "tokens");
+    let mut progress =
+        Progress::new("collect features", (sequences.len() * n_ctx) as u64, "tokens");
     let rows_at_once = (PRODUCTS_AT_ONCE / (sae.d_model() * sae.d_sae())).min(ROWS_AT_ONCE);
     let mut pass = Pass::new(sae, n_ctx, config);
     let mut batch = Batch::default();
@@ -115,7 +136,8 @@ impl Pass {
         }
     }
 
-    /// Adds some whole sequences. Each latent belongs to one thread, which sees its firings in the order of reading.
+    /// Adds some whole sequences. Each latent belongs to one thread, which sees its firings in the
+    /// order of reading.
     fn add(&mut self, codes: &Codes, ids: &[u32]) {
         let first = self.ids.len() as u32;
         self.ids.extend(ids);
@@ -125,16 +147,24 @@ impl Pass {
         let (firings, config, n_ctx) = (&*firings, &*config, *n_ctx as u32);
         tallies.par_chunks_mut(LATENTS_AT_ONCE).enumerate().for_each(|(chunk, tallies)| {
             let latents = chunk * LATENTS_AT_ONCE..;
-            latents.zip(tallies).for_each(|(latent, tally)| tally.add(firings.of(latent), n_ctx, config));
+            latents
+                .zip(tallies)
+                .for_each(|(latent, tally)| tally.add(firings.of(latent), n_ctx, config));
         });
     }
 
     fn finish(self, model: &Model, hook: HookPoint, sequences: &[usize], all: bool) -> Features {
         let rows = 0..self.ids.len() as u32;
-        let cofiring_tokens = rows.filter(|&row| !(row as usize).is_multiple_of(self.n_ctx) && self.together.keeps(row)).count() as u64;
+        let cofiring_tokens = rows
+            .filter(|&row| !(row as usize).is_multiple_of(self.n_ctx) && self.together.keeps(row))
+            .count() as u64;
         // A second stop, while pairs are counted, leaves the rest of them out.
         interrupt::clear();
-        let together = self.together.most_alike(self.tallies.len(), self.config.cofiring, &interrupt::requested);
+        let together = self.together.most_alike(
+            self.tallies.len(),
+            self.config.cofiring,
+            &interrupt::requested,
+        );
         Features {
             model: model.name().to_owned(),
             hook,

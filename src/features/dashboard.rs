@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::directions::Scorer;
-use super::{Continuations, Directions, Effect, Feature, Features, FeaturesConfig, Intervention, Positions, page};
+use super::{
+    Continuations, Directions, Effect, Feature, Features, FeaturesConfig, Intervention, Positions,
+    page,
+};
 use crate::activations::ActivationStore;
 use crate::error::{Error, Result};
 use crate::model::{HookPoint, Model};
@@ -55,11 +58,17 @@ pub struct FeatureView {
 }
 
 impl FeatureDashboard {
-    /// Reads a million tokens of a store, or all there are, and notes where the latents of `sae` (an [`Sae`], or a [`Run`](crate::train::Run)) fire.
+    /// Reads a million tokens of a store, or all there are, and notes where the latents of `sae`
+    /// (an [`Sae`], or a [`Run`](crate::train::Run)) fire.
     ///
     /// # Errors
     /// As [`Features::collect`].
-    pub fn new(model: &Model, hook: HookPoint, sae: &impl AsRef<Sae>, acts: &ActivationStore) -> Result<FeatureDashboard> {
+    pub fn new(
+        model: &Model,
+        hook: HookPoint,
+        sae: &impl AsRef<Sae>,
+        acts: &ActivationStore,
+    ) -> Result<FeatureDashboard> {
         FeatureDashboard::with(model, hook, sae, acts, FeaturesConfig::default())
     }
 
@@ -95,9 +104,14 @@ impl FeatureDashboard {
     ///
     /// # Errors
     /// [`Error::Shape`] if the SAE has another number of latents, or another width than the model.
-    pub fn of(model: &Model, sae: &impl AsRef<Sae>, features: Features) -> Result<FeatureDashboard> {
+    pub fn of(
+        model: &Model,
+        sae: &impl AsRef<Sae>,
+        features: Features,
+    ) -> Result<FeatureDashboard> {
         let sae = sae.as_ref();
-        let (want, got) = (vec![features.d_sae(), model.config().d_model], vec![sae.d_sae(), sae.d_model()]);
+        let (want, got) =
+            (vec![features.d_sae(), model.config().d_model], vec![sae.d_sae(), sae.d_model()]);
         if want != got {
             return Err(Error::Shape { what: "the SAE (d_sae, d_model)".to_owned(), want, got });
         }
@@ -106,7 +120,13 @@ impl FeatureDashboard {
         sae.config.lookup = None;
         let name = if sae.lookup.is_some() { "Tokenized SAE" } else { "SAE" };
         let scorer = Arc::new(Scorer::new(model, &sae)?);
-        Ok(FeatureDashboard { features: features.into(), name: name.to_owned(), model: model.clone(), sae: sae.into(), scorer })
+        Ok(FeatureDashboard {
+            features: features.into(),
+            name: name.to_owned(),
+            model: model.clone(),
+            sae: sae.into(),
+            scorer,
+        })
     }
 
     /// The same under a name of one's own, which stands in every title.
@@ -125,8 +145,11 @@ impl FeatureDashboard {
     /// [`Error::Config`] if there is no such latent.
     pub fn latent(&self, latent: usize) -> Result<FeatureView> {
         let feature = self.features.latent(latent)?;
-        let contexts = feature.top.iter().chain(feature.bands.iter().flat_map(|band| &band.contexts));
-        let texts = contexts.map(|context| context.ids.iter().map(|&id| self.model.token_str(id)).collect()).collect();
+        let contexts =
+            feature.top.iter().chain(feature.bands.iter().flat_map(|band| &band.contexts));
+        let texts = contexts
+            .map(|context| context.ids.iter().map(|&id| self.model.token_str(id)).collect())
+            .collect();
         Ok(FeatureView {
             directions: self.directions(latent)?,
             title: format!("Latent {latent} · {}", self.title()),
@@ -145,16 +168,19 @@ impl FeatureDashboard {
         self.scorer.directions(&self.model, &self.sae, latent, LISTED)
     }
 
-    /// What the model expects after a text without the latent: its code is set to 0 at every position but 0, and the SAE's error is kept.
+    /// What the model expects after a text without the latent: its code is set to 0 at every
+    /// position but 0, and the SAE's error is kept.
     ///
     /// # Errors
-    /// As [`Effect::of`]; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot be read.
+    /// As [`Effect::of`]; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot be
+    /// read.
     pub fn ablate(&self, latent: usize, text: &str) -> Result<Effect> {
         self.effect(latent, Intervention::Ablate, text)
     }
 
-    /// What the model expects after a text with `scale` times the latent's row of `W_dec` added at every position but 0. The scale is in the units of
-    /// the latent's activations: its [greatest](Feature::max) is a strong push.
+    /// What the model expects after a text with `scale` times the latent's row of `W_dec` added at
+    /// every position but 0. The scale is in the units of the latent's activations: its
+    /// [greatest](Feature::max) is a strong push.
     ///
     /// # Errors
     /// As [`ablate`](FeatureDashboard::ablate).
@@ -171,16 +197,42 @@ impl FeatureDashboard {
     }
 
     fn effect(&self, latent: usize, intervention: Intervention, text: &str) -> Result<Effect> {
-        Effect::of(&self.model, self.features.hook, &*self.sae, latent, intervention, &self.ids(text)?)
+        Effect::of(
+            &self.model,
+            self.features.hook,
+            &*self.sae,
+            latent,
+            intervention,
+            &self.ids(text)?,
+        )
     }
 
-    /// `n` pairs of texts of `length` tokens with which the model goes on, as it is and with `scale` times the latent's row of `W_dec` added at every
-    /// position but 0.
+    /// `n` pairs of texts of `length` tokens with which the model goes on, as it is and with
+    /// `scale` times the latent's row of `W_dec` added at every position but 0.
     ///
     /// # Errors
-    /// As [`Continuations::of`]; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot be read.
-    pub fn continuations(&self, latent: usize, scale: f32, text: &str, n: usize, length: usize, seed: u64) -> Result<Continuations> {
-        Continuations::of(&self.model, self.features.hook, &*self.sae, latent, scale, &self.ids(text)?, n, length, seed)
+    /// As [`Continuations::of`]; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot
+    /// be read.
+    pub fn continuations(
+        &self,
+        latent: usize,
+        scale: f32,
+        text: &str,
+        n: usize,
+        length: usize,
+        seed: u64,
+    ) -> Result<Continuations> {
+        Continuations::of(
+            &self.model,
+            self.features.hook,
+            &*self.sae,
+            latent,
+            scale,
+            &self.ids(text)?,
+            n,
+            length,
+            seed,
+        )
     }
 
     /// A text's tokens, BOS first.
@@ -190,11 +242,13 @@ impl FeatureDashboard {
         Ok(ids)
     }
 
-    /// Writes all latents into one HTML file that needs nothing else: to search by the text of contexts and by tokens, to sort, and to look at one by
-    /// one. The file is replaced at once or not at all.
+    /// Writes all latents into one HTML file that needs nothing else: to search by the text of
+    /// contexts and by tokens, to sort, and to look at one by one. The file is replaced at once or
+    /// not at all.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written, [`Error::Interrupted`] if it is stopped; then nothing is written.
+    /// [`Error::Io`] if it cannot be written, [`Error::Interrupted`] if it is stopped; then nothing
+    /// is written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         page::save(self, path.as_ref())
     }

@@ -1,8 +1,10 @@
 //! What a latent does: the model's next token without the latent, or with more of it.
 //!
-//! Both leave everything else at the hook as it is, the part of the activation that the SAE does not reconstruct included: ablating latent `i`
-//! takes `codes[i] · W_dec[i]` away from the activation, which is the same as decoding with that code at 0 and adding the SAE's error back; steering adds
-//! `scale · W_dec[i]`. Where an SAE [scales rows](Sae::row_norm), both are scaled back as its reconstruction is. Position 0 stays as it is, as in [`eval`](crate::eval).
+//! Both leave everything else at the hook as it is, the part of the activation that the SAE does
+//! not reconstruct included: ablating latent `i` takes `codes[i] · W_dec[i]` away from the
+//! activation, which is the same as decoding with that code at 0 and adding the SAE's error back;
+//! steering adds `scale · W_dec[i]`. Where an SAE [scales rows](Sae::row_norm), both are scaled
+//! back as its reconstruction is. Position 0 stays as it is, as in [`eval`](crate::eval).
 
 use candle_core::{Device, Tensor};
 
@@ -90,8 +92,8 @@ impl Effect {
     /// Runs the model on `ids`, which are taken as they are, as it is and with the intervention.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no such latent or no position but 0, or the scale is not finite; [`Error::Shape`] if the SAE does not fit the model; what the
-    /// model reports.
+    /// [`Error::Config`] if there is no such latent or no position but 0, or the scale is not
+    /// finite; [`Error::Shape`] if the SAE does not fit the model; what the model reports.
     pub fn of(
         model: &Model,
         hook: HookPoint,
@@ -103,14 +105,18 @@ impl Effect {
         let sae = sae.as_ref();
         check(model, sae, latent, intervention)?;
         if ids.len() < 2 {
-            return Err(Error::config("text", "there is nothing after BOS, which stays as it is: at least one token is needed"));
+            return Err(Error::config(
+                "text",
+                "there is nothing after BOS, which stays as it is: at least one token is needed",
+            ));
         }
         let d = sae.d_model();
         let text = Tokens::new(ids.to_vec(), ids.len())?;
         let paused = model.pause_at(&text, hook)?;
         let mut x = with_f32(&paused.value, <[f32]>::to_vec)?; // [n_ctx, d_model]
         let codes = sae.encode_text(model, &x, &text)?;
-        let activations: Vec<f32> = (0..ids.len()).map(|i| value_of(codes.row(i), latent)).collect();
+        let activations: Vec<f32> =
+            (0..ids.len()).map(|i| value_of(codes.row(i), latent)).collect();
         let direction = &sae.w_dec[latent * d..][..d];
         for (position, row) in x.chunks_exact_mut(d).enumerate().skip(1) {
             let by = match intervention {
@@ -125,14 +131,23 @@ impl Effect {
         let after = with_f32(&model.resume(&paused, &changed)?, <[f32]>::to_vec)?;
         let d_vocab = model.config().d_vocab;
         let rows = before.chunks_exact(d_vocab).zip(after.chunks_exact(d_vocab));
-        let kls: Vec<f64> = rows.map(|(a, b)| f64::from(divergence(a, log_sum_exp(a), b, log_sum_exp(b))).max(0.0)).collect();
+        let kls: Vec<f64> = rows
+            .map(|(a, b)| f64::from(divergence(a, log_sum_exp(a), b, log_sum_exp(b))).max(0.0))
+            .collect();
         let tokens = ids.iter().zip(activations).zip(kls);
         let last = (ids.len() - 1) * d_vocab;
         let [gained, lost] = shifts(model, &before[last..], &after[last..]);
         Ok(Effect {
             latent,
             intervention,
-            tokens: tokens.map(|((&id, activation), kl)| EffectToken { id, token: model.token_str(id), activation, kl }).collect(),
+            tokens: tokens
+                .map(|((&id, activation), kl)| EffectToken {
+                    id,
+                    token: model.token_str(id),
+                    activation,
+                    kl,
+                })
+                .collect(),
             gained,
             lost,
         })
@@ -141,13 +156,21 @@ impl Effect {
 
 /// The latent's value in a row of codes.
 fn value_of((latents, values): (&[u32], &[f32]), latent: usize) -> f32 {
-    latents.iter().zip(values).find(|(one, _)| **one as usize == latent).map_or(0.0, |(_, value)| *value)
+    latents
+        .iter()
+        .zip(values)
+        .find(|(one, _)| **one as usize == latent)
+        .map_or(0.0, |(_, value)| *value)
 }
 
 fn check(model: &Model, sae: &Sae, latent: usize, intervention: Intervention) -> Result<()> {
     check_latent(latent, sae.d_sae())?;
     if sae.d_model() != model.config().d_model {
-        return Err(Error::Shape { what: "the SAE (d_model)".to_owned(), want: vec![model.config().d_model], got: vec![sae.d_model()] });
+        return Err(Error::Shape {
+            what: "the SAE (d_model)".to_owned(),
+            want: vec![model.config().d_model],
+            got: vec![sae.d_model()],
+        });
     }
     match intervention {
         Intervention::Steer { scale, .. } if !scale.is_finite() => {
@@ -161,12 +184,32 @@ fn check(model: &Model, sae: &Sae, latent: usize, intervention: Intervention) ->
 fn shifts(model: &Model, before: &[f32], after: &[f32]) -> [Vec<Shift>; 2] {
     let [total_before, total_after] = [before, after].map(|logits| f64::from(log_sum_exp(logits)));
     let probability = |logit: f32, total: f64| (f64::from(logit) - total).exp();
-    let mut all: Vec<(u32, f64, f64)> =
-        before.iter().zip(after).zip(0..).map(|((&a, &b), id)| (id, probability(a, total_before), probability(b, total_after))).collect();
+    let mut all: Vec<(u32, f64, f64)> = before
+        .iter()
+        .zip(after)
+        .zip(0..)
+        .map(|((&a, &b), id)| (id, probability(a, total_before), probability(b, total_after)))
+        .collect();
     all.sort_by(|a, b| (b.2 - b.1).total_cmp(&(a.2 - a.1)).then(a.0.cmp(&b.0)));
-    let shift = |&(id, before, after): &(u32, f64, f64)| Shift { id, token: model.token_str(id), before, after };
-    let gained = all.iter().take_while(|(_, before, after)| after > before).take(LISTED).map(shift).collect();
-    let lost = all.iter().rev().take_while(|(_, before, after)| after < before).take(LISTED).map(shift).collect();
+    let shift = |&(id, before, after): &(u32, f64, f64)| Shift {
+        id,
+        token: model.token_str(id),
+        before,
+        after,
+    };
+    let gained = all
+        .iter()
+        .take_while(|(_, before, after)| after > before)
+        .take(LISTED)
+        .map(shift)
+        .collect();
+    let lost = all
+        .iter()
+        .rev()
+        .take_while(|(_, before, after)| after < before)
+        .take(LISTED)
+        .map(shift)
+        .collect();
     [gained, lost]
 }
 
@@ -179,7 +222,8 @@ pub struct Continuations {
     pub scale: f32,
     /// The text that was given, BOS left out.
     pub prompt: String,
-    /// How the model goes on as it is, and with the latent added; the two of a pair are drawn with the same random numbers.
+    /// How the model goes on as it is, and with the latent added; the two of a pair are drawn with
+    /// the same random numbers.
     pub pairs: Vec<(String, String)>,
 }
 
@@ -206,10 +250,20 @@ impl Continuations {
         let d = sae.d_model();
         let direction: Vec<f32> = sae.w_dec[latent * d..][..d].iter().map(|w| scale * w).collect();
         let plain = model.go_on(ids, n, length, seed)?;
-        let steered = model.go_on_with(ids, n, length, seed, Some(&Added { hook, direction: &direction, row_norm: sae.row_norm }))?;
-        let text = |ids: &[u32]| if model.tokenizer().is_ok() { model.decode(ids) } else { Ok(numbered(model, ids)) };
+        let steered = model.go_on_with(
+            ids,
+            n,
+            length,
+            seed,
+            Some(&Added { hook, direction: &direction, row_norm: sae.row_norm }),
+        )?;
+        let text = |ids: &[u32]| {
+            if model.tokenizer().is_ok() { model.decode(ids) } else { Ok(numbered(model, ids)) }
+        };
         let prompt = text(ids.strip_prefix(&[model.bos()]).unwrap_or(ids))?;
-        let pairs = (0..n).map(|i| Ok((text(plain.row(i))?, text(steered.row(i))?))).collect::<Result<_>>()?;
+        let pairs = (0..n)
+            .map(|i| Ok((text(plain.row(i))?, text(steered.row(i))?)))
+            .collect::<Result<_>>()?;
         Ok(Continuations { latent, scale, prompt, pairs })
     }
 }

@@ -14,7 +14,8 @@ use crate::model::HookPoint;
 /// Bins that a latent's histogram is shown in, at most.
 pub(super) const BINS: usize = 32;
 
-/// Where each latent of an SAE fires, from one pass over activations; [`Features::collect`] makes it.
+/// Where each latent of an SAE fires, from one pass over activations; [`Features::collect`] makes
+/// it.
 #[derive(Clone)]
 pub struct Features {
     /// The name of the model.
@@ -27,7 +28,8 @@ pub struct Features {
     pub tokens: u64,
     /// Tokens on which it was counted which latents fire together: all, or a random sample of them.
     pub cofiring_tokens: u64,
-    /// Whether everything was read; false after a stop, and all figures are then of the tokens read so far.
+    /// Whether everything was read; false after a stop, and all figures are then of the tokens read
+    /// so far.
     pub finished: bool,
     pub(super) n_ctx: usize,
     /// The number in the source of each sequence, in the order of reading.
@@ -53,7 +55,8 @@ pub struct Feature {
     pub max: f32,
     /// Its activations, counted in bins of equal width on a logarithmic axis.
     pub histogram: Vec<Bin>,
-    /// Where it is strongest, at most one context a sequence; the strongest first, of equals the earlier.
+    /// Where it is strongest, at most one context a sequence; the strongest first, of equals the
+    /// earlier.
     pub top: Vec<Context>,
     /// A random sample of where else it fires, by how strongly; the strongest band first.
     pub bands: Vec<Band>,
@@ -72,7 +75,8 @@ pub struct Band {
     pub least: f64,
     /// The greatest activation of the band, from the histogram.
     pub most: f64,
-    /// Some of them, in the order in which they were drawn: at most one a sequence, and none of the strongest contexts.
+    /// Some of them, in the order in which they were drawn: at most one a sequence, and none of the
+    /// strongest contexts.
     pub contexts: Vec<Context>,
 }
 
@@ -134,7 +138,8 @@ impl Features {
         })
     }
 
-    /// The latents that fire on the most tokens, the most frequent first; of equals, the lower latent.
+    /// The latents that fire on the most tokens, the most frequent first; of equals, the lower
+    /// latent.
     pub fn most_frequent(&self, n: usize) -> Vec<usize> {
         let mut latents: Vec<usize> = (0..self.d_sae()).collect();
         latents.sort_by_key(|&latent| Reverse(self.tallies[latent].firings));
@@ -157,7 +162,9 @@ impl Features {
     fn context(&self, kept: &Kept) -> Context {
         let (rows, at) = self.window(kept.row);
         let mut activations = vec![0.0; rows.len()];
-        kept.around.iter().for_each(|firing| activations[firing.row as usize - rows.start] = firing.value);
+        kept.around
+            .iter()
+            .for_each(|firing| activations[firing.row as usize - rows.start] = firing.value);
         Context {
             sequence: self.sequences[kept.row as usize / self.n_ctx],
             position: kept.row as usize % self.n_ctx,
@@ -167,16 +174,23 @@ impl Features {
         }
     }
 
-    /// What was drawn, cut into bands, the strongest first; bands of which nothing is left are left out.
+    /// What was drawn, cut into bands, the strongest first; bands of which nothing is left are left
+    /// out.
     pub(super) fn drawn<'a>(&self, tally: &'a Tally) -> Vec<([f64; 4], Vec<&'a Kept>)> {
         let shown: HashSet<u32> = tally.top.iter().map(|kept| kept.row).collect();
         let n = self.config.bands;
-        let quantile = |share: f64| if share >= 1.0 { f64::from(tally.max) } else { tally.histogram.quantile(share) };
+        let quantile = |share: f64| {
+            if share >= 1.0 { f64::from(tally.max) } else { tally.histogram.quantile(share) }
+        };
         let band = |i: usize| {
             let [from, to] = [i as f64 / n as f64, (i + 1) as f64 / n as f64];
             let (least, most) = (if i == 0 { 0.0 } else { quantile(from) }, quantile(to));
             let within = |value: f64| value > least && value <= most;
-            let drawn = tally.drawn.iter().map(|(_, kept)| kept).filter(|kept| within(f64::from(kept.value)) && !shown.contains(&kept.row));
+            let drawn = tally
+                .drawn
+                .iter()
+                .map(|(_, kept)| kept)
+                .filter(|kept| within(f64::from(kept.value)) && !shown.contains(&kept.row));
             ([from, to, least, most], drawn.take(self.config.per_band).collect())
         };
         (0..n).rev().map(band).filter(|(_, drawn): &(_, Vec<&Kept>)| !drawn.is_empty()).collect()
@@ -184,8 +198,17 @@ impl Features {
 
     fn bands(&self, tally: &Tally) -> Vec<Band> {
         let bands = self.drawn(tally).into_iter();
-        let contexts = |drawn: Vec<&Kept>| drawn.into_iter().map(|kept| self.context(kept)).collect();
-        bands.map(|([from, to, least, most], drawn)| Band { from, to, least, most, contexts: contexts(drawn) }).collect()
+        let contexts =
+            |drawn: Vec<&Kept>| drawn.into_iter().map(|kept| self.context(kept)).collect();
+        bands
+            .map(|([from, to, least, most], drawn)| Band {
+                from,
+                to,
+                least,
+                most,
+                contexts: contexts(drawn),
+            })
+            .collect()
     }
 }
 
@@ -193,7 +216,10 @@ pub(super) fn check_latent(latent: usize, d_sae: usize) -> Result<()> {
     if latent >= d_sae {
         return Err(Error::config(
             "latent",
-            format!("there is no latent {latent}: they are numbered from 0 to {}", d_sae.saturating_sub(1)),
+            format!(
+                "there is no latent {latent}: they are numbered from 0 to {}",
+                d_sae.saturating_sub(1)
+            ),
         ));
     }
     Ok(())

@@ -18,7 +18,8 @@ pub(super) struct Firings {
 }
 
 impl Firings {
-    /// Turns the codes of whole sequences round, the first row of which is number `first`. Position 0 of each sequence is left out.
+    /// Turns the codes of whole sequences round, the first row of which is number `first`. Position
+    /// 0 of each sequence is left out.
     pub fn fill(&mut self, codes: &Codes, d_sae: usize, n_ctx: usize, first: u32) {
         self.starts.clear();
         self.starts.resize(d_sae + 1, 0);
@@ -39,7 +40,8 @@ impl Firings {
     }
 }
 
-/// Calls `f` with the latent, the row and the value of every code above 0 that does not stand at position 0.
+/// Calls `f` with the latent, the row and the value of every code above 0 that does not stand at
+/// position 0.
 pub(super) fn each(codes: &Codes, n_ctx: usize, mut f: impl FnMut(usize, usize, f32)) {
     for row in (0..codes.n()).filter(|row| row % n_ctx != 0) {
         let (latents, values) = codes.row(row);

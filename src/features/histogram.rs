@@ -10,7 +10,8 @@ pub(super) const LOW: i32 = -12;
 const HIGH: i32 = 17;
 const BINS: usize = ((HIGH - LOW) * PER_OCTAVE) as usize;
 
-/// A bin: activations from `from` up to, and without, `to`. One that begins at 2⁻¹² also holds what is less, one that ends at 2¹⁷ what is more.
+/// A bin: activations from `from` up to, and without, `to`. One that begins at 2⁻¹² also holds what
+/// is less, one that ends at 2¹⁷ what is more.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bin {
     /// Where it begins.
@@ -37,36 +38,50 @@ impl Histogram {
         self.0[bin_of(value)] += 1;
     }
 
-    /// The activation below which a share of all that were counted lies, by interpolation within a bin; 0 if nothing was counted.
+    /// The activation below which a share of all that were counted lies, by interpolation within a
+    /// bin; 0 if nothing was counted.
     pub fn quantile(&self, share: f64) -> f64 {
         let total: f64 = self.0.iter().map(|&count| f64::from(count)).sum();
         let (wanted, mut below) = (share * total, 0.0);
         for (i, &count) in self.0.iter().enumerate() {
             let count = f64::from(count);
             if count > 0.0 && below + count >= wanted {
-                return edge(i) + (edge(i + 1) - edge(i)) * ((wanted - below) / count).clamp(0.0, 1.0);
+                return edge(i)
+                    + (edge(i + 1) - edge(i)) * ((wanted - below) / count).clamp(0.0, 1.0);
             }
             below += count;
         }
         0.0
     }
 
-    /// The bins from the first that holds anything to the last, joined in twos, fours or eights until there are at most `most`: the first one, how
-    /// many are joined, and the counts.
+    /// The bins from the first that holds anything to the last, joined in twos, fours or eights
+    /// until there are at most `most`: the first one, how many are joined, and the counts.
     pub fn joined(&self, most: usize) -> (usize, usize, Vec<u64>) {
         let held = |&i: &usize| self.0[i] > 0;
-        let (Some(first), Some(last)) = ((0..BINS).find(held), (0..BINS).rev().find(held)) else { return (0, 1, Vec::new()) };
+        let (Some(first), Some(last)) = ((0..BINS).find(held), (0..BINS).rev().find(held)) else {
+            return (0, 1, Vec::new());
+        };
         let groups = |width: usize| first / width..=last / width;
-        // A divisor of PER_OCTAVE each time, so that the edges of all latents' bins are among the same numbers.
-        let width = [1, 2, 4].into_iter().find(|&width| groups(width).count() <= most).unwrap_or(PER_OCTAVE as usize);
-        let count = |group: usize| self.0[group * width..(group + 1) * width].iter().map(|&count| u64::from(count)).sum();
+        // A divisor of PER_OCTAVE each time, so that the edges of all latents' bins are among the
+        // same numbers.
+        let width = [1, 2, 4]
+            .into_iter()
+            .find(|&width| groups(width).count() <= most)
+            .unwrap_or(PER_OCTAVE as usize);
+        let count = |group: usize| {
+            self.0[group * width..(group + 1) * width].iter().map(|&count| u64::from(count)).sum()
+        };
         (first / width * width, width, groups(width).map(count).collect())
     }
 
     /// The same with the activations at which they begin and end.
     pub fn bins(&self, most: usize) -> Vec<Bin> {
         let (first, width, counts) = self.joined(most);
-        let bin = |(i, count)| Bin { from: edge(first + i * width), to: edge(first + (i + 1) * width), count };
+        let bin = |(i, count)| Bin {
+            from: edge(first + i * width),
+            to: edge(first + (i + 1) * width),
+            count,
+        };
         counts.into_iter().enumerate().map(bin).collect()
     }
 }
@@ -91,7 +106,10 @@ mod tests {
             let bin = bin_of(value);
             if (2f32.powi(LOW)..2f32.powi(HIGH)).contains(&value) {
                 let value = f64::from(value);
-                assert!(edge(bin) <= value * (1.0 + 1e-12) && value < edge(bin + 1) * (1.0 + 1e-12), "{value} in {bin}");
+                assert!(
+                    edge(bin) <= value * (1.0 + 1e-12) && value < edge(bin + 1) * (1.0 + 1e-12),
+                    "{value} in {bin}"
+                );
             }
         }
         assert_eq!((bin_of(f32::MIN_POSITIVE), bin_of(f32::MAX)), (0, BINS - 1));
@@ -103,7 +121,11 @@ mod tests {
         (1..=1000).for_each(|i| all.add(i as f32 * 0.05));
         for most in [10, 20, 40, 100] {
             let bins = all.bins(most);
-            assert!(bins.len() <= most.max(12) && bins.iter().map(|bin| bin.count).sum::<u64>() == 1000, "{most}: {}", bins.len());
+            assert!(
+                bins.len() <= most.max(12) && bins.iter().map(|bin| bin.count).sum::<u64>() == 1000,
+                "{most}: {}",
+                bins.len()
+            );
             assert!(bins.windows(2).all(|pair| pair[0].to == pair[1].from));
         }
         assert!(Histogram::default().bins(10).is_empty());

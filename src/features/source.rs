@@ -40,12 +40,17 @@ impl Source<'_> {
                     what: "the model of the activations",
                     stored: format!("{} ({})", acts.model_fingerprint(), acts.model_name()),
                     now: format!("{} ({})", model.fingerprint(), model.name()),
-                    remedy: "take the model and processing that the activations came from".to_owned(),
+                    remedy: "take the model and processing that the activations came from"
+                        .to_owned(),
                 });
             }
         }
         if self.n_seq() == 0 || self.n_ctx() < 2 {
-            let why = format!("{} sequences of {} tokens; at least one of two tokens is needed", self.n_seq(), self.n_ctx());
+            let why = format!(
+                "{} sequences of {} tokens; at least one of two tokens is needed",
+                self.n_seq(),
+                self.n_ctx()
+            );
             return Err(Error::EmptyCorpus { why });
         }
         Ok(())
@@ -56,13 +61,19 @@ impl Source<'_> {
         let n_ctx = self.n_ctx();
         match self {
             Source::Store(acts) => {
-                let rows: Vec<u64> = sequences.iter().flat_map(|&i| (i * n_ctx) as u64..((i + 1) * n_ctx) as u64).collect();
+                let rows: Vec<u64> = sequences
+                    .iter()
+                    .flat_map(|&i| (i * n_ctx) as u64..((i + 1) * n_ctx) as u64)
+                    .collect();
                 acts.gather(hook, &rows, batch)
             }
             Source::Text(model, tokens) => {
-                let ids: Vec<u32> = sequences.iter().flat_map(|&i| tokens.row(i).iter().copied()).collect();
+                let ids: Vec<u32> =
+                    sequences.iter().flat_map(|&i| tokens.row(i).iter().copied()).collect();
                 let stop = || interrupt::requested();
-                let value = model.run_to_many_unless(&Tokens::new(ids.clone(), n_ctx)?, &[hook], &stop)?.swap_remove(0);
+                let value = model
+                    .run_to_many_unless(&Tokens::new(ids.clone(), n_ctx)?, &[hook], &stop)?
+                    .swap_remove(0);
                 batch.x = value.flatten_all()?.to_vec1::<f32>()?;
                 batch.positions = (0..ids.len()).map(|i| (i % n_ctx) as u32).collect();
                 batch.tokens = ids;

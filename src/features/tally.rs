@@ -20,9 +20,11 @@ pub(super) struct Tally {
     pub sum: f64,
     pub max: f32,
     pub histogram: Histogram,
-    /// The strongest firing of each sequence: those with the greatest values, the greatest first; of equals, the earlier.
+    /// The strongest firing of each sequence: those with the greatest values, the greatest first;
+    /// of equals, the earlier.
     pub top: Vec<Kept>,
-    /// A firing of each sequence, drawn: those with the least numbers drawn, which are kept beside them, the least first.
+    /// A firing of each sequence, drawn: those with the least numbers drawn, which are kept beside
+    /// them, the least first.
     pub drawn: Vec<(u64, Kept)>,
 }
 
@@ -42,7 +44,9 @@ impl Tally {
     }
 
     fn offer_strongest(&mut self, sequence: &[Firing], config: &FeaturesConfig) {
-        let strongest = sequence.iter().reduce(|best, firing| if firing.value > best.value { firing } else { best });
+        let strongest = sequence
+            .iter()
+            .reduce(|best, firing| if firing.value > best.value { firing } else { best });
         let Some(&Firing { row, value }) = strongest else { return };
         let place = self.top.partition_point(|kept| kept.value >= value);
         if place < config.top {
@@ -53,12 +57,17 @@ impl Tally {
 
     fn offer_drawn(&mut self, sequence: &[Firing], config: &FeaturesConfig) {
         let draws = sequence.iter().map(|firing| (draw(config.seed, firing.row), firing));
-        let Some((number, &Firing { row, value })) = draws.min_by_key(|(number, _)| *number) else { return };
+        let Some((number, &Firing { row, value })) = draws.min_by_key(|(number, _)| *number) else {
+            return;
+        };
         let place = self.drawn.partition_point(|(kept, _)| *kept <= number);
         let most = config.drawn();
         if place < most {
             self.drawn.truncate(most - 1);
-            self.drawn.insert(place, (number, Kept { row, value, around: around(sequence, row, config) }));
+            self.drawn.insert(
+                place,
+                (number, Kept { row, value, around: around(sequence, row, config) }),
+            );
         }
     }
 }
@@ -71,7 +80,9 @@ fn around(sequence: &[Firing], row: u32, config: &FeaturesConfig) -> Box<[Firing
 
 /// The number that a row draws, the same for all latents: SplitMix64 of the seed and the row.
 pub(super) fn draw(seed: u64, row: u32) -> u64 {
-    let mut z = seed.wrapping_mul(0xD1B5_4A32_D192_ED03).wrapping_add((u64::from(row) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let mut z = seed
+        .wrapping_mul(0xD1B5_4A32_D192_ED03)
+        .wrapping_add((u64::from(row) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)

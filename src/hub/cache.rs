@@ -43,17 +43,21 @@ impl Repo {
     /// The repository and the commit of a snapshot's folder, if it is one in a cache.
     pub(crate) fn of_snapshot(folder: &Path) -> Option<(Repo, String)> {
         let commit = folder.file_name()?.to_str()?;
-        let snapshots = folder.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
-        let id = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
+        let snapshots = folder
+            .parent()
+            .filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+        let id =
+            snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?.replace("--", "/");
         Some((Repo::model(&id).ok()?.at(commit), commit.to_owned())).filter(|_| is_commit(commit))
     }
 }
 
 impl Hub {
-    /// Looks for a snapshot of `repo` in the cache, without asking the hub. What it holds may be less than what the repository has.
+    /// Looks for a snapshot of `repo` in the cache, without asking the hub. What it holds may be
+    /// less than what the repository has.
     ///
-    /// A model that is older than organisations on the hub is found under its old name and its new one, `gpt2` and
-    /// `openai-community/gpt2`.
+    /// A model that is older than organisations on the hub is found under its old name and its new
+    /// one, `gpt2` and `openai-community/gpt2`.
     pub fn cached(&self, repo: &Repo) -> Option<Snapshot> {
         self.cached_by_each_name(repo).into_iter().next()
     }
@@ -71,9 +75,11 @@ impl Hub {
 
 /// The commit of a revision, if it has a snapshot: what its ref says, or the revision itself.
 fn commit(folder: &Path, revision: &str) -> Option<String> {
-    let commit = fs::read_to_string(folder.join("refs").join(revision)).unwrap_or_else(|_| revision.to_owned());
+    let commit = fs::read_to_string(folder.join("refs").join(revision))
+        .unwrap_or_else(|_| revision.to_owned());
     let commit = commit.trim();
-    let is_name = !commit.is_empty() && !commit.starts_with('.') && !commit.contains(['/', '\\', ':']);
+    let is_name =
+        !commit.is_empty() && !commit.starts_with('.') && !commit.contains(['/', '\\', ':']);
     (is_name && folder.join("snapshots").join(commit).is_dir()).then(|| commit.to_owned())
 }
 
@@ -95,7 +101,8 @@ mod tests {
     fn the_cache_is_searched_by_revision() {
         let dir = tempfile::tempdir().unwrap();
         let hub = Hub { cache: Some(dir.path().to_owned()), ..Hub::from_env() };
-        let found = |name: &str| hub.cached(&Repo::model(name).unwrap()).map(|snapshot| snapshot.commit);
+        let found =
+            |name: &str| hub.cached(&Repo::model(name).unwrap()).map(|snapshot| snapshot.commit);
         let model = dir.path().join("models--EleutherAI--pythia-70m");
         let (a, b) = ("a".repeat(40), "b".repeat(40));
         assert_eq!(found("pythia-70m"), None);
@@ -122,7 +129,10 @@ mod tests {
             write(dir.path().join(model).join("refs/main"), commit);
         }
         let found = |name: &str| hub.cached(&Repo::model(name).unwrap()).unwrap();
-        assert_eq!(found("gpt2-small").folder, dir.path().join("models--openai-community--gpt2/snapshots/c"));
+        assert_eq!(
+            found("gpt2-small").folder,
+            dir.path().join("models--openai-community--gpt2/snapshots/c")
+        );
         assert_eq!(found("openai-community/gpt2-xl").commit, "d");
         assert!(!found("gpt2").lacks("tokenizer.json"));
         write(dir.path().join("models--openai-community--gpt2/.no_exist/c/tokenizer.json"), "");
@@ -133,8 +143,14 @@ mod tests {
     fn a_snapshot_s_folder_says_whose_it_is() {
         let commit = "0123456789abcdef0123456789abcdef01234567";
         let of = |path: &str| Repo::of_snapshot(Path::new(path)).map(|(repo, _)| repo.to_string());
-        assert_eq!(of(&format!("/c/models--a--b-c/snapshots/{commit}")), Some(format!("a/b-c@{commit}")));
-        assert_eq!(of(&format!("/c/models--gpt2/snapshots/{commit}")), Some(format!("gpt2@{commit}")));
+        assert_eq!(
+            of(&format!("/c/models--a--b-c/snapshots/{commit}")),
+            Some(format!("a/b-c@{commit}"))
+        );
+        assert_eq!(
+            of(&format!("/c/models--gpt2/snapshots/{commit}")),
+            Some(format!("gpt2@{commit}"))
+        );
         for other in ["/c/models--a--b/snapshots/main", "/c/mine/snapshots", "/", "models"] {
             assert_eq!(of(other), None, "{other}");
         }

@@ -11,28 +11,50 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<OsString>, home: Option<Pat
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let text = |name: &str| set(name).map(|value| value.to_string_lossy().into_owned());
     let path = |name: &str| set(name).map(|value| at_home(PathBuf::from(value), home.as_deref()));
-    let is_true = |name: &str| text(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()));
+    let is_true = |name: &str| {
+        text(name).is_some_and(|value| {
+            ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
+        })
+    };
 
-    let cache_home = path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|home| home.join(".cache")));
+    let cache_home =
+        path("XDG_CACHE_HOME").or_else(|| home.as_ref().map(|home| home.join(".cache")));
     let hf_home = path("HF_HOME").or_else(|| cache_home.map(|cache| cache.join("huggingface")));
-    let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| hf_home.as_ref().map(|home| home.join("hub")));
+    let cache = path("HF_HUB_CACHE")
+        .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| hf_home.as_ref().map(|home| home.join("hub")));
     let token = || {
-        let clean = |text: String| Some(text.replace(['\r', '\n'], "").trim().to_owned()).filter(|text| !text.is_empty());
+        let clean = |text: String| {
+            Some(text.replace(['\r', '\n'], "").trim().to_owned()).filter(|text| !text.is_empty())
+        };
         let variables = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter();
-        let from_variable = variables.filter_map(|name| Some(Token::new(&clean(text(name)?)?, name))).next();
+        let from_variable =
+            variables.filter_map(|name| Some(Token::new(&clean(text(name)?)?, name))).next();
         from_variable.or_else(|| {
-            let file = path("HF_TOKEN_PATH").or_else(|| hf_home.as_ref().map(|home| home.join("token")))?;
-            Some(Token::new(&clean(std::fs::read_to_string(&file).ok()?)?, &file.display().to_string()))
+            let file = path("HF_TOKEN_PATH")
+                .or_else(|| hf_home.as_ref().map(|home| home.join("token")))?;
+            Some(Token::new(
+                &clean(std::fs::read_to_string(&file).ok()?)?,
+                &file.display().to_string(),
+            ))
         })
     };
     let patience = Patience::default();
-    let timeout = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()).filter(|seconds| *seconds > 0);
+    let timeout = text("HF_HUB_DOWNLOAD_TIMEOUT")
+        .and_then(|seconds| seconds.parse().ok())
+        .filter(|seconds| *seconds > 0);
     Hub {
         cache,
-        endpoint: text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()).trim_end_matches('/').to_owned(),
+        endpoint: text("HF_ENDPOINT")
+            .unwrap_or_else(|| "https://huggingface.co".to_owned())
+            .trim_end_matches('/')
+            .to_owned(),
         token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token() },
         offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
-        patience: Patience { timeout: timeout.map_or(patience.timeout, Duration::from_secs), ..patience },
+        patience: Patience {
+            timeout: timeout.map_or(patience.timeout, Duration::from_secs),
+            ..patience
+        },
     }
 }
 
@@ -49,32 +71,52 @@ mod tests {
     use super::*;
 
     fn hub(variables: &[(&str, &str)]) -> Hub {
-        read(&|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into()), Some("/home/me".into()))
+        read(
+            &|name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into()),
+            Some("/home/me".into()),
+        )
     }
 
     #[test]
     fn the_cache_lies_where_huggingface_hub_has_it() {
-        let cache = |variables: &[(&str, &str)]| hub(variables).cache.unwrap().display().to_string();
+        let cache =
+            |variables: &[(&str, &str)]| hub(variables).cache.unwrap().display().to_string();
         assert_eq!(cache(&[]), "/home/me/.cache/huggingface/hub");
         assert_eq!(cache(&[("XDG_CACHE_HOME", "/c")]), "/c/huggingface/hub");
         assert_eq!(cache(&[("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h")]), "/h/hub");
         assert_eq!(cache(&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")]), "/old");
-        assert_eq!(cache(&[("HF_HUB_CACHE", "~/new"), ("HUGGINGFACE_HUB_CACHE", "/old")]), "/home/me/new");
-        assert_eq!(cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "")]), "/home/me/.cache/huggingface/hub");
+        assert_eq!(
+            cache(&[("HF_HUB_CACHE", "~/new"), ("HUGGINGFACE_HUB_CACHE", "/old")]),
+            "/home/me/new"
+        );
+        assert_eq!(
+            cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "")]),
+            "/home/me/.cache/huggingface/hub"
+        );
         assert_eq!(read(&|_| None, None).cache, None);
     }
 
     #[test]
     fn offline_and_the_endpoint_are_obeyed() {
         for yes in ["1", "true", "YES", "on", "True"] {
-            assert!(hub(&[("HF_HUB_OFFLINE", yes)]).offline && hub(&[("TRANSFORMERS_OFFLINE", yes)]).offline, "{yes}");
+            assert!(
+                hub(&[("HF_HUB_OFFLINE", yes)]).offline
+                    && hub(&[("TRANSFORMERS_OFFLINE", yes)]).offline,
+                "{yes}"
+            );
         }
         for no in ["", "0", "false", "no", "off"] {
             assert!(!hub(&[("HF_HUB_OFFLINE", no)]).offline, "{no}");
         }
         assert_eq!(hub(&[]).endpoint, "https://huggingface.co");
-        assert_eq!(hub(&[("HF_ENDPOINT", "https://mirror.example/")]).endpoint, "https://mirror.example");
-        assert_eq!(hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "60")]).patience.timeout, Duration::from_secs(60));
+        assert_eq!(
+            hub(&[("HF_ENDPOINT", "https://mirror.example/")]).endpoint,
+            "https://mirror.example"
+        );
+        assert_eq!(
+            hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "60")]).patience.timeout,
+            Duration::from_secs(60)
+        );
         assert_eq!(hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]).patience, Patience::default());
     }
 

@@ -19,7 +19,8 @@ use blob::{Blobs, Remote};
 use client::{Client, Method};
 use failure::{Attempts, Failure};
 
-/// The longest answer of the API that is read: a repository of a hundred thousand files has one of 10 MB.
+/// The longest answer of the API that is read: a repository of a hundred thousand files has one of
+/// 10 MB.
 const LONGEST_LISTING: u64 = 64 << 20;
 
 /// What a repository holds at one commit.
@@ -53,7 +54,8 @@ struct Sibling {
 }
 
 impl Hub {
-    /// Asks the hub at which commit `repo` stands, and which files it has there. Nothing is written.
+    /// Asks the hub at which commit `repo` stands, and which files it has there. Nothing is
+    /// written.
     ///
     /// # Errors
     /// [`Error::Hub`] if it cannot be reached or refuses, with what to do; [`Error::Interrupted`].
@@ -62,33 +64,45 @@ impl Hub {
         interrupt::clear();
         let ask = || {
             let client = Client::new(self, repo)?;
-            let url =
-                format!("{}/api/{}/{}/revision/{}", self.endpoint, repo.kind.plural(), repo.id, address::quoted(&repo.revision, false));
+            let url = format!(
+                "{}/api/{}/{}/revision/{}",
+                self.endpoint,
+                repo.kind.plural(),
+                repo.id,
+                address::quoted(&repo.revision, false)
+            );
             let mut attempts = Attempts::new(&self.patience, false);
             loop {
-                match client.ask(Method::Get, &url, 0).and_then(|reply| reply.text(LONGEST_LISTING)) {
+                match client.ask(Method::Get, &url, 0).and_then(|reply| reply.text(LONGEST_LISTING))
+                {
                     Ok(text) => return Ok(text),
                     Err(failure) => attempts.again(failure, |_| {})?,
                 }
             }
         };
-        let text = ask().map_err(|failure: Failure| failure.into_error(self, repo, "nothing was written yet"))?;
+        let text = ask().map_err(|failure: Failure| {
+            failure.into_error(self, repo, "nothing was written yet")
+        })?;
         match serde_json::from_slice::<ApiAnswer>(&text) {
             Ok(answer) if is_commit(&answer.sha) => {
                 let files = answer.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
                 Ok(Listing { repo: repo.clone(), commit: answer.sha, files })
             }
-            _ => Err(self.error(repo, failure::no_hub("its list of files is not in the hub's form"))),
+            _ => {
+                Err(self.error(repo, failure::no_hub("its list of files is not in the hub's form")))
+            }
         }
     }
 
-    /// Fetches files of a listing that are not in the cache yet, with a bar, and sets the revision's ref to the commit.
+    /// Fetches files of a listing that are not in the cache yet, with a bar, and sets the
+    /// revision's ref to the commit.
     ///
-    /// What has come before an error or a stop stays in the cache, and the same call goes on from there.
+    /// What has come before an error or a stop stays in the cache, and the same call goes on from
+    /// there.
     ///
     /// # Errors
-    /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends something else than it said, with what to do;
-    /// [`Error::Io`], for example if the disk is full; [`Error::Interrupted`].
+    /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends something else than it said,
+    /// with what to do; [`Error::Io`], for example if the disk is full; [`Error::Interrupted`].
     pub fn download<S: AsRef<str>>(&self, listing: &Listing, files: &[S]) -> Result<Snapshot> {
         let repo = &listing.repo;
         let cache = match (self.may_download(), self.cache.as_deref()) {
@@ -98,14 +112,25 @@ impl Hub {
         if !is_commit(&listing.commit) {
             return Err(self.error(repo, format!("\"{}\" is no commit", listing.commit)));
         }
-        if let Some(strange) = files.iter().map(AsRef::as_ref).find(|file| !listing.has(file) || !is_inside(file)) {
-            return Err(self.error(repo, format!("has no file \"{strange}\" that could be downloaded")));
+        if let Some(strange) =
+            files.iter().map(AsRef::as_ref).find(|file| !listing.has(file) || !is_inside(file))
+        {
+            return Err(
+                self.error(repo, format!("has no file \"{strange}\" that could be downloaded"))
+            );
         }
         interrupt::clear();
         let folder = repo.folder(cache);
-        let snapshot =
-            Snapshot { repo: repo.clone(), commit: listing.commit.clone(), folder: folder.join("snapshots").join(&listing.commit) };
-        let lacking: Vec<&str> = files.iter().map(AsRef::as_ref).filter(|file| !snapshot.folder.join(file).exists()).collect();
+        let snapshot = Snapshot {
+            repo: repo.clone(),
+            commit: listing.commit.clone(),
+            folder: folder.join("snapshots").join(&listing.commit),
+        };
+        let lacking: Vec<&str> = files
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|file| !snapshot.folder.join(file).exists())
+            .collect();
         if !lacking.is_empty() {
             self.fetch(&snapshot, &lacking, cache)?;
         }
@@ -115,12 +140,21 @@ impl Hub {
 
     fn fetch(&self, snapshot: &Snapshot, files: &[&str], cache: &Path) -> Result<()> {
         let repo = &snapshot.repo;
-        let failed =
-            |failure: Failure| failure.into_error(self, repo, "what has come is in the cache, and the same call goes on from there");
+        let failed = |failure: Failure| {
+            failure.into_error(
+                self,
+                repo,
+                "what has come is in the cache, and the same call goes on from there",
+            )
+        };
         let client = Client::new(self, repo).map_err(failed)?;
-        let blobs = Blobs::open(&repo.folder(cache), &cache.join(".locks").join(repo.folder_name()))?;
-        let remotes: Vec<Remote> =
-            files.iter().map(|file| client.find(file, &snapshot.commit)).collect::<Result<_, Failure>>().map_err(failed)?;
+        let blobs =
+            Blobs::open(&repo.folder(cache), &cache.join(".locks").join(repo.folder_name()))?;
+        let remotes: Vec<Remote> = files
+            .iter()
+            .map(|file| client.find(file, &snapshot.commit))
+            .collect::<Result<_, Failure>>()
+            .map_err(failed)?;
         // Sizes are what the hub says, and need not be true.
         let total = remotes.iter().map(|remote| remote.size).fold(0, u64::saturating_add);
         let there = remotes.iter().map(|remote| blobs.has(remote)).fold(0, u64::saturating_add);
@@ -139,10 +173,13 @@ impl Hub {
         Ok(())
     }
 
-    /// Notes in the cache that a commit has no file of this name, so that it is not looked for again.
+    /// Notes in the cache that a commit has no file of this name, so that it is not looked for
+    /// again.
     pub(crate) fn note_lacking(&self, snapshot: &Snapshot, file: &str) -> Result<()> {
         match &self.cache {
-            Some(cache) => snapshot::note_lacking(&snapshot.repo.folder(cache), &snapshot.commit, file),
+            Some(cache) => {
+                snapshot::note_lacking(&snapshot.repo.folder(cache), &snapshot.commit, file)
+            }
             None => Ok(()),
         }
     }
@@ -164,7 +201,9 @@ impl Repo {
 
 /// Whether a name, taken as a path, stays within its folder.
 fn is_inside(file: &str) -> bool {
-    !file.is_empty() && !file.contains(['\\', ':', '\0']) && file.split('/').all(|part| !["", ".", ".."].contains(&part))
+    !file.is_empty()
+        && !file.contains(['\\', ':', '\0'])
+        && file.split('/').all(|part| !["", ".", ".."].contains(&part))
 }
 
 #[cfg(test)]
@@ -173,10 +212,13 @@ mod tests {
 
     #[test]
     fn a_file_s_name_does_not_lead_out_of_the_snapshot() {
-        for inside in ["config.json", "data/train-00000-of-00001.parquet", "a..b", ".gitattributes"] {
+        for inside in ["config.json", "data/train-00000-of-00001.parquet", "a..b", ".gitattributes"]
+        {
             assert!(is_inside(inside), "{inside}");
         }
-        for outside in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./x", "a\\..\\x", "c:x", "a/"] {
+        for outside in
+            ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./x", "a\\..\\x", "c:x", "a/"]
+        {
             assert!(!is_inside(outside), "{outside}");
         }
     }

@@ -74,8 +74,9 @@ const PYTHIA: [(&str, &str); 10] = [
 ];
 
 impl Repo {
-    /// The model that `name` means: `organisation/name`, one of the hub's oldest such as `gpt2`, or a short name of TransformerLens'
-    /// such as `gpt2-small` or `pythia-70m`; each with `@revision` behind it, if a revision other than `main` is wanted.
+    /// The model that `name` means: `organisation/name`, one of the hub's oldest such as `gpt2`, or
+    /// a short name of TransformerLens' such as `gpt2-small` or `pythia-70m`; each with `@revision`
+    /// behind it, if a revision other than `main` is wanted.
     ///
     /// ```
     /// use tokenized_sae::hub::Repo;
@@ -87,7 +88,10 @@ impl Repo {
     /// # Errors
     /// [`Error::UnknownModel`] if that cannot be the name of a model.
     pub fn model(name: &str) -> Result<Repo> {
-        let unknown = |why: &str| Error::UnknownModel { name: name.to_owned(), why: format!("{why}{}", did_you_mean(name)) };
+        let unknown = |why: &str| Error::UnknownModel {
+            name: name.to_owned(),
+            why: format!("{why}{}", did_you_mean(name)),
+        };
         let (id, revision) =
             parts(name).ok_or_else(|| unknown("that is no name of a repository: write organisation/name or organisation/name@revision"))?;
         let id = resolved(&id);
@@ -128,7 +132,9 @@ impl Repo {
             id if id == new => Some(old),
             _ => None,
         });
-        let other = other.filter(|_| self.kind == Kind::Model).map(|id| Repo { id: id.to_owned(), ..self.clone() });
+        let other = other
+            .filter(|_| self.kind == Kind::Model)
+            .map(|id| Repo { id: id.to_owned(), ..self.clone() });
         [self.clone()].into_iter().chain(other).collect()
     }
 }
@@ -145,15 +151,23 @@ impl fmt::Display for Repo {
 fn parts(name: &str) -> Option<(String, String)> {
     let (id, revision) = name.split_once('@').unwrap_or((name, MAIN));
     let parts: Vec<&str> = id.split('/').collect();
-    (parts.len() <= 2 && id.len() <= 96 && parts.iter().all(|part| is_plain(part)) && is_revision(revision))
-        .then(|| (id.to_owned(), revision.to_owned()))
+    (parts.len() <= 2
+        && id.len() <= 96
+        && parts.iter().all(|part| is_plain(part))
+        && is_revision(revision))
+    .then(|| (id.to_owned(), revision.to_owned()))
 }
 
-/// By the hub's rules: letters, digits, `-`, `_` and `.`; no `--` or `..`; neither `-` nor `.` at an end.
+/// By the hub's rules: letters, digits, `-`, `_` and `.`; no `--` or `..`; neither `-` nor `.` at
+/// an end.
 fn is_plain(part: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let at_end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
-    part.chars().all(inner) && at_end(part.chars().next()) && at_end(part.chars().last()) && !part.contains("--") && !part.contains("..")
+    part.chars().all(inner)
+        && at_end(part.chars().next())
+        && at_end(part.chars().last())
+        && !part.contains("--")
+        && !part.contains("..")
 }
 
 /// A revision becomes part of a path (`refs/pr/1` is one): it must not lead out of its folder.
@@ -172,8 +186,12 @@ fn resolved(id: &str) -> String {
     if let Some((_, full)) = ALIASES.iter().find(|(alias, _)| *alias == id) {
         return (*full).to_owned();
     }
-    let Some(rest) = id.strip_prefix("EleutherAI/").unwrap_or(id).strip_prefix("pythia-") else { return id.to_owned() };
-    let (size, variant) = rest.split_once('-').map_or((rest, String::new()), |(size, variant)| (size, format!("-{variant}")));
+    let Some(rest) = id.strip_prefix("EleutherAI/").unwrap_or(id).strip_prefix("pythia-") else {
+        return id.to_owned();
+    };
+    let (size, variant) = rest
+        .split_once('-')
+        .map_or((rest, String::new()), |(size, variant)| (size, format!("-{variant}")));
     match PYTHIA.iter().find(|(now, first)| *now == size || *first == size) {
         Some((now, _)) => format!("EleutherAI/pythia-{now}{variant}"),
         None => id.to_owned(),
@@ -182,13 +200,23 @@ fn resolved(id: &str) -> String {
 
 /// `; did you mean "gpt2"?` if a well-known model has nearly that name, or nothing.
 pub(super) fn did_you_mean(name: &str) -> String {
-    let short = |name: &str| name.split('@').next().unwrap_or(name).rsplit('/').next().unwrap_or(name).to_lowercase();
-    let pythia = PYTHIA.iter().flat_map(|(size, _)| ["", "-deduped"].map(|variant| format!("EleutherAI/pythia-{size}{variant}")));
-    let known = ["tiny-gpt2", "tiny-pythia"].into_iter().chain(LEGACY.iter().map(|(old, _)| *old)).map(str::to_owned).chain(pythia);
+    let short = |name: &str| {
+        name.split('@').next().unwrap_or(name).rsplit('/').next().unwrap_or(name).to_lowercase()
+    };
+    let pythia = PYTHIA.iter().flat_map(|(size, _)| {
+        ["", "-deduped"].map(|variant| format!("EleutherAI/pythia-{size}{variant}"))
+    });
+    let known = ["tiny-gpt2", "tiny-pythia"]
+        .into_iter()
+        .chain(LEGACY.iter().map(|(old, _)| *old))
+        .map(str::to_owned)
+        .chain(pythia);
     let wanted = short(name);
     let nearest = known.map(|known| (distance(&short(&known), &wanted), known)).min();
     match nearest {
-        Some((far, known)) if far <= wanted.chars().count() / 4 && known != name => format!("; did you mean \"{known}\"?"),
+        Some((far, known)) if far <= wanted.chars().count() / 4 && known != name => {
+            format!("; did you mean \"{known}\"?")
+        }
         _ => String::new(),
     }
 }
@@ -260,13 +288,22 @@ mod tests {
         assert!(!told("my-model").contains("did you mean"));
         assert!(told("tiny-gtp2").contains("did you mean \"tiny-gpt2\"?"));
         assert!(told("gtp2-medium").contains("did you mean \"gpt2-medium\"?"));
-        assert_eq!(did_you_mean("EleutherAI/pythia-70"), "; did you mean \"EleutherAI/pythia-70m\"?");
+        assert_eq!(
+            did_you_mean("EleutherAI/pythia-70"),
+            "; did you mean \"EleutherAI/pythia-70m\"?"
+        );
         assert_eq!(did_you_mean("gpt2"), "");
     }
 
     #[test]
     fn distances_are_counted_in_letters() {
-        for (a, b, far) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("gpt2", "gpt2", 0), ("gpt2", "gtp2", 2)] {
+        for (a, b, far) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("gpt2", "gpt2", 0),
+            ("gpt2", "gtp2", 2),
+        ] {
             assert_eq!(distance(a, b), far, "{a} {b}");
             assert_eq!(distance(b, a), far, "{b} {a}");
         }
@@ -274,7 +311,14 @@ mod tests {
 
     #[test]
     fn an_old_name_and_its_redirect_are_one_repository() {
-        let ids = |name: &str| Repo::model(name).unwrap().also_known().into_iter().map(|repo| repo.to_string()).collect::<Vec<_>>();
+        let ids = |name: &str| {
+            Repo::model(name)
+                .unwrap()
+                .also_known()
+                .into_iter()
+                .map(|repo| repo.to_string())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids("gpt2@x"), ["gpt2@x", "openai-community/gpt2@x"]);
         assert_eq!(ids("distilbert/distilgpt2"), ["distilbert/distilgpt2", "distilgpt2"]);
         assert_eq!(ids("org/name"), ["org/name"]);

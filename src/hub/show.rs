@@ -7,7 +7,8 @@ shows!(Hub, Kind, Patience, Repo, Snapshot, Token);
 
 impl Show for Hub {
     fn shown(&self) -> Shown {
-        let cache = self.cache.as_ref().map_or("none".to_owned(), |cache| cache.display().to_string());
+        let cache =
+            self.cache.as_ref().map_or("none".to_owned(), |cache| cache.display().to_string());
         let token = self.token.as_ref().map_or("none".to_owned(), |token| format!("{token:?}"));
         let rows = vec![
             ("endpoint", self.endpoint.clone(), "the hub's address"),
@@ -27,9 +28,21 @@ impl Show for Patience {
     fn shown(&self) -> Shown {
         let seconds = |duration: std::time::Duration| format::duration(duration.as_secs_f64());
         let rows = vec![
-            ("attempts", self.attempts.to_string(), "how often something is tried before it counts as failed"),
-            ("wait", seconds(self.wait), "before the second attempt; before each further one it is twice as long"),
-            ("longest_wait", seconds(self.longest_wait), "the longest wait that the hub may ask for"),
+            (
+                "attempts",
+                self.attempts.to_string(),
+                "how often something is tried before it counts as failed",
+            ),
+            (
+                "wait",
+                seconds(self.wait),
+                "before the second attempt; before each further one it is twice as long",
+            ),
+            (
+                "longest_wait",
+                seconds(self.longest_wait),
+                "the longest wait that the hub may ask for",
+            ),
             ("timeout", seconds(self.timeout), "how long the hub may be silent"),
         ];
         settings("Patience", rows).into()

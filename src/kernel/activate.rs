@@ -1,9 +1,11 @@
-//! Which latents are active, by architecture; and the way back from the gradients of codes to those of pre-activations and of what else there is to learn.
+//! Which latents are active, by architecture; and the way back from the gradients of codes to those
+//! of pre-activations and of what else there is to learn.
 //!
-//! TopK selects within a row. All others take what lies above a bar, for which the same screens rule out the rest: a bar for all latents (ReLU and
-//! Gated: 0; BatchTopK in use: its threshold), or for each its own (JumpReLU). In training BatchTopK has no bar but a number, `n·k` codes a batch:
-//! it guesses a bar from the last batch's, takes all above it, and cuts. If there are too few it lowers the guess, so that the guess decides how
-//! long it takes and never what comes out.
+//! TopK selects within a row. All others take what lies above a bar, for which the same screens
+//! rule out the rest: a bar for all latents (ReLU and Gated: 0; BatchTopK in use: its threshold),
+//! or for each its own (JumpReLU). In training BatchTopK has no bar but a number, `n·k` codes a
+//! batch: it guesses a bar from the last batch's, takes all above it, and cuts. If there are too
+//! few it lowers the guess, so that the guess decides how long it takes and never what comes out.
 
 use super::encode::{Encoder, above, largest};
 use super::reconstruct::{Decoding, Reconstruction};
@@ -37,7 +39,9 @@ pub(super) fn encode(sae: &Sae, x: &[f32], rows: &PackedRows) -> Result<Codes> {
             Ok(codes)
         }
         Architecture::Relu { .. } => Ok(above(encoder, x, rows)?.0),
-        Architecture::BatchTopK | Architecture::JumpRelu { .. } => Ok(above(Encoder { bars: &sae.threshold, ..encoder }, x, rows)?.0),
+        Architecture::BatchTopK | Architecture::JumpRelu { .. } => {
+            Ok(above(Encoder { bars: &sae.threshold, ..encoder }, x, rows)?.0)
+        }
         Architecture::Gated { .. } => {
             let (mut codes, _) = above(encoder, x, rows)?;
             open_gates(sae, &mut codes);
@@ -54,7 +58,13 @@ pub(super) fn clamp(sae: &Sae, values: &mut [f32]) {
 }
 
 /// Chooses the codes of a training batch. `bar` is what was learned from the batch before.
-pub(super) fn choose(sae: &Sae, objective: &Objective, x: &[f32], rows: &PackedRows, bar: &mut Option<f32>) -> Result<Chosen> {
+pub(super) fn choose(
+    sae: &Sae,
+    objective: &Objective,
+    x: &[f32],
+    rows: &PackedRows,
+    bar: &mut Option<f32>,
+) -> Result<Chosen> {
     let encoder = Encoder::of(sae);
     let all = |(codes, fallback_rows)| Chosen { codes, scores: Vec::new(), fallback_rows };
     match sae.config.architecture {
@@ -66,7 +76,8 @@ pub(super) fn choose(sae: &Sae, objective: &Objective, x: &[f32], rows: &PackedR
         Architecture::Relu { .. } => Ok(all(above(encoder, x, rows)?)),
         Architecture::BatchTopK => Ok(all(largest_of_batch(encoder, x, rows, bar)?)),
         Architecture::JumpRelu { .. } => {
-            // Below its threshold a pre-activation is no code, but may still say something about the threshold.
+            // Below its threshold a pre-activation is no code, but may still say something about
+            // the threshold.
             let half = objective.bandwidth as f32 / 2.0;
             let bars: Vec<f32> = sae.threshold.iter().map(|threshold| threshold - half).collect();
             let mut chosen = all(above(Encoder { bars: &bars, ..encoder }, x, rows)?);
@@ -91,12 +102,18 @@ fn open_gates(sae: &Sae, codes: &mut Codes) {
     let (latents, values) = codes.arrays_mut();
     for (&latent, value) in latents.iter().zip(values) {
         let latent = latent as usize;
-        *value = (sae.r_mag[latent].exp() * (*value - sae.b_enc[latent]) + sae.b_mag[latent]).max(0.0);
+        *value =
+            (sae.r_mag[latent].exp() * (*value - sae.b_enc[latent]) + sae.b_mag[latent]).max(0.0);
     }
 }
 
 /// The `n·k` largest positive scores of a batch; of equal ones the first.
-fn largest_of_batch(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows, bar: &mut Option<f32>) -> Result<(Codes, usize)> {
+fn largest_of_batch(
+    encoder: Encoder<'_>,
+    x: &[f32],
+    rows: &PackedRows,
+    bar: &mut Option<f32>,
+) -> Result<(Codes, usize)> {
     let wanted = x.len() / encoder.d() * encoder.k;
     let mut guess = match *bar {
         Some(bar) => bar,
@@ -109,7 +126,8 @@ fn largest_of_batch(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows, bar: &mu
     }
     if codes.values().len() > wanted {
         let mut sorted = codes.values().to_vec();
-        let (larger, &mut last, _) = sorted.select_nth_unstable_by(wanted - 1, |a, b| b.total_cmp(a));
+        let (larger, &mut last, _) =
+            sorted.select_nth_unstable_by(wanted - 1, |a, b| b.total_cmp(a));
         let mut equals = wanted - larger.iter().filter(|&&score| score > last).count();
         let values = codes.values().to_vec();
         codes.retain(|code| {
@@ -151,7 +169,8 @@ pub(super) struct Extra {
     pub b_mag: Vec<f32>,
 }
 
-/// Turns the gradients of codes into those of pre-activations `W_enc (x − b_dec)`, penalties included. Returns the penalty, and what else there is to learn.
+/// Turns the gradients of codes into those of pre-activations `W_enc (x − b_dec)`, penalties
+/// included. Returns the penalty, and what else there is to learn.
 pub(super) fn backward(
     sae: &Sae,
     objective: &Objective,
@@ -186,7 +205,8 @@ pub(super) fn backward(
                 }
                 *gradient = if value == 0.0 { 0.0 } else { *gradient };
             }
-            objective.sparsity / n * codes.values().iter().filter(|value| **value != 0.0).count() as f64
+            objective.sparsity / n
+                * codes.values().iter().filter(|value| **value != 0.0).count() as f64
         }
         Architecture::Gated { .. } => {
             // What the gates alone would reconstruct: its error moves the gates, not the decoder.

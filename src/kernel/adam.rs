@@ -20,7 +20,8 @@ impl Moments {
     }
 }
 
-/// What a step aims at besides the reconstruction, in the units of the activations; the trainer sets it.
+/// What a step aims at besides the reconstruction, in the units of the activations; the trainer
+/// sets it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Objective {
     /// The coefficient of the penalty of the SAE's [`Architecture`](crate::sae::Architecture).
@@ -67,28 +68,44 @@ impl AdamState {
             b_enc: Moments::zeros(sae.b_enc.len()),
             w_dec: Moments::zeros(sae.w_dec.len()),
             b_dec: Moments::zeros(sae.b_dec.len()),
-            threshold: Moments::zeros(if sae.threshold.len() == sae.b_enc.len() { sae.threshold.len() } else { 0 }),
+            threshold: Moments::zeros(if sae.threshold.len() == sae.b_enc.len() {
+                sae.threshold.len()
+            } else {
+                0
+            }),
             r_mag: Moments::zeros(sae.r_mag.len()),
             b_mag: Moments::zeros(sae.b_mag.len()),
-            lookup: sae.lookup.as_ref().filter(|_| learned).map(|table| Moments::zeros(table.len())),
+            lookup: sae
+                .lookup
+                .as_ref()
+                .filter(|_| learned)
+                .map(|table| Moments::zeros(table.len())),
             steps: 0,
             objective: Objective::default(),
             owed: None,
         }
     }
 
-    /// The same, but a step moves only the rows of the table whose tokens occur; the others make up for it before they are next looked at,
-    /// to the same bits. Its cost then follows the tokens of the batch, not the vocabulary.
+    /// The same, but a step moves only the rows of the table whose tokens occur; the others make up
+    /// for it before they are next looked at, to the same bits. Its cost then follows the tokens of
+    /// the batch, not the vocabulary.
     ///
-    /// Between steps the table and its moments are not what they will be: [`settle`](AdamState::settle) before you read them.
+    /// Between steps the table and its moments are not what they will be:
+    /// [`settle`](AdamState::settle) before you read them.
     pub fn lazy(mut self) -> AdamState {
-        self.owed = self.lookup.as_ref().map(|moments| Owed::nothing(moments.m.len() / self.b_dec.m.len().max(1)));
+        self.owed = self
+            .lookup
+            .as_ref()
+            .map(|moments| Owed::nothing(moments.m.len() / self.b_dec.m.len().max(1)));
         self
     }
 
-    /// Brings every row of the table up to date. Does nothing unless the state is [`lazy`](AdamState::lazy).
+    /// Brings every row of the table up to date. Does nothing unless the state is
+    /// [`lazy`](AdamState::lazy).
     pub fn settle(&mut self, sae: &mut Sae) {
-        if let (Some(owed), Some(moments), Some(table)) = (&mut self.owed, &mut self.lookup, &mut sae.lookup) {
+        if let (Some(owed), Some(moments), Some(table)) =
+            (&mut self.owed, &mut self.lookup, &mut sae.lookup)
+        {
             owed.settle(table, moments);
         }
     }

@@ -1,7 +1,8 @@
 //! The step by candle's tensor operations, on any of its devices.
 //!
-//! Dense where the CPU's own step is sparse: it stores `[n, d_sae]` and whole gradients, and carries the parameters to the device and back. Its
-//! place is beside the fast step, as what it is held to on a device that the fast one does not know.
+//! Dense where the CPU's own step is sparse: it stores `[n, d_sae]` and whole gradients, and
+//! carries the parameters to the device and back. Its place is beside the fast step, as what it is
+//! held to on a device that the fast one does not know.
 
 use candle_core::{Device, Tensor};
 
@@ -95,32 +96,43 @@ impl Kernel for Candle {
             let at = "this step: the learning rate may be too high".to_owned();
             return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
         }
-        let nmse = squared_errors.iter().zip(&norms).map(|(&e, &x)| f64::from(e) / (f64::from(x) + NMSE_EPSILON)).sum::<f64>() / n as f64;
+        let nmse = squared_errors
+            .iter()
+            .zip(&norms)
+            .map(|(&e, &x)| f64::from(e) / (f64::from(x) + NMSE_EPSILON))
+            .sum::<f64>()
+            / n as f64;
 
         let residual = (residual * (2.0 / n as f64))?;
         let code_gradients = (residual.matmul(&w_dec.t()?)? * mask)?;
         let of_b_enc = code_gradients.sum_keepdim(0)?;
-        let of_b_dec = (residual.sum_keepdim(0)? - of_b_enc.matmul(&self.tensor(&sae.w_enc, d)?)?)?;
+        let of_b_dec =
+            (residual.sum_keepdim(0)? - of_b_enc.matmul(&self.tensor(&sae.w_enc, d)?)?)?;
         let of_w_enc = code_gradients.t()?.matmul(&centred)?;
         let of_w_dec = values.t()?.matmul(&residual)?;
 
         let t = state.steps + 1;
-        let adam = |w: &mut Vec<f32>, moments: &mut Moments, gradient: &Tensor, lr: f64| -> Result<()> {
-            let cols = gradient.dim(1)?;
-            let m = ((self.tensor(&moments.m, cols)? * rates.beta1)? + (gradient * (1.0 - rates.beta1))?)?;
-            let v = ((self.tensor(&moments.v, cols)? * rates.beta2)? + (gradient.sqr()? * (1.0 - rates.beta2))?)?;
-            let scale = 1.0 / (1.0 - rates.beta2.powf(t as f64)).sqrt();
-            let step = (&m / ((v.sqrt()? * scale)? + rates.epsilon)?)?;
-            let moved = (self.tensor(w, cols)? - (step * (lr / (1.0 - rates.beta1.powf(t as f64))))?)?;
-            (*w, moments.m, moments.v) = (to_vec(&moved)?, to_vec(&m)?, to_vec(&v)?);
-            Ok(())
-        };
+        let adam =
+            |w: &mut Vec<f32>, moments: &mut Moments, gradient: &Tensor, lr: f64| -> Result<()> {
+                let cols = gradient.dim(1)?;
+                let m = ((self.tensor(&moments.m, cols)? * rates.beta1)?
+                    + (gradient * (1.0 - rates.beta1))?)?;
+                let v = ((self.tensor(&moments.v, cols)? * rates.beta2)?
+                    + (gradient.sqr()? * (1.0 - rates.beta2))?)?;
+                let scale = 1.0 / (1.0 - rates.beta2.powf(t as f64)).sqrt();
+                let step = (&m / ((v.sqrt()? * scale)? + rates.epsilon)?)?;
+                let moved =
+                    (self.tensor(w, cols)? - (step * (lr / (1.0 - rates.beta1.powf(t as f64))))?)?;
+                (*w, moments.m, moments.v) = (to_vec(&moved)?, to_vec(&m)?, to_vec(&v)?);
+                Ok(())
+            };
         adam(&mut sae.w_enc, &mut state.w_enc, &of_w_enc, rates.lr)?;
         adam(&mut sae.b_enc, &mut state.b_enc, &of_b_enc, rates.lr)?;
         adam(&mut sae.w_dec, &mut state.w_dec, &of_w_dec, rates.lr)?;
         adam(&mut sae.b_dec, &mut state.b_dec, &of_b_dec, rates.lr)?;
         if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
-            let gradient = self.tensor(&vec![0.0; table.len()], d)?.index_add(&tokens, &residual, 0)?;
+            let gradient =
+                self.tensor(&vec![0.0; table.len()], d)?.index_add(&tokens, &residual, 0)?;
             adam(table, moments, &gradient, rates.lookup_lr)?;
         }
         state.steps = t;

@@ -2,7 +2,8 @@
 
 use crate::sae::RowScale;
 
-/// The active latents of `n` rows, in ascending order of latent within a row. A TopK SAE gives every row the same number of them; others do not.
+/// The active latents of `n` rows, in ascending order of latent within a row. A TopK SAE gives
+/// every row the same number of them; others do not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Codes {
     /// Where each row's codes begin, and the end of the last: `[n + 1]`.
@@ -22,7 +23,12 @@ impl Default for Codes {
 impl Codes {
     /// Room for `n` rows of `k` codes, all zero on latent 0.
     pub(crate) fn zeros(n: usize, k: usize) -> Codes {
-        Codes { starts: (0..=n).map(|row| row * k).collect(), latents: vec![0; n * k], values: vec![0.0; n * k], scales: Vec::new() }
+        Codes {
+            starts: (0..=n).map(|row| row * k).collect(),
+            latents: vec![0; n * k],
+            values: vec![0.0; n * k],
+            scales: Vec::new(),
+        }
     }
 
     /// How many rows there are.
@@ -49,7 +55,8 @@ impl Codes {
         (&self.latents[at.clone()], &self.values[at])
     }
 
-    /// How row `i` comes back to the scale of activations, if its SAE [scales rows](crate::sae::Sae::row_norm): a value of 1 adds `scale·W_dec[latent]` to it.
+    /// How row `i` comes back to the scale of activations, if its SAE [scales
+    /// rows](crate::sae::Sae::row_norm): a value of 1 adds `scale·W_dec[latent]` to it.
     ///
     /// # Panics
     /// If `i >= n`.
@@ -89,7 +96,9 @@ impl Codes {
 
     /// Whether every row has `k` codes.
     pub(crate) fn is_even(&self, n: usize, k: usize) -> bool {
-        self.n() == n && self.latents.len() == n * k && self.starts.windows(2).all(|ends| ends[1] - ends[0] == k)
+        self.n() == n
+            && self.latents.len() == n * k
+            && self.starts.windows(2).all(|ends| ends[1] - ends[0] == k)
     }
 
     /// Where each row begins, latents, values.
@@ -103,8 +112,15 @@ impl Codes {
     }
 
     /// Adds a row of those latents that are wanted, with their values.
-    pub(crate) fn push_some(&mut self, latents: &[u32], values: &[f32], wanted: impl Fn(u32, f32) -> bool) {
-        for (&latent, &value) in latents.iter().zip(values).filter(|&(&latent, &value)| wanted(latent, value)) {
+    pub(crate) fn push_some(
+        &mut self,
+        latents: &[u32],
+        values: &[f32],
+        wanted: impl Fn(u32, f32) -> bool,
+    ) {
+        for (&latent, &value) in
+            latents.iter().zip(values).filter(|&(&latent, &value)| wanted(latent, value))
+        {
             self.latents.push(latent);
             self.values.push(value);
         }
@@ -128,7 +144,8 @@ impl Codes {
             let to = self.starts[row];
             for code in from..to {
                 if wanted(code) {
-                    (self.latents[kept], self.values[kept]) = (self.latents[code], self.values[code]);
+                    (self.latents[kept], self.values[kept]) =
+                        (self.latents[code], self.values[code]);
                     kept += 1;
                 }
             }
@@ -160,7 +177,10 @@ mod tests {
         assert!((codes.l0() - 4.0 / 3.0).abs() < 1e-12);
         let values = codes.values().to_vec();
         codes.retain(|code| values[code] > 0.3);
-        assert_eq!((codes.row(0).0, codes.row(1).0, codes.row(2)), (&[3][..], &[][..], (&[1][..], &[0.5][..])));
+        assert_eq!(
+            (codes.row(0).0, codes.row(1).0, codes.row(2)),
+            (&[3][..], &[][..], (&[1][..], &[0.5][..]))
+        );
         assert!(!codes.is_even(3, 1) && Codes::zeros(4, 2).is_even(4, 2));
     }
 }

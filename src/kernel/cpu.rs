@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::activate::encode;
 use super::screen::PackedRows;
-use super::{AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step};
+use super::{
+    AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step,
+};
 use crate::error::{Error, Result};
 use crate::sae::Sae;
 
@@ -22,7 +24,11 @@ impl Cpu {
     /// [`Error::Config`] if this processor cannot run it.
     pub fn new(screen: Screen, exactness: Exactness) -> Result<Cpu> {
         if !screen.is_supported() {
-            let why = format!("this processor cannot screen in {}; it can in {}", screen.name(), Screen::fastest().name());
+            let why = format!(
+                "this processor cannot screen in {}; it can in {}",
+                screen.name(),
+                Screen::fastest().name()
+            );
             return Err(Error::config("screen", why));
         }
         Ok(Cpu { screen, exactness })
@@ -44,7 +50,10 @@ impl Kernel for Cpu {
 
     fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
         let batch = Prepared::new(x, tokens, d_model)?;
-        Ok(Prepared { packed: Some(Arc::new(PackedRows::new(x, d_model, self.screen, self.exactness))), ..batch })
+        Ok(Prepared {
+            packed: Some(Arc::new(PackedRows::new(x, d_model, self.screen, self.exactness))),
+            ..batch
+        })
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {

@@ -58,20 +58,30 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// How many of `n` rows a thread takes at once: whole blocks. The more there are, the more often a latent's weights serve once they are
-/// read, up to where the rows outgrow the second-level cache; but every thread needs a few turns, to end when the others do.
+/// How many of `n` rows a thread takes at once: whole blocks. The more there are, the more often a
+/// latent's weights serve once they are read, up to where the rows outgrow the second-level cache;
+/// but every thread needs a few turns, to end when the others do.
 ///
 /// It depends on the number of threads, and results do not depend on it.
 pub(super) fn rows_at_once(n: usize) -> usize {
     let turns = 2 * rayon::current_num_threads();
-    (1..=3).rev().map(|blocks| blocks * BLOCK).find(|rows| n.div_ceil(*rows) > turns).unwrap_or(BLOCK)
+    (1..=3)
+        .rev()
+        .map(|blocks| blocks * BLOCK)
+        .find(|rows| n.div_ceil(*rows) > turns)
+        .unwrap_or(BLOCK)
 }
 
 /// The k largest of the rows `x` `[n, d_model]`, and how many rows had to be scored in full.
 ///
 /// # Errors
-/// [`Error::NotFinite`] naming the first row that has fewer than k pre-activations that are numbers.
-pub(super) fn largest(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<(Codes, usize)> {
+/// [`Error::NotFinite`] naming the first row that has fewer than k pre-activations that are
+/// numbers.
+pub(super) fn largest(
+    encoder: Encoder<'_>,
+    x: &[f32],
+    rows: &PackedRows,
+) -> Result<(Codes, usize)> {
     let (d, k) = (encoder.d(), encoder.k);
     let mut codes = Codes::zeros(x.len() / d, k);
     let mut packed = PackedLatents::default();
@@ -84,14 +94,25 @@ pub(super) fn largest(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Res
         .zip(x.par_chunks(at_once * d))
         .enumerate()
         .map_init(BlockEncoder::default, |block, (turn, ((latents, values), x))| {
-            block.largest(encoder, &packed, rows, turn * at_once, x, latents, values, &mut Stages::default())
+            block.largest(
+                encoder,
+                &packed,
+                rows,
+                turn * at_once,
+                x,
+                latents,
+                values,
+                &mut Stages::default(),
+            )
         })
         .collect::<Vec<Result<usize, usize>>>();
-    let fallbacks = fallbacks.into_iter().collect::<Result<Vec<usize>, usize>>().map_err(not_a_number)?;
+    let fallbacks =
+        fallbacks.into_iter().collect::<Result<Vec<usize>, usize>>().map_err(not_a_number)?;
     Ok((codes, fallbacks.iter().sum()))
 }
 
-/// The latents of the rows `x` `[n, d_model]` whose score exceeds their bar, with their scores, and how many rows had to be scored in full.
+/// The latents of the rows `x` `[n, d_model]` whose score exceeds their bar, with their scores, and
+/// how many rows had to be scored in full.
 ///
 /// # Errors
 /// [`Error::NotFinite`] naming the first row that has a pre-activation that is no number.
@@ -156,10 +177,11 @@ impl BlockEncoder {
         &mut self.decoder
     }
 
-    /// Encodes the rows `x` `from..` of a batch into `latents` and `values` `[rows, k]`, their k largest.
+    /// Encodes the rows `x` `from..` of a batch into `latents` and `values` `[rows, k]`, their k
+    /// largest.
     ///
-    /// Returns how many rows had to be scored in full; fails with the first row (counted from the batch's first) whose pre-activations are not
-    /// numbers.
+    /// Returns how many rows had to be scored in full; fails with the first row (counted from the
+    /// batch's first) whose pre-activations are not numbers.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn largest(
         &mut self,
@@ -173,18 +195,22 @@ impl BlockEncoder {
         stages: &mut Stages,
     ) -> Result<usize, usize> {
         let start = Instant::now();
-        self.scan(encoder, packed, rows, from, x, || Candidates::new(encoder.k, rows.exactness.room()));
+        self.scan(encoder, packed, rows, from, x, || {
+            Candidates::new(encoder.k, rows.exactness.room())
+        });
         let start = stages.since(Stage::Screen, start);
         let (centred, lists) = (&self.centred[..x.len()], &mut self.lists[..x.len() / encoder.d()]);
         self.rescorer.select(encoder, centred, lists, latents, values, &mut self.failed);
         if !self.failed.is_empty() {
-            select_in_full(encoder, centred, &self.failed, latents, values).map_err(|row| from + row)?;
+            select_in_full(encoder, centred, &self.failed, latents, values)
+                .map_err(|row| from + row)?;
         }
         stages.since(Stage::Rescore, start);
         Ok(self.failed.len())
     }
 
-    /// Encodes the rows `x` `from..` of a batch: adds to `codes`, for each, the latents above their bars. Otherwise as [`largest`](Self::largest).
+    /// Encodes the rows `x` `from..` of a batch: adds to `codes`, for each, the latents above their
+    /// bars. Otherwise as [`largest`](Self::largest).
     pub(super) fn above(
         &mut self,
         encoder: Encoder<'_>,
@@ -196,11 +222,14 @@ impl BlockEncoder {
     ) -> Result<usize, usize> {
         self.scan(encoder, packed, rows, from, x, Candidates::above);
         let (centred, lists) = (&self.centred[..x.len()], &mut self.lists[..x.len() / encoder.d()]);
-        self.rescorer.above(encoder, centred, lists, codes, &mut self.failed).map_err(|row| from + row)?;
+        self.rescorer
+            .above(encoder, centred, lists, codes, &mut self.failed)
+            .map_err(|row| from + row)?;
         Ok(self.failed.len())
     }
 
-    /// Fills a list for every row with the latents that the screen does not rule out, and centres the rows.
+    /// Fills a list for every row with the latents that the screen does not rule out, and centres
+    /// the rows.
     fn scan(
         &mut self,
         encoder: Encoder<'_>,
@@ -219,7 +248,9 @@ impl BlockEncoder {
         }
         match rows.screen {
             #[cfg(target_arch = "x86_64")]
-            Screen::Int8 | Screen::Bf16 | Screen::F32 => super::screen::scan::scan(rows, from, packed, lists),
+            Screen::Int8 | Screen::Bf16 | Screen::F32 => {
+                super::screen::scan::scan(rows, from, packed, lists)
+            }
             _ => portable::scan(rows, from, encoder, packed, lists, &mut self.scores),
         }
         self.centred.resize(x.len().max(self.centred.len()), 0.0);

@@ -1,4 +1,5 @@
-//! The forward pass of a TopK SAE: encoded, decoded and turned into gradients some rows at a time, while they are in cache.
+//! The forward pass of a TopK SAE: encoded, decoded and turned into gradients some rows at a time,
+//! while they are in cache.
 
 use std::time::Instant;
 
@@ -34,8 +35,8 @@ struct Part {
 }
 
 impl Fused {
-    /// Encodes and decodes `x`: leaves codes, centred rows, residuals times `2/n`, and the gradients of the codes. Returns how many rows were scored in
-    /// full.
+    /// Encodes and decodes `x`: leaves codes, centred rows, residuals times `2/n`, and the
+    /// gradients of the codes. Returns how many rows were scored in full.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn forward(
         &mut self,
@@ -67,24 +68,47 @@ impl Fused {
         let (packed, encoders) = (&self.packed, &self.encoders);
         let (latents, values) = codes.arrays_mut();
         let at_once = rows_at_once(n);
-        let of_codes =
-            (latents.par_chunks_mut(at_once * k), values.par_chunks_mut(at_once * k), made.gradients.par_chunks_mut(at_once * k));
-        let rows = (centred.parts_mut(at_once), made.residuals[0].parts_mut(at_once), x.par_chunks(at_once * d));
+        let of_codes = (
+            latents.par_chunks_mut(at_once * k),
+            values.par_chunks_mut(at_once * k),
+            made.gradients.par_chunks_mut(at_once * k),
+        );
+        let rows = (
+            centred.parts_mut(at_once),
+            made.residuals[0].parts_mut(at_once),
+            x.par_chunks(at_once * d),
+        );
         let parts: Vec<Result<Part, usize>> = (of_codes.into_par_iter(), rows.into_par_iter())
             .into_par_iter()
             .enumerate()
             .map(|(turn, ((latents, values, gradients), (centred, residuals, x)))| {
                 let mut part = Part::default();
                 let mut block = encoders.take(BlockEncoder::default);
-                part.fallback_rows = block.largest(encoder, packed, packed_rows, turn * at_once, x, latents, values, &mut part.stages)?;
+                part.fallback_rows = block.largest(
+                    encoder,
+                    packed,
+                    packed_rows,
+                    turn * at_once,
+                    x,
+                    latents,
+                    values,
+                    &mut part.stages,
+                )?;
                 let start = Instant::now();
                 clamp(sae, values);
-                block.centred(x.len()).chunks_exact(d).enumerate().for_each(|(i, row)| write_row(centred, i, row));
+                block
+                    .centred(x.len())
+                    .chunks_exact(d)
+                    .enumerate()
+                    .for_each(|(i, row)| write_row(centred, i, row));
                 let decoder = block.decoder();
                 let x_hat = decoder.decode(sae, latents, values, keys, turn * at_once);
-                for (block, (x_hat, x)) in x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate() {
+                for (block, (x_hat, x)) in
+                    x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate()
+                {
                     let (mut sums, mut residual) = (RowSums::default(), vec![0.0; d]);
-                    for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate() {
+                    for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate()
+                    {
                         sums.add(residual_row(r, x, scale));
                         add_scaled(&mut residual, 1.0, r);
                         write_row(residuals, block * BLOCK + i, r);

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use super::Codes;
 
-/// For every row of activations, the rows of the table that are added to its reconstruction, and how much of each.
+/// For every row of activations, the rows of the table that are added to its reconstruction, and
+/// how much of each.
 ///
-/// With a table indexed by token they are the tokens, one a row: a slice of token ids becomes keys wherever keys are asked for. For tables of other kinds
-/// [`Sae::keys`](crate::sae::Sae::keys) and [`ActivationStore::keys`](crate::activations::ActivationStore::keys) find them.
+/// With a table indexed by token they are the tokens, one a row: a slice of token ids becomes keys
+/// wherever keys are asked for. For tables of other kinds [`Sae::keys`](crate::sae::Sae::keys) and
+/// [`ActivationStore::keys`](crate::activations::ActivationStore::keys) find them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Keys<'a> {
     rows: Cow<'a, [u32]>,
@@ -52,7 +54,9 @@ impl Keys<'_> {
         let several = self.several.as_ref()?;
         let mut places = Vec::with_capacity(self.rows.len());
         for (row, ends) in several.starts.windows(2).enumerate() {
-            places.extend(several.weights[ends[0]..ends[1]].iter().map(|&weight| (row as u32, weight)));
+            places.extend(
+                several.weights[ends[0]..ends[1]].iter().map(|&weight| (row as u32, weight)),
+            );
         }
         Some(places)
     }
@@ -84,7 +88,10 @@ impl From<Vec<u32>> for Keys<'_> {
 
 impl<'a> From<&'a Keys<'_>> for Keys<'a> {
     fn from(keys: &'a Keys<'_>) -> Keys<'a> {
-        Keys { rows: Cow::Borrowed(&keys.rows), several: keys.several.as_deref().map(Cow::Borrowed) }
+        Keys {
+            rows: Cow::Borrowed(&keys.rows),
+            several: keys.several.as_deref().map(Cow::Borrowed),
+        }
     }
 }
 
@@ -107,7 +114,10 @@ mod tests {
         codes.push_some(&[1, 5], &[0.5, 2.0], |_, _| true);
         codes.push_some(&[], &[], |_, _| true);
         let keys = Keys::from(codes);
-        assert_eq!((keys.n(), keys.row(0), keys.row(1)), (2, (&[1, 5][..], &[0.5, 2.0][..]), (&[][..], &[][..])));
+        assert_eq!(
+            (keys.n(), keys.row(0), keys.row(1)),
+            (2, (&[1, 5][..], &[0.5, 2.0][..]), (&[][..], &[][..]))
+        );
         assert_eq!(keys.places(), Some(vec![(0, 0.5), (0, 2.0)]));
         assert_eq!(Keys::from(&keys), keys);
     }

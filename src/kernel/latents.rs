@@ -1,4 +1,5 @@
-//! By latent: the gradient of a latent's two rows, formed in registers by one thread, and Adam on them at once.
+//! By latent: the gradient of a latent's two rows, formed in registers by one thread, and Adam on
+//! them at once.
 
 use rayon::prelude::*;
 
@@ -10,7 +11,8 @@ use super::{AdamState, Codes};
 use crate::sae::Sae;
 use crate::simd::{add_scaled, dot, prefetch, vectorised};
 
-/// Latents that one task takes; fixed, so that sums over latents are added in the same order on any number of threads.
+/// Latents that one task takes; fixed, so that sums over latents are added in the same order on any
+/// number of threads.
 const CHUNK: usize = 32;
 
 /// A code as a latent sees it: its row, and what it gives to the gradient of the latent's weights.
@@ -38,7 +40,11 @@ impl Shares {
             let code = code as usize;
             Share { row: rows[code], value: codes.values()[code], gradient: gradients[code] }
         };
-        self.shares.par_iter_mut().zip(self.by_latent.all()).with_min_len(4096).for_each(|(to, code)| *to = share(code));
+        self.shares
+            .par_iter_mut()
+            .zip(self.by_latent.all())
+            .with_min_len(4096)
+            .for_each(|(to, code)| *to = share(code));
     }
 
     fn of(&self, latent: usize) -> &[Share] {
@@ -56,7 +62,11 @@ pub(super) struct Stream<'a> {
 
 impl Stream<'_> {
     fn residuals_of(&self, prefixes: &[usize], latent: usize) -> &Tiled {
-        if self.residuals.len() == 1 { &self.residuals[0] } else { &self.residuals[prefix_of(prefixes, latent)] }
+        if self.residuals.len() == 1 {
+            &self.residuals[0]
+        } else {
+            &self.residuals[prefix_of(prefixes, latent)]
+        }
     }
 }
 
@@ -65,8 +75,9 @@ fn bias_gradient(streams: &[Stream<'_>], latent: usize) -> f32 {
     streams.iter().flat_map(|stream| stream.shares.of(latent)).map(|share| share.gradient).sum()
 }
 
-/// Updates `W_enc`, `W_dec` and `b_enc`, the last by `of_b_enc` if that is given, and leaves `Σ_latent (gradient of its pre-activations)·W_enc[latent]`
-/// in `through_encoder`: what `b_dec` receives through the encoder, taken before the rows move.
+/// Updates `W_enc`, `W_dec` and `b_enc`, the last by `of_b_enc` if that is given, and leaves
+/// `Σ_latent (gradient of its pre-activations)·W_enc[latent]` in `through_encoder`: what `b_dec`
+/// receives through the encoder, taken before the rows move.
 pub(super) fn update(
     sae: &mut Sae,
     state: &mut AdamState,
@@ -99,7 +110,14 @@ pub(super) fn update(
                 for_each_piece(rows, d, strip, |i, [w, m, v]| {
                     let latent = chunk * CHUNK + i;
                     let mut gradient = [0.0; STRIP];
-                    gather(&mut gradient[..w.len()], streams, latent, strip, |stream| stream.residuals_of(prefixes, latent), Of::Value);
+                    gather(
+                        &mut gradient[..w.len()],
+                        streams,
+                        latent,
+                        strip,
+                        |stream| stream.residuals_of(prefixes, latent),
+                        Of::Value,
+                    );
                     adam_row(adam, w, m, v, &gradient[..w.len()]);
                 });
             });
@@ -121,7 +139,8 @@ pub(super) fn update(
     }
 }
 
-/// Updates `W_dec` on the sphere: without the part of the gradient along a row, which Adam would only spoil its moments with, and back to length 1.
+/// Updates `W_dec` on the sphere: without the part of the gradient along a row, which Adam would
+/// only spoil its moments with, and back to length 1.
 fn update_unit_rows(sae: &mut Sae, state: &mut AdamState, streams: &[Stream<'_>], adam: AdamStep) {
     let d = sae.d_model();
     let prefixes = &sae.config.prefixes;
@@ -132,7 +151,14 @@ fn update_unit_rows(sae: &mut Sae, state: &mut AdamState, streams: &[Stream<'_>]
             for (i, ((w, m), v)) in rows.enumerate() {
                 let latent = chunk * CHUNK + i;
                 for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
-                    gather(gradient, streams, latent, strip, |stream| stream.residuals_of(prefixes, latent), Of::Value);
+                    gather(
+                        gradient,
+                        streams,
+                        latent,
+                        strip,
+                        |stream| stream.residuals_of(prefixes, latent),
+                        Of::Value,
+                    );
                 }
                 take_out(gradient, w);
                 adam_row(adam, w, m, v, gradient);
@@ -165,7 +191,14 @@ vectorised! {
 
 /// `sum = Σ factor·row` over a strip of the rows that a latent's shares in all streams name.
 #[inline(always)]
-fn gather<'a>(sum: &mut [f32], streams: &'a [Stream<'a>], latent: usize, strip: usize, rows: impl Fn(&'a Stream<'a>) -> &'a Tiled, of: Of) {
+fn gather<'a>(
+    sum: &mut [f32],
+    streams: &'a [Stream<'a>],
+    latent: usize,
+    strip: usize,
+    rows: impl Fn(&'a Stream<'a>) -> &'a Tiled,
+    of: Of,
+) {
     for (i, stream) in streams.iter().enumerate() {
         let shares = stream.shares.of(latent);
         if i == 0 {
@@ -180,14 +213,24 @@ fn gather<'a>(sum: &mut [f32], streams: &'a [Stream<'a>], latent: usize, strip: 
 }
 
 /// Chunks of latents: their weights and moments.
-fn rows_of<'a>(w: &'a mut [f32], moments: &'a mut Moments, d: usize) -> impl IndexedParallelIterator<Item = [&'a mut [f32]; 3]> {
+fn rows_of<'a>(
+    w: &'a mut [f32],
+    moments: &'a mut Moments,
+    d: usize,
+) -> impl IndexedParallelIterator<Item = [&'a mut [f32]; 3]> {
     let (m, v) = (moments.m.par_chunks_mut(CHUNK * d), moments.v.par_chunks_mut(CHUNK * d));
     w.par_chunks_mut(CHUNK * d).zip(m).zip(v).map(|((w, m), v)| [w, m, v])
 }
 
-/// Calls `f` with the columns of a strip of every row of a chunk, and its number. The next row's are asked for ahead.
+/// Calls `f` with the columns of a strip of every row of a chunk, and its number. The next row's
+/// are asked for ahead.
 #[inline(always)]
-fn for_each_piece([w, m, v]: [&mut [f32]; 3], d: usize, strip: usize, mut f: impl FnMut(usize, [&mut [f32]; 3])) {
+fn for_each_piece(
+    [w, m, v]: [&mut [f32]; 3],
+    d: usize,
+    strip: usize,
+    mut f: impl FnMut(usize, [&mut [f32]; 3]),
+) {
     let width = STRIP.min(d - strip * STRIP);
     for i in 0..w.len() / d {
         let at = i * d + strip * STRIP;
@@ -206,7 +249,8 @@ enum Of {
 }
 
 vectorised! {
-    /// `sum = Σ factor·row` over a strip of the rows that the shares name. A full strip's sums stay in registers.
+    /// `sum = Σ factor·row` over a strip of the rows that the shares name. A full strip's sums stay
+    /// in registers.
     fn gather_one(sum: &mut [f32], shares: &[Share], rows: &Tiled, strip: usize, of: Of) {
         let factor = |share: &Share| if of == Of::Value { share.value } else { share.gradient };
         let ahead = |i: usize| {

@@ -1,18 +1,23 @@
-//! Adam on a table of which a step touches few rows: the others are moved when they are next looked at, to the same bits.
+//! Adam on a table of which a step touches few rows: the others are moved when they are next looked
+//! at, to the same bits.
 //!
-//! PyTorch's dense Adam moves every row of the token table at every step, whether or not its token occurs, for as long as it has momentum:
-//! `m ← β₁m`, `v ← β₂v`, `w ← w − rate·m / (√v·scale + ε)`. For 50,257 rows of 768 that is 930 MB read and written a step, more than all
-//! else together. But between two occurrences of its token nobody looks at a row. So a step takes down its rates and moves the rows whose
-//! tokens occur; the others **owe** it. Before a row is looked at, the steps that it owes are replayed, in order, with the very same operations,
-//! while it stays in registers: one read and one write for all of them.
+//! PyTorch's dense Adam moves every row of the token table at every step, whether or not its token
+//! occurs, for as long as it has momentum: `m ← β₁m`, `v ← β₂v`, `w ← w − rate·m / (√v·scale + ε)`.
+//! For 50,257 rows of 768 that is 930 MB read and written a step, more than all else together. But
+//! between two occurrences of its token nobody looks at a row. So a step takes down its rates and
+//! moves the rows whose tokens occur; the others **owe** it. Before a row is looked at, the steps
+//! that it owes are replayed, in order, with the very same operations, while it stays in registers:
+//! one read and one write for all of them.
 //!
 //! # When a row stands still
 //!
-//! Momentum fades by 0.9 a step, and after a hundred steps or so no update changes the last bit of `w` any more. From there only `m` and `v` are
-//! replayed, two multiplications instead of a root and a division. That no later step moves `w` is proven, not hoped: after `j` more steps `|m|` is at most
-//! `β₁ʲ|m|` and `√v` at least `β₂^(j/2)·√v`, but for rounding, so that the update at step `i` is at most `rateᵢ/scaleᵢ · qʲ · |m|/√v` with `q = β₁/√β₂`; the
-//! largest `rateᵢ/scaleᵢ · qʲ` over all steps that are owed is the **reach** below. `w` keeps its bits if that is under a quarter of its last one's
-//! worth, `2⁻²⁵|w|`.
+//! Momentum fades by 0.9 a step, and after a hundred steps or so no update changes the last bit of
+//! `w` any more. From there only `m` and `v` are replayed, two multiplications instead of a root
+//! and a division. That no later step moves `w` is proven, not hoped: after `j` more steps `|m|` is
+//! at most `β₁ʲ|m|` and `√v` at least `β₂^(j/2)·√v`, but for rounding, so that the update at step
+//! `i` is at most `rateᵢ/scaleᵢ · qʲ · |m|/√v` with `q = β₁/√β₂`; the largest `rateᵢ/scaleᵢ · qʲ`
+//! over all steps that are owed is the **reach** below. `w` keeps its bits if that is under a
+//! quarter of its last one's worth, `2⁻²⁵|w|`.
 
 use rayon::prelude::*;
 
@@ -63,7 +68,13 @@ impl Owed {
     }
 
     /// Takes down a step that the rows whose tokens occur have made.
-    pub(super) fn take_down(&mut self, step: AdamStep, by_token: &ByKey, table: &mut [f32], moments: &mut Moments) {
+    pub(super) fn take_down(
+        &mut self,
+        step: AdamStep,
+        by_token: &ByKey,
+        table: &mut [f32],
+        moments: &mut Moments,
+    ) {
         self.steps.push(step);
         by_token.keys().for_each(|(row, _)| self.made[row] = self.steps.len() as u32);
         if self.steps.len() == MOST {
@@ -71,7 +82,12 @@ impl Owed {
         }
     }
 
-    fn replay(&mut self, wanted: impl Fn(usize) -> bool + Sync, table: &mut [f32], moments: &mut Moments) {
+    fn replay(
+        &mut self,
+        wanted: impl Fn(usize) -> bool + Sync,
+        table: &mut [f32],
+        moments: &mut Moments,
+    ) {
         if self.steps.is_empty() || self.made.is_empty() {
             return;
         }
@@ -79,12 +95,19 @@ impl Owed {
         let ahead = Ahead::of(&self.steps);
         let (steps, all) = (&self.steps[..], self.steps.len() as u32);
         let moments = moments.m.par_chunks_mut(CHUNK * d).zip(moments.v.par_chunks_mut(CHUNK * d));
-        let rows = table.par_chunks_mut(CHUNK * d).zip(moments).zip(self.made.par_chunks_mut(CHUNK));
+        let rows =
+            table.par_chunks_mut(CHUNK * d).zip(moments).zip(self.made.par_chunks_mut(CHUNK));
         rows.enumerate().for_each(|(chunk, ((table, (m, v)), made))| {
             for (i, made) in made.iter_mut().enumerate() {
                 if *made < all && wanted(chunk * CHUNK + i) {
                     let (from, at) = (*made as usize, i * d..(i + 1) * d);
-                    replay_row(&steps[from..], &ahead[from..], &mut table[at.clone()], &mut m[at.clone()], &mut v[at]);
+                    replay_row(
+                        &steps[from..],
+                        &ahead[from..],
+                        &mut table[at.clone()],
+                        &mut m[at.clone()],
+                        &mut v[at],
+                    );
                     *made = all;
                 }
             }
@@ -99,7 +122,8 @@ struct Ahead {
     reach: f32,
     /// What v will be multiplied by in all.
     fade: f32,
-    /// The least |w| for which the reach says anything: below, numbers too small for full precision could matter.
+    /// The least |w| for which the reach says anything: below, numbers too small for full precision
+    /// could matter.
     least_w: f32,
 }
 
@@ -107,7 +131,8 @@ impl Ahead {
     /// For every step, looking forward from there.
     fn of(steps: &[AdamStep]) -> Vec<Ahead> {
         let largest = steps.iter().map(AdamStep::rate_over_scale).fold(1.0, f32::max);
-        let mut ahead = vec![Ahead { reach: 0.0, fade: 1.0, least_w: 1e-12 * largest }; steps.len()];
+        let mut ahead =
+            vec![Ahead { reach: 0.0, fade: 1.0, least_w: 1e-12 * largest }; steps.len()];
         let (mut reach, mut fade) = (0.0f32, 1.0f32);
         for (ahead, step) in ahead.iter_mut().zip(steps).rev() {
             // A little more, for the rounding of m and v.
@@ -144,7 +169,13 @@ vectorised! {
 }
 
 #[inline(always)]
-fn replay(steps: &[AdamStep], ahead: &[Ahead], w: &mut [f32; WIDTH], m: &mut [f32; WIDTH], v: &mut [f32; WIDTH]) {
+fn replay(
+    steps: &[AdamStep],
+    ahead: &[Ahead],
+    w: &mut [f32; WIDTH],
+    m: &mut [f32; WIDTH],
+    v: &mut [f32; WIDTH],
+) {
     if m.iter().zip(v.iter()).fold(true, |zero, (m, v)| zero & (*m == 0.0) & (*v == 0.0)) {
         return; // a token that has not occurred yet
     }
@@ -192,14 +223,20 @@ mod tests {
     /// Steps as training makes them, with a rate that changes.
     fn adam_step(t: u64, peak: f64) -> AdamStep {
         let rates = Rates { lr: 0.0, lookup_lr: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-        AdamStep::new(&rates, peak * ((t as f64 / 20.0).min(1.0)) * (1.0 + (t as f64 * 0.3).sin() / 2.0), t)
+        AdamStep::new(
+            &rates,
+            peak * ((t as f64 / 20.0).min(1.0)) * (1.0 + (t as f64 * 0.3).sin() / 2.0),
+            t,
+        )
     }
 
     /// Trains a table both ways, with made-up gradients; `every` says how rare tokens are.
     fn both(seed: u64, steps: u64, every: u64, peak: f64) {
         let mut state = seed | 1;
         let mut draw = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f32 / (1u64 << 31) as f32
         };
         let mut dense: Vec<f32> = (0..ROWS * D).map(|_| draw() - 0.5).collect();
@@ -208,8 +245,10 @@ mod tests {
         let (mut of_dense, mut of_lazy) = (zeros(), zeros());
         let (mut owed, mut by_token) = (Owed::nothing(ROWS), ByKey::default());
         for t in 1..=steps {
-            let tokens: Vec<u32> =
-                (0..ROWS as u64).filter(|row| draw() < 1.0 / (1.0 + (row * every) as f32)).map(|row| row as u32).collect();
+            let tokens: Vec<u32> = (0..ROWS as u64)
+                .filter(|row| draw() < 1.0 / (1.0 + (row * every) as f32))
+                .map(|row| row as u32)
+                .collect();
             by_token.fill(&tokens, ROWS);
             owed.catch_up(&by_token, &mut lazy, &mut of_lazy);
             for &token in &tokens {
@@ -221,10 +260,23 @@ mod tests {
                 let at = row * D..(row + 1) * D;
                 let occurs = !by_token.entries(row).is_empty();
                 let size = 10f32.powf(-6.0 * draw());
-                let gradient: Vec<f32> = (0..D).map(|_| if occurs { size * (draw() - 0.5) } else { 0.0 }).collect();
-                adam_row(step, &mut dense[at.clone()], &mut of_dense.m[at.clone()], &mut of_dense.v[at.clone()], &gradient);
+                let gradient: Vec<f32> =
+                    (0..D).map(|_| if occurs { size * (draw() - 0.5) } else { 0.0 }).collect();
+                adam_row(
+                    step,
+                    &mut dense[at.clone()],
+                    &mut of_dense.m[at.clone()],
+                    &mut of_dense.v[at.clone()],
+                    &gradient,
+                );
                 if occurs {
-                    adam_row(step, &mut lazy[at.clone()], &mut of_lazy.m[at.clone()], &mut of_lazy.v[at], &gradient);
+                    adam_row(
+                        step,
+                        &mut lazy[at.clone()],
+                        &mut of_lazy.m[at.clone()],
+                        &mut of_lazy.v[at],
+                        &gradient,
+                    );
                 }
             }
             owed.take_down(step, &by_token, &mut lazy, &mut of_lazy);
@@ -246,7 +298,8 @@ mod tests {
 
     #[test]
     fn steps_owed_for_long_give_the_same_bits() {
-        // Longer than the list of steps, and until momentum has faded to the smallest numbers there are.
+        // Longer than the list of steps, and until momentum has faded to the smallest numbers there
+        // are.
         both(5, 2 * MOST as u64 + 300, 400, 1e-2);
     }
 

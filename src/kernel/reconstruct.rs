@@ -1,13 +1,15 @@
 //! Codes of any number a row to residuals and gradients, block by block.
 //!
-//! The TopK step does the same in one pass with its encoder (`fused`); what has penalties, prefixes or a batch to wait for comes here with its
-//! codes. With one prefix both give the same bits.
+//! The TopK step does the same in one pass with its encoder (`fused`); what has penalties, prefixes
+//! or a batch to wait for comes here with its codes. With one prefix both give the same bits.
 //!
 //! # Prefixes
 //!
-//! A Matryoshka SAE is trained on the mean over P prefixes of its latents of `‖x̂ₚ − x‖²`. Latents come in ascending order, so `x̂ₚ` is what a row's sum
-//! has reached when the last latent of prefix p is added: one pass gives all of them. A latent of prefix g takes part in all that follow, so that its
-//! gradient is formed with `Rg = Σ_{p ≥ g} (x̂ₚ − x)`; `R₀` is what biases and the table receive.
+//! A Matryoshka SAE is trained on the mean over P prefixes of its latents of `‖x̂ₚ − x‖²`. Latents
+//! come in ascending order, so `x̂ₚ` is what a row's sum has reached when the last latent of prefix
+//! p is added: one pass gives all of them. A latent of prefix g takes part in all that follow, so
+//! that its gradient is formed with `Rg = Σ_{p ≥ g} (x̂ₚ − x)`; `R₀` is what biases and the table
+//! receive.
 
 use rayon::prelude::*;
 
@@ -87,14 +89,17 @@ impl Reconstruction {
             .step_by(BLOCK)
             .map(|from| {
                 let rows = from..(from + BLOCK).min(n);
-                let (here, rest) = std::mem::take(&mut gradients).split_at_mut(codes.range(rows.clone()).len());
+                let (here, rest) =
+                    std::mem::take(&mut gradients).split_at_mut(codes.range(rows.clone()).len());
                 gradients = rest;
                 (rows, here, residuals.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>())
             })
             .collect();
         let parts: Vec<Part> = blocks
             .into_par_iter()
-            .map_init(Buffers::default, |buffers, (rows, gradients, residuals)| block(decoding, codes, rows, gradients, residuals, buffers))
+            .map_init(Buffers::default, |buffers, (rows, gradients, residuals)| {
+                block(decoding, codes, rows, gradients, residuals, buffers)
+            })
             .collect();
 
         (self.sums, self.squared_errors) = (RowSums::default(), 0.0);
@@ -130,7 +135,10 @@ fn block(
     x_hat.clear();
     x_hat.resize(n * d, 0.0);
     if let Some((sae, keys)) = base {
-        x_hat.chunks_exact_mut(d).zip(rows.clone()).for_each(|(x_hat, row)| begin_row(x_hat, sae, keys, row));
+        x_hat
+            .chunks_exact_mut(d)
+            .zip(rows.clone())
+            .for_each(|(x_hat, row)| begin_row(x_hat, sae, keys, row));
     }
 
     let target = &target[rows.start * d..rows.end * d];

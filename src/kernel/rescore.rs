@@ -1,10 +1,12 @@
 //! From candidates to codes: exact scores in f32, and the k largest, or all above their bars.
 //!
-//! `dot(x − b_dec, w) + b`, with [`dot`]'s order of summation, is the one definition of a latent's pre-activation. Every screen, the portable code and
-//! the fall-back end in it, so that codes have the same bits whichever of them ran.
+//! `dot(x − b_dec, w) + b`, with [`dot`]'s order of summation, is the one definition of a latent's
+//! pre-activation. Every screen, the portable code and the fall-back end in it, so that codes have
+//! the same bits whichever of them ran.
 //!
-//! A block's candidates are scored latent by latent: the row of `W_enc` of a latent is read once, in ascending order, for all rows of the block that
-//! may have it, and those lie in the second-level cache.
+//! A block's candidates are scored latent by latent: the row of `W_enc` of a latent is read once,
+//! in ascending order, for all rows of the block that may have it, and those lie in the
+//! second-level cache.
 
 use super::Codes;
 use super::encode::Encoder;
@@ -13,7 +15,8 @@ use super::topk::TopK;
 use super::transpose::ByKey;
 use crate::simd::{dot, vectorised};
 
-/// Latents that the fall-back scores before it goes to the next row: their weights stay in the second-level cache.
+/// Latents that the fall-back scores before it goes to the next row: their weights stay in the
+/// second-level cache.
 const TILE: usize = 64;
 
 /// The buffers of one thread.
@@ -33,7 +36,8 @@ pub(super) struct Rescorer {
 }
 
 impl Rescorer {
-    /// Writes the k largest of every row of a block `centred` `[rows, d]`, in ascending order of latent, and names the rows whose lists do not hold them.
+    /// Writes the k largest of every row of a block `centred` `[rows, d]`, in ascending order of
+    /// latent, and names the rows whose lists do not hold them.
     pub(super) fn select(
         &mut self,
         encoder: Encoder<'_>,
@@ -49,13 +53,20 @@ impl Rescorer {
             let range = range[0]..range[1];
             if !range.is_empty() {
                 let (latents, values) = (&mut latents[row * k..][..k], &mut values[row * k..][..k]);
-                choose(&self.latents[range.clone()], &self.scores[range], &mut self.sorted, latents, values);
+                choose(
+                    &self.latents[range.clone()],
+                    &self.scores[range],
+                    &mut self.sorted,
+                    latents,
+                    values,
+                );
             }
         }
     }
 
-    /// Adds to `codes`, for every row of a block `centred` `[rows, d]`, the latents whose score lies above their bar, with their scores. Fails with the
-    /// first row that has a score that is no number.
+    /// Adds to `codes`, for every row of a block `centred` `[rows, d]`, the latents whose score
+    /// lies above their bar, with their scores. Fails with the first row that has a score that is
+    /// no number.
     pub(super) fn above(
         &mut self,
         encoder: Encoder<'_>,
@@ -71,7 +82,12 @@ impl Rescorer {
                 Err(_) => (&self.latents[range.clone()], &self.scores[range]),
                 Ok(_) => {
                     self.all.resize(encoder.d_sae(), 0.0);
-                    score_all(&centred[row * encoder.d()..][..encoder.d()], encoder.w, encoder.b, &mut self.all);
+                    score_all(
+                        &centred[row * encoder.d()..][..encoder.d()],
+                        encoder.w,
+                        encoder.b,
+                        &mut self.all,
+                    );
                     if self.all.iter().any(|score| !score.is_finite()) {
                         return Err(row);
                     }
@@ -86,7 +102,13 @@ impl Rescorer {
     }
 
     /// Scores what the lists hold, latent by latent.
-    fn score(&mut self, encoder: Encoder<'_>, centred: &[f32], lists: &mut [Candidates], failed: &mut Vec<usize>) {
+    fn score(
+        &mut self,
+        encoder: Encoder<'_>,
+        centred: &[f32],
+        lists: &mut [Candidates],
+        failed: &mut Vec<usize>,
+    ) {
         let d = encoder.d();
         self.latents.clear();
         self.rows.clear();
@@ -104,7 +126,14 @@ impl Rescorer {
         self.by_latent.fill(&self.latents, encoder.d_sae());
         self.scores.resize(self.latents.len(), 0.0);
         for (latent, entries) in self.by_latent.keys() {
-            score(centred, &encoder.w[latent * d..][..d], encoder.b[latent], entries, &self.rows, &mut self.scores);
+            score(
+                centred,
+                &encoder.w[latent * d..][..d],
+                encoder.b[latent],
+                entries,
+                &self.rows,
+                &mut self.scores,
+            );
         }
     }
 }
@@ -120,8 +149,15 @@ vectorised! {
     }
 }
 
-/// Writes the k largest scores and their latents, in the order in which they come; of equal ones the first.
-fn choose(candidates: &[u32], scores: &[f32], sorted: &mut Vec<f32>, latents: &mut [u32], values: &mut [f32]) {
+/// Writes the k largest scores and their latents, in the order in which they come; of equal ones
+/// the first.
+fn choose(
+    candidates: &[u32],
+    scores: &[f32],
+    sorted: &mut Vec<f32>,
+    latents: &mut [u32],
+    values: &mut [f32],
+) {
     let k = latents.len();
     sorted.clear();
     sorted.extend_from_slice(scores);
@@ -138,8 +174,8 @@ fn choose(candidates: &[u32], scores: &[f32], sorted: &mut Vec<f32>, latents: &m
     }
 }
 
-/// The k largest of all latents, for the listed rows of a block `centred` `[rows, d]`. Fails with the first row that has fewer than k numbers among its
-/// scores.
+/// The k largest of all latents, for the listed rows of a block `centred` `[rows, d]`. Fails with
+/// the first row that has fewer than k numbers among its scores.
 pub(super) fn select_in_full(
     encoder: Encoder<'_>,
     centred: &[f32],
@@ -150,7 +186,8 @@ pub(super) fn select_in_full(
     let (d, k) = (encoder.d(), encoder.k);
     let mut tops: Vec<TopK> = rows.iter().map(|_| TopK::new(k)).collect();
     let mut scores = [0.0; TILE];
-    for (tile, (w_enc, b_enc)) in encoder.w.chunks(TILE * d).zip(encoder.b.chunks(TILE)).enumerate() {
+    for (tile, (w_enc, b_enc)) in encoder.w.chunks(TILE * d).zip(encoder.b.chunks(TILE)).enumerate()
+    {
         for (top, &row) in tops.iter_mut().zip(rows) {
             let scores = &mut scores[..b_enc.len()];
             score_all(&centred[row * d..][..d], w_enc, b_enc, scores);

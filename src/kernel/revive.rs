@@ -1,7 +1,8 @@
 //! AuxK: dead latents, asked to reconstruct what the living leave.
 //!
-//! The dead latents are an SAE of their own, which selects the k largest of theirs on each row, without biases or table in its decoder, and whose
-//! target is the error of the first. So it runs through the same parts, and its codes join the others' where gradients are formed.
+//! The dead latents are an SAE of their own, which selects the k largest of theirs on each row,
+//! without biases or table in its decoder, and whose target is the error of the first. So it runs
+//! through the same parts, and its codes join the others' where gradients are formed.
 
 use super::activate::Chosen;
 use super::encode::{Encoder, largest};
@@ -11,7 +12,8 @@ use super::screen::PackedRows;
 use crate::error::Result;
 use crate::sae::{AuxK, Sae};
 
-/// Fills `help` from the codes of the dead latents, given that `x̂ − x` is `residuals` `[n, d]`. Returns the codes and what the objective gains.
+/// Fills `help` from the codes of the dead latents, given that `x̂ − x` is `residuals` `[n, d]`.
+/// Returns the codes and what the objective gains.
 pub(super) fn revive(
     sae: &Sae,
     aux: AuxK,
@@ -23,7 +25,8 @@ pub(super) fn revive(
 ) -> Result<(Chosen, f64)> {
     let d = sae.d_model();
     let wanted = aux.k(d);
-    let w: Vec<f32> = dead.iter().flat_map(|&latent| &sae.w_enc[latent as usize * d..][..d]).copied().collect();
+    let w: Vec<f32> =
+        dead.iter().flat_map(|&latent| &sae.w_enc[latent as usize * d..][..d]).copied().collect();
     let b: Vec<f32> = dead.iter().map(|&latent| sae.b_enc[latent as usize]).collect();
     let encoder = Encoder { w: &w, b: &b, b_dec: &sae.b_dec, k: wanted.min(dead.len()), bars: &[] };
     let (mut codes, fallback_rows) = largest(encoder, x, rows)?;
@@ -35,7 +38,10 @@ pub(super) fn revive(
     let weight = aux.alpha * (dead.len() as f64 / wanted as f64).min(1.0);
     let error: Vec<f32> = residuals.iter().map(|r| -r).collect();
     let scale = (2.0 * weight / n) as f32;
-    help.fill(Decoding { w_dec: &sae.w_dec, prefixes: &[], base: None, target: &error, d, scale }, &codes);
+    help.fill(
+        Decoding { w_dec: &sae.w_dec, prefixes: &[], base: None, target: &error, d, scale },
+        &codes,
+    );
     stop_at_zeros(codes.values(), &mut help.gradients);
     let objective = weight * help.squared_errors / n;
     Ok((Chosen { codes, scores: Vec::new(), fallback_rows }, objective))

@@ -8,7 +8,8 @@ use super::{Codes, Keys};
 use crate::sae::Sae;
 use crate::simd::{add_scaled, dot, prefetch, vectorised};
 
-/// `x̂` `[n, d_model]` of the codes and, if there is a table, the keys of `n` rows, which must lie inside it.
+/// `x̂` `[n, d_model]` of the codes and, if there is a table, the keys of `n` rows, which must lie
+/// inside it.
 pub fn decode(sae: &Sae, codes: &Codes, keys: &Keys<'_>) -> Vec<f32> {
     let d = sae.d_model();
     let mut x_hat = vec![0.0; codes.n() * d];
@@ -65,8 +66,9 @@ vectorised! {
     }
 }
 
-/// Decodes a block of rows, latent by latent: the row of `W_dec` of a latent is read once for all rows of the block that have it, in
-/// ascending order, and what is written, the block's `x̂`, stays in the second-level cache. Each row's sum has the order of [`add_codes`].
+/// Decodes a block of rows, latent by latent: the row of `W_dec` of a latent is read once for all
+/// rows of the block that have it, in ascending order, and what is written, the block's `x̂`, stays
+/// in the second-level cache. Each row's sum has the order of [`add_codes`].
 #[derive(Default)]
 pub(super) struct BlockDecoder {
     by_latent: ByKey,
@@ -77,7 +79,14 @@ pub(super) struct BlockDecoder {
 
 impl BlockDecoder {
     /// `x̂` of the codes `[rows, k]` of the rows `from..`.
-    pub(super) fn decode(&mut self, sae: &Sae, latents: &[u32], values: &[f32], keys: &Keys<'_>, from: usize) -> &mut [f32] {
+    pub(super) fn decode(
+        &mut self,
+        sae: &Sae,
+        latents: &[u32],
+        values: &[f32],
+        keys: &Keys<'_>,
+        from: usize,
+    ) -> &mut [f32] {
         let (d, k) = (sae.d_model(), sae.config.k);
         self.x_hat.resize(latents.len() / k * d, 0.0);
         for (i, x_hat) in self.x_hat.chunks_exact_mut(d).enumerate() {
@@ -93,7 +102,8 @@ impl BlockDecoder {
         &mut self.x_hat
     }
 
-    /// The gradients `[rows, k]` of the codes last decoded, whose `x̂` has been turned into residuals.
+    /// The gradients `[rows, k]` of the codes last decoded, whose `x̂` has been turned into
+    /// residuals.
     ///
     /// A code that a ReLU has set to 0 passes no gradient on.
     pub(super) fn code_gradients(&self, sae: &Sae, values: &[f32], gradients: &mut [f32]) {
@@ -109,7 +119,10 @@ impl BlockDecoder {
 
 /// A code that a ReLU has set to 0 passes no gradient on.
 pub(super) fn stop_at_zeros(values: &[f32], gradients: &mut [f32]) {
-    gradients.iter_mut().zip(values).for_each(|(gradient, &value)| *gradient = if value == 0.0 { 0.0 } else { *gradient });
+    gradients
+        .iter_mut()
+        .zip(values)
+        .for_each(|(gradient, &value)| *gradient = if value == 0.0 { 0.0 } else { *gradient });
 }
 
 vectorised! {

@@ -3,10 +3,27 @@
 use std::fmt;
 
 use super::adam::Moments;
-use super::{AdamState, Candle, Cpu, Exactness, Kernel, Objective, Prepared, Rates, Scratch, Screen, Stage, Stages, StepReport};
+use super::{
+    AdamState, Candle, Cpu, Exactness, Kernel, Objective, Prepared, Rates, Scratch, Screen, Stage,
+    Stages, StepReport,
+};
 use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
 
-shows!(dyn Kernel, Cpu, Candle, Stage, Stages, StepReport, Rates, Objective, AdamState, Moments, Scratch, Screen, Exactness);
+shows!(
+    dyn Kernel,
+    Cpu,
+    Candle,
+    Stage,
+    Stages,
+    StepReport,
+    Rates,
+    Objective,
+    AdamState,
+    Moments,
+    Scratch,
+    Screen,
+    Exactness
+);
 
 impl Show for dyn Kernel {
     fn shown(&self) -> Shown {
@@ -46,10 +63,17 @@ impl Show for Stages {
         let seconds = |stage: Stage| self.get(stage).as_secs_f64();
         let all = Stage::ALL.into_iter().map(seconds).sum::<f64>();
         let columns = [Column::text("stage"), Column::number("time"), Column::text("share")];
-        let table = Stage::ALL.into_iter().fold(Table::new("Where the time of the steps went", &columns), |table, stage| {
-            let share = if all > 0.0 { seconds(stage) / all } else { 0.0 };
-            table.with(Row::new(stage.name()).shown(seconds(stage), format::duration(seconds(stage))).bar(share))
-        });
+        let table = Stage::ALL.into_iter().fold(
+            Table::new("Where the time of the steps went", &columns),
+            |table, stage| {
+                let share = if all > 0.0 { seconds(stage) / all } else { 0.0 };
+                table.with(
+                    Row::new(stage.name())
+                        .shown(seconds(stage), format::duration(seconds(stage)))
+                        .bar(share),
+                )
+            },
+        );
         table.into()
     }
 }
@@ -58,10 +82,22 @@ impl Show for StepReport {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("loss", format::significant(self.loss, 4), "mean over rows of ‖x̂ − x‖²"),
-            ("objective", format::significant(self.objective, 4), "what the step goes down: penalties and help for dead latents included"),
-            ("NMSE", format::significant(self.nmse, 4), "mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4)"),
+            (
+                "objective",
+                format::significant(self.objective, 4),
+                "what the step goes down: penalties and help for dead latents included",
+            ),
+            (
+                "NMSE",
+                format::significant(self.nmse, 4),
+                "mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4)",
+            ),
             ("L0", format::significant(self.l0, 3), "mean number of codes per row that are not 0"),
-            ("fallback rows", self.fallback_rows.to_string(), "rows that no screen could decide and that were scored in full"),
+            (
+                "fallback rows",
+                self.fallback_rows.to_string(),
+                "rows that no screen could decide and that were scored in full",
+            ),
         ];
         settings("A step, before it moved the parameters", rows).into()
     }
@@ -70,8 +106,16 @@ impl Show for StepReport {
 impl Show for Objective {
     fn shown(&self) -> Shown {
         let rows = vec![
-            ("sparsity", format::significant(self.sparsity, 3), "the coefficient of the penalty, in the units of the activations"),
-            ("bandwidth", format::significant(self.bandwidth, 3), "how near its threshold a pre-activation moves it"),
+            (
+                "sparsity",
+                format::significant(self.sparsity, 3),
+                "the coefficient of the penalty, in the units of the activations",
+            ),
+            (
+                "bandwidth",
+                format::significant(self.bandwidth, 3),
+                "how near its threshold a pre-activation moves it",
+            ),
             ("dead", self.dead.len().to_string(), "dead latents that are asked to help"),
         ];
         settings("What a step aims at", rows).into()
@@ -100,7 +144,10 @@ impl Show for AdamState {
 
 impl Show for Moments {
     fn shown(&self) -> Shown {
-        Shown::line(&format!("Adam's two moments of {} parameters", format::count(self.m.len() as u64)))
+        Shown::line(&format!(
+            "Adam's two moments of {} parameters",
+            format::count(self.m.len() as u64)
+        ))
     }
 }
 
@@ -127,8 +174,13 @@ impl Show for Screen {
 impl Show for Exactness {
     fn shown(&self) -> Shown {
         match self {
-            Exactness::Proven => Shown::sentence("Proven", "a screen rules out only what arithmetic proves"),
-            Exactness::Statistical => Shown::sentence("Statistical", "a screen allows for six standard deviations of the rounding noise"),
+            Exactness::Proven => {
+                Shown::sentence("Proven", "a screen rules out only what arithmetic proves")
+            }
+            Exactness::Statistical => Shown::sentence(
+                "Statistical",
+                "a screen allows for six standard deviations of the rounding noise",
+            ),
         }
     }
 }

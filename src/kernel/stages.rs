@@ -23,8 +23,15 @@ pub enum Stage {
 
 impl Stage {
     /// All, in order.
-    pub const ALL: [Stage; 7] =
-        [Stage::Pack, Stage::Screen, Stage::Rescore, Stage::Decode, Stage::Transpose, Stage::Gradients, Stage::Table];
+    pub const ALL: [Stage; 7] = [
+        Stage::Pack,
+        Stage::Screen,
+        Stage::Rescore,
+        Stage::Decode,
+        Stage::Transpose,
+        Stage::Gradients,
+        Stage::Table,
+    ];
 
     /// A word for tables and reports.
     pub fn name(self) -> &'static str {
@@ -40,7 +47,8 @@ impl Stage {
     }
 }
 
-/// Time by stage. What runs on all threads side by side counts as its threads' time over their number.
+/// Time by stage. What runs on all threads side by side counts as its threads' time over their
+/// number.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stages([Duration; Stage::ALL.len()]);
 

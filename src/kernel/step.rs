@@ -21,8 +21,9 @@ use crate::error::{Error, Result};
 use crate::sae::{Architecture, Sae};
 use crate::simd::add_scaled;
 
-/// How much of a BatchTopK SAE's threshold a batch decides. SAELens takes 0.01, which in a run of some hundred steps remembers its first; the least of
-/// `n·k` codes is a quantile that hardly varies from batch to batch, so that ten of them are enough.
+/// How much of a BatchTopK SAE's threshold a batch decides. SAELens takes 0.01, which in a run of
+/// some hundred steps remembers its first; the least of `n·k` codes is a quantile that hardly
+/// varies from batch to batch, so that ten of them are enough.
 const THRESHOLD_RATE: f32 = 0.1;
 
 /// Buffers that one step leaves for the next; they hold no state.
@@ -62,7 +63,8 @@ impl Scratch {
 pub struct StepReport {
     /// Mean over rows of ‖x̂ − x‖².
     pub loss: f64,
-    /// What the step goes down: the mean over rows and prefixes of ‖x̂ − x‖², penalties and help for dead latents included.
+    /// What the step goes down: the mean over rows and prefixes of ‖x̂ − x‖², penalties and help
+    /// for dead latents included.
     pub objective: f64,
     /// Mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4), the authors' NMSE.
     pub nmse: f64,
@@ -96,17 +98,31 @@ pub(super) fn train_step(
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
     let start = Instant::now();
-    let Scratch { codes, made, help, shares, helpers, centred, through_encoder, stages, .. } = scratch;
+    let Scratch { codes, made, help, shares, helpers, centred, through_encoder, stages, .. } =
+        scratch;
     shares.fill(codes, &made.gradients, sae.d_sae());
     if let Some(codes) = &forward.helpers {
         helpers.fill(codes, &help.gradients, sae.d_sae());
     }
     let start = stages.since(Stage::Transpose, start);
-    let streams = [Stream { shares, residuals: &made.residuals }, Stream { shares: helpers, residuals: &help.residuals }];
+    let streams = [
+        Stream { shares, residuals: &made.residuals },
+        Stream { shares: helpers, residuals: &help.residuals },
+    ];
     let streams = if forward.helpers.is_some() { &streams[..] } else { &streams[..1] };
-    latents::update(sae, state, streams, centred, forward.extra.b_enc.as_deref(), through_encoder, adam);
+    latents::update(
+        sae,
+        state,
+        streams,
+        centred,
+        forward.extra.b_enc.as_deref(),
+        through_encoder,
+        adam,
+    );
     update_extra(sae, state, &forward.extra, adam);
-    if let (Architecture::BatchTopK, Some(least)) = (sae.config.architecture, activate::least(codes)) {
+    if let (Architecture::BatchTopK, Some(least)) =
+        (sae.config.architecture, activate::least(codes))
+    {
         let rate = if state.steps == 0 { 1.0 } else { THRESHOLD_RATE };
         sae.threshold[0] += rate * (least - sae.threshold[0]);
     }
@@ -116,7 +132,16 @@ pub(super) fn train_step(
         let adam = AdamStep::new(rates, rates.lookup_lr, t);
         let rows = if state.owed.is_some() { table::Rows::Occurring } else { table::Rows::All };
         let residuals = if sae.subtract { &scratch.of_table } else { &made.residuals[0] };
-        table::update(table, moments, &scratch.by_token, keys.places().as_deref(), residuals, d, adam, rows);
+        table::update(
+            table,
+            moments,
+            &scratch.by_token,
+            keys.places().as_deref(),
+            residuals,
+            d,
+            adam,
+            rows,
+        );
         if let Some(owed) = &mut state.owed {
             owed.take_down(adam, &scratch.by_token, table, moments);
         }
@@ -137,8 +162,16 @@ struct Forward {
     helpers: Option<Codes>,
 }
 
-/// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and scaled residuals in `scratch`. Moves nothing.
-fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, keys: &Keys<'_>, scratch: &mut Scratch) -> Result<Forward> {
+/// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and
+/// scaled residuals in `scratch`. Moves nothing.
+fn forward(
+    sae: &Sae,
+    state: &AdamState,
+    x: &[f32],
+    rows: &PackedRows,
+    keys: &Keys<'_>,
+    scratch: &mut Scratch,
+) -> Result<Forward> {
     let d = sae.d_model();
     let n = x.len() / d;
     let Scratch { codes, fused, centred, made, again, help, of_table, bar, stages, .. } = scratch;
@@ -153,7 +186,10 @@ fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, keys: &Ke
     stages.since(Stage::Pack, start);
     let (mut penalty, mut extra) = (0.0, Extra::default());
     let mut fallback_rows;
-    if sae.config.architecture == Architecture::TopK && sae.config.prefixes.is_empty() && !sae.subtract {
+    if sae.config.architecture == Architecture::TopK
+        && sae.config.prefixes.is_empty()
+        && !sae.subtract
+    {
         fallback_rows = fused.forward(sae, x, rows, keys, codes, centred, made, stages)?;
     } else {
         let start = Instant::now();
@@ -161,9 +197,23 @@ fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, keys: &Ke
         let start = stages.since(Stage::Screen, start);
         fill_centred(centred, input, &sae.b_dec);
         let base = Some((sae, keys));
-        let decoding = Decoding { w_dec: &sae.w_dec, prefixes: &sae.config.prefixes, base, target: x, d, scale: 2.0 / n as f32 };
+        let decoding = Decoding {
+            w_dec: &sae.w_dec,
+            prefixes: &sae.config.prefixes,
+            base,
+            target: x,
+            d,
+            scale: 2.0 / n as f32,
+        };
         made.fill(decoding, &chosen.codes);
-        (penalty, extra) = activate::backward(sae, &state.objective, &chosen, decoding, &mut made.gradients, again);
+        (penalty, extra) = activate::backward(
+            sae,
+            &state.objective,
+            &chosen,
+            decoding,
+            &mut made.gradients,
+            again,
+        );
         fallback_rows = chosen.fallback_rows;
         *codes = chosen.codes;
         stages.since(Stage::Decode, start);
@@ -178,17 +228,31 @@ fn forward(sae: &Sae, state: &AdamState, x: &[f32], rows: &PackedRows, keys: &Ke
     if let Some(aux) = sae.config.aux.filter(|_| !state.objective.dead.is_empty()) {
         let start = Instant::now();
         let residuals = last_residuals(made, n, d);
-        let (chosen, gain) = revive(sae, aux, &state.objective.dead, input, &residuals, rows, help)?;
+        let (chosen, gain) =
+            revive(sae, aux, &state.objective.dead, input, &residuals, rows, help)?;
         let Chosen { codes, fallback_rows: more, .. } = chosen;
         (helpers, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
         stages.since(Stage::Decode, start);
     }
     if sae.subtract && state.lookup.is_some() {
         let helpers = helpers.as_ref().map(|codes| (codes, &help.gradients[..]));
-        fill_of_table(of_table, &made.residuals[0], &sae.w_enc, n, d, [Some((&*codes, &made.gradients[..])), helpers]);
+        fill_of_table(
+            of_table,
+            &made.residuals[0],
+            &sae.w_enc,
+            n,
+            d,
+            [Some((&*codes, &made.gradients[..])), helpers],
+        );
     }
     let objective = made.squared_errors / n as f64 + penalty;
-    let report = StepReport { loss, objective, nmse: made.sums.nmse / n as f64, l0: codes.l0(), fallback_rows };
+    let report = StepReport {
+        loss,
+        objective,
+        nmse: made.sums.nmse / n as f64,
+        l0: codes.l0(),
+        fallback_rows,
+    };
     Ok(Forward { report, extra, helpers })
 }
 
@@ -207,9 +271,16 @@ fn fill_centred(centred: &mut Tiled, x: &[f32], b_dec: &[f32]) {
     );
 }
 
-/// What a table that is both subtracted and added receives: the residuals, less what comes back through the encoder,
-/// `Σ (gradient of a pre-activation)·W_enc[latent]`.
-fn fill_of_table(of_table: &mut Tiled, residuals: &Tiled, w_enc: &[f32], n: usize, d: usize, streams: [Option<(&Codes, &[f32])>; 2]) {
+/// What a table that is both subtracted and added receives: the residuals, less what comes back
+/// through the encoder, `Σ (gradient of a pre-activation)·W_enc[latent]`.
+fn fill_of_table(
+    of_table: &mut Tiled,
+    residuals: &Tiled,
+    w_enc: &[f32],
+    n: usize,
+    d: usize,
+    streams: [Option<(&Codes, &[f32])>; 2],
+) {
     of_table.resize(n, d);
     of_table.parts_mut(BLOCK).enumerate().for_each_init(
         || (vec![0.0; d], vec![0.0; d]),
@@ -233,7 +304,9 @@ fn last_residuals(made: &Reconstruction, n: usize, d: usize) -> Vec<f32> {
     let mut out = vec![0.0; n * d];
     let scale = n as f32 / 2.0 * made.residuals.len() as f32;
     if let Some(residuals) = made.residuals.last() {
-        out.par_chunks_mut(d).enumerate().for_each(|(row, out)| residuals.read_row(row, scale, out));
+        out.par_chunks_mut(d)
+            .enumerate()
+            .for_each(|(row, out)| residuals.read_row(row, scale, out));
     }
     out
 }

@@ -1,4 +1,5 @@
-//! The table: gradients grouped by key, and Adam on every row, as PyTorch's dense Adam moves it, or on those whose keys occur.
+//! The table: gradients grouped by key, and Adam on every row, as PyTorch's dense Adam moves it, or
+//! on those whose keys occur.
 
 use rayon::prelude::*;
 
@@ -17,7 +18,8 @@ pub(super) enum Rows {
     Occurring,
 }
 
-/// Updates rows of the table from the scaled residuals `[n, d]`, listed by key; `places` says which row and weight a key has, if it is not one a row.
+/// Updates rows of the table from the scaled residuals `[n, d]`, listed by key; `places` says which
+/// row and weight a key has, if it is not one a row.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn update(
     table: &mut [f32],
@@ -44,7 +46,8 @@ pub(super) fn update(
                     }
                     gradient.fill(0.0);
                     for &entry in entries {
-                        let (row, weight) = places.map_or((entry, 1.0), |places| places[entry as usize]);
+                        let (row, weight) =
+                            places.map_or((entry, 1.0), |places| places[entry as usize]);
                         for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
                             add_scaled(gradient, weight, residuals.piece(row as usize, strip));
                         }

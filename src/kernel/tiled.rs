@@ -1,7 +1,8 @@
 //! Rows `[n, d]` laid out so that a strip of columns of all rows is close together.
 //!
-//! By latent, the gradients gather rows of the batch in no order, each row some `n·k / d_sae` times for every latent it has. Whole rows of a batch
-//! are more than a cache holds, and more pages than a processor keeps addresses of; a strip of [`STRIP`] columns fits both. So the gather goes strip
+//! By latent, the gradients gather rows of the batch in no order, each row some `n·k / d_sae` times
+//! for every latent it has. Whole rows of a batch are more than a cache holds, and more pages than
+//! a processor keeps addresses of; a strip of [`STRIP`] columns fits both. So the gather goes strip
 //! by strip, and within a block of rows a strip is contiguous: `[blocks, strips, BLOCK, STRIP]`.
 
 use super::encode::BLOCK;
@@ -41,7 +42,9 @@ impl Tiled {
     /// Writes row `row` into `out`, times `scale`.
     pub(super) fn read_row(&self, row: usize, scale: f32, out: &mut [f32]) {
         for (strip, out) in out.chunks_mut(STRIP).enumerate() {
-            out.iter_mut().zip(self.piece(row, strip)).for_each(|(out, value)| *out = scale * value);
+            out.iter_mut()
+                .zip(self.piece(row, strip))
+                .for_each(|(out, value)| *out = scale * value);
         }
     }
 
@@ -49,7 +52,8 @@ impl Tiled {
     #[inline(always)]
     pub(super) fn piece(&self, row: usize, strip: usize) -> &[f32] {
         let width = STRIP.min(self.d - strip * STRIP);
-        &self.data[row / BLOCK * BLOCK * self.d + strip * STRIP * BLOCK + row % BLOCK * width..][..width]
+        &self.data[row / BLOCK * BLOCK * self.d + strip * STRIP * BLOCK + row % BLOCK * width..]
+            [..width]
     }
 
     /// How many strips there are.
@@ -78,11 +82,15 @@ mod tests {
             let rows: Vec<f32> = (0..n * d).map(|i| i as f32).collect();
             let mut tiled = Tiled::default();
             tiled.resize(n, d);
-            tiled.parts_mut(2 * BLOCK).zip(rows.par_chunks(2 * BLOCK * d)).for_each(|(part, rows)| {
-                rows.chunks_exact(d).enumerate().for_each(|(i, row)| write_row(part, i, row));
-            });
+            tiled.parts_mut(2 * BLOCK).zip(rows.par_chunks(2 * BLOCK * d)).for_each(
+                |(part, rows)| {
+                    rows.chunks_exact(d).enumerate().for_each(|(i, row)| write_row(part, i, row));
+                },
+            );
             for row in 0..n {
-                let read: Vec<f32> = (0..tiled.strips()).flat_map(|strip| tiled.piece(row, strip).to_vec()).collect();
+                let read: Vec<f32> = (0..tiled.strips())
+                    .flat_map(|strip| tiled.piece(row, strip).to_vec())
+                    .collect();
                 assert_eq!(read, rows[row * d..][..d]);
             }
         }

@@ -1,8 +1,9 @@
 //! The k largest of a row that arrives in pieces.
 //!
-//! A row's candidates are what exceeded the k-th largest value seen so far. When they have grown to a few times k they are cut
-//! back to k and the bar rises. Of 12,288 values in random order a few hundred are ever kept, so the cost is that of
-//! comparing every value with the bar once, sixteen at a time.
+//! A row's candidates are what exceeded the k-th largest value seen so far. When they have grown to
+//! a few times k they are cut back to k and the bar rises. Of 12,288 values in random order a few
+//! hundred are ever kept, so the cost is that of comparing every value with the bar once, sixteen
+//! at a time.
 
 use crate::simd::vectorised;
 
@@ -22,12 +23,14 @@ impl TopK {
         TopK { k, bar: f32::NEG_INFINITY, kept: Vec::with_capacity(room(k)) }
     }
 
-    /// Offers the values of the latents `first..first + values.len()`. Latents must come in ascending order. NaN is never kept.
+    /// Offers the values of the latents `first..first + values.len()`. Latents must come in
+    /// ascending order. NaN is never kept.
     pub fn offer(&mut self, values: &[f32], first: u32) {
         offer(self, values, first);
     }
 
-    /// Writes the k best in ascending order of latent; false if fewer than k numbers were offered (the rest was NaN or −∞).
+    /// Writes the k best in ascending order of latent; false if fewer than k numbers were offered
+    /// (the rest was NaN or −∞).
     pub fn finish(&mut self, latents: &mut [u32], values: &mut [f32]) -> bool {
         self.cut();
         if self.kept.len() < self.k {
@@ -92,7 +95,8 @@ mod tests {
 
     /// Sorts everything.
     fn naive(values: &[f32], k: usize) -> Vec<(u32, f32)> {
-        let mut all: Vec<(u32, f32)> = values.iter().enumerate().map(|(i, &v)| (i as u32, v)).collect();
+        let mut all: Vec<(u32, f32)> =
+            values.iter().enumerate().map(|(i, &v)| (i as u32, v)).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         all.truncate(k);
         all.sort_by_key(|c| c.0);

@@ -1,4 +1,5 @@
-//! A list of keys, one an entry, turned into a list of entries by key: a counting sort that keeps the order of equal keys.
+//! A list of keys, one an entry, turned into a list of entries by key: a counting sort that keeps
+//! the order of equal keys.
 
 /// For every key, the entries that have it, in ascending order.
 #[derive(Default)]
@@ -27,7 +28,8 @@ impl ByKey {
             *start = sum;
         }
         self.entries.resize(keys.len(), 0);
-        // `starts[key]` walks to the end of its key's entries, which is where the next key's began: shifted back below.
+        // `starts[key]` walks to the end of its key's entries, which is where the next key's began:
+        // shifted back below.
         for (entry, &key) in keys.iter().enumerate() {
             let at = &mut self.starts[key as usize];
             self.entries[*at as usize] = entry as u32;

@@ -10,8 +10,9 @@ use crate::files;
 const FOLDER: &str = "cold";
 const LOCK: &str = "cold.lock";
 
-/// A cache folder within the user's, in which a set-up finds the Python and the `evcxr_jupyter` that are installed there, and has to make
-/// all else. Removed when this goes; what a killed process leaves, the next set-up removes.
+/// A cache folder within the user's, in which a set-up finds the Python and the `evcxr_jupyter`
+/// that are installed there, and has to make all else. Removed when this goes; what a killed
+/// process leaves, the next set-up removes.
 pub(crate) struct Cold {
     options: Options,
     folder: PathBuf,
@@ -22,13 +23,22 @@ impl Cold {
     /// Makes the folder, beside what `options` name.
     pub fn new(options: &Options) -> Result<Cold> {
         let cache = folders::Folders::find(options)?.root;
-        let lock = folders::lock(&cache.join(LOCK), "another process measures a cold start: waiting for it to end")?;
+        let lock = folders::lock(
+            &cache.join(LOCK),
+            "another process measures a cold start: waiting for it to end",
+        )?;
         let folder = cache.join(FOLDER);
         folders::remove(&folder)?;
         files::create_folder(&folder)?;
-        let cold = Cold { options: Options { cache: Some(folder.clone()), ..options.clone() }, folder, _lock: lock };
-        let installed = [evcxr::folder(&cache), python::private_folder(&cache), python::conda_folder(&cache)];
-        let whole = |program: &&PathBuf| program.join(".ready").is_file() || evcxr::is_installed(program);
+        let cold = Cold {
+            options: Options { cache: Some(folder.clone()), ..options.clone() },
+            folder,
+            _lock: lock,
+        };
+        let installed =
+            [evcxr::folder(&cache), python::private_folder(&cache), python::conda_folder(&cache)];
+        let whole =
+            |program: &&PathBuf| program.join(".ready").is_file() || evcxr::is_installed(program);
         for program in installed.iter().filter(whole) {
             if let Some(name) = program.file_name() {
                 link(program, &cold.folder.join(name))?;
@@ -56,7 +66,12 @@ pub(super) fn remove_left(cache: &Path) -> Result<()> {
     if !folder.is_dir() {
         return Ok(());
     }
-    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("create", &path))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Error::io("create", &path))?;
     match lock.try_lock() {
         Ok(()) => folders::remove(&folder),
         Err(TryLockError::WouldBlock) => Ok(()),
@@ -90,7 +105,8 @@ mod tests {
 
         let cold = Cold::new(&options).unwrap();
         let folder = cold.options().cache.clone().unwrap();
-        let there: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let there: Vec<_> =
+            folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(there, [evcxr::folder(cache.path()).file_name().unwrap()]);
         remove_left(cache.path()).unwrap();
         assert!(folder.is_dir(), "removed while in use");

@@ -20,7 +20,9 @@ const CRATES: u64 = 273;
 /// The kernel's program, if it is there: on `PATH` in the right version, or in the cache folder.
 pub(super) fn find(cache: &Path) -> Option<PathBuf> {
     let installed = program_in(&folder(cache));
-    process::on_path(&["evcxr_jupyter"]).filter(|program| is_our_version(program)).or_else(|| installed.is_file().then_some(installed))
+    process::on_path(&["evcxr_jupyter"])
+        .filter(|program| is_our_version(program))
+        .or_else(|| installed.is_file().then_some(installed))
 }
 
 /// Whether it is installed in `folder`.
@@ -29,12 +31,19 @@ pub(super) fn is_installed(folder: &Path) -> bool {
 }
 
 /// The kernel's program: found, or compiled by `cargo install`.
-pub(super) fn find_or_install(folders: &Folders, lock: &File, project: &Project) -> Result<PathBuf> {
+pub(super) fn find_or_install(
+    folders: &Folders,
+    lock: &File,
+    project: &Project,
+) -> Result<PathBuf> {
     if let Some(program) = find(&folders.root) {
         return Ok(program);
     }
     let target = folder(&folders.root);
-    eprintln!("compiling evcxr_jupyter {VERSION}, the kernel, into {} (about 11 minutes on two cores; done once)", target.display());
+    eprintln!(
+        "compiling evcxr_jupyter {VERSION}, the kernel, into {} (about 11 minutes on two cores; done once)",
+        target.display()
+    );
     // Kept until it is done, so that an installation that is killed goes on where it was.
     let build = folders.root.join(BUILD);
     let mut cargo = Command::new(project.sysroot.join("bin").join("cargo"));
@@ -72,16 +81,23 @@ pub(super) fn folder(cache: &Path) -> PathBuf {
     cache.join(format!("evcxr-{VERSION}"))
 }
 
-/// Whether a program found elsewhere is the version we know. It has no `--version`; cargo's own list of what it installed has it, and
-/// the program holds the paths of its sources.
+/// Whether a program found elsewhere is the version we know. It has no `--version`; cargo's own
+/// list of what it installed has it, and the program holds the paths of its sources.
 fn is_our_version(program: &Path) -> bool {
-    let listed = program.parent().and_then(Path::parent).and_then(|root| std::fs::read_to_string(root.join(".crates.toml")).ok());
-    let line = listed.as_deref().and_then(|text| text.lines().find(|line| line.contains("evcxr_jupyter ")).map(str::to_owned));
+    let listed = program
+        .parent()
+        .and_then(Path::parent)
+        .and_then(|root| std::fs::read_to_string(root.join(".crates.toml")).ok());
+    let line = listed.as_deref().and_then(|text| {
+        text.lines().find(|line| line.contains("evcxr_jupyter ")).map(str::to_owned)
+    });
     match line {
         Some(line) => line.contains(&format!("evcxr_jupyter {VERSION} ")),
         None => {
             let marker = format!("evcxr_jupyter-{VERSION}/");
-            std::fs::read(program).is_ok_and(|bytes| bytes.windows(marker.len()).any(|window| window == marker.as_bytes()))
+            std::fs::read(program).is_ok_and(|bytes| {
+                bytes.windows(marker.len()).any(|window| window == marker.as_bytes())
+            })
         }
     }
 }

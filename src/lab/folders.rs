@@ -23,13 +23,14 @@ impl Folders {
         Ok(folders)
     }
 
-    /// The folder that goes into `JUPYTER_PATH`: one for each version of the kernel's files, so that copies of this crate of different
-    /// versions do not start each other's kernels.
+    /// The folder that goes into `JUPYTER_PATH`: one for each version of the kernel's files, so
+    /// that copies of this crate of different versions do not start each other's kernels.
     pub fn jupyter(&self) -> PathBuf {
         super::install::folder(&self.root).join("jupyter")
     }
 
-    /// An error of the set-up; what to do about it, if the reason is that the disk is full. Programs that it calls say so amid much else.
+    /// An error of the set-up; what to do about it, if the reason is that the disk is full.
+    /// Programs that it calls say so amid much else.
     pub fn explained(&self, error: Error) -> Error {
         let text = error.to_string();
         match text.lines().find(|line| line.contains(FULL)) {
@@ -48,13 +49,17 @@ impl Folders {
 
     /// Waits until no other set-up works in the cache folder, and keeps others out until dropped.
     pub fn lock(&self) -> Result<File> {
-        lock(&self.root.join("set-up.lock"), "another set-up works in this cache folder: waiting for it to end")
+        lock(
+            &self.root.join("set-up.lock"),
+            "another set-up works in this cache folder: waiting for it to end",
+        )
     }
 }
 
 /// Where the cache folder is, or would be.
 pub(super) fn location(options: &Options) -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let root = options
         .cache
         .clone()
@@ -68,9 +73,16 @@ pub(super) fn location(options: &Options) -> Result<PathBuf> {
     std::path::absolute(&root).map_err(Error::io("resolve", &root))
 }
 
-/// An exclusive lock on the file `path`, made if it is missing; says `waiting` if somebody holds it.
+/// An exclusive lock on the file `path`, made if it is missing; says `waiting` if somebody holds
+/// it.
 pub(super) fn lock(path: &Path, waiting: &str) -> Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path).map_err(Error::io("create", path))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(Error::io("create", path))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => eprintln!("{waiting}"),
@@ -105,7 +117,8 @@ pub(super) fn write_program(path: &Path, text: &str) -> Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(Error::io("make executable", path))?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+            .map_err(Error::io("make executable", path))?;
     }
     Ok(())
 }
@@ -118,13 +131,16 @@ mod tests {
     fn a_full_disk_is_told_with_what_to_do() {
         let folders = Folders { root: PathBuf::from("/cache") };
         let full = || std::io::Error::other("No space left on device (os error 28)");
-        let told = folders.explained(Error::io("write", Path::new("/cache/std"))(full())).to_string();
+        let told =
+            folders.explained(Error::io("write", Path::new("/cache/std"))(full())).to_string();
         assert!(told.contains("/cache/std") && told.contains("TSAE_CACHE"), "{told}");
         let why = "Compiling a\nrustc-LLVM ERROR: IO failure on output stream: No space left on device\nrustc --crate-name a".to_owned();
-        let told = folders.explained(Error::Setup { step: "compiling".to_owned(), why }).to_string();
+        let told =
+            folders.explained(Error::Setup { step: "compiling".to_owned(), why }).to_string();
         assert!(told.contains("TSAE_CACHE") && !told.contains("--crate-name"), "{told}");
 
-        let other = Error::Setup { step: "compiling".to_owned(), why: "error: expected `;`".to_owned() };
+        let other =
+            Error::Setup { step: "compiling".to_owned(), why: "error: expected `;`".to_owned() };
         assert!(folders.explained(other).to_string().contains("expected `;`"));
     }
 }

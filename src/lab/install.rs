@@ -44,10 +44,25 @@ impl Kernel {
     }
 }
 
-/// The kernel's folder. Other versions of its files are another folder, so that two clones do not disturb each other.
+/// The kernel's folder. Other versions of its files are another folder, so that two clones do not
+/// disturb each other.
 pub(super) fn folder(cache: &Path) -> PathBuf {
-    let parts =
-        [LAUNCHER, LETS, RELAY, REMARKS, SESSION, SPARE, WIRE, METADATA, CELL, CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, evcxr::VERSION];
+    let parts = [
+        LAUNCHER,
+        LETS,
+        RELAY,
+        REMARKS,
+        SESSION,
+        SPARE,
+        WIRE,
+        METADATA,
+        CELL,
+        CARGO,
+        RUSTC,
+        RUSTC_WRAPPER,
+        CARGO_CONFIG,
+        evcxr::VERSION,
+    ];
     cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
 }
 
@@ -56,8 +71,12 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
     let folder = folder(&folders.root);
     let launcher = folder.join("launcher.py");
     let wrapper = folder.join("rustc-wrapper");
-    // rustc's version is part of the name: cargo remembers what a compiler said of itself by the compiler's path.
-    let id = project::short_hash(&[project.rustc_version.as_bytes(), project.sysroot.as_os_str().as_encoded_bytes()]);
+    // rustc's version is part of the name: cargo remembers what a compiler said of itself by the
+    // compiler's path.
+    let id = project::short_hash(&[
+        project.rustc_version.as_bytes(),
+        project.sysroot.as_os_str().as_encoded_bytes(),
+    ]);
     let toolchain = folder.join(format!("toolchain-{id}"));
     let filled = |text: &str| {
         text.replace("@PACKAGE@", PACKAGE)
@@ -94,7 +113,8 @@ pub(super) fn write_kernelspec(jupyter: &Path, python: &Path, launcher: &Path) -
         "argv": [python, launcher, "{connection_file}"],
         "display_name": "Rust (tsae)",
         "language": "rust",
-        // evcxr's own answer to an interrupt message is to kill the cells' process, and with it all variables.
+        // evcxr's own answer to an interrupt message is to kill the cells' process, and with it all
+        // variables.
         "interrupt_mode": "signal",
         "env": {},
         "metadata": { "debugger": false },

@@ -8,16 +8,19 @@ use super::{cold, evcxr, template};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Removes what is half made and that nobody will go on with, at the end of a set-up that is complete. The cache folder must be locked.
+/// Removes what is half made and that nobody will go on with, at the end of a set-up that is
+/// complete. The cache folder must be locked.
 ///
-/// What another copy of the sources has compiled so far stays for its next set-up, as long as there is such a copy.
+/// What another copy of the sources has compiled so far stays for its next set-up, as long as there
+/// is such a copy.
 pub(super) fn remove(folders: &Folders, project: &Project) -> Result<()> {
     folders::remove(&folders.root.join(evcxr::BUILD))?;
     cold::remove_left(&folders.root)?;
     files::remove_leftovers(&folders.root, |_| true)?;
     for path in template::list(&folders.root)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let unfinished = (name.starts_with("python-") || name.starts_with("conda-")) && !path.join(".ready").is_file();
+        let unfinished = (name.starts_with("python-") || name.starts_with("conda-"))
+            && !path.join(".ready").is_file();
         if unfinished || (name.starts_with("std-") && name.ends_with(".part")) {
             folders::remove(&path)?;
         } else if template::is_kernel_folder(&path) {
@@ -31,7 +34,8 @@ fn remove_in_kernel_folder(kernel: &Path, project: &Project) -> Result<()> {
     let projects = kernel.join("projects");
     let goes_on = |id: &str| {
         let file = projects.join(id).with_extension(template::WARMING);
-        template::project_folder(&file).is_some_and(|folder| folder != project.root && folder.is_dir())
+        template::project_folder(&file)
+            .is_some_and(|folder| folder != project.root && folder.is_dir())
     };
     files::remove_leftovers(kernel, |_| true)?;
     for path in template::list(kernel)? {

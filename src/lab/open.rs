@@ -7,7 +7,10 @@ use super::{Options, install, set_up};
 use crate::error::{Error, Result};
 
 /// New notebooks are ours, and a kernel on a busy machine is given time to start.
-const DEFAULTS: [&str; 2] = ["--MultiKernelManager.default_kernel_name=tsae-rust", "--MappingKernelManager.kernel_info_timeout=600"];
+const DEFAULTS: [&str; 2] = [
+    "--MultiKernelManager.default_kernel_name=tsae-rust",
+    "--MappingKernelManager.kernel_info_timeout=600",
+];
 
 /// How JupyterLab is opened.
 #[derive(Clone, Debug, Default)]
@@ -20,10 +23,12 @@ pub struct OpenOptions {
     pub set_up: Options,
 }
 
-/// Sets up what is missing, adds the kernel to the user's Jupyter (so that VS Code finds it too), and becomes JupyterLab.
+/// Sets up what is missing, adds the kernel to the user's Jupyter (so that VS Code finds it too),
+/// and becomes JupyterLab.
 ///
 /// # Errors
-/// [`Error::Setup`] if a step fails; it returns only then, or, where a program cannot replace itself, when JupyterLab ends.
+/// [`Error::Setup`] if a step fails; it returns only then, or, where a program cannot replace
+/// itself, when JupyterLab ends.
 pub fn open(options: &OpenOptions) -> Result<()> {
     let lab = set_up(&options.set_up)?;
     if let Some(data) = user_data_folder() {
@@ -48,19 +53,25 @@ pub fn open(options: &OpenOptions) -> Result<()> {
 /// Our folder in front of those that the user named.
 fn joined_path(ours: &Path) -> std::ffi::OsString {
     let theirs = std::env::var_os("JUPYTER_PATH").unwrap_or_default();
-    let folders = std::iter::once(ours.to_owned()).chain(std::env::split_paths(&theirs).filter(|path| !path.as_os_str().is_empty()));
+    let folders = std::iter::once(ours.to_owned())
+        .chain(std::env::split_paths(&theirs).filter(|path| !path.as_os_str().is_empty()));
     std::env::join_paths(folders).unwrap_or_else(|_| ours.as_os_str().to_owned())
 }
 
 /// Where the user's Jupyter keeps kernelspecs.
 pub(super) fn user_data_folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set =
+        |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("JUPYTER_DATA_DIR").or_else(|| {
         let home = set("HOME")?;
         if cfg!(target_os = "macos") {
             Some(home.join("Library").join("Jupyter"))
         } else {
-            Some(set("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local").join("share")).join("jupyter"))
+            Some(
+                set("XDG_DATA_HOME")
+                    .unwrap_or_else(|| home.join(".local").join("share"))
+                    .join("jupyter"),
+            )
         }
     })
 }

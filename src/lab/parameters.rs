@@ -1,9 +1,12 @@
-//! Parameters of a headless run: values from outside for the `let`s of a notebook's cell tagged `parameters`.
+//! Parameters of a headless run: values from outside for the `let`s of a notebook's cell tagged
+//! `parameters`.
 //!
-//! As papermill does, a cell tagged `injected-parameters` is put right after that one. It is the whole cell once more, with the values of
-//! the given names replaced, and not only those `let`s: in `let hook: HookPoint = HookPoint::resid_pre(layer);` a value hangs on another,
-//! perhaps within a format string or a macro, and what does so is only certain to be computed anew if all of it is. The price is that the
-//! cell's lines run twice. Commands to the kernel (`:dep`) and to a shell (`!`) at its head are left out of the copy.
+//! As papermill does, a cell tagged `injected-parameters` is put right after that one. It is the
+//! whole cell once more, with the values of the given names replaced, and not only those `let`s: in
+//! `let hook: HookPoint = HookPoint::resid_pre(layer);` a value hangs on another, perhaps within a
+//! format string or a macro, and what does so is only certain to be computed anew if all of it is.
+//! The price is that the cell's lines run twice. Commands to the kernel (`:dep`) and to a shell
+//! (`!`) at its head are left out of the copy.
 
 mod source;
 mod value;
@@ -20,16 +23,21 @@ const DECLARED: &str = "parameters";
 /// The tag of the cell with the values of a run, which is papermill's.
 const INJECTED: &str = "injected-parameters";
 
-/// The notebook in a file as it is to be run with these values: with its injected cell, and the values in `metadata.papermill.parameters`.
+/// The notebook in a file as it is to be run with these values: with its injected cell, and the
+/// values in `metadata.papermill.parameters`.
 ///
-/// An injected cell that is there already, since the notebook is the executed copy of another run, gives way.
+/// An injected cell that is there already, since the notebook is the executed copy of another run,
+/// gives way.
 pub(super) fn inject(path: &Path, given: &[(String, String)]) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
-    let mut notebook: Value =
-        serde_json::from_slice(&text).map_err(|e| Error::format(path, format!("is no notebook, whose file is JSON: {e}")))?;
+    let mut notebook: Value = serde_json::from_slice(&text)
+        .map_err(|e| Error::format(path, format!("is no notebook, whose file is JSON: {e}")))?;
     let has_ids = notebook["nbformat_minor"].as_u64().is_some_and(|minor| minor >= 5);
     let Some(cells) = notebook.get_mut("cells").and_then(Value::as_array_mut) else {
-        return Err(Error::format(path, "has no list of cells: it must be a notebook of format 4, which Jupyter has written since 2015"));
+        return Err(Error::format(
+            path,
+            "has no list of cells: it must be a notebook of format 4, which Jupyter has written since 2015",
+        ));
     };
     cells.retain(|cell| !is_tagged(cell, INJECTED));
     let first = given.first().map(|(name, _)| name.as_str()).unwrap_or_default();
@@ -40,7 +48,8 @@ pub(super) fn inject(path: &Path, given: &[(String, String)]) -> Result<Value> {
         );
         wrong(path, first, why)
     })?;
-    let (source, values) = overridden(&source_of(&cells[at]), given).map_err(|(name, why)| wrong(path, &name, why))?;
+    let (source, values) =
+        overridden(&source_of(&cells[at]), given).map_err(|(name, why)| wrong(path, &name, why))?;
     let metadata = json!({ "tags": [INJECTED] });
     let mut cell = json!({ "cell_type": "code", "metadata": metadata, "source": source, "outputs": [], "execution_count": null });
     if has_ids {
@@ -54,15 +63,24 @@ pub(super) fn inject(path: &Path, given: &[(String, String)]) -> Result<Value> {
 }
 
 /// The cell with other values, and the values as JSON; or the name that is at fault, and why.
-fn overridden(cell: &str, given: &[(String, String)]) -> Result<(String, Map<String, Value>), (String, String)> {
+fn overridden(
+    cell: &str,
+    given: &[(String, String)],
+) -> Result<(String, Map<String, Value>), (String, String)> {
     let first = given.first().map(|(name, _)| name.clone()).unwrap_or_default();
-    let (code, declared) = source::declarations(cell).map_err(|why| (first, format!("the cell tagged \"{DECLARED}\" {why}")))?;
+    let (code, declared) = source::declarations(cell)
+        .map_err(|why| (first, format!("the cell tagged \"{DECLARED}\" {why}")))?;
     let mut replaced = Vec::new();
     let mut values = Map::new();
     for (name, text) in given {
-        let of_name: Vec<&Declaration> = declared.iter().filter(|declaration| declaration.name == *name).collect();
+        let of_name: Vec<&Declaration> =
+            declared.iter().filter(|declaration| declaration.name == *name).collect();
         let why = match of_name[..] {
-            [declaration] => match value::value(declaration.ty.as_deref(), &code[declaration.value.clone()], text) {
+            [declaration] => match value::value(
+                declaration.ty.as_deref(),
+                &code[declaration.value.clone()],
+                text,
+            ) {
                 Ok(value) => {
                     if values.insert(name.clone(), value.json).is_none() {
                         replaced.push((declaration.value.clone(), value.source));
@@ -72,8 +90,14 @@ fn overridden(cell: &str, given: &[(String, String)]) -> Result<(String, Map<Str
                 }
                 Err(why) => why,
             },
-            [] => format!("the cell tagged \"{DECLARED}\" declares no such name: {}", listed(&declared)),
-            _ => format!("the cell tagged \"{DECLARED}\" declares it {} times: name the later ones otherwise", of_name.len()),
+            [] => format!(
+                "the cell tagged \"{DECLARED}\" declares no such name: {}",
+                listed(&declared)
+            ),
+            _ => format!(
+                "the cell tagged \"{DECLARED}\" declares it {} times: name the later ones otherwise",
+                of_name.len()
+            ),
         };
         return Err((name.clone(), why));
     }
@@ -83,7 +107,10 @@ fn overridden(cell: &str, given: &[(String, String)]) -> Result<(String, Map<Str
     for (range, value) in replaced {
         source.replace_range(range, &value);
     }
-    Ok((format!("// The cell above, with {} as given for this run.\n{source}", names.join(", ")), values))
+    Ok((
+        format!("// The cell above, with {} as given for this run.\n{source}", names.join(", ")),
+        values,
+    ))
 }
 
 fn wrong(path: &Path, name: &str, why: String) -> Error {
@@ -172,15 +199,23 @@ mod tests {
         let mut declared = code("", DECLARED);
         declared["source"] = lines;
         let old = code("let k: usize = 3;", INJECTED);
-        let text = json!({ "cell_type": "markdown", "id": INJECTED, "metadata": {}, "source": "text" });
+        let text =
+            json!({ "cell_type": "markdown", "id": INJECTED, "metadata": {}, "source": "text" });
         let (_folder, path) = file(json!([text, old, declared, old, code("k", "later")]), 5);
         let notebook = inject(&path, &pairs(&[("a", "so \"so\"")])).unwrap();
         let cells = notebook["cells"].as_array().unwrap();
         assert_eq!(cells.len(), 4);
         assert_eq!(cells.iter().filter(|cell| is_tagged(cell, INJECTED)).count(), 1);
-        assert!(source_of(&cells[2]).ends_with("let k: usize = 1;\nlet a: String = \"so \\\"so\\\"\".to_owned();"), "{notebook}");
+        assert!(
+            source_of(&cells[2])
+                .ends_with("let k: usize = 1;\nlet a: String = \"so \\\"so\\\"\".to_owned();"),
+            "{notebook}"
+        );
         assert_eq!(cells[2]["id"], "injected-parameters-");
-        assert_eq!(notebook["metadata"], json!({ "a": 1, "papermill": { "parameters": { "a": "so \"so\"" } } }));
+        assert_eq!(
+            notebook["metadata"],
+            json!({ "a": 1, "papermill": { "parameters": { "a": "so \"so\"" } } })
+        );
     }
 
     #[test]
@@ -193,16 +228,28 @@ mod tests {
     fn what_is_wrong_is_said_with_what_there_is() {
         let cells = json!([code(CELL, DECLARED)]);
         let unknown = error(cells.clone(), &[("layer", "1"), ("kk", "3")]);
-        assert!(unknown.contains("parameter kk") && unknown.contains("layer: usize, k: usize, hook: HookPoint"), "{unknown}");
+        assert!(
+            unknown.contains("parameter kk")
+                && unknown.contains("layer: usize, k: usize, hook: HookPoint"),
+            "{unknown}"
+        );
         let misfit = error(cells.clone(), &[("k", "many")]);
-        assert!(misfit.contains("parameter k") && misfit.contains("usize") && misfit.contains("\"many\""), "{misfit}");
+        assert!(
+            misfit.contains("parameter k")
+                && misfit.contains("usize")
+                && misfit.contains("\"many\""),
+            "{misfit}"
+        );
         let twice = error(cells, &[("k", "1"), ("k", "2")]);
         assert!(twice.contains("twice"), "{twice}");
         let missing = error(json!([code("let k: usize = 1;", "other")]), &[("k", "1")]);
         assert!(missing.contains("\"tags\": [\"parameters\"]"), "{missing}");
         let none = error(json!([code("1 + 1", DECLARED)]), &[("k", "1")]);
         assert!(none.contains("let NAME: TYPE = VALUE;"), "{none}");
-        let shadowed = error(json!([code("let k: &str = \"8\";\nlet k: usize = k.parse()?;", DECLARED)]), &[("k", "1")]);
+        let shadowed = error(
+            json!([code("let k: &str = \"8\";\nlet k: usize = k.parse()?;", DECLARED)]),
+            &[("k", "1")],
+        );
         assert!(shadowed.contains("2 times"), "{shadowed}");
         let broken = error(json!([code("let k: &str = \"8;", DECLARED)]), &[("k", "1")]);
         assert!(broken.contains("closed"), "{broken}");
@@ -214,11 +261,19 @@ mod tests {
         let path = folder.path().join("n.ipynb");
         for text in ["", "no JSON", "[]", "{\"worksheets\": []}", "{\"cells\": 3}"] {
             std::fs::write(&path, text).unwrap();
-            assert!(matches!(inject(&path, &pairs(&[("k", "1")])), Err(Error::Format { .. })), "{text}");
+            assert!(
+                matches!(inject(&path, &pairs(&[("k", "1")])), Err(Error::Format { .. })),
+                "{text}"
+            );
         }
-        for cell in [json!(3), json!({ "cell_type": "code", "metadata": { "tags": ["parameters"] } })] {
+        for cell in
+            [json!(3), json!({ "cell_type": "code", "metadata": { "tags": ["parameters"] } })]
+        {
             std::fs::write(&path, json!({ "cells": [cell] }).to_string()).unwrap();
-            assert!(matches!(inject(&path, &pairs(&[("k", "1")])), Err(Error::Parameter { .. })), "{cell}");
+            assert!(
+                matches!(inject(&path, &pairs(&[("k", "1")])), Err(Error::Parameter { .. })),
+                "{cell}"
+            );
         }
     }
 }

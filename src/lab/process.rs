@@ -29,22 +29,34 @@ pub(super) struct Ended {
 /// What a program finds on its standard input.
 #[derive(Clone, Copy)]
 pub(super) enum Input<'a> {
-    /// A line, and no end as long as this process lives: when there is one, the program should end too.
+    /// A line, and no end as long as this process lives: when there is one, the program should end
+    /// too.
     Line(&'a str),
-    /// The set-up's lock, an empty file. It is held as long as the program lives, so that a set-up that follows one that was killed does
-    /// not write where the program still does.
+    /// The set-up's lock, an empty file. It is held as long as the program lives, so that a set-up
+    /// that follows one that was killed does not write where the program still does.
     Lock(&'a File),
 }
 
 /// Runs `command`, gives it `input`, and hands each line it writes to `on_line` as it comes.
-pub(super) fn run(step: &str, command: &mut Command, input: Input, mut on_line: impl FnMut(&Line)) -> Result<Ended> {
+pub(super) fn run(
+    step: &str,
+    command: &mut Command,
+    input: Input,
+    mut on_line: impl FnMut(&Line),
+) -> Result<Ended> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let broken = |e: std::io::Error| Error::Setup { step: step.to_owned(), why: format!("{program}: {e}") };
+    let broken =
+        |e: std::io::Error| Error::Setup { step: step.to_owned(), why: format!("{program}: {e}") };
     let stdin = match input {
         Input::Line(_) => Stdio::piped(),
         Input::Lock(lock) => Stdio::from(lock.try_clone().map_err(broken)?),
     };
-    let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(broken)?;
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(broken)?;
     let (sender, lines) = mpsc::channel();
     if let Some(out) = child.stdout.take() {
         listen(out, sender.clone(), Line::Out);
@@ -76,9 +88,19 @@ pub(super) fn run(step: &str, command: &mut Command, input: Input, mut on_line: 
 ///
 /// # Errors
 /// [`Error::Setup`] with `step`, the program's last lines, and `advice`.
-pub(super) fn succeed(step: &str, command: &mut Command, lock: &File, advice: &str, on_line: impl FnMut(&Line)) -> Result<()> {
+pub(super) fn succeed(
+    step: &str,
+    command: &mut Command,
+    lock: &File,
+    advice: &str,
+    on_line: impl FnMut(&Line),
+) -> Result<()> {
     let ended = run(step, command, Input::Lock(lock), on_line)?;
-    if ended.success { Ok(()) } else { Err(Error::Setup { step: step.to_owned(), why: format!("{}\n{advice}", ended.last_words) }) }
+    if ended.success {
+        Ok(())
+    } else {
+        Err(Error::Setup { step: step.to_owned(), why: format!("{}\n{advice}", ended.last_words) })
+    }
 }
 
 /// What a program prints, trimmed; `None` if it cannot be run or fails.
@@ -87,13 +109,24 @@ pub(super) fn answer(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Takes away what `cargo run`, `cargo test` or the user set for another build than the one that `command` makes.
+/// Takes away what `cargo run`, `cargo test` or the user set for another build than the one that
+/// `command` makes.
 pub(super) fn without_build_settings(command: &mut Command) -> &mut Command {
-    const KEPT: [&str; 6] = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
+    const KEPT: [&str; 6] = [
+        "CARGO_HOME",
+        "CARGO_NET_",
+        "CARGO_HTTP_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+    ];
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let of_a_build = name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept));
-        if of_a_build || ["RUSTC", "RUSTFLAGS", "RUSTDOCFLAGS"].iter().any(|start| name.starts_with(start)) {
+        let of_a_build =
+            name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept));
+        if of_a_build
+            || ["RUSTC", "RUSTFLAGS", "RUSTDOCFLAGS"].iter().any(|start| name.starts_with(start))
+        {
             command.env_remove(name);
         }
     }
@@ -104,10 +137,16 @@ pub(super) fn without_build_settings(command: &mut Command) -> &mut Command {
 pub(super) fn on_path(names: &[&str]) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     let folders: Vec<_> = std::env::split_paths(&path).collect();
-    names.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file()))
+    names
+        .iter()
+        .find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file()))
 }
 
-fn listen(stream: impl Read + Send + 'static, sender: mpsc::Sender<Line>, kind: fn(String) -> Line) {
+fn listen(
+    stream: impl Read + Send + 'static,
+    sender: mpsc::Sender<Line>,
+    kind: fn(String) -> Line,
+) {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();

@@ -14,7 +14,8 @@ pub(super) const PACKAGE: &str = "tokenized-sae";
 pub(super) const LIBRARY: &str = "tokenized_sae";
 
 /// What the compiled library depends on besides `src`.
-const OTHER_SOURCES: [&str; 6] = ["Cargo.toml", "Cargo.lock", "build.rs", "environment.yml", "models", "README.md"];
+const OTHER_SOURCES: [&str; 6] =
+    ["Cargo.toml", "Cargo.lock", "build.rs", "environment.yml", "models", "README.md"];
 
 /// A copy of this crate's sources, and its toolchain.
 pub(super) struct Project {
@@ -25,22 +26,32 @@ pub(super) struct Project {
 }
 
 impl Project {
-    /// The project of `options`; or the one that holds the current folder; or the one that this program was built from.
+    /// The project of `options`; or the one that holds the current folder; or the one that this
+    /// program was built from.
     pub fn find(options: &Options) -> Result<Project> {
-        let missing = |why: String| Error::Setup { step: "finding the sources of tokenized-sae".to_owned(), why };
+        let missing = |why: String| Error::Setup {
+            step: "finding the sources of tokenized-sae".to_owned(),
+            why,
+        };
         let root = match &options.project {
             Some(root) if is_ours(root) => root.clone(),
-            Some(root) => return Err(missing(format!("{} has no Cargo.toml of {PACKAGE}", root.display()))),
+            Some(root) => {
+                return Err(missing(format!("{} has no Cargo.toml of {PACKAGE}", root.display())));
+            }
             None => {
                 let here = std::env::current_dir().map_err(Error::io("find", "."))?;
                 let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
-                here.ancestors().chain([built_from]).find(|folder| is_ours(folder)).map(Path::to_owned).ok_or_else(|| {
-                    missing(format!(
-                        "neither {} nor {} holds them: run this in a clone of the repository",
-                        here.display(),
-                        built_from.display()
-                    ))
-                })?
+                here.ancestors()
+                    .chain([built_from])
+                    .find(|folder| is_ours(folder))
+                    .map(Path::to_owned)
+                    .ok_or_else(|| {
+                        missing(format!(
+                            "neither {} nor {} holds them: run this in a clone of the repository",
+                            here.display(),
+                            built_from.display()
+                        ))
+                    })?
             }
         };
         let root = root.canonicalize().map_err(Error::io("resolve", &root))?;
@@ -49,7 +60,11 @@ impl Project {
             process::without_build_settings(&mut command).args(argument).current_dir(&root);
             process::answer(&mut command).ok_or_else(|| Error::Setup {
                 step: "finding Rust".to_owned(),
-                why: format!("`rustc {}` does not work in {}: install Rust by https://rustup.rs", argument.join(" "), root.display()),
+                why: format!(
+                    "`rustc {}` does not work in {}: install Rust by https://rustup.rs",
+                    argument.join(" "),
+                    root.display()
+                ),
             })
         };
         let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?);
@@ -111,7 +126,8 @@ pub(super) fn short_hash(parts: &[&[u8]]) -> String {
 }
 
 fn is_ours(folder: &Path) -> bool {
-    std::fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|text| text.lines().any(|line| line == format!("name = \"{PACKAGE}\"")))
+    std::fs::read_to_string(folder.join("Cargo.toml"))
+        .is_ok_and(|text| text.lines().any(|line| line == format!("name = \"{PACKAGE}\"")))
 }
 
 fn collect(path: &Path, found: &mut Vec<PathBuf>) -> Result<()> {

@@ -18,7 +18,8 @@ const ENVIRONMENT: &str = include_str!("../../environment.yml");
 /// About how many packages the requirements come to, those that they need in their turn included.
 const PACKAGES: u64 = 91;
 /// An older Jupyter than these is passed by.
-const OLDEST: [(&str, u32); 4] = [("jupyterlab", 4), ("jupyter_client", 8), ("nbclient", 0), ("nbconvert", 7)];
+const OLDEST: [(&str, u32); 4] =
+    [("jupyterlab", 4), ("jupyter_client", 8), ("nbclient", 0), ("nbconvert", 7)];
 /// JupyterLab's own lower bound.
 const OLDEST_PYTHON: (u32, u32) = (3, 10);
 
@@ -49,7 +50,10 @@ impl Probe {
 
     fn has_jupyter(&self) -> bool {
         OLDEST.iter().all(|(name, oldest)| {
-            let major = self.packages.get(*name).and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+            let major = self
+                .packages
+                .get(*name)
+                .and_then(|version| version.split('.').next()?.parse::<u32>().ok());
             major.is_some_and(|major| major >= *oldest)
         })
     }
@@ -75,18 +79,24 @@ impl Python {
 pub(super) fn find(cache: &Path, choice: PythonChoice) -> Option<Python> {
     let ready = |folder: PathBuf, origin| {
         let there = folder.join(".ready").is_file();
-        there.then(|| Probe::of(&interpreter_in(&folder))).flatten().and_then(|probe| Python::from(probe, origin))
+        there
+            .then(|| Probe::of(&interpreter_in(&folder)))
+            .flatten()
+            .and_then(|probe| Python::from(probe, origin))
     };
     match choice {
         PythonChoice::Conda => ready(conda_folder(cache), "conda, from environment.yml"),
         PythonChoice::Private => ready(private_folder(cache), "private, from PyPI"),
         PythonChoice::Auto => {
-            let active =
-                ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| Some(interpreter_in(Path::new(&std::env::var_os(name)?))));
+            let active = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+                .iter()
+                .filter_map(|name| Some(interpreter_in(Path::new(&std::env::var_os(name)?))));
             active
                 .filter_map(|python| Python::from(Probe::of(&python)?, "active environment"))
                 .next()
-                .or_else(|| Python::from(Probe::of(&process::on_path(&["python3", "python"])?)?, "on PATH"))
+                .or_else(|| {
+                    Python::from(Probe::of(&process::on_path(&["python3", "python"])?)?, "on PATH")
+                })
                 .or_else(|| find(cache, PythonChoice::Private))
         }
     }
@@ -102,10 +112,14 @@ pub(super) fn find_or_make(folders: &Folders, lock: &File, choice: PythonChoice)
     } else {
         make_private(folders, lock)?
     }
-    let made = if choice == PythonChoice::Conda { PythonChoice::Conda } else { PythonChoice::Private };
+    let made =
+        if choice == PythonChoice::Conda { PythonChoice::Conda } else { PythonChoice::Private };
     find(&folders.root, made).ok_or_else(|| Error::Setup {
         step: "installing Jupyter".to_owned(),
-        why: format!("the new environment in {} lacks a package: delete it and try again", folders.root.display()),
+        why: format!(
+            "the new environment in {} lacks a package: delete it and try again",
+            folders.root.display()
+        ),
     })
 }
 
@@ -127,23 +141,43 @@ fn make_private(folders: &Folders, lock: &File) -> Result<()> {
     let step = "making a Python environment";
     let folder = private_folder(&folders.root);
     let python = base_python(step)?;
-    eprintln!("installing JupyterLab from PyPI in {} (about a minute, 250 MB; done once)", folder.display());
+    eprintln!(
+        "installing JupyterLab from PyPI in {} (about a minute, 250 MB; done once)",
+        folder.display()
+    );
     folders::remove(&folder)?; // what a killed set-up left
     let advice = "On Debian and Ubuntu, `apt install python3-venv` may be missing. Or activate an environment that has JupyterLab 4.";
-    process::succeed(step, Command::new(&python).args(["-m", "venv"]).arg(&folder), lock, advice, |_| {})?;
+    process::succeed(
+        step,
+        Command::new(&python).args(["-m", "venv"]).arg(&folder),
+        lock,
+        advice,
+        |_| {},
+    )?;
     let list = folder.join("requirements.txt");
     folders::write(&list, REQUIREMENTS)?;
     let mut progress = Progress::new("Jupyter", PACKAGES, "packages");
     let mut seen = 0;
     let mut pip = Command::new(interpreter_in(&folder));
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "--requirement"]).arg(&list);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+        "--requirement",
+    ])
+    .arg(&list);
     let advice = "The packages come from PyPI: this needs the network once. Or activate an environment that has JupyterLab 4.";
     process::succeed("installing Jupyter", &mut pip, lock, advice, |line| {
         if let Line::Out(text) = line {
-            // Two lines a package tell how far it has come; the last, long one is the installation itself.
+            // Two lines a package tell how far it has come; the last, long one is the installation
+            // itself.
             if let Some(name) = text.strip_prefix("Collecting ") {
                 seen += 1;
-                progress.note(name.split(['=', '<', '>', '~', '!', '[', ' ']).next().unwrap_or(name));
+                progress
+                    .note(name.split(['=', '<', '>', '~', '!', '[', ' ']).next().unwrap_or(name));
             } else if text.starts_with("Installing collected packages") {
                 progress.note("copying them in place");
             }
@@ -160,12 +194,17 @@ fn make_private(folders: &Folders, lock: &File) -> Result<()> {
 fn base_python(step: &str) -> Result<PathBuf> {
     let wanted = format!("Python {}.{} or later", OLDEST_PYTHON.0, OLDEST_PYTHON.1);
     let error = |why: String| Error::Setup { step: step.to_owned(), why };
-    let python = process::on_path(&["python3", "python"])
-        .ok_or_else(|| error(format!("there is no python3 on PATH: install {wanted}, which JupyterLab needs")))?;
-    let probe = Probe::of(&python).ok_or_else(|| error(format!("{} does not run: install {wanted}", python.display())))?;
+    let python = process::on_path(&["python3", "python"]).ok_or_else(|| {
+        error(format!("there is no python3 on PATH: install {wanted}, which JupyterLab needs"))
+    })?;
+    let probe = Probe::of(&python)
+        .ok_or_else(|| error(format!("{} does not run: install {wanted}", python.display())))?;
     if probe.python < OLDEST_PYTHON {
         let (major, minor) = probe.python;
-        return Err(error(format!("{} is Python {major}.{minor}, and JupyterLab needs {wanted}", python.display())));
+        return Err(error(format!(
+            "{} is Python {major}.{minor}, and JupyterLab needs {wanted}",
+            python.display()
+        )));
     }
     // Not a shim, which would choose another Python in another folder.
     Ok(probe.executable)

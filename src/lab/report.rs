@@ -36,9 +36,19 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for item in &self.items {
-            writeln!(f, "{:8} {:22} {}", if item.there { "ok" } else { "missing" }, item.what, item.detail)?;
+            writeln!(
+                f,
+                "{:8} {:22} {}",
+                if item.there { "ok" } else { "missing" },
+                item.what,
+                item.detail
+            )?;
         }
-        let last = if self.complete() { "nothing is missing: a notebook starts in seconds" } else { "`tsae lab` makes what is missing" };
+        let last = if self.complete() {
+            "nothing is missing: a notebook starts in seconds"
+        } else {
+            "`tsae lab` makes what is missing"
+        };
         write!(f, "{last}")
     }
 }
@@ -46,7 +56,8 @@ impl fmt::Display for Report {
 /// Looks at what is there, and makes and changes nothing.
 ///
 /// # Errors
-/// [`Error::Setup`](crate::Error::Setup) if there is no Rust, or there are no sources of this crate to compile cells against.
+/// [`Error::Setup`](crate::Error::Setup) if there is no Rust, or there are no sources of this crate
+/// to compile cells against.
 pub fn check(options: &Options) -> Result<Report> {
     let cache = folders::location(options)?;
     let project = project::Project::find(options)?;
@@ -59,24 +70,37 @@ pub fn check(options: &Options) -> Result<Report> {
     item("Rust", Some(format!("{rustc}, {}", project.sysroot.display())), "");
     item("sources", Some(project.root.display().to_string()), "");
     let python = python::find(&cache, options.python);
-    let found = python.as_ref().map(|p| format!("{} with JupyterLab {} ({})", p.interpreter.display(), p.jupyterlab, p.origin));
+    let found = python.as_ref().map(|p| {
+        format!("{} with JupyterLab {} ({})", p.interpreter.display(), p.jupyterlab, p.origin)
+    });
     item("Jupyter", found, "would be installed from PyPI (1 min, 250 MB)");
     let kernel = evcxr::find(&cache).map(|path| path.display().to_string());
-    item(&format!("evcxr_jupyter {}", evcxr::VERSION), kernel, "would be installed by cargo (11 min on two cores)");
-    let source = std_source::find(&cache, &project).and_then(|s| Some(format!("{} ({})", s.path.display(), s.origin?)));
+    item(
+        &format!("evcxr_jupyter {}", evcxr::VERSION),
+        kernel,
+        "would be installed by cargo (11 min on two cores)",
+    );
+    let source = std_source::find(&cache, &project)
+        .and_then(|s| Some(format!("{} ({})", s.path.display(), s.origin?)));
     item("standard library", source, "its source would be taken from the toolchain");
     let jupyter = folders::Folders { root: cache.clone() }.jupyter();
     let spec = install::kernelspec(&jupyter);
     item("kernelspec", spec.is_file().then(|| spec.display().to_string()), "would be written");
     let (there, otherwise) = match template::state(&template::kernel_folder(&cache), &project)? {
         State::Ready(path) => (Some(path.display().to_string()), ""),
-        State::Stale => (None, "is of older sources, and would be compiled again (1 min on two cores)"),
+        State::Stale => {
+            (None, "is of older sources, and would be compiled again (1 min on two cores)")
+        }
         State::Missing => (None, "would be compiled (5 min on two cores)"),
     };
     item("compiled library", there, otherwise);
     if let Some(user) = open::user_data_folder() {
         let spec = install::kernelspec(&user);
-        let detail = if spec.is_file() { spec.display().to_string() } else { "not for other programs: `tsae lab` adds it".to_owned() };
+        let detail = if spec.is_file() {
+            spec.display().to_string()
+        } else {
+            "not for other programs: `tsae lab` adds it".to_owned()
+        };
         items.push(Item { what: "kernel in your Jupyter".to_owned(), there: true, detail });
     }
     Ok(Report { items })

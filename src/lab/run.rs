@@ -19,12 +19,14 @@ const START_SECONDS: u64 = 600;
 /// How notebooks are run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
-    /// Where the executed copies go. By default a folder `executed` beside each notebook; a notebook's own folder replaces the notebook.
+    /// Where the executed copies go. By default a folder `executed` beside each notebook; a
+    /// notebook's own folder replaces the notebook.
     pub out: Option<PathBuf>,
     /// The longest that a cell may take, in seconds. By default as long as it likes.
     pub cell_seconds: Option<u64>,
-    /// Names and values that replace those of the cell tagged `parameters`, in every notebook. A value is the text of a number, a bool or a
-    /// string where the cell's `let NAME: TYPE = …;` says so, and Rust otherwise. See [`run`].
+    /// Names and values that replace those of the cell tagged `parameters`, in every notebook. A
+    /// value is the text of a number, a bool or a string where the cell's `let NAME: TYPE = …;`
+    /// says so, and Rust otherwise. See [`run`].
     pub parameters: Vec<(String, String)>,
     /// Whether to print a line for each cell.
     pub quiet: bool,
@@ -76,7 +78,8 @@ pub(super) fn driver(python: &Path, jupyter_path: &Path) -> Command {
     self::python(python, jupyter_path, DRIVER)
 }
 
-/// A Python script that knows our kernel and nothing of the user's Jupyter; what all of them need stands before it.
+/// A Python script that knows our kernel and nothing of the user's Jupyter; what all of them need
+/// stands before it.
 pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> Command {
     let mut command = Command::new(interpreter);
     command
@@ -95,33 +98,51 @@ pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> C
     command
 }
 
-/// Runs notebooks one after the other in the kernel, each cell in the notebook's folder, and writes executed copies as `.ipynb` and `.html`.
+/// Runs notebooks one after the other in the kernel, each cell in the notebook's folder, and writes
+/// executed copies as `.ipynb` and `.html`.
 ///
-/// A cell fails that does not compile, panics, ends with a failing `?`, or writes anything else to the standard error; a cell tagged
-/// `allow-stderr` may write there, and one tagged `raises-exception` may fail. The first failure ends everything.
+/// A cell fails that does not compile, panics, ends with a failing `?`, or writes anything else to
+/// the standard error; a cell tagged `allow-stderr` may write there, and one tagged
+/// `raises-exception` may fail. The first failure ends everything.
 ///
-/// With parameters, a cell tagged `injected-parameters` follows the cell tagged `parameters`, as with papermill. It is that whole cell with
-/// the values replaced, so that whatever the cell computes from them is computed anew; the cell itself runs before it, as it is. The
-/// executed copy has the injected cell, and the values in `metadata.papermill.parameters`; with other parameters it can be run again.
+/// With parameters, a cell tagged `injected-parameters` follows the cell tagged `parameters`, as
+/// with papermill. It is that whole cell with the values replaced, so that whatever the cell
+/// computes from them is computed anew; the cell itself runs before it, as it is. The executed copy
+/// has the injected cell, and the values in `metadata.papermill.parameters`; with other parameters
+/// it can be run again.
 ///
 /// # Errors
-/// [`Error::Cell`] with the number, source and message of the cell that failed, whose executed copy is written all the same;
-/// [`Error::Parameter`], before anything runs, for a name that the notebook does not declare or a value that does not fit its type;
-/// [`Error::Setup`] if the set-up fails or the kernel does not start; [`Error::Io`] for a notebook that cannot be read.
+/// [`Error::Cell`] with the number, source and message of the cell that failed, whose executed copy
+/// is written all the same; [`Error::Parameter`], before anything runs, for a name that the
+/// notebook does not declare or a value that does not fit its type; [`Error::Setup`] if the set-up
+/// fails or the kernel does not start; [`Error::Io`] for a notebook that cannot be read.
 pub fn run(notebooks: &[PathBuf], options: &RunOptions) -> Result<Vec<Executed>> {
     // A name that is wrong should say so before a set-up of many minutes.
     let mut injected = Vec::new();
     for notebook in notebooks {
         std::fs::metadata(notebook).map_err(Error::io("read", notebook))?;
         let given = &options.parameters;
-        injected.push(if given.is_empty() { None } else { Some(parameters::inject(notebook, given)?) });
+        injected.push(if given.is_empty() {
+            None
+        } else {
+            Some(parameters::inject(notebook, given)?)
+        });
     }
     let lab = set_up(&options.set_up)?;
-    notebooks.iter().zip(injected).map(|(notebook, injected)| run_one(&lab, notebook, injected, options)).collect()
+    notebooks
+        .iter()
+        .zip(injected)
+        .map(|(notebook, injected)| run_one(&lab, notebook, injected, options))
+        .collect()
 }
 
 /// Runs a notebook, or in its place what parameters have made of it.
-fn run_one(lab: &Lab, notebook: &Path, injected: Option<Value>, options: &RunOptions) -> Result<Executed> {
+fn run_one(
+    lab: &Lab,
+    notebook: &Path,
+    injected: Option<Value>,
+    options: &RunOptions,
+) -> Result<Executed> {
     let notebook = std::path::absolute(notebook).map_err(Error::io("resolve", notebook))?;
     let folder = notebook.parent().unwrap_or(Path::new("/"));
     let stem = notebook.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -138,18 +159,26 @@ fn run_one(lab: &Lab, notebook: &Path, injected: Option<Value>, options: &RunOpt
 
     let mut teller = Teller::new(&notebook, options.quiet);
     let step = format!("running {}", notebook.display());
-    let ended = process::run(&step, &mut driver(&lab.python, &lab.jupyter_path), Input::Line(&request.to_string()), |line| {
-        if let Line::Out(text) = line
-            && let Some(event) = Event::parse(text)
-        {
-            teller.hear(event);
-        }
-    })?;
+    let ended = process::run(
+        &step,
+        &mut driver(&lab.python, &lab.jupyter_path),
+        Input::Line(&request.to_string()),
+        |line| {
+            if let Line::Out(text) = line
+                && let Some(event) = Event::parse(text)
+            {
+                teller.hear(event);
+            }
+        },
+    )?;
     if let Some((cell, message, source_text)) = teller.failed {
         return Err(Error::Cell { notebook, cell, message, source_text });
     }
     if !ended.success || !teller.done {
-        let why = format!("{}\nIf the kernel does not start, `tsae lab --check` says what is missing.", ended.last_words);
+        let why = format!(
+            "{}\nIf the kernel does not start, `tsae lab --check` says what is missing.",
+            ended.last_words
+        );
         return Err(Error::Setup { step, why });
     }
     Ok(Executed { notebook, ipynb, html, cells: teller.cells })
@@ -181,9 +210,13 @@ impl Teller {
             Event::CellDone { cell, seconds, failed, source } => {
                 if !self.quiet {
                     let word = if failed.is_some() { "FAILED" } else { "ok" };
-                    let first = source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                    let first =
+                        source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
                     let first: String = first.chars().take(80).collect();
-                    eprintln!("{}: cell {cell} of {}  {seconds:7.2} s  {word}  {first}", self.name, self.of);
+                    eprintln!(
+                        "{}: cell {cell} of {}  {seconds:7.2} s  {word}  {first}",
+                        self.name, self.of
+                    );
                 }
                 self.cells.push(CellTime { cell, seconds });
                 if let Some(message) = failed {

@@ -1,9 +1,10 @@
 //! The source of the standard library, from which the kernel infers the types of variables.
 //!
-//! evcxr asks rust-analyzer for the type of each `let`, and rust-analyzer reads source, not compiled libraries. Without the source of the
-//! standard library not even `let x = f()?;` has a type, and the reader would have to write it. rustup does not install that source by
-//! itself, and rust-analyzer would fetch it over the network; but the toolchain's own documentation, which rustup does install, shows
-//! every line of it, for the very version that compiles.
+//! evcxr asks rust-analyzer for the type of each `let`, and rust-analyzer reads source, not
+//! compiled libraries. Without the source of the standard library not even `let x = f()?;` has a
+//! type, and the reader would have to write it. rustup does not install that source by itself, and
+//! rust-analyzer would fetch it over the network; but the toolchain's own documentation, which
+//! rustup does install, shows every line of it, for the very version that compiles.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ use super::project::{self, Project};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// What rust-analyzer needs of the library. The rest (`core_arch` above all) is four times as large and makes every start slower.
+/// What rust-analyzer needs of the library. The rest (`core_arch` above all) is four times as large
+/// and makes every start slower.
 const CRATES: [&str; 4] = ["core", "alloc", "std", "proc_macro"];
 /// Parts of `core` and `std` that hold thousands of CPU instructions and no type a notebook uses.
 const LEFT_OUT: [&str; 3] = ["stdarch", "portable-simd", "backtrace"];
@@ -20,8 +22,8 @@ const LEFT_OUT: [&str; 3] = ["stdarch", "portable-simd", "backtrace"];
 /// Where the source is, and where from.
 pub(super) struct StdSource {
     pub path: PathBuf,
-    /// `None` if there is none and the folder is empty: then a `let` whose type comes out of the standard library, as that of every `?`
-    /// does, needs its type written.
+    /// `None` if there is none and the folder is empty: then a `let` whose type comes out of the
+    /// standard library, as that of every `?` does, needs its type written.
     pub origin: Option<&'static str>,
 }
 
@@ -50,8 +52,9 @@ pub(super) fn find_or_make(folders: &Folders, project: &Project) -> Result<StdSo
         "the toolchain's documentation"
     } else {
         folders::remove(&partial)?;
-        // A folder that looks like the source keeps rust-analyzer from asking rustup to download it, which would change the user's
-        // toolchain, and wait for a network that may not be there.
+        // A folder that looks like the source keeps rust-analyzer from asking rustup to download
+        // it, which would change the user's toolchain, and wait for a network that may not be
+        // there.
         let empty = folders.root.join("std-none");
         files::create_folder(&empty.join("core"))?;
         eprintln!(
@@ -66,7 +69,13 @@ pub(super) fn find_or_make(folders: &Folders, project: &Project) -> Result<StdSo
 }
 
 fn folder(cache: &Path, project: &Project) -> PathBuf {
-    cache.join(format!("std-{}", project::short_hash(&[project.rustc_version.as_bytes(), project.sysroot.as_os_str().as_encoded_bytes()])))
+    cache.join(format!(
+        "std-{}",
+        project::short_hash(&[
+            project.rustc_version.as_bytes(),
+            project.sysroot.as_os_str().as_encoded_bytes()
+        ])
+    ))
 }
 
 /// Links the crates we want of the `rust-src` component, if it is installed.
@@ -101,7 +110,8 @@ fn copy(source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads the sources out of the pages `share/doc/rust/html/src/*/**.rs.html`, if the `rust-docs` component is installed.
+/// Reads the sources out of the pages `share/doc/rust/html/src/*/**.rs.html`, if the `rust-docs`
+/// component is installed.
 fn read_documentation(sysroot: &Path, target: &Path) -> Result<bool> {
     let pages = sysroot.join("share/doc/rust/html/src");
     if !pages.is_dir() {
@@ -111,7 +121,9 @@ fn read_documentation(sysroot: &Path, target: &Path) -> Result<bool> {
         read_pages(&pages.join(name), target)?;
     }
     // A page format that we do not know would give no source, or a garbled one.
-    let sane = |file: &str, line: &str| std::fs::read_to_string(target.join(file)).is_ok_and(|text| text.lines().any(|l| l == line));
+    let sane = |file: &str, line: &str| {
+        std::fs::read_to_string(target.join(file)).is_ok_and(|text| text.lines().any(|l| l == line))
+    };
     Ok(sane("core/src/option.rs", "pub enum Option<T> {")
         && sane("core/src/result.rs", "impl<T, E> Result<T, E> {")
         && sane("alloc/src/lib.rs", "pub mod string;")
@@ -130,7 +142,9 @@ fn read_pages(folder: &Path, target: &Path) -> Result<()> {
         } else if name.ends_with(".rs.html") {
             let page = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
             if let Some((file, source)) = source_of_page(&page)
-                && CRATES.iter().any(|name| file.strip_prefix(name).is_some_and(|rest| rest.starts_with("/src/")))
+                && CRATES.iter().any(|name| {
+                    file.strip_prefix(name).is_some_and(|rest| rest.starts_with("/src/"))
+                })
                 && !file.contains("..")
             {
                 let file = target.join(file);
@@ -149,7 +163,8 @@ fn source_of_page(page: &str) -> Option<(&str, String)> {
     Some((file, text_of(body)))
 }
 
-/// The text of marked-up source: without tags, without the line numbers (links with `data-nosnippet`), entities resolved.
+/// The text of marked-up source: without tags, without the line numbers (links with
+/// `data-nosnippet`), entities resolved.
 fn text_of(html: &str) -> String {
     let mut text = String::with_capacity(html.len() / 2);
     let mut rest = html;
@@ -227,7 +242,11 @@ mod tests {
         let (sysroot, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let pages = sysroot.path().join("share/doc/rust/html/src/core");
         std::fs::create_dir_all(&pages).unwrap();
-        std::fs::write(pages.join("option.rs.html"), "Source of the Rust file `library/core/src/option.rs` in another form").unwrap();
+        std::fs::write(
+            pages.join("option.rs.html"),
+            "Source of the Rust file `library/core/src/option.rs` in another form",
+        )
+        .unwrap();
         assert!(!read_documentation(sysroot.path(), target.path()).unwrap());
     }
 
@@ -241,8 +260,12 @@ mod tests {
             std::fs::write(folder.join("lib.rs"), name).unwrap();
         }
         assert!(link_component(sysroot.path(), target.path()).unwrap());
-        assert_eq!(std::fs::read_to_string(target.path().join("alloc/src/lib.rs")).unwrap(), "alloc");
-        // With a Cargo.toml beside them rust-analyzer would run cargo on the library, and load its dependencies too.
+        assert_eq!(
+            std::fs::read_to_string(target.path().join("alloc/src/lib.rs")).unwrap(),
+            "alloc"
+        );
+        // With a Cargo.toml beside them rust-analyzer would run cargo on the library, and load its
+        // dependencies too.
         assert!(!target.path().join("Cargo.toml").exists());
     }
 }

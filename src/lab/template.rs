@@ -1,8 +1,9 @@
 //! The warmed build folder: this library and its dependencies, compiled as cells need them.
 //!
-//! evcxr compiles each cell as a small crate in a folder of its own, with cargo. A folder in which the library is compiled already makes
-//! that a matter of a third of a second. One such folder, the template, is kept for each copy of the sources; the launcher gives
-//! every kernel a hard-linked copy.
+//! evcxr compiles each cell as a small crate in a folder of its own, with cargo. A folder in which
+//! the library is compiled already makes that a matter of a third of a second. One such folder, the
+//! template, is kept for each copy of the sources; the launcher gives every kernel a hard-linked
+//! copy.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use crate::display::Progress;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// The folder in which a project is compiled, and the one for a copy that is not whole yet: these, and the project's id.
+/// The folder in which a project is compiled, and the one for a copy that is not whole yet: these,
+/// and the project's id.
 pub(super) const BUILDING: &str = "building-";
 pub(super) const COPYING: &str = "copying-";
 /// The extension of the project file of a template that is being compiled.
@@ -60,10 +62,19 @@ pub(super) fn state(kernel_folder: &Path, project: &Project) -> Result<State> {
     let Some(file) = read(&path) else { return Ok(State::Missing) };
     let sources = project.sources()?;
     let ready = file.template.join(".ready");
-    let Ok(compiled) = ready.metadata().and_then(|data| data.modified()) else { return Ok(State::Missing) };
-    // Cargo goes by the time of a file, so a file that is only younger would be compiled again in every session.
-    let young = project::newest(&sources).max(project::newest(&[compiler(project)])).is_none_or(|newest| newest > compiled);
-    Ok(if !young && file.key == key(project, &sources)? { State::Ready(file.template) } else { State::Stale })
+    let Ok(compiled) = ready.metadata().and_then(|data| data.modified()) else {
+        return Ok(State::Missing);
+    };
+    // Cargo goes by the time of a file, so a file that is only younger would be compiled again in
+    // every session.
+    let young = project::newest(&sources)
+        .max(project::newest(&[compiler(project)]))
+        .is_none_or(|newest| newest > compiled);
+    Ok(if !young && file.key == key(project, &sources)? {
+        State::Ready(file.template)
+    } else {
+        State::Stale
+    })
 }
 
 /// The template for the sources as they are: found, or compiled.
@@ -104,7 +115,8 @@ pub(super) fn find_or_warm(
         match &older {
             // What has not changed since is not compiled again: cargo sees to that.
             Some(older) => {
-                // Half a copy would pass for a whole one: some files of the kernel's are written in place.
+                // Half a copy would pass for a whole one: some files of the kernel's are written in
+                // place.
                 let copying = kernel.folder.join(format!("{COPYING}{}", project.id()));
                 folders::remove(&copying)?;
                 copy(python, kernel, lock, older, &copying)?;
@@ -140,13 +152,24 @@ fn key(project: &Project, sources: &[PathBuf]) -> Result<String> {
 }
 
 /// Runs the cells that compile everything, in the real kernel, in `building` itself.
-fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, project_file: &Path, is_rebuild: bool) -> Result<()> {
+fn warm(
+    folders: &Folders,
+    project: &Project,
+    python: &Path,
+    building: &Path,
+    project_file: &Path,
+    is_rebuild: bool,
+) -> Result<()> {
     let step = "compiling the library for notebooks";
     let crates = crates(project);
     if is_rebuild {
-        eprintln!("compiling the library for notebooks again, since it has changed (1 to 2 minutes on two cores)");
+        eprintln!(
+            "compiling the library for notebooks again, since it has changed (1 to 2 minutes on two cores)"
+        );
     } else {
-        eprintln!("compiling the library and {crates} crates for notebooks (about 8 minutes on two cores; 1 to 2 after an edit)");
+        eprintln!(
+            "compiling the library and {crates} crates for notebooks (about 8 minutes on two cores; 1 to 2 after an edit)"
+        );
     }
     let path = project.root.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
     let cells = json!({
@@ -154,7 +177,8 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
             format!(":dep {PACKAGE} = {{ path = \"{path}\" }}\nuse {LIBRARY}::prelude::*;"),
             // The library works, and types are inferred if they can be.
             "let tsae_hook: HookPoint = \"blocks.0.hook_resid_pre\".parse()?;\ntsae_hook.to_string()",
-            // A variable that cannot be kept makes evcxr run `cargo check`, whose files are others than those of `cargo build`.
+            // A variable that cannot be kept makes evcxr run `cargo check`, whose files are others
+            // than those of `cargo build`.
             "let tsae_closure = || ();",
         ],
         "kernel": KERNEL,
@@ -170,37 +194,46 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
     let mut done = Vec::new();
     let mut command = run::driver(python, &folders.jupyter());
     command.env("TSAE_WARM", building).env("TSAE_PROJECT", project_file);
-    let ended = process::run(step, &mut command, Input::Line(&cells.to_string()), |line| match line {
-        Line::Err(text) => {
-            // Said by rustc-wrapper.sh: evcxr passes on what cargo says only for crates without a hyphen in their name.
-            if let Some(name) = text.strip_prefix("tsae-rustc ").filter(|name| *name != "ctx") {
-                compiled += 1;
-                progress.note(name);
-                progress.set(if total > 0 { compiled.min(total - 1) } else { compiled });
+    let ended =
+        process::run(step, &mut command, Input::Line(&cells.to_string()), |line| match line {
+            Line::Err(text) => {
+                // Said by rustc-wrapper.sh: evcxr passes on what cargo says only for crates without
+                // a hyphen in their name.
+                if let Some(name) = text.strip_prefix("tsae-rustc ").filter(|name| *name != "ctx") {
+                    compiled += 1;
+                    progress.note(name);
+                    progress.set(if total > 0 { compiled.min(total - 1) } else { compiled });
+                }
             }
-        }
-        Line::Out(text) => match Event::parse(text) {
-            Some(Event::Cell { cell: 3 }) => {
-                progress.note("");
-                progress.set(total.max(compiled));
-                std::mem::replace(&mut progress, Progress::new("check", total, "crates")).finish();
-                compiled = 0;
-            }
-            Some(Event::CellDone { cell, failed, .. }) => done.push((cell, failed)),
-            _ => {}
-        },
-    })?;
+            Line::Out(text) => match Event::parse(text) {
+                Some(Event::Cell { cell: 3 }) => {
+                    progress.note("");
+                    progress.set(total.max(compiled));
+                    std::mem::replace(&mut progress, Progress::new("check", total, "crates"))
+                        .finish();
+                    compiled = 0;
+                }
+                Some(Event::CellDone { cell, failed, .. }) => done.push((cell, failed)),
+                _ => {}
+            },
+        })?;
     let failed = done.iter().find_map(|(cell, failed)| failed.as_ref().filter(|_| *cell < 3));
     if let Some(message) = failed {
         return Err(Error::Setup {
             step: step.to_owned(),
-            why: format!("{message}\nDoes `cargo build --release` work in {}?", project.root.display()),
+            why: format!(
+                "{message}\nDoes `cargo build --release` work in {}?",
+                project.root.display()
+            ),
         });
     }
     if !ended.success || done.len() != 3 {
         return Err(Error::Setup {
             step: step.to_owned(),
-            why: format!("{}\nThe first time this needs the network, for crates.io. What was compiled is kept.", ended.last_words),
+            why: format!(
+                "{}\nThe first time this needs the network, for crates.io. What was compiled is kept.",
+                ended.last_words
+            ),
         });
     }
     progress.note("");
@@ -212,14 +245,16 @@ fn warm(folders: &Folders, project: &Project, python: &Path, building: &Path, pr
 /// How many crates a cell needs compiled: from Cargo.lock, as cargo sees it for this platform.
 fn crates(project: &Project) -> u64 {
     let mut command = Command::new(project.sysroot.join("bin").join("cargo"));
-    process::without_build_settings(&mut command).current_dir(&project.root).args(["tree", "--locked", "--prefix", "none"]).args([
-        "--edges",
-        "normal,build",
-        "--target",
-        project.host(),
-    ]);
+    process::without_build_settings(&mut command)
+        .current_dir(&project.root)
+        .args(["tree", "--locked", "--prefix", "none"])
+        .args(["--edges", "normal,build", "--target", project.host()]);
     let tree = process::answer(&mut command).unwrap_or_default();
-    let mut crates: Vec<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.is_empty()).collect();
+    let mut crates: Vec<&str> = tree
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .filter(|line| !line.is_empty())
+        .collect();
     crates.sort_unstable();
     crates.dedup();
     (crates.len() as u64).max(2)
@@ -229,7 +264,8 @@ fn crates(project: &Project) -> u64 {
 fn compiled_crates(building: &Path) -> u64 {
     let target = building.join("target");
     let platforms = list(&target).unwrap_or_default().into_iter().chain([target]);
-    let lists = platforms.filter_map(|platform| list(&platform.join("debug").join("deps")).ok()).flatten();
+    let lists =
+        platforms.filter_map(|platform| list(&platform.join("debug").join("deps")).ok()).flatten();
     lists.filter(|path| path.extension().is_some_and(|e| e == "d")).count() as u64
 }
 
@@ -242,7 +278,8 @@ pub(super) fn project_folder(file: &Path) -> Option<PathBuf> {
     Some(read(file)?.project)
 }
 
-/// Written even if nothing changed: the launcher takes the project that was set up last if a notebook lies in none.
+/// Written even if nothing changed: the launcher takes the project that was set up last if a
+/// notebook lies in none.
 fn write(path: &Path, file: &ProjectFile) -> Result<()> {
     let text = serde_json::to_vec_pretty(file).map_err(Error::json("the kernel's project file"))?;
     files::create_folder(path.parent().unwrap_or(Path::new(".")))?;
@@ -252,14 +289,25 @@ fn write(path: &Path, file: &ProjectFile) -> Result<()> {
 fn copy(python: &Path, kernel: &Kernel, lock: &File, from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new(python);
     command.arg(&kernel.launcher).arg("--copy").arg(from).arg(to);
-    process::succeed("copying the compiled library", &mut command, lock, "Is the disk full?", |_| {})
+    process::succeed(
+        "copying the compiled library",
+        &mut command,
+        lock,
+        "Is the disk full?",
+        |_| {},
+    )
 }
 
 /// The template compiled last, of any project and any version of the kernel's files.
 fn newest_template(cache: &Path) -> Option<PathBuf> {
-    let templates =
-        list(cache).ok()?.into_iter().filter(|path| is_kernel_folder(path)).filter_map(|path| list(&path.join("templates")).ok());
-    let ready = templates.flatten().filter_map(|path| Some((path.join(".ready").metadata().ok()?.modified().ok()?, path)));
+    let templates = list(cache)
+        .ok()?
+        .into_iter()
+        .filter(|path| is_kernel_folder(path))
+        .filter_map(|path| list(&path.join("templates")).ok());
+    let ready = templates
+        .flatten()
+        .filter_map(|path| Some((path.join(".ready").metadata().ok()?.modified().ok()?, path)));
     ready.max().map(|(_, path)| path)
 }
 
@@ -273,7 +321,8 @@ pub(super) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| Ok(entry.map_err(Error::io("read", folder))?.path())).collect()
 }
 
-/// Removes the templates that no project names any more, and the kernel folders of earlier versions that no project uses.
+/// Removes the templates that no project names any more, and the kernel folders of earlier versions
+/// that no project uses.
 fn remove_unused(folders: &Folders, kernel: &Kernel, project: &Project) -> Result<()> {
     let _lock = folders::lock(&kernel.templates_lock(), "a kernel is starting: waiting for it")?;
     let mut used = Vec::new();
@@ -291,11 +340,16 @@ fn remove_unused(folders: &Folders, kernel: &Kernel, project: &Project) -> Resul
             folders::remove(&path)?;
         }
     }
-    for older in list(&folders.root)?.into_iter().filter(|path| is_kernel_folder(path) && *path != kernel.folder) {
-        // This project has moved on from there; kernels that still run keep their folder, in `sessions`.
+    for older in list(&folders.root)?
+        .into_iter()
+        .filter(|path| is_kernel_folder(path) && *path != kernel.folder)
+    {
+        // This project has moved on from there; kernels that still run keep their folder, in
+        // `sessions`.
         let _ = std::fs::remove_file(older.join("projects").join(format!("{}.json", project.id())));
         let is_project = |path: &PathBuf| path.extension().is_some_and(|e| e == "json");
-        let has_projects = list(&older.join("projects")).is_ok_and(|files| files.iter().any(is_project));
+        let has_projects =
+            list(&older.join("projects")).is_ok_and(|files| files.iter().any(is_project));
         let has_sessions = list(&older.join("sessions")).is_ok_and(|sessions| !sessions.is_empty());
         if !has_projects && !has_sessions {
             folders::remove(&older)?;

@@ -8,7 +8,8 @@ use super::{KERNEL, Lab, run};
 use crate::error::{Error, Result};
 
 const DRIVER: &str = include_str!("time_cells.py");
-/// The longest that the start or a cell may take: a kernel compiles the library anew if it was edited since the set-up.
+/// The longest that the start or a cell may take: a kernel compiles the library anew if it was
+/// edited since the set-up.
 const SECONDS: u64 = 600;
 
 /// A kernel that ran some cells.
@@ -39,10 +40,12 @@ enum Event {
     Done,
 }
 
-/// Starts a kernel in the project's folder, with a spare waiting for it or without, runs the cells one after the other, and ends it.
+/// Starts a kernel in the project's folder, with a spare waiting for it or without, runs the cells
+/// one after the other, and ends it.
 ///
 /// # Errors
-/// [`Error::Setup`] with the message and source of a cell that fails, or with what keeps the kernel from starting.
+/// [`Error::Setup`] with the message and source of a cell that fails, or with what keeps the kernel
+/// from starting.
 pub(crate) fn time_cells(lab: &Lab, cells: &[String], spare: bool) -> Result<Timed> {
     let spares = spare.then(|| lab.jupyter_path.with_file_name("spares"));
     let request = json!({ "kernel": KERNEL, "folder": lab.project, "seconds": SECONDS, "cells": cells, "spares": spares });
@@ -51,16 +54,17 @@ pub(crate) fn time_cells(lab: &Lab, cells: &[String], spare: bool) -> Result<Tim
     let mut told = Vec::new();
     let step = "timing cells in the kernel";
     let mut command = run::python(&lab.python, &lab.jupyter_path, DRIVER);
-    let ended = process::run(step, &mut command, Input::Line(&request.to_string()), |line| match line {
-        Line::Out(text) => match serde_json::from_str(text) {
-            Ok(Event::Started { seconds }) => timed.start = seconds,
-            Ok(Event::Cell(cell)) => timed.cells.push(cell),
-            Ok(Event::Done) => done = true,
-            // The kernel's own output is ours.
-            Err(_) => {}
-        },
-        Line::Err(text) => told.push(text.clone()),
-    })?;
+    let ended =
+        process::run(step, &mut command, Input::Line(&request.to_string()), |line| match line {
+            Line::Out(text) => match serde_json::from_str(text) {
+                Ok(Event::Started { seconds }) => timed.start = seconds,
+                Ok(Event::Cell(cell)) => timed.cells.push(cell),
+                Ok(Event::Done) => done = true,
+                // The kernel's own output is ours.
+                Err(_) => {}
+            },
+            Line::Err(text) => told.push(text.clone()),
+        })?;
     if ended.success && done {
         return Ok(timed);
     }

@@ -46,14 +46,16 @@ vectorised! {
     }
 }
 
-/// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x + 0.044715 x³)`.
+/// `x · Φ(x)` by the tanh approximation: `½ x (1 + tanh u) = x / (1 + e⁻²ᵘ)` with `u = √(2/π) (x +
+/// 0.044715 x³)`.
 #[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
     const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769;
     x / (1.0 + exp(-TWICE_ROOT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x)))
 }
 
-/// `x · Φ(x)`, with `erf` as the quotient of two polynomials on ±4 (the one used by Eigen), beyond which it is ±1 in f32.
+/// `x · Φ(x)`, with `erf` as the quotient of two polynomials on ±4 (the one used by Eigen), beyond
+/// which it is ±1 in f32.
 #[inline(always)]
 fn gelu_erf(x: f32) -> f32 {
     let z = (x * FRAC_1_SQRT_2).clamp(-4.0, 4.0);
@@ -106,16 +108,28 @@ mod tests {
         bias_and_activate(&mut erf, &[], Activation::GeluErf);
         for (i, &x) in xs.iter().enumerate() {
             let x = x as f64;
-            let by_tanh = 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
-            assert!((tanh[i] as f64 - by_tanh).abs() < 4e-7 * x.abs().max(1.0), "gelu_tanh({x}) = {}, want {by_tanh}", tanh[i]);
+            let by_tanh = 0.5
+                * x
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+            assert!(
+                (tanh[i] as f64 - by_tanh).abs() < 4e-7 * x.abs().max(1.0),
+                "gelu_tanh({x}) = {}, want {by_tanh}",
+                tanh[i]
+            );
             let by_erf = exact_gelu(x);
-            assert!((erf[i] as f64 - by_erf).abs() < 4e-7 * x.abs().max(1.0), "gelu_erf({x}) = {}, want {by_erf}", erf[i]);
+            assert!(
+                (erf[i] as f64 - by_erf).abs() < 4e-7 * x.abs().max(1.0),
+                "gelu_erf({x}) = {}, want {by_erf}",
+                erf[i]
+            );
         }
     }
 
     #[test]
     fn no_activation_hides_a_nan() {
-        for activation in [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu] {
+        for activation in
+            [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu]
+        {
             let mut bad = [1.0, f32::NAN];
             bias_and_activate(&mut bad, &[0.5, 0.5], activation);
             assert!(bad[0].is_finite() && bad[1].is_nan(), "{activation:?}");

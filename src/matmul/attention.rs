@@ -1,9 +1,11 @@
-//! Causal attention, one head of one sequence at a time: keys and values packed as panels, a tile of queries against them.
+//! Causal attention, one head of one sequence at a time: keys and values packed as panels, a tile
+//! of queries against them.
 //!
-//! For each head the keys become panels of 32 keys, `[d_head, 32]` each, and the values panels of 32 dimensions, `[n_keys, 32]` each:
-//! 64 KiB apiece for 256 keys of 64 dimensions, in the second-level cache. Fourteen queries at a time are multiplied with the panels
-//! of keys up to the diagonal and no further; their scores, 14 KiB, become shares in place, and are multiplied with the values. No
-//! matrix of scores of a whole head exists.
+//! For each head the keys become panels of 32 keys, `[d_head, 32]` each, and the values panels of
+//! 32 dimensions, `[n_keys, 32]` each: 64 KiB apiece for 256 keys of 64 dimensions, in the
+//! second-level cache. Fourteen queries at a time are multiplied with the panels of keys up to the
+//! diagonal and no further; their scores, 14 KiB, become shares in place, and are multiplied with
+//! the values. No matrix of scores of a whole head exists.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
@@ -38,7 +40,8 @@ thread_local! {
     static DESK: RefCell<Desk> = RefCell::default();
 }
 
-/// Attention of each position to itself and all before, `[n_seq, n_new, d_model]`, on all threads. The processor must [have tiles](super::has_tiles).
+/// Attention of each position to itself and all before, `[n_seq, n_new, d_model]`, on all threads.
+/// The processor must [have tiles](super::has_tiles).
 ///
 /// # Panics
 /// If the slices do not fit the shape: a bug of the caller.
@@ -54,7 +57,9 @@ pub(crate) fn causal(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape, out
     let target = Target::of(Out::Write(out), d_model);
     assert!(n_new <= n_all && target.n == n_seq * n_new, "an attention that does not fit");
     let task = |task: usize| {
-        DESK.with_borrow_mut(|desk| head(desk, q, k, v, shape, [task / n_heads, task % n_heads], &target));
+        DESK.with_borrow_mut(|desk| {
+            head(desk, q, k, v, shape, [task / n_heads, task % n_heads], &target)
+        });
     };
     if n_new == 0 || 4 * n_seq * n_new * n_all * d_model < WORTH_WAKING {
         (0..n_seq * n_heads * usize::from(n_new > 0)).for_each(task);
@@ -63,7 +68,15 @@ pub(crate) fn causal(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape, out
     }
 }
 
-fn head(desk: &mut Desk, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape, [seq, head]: [usize; 2], target: &Target<'_>) {
+fn head(
+    desk: &mut Desk,
+    q: Heads<'_>,
+    k: Heads<'_>,
+    v: Heads<'_>,
+    shape: Shape,
+    [seq, head]: [usize; 2],
+    target: &Target<'_>,
+) {
     let Shape { n_new, n_all, d_head, scale, .. } = shape;
     let column = head * d_head;
     let padded = n_all.next_multiple_of(PANEL);
@@ -85,7 +98,9 @@ fn head(desk: &mut Desk, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape,
         let queries = as_words(q.from(seq, rows.start, column));
         let stride = seen.next_multiple_of(PANEL);
         let scores = &mut desk.scores.floats_mut()[..n * stride];
-        for (panel, keys) in desk.keys.words().chunks_exact(d_head * PANEL).take(stride / PANEL).enumerate() {
+        for (panel, keys) in
+            desk.keys.words().chunks_exact(d_head * PANEL).take(stride / PANEL).enumerate()
+        {
             tile_sums(false, n, [queries, keys], q.row_stride, d_head, keys.as_ptr(), &mut sums);
             for (sums, scores) in sums[..n].iter().zip(scores.chunks_exact_mut(stride)) {
                 scores[panel * PANEL..][..PANEL].copy_from_slice(sums);
@@ -96,12 +111,21 @@ fn head(desk: &mut Desk, q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape,
         }
         for panel in 0..dimension_panels {
             let values = &desk.values.words()[panel * n_all * PANEL..][..seen * PANEL];
-            tile_sums(false, n, [as_words(scores), values], stride, seen, values.as_ptr(), &mut sums);
+            tile_sums(
+                false,
+                n,
+                [as_words(scores), values],
+                stride,
+                seen,
+                values.as_ptr(),
+                &mut sums,
+            );
             let width = PANEL.min(d_head - panel * PANEL);
             for (i, sums) in sums[..n].iter_mut().enumerate() {
                 sums.iter_mut().for_each(|x| *x *= weights[i]);
                 let row = seq * n_new + rows.start + i;
-                // SAFETY: the columns of this head in this row of this sequence, which no other task writes.
+                // SAFETY: the columns of this head in this row of this sequence, which no other
+                // task writes.
                 unsafe { target.put(row, column + panel * PANEL, &sums[..width]) };
             }
         }

@@ -62,7 +62,11 @@ mod tests {
             1.0 + 1.0 / 256.0,
             1.0 + 3.0 / 256.0,
         ] {
-            assert!(round(x) == half::bf16::from_f32(x).to_bits() || x.is_nan() && widen(round(x)).is_nan(), "{x:?}");
+            assert!(
+                round(x) == half::bf16::from_f32(x).to_bits()
+                    || x.is_nan() && widen(round(x)).is_nan(),
+                "{x:?}"
+            );
         }
         let mut words = [u32::MAX; 2];
         pair_up(&[1.0, -2.0, 0.5], &mut words);

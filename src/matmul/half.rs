@@ -1,12 +1,15 @@
-//! Matrices kept in the sixteen bits a number that their file has, and widened as they are multiplied.
+//! Matrices kept in the sixteen bits a number that their file has, and widened as they are
+//! multiplied.
 //!
-//! A checkpoint of 1.4 · 10⁹ numbers in f16 is 2.8 GB, and twice that in f32, where every second byte is a 0. So the panels keep the
-//! file's numbers, and a thread widens a stretch of one (768 words a column, 96 KiB) before a block of some hundred rows passes by it: a
-//! few percent of the products' time, and for a single row less than reading the f32 would take.
+//! A checkpoint of 1.4 · 10⁹ numbers in f16 is 2.8 GB, and twice that in f32, where every second
+//! byte is a 0. So the panels keep the file's numbers, and a thread widens a stretch of one (768
+//! words a column, 96 KiB) before a block of some hundred rows passes by it: a few percent of the
+//! products' time, and for a single row less than reading the f32 would take.
 //!
-//! What [processing](crate::model::Processing) does to a matrix would need more than sixteen bits again. But all it does is to multiply
-//! each row by a number, or to subtract one from it, so that is done on the way as well ([`RowWise`]). The numbers multiplied are the
-//! same bits as those of a matrix that was widened and processed when it was loaded.
+//! What [processing](crate::model::Processing) does to a matrix would need more than sixteen bits
+//! again. But all it does is to multiply each row by a number, or to subtract one from it, so that
+//! is done on the way as well ([`RowWise`]). The numbers multiplied are the same bits as those of a
+//! matrix that was widened and processed when it was loaded.
 
 #![allow(unsafe_code)]
 // Nothing is kept so where there are no tiles.
@@ -37,7 +40,8 @@ pub(crate) enum Precision {
     Bf16,
 }
 
-/// What is done to a matrix `[depth, width]` before it is multiplied, with one number for each of its rows.
+/// What is done to a matrix `[depth, width]` before it is multiplied, with one number for each of
+/// its rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum RowWise {
     /// Nothing.
@@ -55,8 +59,12 @@ impl RowWise {
         let rows = matrix.chunks_exact_mut(width);
         match self {
             RowWise::Nothing => {}
-            RowWise::Times(by) => rows.zip(by).for_each(|(row, by)| row.iter_mut().for_each(|x| *x *= by)),
-            RowWise::Minus(by) => rows.zip(by).for_each(|(row, by)| row.iter_mut().for_each(|x| *x -= by)),
+            RowWise::Times(by) => {
+                rows.zip(by).for_each(|(row, by)| row.iter_mut().for_each(|x| *x *= by))
+            }
+            RowWise::Minus(by) => {
+                rows.zip(by).for_each(|(row, by)| row.iter_mut().for_each(|x| *x -= by))
+            }
         }
     }
 }
@@ -84,7 +92,11 @@ pub(crate) struct Half {
 
 impl Half {
     /// Room for so many panels; `None` if the numbers have more than sixteen bits.
-    pub fn new(precision: Precision, [n_panels, depth]: [usize; 2], row_wise: RowWise) -> Option<Half> {
+    pub fn new(
+        precision: Precision,
+        [n_panels, depth]: [usize; 2],
+        row_wise: RowWise,
+    ) -> Option<Half> {
         let is_bf16 = match precision {
             Precision::Single => return None,
             Precision::F16 => false,
@@ -112,14 +124,19 @@ impl Half {
         };
         out.hold(words.len() * PANEL);
         let out = &mut out.words_mut()[..words.len() * PANEL];
-        let halves = &self.halves()[(panel * self.depth + rows.start) * PANEL..][..rows.len() * PANEL];
+        let halves =
+            &self.halves()[(panel * self.depth + rows.start) * PANEL..][..rows.len() * PANEL];
         let by = match &self.row_wise {
             RowWise::Nothing => By::Nothing,
             RowWise::Times(by) => By::Times(&by[rows]),
             RowWise::Minus(by) => By::Minus(&by[rows]),
         };
-        assert!(super::has_tiles() && (form != Form::Pairs || super::has_bf16_tiles()), "a processor without tiles");
-        // SAFETY: a processor with tiles has AVX-512, and those for pairs its instructions for bf16, as just asserted.
+        assert!(
+            super::has_tiles() && (form != Form::Pairs || super::has_bf16_tiles()),
+            "a processor without tiles"
+        );
+        // SAFETY: a processor with tiles has AVX-512, and those for pairs its instructions for
+        // bf16, as just asserted.
         unsafe {
             match form {
                 Form::Pairs => widen::to_pairs(halves, self.is_bf16, by, out),

@@ -9,7 +9,8 @@ use super::bf16;
 use super::half::{Half, Precision, RowWise};
 use crate::simd::tile::PANEL;
 
-/// One cache line, so that memory made of them begins at a line's start and no vector is cut in two.
+/// One cache line, so that memory made of them begins at a line's start and no vector is cut in
+/// two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u32; 16]);
@@ -57,7 +58,8 @@ impl Lines {
     }
 }
 
-/// A matrix `[depth, width]` within a slice: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
+/// A matrix `[depth, width]` within a slice: element `(i, j)` is `data[i * row_stride + j *
+/// col_stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub data: &'a [f32],
@@ -79,7 +81,8 @@ impl View<'_> {
             return;
         }
         out.fill(0.0);
-        /// Rows of the panel written at a time: 2 KiB, which stay in the first-level cache until all columns have been.
+        /// Rows of the panel written at a time: 2 KiB, which stay in the first-level cache until
+        /// all columns have been.
         const ROWS: usize = 16;
         for (block, out) in out.chunks_mut(ROWS * PANEL).enumerate() {
             for column in 0..n {
@@ -125,8 +128,14 @@ pub(super) enum Columns<'a> {
 }
 
 impl Packed {
-    /// Packs a matrix and its bias `[width]`. A matrix that came in sixteen bits a number is kept so.
-    pub fn new(matrix: View<'_>, bias: Option<&[f32]>, precision: Precision, row_wise: RowWise) -> Packed {
+    /// Packs a matrix and its bias `[width]`. A matrix that came in sixteen bits a number is kept
+    /// so.
+    pub fn new(
+        matrix: View<'_>,
+        bias: Option<&[f32]>,
+        precision: Precision,
+        row_wise: RowWise,
+    ) -> Packed {
         let View { depth, width, .. } = matrix;
         let n_panels = width.div_ceil(PANEL);
         let size = (depth * PANEL).max(1);
@@ -171,11 +180,14 @@ impl Packed {
         }
     }
 
-    /// Rounded to bf16: `[panels, depth / 2, 32]` pairs where the processor multiplies pairs, `[panels, depth, 32]` f32 elsewhere.
+    /// Rounded to bf16: `[panels, depth / 2, 32]` pairs where the processor multiplies pairs,
+    /// `[panels, depth, 32]` f32 elsewhere.
     pub(super) fn rounded(&self) -> Columns<'_> {
         match &self.numbers {
             Numbers::Single { panels, rounded } => {
-                let rounded = rounded.get_or_init(|| if super::has_bf16_tiles() { self.pairs(panels) } else { rounded_f32(panels) });
+                let rounded = rounded.get_or_init(|| {
+                    if super::has_bf16_tiles() { self.pairs(panels) } else { rounded_f32(panels) }
+                });
                 Columns::Words(rounded.words())
             }
             Numbers::Half(half) => Columns::Half(half),
@@ -187,11 +199,7 @@ impl Packed {
         let numbers = (self.n_panels() * self.depth * PANEL) as u64;
         match &self.numbers {
             Numbers::Single { rounded, .. } if rounded.get().is_none() => {
-                if super::has_bf16_tiles() {
-                    2 * numbers
-                } else {
-                    4 * numbers
-                }
+                if super::has_bf16_tiles() { 2 * numbers } else { 4 * numbers }
             }
             _ => 0,
         }

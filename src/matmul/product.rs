@@ -28,7 +28,8 @@ impl Packed {
     /// The processor must [have tiles](super::has_tiles).
     ///
     /// # Panics
-    /// If rows, matrix and output do not fit together: a bug of the caller, as is giving bf16 rows to a product in f32.
+    /// If rows, matrix and output do not fit together: a bug of the caller, as is giving bf16 rows
+    /// to a product in f32.
     pub fn multiply(&self, rows: Rows<'_>, out: Out<'_>, activation: Activation, compute: Compute) {
         assert!(super::has_tiles(), "a processor without tiles");
         let rounded;
@@ -37,7 +38,11 @@ impl Packed {
             (Rows::Bf16(x), Compute::Bf16) if has_bf16_tiles() => (x, self.rounded(), Form::Pairs),
             (Rows::F32(x), Compute::Bf16) => {
                 rounded = round(x, self.depth);
-                (rounded.words(), self.rounded(), if has_bf16_tiles() { Form::Pairs } else { Form::Rounded })
+                (
+                    rounded.words(),
+                    self.rounded(),
+                    if has_bf16_tiles() { Form::Pairs } else { Form::Rounded },
+                )
             }
             (Rows::Bf16(_), _) => panic!("rows of bf16 for a product in f32"),
         };
@@ -52,7 +57,11 @@ impl Packed {
         let cut = Cut::of(n, words, self.n_panels(), 2 * n * self.depth * self.width);
         let task = |task: usize| {
             let (block, group) = (task % cut.blocks, task / cut.blocks);
-            job.part(share(n, cut.blocks, block), share(self.n_panels(), cut.groups, group), &target);
+            job.part(
+                share(n, cut.blocks, block),
+                share(self.n_panels(), cut.groups, group),
+                &target,
+            );
         };
         if cut.alone {
             (0..cut.blocks * cut.groups).for_each(task);
@@ -79,7 +88,11 @@ fn round(x: &[f32], depth: usize) -> Lines {
     let to = rounded.words_mut().par_chunks_mut(ROWS_AT_ONCE * words);
     to.zip(x.par_chunks(ROWS_AT_ONCE * depth)).for_each(|(out, x)| {
         for (out, x) in out.chunks_mut(words).zip(x.chunks_exact(depth)) {
-            if pairs { bf16::pair_up(x, out) } else { bf16::round_all(x, bytemuck::cast_slice_mut(out)) }
+            if pairs {
+                bf16::pair_up(x, out)
+            } else {
+                bf16::round_all(x, bytemuck::cast_slice_mut(out))
+            }
         }
     });
     rounded
@@ -137,7 +150,8 @@ enum Kind {
     Bf16,
 }
 
-// SAFETY: tasks write to parts that do not overlap, and nobody else has the borrowed output meanwhile.
+// SAFETY: tasks write to parts that do not overlap, and nobody else has the borrowed output
+// meanwhile.
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
@@ -146,7 +160,9 @@ impl<'a> Target<'a> {
         let (at, kind, len, stride): (*mut u8, _, _, _) = match out {
             Out::Write(RowsMut::F32(y)) => (y.as_mut_ptr().cast(), Kind::Write, y.len(), width),
             Out::Add(y) => (y.as_mut_ptr().cast(), Kind::Add, y.len(), width),
-            Out::Write(RowsMut::Bf16(y)) => (y.as_mut_ptr().cast(), Kind::Bf16, 2 * y.len(), width.next_multiple_of(2)),
+            Out::Write(RowsMut::Bf16(y)) => {
+                (y.as_mut_ptr().cast(), Kind::Bf16, 2 * y.len(), width.next_multiple_of(2))
+            }
         };
         let n = len.checked_div(stride).unwrap_or(0);
         assert!(len == n * stride, "an output that is not whole rows");
@@ -162,15 +178,22 @@ impl<'a> Target<'a> {
         let at = row * self.stride + column;
         match self.kind {
             // SAFETY: the caller grants `values.len()` numbers from here.
-            Kind::Write => unsafe { std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len()) }.copy_from_slice(values),
+            Kind::Write => unsafe {
+                std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len())
+            }
+            .copy_from_slice(values),
             Kind::Add => {
                 // SAFETY: as above.
-                let y = unsafe { std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len()) };
+                let y = unsafe {
+                    std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len())
+                };
                 y.iter_mut().zip(values).for_each(|(y, x)| *y += x);
             }
             Kind::Bf16 => {
                 // SAFETY: as above.
-                let y = unsafe { std::slice::from_raw_parts_mut(self.at.cast::<u16>().add(at), values.len()) };
+                let y = unsafe {
+                    std::slice::from_raw_parts_mut(self.at.cast::<u16>().add(at), values.len())
+                };
                 y.iter_mut().zip(values).for_each(|(y, x)| *y = bf16::round(*x));
             }
         }
@@ -193,10 +216,12 @@ thread_local! {
     static DESK: RefCell<Desk> = RefCell::default();
 }
 
-/// Words from a row to the next, if rows of so many words lie so that their cache lines drive each other out: a first-level cache has
-/// one place for every 4 KiB, a dozen deep, and a tile reads fourteen rows at once.
+/// Words from a row to the next, if rows of so many words lie so that their cache lines drive each
+/// other out: a first-level cache has one place for every 4 KiB, a dozen deep, and a tile reads
+/// fourteen rows at once.
 fn spread(words: usize) -> Option<usize> {
-    (words > 0 && (4 * words).is_multiple_of(4096)).then(|| words.min(STRETCH).next_multiple_of(16) + 16)
+    (words > 0 && (4 * words).is_multiple_of(4096))
+        .then(|| words.min(STRETCH).next_multiple_of(16) + 16)
 }
 
 /// A product under way.
@@ -215,7 +240,13 @@ impl Job<'_> {
     fn of_nothing(&self, target: &Target<'_>) {
         for row in 0..target.n {
             for panel in 0..self.matrix.n_panels() {
-                finish(&mut [[0.0; PANEL]], &self.matrix.bias()[panel * PANEL..][..PANEL], self.activation, target, [row, panel * PANEL]);
+                finish(
+                    &mut [[0.0; PANEL]],
+                    &self.matrix.bias()[panel * PANEL..][..PANEL],
+                    self.activation,
+                    target,
+                    [row, panel * PANEL],
+                );
             }
         }
     }
@@ -231,7 +262,9 @@ impl Job<'_> {
                 let words = share(self.words, stretches, stretch);
                 let block = Block::of(self, rows.clone(), words.clone(), copied);
                 for panel in panels.clone() {
-                    let kept = kept.get_mut((panel - panels.start) * rows.len() * PANEL..).unwrap_or_default();
+                    let kept = kept
+                        .get_mut((panel - panels.start) * rows.len() * PANEL..)
+                        .unwrap_or_default();
                     self.panel(&block, panel, words.clone(), kept, column, target);
                 }
             }
@@ -239,10 +272,19 @@ impl Job<'_> {
     }
 
     /// One stretch of one panel. `kept` holds the sums of the stretches before, if there are any.
-    fn panel(&self, block: &Block<'_>, panel: usize, words: Range<usize>, kept: &mut [f32], room: &mut Lines, target: &Target<'_>) {
+    fn panel(
+        &self,
+        block: &Block<'_>,
+        panel: usize,
+        words: Range<usize>,
+        kept: &mut [f32],
+        room: &mut Lines,
+        target: &Target<'_>,
+    ) {
         let (column, next) = match self.columns {
             Columns::Words(panels) => {
-                let next = panels.as_ptr().wrapping_add(((panel + 1) * self.words + words.start) * PANEL);
+                let next =
+                    panels.as_ptr().wrapping_add(((panel + 1) * self.words + words.start) * PANEL);
                 (&panels[(panel * self.words + words.start) * PANEL..][..words.len() * PANEL], next)
             }
             Columns::Half(half) => {
@@ -272,7 +314,13 @@ impl Job<'_> {
                 kept[within.start * PANEL..][..n * PANEL].copy_from_slice(sums.as_flattened());
             } else {
                 let at = [block.first + within.start, panel * PANEL];
-                finish(sums, &self.matrix.bias()[panel * PANEL..][..PANEL], self.activation, target, at);
+                finish(
+                    sums,
+                    &self.matrix.bias()[panel * PANEL..][..PANEL],
+                    self.activation,
+                    target,
+                    at,
+                );
             }
         }
     }
@@ -289,14 +337,25 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// The rows where they lie, or copied into `room` if they lie badly.
-    fn of(job: &Job<'a>, rows: Range<usize>, words: Range<usize>, room: &'a mut Lines) -> Block<'a> {
+    fn of(
+        job: &Job<'a>,
+        rows: Range<usize>,
+        words: Range<usize>,
+        room: &'a mut Lines,
+    ) -> Block<'a> {
         let (first, n) = (rows.start, rows.len());
         let Some(stride) = spread(job.words).filter(|_| n > 1) else {
-            return Block { data: &job.rows[first * job.words + words.start..], stride: job.words, first, n };
+            return Block {
+                data: &job.rows[first * job.words + words.start..],
+                stride: job.words,
+                first,
+                n,
+            };
         };
         room.hold(n * stride);
         for (to, row) in room.words_mut().chunks_exact_mut(stride).zip(rows) {
-            to[..words.len()].copy_from_slice(&job.rows[row * job.words + words.start..][..words.len()]);
+            to[..words.len()]
+                .copy_from_slice(&job.rows[row * job.words + words.start..][..words.len()]);
         }
         Block { data: room.words(), stride, first, n }
     }
@@ -310,7 +369,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// Adds the bias, applies the activation, and puts the tile's sums where they belong: from row and column `at`.
+    /// Adds the bias, applies the activation, and puts the tile's sums where they belong: from row
+    /// and column `at`.
     fn finish(sums: &mut [[f32; PANEL]], bias: &[f32], activation: Activation, target: &Target<'_>, at: [usize; 2]) {
         let [row, column] = at;
         for (r, sums) in sums.iter_mut().enumerate() {
@@ -320,7 +380,8 @@ vectorised! {
             activation.apply(sums);
             // Of an odd number of bf16, a 0 goes beyond the last.
             let n = PANEL.min(target.stride - column);
-            // SAFETY: `row + r` and `column..column + n` lie in the output, and in this task's part of it.
+            // SAFETY: `row + r` and `column..column + n` lie in the output, and in this task's part
+            // of it.
             unsafe {
                 // The whole panel has a length that the compiler knows.
                 if n == PANEL { target.put(row + r, column, sums) } else { target.put(row + r, column, &sums[..n]) }
@@ -329,7 +390,8 @@ vectorised! {
     }
 }
 
-/// The products of `n` rows with the columns of a panel, while something is fetched from `ahead` on; see [`crate::simd::tile`].
+/// The products of `n` rows with the columns of a panel, while something is fetched from `ahead`
+/// on; see [`crate::simd::tile`].
 #[inline]
 pub(super) fn tile_sums(
     pairs: bool,
@@ -340,9 +402,14 @@ pub(super) fn tile_sums(
     ahead: *const u32,
     sums: &mut Sums,
 ) {
-    assert!((1..=ROWS).contains(&n) && rows.len() >= (n - 1) * stride + words && panel.len() >= words * PANEL, "a tile that does not fit");
-    // SAFETY: the ranges are those just asserted. The processor has the instructions: `multiply` and `causal` check for tiles, and there
-    // are pairs only where it multiplies them.
+    assert!(
+        (1..=ROWS).contains(&n)
+            && rows.len() >= (n - 1) * stride + words
+            && panel.len() >= words * PANEL,
+        "a tile that does not fit"
+    );
+    // SAFETY: the ranges are those just asserted. The processor has the instructions: `multiply`
+    // and `causal` check for tiles, and there are pairs only where it multiplies them.
     unsafe {
         if pairs {
             bf16_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, ahead, sums);
@@ -359,7 +426,8 @@ macro_rules! sums_of {
         #[target_feature(enable = $features)]
         unsafe fn $name(n: usize, rows: *const u32, panel: *const u32, stride: usize, words: usize, ahead: *const u32, sums: &mut Sums) {
             match n {
-                // SAFETY: the caller grants what the tile needs. A vector of sixteen f32 is an array of them.
+                // SAFETY: the caller grants what the tile needs. A vector of sixteen f32 is an
+                // array of them.
                 $($height => unsafe {
                     let of_tile: [[[f32; 16]; 2]; $height] = std::mem::transmute($tile::<$height>(rows, stride, panel, words, ahead));
                     sums.as_flattened_mut()[..$height * PANEL].copy_from_slice(of_tile.as_flattened().as_flattened());

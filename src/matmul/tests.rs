@@ -8,7 +8,8 @@ use super::*;
 fn noise(n: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 40) as f32) / (1 << 23) as f32 - 1.0
     };
     (0..n).map(|_| next()).collect()
@@ -26,27 +27,52 @@ struct Case {
 
 impl Case {
     fn new(n: usize, depth: usize, width: usize) -> Case {
-        Case { n, depth, width, x: noise(n * depth, 1), w: noise(depth * width, 2), bias: noise(width, 3) }
+        Case {
+            n,
+            depth,
+            width,
+            x: noise(n * depth, 1),
+            w: noise(depth * width, 2),
+            bias: noise(width, 3),
+        }
     }
 
     fn packed(&self) -> Packed {
-        let view = View { data: &self.w, depth: self.depth, width: self.width, row_stride: self.width, col_stride: 1 };
+        let view = View {
+            data: &self.w,
+            depth: self.depth,
+            width: self.width,
+            row_stride: self.width,
+            col_stride: 1,
+        };
         Packed::new(view, Some(&self.bias), Precision::Single, RowWise::Nothing)
     }
 
     /// The sums in f64 of operands rounded as `compute` says, bias added.
     fn naive(&self, compute: Compute) -> Vec<f64> {
-        let operand = |x: f32| f64::from(if compute == Compute::Bf16 { bf16::widen(bf16::round(x)) } else { x });
+        let operand = |x: f32| {
+            f64::from(if compute == Compute::Bf16 { bf16::widen(bf16::round(x)) } else { x })
+        };
         let sum = |row: usize, column: usize| -> f64 {
-            let products = (0..self.depth).map(|i| operand(self.x[row * self.depth + i]) * operand(self.w[i * self.width + column]));
+            let products = (0..self.depth).map(|i| {
+                operand(self.x[row * self.depth + i]) * operand(self.w[i * self.width + column])
+            });
             products.sum::<f64>() + f64::from(self.bias[column])
         };
-        (0..self.n).flat_map(|row| (0..self.width).map(move |column| (row, column))).map(|(row, column)| sum(row, column)).collect()
+        (0..self.n)
+            .flat_map(|row| (0..self.width).map(move |column| (row, column)))
+            .map(|(row, column)| sum(row, column))
+            .collect()
     }
 
     fn product(&self, packed: &Packed, compute: Compute) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.n * self.width];
-        packed.multiply(Rows::F32(&self.x), Out::Write(RowsMut::F32(&mut y)), Activation::None, compute);
+        packed.multiply(
+            Rows::F32(&self.x),
+            Out::Write(RowsMut::F32(&mut y)),
+            Activation::None,
+            compute,
+        );
         y
     }
 }
@@ -54,7 +80,8 @@ impl Case {
 /// Each within what rounding of f32 sums allows.
 fn close(got: &[f32], want: &[f64], depth: usize) -> bool {
     let allowed = 1e-6 * (depth as f64 + 4.0);
-    got.len() == want.len() && got.iter().zip(want).all(|(got, want)| (f64::from(*got) - want).abs() <= allowed)
+    got.len() == want.len()
+        && got.iter().zip(want).all(|(got, want)| (f64::from(*got) - want).abs() <= allowed)
 }
 
 proptest! {
@@ -78,11 +105,16 @@ fn depths_of_several_stretches_and_rows_that_lie_badly_are_summed_whole() {
     if !has_tiles() {
         return;
     }
-    for (n, depth, width) in [(3, 769, 40), (130, 2048, 33), (17, 3072, 65), (1, 1536, 7), (40, 512, 500), (2, 3001, 31)] {
+    for (n, depth, width) in
+        [(3, 769, 40), (130, 2048, 33), (17, 3072, 65), (1, 1536, 7), (40, 512, 500), (2, 3001, 31)]
+    {
         let case = Case::new(n, depth, width);
         let packed = case.packed();
         for compute in [Compute::F32, Compute::Bf16] {
-            assert!(close(&case.product(&packed, compute), &case.naive(compute), depth), "{n} {depth} {width} {compute}");
+            assert!(
+                close(&case.product(&packed, compute), &case.naive(compute), depth),
+                "{n} {depth} {width} {compute}"
+            );
         }
     }
 }
@@ -99,12 +131,21 @@ fn neither_threads_nor_neighbours_change_a_bit() {
             let whole = case.product(&packed, compute);
             for threads in [1, 2, 3, 8] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                assert_eq!(pool.install(|| case.product(&packed, compute)), whole, "{threads} threads");
+                assert_eq!(
+                    pool.install(|| case.product(&packed, compute)),
+                    whole,
+                    "{threads} threads"
+                );
             }
             for row in [0, 13, n - 1] {
                 let mut alone = vec![0f32; width];
                 let x = &case.x[row * depth..][..depth];
-                packed.multiply(Rows::F32(x), Out::Write(RowsMut::F32(&mut alone)), Activation::None, compute);
+                packed.multiply(
+                    Rows::F32(x),
+                    Out::Write(RowsMut::F32(&mut alone)),
+                    Activation::None,
+                    compute,
+                );
                 assert_eq!(alone, whole[row * width..][..width], "row {row} alone");
             }
         }
@@ -119,17 +160,30 @@ fn what_is_written_added_or_rounded_is_the_same_product() {
     for (n, depth, width) in [(30, 70, 45), (15, 1600, 64), (20, 0, 5), (0, 8, 8)] {
         let case = Case::new(n, depth, width);
         let packed = case.packed();
-        for activation in [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu] {
+        for activation in
+            [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu]
+        {
             let mut written = case.product(&packed, Compute::F32);
             activation::bias_and_activate(&mut written, &[], activation);
 
             let before = noise(n * width, 9);
             let mut added = before.clone();
             packed.multiply(Rows::F32(&case.x), Out::Add(&mut added), activation, Compute::F32);
-            assert!(added.iter().zip(&before).zip(&written).all(|((sum, before), x)| *sum == before + x));
+            assert!(
+                added
+                    .iter()
+                    .zip(&before)
+                    .zip(&written)
+                    .all(|((sum, before), x)| *sum == before + x)
+            );
 
             let mut pairs = vec![u32::MAX; n * width.div_ceil(2)];
-            packed.multiply(Rows::F32(&case.x), Out::Write(RowsMut::Bf16(&mut pairs)), activation, Compute::F32);
+            packed.multiply(
+                Rows::F32(&case.x),
+                Out::Write(RowsMut::Bf16(&mut pairs)),
+                activation,
+                Compute::F32,
+            );
             for (row, pairs) in written.chunks(width).zip(pairs.chunks(width.div_ceil(2))) {
                 let mut want = vec![0; pairs.len()];
                 bf16::pair_up(row, &mut want);
@@ -141,22 +195,32 @@ fn what_is_written_added_or_rounded_is_the_same_product() {
             let words = depth.div_ceil(2);
             let mut pairs = vec![0u32; n * words];
             if words > 0 {
-                pairs.chunks_mut(words).zip(case.x.chunks(depth)).for_each(|(pairs, x)| bf16::pair_up(x, pairs));
+                pairs
+                    .chunks_mut(words)
+                    .zip(case.x.chunks(depth))
+                    .for_each(|(pairs, x)| bf16::pair_up(x, pairs));
             }
             let mut y = vec![0f32; n * width];
-            packed.multiply(Rows::Bf16(&pairs), Out::Write(RowsMut::F32(&mut y)), Activation::None, Compute::Bf16);
+            packed.multiply(
+                Rows::Bf16(&pairs),
+                Out::Write(RowsMut::F32(&mut y)),
+                Activation::None,
+                Compute::Bf16,
+            );
             assert_eq!(y, case.product(&packed, Compute::Bf16));
         }
     }
 }
 
-/// A matrix that is kept in sixteen bits gives the bits of one that was widened and processed when it was packed.
+/// A matrix that is kept in sixteen bits gives the bits of one that was widened and processed when
+/// it was packed.
 #[test]
 fn sixteen_bits_give_the_products_of_the_f32_that_they_are() {
     if !has_tiles() {
         return;
     }
-    for (n, depth, width) in [(1, 8, 5), (33, 769, 40), (130, 2048, 33), (5, 1537, 70), (20, 0, 5)] {
+    for (n, depth, width) in [(1, 8, 5), (33, 769, 40), (130, 2048, 33), (5, 1537, 70), (20, 0, 5)]
+    {
         let mut case = Case::new(n, depth, width);
         for precision in [Precision::F16, Precision::Bf16] {
             for w in &mut case.w {
@@ -170,12 +234,22 @@ fn sixteen_bits_give_the_products_of_the_f32_that_they_are() {
             let by = noise(depth, 5);
             for row_wise in [RowWise::Nothing, RowWise::Times(by.clone()), RowWise::Minus(by)] {
                 let view = |data| View { data, depth, width, row_stride: width, col_stride: 1 };
-                let half = Packed::new(view(&case.w), Some(&case.bias), precision, row_wise.clone());
+                let half =
+                    Packed::new(view(&case.w), Some(&case.bias), precision, row_wise.clone());
                 let mut processed = case.w.clone();
                 row_wise.apply(width, &mut processed);
-                let whole = Packed::new(view(&processed), Some(&case.bias), Precision::Single, RowWise::Nothing);
+                let whole = Packed::new(
+                    view(&processed),
+                    Some(&case.bias),
+                    Precision::Single,
+                    RowWise::Nothing,
+                );
                 for compute in [Compute::F32, Compute::Bf16] {
-                    assert_eq!(case.product(&half, compute), case.product(&whole, compute), "{n} {depth} {width} {precision:?} {compute}");
+                    assert_eq!(
+                        case.product(&half, compute),
+                        case.product(&whole, compute),
+                        "{n} {depth} {width} {precision:?} {compute}"
+                    );
                 }
             }
         }

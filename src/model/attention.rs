@@ -1,5 +1,5 @@
-//! Causal attention: by tiles where the processor has them, by `gemm` where not, and a twin made of candle's own operations, which
-//! serves other devices and is what the tests hold both to.
+//! Causal attention: by tiles where the processor has them, by `gemm` where not, and a twin made of
+//! candle's own operations, which serves other devices and is what the tests hold both to.
 
 use candle_core::{Device, Storage, Tensor};
 use candle_transformers::utils::build_causal_mask;
@@ -11,20 +11,38 @@ use crate::matmul::{Heads, RowsMut, Shape, in_pieces};
 use crate::model::lanes;
 use crate::model::ops::{cpu_f32, is_cpu_f32};
 
-/// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last `n_new` positions are those of
-/// `q`: each position sees itself and all before. Heads lie one after the other in `d_model`. Gives `[n_seq, n_new, d_model]`.
-pub(super) fn causal_attention(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f64) -> Result<Tensor> {
+/// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last
+/// `n_new` positions are those of `q`: each position sees itself and all before. Heads lie one
+/// after the other in `d_model`. Gives `[n_seq, n_new, d_model]`.
+pub(super) fn causal_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    n_heads: usize,
+    scale: f64,
+) -> Result<Tensor> {
     let rows_are_plain = |x: &Tensor| x.stride()[2] == 1;
     if ![q, k, v].into_iter().all(|x| is_cpu_f32(x) && rows_are_plain(x)) {
         return attention_any(q, k, v, n_heads, scale);
     }
     let (n_seq, n_new, d_model) = q.dims3()?;
-    let shape = Shape { n_seq, n_new, n_all: k.dim(1)?, n_heads, d_head: d_model / n_heads, scale: scale as f32 };
+    let shape = Shape {
+        n_seq,
+        n_new,
+        n_all: k.dim(1)?,
+        n_heads,
+        d_head: d_model / n_heads,
+        scale: scale as f32,
+    };
     let (q_storage, _) = q.storage_and_layout();
     let (k_storage, _) = k.storage_and_layout();
     let (v_storage, _) = v.storage_and_layout();
     let mut out = vec![0f32; n_seq * n_new * d_model];
-    attend([heads(q, &q_storage)?, heads(k, &k_storage)?, heads(v, &v_storage)?], shape, RowsMut::F32(&mut out));
+    attend(
+        [heads(q, &q_storage)?, heads(k, &k_storage)?, heads(v, &v_storage)?],
+        shape,
+        RowsMut::F32(&mut out),
+    );
     Ok(Tensor::from_vec(out, (n_seq, n_new, d_model), &Device::Cpu)?)
 }
 
@@ -37,19 +55,25 @@ fn heads<'a>(x: &Tensor, storage: &'a Storage) -> Result<Heads<'a>> {
 fn attention_any(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f64) -> Result<Tensor> {
     let (n_seq, n_new, d_model) = q.dims3()?;
     let n_all = k.dim(1)?;
-    let heads = |x: &Tensor| x.reshape((n_seq, x.dim(1)?, n_heads, d_model / n_heads))?.transpose(1, 2)?.contiguous();
+    let heads = |x: &Tensor| {
+        x.reshape((n_seq, x.dim(1)?, n_heads, d_model / n_heads))?.transpose(1, 2)?.contiguous()
+    };
     let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
     let scores = (q.matmul(&k.t()?)? * scale)?; // [n_seq, n_heads, n_new, n_all]
-    let hidden = build_causal_mask(n_new, n_all - n_new, q.device())?.broadcast_as(scores.shape())?;
+    let hidden =
+        build_causal_mask(n_new, n_all - n_new, q.device())?.broadcast_as(scores.shape())?;
     let never = Tensor::new(f32::NEG_INFINITY, q.device())?.broadcast_as(scores.shape())?;
     let pattern = candle_nn::ops::softmax_last_dim(&hidden.where_cond(&never, &scores)?)?;
     Ok(pattern.matmul(&v)?.transpose(1, 2)?.reshape((n_seq, n_new, d_model))?)
 }
 
-/// Attention of queries, keys and values that lie in plain memory. On a processor without tiles, the output is f32.
+/// Attention of queries, keys and values that lie in plain memory. On a processor without tiles,
+/// the output is f32.
 pub(super) fn attend([q, k, v]: [Heads<'_>; 3], shape: Shape, out: RowsMut<'_>) {
     match out {
-        RowsMut::F32(out) if shape.n_new == 1 && k.row_stride == v.row_stride => of_one([q, k, v], shape, out),
+        RowsMut::F32(out) if shape.n_new == 1 && k.row_stride == v.row_stride => {
+            of_one([q, k, v], shape, out)
+        }
         #[cfg(target_arch = "x86_64")]
         out if crate::matmul::has_tiles() => crate::matmul::attention::causal(q, k, v, shape, out),
         RowsMut::F32(out) => by_gemm([q, k, v], shape, out),
@@ -58,7 +82,8 @@ pub(super) fn attend([q, k, v]: [Heads<'_>; 3], shape: Shape, out: RowsMut<'_>) 
 }
 
 fn by_gemm([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
-    /// How many queries of a head are worked on at once; no key after the last of them is looked at.
+    /// How many queries of a head are worked on at once; no key after the last of them is looked
+    /// at.
     const QUERIES: usize = 64;
     let Shape { n_seq, n_new, n_all, n_heads, d_head, scale } = shape;
     let (d_model, before) = (n_heads * d_head, n_all - n_new);
@@ -70,7 +95,8 @@ fn by_gemm([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
                 let n = QUERIES.min(n_new - from);
                 let seen = before + from + n;
                 let scores = &mut scores[..n * seen];
-                let (keys, values) = (rows(k, [seq, head], 0..seen, d_head), rows(v, [seq, head], 0..seen, d_head));
+                let (keys, values) =
+                    (rows(k, [seq, head], 0..seen, d_head), rows(v, [seq, head], 0..seen, d_head));
                 let queries = rows(q, [seq, head], from..from + n, d_head);
                 matmul(scores, seen, queries, keys.transposed(), scale, Parallelism::None);
                 for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
@@ -78,20 +104,34 @@ fn by_gemm([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
                     lanes::softmax(visible);
                     hidden.fill(0.0);
                 }
-                let pattern = Matrix { data: scores, rows: n, cols: seen, row_stride: seen, col_stride: 1 };
-                matmul(&mut out[from * d_model + head * d_head..], d_model, pattern, values, 1.0, Parallelism::None);
+                let pattern =
+                    Matrix { data: scores, rows: n, cols: seen, row_stride: seen, col_stride: 1 };
+                matmul(
+                    &mut out[from * d_model + head * d_head..],
+                    d_model,
+                    pattern,
+                    values,
+                    1.0,
+                    Parallelism::None,
+                );
             }
         }
     });
 }
 
 /// Some rows of one head of one sequence: `[n, d_head]`.
-fn rows(x: Heads<'_>, [seq, head]: [usize; 2], rows: std::ops::Range<usize>, d_head: usize) -> Matrix<'_> {
+fn rows(
+    x: Heads<'_>,
+    [seq, head]: [usize; 2],
+    rows: std::ops::Range<usize>,
+    d_head: usize,
+) -> Matrix<'_> {
     let data = &x.data[seq * x.seq_stride + rows.start * x.row_stride + head * d_head..];
     Matrix { data, rows: rows.len(), cols: d_head, row_stride: x.row_stride, col_stride: 1 }
 }
 
-/// For a single new position of each sequence, as in sampling, where products of matrices would be of one row.
+/// For a single new position of each sequence, as in sampling, where products of matrices would be
+/// of one row.
 fn of_one([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
     let Shape { n_seq, n_all, n_heads, d_head, scale, .. } = shape;
     let d_model = n_heads * d_head;
@@ -99,7 +139,15 @@ fn of_one([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
         let mut shares = vec![0f32; n_heads * n_all];
         let of = |x: Heads<'_>| seq * x.seq_stride;
         let keys_and_values = [&k.data[of(k)..], &v.data[of(v)..]];
-        lanes::attend(&q.data[of(q)..][..d_model], keys_and_values, k.row_stride, scale, &mut shares, n_heads, out);
+        lanes::attend(
+            &q.data[of(q)..][..d_model],
+            keys_and_values,
+            k.row_stride,
+            scale,
+            &mut shares,
+            n_heads,
+            out,
+        );
     });
 }
 
@@ -110,9 +158,14 @@ mod tests {
 
     #[test]
     fn attention_equals_candles_with_and_without_a_past() {
-        for (n_seq, n_new, n_all, n_heads, d_head) in
-            [(1, 1, 1, 1, 4), (2, 12, 12, 4, 8), (3, 1, 40, 2, 16), (2, 1, 33, 3, 20), (2, 150, 150, 3, 8), (1, 70, 201, 2, 4)]
-        {
+        for (n_seq, n_new, n_all, n_heads, d_head) in [
+            (1, 1, 1, 1, 4),
+            (2, 12, 12, 4, 8),
+            (3, 1, 40, 2, 16),
+            (2, 1, 33, 3, 20),
+            (2, 150, 150, 3, 8),
+            (1, 70, 201, 2, 4),
+        ] {
             let d = n_heads * d_head;
             // As in a model: views into one tensor of queries, keys and values.
             let qkv = random(&[n_seq, n_all, 3 * d], 5);
@@ -122,7 +175,8 @@ mod tests {
             assert_close(&causal_attention(&q, &k, &v, n_heads, 0.7).unwrap(), &want);
             let shape = Shape { n_seq, n_new, n_all, n_heads, d_head, scale: 0.7 };
             let storages = [&q, &k, &v].map(|x| x.storage_and_layout().0);
-            let [q, k, v] = [(&q, &storages[0]), (&k, &storages[1]), (&v, &storages[2])].map(|(x, storage)| heads(x, storage).unwrap());
+            let [q, k, v] = [(&q, &storages[0]), (&k, &storages[1]), (&v, &storages[2])]
+                .map(|(x, storage)| heads(x, storage).unwrap());
             let mut out = vec![0f32; n_seq * n_new * d];
             by_gemm([q, k, v], shape, &mut out);
             assert_close(&Tensor::from_slice(&out, want.dims(), &Device::Cpu).unwrap(), &want);
@@ -133,7 +187,8 @@ mod tests {
                 assert_close(&Tensor::from_slice(&out, want.dims(), &Device::Cpu).unwrap(), &want);
                 let mut pairs = vec![u32::MAX; n_seq * n_new * d / 2];
                 crate::matmul::attention::causal(q, k, v, shape, RowsMut::Bf16(&mut pairs));
-                let rounded: Vec<u16> = out.iter().map(|x| crate::matmul::bf16::round(*x)).collect();
+                let rounded: Vec<u16> =
+                    out.iter().map(|x| crate::matmul::bf16::round(*x)).collect();
                 assert_eq!(bytemuck::cast_slice::<u32, u16>(&pairs), rounded);
             }
         }

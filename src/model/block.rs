@@ -1,7 +1,9 @@
-//! A whole block at once, in memory that is used again by the next: what a pass goes through between the hooks that it stops at.
+//! A whole block at once, in memory that is used again by the next: what a pass goes through
+//! between the hooks that it stops at.
 //!
-//! Nothing is written that the next product does not read: biases, activations and the addition to the residual stream happen as a
-//! product leaves the registers, and in [`Compute::Bf16`] what a product reads is written as bf16 by whatever computes it.
+//! Nothing is written that the next product does not read: biases, activations and the addition to
+//! the residual stream happen as a product leaves the registers, and in [`Compute::Bf16`] what a
+//! product reads is written as bf16 by whatever computes it.
 
 use std::ops::Range;
 use std::sync::PoisonError;
@@ -70,22 +72,25 @@ impl Times {
 
     /// Each part's name and seconds.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
-        let names = ["embed", "layer_norm", "qkv", "rotary", "attention", "attn_out", "mlp_up", "mlp_down"];
+        let names =
+            ["embed", "layer_norm", "qkv", "rotary", "attention", "attn_out", "mlp_up", "mlp_down"];
         names.into_iter().zip(self.0).collect()
     }
 }
 
-/// What lies between the products of a block. Kept with the model from pass to pass: fresh memory of this size takes longer to come by
-/// than the layer norms.
+/// What lies between the products of a block. Kept with the model from pass to pass: fresh memory
+/// of this size takes longer to come by than the layer norms.
 #[derive(Default)]
 pub(super) struct Room {
     /// A layer norm's output, and then attention's: `[n, d_model]`.
     narrow: Lines,
     /// Where attention and MLP run in parallel, the MLP's layer norm.
     second: Lines,
-    /// Queries, keys and values, and then the MLP's hidden layer: `[n, 3 d_model]` and `[n, d_mlp]`.
+    /// Queries, keys and values, and then the MLP's hidden layer: `[n, 3 d_model]` and `[n,
+    /// d_mlp]`.
     wide: Lines,
-    /// Where sequences share their first row: queries, keys and values with a first row for each, and what attention makes of them.
+    /// Where sequences share their first row: queries, keys and values with a first row for each,
+    /// and what attention makes of them.
     apart: [Lines; 2],
 }
 
@@ -94,8 +99,8 @@ pub(super) struct Room {
 pub(super) struct Layout {
     pub n_seq: usize,
     pub n_ctx: usize,
-    /// Whether there is one first row for all sequences, BOS, before all others: what it becomes depends on nothing behind it, so it is
-    /// computed once. The numbers are the same bits.
+    /// Whether there is one first row for all sequences, BOS, before all others: what it becomes
+    /// depends on nothing behind it, so it is computed once. The numbers are the same bits.
     pub one_bos: bool,
 }
 
@@ -112,7 +117,8 @@ impl Layout {
 }
 
 impl Transformer {
-    /// Takes the residual stream `[rows, d_model]` through some blocks, in place; says how long its parts took.
+    /// Takes the residual stream `[rows, d_model]` through some blocks, in place; says how long its
+    /// parts took.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if `stop`, which is asked between any two parts, says so.
@@ -127,7 +133,9 @@ impl Transformer {
         let rooms = || self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         let mut room = rooms().pop().unwrap_or_default();
         let mut clock = Clock { times: Times::default(), since: Instant::now(), stop };
-        let done = layers.into_iter().try_for_each(|layer| self.run_block(layer, resid, layout, compute, &mut room, &mut clock));
+        let done = layers.into_iter().try_for_each(|layer| {
+            self.run_block(layer, resid, layout, compute, &mut room, &mut clock)
+        });
         rooms().push(room);
         done.map(|()| clock.times)
     }
@@ -148,19 +156,29 @@ impl Transformer {
 
         block.ln1.apply(resid, RowsMut::of(narrow, n, d, pairs));
         clock.done(Part::LayerNorm)?;
-        block.qkv.apply(Rows::of(narrow, n, d, pairs), Out::Write(RowsMut::of(wide, n, 3 * d, false)), None, compute)?;
+        block.qkv.apply(
+            Rows::of(narrow, n, d, pairs),
+            Out::Write(RowsMut::of(wide, n, 3 * d, false)),
+            None,
+            compute,
+        )?;
         clock.done(Part::Qkv)?;
         let qkv = &mut wide.floats_mut()[..n * 3 * d];
         if let Some(rotary) = &self.rotary {
             let (bos, rest) = qkv.split_at_mut(if layout.one_bos { 3 * d } else { 0 });
             rotary.turn(bos, 1, 0);
-            rotary.turn(rest, layout.n_ctx - usize::from(layout.one_bos), usize::from(layout.one_bos));
+            rotary.turn(
+                rest,
+                layout.n_ctx - usize::from(layout.one_bos),
+                usize::from(layout.one_bos),
+            );
             clock.done(Part::Rotary)?;
         }
         self.attend(qkv, layout, RowsMut::of(narrow, n, d, pairs), apart);
         clock.done(Part::Attention)?;
 
-        // In parallel, the MLP reads what the block was given, which must be read before attention's output is added to it.
+        // In parallel, the MLP reads what the block was given, which must be read before
+        // attention's output is added to it.
         if config.parallel {
             block.ln2.apply(resid, RowsMut::of(second, n, d, pairs));
             clock.done(Part::LayerNorm)?;
@@ -182,14 +200,30 @@ impl Transformer {
 
 impl Transformer {
     /// Attention within each sequence, from queries, keys and values `[rows, 3 d_model]`.
-    fn attend(&self, qkv: &[f32], layout: Layout, out: RowsMut<'_>, [apart, made]: &mut [Lines; 2]) {
+    fn attend(
+        &self,
+        qkv: &[f32],
+        layout: Layout,
+        out: RowsMut<'_>,
+        [apart, made]: &mut [Lines; 2],
+    ) {
         let (config, d) = (&self.config, self.config.d_model);
         let Layout { n_seq, n_ctx, one_bos } = layout;
-        let shape =
-            Shape { n_seq, n_new: n_ctx, n_all: n_ctx, n_heads: config.n_heads, d_head: config.d_head, scale: config.attn_scale as f32 };
+        let shape = Shape {
+            n_seq,
+            n_new: n_ctx,
+            n_all: n_ctx,
+            n_heads: config.n_heads,
+            d_head: config.d_head,
+            scale: config.attn_scale as f32,
+        };
         let heads = |qkv, from: usize| -> Heads<'_> {
             let qkv: &[f32] = qkv;
-            Heads { data: &qkv[from.min(qkv.len())..], seq_stride: n_ctx * 3 * d, row_stride: 3 * d }
+            Heads {
+                data: &qkv[from.min(qkv.len())..],
+                seq_stride: n_ctx * 3 * d,
+                row_stride: 3 * d,
+            }
         };
         if !one_bos {
             return attend([heads(qkv, 0), heads(qkv, d), heads(qkv, 2 * d)], shape, out);
@@ -197,7 +231,9 @@ impl Transformer {
         let (bos, rest) = qkv.split_at(3 * d);
         apart.hold(n_seq * n_ctx * 3 * d);
         let apart = &mut apart.floats_mut()[..n_seq * n_ctx * 3 * d];
-        for (whole, rest) in apart.chunks_exact_mut(n_ctx * 3 * d).zip(rest.chunks_exact((n_ctx - 1) * 3 * d)) {
+        for (whole, rest) in
+            apart.chunks_exact_mut(n_ctx * 3 * d).zip(rest.chunks_exact((n_ctx - 1) * 3 * d))
+        {
             whole[..3 * d].copy_from_slice(bos);
             whole[3 * d..].copy_from_slice(rest);
         }
@@ -205,7 +241,11 @@ impl Transformer {
             RowsMut::F32(_) => (false, d),
             RowsMut::Bf16(_) => (true, d.div_ceil(2)),
         };
-        attend([heads(apart, 0), heads(apart, d), heads(apart, 2 * d)], shape, RowsMut::of(made, n_seq * n_ctx, d, pairs));
+        attend(
+            [heads(apart, 0), heads(apart, d), heads(apart, 2 * d)],
+            shape,
+            RowsMut::of(made, n_seq * n_ctx, d, pairs),
+        );
         let out: &mut [u32] = match out {
             RowsMut::F32(out) => bytemuck::cast_slice_mut(out),
             RowsMut::Bf16(out) => out,
@@ -213,7 +253,9 @@ impl Transformer {
         let (bos, rest) = out.split_at_mut(width);
         let made = &made.words()[..n_seq * n_ctx * width];
         bos.copy_from_slice(&made[..width]);
-        for (rest, whole) in rest.chunks_exact_mut((n_ctx - 1) * width).zip(made.chunks_exact(n_ctx * width)) {
+        for (rest, whole) in
+            rest.chunks_exact_mut((n_ctx - 1) * width).zip(made.chunks_exact(n_ctx * width))
+        {
             rest.copy_from_slice(&whole[width..]);
         }
     }
@@ -230,7 +272,10 @@ impl Clock<'_> {
     fn done(&mut self, part: Part) -> Result<()> {
         self.times.add(part, &mut self.since);
         if (self.stop)() {
-            return Err(Error::Interrupted { what: "the pass through the model", remedy: "call it again".into() });
+            return Err(Error::Interrupted {
+                what: "the pass through the model",
+                remedy: "call it again".into(),
+            });
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! A checkpoint's files, safetensors or PyTorch's, read into f32 tensors one at a time; whatever is wrong with one is told with its name
-//! and file.
+//! A checkpoint's files, safetensors or PyTorch's, read into f32 tensors one at a time; whatever is
+//! wrong with one is told with its name and file.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -45,7 +45,10 @@ enum Form {
 pub(super) fn open(weights: &Weights) -> Result<Reader> {
     let all = match weights {
         Weights::Memory(path, bytes) => {
-            vec![Part { path: path.clone(), form: Form::Safetensors(TensorFile::in_memory(path, bytes)?) }]
+            vec![Part {
+                path: path.clone(),
+                form: Form::Safetensors(TensorFile::in_memory(path, bytes)?),
+            }]
         }
         Weights::Files(paths) => {
             let open = |path: &PathBuf| {
@@ -77,8 +80,12 @@ impl Part {
     /// The type and shape of a tensor.
     fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
         match &self.form {
-            Form::Safetensors(file) => file.info(name).map(|(dtype, shape)| (dtype, shape.to_vec())),
-            Form::Pickle(tensors) => tensors.lock().unwrap_or_else(PoisonError::into_inner).info(name),
+            Form::Safetensors(file) => {
+                file.info(name).map(|(dtype, shape)| (dtype, shape.to_vec()))
+            }
+            Form::Pickle(tensors) => {
+                tensors.lock().unwrap_or_else(PoisonError::into_inner).info(name)
+            }
         }
     }
 
@@ -94,8 +101,13 @@ impl Part {
         match &self.form {
             Form::Safetensors(file) => file.read(name),
             Form::Pickle(tensors) => {
-                let lacks = || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
-                let stored = tensors.lock().unwrap_or_else(PoisonError::into_inner).read(name)?.ok_or_else(lacks)?;
+                let lacks =
+                    || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
+                let stored = tensors
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .read(name)?
+                    .ok_or_else(lacks)?;
                 let bad = |why| Error::format(&self.path, format!("tensor \"{name}\" {why}"));
                 let mut numbers = Numbers::new(stored.dtype, &stored.shape).map_err(bad)?;
                 numbers.push(&stored.bytes);
@@ -130,7 +142,11 @@ impl Reader {
     /// The place where the model's body begins: `prefix`, if the file's names have it, or here.
     pub fn body(&self, prefix: &str) -> Reader {
         let dotted = format!("{prefix}.");
-        if self.files.of.keys().any(|name| name.starts_with(&dotted)) { self.pp(prefix) } else { self.clone() }
+        if self.files.of.keys().any(|name| name.starts_with(&dotted)) {
+            self.pp(prefix)
+        } else {
+            self.clone()
+        }
     }
 
     /// The checkpoint's only file, or the first of several.
@@ -138,7 +154,8 @@ impl Reader {
         self.files.all.first().map(|part| part.path.clone()).unwrap_or_default()
     }
 
-    /// How many numbers the matrices have, and what they will take: sixteen bits each if they come so and the processor has tiles.
+    /// How many numbers the matrices have, and what they will take: sixteen bits each if they come
+    /// so and the processor has tiles.
     pub fn bytes_of_matrices(&self) -> Matrices {
         let mut all = Matrices::default();
         for (name, &part) in &self.files.of {
@@ -170,13 +187,20 @@ impl Reader {
         let what = || format!("tensor \"{name}\" of {}", part.path.display());
         let Numbers { dtype, shape: got, values } = part.read(&name)?;
         if matches!(dtype, Dtype::I32 | Dtype::I64) {
-            return Err(Error::format(&part.path, format!("tensor \"{name}\" has type {dtype:?}: need F32, F16, BF16 or F64")));
+            return Err(Error::format(
+                &part.path,
+                format!("tensor \"{name}\" has type {dtype:?}: need F32, F16, BF16 or F64"),
+            ));
         }
         if got != shape {
             return Err(Error::Shape { what: what(), want: shape.to_vec(), got });
         }
         if let Some(at) = values.par_iter().position_first(|v| !v.is_finite()) {
-            return Err(Error::NotFinite { what: what(), value: values[at], at: format!("{:?}", place(at, shape)) });
+            return Err(Error::NotFinite {
+                what: what(),
+                value: values[at],
+                at: format!("{:?}", place(at, shape)),
+            });
         }
         let precision = match dtype {
             Dtype::F16 => Precision::F16,

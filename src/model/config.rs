@@ -64,8 +64,8 @@ pub struct ModelConfig {
     pub d_vocab: usize,
     /// The token that stands at position 0; 0 is an id like any other.
     ///
-    /// It is the file's `bos_token_id`. Where that is absent, null or outside the vocabulary, it is `eos_token_id`, and else the
-    /// tokenizer's `<|endoftext|>`.
+    /// It is the file's `bos_token_id`. Where that is absent, null or outside the vocabulary, it is
+    /// `eos_token_id`, and else the tokenizer's `<|endoftext|>`.
     pub bos: u32,
     /// The token that ends a document.
     pub eos: u32,
@@ -75,7 +75,8 @@ pub struct ModelConfig {
     pub layer_norm_eps: f64,
     /// Whether attention's matrices have biases.
     pub attn_bias: bool,
-    /// What attention scores are multiplied by: `1/√d_head`, or 1 where the file says `"scale_attn_weights": false`.
+    /// What attention scores are multiplied by: `1/√d_head`, or 1 where the file says
+    /// `"scale_attn_weights": false`.
     pub attn_scale: f64,
     /// How many dimensions of each head are rotated by position; 0 for GPT-2.
     pub rotary_dim: usize,
@@ -156,7 +157,8 @@ impl Ids {
 impl ModelConfig {
     /// Reads the text of a `config.json` that lies at `path`.
     pub(super) fn parse(text: &[u8], path: &Path) -> Result<ModelConfig> {
-        let file: File = serde_json::from_slice(text).map_err(|e| Error::format(path, format!("is not a model's configuration: {e}")))?;
+        let file: File = serde_json::from_slice(text)
+            .map_err(|e| Error::format(path, format!("is not a model's configuration: {e}")))?;
         if file.quantization_config.as_ref().is_some_and(|q| !q.is_null()) {
             return Err(Error::format(
                 path,
@@ -167,8 +169,14 @@ impl ModelConfig {
             Some("gpt2") => gpt2(&file, path)?,
             Some("gpt_neox") => neox(&file, path)?,
             other => {
-                let found = other.map_or("no model_type".to_owned(), |m| format!("model_type \"{m}\""));
-                return Err(Error::format(path, format!("has {found}: the families that can be read are gpt2 and gpt_neox (Pythia)")));
+                let found =
+                    other.map_or("no model_type".to_owned(), |m| format!("model_type \"{m}\""));
+                return Err(Error::format(
+                    path,
+                    format!(
+                        "has {found}: the families that can be read are gpt2 and gpt_neox (Pythia)"
+                    ),
+                ));
             }
         };
         config.check(path)?;
@@ -184,28 +192,52 @@ impl ModelConfig {
             ("the number of positions", self.n_ctx),
             ("the vocabulary", self.d_vocab),
         ];
-        if let Some((what, size)) = sizes.into_iter().find(|(_, size)| !(1..=LARGEST).contains(size)) {
-            return Err(Error::format(path, format!("{what} is {size}; it must lie between 1 and {LARGEST}")));
+        if let Some((what, size)) =
+            sizes.into_iter().find(|(_, size)| !(1..=LARGEST).contains(size))
+        {
+            return Err(Error::format(
+                path,
+                format!("{what} is {size}; it must lie between 1 and {LARGEST}"),
+            ));
         }
         if self.d_head * self.n_heads != self.d_model {
-            return Err(Error::format(path, format!("a hidden size of {} does not divide into {} heads", self.d_model, self.n_heads)));
+            return Err(Error::format(
+                path,
+                format!(
+                    "a hidden size of {} does not divide into {} heads",
+                    self.d_model, self.n_heads
+                ),
+            ));
         }
         if !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.d_head {
             return Err(Error::format(
                 path,
-                format!("{} rotary dimensions of a head of {}: need an even number, at most the head", self.rotary_dim, self.d_head),
+                format!(
+                    "{} rotary dimensions of a head of {}: need an even number, at most the head",
+                    self.rotary_dim, self.d_head
+                ),
             ));
         }
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite() && self.rotary_base > 0.0 && self.rotary_base.is_finite()) {
-            return Err(Error::format(path, "the layer norms' epsilon and the rotary base must be positive numbers"));
+        if !(self.layer_norm_eps > 0.0
+            && self.layer_norm_eps.is_finite()
+            && self.rotary_base > 0.0
+            && self.rotary_base.is_finite())
+        {
+            return Err(Error::format(
+                path,
+                "the layer norms' epsilon and the rotary base must be positive numbers",
+            ));
         }
         Ok(())
     }
 
-    /// Takes the first of the wanted ids that lies within the vocabulary, so that a `bos` which no embedding has is not used.
+    /// Takes the first of the wanted ids that lies within the vocabulary, so that a `bos` which no
+    /// embedding has is not used.
     pub(super) fn settle_bos(&mut self, from_tokenizer: Option<u32>) {
         let known = |id: &u32| (*id as usize) < self.d_vocab;
-        if let Some(id) = [Some(self.bos), Some(self.eos), from_tokenizer].into_iter().flatten().find(known) {
+        if let Some(id) =
+            [Some(self.bos), Some(self.eos), from_tokenizer].into_iter().flatten().find(known)
+        {
             self.bos = id;
         }
         if self.eos as usize >= self.d_vocab {
@@ -217,15 +249,22 @@ impl ModelConfig {
 /// No model comes near it, and products of two such sizes are still numbers.
 const LARGEST: usize = 1 << 30;
 
-/// The id that stands for "none given": outside every vocabulary, so that [`ModelConfig::settle_bos`] passes over it.
+/// The id that stands for "none given": outside every vocabulary, so that
+/// [`ModelConfig::settle_bos`] passes over it.
 const NONE: u32 = u32::MAX;
 
 fn gpt2(file: &File, path: &Path) -> Result<ModelConfig> {
     if file.scale_attn_by_inverse_layer_idx == Some(true) {
-        return Err(Error::format(path, "scale_attn_by_inverse_layer_idx is true, which is not supported"));
+        return Err(Error::format(
+            path,
+            "scale_attn_by_inverse_layer_idx is true, which is not supported",
+        ));
     }
     if file.add_cross_attention == Some(true) {
-        return Err(Error::format(path, "add_cross_attention is true: encoder-decoder models are not supported"));
+        return Err(Error::format(
+            path,
+            "add_cross_attention is true: encoder-decoder models are not supported",
+        ));
     }
     let d_model = need(file.n_embd.or(file.hidden_size), "n_embd", path)?;
     let n_heads = need(file.n_head.or(file.num_attention_heads), "n_head", path)?;
@@ -237,14 +276,26 @@ fn gpt2(file: &File, path: &Path) -> Result<ModelConfig> {
         d_model,
         d_head,
         d_mlp: file.n_inner.unwrap_or(d_model.saturating_mul(4)),
-        n_ctx: need(file.n_positions.or(file.n_ctx).or(file.max_position_embeddings), "n_positions", path)?,
+        n_ctx: need(
+            file.n_positions.or(file.n_ctx).or(file.max_position_embeddings),
+            "n_positions",
+            path,
+        )?,
         d_vocab: need(file.vocab_size, "vocab_size", path)?,
         bos: id(&file.bos_token_id),
         eos: id(&file.eos_token_id),
-        activation: activation(file.activation_function.as_deref().unwrap_or("gelu_new"), "activation_function", path)?,
+        activation: activation(
+            file.activation_function.as_deref().unwrap_or("gelu_new"),
+            "activation_function",
+            path,
+        )?,
         layer_norm_eps: file.layer_norm_epsilon.unwrap_or(1e-5),
         attn_bias: true,
-        attn_scale: if file.scale_attn_weights == Some(false) { 1.0 } else { 1.0 / (d_head as f64).sqrt() },
+        attn_scale: if file.scale_attn_weights == Some(false) {
+            1.0
+        } else {
+            1.0 / (d_head as f64).sqrt()
+        },
         rotary_dim: 0,
         rotary_base: 10_000.0,
         parallel: false,
@@ -256,13 +307,23 @@ fn neox(file: &File, path: &Path) -> Result<ModelConfig> {
     for rope in [&file.rope_parameters, &file.rope_scaling].into_iter().flatten() {
         let kind = rope.rope_type.as_deref().or(rope.kind.as_deref()).unwrap_or("default");
         if kind != "default" {
-            return Err(Error::format(path, format!("rotary positions of type \"{kind}\" are not supported, only \"default\"")));
+            return Err(Error::format(
+                path,
+                format!("rotary positions of type \"{kind}\" are not supported, only \"default\""),
+            ));
         }
     }
     let nested = file.rope_parameters.as_ref();
-    let share = nested.and_then(|r| r.partial_rotary_factor).or(file.partial_rotary_factor).or(file.rotary_pct).unwrap_or(0.25);
+    let share = nested
+        .and_then(|r| r.partial_rotary_factor)
+        .or(file.partial_rotary_factor)
+        .or(file.rotary_pct)
+        .unwrap_or(0.25);
     if !(0.0..=1.0).contains(&share) {
-        return Err(Error::format(path, format!("the share of rotary dimensions is {share}: need 0 to 1")));
+        return Err(Error::format(
+            path,
+            format!("the share of rotary dimensions is {share}: need 0 to 1"),
+        ));
     }
     let d_model = need(file.hidden_size, "hidden_size", path)?;
     let n_heads = need(file.num_attention_heads, "num_attention_heads", path)?;
@@ -283,7 +344,11 @@ fn neox(file: &File, path: &Path) -> Result<ModelConfig> {
         attn_bias: file.attention_bias.unwrap_or(true),
         attn_scale: 1.0 / (d_head as f64).sqrt(),
         rotary_dim: (d_head as f64 * share) as usize,
-        rotary_base: nested.and_then(|r| r.rope_theta).or(file.rope_theta).or(file.rotary_emb_base).unwrap_or(10_000.0),
+        rotary_base: nested
+            .and_then(|r| r.rope_theta)
+            .or(file.rope_theta)
+            .or(file.rotary_emb_base)
+            .unwrap_or(10_000.0),
         parallel: file.use_parallel_residual.unwrap_or(true),
         tied: file.tie_word_embeddings.unwrap_or(false),
     })
@@ -304,7 +369,9 @@ fn activation(name: &str, field: &str, path: &Path) -> Result<MlpActivation> {
         "relu" => Ok(MlpActivation::Relu),
         _ => Err(Error::format(
             path,
-            format!("{field} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast and relu"),
+            format!(
+                "{field} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast and relu"
+            ),
         )),
     }
 }
@@ -327,14 +394,23 @@ mod tests {
     #[test]
     fn gpt2_small_reads_with_the_defaults_it_leaves_out() {
         let c = parse(GPT2).unwrap();
-        assert_eq!((c.family, c.n_layers, c.d_head, c.d_mlp, c.tied, c.parallel), (Family::Gpt2, 12, 64, 3072, true, false));
-        assert_eq!((c.bos, c.activation, c.attn_scale, c.rotary_dim), (50256, MlpActivation::GeluTanh, 0.125, 0));
+        assert_eq!(
+            (c.family, c.n_layers, c.d_head, c.d_mlp, c.tied, c.parallel),
+            (Family::Gpt2, 12, 64, 3072, true, false)
+        );
+        assert_eq!(
+            (c.bos, c.activation, c.attn_scale, c.rotary_dim),
+            (50256, MlpActivation::GeluTanh, 0.125, 0)
+        );
     }
 
     #[test]
     fn pythia_reads_and_bos_0_counts() {
         let mut c = parse(PYTHIA).unwrap();
-        assert_eq!((c.family, c.d_head, c.rotary_dim, c.tied, c.parallel), (Family::NeoX, 128, 32, false, true));
+        assert_eq!(
+            (c.family, c.d_head, c.rotary_dim, c.tied, c.parallel),
+            (Family::NeoX, 128, 32, false, true)
+        );
         c.settle_bos(Some(7));
         assert_eq!((c.bos, c.eos), (0, 0));
     }
@@ -351,8 +427,10 @@ mod tests {
     #[test]
     fn a_bos_outside_the_vocabulary_gives_way() {
         let set = |bos: &str, eos: &str, tokenizer| {
-            let text = GPT2
-                .replace(r#""bos_token_id": 50256, "eos_token_id": 50256,"#, &format!(r#""bos_token_id": {bos}, "eos_token_id": {eos},"#));
+            let text = GPT2.replace(
+                r#""bos_token_id": 50256, "eos_token_id": 50256,"#,
+                &format!(r#""bos_token_id": {bos}, "eos_token_id": {eos},"#),
+            );
             let mut c = parse(&text).unwrap();
             c.settle_bos(tokenizer);
             (c.bos, c.eos)
@@ -369,9 +447,15 @@ mod tests {
         for size in ["0", "1073741825", "4611686018427387904", "18446744073709551615"] {
             for field in ["n_embd", "n_layer", "n_head", "n_positions", "vocab_size", "n_inner"] {
                 let (before, after) = GPT2.split_once(&format!("\"{field}\": ")).unwrap();
-                let text = format!("{before}\"{field}\": {size}{}", after.trim_start_matches(|c: char| c.is_ascii_alphanumeric()));
+                let text = format!(
+                    "{before}\"{field}\": {size}{}",
+                    after.trim_start_matches(|c: char| c.is_ascii_alphanumeric())
+                );
                 let error = parse(&text).unwrap_err().to_string();
-                assert!(error.contains(size) || error.contains("heads"), "{field} = {size}: {error}");
+                assert!(
+                    error.contains(size) || error.contains("heads"),
+                    "{field} = {size}: {error}"
+                );
             }
         }
     }
@@ -380,7 +464,10 @@ mod tests {
     fn what_cannot_be_computed_is_refused_by_name() {
         for (change, told) in [
             (r#""model_type": "llama""#, "llama"),
-            (r#""model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true"#, "scale_attn_by_inverse_layer_idx"),
+            (
+                r#""model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true"#,
+                "scale_attn_by_inverse_layer_idx",
+            ),
             (r#""model_type": "gpt2", "activation_function": "swiglu""#, "swiglu"),
             (r#""model_type": "gpt2", "quantization_config": {"bits": 4}"#, "quantised"),
             (r#""model_type": "gpt2", "add_cross_attention": true"#, "add_cross_attention"),

@@ -24,8 +24,9 @@ pub(crate) struct Added<'a> {
 }
 
 impl Model {
-    /// `n` texts of `length` tokens that the model writes after `ids`, each token drawn from its predictions: `[n, length]`, without `ids`. Put
-    /// [`Model::bos`] first to go on as the model was trained to. Text `i` depends on the seed and on `i` alone.
+    /// `n` texts of `length` tokens that the model writes after `ids`, each token drawn from its
+    /// predictions: `[n, length]`, without `ids`. Put [`Model::bos`] first to go on as the model
+    /// was trained to. Text `i` depends on the seed and on `i` alone.
     ///
     /// The stop button ends the texts where they stand.
     ///
@@ -40,16 +41,27 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if there is nothing to go on from, or more than the model can read; [`Error::TokenId`] for a token outside its vocabulary;
-    /// [`Error::Interrupted`] if it is stopped before the first token.
+    /// [`Error::Config`] if there is nothing to go on from, or more than the model can read;
+    /// [`Error::TokenId`] for a token outside its vocabulary; [`Error::Interrupted`] if it is
+    /// stopped before the first token.
     pub fn go_on(&self, ids: &[u32], n: usize, length: usize, seed: u64) -> Result<Tokens> {
         self.go_on_with(ids, n, length, seed, None)
     }
 
     /// As [`go_on`](Model::go_on), with something added.
-    pub(crate) fn go_on_with(&self, ids: &[u32], n: usize, length: usize, seed: u64, added: Option<&Added<'_>>) -> Result<Tokens> {
+    pub(crate) fn go_on_with(
+        &self,
+        ids: &[u32],
+        n: usize,
+        length: usize,
+        seed: u64,
+        added: Option<&Added<'_>>,
+    ) -> Result<Tokens> {
         if ids.is_empty() || n == 0 || length == 0 {
-            let why = format!("{n} texts of {length} tokens after {}: at least one of each is needed", ids.len());
+            let why = format!(
+                "{n} texts of {length} tokens after {}: at least one of each is needed",
+                ids.len()
+            );
             return Err(Error::config("length", why));
         }
         self.check_tokens(&Tokens::new(ids.to_vec(), ids.len())?)?;
@@ -57,7 +69,8 @@ impl Model {
         interrupt::watch();
         // Two at least, for the reason that `sample_batch` gives.
         let width = n.max(2);
-        let mut drawers: Vec<LogitsProcessor> = (0..width).map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None)).collect();
+        let mut drawers: Vec<LogitsProcessor> =
+            (0..width).map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None)).collect();
         let mut cache = Cache::new(self.config(), ids.len() + length);
         let mut new = ids.repeat(width); // [width, ids.len()], and from then on [width, 1]
         let mut texts: Vec<Vec<u32>> = vec![Vec::new(); width];
@@ -69,7 +82,11 @@ impl Model {
             let resid = self.read_on(&new, width, &mut cache, added)?; // [width, n_new, d_model]
             let last = resid.narrow(1, resid.dim(1)? - 1, 1)?.contiguous()?;
             let logits = self.inner.transformer.unembed(&last)?.squeeze(1)?; // [width, d_vocab]
-            new = drawers.iter_mut().enumerate().map(|(i, drawer)| Ok(drawer.sample(&logits.get(i)?)?)).collect::<Result<_>>()?;
+            new = drawers
+                .iter_mut()
+                .enumerate()
+                .map(|(i, drawer)| Ok(drawer.sample(&logits.get(i)?)?))
+                .collect::<Result<_>>()?;
             texts.iter_mut().zip(&new).for_each(|(text, id)| text.push(*id));
         }
         let length = texts[0].len();
@@ -82,7 +99,13 @@ impl Model {
     }
 
     /// Reads `ids` `[n_seq, n_new]` behind those in the cache, to the last hook.
-    fn read_on(&self, ids: &[u32], n_seq: usize, cache: &mut Cache, added: Option<&Added<'_>>) -> Result<Tensor> {
+    fn read_on(
+        &self,
+        ids: &[u32],
+        n_seq: usize,
+        cache: &mut Cache,
+        added: Option<&Added<'_>>,
+    ) -> Result<Tensor> {
         let transformer = &self.inner.transformer;
         let from = cache.len();
         let mut stage = transformer.start(ids, n_seq, from)?;
@@ -90,7 +113,9 @@ impl Model {
             stage = transformer.walk_cached_to(stage, *hook, cache, self.compute)?;
             let (n_new, d) = (ids.len() / n_seq, direction.len());
             let mut rows = with_f32(&stage.value, <[f32]>::to_vec)?; // [n_seq, n_new, d_model]
-            for (_, row) in rows.chunks_exact_mut(d).enumerate().filter(|(i, _)| from + i % n_new > 0) {
+            for (_, row) in
+                rows.chunks_exact_mut(d).enumerate().filter(|(i, _)| from + i % n_new > 0)
+            {
                 let scale = row_norm.of(row).scale;
                 add_scaled(row, scale, direction);
             }
@@ -121,25 +146,49 @@ mod tests {
             let unit = Tensor::eye(d, candle_core::DType::F32, &Device::Cpu).unwrap();
             let unembedding = model.logit_effects(&unit).unwrap().to_vec2::<f32>().unwrap(); // [d_model, d_vocab]
             let column = |t: usize| unembedding.iter().map(|row| row[t]).collect::<Vec<f32>>();
-            // Of a hundred tokens, the one whose own column's direction raises it furthest above all others.
+            // Of a hundred tokens, the one whose own column's direction raises it furthest above
+            // all others.
             let lead = |t: usize| {
                 let column = column(t);
                 let length = column.iter().map(|x| x * x).sum::<f32>().sqrt();
                 let direction = Tensor::from_vec(column, (1, d), &Device::Cpu).unwrap();
-                let effects = model.logit_effects(&direction).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                let other = (0..d_vocab).filter(|u| *u != t).map(|u| effects[u]).fold(f32::MIN, f32::max);
+                let effects = model
+                    .logit_effects(&direction)
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap();
+                let other =
+                    (0..d_vocab).filter(|u| *u != t).map(|u| effects[u]).fold(f32::MIN, f32::max);
                 (effects[t] - other) / length
             };
             let wanted = (300..400).max_by(|&a, &b| lead(a).total_cmp(&lead(b))).unwrap();
             let direction: Vec<f32> = column(wanted).iter().map(|x| 1e3 * x).collect();
-            let hook = HookPoint { layer: model.config().n_layers - 1, site: crate::model::Site::ResidPost };
+            let hook = HookPoint {
+                layer: model.config().n_layers - 1,
+                site: crate::model::Site::ResidPost,
+            };
             let texts = model
-                .go_on_with(&[model.bos(), 20], 2, 6, 0, Some(&Added { hook, direction: &direction, row_norm: RowNorm::None }))
+                .go_on_with(
+                    &[model.bos(), 20],
+                    2,
+                    6,
+                    0,
+                    Some(&Added { hook, direction: &direction, row_norm: RowNorm::None }),
+                )
                 .unwrap();
             assert_eq!(texts.ids(), [wanted as u32; 12], "{name}");
             // Nothing is added at the first position, so from there the model goes on as it is.
-            let first =
-                model.go_on_with(&[model.bos()], 2, 1, 0, Some(&Added { hook, direction: &direction, row_norm: RowNorm::None })).unwrap();
+            let first = model
+                .go_on_with(
+                    &[model.bos()],
+                    2,
+                    1,
+                    0,
+                    Some(&Added { hook, direction: &direction, row_norm: RowNorm::None }),
+                )
+                .unwrap();
             assert_eq!(first.ids(), model.go_on(&[model.bos()], 2, 1, 0).unwrap().ids());
         }
     }
@@ -151,7 +200,11 @@ mod tests {
         let direction = vec![0.0; model.config().d_model];
         for hook in model.hooks() {
             let added = Added { hook, direction: &direction, row_norm: RowNorm::None };
-            assert_eq!(model.go_on_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(), plain.ids(), "{hook}");
+            assert_eq!(
+                model.go_on_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(),
+                plain.ids(),
+                "{hook}"
+            );
         }
         assert!(matches!(model.go_on(&[], 2, 8, 1), Err(Error::Config { .. })));
         assert!(matches!(model.go_on(&[1; 10], 2, 100_000, 1), Err(Error::Config { .. })));

@@ -22,7 +22,8 @@ impl Embed {
         &self.tokens
     }
 
-    /// Embeds `ids` `[n_seq, n_new]`, the first of which stand at position `from`: `[n_seq, n_new, d_model]`.
+    /// Embeds `ids` `[n_seq, n_new]`, the first of which stand at position `from`: `[n_seq, n_new,
+    /// d_model]`.
     ///
     /// # Errors
     /// [`Error::TokenId`] for a token outside the vocabulary.
@@ -36,8 +37,11 @@ impl Embed {
         let n_new = ids.len() / n_seq.max(1);
         let mut out = vec![0f32; ids.len() * d];
         let work = 2 * out.len();
-        let positions =
-            self.positions.as_ref().map(|positions| with_f32(&positions.narrow(0, from, n_new)?, <[f32]>::to_vec)).transpose()?;
+        let positions = self
+            .positions
+            .as_ref()
+            .map(|positions| with_f32(&positions.narrow(0, from, n_new)?, <[f32]>::to_vec))
+            .transpose()?;
         with_f32(&self.tokens, |tokens| {
             in_pieces(&mut out, ROWS * d, work, |piece, rows| {
                 for (i, row) in rows.chunks_exact_mut(d).enumerate() {
@@ -46,7 +50,10 @@ impl Embed {
                     match &positions {
                         Some(positions) => {
                             let position = &positions[at % n_new * d..][..d];
-                            row.iter_mut().zip(token).zip(position).for_each(|((x, token), position)| *x = token + position);
+                            row.iter_mut()
+                                .zip(token)
+                                .zip(position)
+                                .for_each(|((x, token), position)| *x = token + position);
                         }
                         None => row.copy_from_slice(token),
                     }

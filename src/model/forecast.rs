@@ -22,20 +22,26 @@ pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Process
     let (d, d_mlp, d_vocab) = (config.d_model as f64, config.d_mlp as f64, config.d_vocab as f64);
     let matrices = root.bytes_of_matrices();
     let (in_file, numbers) = (matrices.bytes as f64, matrices.numbers as f64);
-    // The embedding is kept in f32, and an unembedding that is processed is no longer the embedding.
-    // Settings that say more than the files hold are refused when these are read.
+    // The embedding is kept in f32, and an unembedding that is processed is no longer the
+    // embedding. Settings that say more than the files hold are refused when these are read.
     let embed = (4.0 * d_vocab * d).min(4.0 * numbers);
     let head = embed / 4.0 * in_file / numbers.max(1.0);
     let own_head = config.tied && processing != Processing::Raw;
     let after = in_file + (embed - head) + if own_head { head } else { 0.0 };
-    // Of the embedding and the unembedding there are the raw and the processed at once; of a block, its f32 beside what is kept of it.
+    // Of the embedding and the unembedding there are the raw and the processed at once; of a block,
+    // its f32 beside what is kept of it.
     let ends = embed * if config.tied { 2.0 } else { 3.0 } + head;
     let block = (4.0 * (4.0 * d * d + 2.0 * d * d_mlp)).min(4.0 * numbers);
     [ends.max(after + block) as u64, after as u64]
 }
 
 /// Refuses a model that does not fit.
-pub(super) fn check(name: &str, root: &Reader, config: &ModelConfig, processing: Processing) -> Result<()> {
+pub(super) fn check(
+    name: &str,
+    root: &Reader,
+    config: &ModelConfig,
+    processing: Processing,
+) -> Result<()> {
     let [peak, _] = memory_of(root, config, processing);
     forecast::check(&format!("loading {name} from {}", root.file().display()), peak, |_| {
         let matrices: checkpoint::Matrices = root.bytes_of_matrices();
@@ -47,8 +53,8 @@ pub(super) fn check(name: &str, root: &Reader, config: &ModelConfig, processing:
 }
 
 impl Model {
-    /// What [`Model::load_with`] will take of a model that is on this machine: memory at the most, by its files' headers; time by what its
-    /// first two blocks take.
+    /// What [`Model::load_with`] will take of a model that is on this machine: memory at the most,
+    /// by its files' headers; time by what its first two blocks take.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -79,6 +85,10 @@ impl Model {
             Block::new(block, config.layer_norm_eps)?;
             seconds_a_number = start.elapsed().as_secs_f64() / numbers.max(1) as f64;
         }
-        Ok(Forecast { memory, disk: 0, seconds: seconds_a_number * root.bytes_of_matrices().numbers as f64 })
+        Ok(Forecast {
+            memory,
+            disk: 0,
+            seconds: seconds_a_number * root.bytes_of_matrices().numbers as f64,
+        })
     }
 }

@@ -42,7 +42,10 @@ impl ModelWeights for Gpt2<'_> {
 
 /// GPT-2 stores its matrices `[in, out]`.
 fn conv1d(at: &Reader, d_in: usize, d_out: usize) -> Result<Affine> {
-    Ok(Affine::new(at.get_with_precision(&[d_in, d_out], "weight")?, Some(at.get(&[d_out], "bias")?)))
+    Ok(Affine::new(
+        at.get_with_precision(&[d_in, d_out], "weight")?,
+        Some(at.get(&[d_out], "bias")?),
+    ))
 }
 
 fn gain(at: &Reader, d_model: usize) -> Result<Gain> {

@@ -1,4 +1,5 @@
-//! The names of the places in a model where activations are read or replaced: TransformerLens' names.
+//! The names of the places in a model where activations are read or replaced: TransformerLens'
+//! names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +15,8 @@ pub enum Site {
     ResidPre,
     /// What attention adds to the residual stream, output bias included: `hook_attn_out`.
     AttnOut,
-    /// The residual stream between attention and MLP: `hook_resid_mid`. GPT-2 only; Pythia's two halves run in parallel.
+    /// The residual stream between attention and MLP: `hook_resid_mid`. GPT-2 only; Pythia's two
+    /// halves run in parallel.
     ResidMid,
     /// What the MLP adds to the residual stream, output bias included: `hook_mlp_out`.
     MlpOut,
@@ -24,7 +26,8 @@ pub enum Site {
 
 impl Site {
     /// Every site, in the order in which a block computes them.
-    pub const ALL: [Site; 5] = [Site::ResidPre, Site::AttnOut, Site::ResidMid, Site::MlpOut, Site::ResidPost];
+    pub const ALL: [Site; 5] =
+        [Site::ResidPre, Site::AttnOut, Site::ResidMid, Site::MlpOut, Site::ResidPost];
 
     /// The part of the hook's name after `blocks.N.`.
     pub fn name(self) -> &'static str {
@@ -37,7 +40,8 @@ impl Site {
         }
     }
 
-    /// Whether the site is the whole residual stream, so that the rest of the model can be computed from it alone.
+    /// Whether the site is the whole residual stream, so that the rest of the model can be computed
+    /// from it alone.
     pub fn is_resid(self) -> bool {
         matches!(self, Site::ResidPre | Site::ResidMid | Site::ResidPost)
     }
@@ -95,7 +99,10 @@ impl FromStr for HookPoint {
     fn from_str(s: &str) -> Result<HookPoint> {
         let unknown = || Error::UnknownHook {
             hook: s.to_owned(),
-            why: format!("a hook is written blocks.LAYER.SITE, with a SITE of {}", Site::ALL.map(Site::name).join(", ")),
+            why: format!(
+                "a hook is written blocks.LAYER.SITE, with a SITE of {}",
+                Site::ALL.map(Site::name).join(", ")
+            ),
         };
         let rest = s.trim().strip_prefix("blocks.").ok_or_else(unknown)?;
         let (layer, site) = rest.split_once('.').ok_or_else(unknown)?;
@@ -135,7 +142,15 @@ mod tests {
 
     #[test]
     fn what_is_no_hook_is_refused_with_the_list_of_sites() {
-        for wrong in ["", "blocks", "blocks.x.hook_resid_pre", "blocks.1", "blocks.1.hook_q", "blocks.-1.hook_resid_pre", "hook_embed"] {
+        for wrong in [
+            "",
+            "blocks",
+            "blocks.x.hook_resid_pre",
+            "blocks.1",
+            "blocks.1.hook_q",
+            "blocks.-1.hook_resid_pre",
+            "hook_embed",
+        ] {
             let told = wrong.parse::<HookPoint>().unwrap_err().to_string();
             assert!(told.contains("hook_resid_mid"), "{told}");
         }

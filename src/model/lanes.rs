@@ -1,20 +1,24 @@
-//! The loops of a language model over plain f32 slices: softmax, attention of a single position, layer norm, turning by position.
+//! The loops of a language model over plain f32 slices: softmax, attention of a single position,
+//! layer norm, turning by position.
 
 use crate::matmul::bf16;
 use crate::simd::{LANES, exp, maximum, total, vectorised};
 
 vectorised! {
-    /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays as it is.
+    /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays
+    /// as it is.
     pub(super) fn softmax(scores: &mut [f32]) {
         softmax_of(scores);
     }
 }
 
 vectorised! {
-    /// Attention of one position's queries `[n_heads, d_head]` to rows `[n_heads, d_head]` of keys and values, which begin every
-    /// `stride` numbers. `shares` `[n_heads, n]` is room for what each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
+    /// Attention of one position's queries `[n_heads, d_head]` to rows `[n_heads, d_head]` of keys
+    /// and values, which begin every `stride` numbers. `shares` `[n_heads, n]` is room for what
+    /// each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
     ///
-    /// Rows are read in blocks, one after the other, all heads of each: this is bound by memory, which likes to be read in order.
+    /// Rows are read in blocks, one after the other, all heads of each: this is bound by memory,
+    /// which likes to be read in order.
     pub(super) fn attend(
         query: &[f32],
         keys_and_values: [&[f32]; 2],
@@ -77,7 +81,8 @@ fn moments(x: &[f32], eps: f32) -> [f32; 2] {
 }
 
 vectorised! {
-    /// Turns the first `2 · cos.len()` dimensions of each head of a row, pairs being half that far apart.
+    /// Turns the first `2 · cos.len()` dimensions of each head of a row, pairs being half that far
+    /// apart.
     pub(super) fn turn(row: &mut [f32], d_head: usize, cos: &[f32], sin: &[f32]) {
         let half = cos.len().min(sin.len());
         for head in row.chunks_exact_mut(d_head) {
@@ -110,9 +115,16 @@ fn softmax_of(scores: &mut [f32]) {
 
 /// The scaled products `[n_heads, n]` of each head's query with its part of each key.
 #[inline(always)]
-fn score(query: &[f32], keys: &[f32], stride: usize, scale: f32, scores: &mut [f32], n_heads: usize) {
-    /// How many keys are taken at once, and how many partial sums each product has. They are summed up for a whole block: done product
-    /// by product, that would take longer than the products.
+fn score(
+    query: &[f32],
+    keys: &[f32],
+    stride: usize,
+    scale: f32,
+    scores: &mut [f32],
+    n_heads: usize,
+) {
+    /// How many keys are taken at once, and how many partial sums each product has. They are summed
+    /// up for a whole block: done product by product, that would take longer than the products.
     const BLOCK: usize = 32;
     const PARTS: usize = 8;
     let (d_head, n) = (query.len() / n_heads, scores.len() / n_heads);
@@ -160,7 +172,9 @@ fn mix(values: &[f32], stride: usize, shares: &[f32], n_heads: usize, out: &mut 
         }
     }
     for at in n / 4 * 4..n {
-        for (head, (out, value)) in out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate() {
+        for (head, (out, value)) in
+            out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate()
+        {
             let share = shares[head * n + at];
             out.iter_mut().zip(value).for_each(|(out, v)| *out += share * v);
         }

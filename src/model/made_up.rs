@@ -14,7 +14,8 @@ use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
 use crate::model::{Model, Processing};
 use crate::tokens::Tokens;
 
-/// Weights of about the size that they have when training begins, their matrices as if they had come so.
+/// Weights of about the size that they have when training begins, their matrices as if they had
+/// come so.
 struct MadeUp(ModelConfig, Precision);
 
 impl ModelWeights for MadeUp {
@@ -22,8 +23,14 @@ impl ModelWeights for MadeUp {
         let (d, d_vocab) = (self.0.d_model, self.0.d_vocab);
         let embed = noise([d_vocab, d], 1)?;
         let head = if self.0.tied { embed.clone() } else { noise([d_vocab, d], 2)? };
-        let positions = if self.0.rotary_dim == 0 { Some(noise([self.0.n_ctx, d], 3)?) } else { None };
-        Ok(Ends { embed, positions, ln_final: Gain::none(d)?, unembed: Affine::new((head.t()?, self.1), None) })
+        let positions =
+            if self.0.rotary_dim == 0 { Some(noise([self.0.n_ctx, d], 3)?) } else { None };
+        Ok(Ends {
+            embed,
+            positions,
+            ln_final: Gain::none(d)?,
+            unembed: Affine::new((head.t()?, self.1), None),
+        })
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
@@ -47,7 +54,13 @@ impl Model {
     /// A model of the shape that a `config.json` describes.
     pub(crate) fn made_up(name: &str, config: &str, precision: Precision) -> Result<Model> {
         let config = ModelConfig::parse(config.as_bytes(), Path::new(name))?;
-        Model::assemble((name.to_owned(), None), config.clone(), &MadeUp(config, precision), Processing::Raw, None)
+        Model::assemble(
+            (name.to_owned(), None),
+            config.clone(),
+            &MadeUp(config, precision),
+            Processing::Raw,
+            None,
+        )
     }
 
     /// Runs the first `n` blocks, and says how long the parts of it took.
@@ -59,7 +72,13 @@ impl Model {
         let mut resid = start.flatten_all()?.to_vec1::<f32>()?;
         let mut times = Times::default();
         times.add(Part::Embed, &mut since);
-        times.add_all(&transformer.run_blocks(0..n, &mut resid, Layout::whole([tokens.n_seq(), tokens.n_ctx()]), self.compute, &|| false)?);
+        times.add_all(&transformer.run_blocks(
+            0..n,
+            &mut resid,
+            Layout::whole([tokens.n_seq(), tokens.n_ctx()]),
+            self.compute,
+            &|| false,
+        )?);
         std::hint::black_box(&resid);
         Ok(times)
     }

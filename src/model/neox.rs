@@ -24,7 +24,12 @@ impl ModelWeights for NeoX<'_> {
             true => (embed.clone(), precision),
             false => self.root.get_with_precision(&shape, "embed_out.weight")?,
         };
-        Ok(Ends { embed, positions: None, ln_final, unembed: Affine::new((head.t()?, precision), None) })
+        Ok(Ends {
+            embed,
+            positions: None,
+            ln_final,
+            unembed: Affine::new((head.t()?, precision), None),
+        })
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
@@ -41,13 +46,16 @@ impl ModelWeights for NeoX<'_> {
     }
 }
 
-/// The file's rows are `[n_heads, 3, d_head]`; they are put in the order `[3, n_heads, d_head]` of [`BlockWeights`].
+/// The file's rows are `[n_heads, 3, d_head]`; they are put in the order `[3, n_heads, d_head]` of
+/// [`BlockWeights`].
 fn qkv(at: &Reader, config: &ModelConfig) -> Result<Affine> {
     let d = config.d_model;
     let Affine { weight, bias, precision, .. } = linear(at, d, 3 * d, config.attn_bias)?;
     let split = [config.n_heads, 3, config.d_head];
     let by_kind = |x: Tensor| x.transpose(0, 1)?.contiguous();
-    let weight = by_kind(weight.t()?.reshape(&[split.as_slice(), &[d]].concat()[..])?)?.reshape((3 * d, d))?.t()?;
+    let weight = by_kind(weight.t()?.reshape(&[split.as_slice(), &[d]].concat()[..])?)?
+        .reshape((3 * d, d))?
+        .t()?;
     let bias = bias.map(|b| by_kind(b.reshape(&split[..])?)?.reshape(3 * d)).transpose()?;
     Ok(Affine::new((weight, precision), bias))
 }

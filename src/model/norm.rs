@@ -43,10 +43,14 @@ impl Norm {
         let rows = |piece: usize| x[piece * ROWS * d..].chunks_exact(d);
         match out {
             RowsMut::F32(out) => in_pieces(out, ROWS * d, work, |i, out| {
-                out.chunks_exact_mut(d).zip(rows(i)).for_each(|(out, x)| lanes::normalise(x, gain, bias, *eps, out));
+                out.chunks_exact_mut(d)
+                    .zip(rows(i))
+                    .for_each(|(out, x)| lanes::normalise(x, gain, bias, *eps, out));
             }),
             RowsMut::Bf16(out) => in_pieces(out, ROWS * d.div_ceil(2), work, |i, out| {
-                out.chunks_exact_mut(d.div_ceil(2)).zip(rows(i)).for_each(|(out, x)| lanes::normalise_to_bf16(x, gain, bias, *eps, out));
+                out.chunks_exact_mut(d.div_ceil(2))
+                    .zip(rows(i))
+                    .for_each(|(out, x)| lanes::normalise_to_bf16(x, gain, bias, *eps, out));
             }),
         }
     }
@@ -64,7 +68,9 @@ mod tests {
         for (n, d) in [(1, 1), (3, 5), (70, 48), (100, 33)] {
             let x = (random(&[2, n, d], 1) * 3.0).unwrap();
             let gain = Gain { weight: random(&[d], 2), bias: random(&[d], 3) };
-            let want = candle_nn::LayerNorm::new(gain.weight.clone(), gain.bias.clone(), 1e-5).forward(&x).unwrap();
+            let want = candle_nn::LayerNorm::new(gain.weight.clone(), gain.bias.clone(), 1e-5)
+                .forward(&x)
+                .unwrap();
             let norm = Norm::new(&gain, 1e-5).unwrap();
             let got = norm.forward(&x).unwrap();
             assert_close(&got, &want);

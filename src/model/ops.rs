@@ -1,6 +1,7 @@
 //! A matrix with its bias and activation, packed for tiles where the processor has them.
 //!
-//! The twin made of candle's own operations serves other devices, and is what the tests hold the fast ones to.
+//! The twin made of candle's own operations serves other devices, and is what the tests hold the
+//! fast ones to.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,14 +12,17 @@ use gemm::Parallelism;
 use crate::error::{Error, Result};
 use crate::matmul::activation::bias_and_activate;
 use crate::matmul::portable::{Matrix, matmul};
-use crate::matmul::{Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces};
+use crate::matmul::{
+    Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
+};
 use crate::model::config::MlpActivation;
 use crate::model::weights::Affine;
 
 /// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
 ///
 /// # Errors
-/// [`Error::Candle`](crate::error::Error::Candle) if the tensor is of another type or lies elsewhere.
+/// [`Error::Candle`](crate::error::Error::Candle) if the tensor is of another type or lies
+/// elsewhere.
 pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let x = if x.is_contiguous() { x.clone() } else { x.contiguous()? };
     let (storage, layout) = x.storage_and_layout();
@@ -30,9 +34,12 @@ pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> 
 pub(super) fn cpu_f32(storage: &Storage) -> Result<&[f32]> {
     match storage {
         Storage::Cpu(CpuStorage::F32(data)) => Ok(data),
-        other => {
-            Err(candle_core::Error::Msg(format!("need f32 numbers on the CPU, got {:?} on {:?}", other.dtype(), other.device())).into())
-        }
+        other => Err(candle_core::Error::Msg(format!(
+            "need f32 numbers on the CPU, got {:?} on {:?}",
+            other.dtype(),
+            other.device()
+        ))
+        .into()),
     }
 }
 
@@ -66,7 +73,8 @@ impl Dense {
         Ok(Dense { kind: Kind::Plain(Arc::new(Plain { linear, rounded: OnceLock::new() })) })
     }
 
-    /// Lays the matrix out in the order in which products read it: packed where the processor has tiles, and `[in, out]` elsewhere.
+    /// Lays the matrix out in the order in which products read it: packed where the processor has
+    /// tiles, and `[in, out]` elsewhere.
     pub fn laid_out(affine: Affine) -> Result<Dense> {
         if has_tiles() && is_cpu_f32(&affine.weight) {
             return Dense::packed(&affine);
@@ -92,7 +100,9 @@ impl Dense {
     fn dims(&self) -> [usize; 2] {
         match &self.kind {
             Kind::Packed(packed) => [packed.depth, packed.width],
-            Kind::Plain(plain) => [plain.linear.weight().dims()[1], plain.linear.weight().dims()[0]],
+            Kind::Plain(plain) => {
+                [plain.linear.weight().dims()[1], plain.linear.weight().dims()[0]]
+            }
         }
     }
 
@@ -106,7 +116,12 @@ impl Dense {
     }
 
     /// As [`apply`](Dense::apply), for a tensor on any device.
-    pub fn forward(&self, x: &Tensor, activation: Option<MlpActivation>, compute: Compute) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        activation: Option<MlpActivation>,
+        compute: Compute,
+    ) -> Result<Tensor> {
         if let Kind::Plain(plain) = &self.kind
             && !(is_cpu_f32(x) && is_cpu_f32(plain.linear.weight()))
         {
@@ -115,21 +130,34 @@ impl Dense {
         let [d_in, d_out] = self.dims();
         if x.dim(D::Minus1)? != d_in {
             let what = format!("the input of a matrix [{d_out}, {d_in}]");
-            return Err(Error::Shape { what, want: vec![x.elem_count() / d_in.max(1), d_in], got: x.dims().to_vec() });
+            return Err(Error::Shape {
+                what,
+                want: vec![x.elem_count() / d_in.max(1), d_in],
+                got: x.dims().to_vec(),
+            });
         }
         let mut shape = x.dims().to_vec();
         shape.pop();
         shape.push(d_out);
         let mut y = vec![0f32; x.elem_count() / d_in * d_out];
-        with_f32(x, |x| self.apply(Rows::F32(x), Out::Write(RowsMut::F32(&mut y)), activation, compute))??;
+        with_f32(x, |x| {
+            self.apply(Rows::F32(x), Out::Write(RowsMut::F32(&mut y)), activation, compute)
+        })??;
         Ok(Tensor::from_vec(y, shape, &Device::Cpu)?)
     }
 
-    /// The product with rows in plain memory. Rows of bf16 are for a packed matrix on a processor that multiplies them.
+    /// The product with rows in plain memory. Rows of bf16 are for a packed matrix on a processor
+    /// that multiplies them.
     ///
     /// # Errors
     /// [`Error::Shape`] if the rows have not the width of the matrix.
-    pub fn apply(&self, rows: Rows<'_>, out: Out<'_>, activation: Option<MlpActivation>, compute: Compute) -> Result<()> {
+    pub fn apply(
+        &self,
+        rows: Rows<'_>,
+        out: Out<'_>,
+        activation: Option<MlpActivation>,
+        compute: Compute,
+    ) -> Result<()> {
         let [d_in, d_out] = self.dims();
         let n = match &out {
             Out::Write(RowsMut::F32(y)) | Out::Add(y) => y.len() / d_out,
@@ -144,7 +172,11 @@ impl Dense {
                 Rows::F32(x) => x.len(),
                 Rows::Bf16(x) => 2 * x.len(),
             };
-            return Err(Error::Shape { what: format!("the input of a matrix [{d_out}, {d_in}]"), want: vec![n, d_in], got: vec![got] });
+            return Err(Error::Shape {
+                what: format!("the input of a matrix [{d_out}, {d_in}]"),
+                want: vec![n, d_in],
+                got: vec![got],
+            });
         }
         let activation = match activation {
             None => Activation::None,
@@ -155,13 +187,19 @@ impl Dense {
         match (&self.kind, rows, out) {
             #[cfg(target_arch = "x86_64")]
             (Kind::Packed(packed), rows, out) => packed.multiply(rows, out, activation, compute),
-            (Kind::Plain(plain), Rows::F32(x), Out::Write(RowsMut::F32(y))) => plain.multiply(x, y, activation, compute)?,
+            (Kind::Plain(plain), Rows::F32(x), Out::Write(RowsMut::F32(y))) => {
+                plain.multiply(x, y, activation, compute)?
+            }
             (Kind::Plain(plain), Rows::F32(x), Out::Add(y)) => {
                 let mut fresh = vec![0f32; y.len()];
                 plain.multiply(x, &mut fresh, activation, compute)?;
-                in_pieces(y, PIECE, 8 * fresh.len(), |i, y| y.iter_mut().zip(&fresh[i * PIECE..]).for_each(|(y, x)| *y += x));
+                in_pieces(y, PIECE, 8 * fresh.len(), |i, y| {
+                    y.iter_mut().zip(&fresh[i * PIECE..]).for_each(|(y, x)| *y += x)
+                });
             }
-            _ => unreachable!("rows of bf16 are made only for packed matrices, which only processors with tiles have"),
+            _ => unreachable!(
+                "rows of bf16 are made only for packed matrices, which only processors with tiles have"
+            ),
         }
         Ok(())
     }
@@ -171,7 +209,13 @@ impl Dense {
 const PIECE: usize = 16 * 1024;
 
 impl Plain {
-    fn multiply(&self, x: &[f32], y: &mut [f32], activation: Activation, compute: Compute) -> Result<()> {
+    fn multiply(
+        &self,
+        x: &[f32],
+        y: &mut [f32],
+        activation: Activation,
+        compute: Compute,
+    ) -> Result<()> {
         let (d_out, d_in) = self.linear.weight().dims2()?;
         let is_laid_out = self.linear.weight().t()?.is_contiguous();
         let rounded: Vec<f32>;
@@ -185,14 +229,27 @@ impl Plain {
         };
         let (row_stride, col_stride) = if is_laid_out { (d_out, 1) } else { (1, d_in) };
         with_f32(&weight, |w| {
-            let a = Matrix { data: x, rows: y.len() / d_out, cols: d_in, row_stride: d_in, col_stride: 1 };
+            let a = Matrix {
+                data: x,
+                rows: y.len() / d_out,
+                cols: d_in,
+                row_stride: d_in,
+                col_stride: 1,
+            };
             let b = Matrix { data: w, rows: d_in, cols: d_out, row_stride, col_stride };
             matmul(y, d_out, a, b, 1.0, Parallelism::Rayon(0));
         })?;
-        let bias = self.linear.bias().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?.unwrap_or_default();
+        let bias = self
+            .linear
+            .bias()
+            .map(|bias| with_f32(bias, <[f32]>::to_vec))
+            .transpose()?
+            .unwrap_or_default();
         if !bias.is_empty() || activation != Activation::None {
             let work = 8 * y.len();
-            in_pieces(y, d_out * (PIECE / d_out).max(1), work, |_, rows| bias_and_activate(rows, &bias, activation));
+            in_pieces(y, d_out * (PIECE / d_out).max(1), work, |_, rows| {
+                bias_and_activate(rows, &bias, activation)
+            });
         }
         Ok(())
     }
@@ -201,8 +258,11 @@ impl Plain {
         if let Some(rounded) = self.rounded.get() {
             return Ok(rounded.clone());
         }
-        let weight = if is_laid_out { self.linear.weight().t()? } else { self.linear.weight().clone() };
-        let numbers = with_f32(&weight, |w| w.iter().map(|x| bf16::widen(bf16::round(*x))).collect::<Vec<_>>())?;
+        let weight =
+            if is_laid_out { self.linear.weight().t()? } else { self.linear.weight().clone() };
+        let numbers = with_f32(&weight, |w| {
+            w.iter().map(|x| bf16::widen(bf16::round(*x))).collect::<Vec<_>>()
+        })?;
         let rounded = Tensor::from_vec(numbers, weight.dims(), &Device::Cpu)?;
         Ok(self.rounded.get_or_init(|| rounded).clone())
     }
@@ -227,39 +287,72 @@ pub(super) mod tests {
     pub fn random(shape: &[usize], seed: u64) -> Tensor {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
         let n = shape.iter().product();
-        Tensor::from_vec((0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>(), shape, &Device::Cpu).unwrap()
+        Tensor::from_vec(
+            (0..n).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>(),
+            shape,
+            &Device::Cpu,
+        )
+        .unwrap()
     }
 
     pub fn assert_close(a: &Tensor, b: &Tensor) {
         assert_eq!(a.dims(), b.dims());
-        let far = (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        let far = (a - b)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .max(0)
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(far < 2e-5, "{far}");
     }
 
     #[test]
     fn a_dense_layer_equals_candles() {
-        for (rows, d_in, d_out) in [(1, 8, 24), (2, 1, 1), (7, 32, 5), (130, 64, 33), (50, 20, 3000)] {
+        for (rows, d_in, d_out) in
+            [(1, 8, 24), (2, 1, 1), (7, 32, 5), (130, 64, 33), (50, 20, 3000)]
+        {
             let (x, matrix) = (random(&[1, rows, d_in], 2), random(&[d_in, d_out], 1));
             let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
             for bias in [None, Some(random(&[d_out], 3))] {
-                for activation in [None, Some(MlpActivation::GeluTanh), Some(MlpActivation::GeluErf), Some(MlpActivation::Relu)] {
-                    let of = |weight: &Tensor| Affine::new((weight.clone(), Precision::Single), bias.clone());
+                for activation in [
+                    None,
+                    Some(MlpActivation::GeluTanh),
+                    Some(MlpActivation::GeluErf),
+                    Some(MlpActivation::Relu),
+                ] {
+                    let of = |weight: &Tensor| {
+                        Affine::new((weight.clone(), Precision::Single), bias.clone())
+                    };
                     let candle = |weight: &Tensor| Linear::new(weight.t().unwrap(), bias.clone());
                     let want = forward_any(&candle(&matrix), &x, activation).unwrap();
-                    let rounded = |x: &Tensor| x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
-                    let want_bf16 = forward_any(&candle(&rounded(&matrix)), &rounded(&x), activation).unwrap();
-                    let mut all = vec![Dense::as_it_lies(of(&matrix)), Dense::as_it_lies(of(&view)), Dense::laid_out(of(&view))];
+                    let rounded =
+                        |x: &Tensor| x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+                    let want_bf16 =
+                        forward_any(&candle(&rounded(&matrix)), &rounded(&x), activation).unwrap();
+                    let mut all = vec![
+                        Dense::as_it_lies(of(&matrix)),
+                        Dense::as_it_lies(of(&view)),
+                        Dense::laid_out(of(&view)),
+                    ];
                     if has_tiles() {
                         all.extend([Dense::packed(&of(&matrix)), Dense::packed(&of(&view))]);
                     }
                     for dense in all.into_iter().map(Result::unwrap) {
                         assert_close(&dense.forward(&x, activation, Compute::F32).unwrap(), &want);
-                        assert_close(&dense.forward(&x, activation, Compute::Bf16).unwrap(), &want_bf16);
+                        assert_close(
+                            &dense.forward(&x, activation, Compute::Bf16).unwrap(),
+                            &want_bf16,
+                        );
                     }
                 }
             }
         }
-        let dense = Dense::laid_out(Affine::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
+        let dense =
+            Dense::laid_out(Affine::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
         assert!(dense.forward(&random(&[2, 5], 1), None, Compute::F32).is_err());
         // A view that is not contiguous is read in its own order.
         let turned = random(&[3, 6], 4).t().unwrap();

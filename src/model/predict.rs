@@ -23,13 +23,14 @@ pub struct Candidate {
 pub struct Prediction {
     /// The most probable next tokens, the best first; of equals, the lower id first.
     pub top: Vec<Candidate>,
-    /// The mean cross-entropy, in nats, of each given token after those before it; `None` for a single token.
+    /// The mean cross-entropy, in nats, of each given token after those before it; `None` for a
+    /// single token.
     pub loss: Option<f64>,
 }
 
 impl Model {
-    /// The `top` most probable tokens after `ids`, which are taken as they are: put [`Model::bos`] first to read a text as the model
-    /// was trained to.
+    /// The `top` most probable tokens after `ids`, which are taken as they are: put [`Model::bos`]
+    /// first to read a text as the model was trained to.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -42,10 +43,14 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if there are no ids, or more than the model can read; [`Error::TokenId`] for one outside the vocabulary.
+    /// [`Error::Config`] if there are no ids, or more than the model can read; [`Error::TokenId`]
+    /// for one outside the vocabulary.
     pub fn predict(&self, ids: &[u32], top: usize) -> Result<Prediction> {
         if ids.is_empty() {
-            return Err(Error::config("tokens", "there are none: a prediction needs at least one token before it"));
+            return Err(Error::config(
+                "tokens",
+                "there are none: a prediction needs at least one token before it",
+            ));
         }
         let tokens = Tokens::new(ids.to_vec(), ids.len())?;
         self.check_tokens(&tokens)?;
@@ -58,10 +63,15 @@ impl Model {
         let total = max + logits.iter().map(|&x| (x as f64 - max).exp()).sum::<f64>().ln();
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
         order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
-        let candidate = |id: u32| Candidate { id, token: self.token_str(id), logprob: logits[id as usize] as f64 - total };
+        let candidate = |id: u32| Candidate {
+            id,
+            token: self.token_str(id),
+            logprob: logits[id as usize] as f64 - total,
+        };
         Ok(Prediction {
             top: order.into_iter().take(top).map(candidate).collect(),
-            loss: (!losses.is_empty()).then(|| losses.iter().map(|&loss| loss as f64).sum::<f64>() / losses.len() as f64),
+            loss: (!losses.is_empty())
+                .then(|| losses.iter().map(|&loss| loss as f64).sum::<f64>() / losses.len() as f64),
         })
     }
 }

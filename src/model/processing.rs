@@ -1,14 +1,17 @@
-//! Rewriting a model's weights so that its activations are easier to read and its predictions stay what they are.
+//! Rewriting a model's weights so that its activations are easier to read and its predictions stay
+//! what they are.
 //!
-//! TransformerLens does this to every model it loads unless told otherwise, and the published numbers of tokenized SAEs were made
-//! on such models, so it is the default here as well.
+//! TransformerLens does this to every model it loads unless told otherwise, and the published
+//! numbers of tokenized SAEs were made on such models, so it is the default here as well.
 //!
-//! **Folding layer norms.** A layer norm is `gain ∘ normalise(x) + bias`, and a matrix follows it: `(gain ∘ n + b) W + c` is
-//! `n (diag(gain) W) + (b W + c)`. The gain and bias go into the matrix, and the layer norm only normalises.
+//! **Folding layer norms.** A layer norm is `gain ∘ normalise(x) + bias`, and a matrix follows it:
+//! `(gain ∘ n + b) W + c` is `n (diag(gain) W) + (b W + c)`. The gain and bias go into the matrix,
+//! and the layer norm only normalises.
 //!
-//! **Centring writing weights.** Whatever reads the residual stream normalises it first, which subtracts the mean over `d_model`.
-//! So that mean never matters, and it can be taken out of everything that writes to the stream: embedding, positions, and the
-//! outputs of attention and MLP. The residual stream is then the raw one minus its mean over `d_model` at each position.
+//! **Centring writing weights.** Whatever reads the residual stream normalises it first, which
+//! subtracts the mean over `d_model`. So that mean never matters, and it can be taken out of
+//! everything that writes to the stream: embedding, positions, and the outputs of attention and
+//! MLP. The residual stream is then the raw one minus its mean over `d_model` at each position.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,14 +24,16 @@ use crate::matmul::RowWise;
 use crate::model::ops::with_f32;
 use crate::model::weights::{Affine, BlockWeights, Ends, Gain};
 
-/// What is done to a model's weights when it is loaded; the log-probabilities it predicts are the same either way.
+/// What is done to a model's weights when it is loaded; the log-probabilities it predicts are the
+/// same either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Processing {
     /// Nothing: activations are those of the checkpoint.
     Raw,
-    /// Layer norms are folded into the matrices behind them, and what writes to the residual stream is centred, so that every
-    /// activation has mean 0 over `d_model`. TransformerLens' `fold_ln` and `center_writing_weights`.
+    /// Layer norms are folded into the matrices behind them, and what writes to the residual stream
+    /// is centred, so that every activation has mean 0 over `d_model`. TransformerLens' `fold_ln`
+    /// and `center_writing_weights`.
     #[default]
     TransformerLens,
 }
@@ -49,7 +54,10 @@ impl FromStr for Processing {
         match s {
             "raw" => Ok(Processing::Raw),
             "transformer_lens" => Ok(Processing::TransformerLens),
-            _ => Err(Error::config("processing", format!("\"{s}\" is neither raw nor transformer_lens"))),
+            _ => Err(Error::config(
+                "processing",
+                format!("\"{s}\" is neither raw nor transformer_lens"),
+            )),
         }
     }
 }
@@ -76,12 +84,14 @@ impl Processing {
         }
         fold(&mut ends.ln_final, &mut ends.unembed)?;
         ends.embed = centre(&ends.embed, 1)?;
-        ends.positions = ends.positions.take().map(|positions| centre(&positions, 1)).transpose()?;
+        ends.positions =
+            ends.positions.take().map(|positions| centre(&positions, 1)).transpose()?;
         Ok(())
     }
 }
 
-/// Makes of `affine` what does after a bare normalisation what it did after `gain`, and takes the gain away.
+/// Makes of `affine` what does after a bare normalisation what it did after `gain`, and takes the
+/// gain away.
 fn fold(gain: &mut Gain, affine: &mut Affine) -> Result<()> {
     let added = gain.bias.unsqueeze(0)?.matmul(&affine.weight)?.squeeze(0)?; // [out]
     affine.bias = Some(match &affine.bias {

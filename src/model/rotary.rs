@@ -10,7 +10,8 @@ use crate::model::lanes;
 pub(super) struct Rotary {
     /// How far a pair of dimensions is turned from one position to the next: `[rotary_dim / 2]`.
     frequencies: Vec<f32>,
-    /// As many positions as have been asked for: how many there may be says a configuration alone, and no weights bear it out.
+    /// As many positions as have been asked for: how many there may be says a configuration alone,
+    /// and no weights bear it out.
     table: RwLock<Arc<Table>>,
     d_model: usize,
     d_head: usize,
@@ -26,9 +27,16 @@ struct Table {
 
 impl Rotary {
     pub fn new(config: &ModelConfig) -> Rotary {
-        let frequency = |i: usize| (1.0 / config.rotary_base.powf(2.0 * i as f64 / config.rotary_dim as f64)) as f32;
+        let frequency = |i: usize| {
+            (1.0 / config.rotary_base.powf(2.0 * i as f64 / config.rotary_dim as f64)) as f32
+        };
         let frequencies = (0..config.rotary_dim / 2).map(frequency).collect();
-        Rotary { frequencies, table: RwLock::default(), d_model: config.d_model, d_head: config.d_head }
+        Rotary {
+            frequencies,
+            table: RwLock::default(),
+            d_model: config.d_model,
+            d_head: config.d_head,
+        }
     }
 
     /// The table for at least `n` positions.
@@ -38,14 +46,16 @@ impl Rotary {
             return known;
         }
         let n = n.next_power_of_two();
-        let angles: Vec<f32> = (0..n).flat_map(|at| self.frequencies.iter().map(move |f| at as f32 * f)).collect();
+        let angles: Vec<f32> =
+            (0..n).flat_map(|at| self.frequencies.iter().map(move |f| at as f32 * f)).collect();
         let of = |f: fn(f32) -> f32| angles.iter().map(|&angle| f(angle)).collect();
         let table = Arc::new(Table { n, cos: of(f32::cos), sin: of(f32::sin) });
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = table.clone();
         table
     }
 
-    /// Turns the queries and keys of `qkv` `[n_seq, n_new, 3 d_model]`, whose first position is `from`, in place.
+    /// Turns the queries and keys of `qkv` `[n_seq, n_new, 3 d_model]`, whose first position is
+    /// `from`, in place.
     pub fn turn(&self, qkv: &mut [f32], n_new: usize, from: usize) {
         /// Rows that a thread takes at a time.
         const ROWS: usize = 32;

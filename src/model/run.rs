@@ -14,14 +14,15 @@ use crate::model::{HookPoint, Model, Site};
 use crate::simd::log_sum_exp;
 use crate::tokens::Tokens;
 
-/// How many numbers the widest activation of a pass has, at most: 24 MB. A larger batch is split, so that its activations stay near the
-/// processor and in memory that is used again.
+/// How many numbers the widest activation of a pass has, at most: 24 MB. A larger batch is split,
+/// so that its activations stay near the processor and in memory that is used again.
 const ACTIVATIONS_A_PASS: usize = 6 * 1024 * 1024;
 
 /// How many logits are held at once while a loss is computed: 32 MB.
 const LOGITS_AT_ONCE: usize = 8 * 1024 * 1024;
 
-/// A pass that has stopped at a hook and can be taken up again, with the hook's value or another in its place.
+/// A pass that has stopped at a hook and can be taken up again, with the hook's value or another in
+/// its place.
 ///
 /// ```
 /// use tokenized_sae::prelude::*;
@@ -48,17 +49,19 @@ impl Paused {
 }
 
 impl Model {
-    /// Runs as far as a hook and returns its value, `[n_seq, n_ctx, d_model]`. Nothing after the hook is computed.
+    /// Runs as far as a hook and returns its value, `[n_seq, n_ctx, d_model]`. Nothing after the
+    /// hook is computed.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::TokenId`] for a token outside its vocabulary, [`Error::Config`]
-    /// if the sequences are longer than it can read.
+    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::TokenId`] for a token outside
+    /// its vocabulary, [`Error::Config`] if the sequences are longer than it can read.
     pub fn run_to(&self, tokens: &Tokens, hook: HookPoint) -> Result<Tensor> {
         let mut values = self.run_to_many(tokens, &[hook])?;
         Ok(values.swap_remove(0))
     }
 
-    /// The values of several hooks, in the order asked for, from one pass that stops at the last of them.
+    /// The values of several hooks, in the order asked for, from one pass that stops at the last of
+    /// them.
     ///
     /// # Errors
     /// Those of [`Model::run_to`].
@@ -66,8 +69,14 @@ impl Model {
         self.run_to_many_unless(tokens, hooks, &|| false)
     }
 
-    /// As [`Model::run_to_many`], and asks `stop` every few milliseconds whether to give up with [`Error::Interrupted`].
-    pub(crate) fn run_to_many_unless(&self, tokens: &Tokens, hooks: &[HookPoint], stop: &dyn Fn() -> bool) -> Result<Vec<Tensor>> {
+    /// As [`Model::run_to_many`], and asks `stop` every few milliseconds whether to give up with
+    /// [`Error::Interrupted`].
+    pub(crate) fn run_to_many_unless(
+        &self,
+        tokens: &Tokens,
+        hooks: &[HookPoint],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Tensor>> {
         for &hook in hooks {
             self.check_hook(hook)?;
         }
@@ -88,17 +97,23 @@ impl Model {
         parts
             .into_iter()
             .map(|mut parts| match parts.len() {
-                0 => Ok(Tensor::zeros((0, tokens.n_ctx(), self.config().d_model), DType::F32, &candle_core::Device::Cpu)?),
+                0 => Ok(Tensor::zeros(
+                    (0, tokens.n_ctx(), self.config().d_model),
+                    DType::F32,
+                    &candle_core::Device::Cpu,
+                )?),
                 1 => Ok(parts.swap_remove(0)),
                 _ => Ok(Tensor::cat(&parts, 0)?),
             })
             .collect()
     }
 
-    /// What the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`.
+    /// What the hook holds at the last position of BOS followed by each of these, all of one
+    /// length: `[n, d_model]`.
     ///
-    /// BOS, which is half of `[BOS, t]`, is computed once for all, unless the hook lies within a block. `before`: what an earlier residual stream, that before so
-    /// many blocks, holds there for tokens alone; the rest is computed from it, to the same bits.
+    /// BOS, which is half of `[BOS, t]`, is computed once for all, unless the hook lies within a
+    /// block. `before`: what an earlier residual stream, that before so many blocks, holds there
+    /// for tokens alone; the rest is computed from it, to the same bits.
     pub(crate) fn after_bos(
         &self,
         hook: HookPoint,
@@ -109,7 +124,10 @@ impl Model {
         self.check_hook(hook)?;
         let Some(len) = grams.first().map(Vec::len) else { return Ok(Vec::new()) };
         let (n_seq, d) = (grams.len(), self.config().d_model);
-        let ids = grams.iter().flat_map(|gram| [self.bos()].into_iter().chain(gram.iter().copied())).collect();
+        let ids = grams
+            .iter()
+            .flat_map(|gram| [self.bos()].into_iter().chain(gram.iter().copied()))
+            .collect();
         let tokens = Tokens::new(ids, len + 1)?;
         self.check_tokens(&tokens)?;
         let Some(depth) = hook.blocks_before().filter(|_| is_cpu_f32(self.embedding())) else {
@@ -120,17 +138,36 @@ impl Model {
         let mut resid = with_f32(&transformer.start(&[self.bos()], 1, 0)?.value, <[f32]>::to_vec)?;
         let from = match before {
             Some((from, rows)) => {
-                transformer.run_blocks(0..from, &mut resid, Layout::whole([1, 1]), self.compute, stop)?;
+                transformer.run_blocks(
+                    0..from,
+                    &mut resid,
+                    Layout::whole([1, 1]),
+                    self.compute,
+                    stop,
+                )?;
                 resid.extend_from_slice(rows);
                 from
             }
             None => {
-                resid.extend(with_f32(&transformer.start(&grams.concat(), n_seq, 1)?.value, <[f32]>::to_vec)?);
+                resid.extend(with_f32(
+                    &transformer.start(&grams.concat(), n_seq, 1)?.value,
+                    <[f32]>::to_vec,
+                )?);
                 0
             }
         };
-        transformer.run_blocks(from..depth, &mut resid, Layout { n_seq, n_ctx: len + 1, one_bos: true }, self.compute, stop)?;
-        Ok(resid[d..].chunks_exact(len * d).flat_map(|gram| &gram[(len - 1) * d..]).copied().collect())
+        transformer.run_blocks(
+            from..depth,
+            &mut resid,
+            Layout { n_seq, n_ctx: len + 1, one_bos: true },
+            self.compute,
+            stop,
+        )?;
+        Ok(resid[d..]
+            .chunks_exact(len * d)
+            .flat_map(|gram| &gram[(len - 1) * d..])
+            .copied()
+            .collect())
     }
 
     /// The seconds that a block takes for these tokens, once everything is in memory that it needs.
@@ -140,7 +177,10 @@ impl Model {
         let layout = Layout::whole([tokens.n_seq(), tokens.n_ctx()]);
         let mut run = || {
             let start = Instant::now();
-            self.inner.transformer.run_blocks(0..1, &mut resid, layout, self.compute, &|| false).map(|_| start.elapsed().as_secs_f64())
+            self.inner
+                .transformer
+                .run_blocks(0..1, &mut resid, layout, self.compute, &|| false)
+                .map(|_| start.elapsed().as_secs_f64())
         };
         run()?;
         let seconds = run();
@@ -152,14 +192,21 @@ impl Model {
     /// Bytes of the copies, rounded to bf16, that the first pass through so many blocks makes.
     pub(crate) fn bytes_to_round(&self, layers: usize) -> u64 {
         let blocks = &self.inner.transformer.blocks;
-        blocks.iter().take(layers).flat_map(|block| [&block.qkv, &block.out, &block.up, &block.down]).map(Dense::bytes_to_round).sum()
+        blocks
+            .iter()
+            .take(layers)
+            .flat_map(|block| [&block.qkv, &block.out, &block.up, &block.down])
+            .map(Dense::bytes_to_round)
+            .sum()
     }
 
-    /// The logits `[n_seq, n_ctx, d_vocab]` that follow from a residual stream `[n_seq, n_ctx, d_model]` at `hook`.
+    /// The logits `[n_seq, n_ctx, d_vocab]` that follow from a residual stream `[n_seq, n_ctx,
+    /// d_model]` at `hook`.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if the model lacks the hook, or the hook is not the whole residual stream (for those, see
-    /// [`Model::pause_at`]); [`Error::Shape`] if `resid` has another shape; [`Error::Config`] if it is longer than the model can read.
+    /// [`Error::UnknownHook`] if the model lacks the hook, or the hook is not the whole residual
+    /// stream (for those, see [`Model::pause_at`]); [`Error::Shape`] if `resid` has another shape;
+    /// [`Error::Config`] if it is longer than the model can read.
     pub fn run_from(&self, hook: HookPoint, resid: &Tensor) -> Result<Tensor> {
         self.check_hook(hook)?;
         if !hook.site.is_resid() {
@@ -191,11 +238,13 @@ impl Model {
     pub fn pause_at(&self, tokens: &Tokens, hook: HookPoint) -> Result<Paused> {
         self.check_hook(hook)?;
         self.check_tokens(tokens)?;
-        let Stage { value, base, .. } = self.inner.transformer.walk(self.start(tokens)?, hook, self.compute)?;
+        let Stage { value, base, .. } =
+            self.inner.transformer.walk(self.start(tokens)?, hook, self.compute)?;
         Ok(Paused { value, hook, base })
     }
 
-    /// Takes up a pass with `value` in place of the hook's own: the logits `[n_seq, n_ctx, d_vocab]`.
+    /// Takes up a pass with `value` in place of the hook's own: the logits `[n_seq, n_ctx,
+    /// d_vocab]`.
     ///
     /// # Errors
     /// [`Error::Shape`] if `value` has not the shape of the hook's own.
@@ -205,17 +254,19 @@ impl Model {
 
     /// The logits `[n_seq, n_ctx, d_vocab]`: at each position, of the token after it.
     ///
-    /// For a large vocabulary these are large (800 MB for 4,096 tokens of GPT-2's): the caller chooses how many sequences to give.
+    /// For a large vocabulary these are large (800 MB for 4,096 tokens of GPT-2's): the caller
+    /// chooses how many sequences to give.
     ///
     /// # Errors
-    /// [`Error::TokenId`] for a token outside the vocabulary, [`Error::Config`] if the sequences are longer than the model can read.
+    /// [`Error::TokenId`] for a token outside the vocabulary, [`Error::Config`] if the sequences
+    /// are longer than the model can read.
     pub fn logits(&self, tokens: &Tokens) -> Result<Tensor> {
         self.check_tokens(tokens)?;
         self.inner.transformer.unembed(&self.last_resid(tokens)?)
     }
 
-    /// The mean next-token cross-entropy over all positions but each sequence's last, in nats. Works in batches of its own, so
-    /// that memory stays bounded.
+    /// The mean next-token cross-entropy over all positions but each sequence's last, in nats.
+    /// Works in batches of its own, so that memory stays bounded.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -231,7 +282,10 @@ impl Model {
     pub fn loss(&self, tokens: &Tokens) -> Result<f64> {
         self.check_tokens(tokens)?;
         if tokens.is_empty() || tokens.n_ctx() < 2 {
-            return Err(Error::config("tokens", "there is no next token to predict: need at least one sequence of two"));
+            return Err(Error::config(
+                "tokens",
+                "there is no next token to predict: need at least one sequence of two",
+            ));
         }
         let mut total = 0.0;
         for batch in self.batches(tokens) {
@@ -241,18 +295,24 @@ impl Model {
         Ok(total / (tokens.n_seq() * (tokens.n_ctx() - 1)) as f64)
     }
 
-    /// The cross-entropy of each next token, in nats, sequence after sequence: `[n_seq · (n_ctx − 1)]`.
+    /// The cross-entropy of each next token, in nats, sequence after sequence: `[n_seq · (n_ctx −
+    /// 1)]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `logits` are not those of `tokens`; [`Error::TokenId`] for a token outside the vocabulary.
+    /// [`Error::Shape`] if `logits` are not those of `tokens`; [`Error::TokenId`] for a token
+    /// outside the vocabulary.
     pub fn loss_per_token(&self, logits: &Tensor, tokens: &Tokens) -> Result<Vec<f32>> {
         let (n_seq, n_ctx, d_vocab) = (tokens.n_seq(), tokens.n_ctx(), self.config().d_vocab);
         expect_shape("logits", logits, &[n_seq, n_ctx, d_vocab])?;
         tokens.check(d_vocab)?;
-        let places: Vec<(usize, u32)> =
-            (0..n_seq).flat_map(|seq| (1..n_ctx).map(move |at| (seq * n_ctx + at - 1, tokens.row(seq)[at]))).collect();
+        let places: Vec<(usize, u32)> = (0..n_seq)
+            .flat_map(|seq| (1..n_ctx).map(move |at| (seq * n_ctx + at - 1, tokens.row(seq)[at])))
+            .collect();
         with_f32(logits, |logits| {
-            places.par_iter().map(|&(row, target)| cross_entropy(&logits[row * d_vocab..][..d_vocab], target)).collect()
+            places
+                .par_iter()
+                .map(|&(row, target)| cross_entropy(&logits[row * d_vocab..][..d_vocab], target))
+                .collect()
         })
     }
 
@@ -266,7 +326,10 @@ impl Model {
     pub(super) fn check_length(&self, n_ctx: usize) -> Result<()> {
         let most = self.config().n_ctx;
         if n_ctx > most {
-            return Err(Error::config("n_ctx", format!("sequences of {n_ctx} tokens, but {} reads at most {most}", self.name())));
+            return Err(Error::config(
+                "n_ctx",
+                format!("sequences of {n_ctx} tokens, but {} reads at most {most}", self.name()),
+            ));
         }
         Ok(())
     }
@@ -288,11 +351,18 @@ impl Model {
         Ok(transformer.walk(self.start(tokens)?, transformer.last_hook(), self.compute)?.value)
     }
 
-    fn finish(&self, hook: HookPoint, value: &Tensor, base: Option<Tensor>, shape: &[usize]) -> Result<Tensor> {
+    fn finish(
+        &self,
+        hook: HookPoint,
+        value: &Tensor,
+        base: Option<Tensor>,
+        shape: &[usize],
+    ) -> Result<Tensor> {
         expect_shape(&format!("the value for {hook}"), value, shape)?;
         let transformer = &self.inner.transformer;
         let value = value.to_dtype(DType::F32)?.contiguous()?;
-        let stage = transformer.walk(Stage { hook, value, base }, transformer.last_hook(), self.compute)?;
+        let stage =
+            transformer.walk(Stage { hook, value, base }, transformer.last_hook(), self.compute)?;
         transformer.unembed(&stage.value)
     }
 
@@ -305,7 +375,8 @@ impl Model {
             return Ok(Vec::new());
         }
         let resid = resid.narrow(1, 0, n_ctx - 1)?.contiguous()?.reshape((n, d_model))?;
-        let targets: Vec<u32> = (0..n_seq).flat_map(|seq| tokens.row(seq)[1..].iter().copied()).collect();
+        let targets: Vec<u32> =
+            (0..n_seq).flat_map(|seq| tokens.row(seq)[1..].iter().copied()).collect();
         let rows = (LOGITS_AT_ONCE / d_vocab).max(1);
         let mut losses = Vec::with_capacity(n);
         for from in (0..n).step_by(rows) {
@@ -313,7 +384,11 @@ impl Model {
             let logits = self.inner.transformer.unembed(&resid.narrow(0, from, rows)?)?;
             let targets = &targets[from..from + rows];
             let some: Vec<f32> = with_f32(&logits, |logits| {
-                logits.par_chunks(d_vocab).zip(targets).map(|(row, &target)| cross_entropy(row, target)).collect()
+                logits
+                    .par_chunks(d_vocab)
+                    .zip(targets)
+                    .map(|(row, &target)| cross_entropy(row, target))
+                    .collect()
             })?;
             losses.extend(some);
         }
@@ -347,12 +422,30 @@ mod tests {
             for hook in whole.hooks() {
                 let mut broken = Model::load(name).unwrap();
                 Arc::get_mut(&mut broken.inner).unwrap().transformer.break_from(hook);
-                let got = broken.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                assert_eq!(got, whole.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+                let got = broken
+                    .run_to(&tokens, hook)
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap();
+                assert_eq!(
+                    got,
+                    whole
+                        .run_to(&tokens, hook)
+                        .unwrap()
+                        .flatten_all()
+                        .unwrap()
+                        .to_vec1::<f32>()
+                        .unwrap()
+                );
                 // What comes after is broken indeed.
                 assert!(broken.logits(&tokens).is_err());
                 if hook.site < Site::MlpOut {
-                    assert!(broken.run_to(&tokens, HookPoint { site: Site::MlpOut, ..hook }).is_err(), "{hook}");
+                    assert!(
+                        broken.run_to(&tokens, HookPoint { site: Site::MlpOut, ..hook }).is_err(),
+                        "{hook}"
+                    );
                 }
             }
         }
@@ -364,13 +457,26 @@ mod tests {
             for compute in [crate::matmul::Compute::F32, crate::matmul::Compute::Bf16] {
                 let model = Model::load(name).unwrap().computing(compute);
                 for len in [1, 3] {
-                    let grams: Vec<Vec<u32>> = (0..37).map(|i| (0..len).map(|j| (i * 5 + j * 11) % 61).collect()).collect();
-                    let ids = grams.iter().flat_map(|gram| [model.bos()].into_iter().chain(gram.iter().copied())).collect();
+                    let grams: Vec<Vec<u32>> = (0..37)
+                        .map(|i| (0..len).map(|j| (i * 5 + j * 11) % 61).collect())
+                        .collect();
+                    let ids = grams
+                        .iter()
+                        .flat_map(|gram| [model.bos()].into_iter().chain(gram.iter().copied()))
+                        .collect();
                     let tokens = Tokens::new(ids, len as usize + 1).unwrap();
                     for hook in model.hooks() {
-                        let want = model.run_to(&tokens, hook).unwrap().narrow(1, len as usize, 1).unwrap();
+                        let want = model
+                            .run_to(&tokens, hook)
+                            .unwrap()
+                            .narrow(1, len as usize, 1)
+                            .unwrap();
                         let want = want.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                        assert_eq!(model.after_bos(hook, &grams, None, &|| false).unwrap(), want, "{name} {compute} {hook}");
+                        assert_eq!(
+                            model.after_bos(hook, &grams, None, &|| false).unwrap(),
+                            want,
+                            "{name} {compute} {hook}"
+                        );
                     }
                 }
             }
@@ -380,15 +486,25 @@ mod tests {
     #[test]
     fn a_large_batch_is_split_without_a_trace() {
         let model = Model::load("tests/golden/gpt2").unwrap();
-        let tokens = Tokens::new((0..16 * 600).map(|i| (i * 7 + i / 16) % 61).collect(), 16).unwrap();
-        let hooks = ["blocks.2.hook_mlp_out", "blocks.0.hook_resid_post", "blocks.0.hook_resid_post"].map(|h| h.parse().unwrap());
+        let tokens =
+            Tokens::new((0..16 * 600).map(|i| (i * 7 + i / 16) % 61).collect(), 16).unwrap();
+        let hooks =
+            ["blocks.2.hook_mlp_out", "blocks.0.hook_resid_post", "blocks.0.hook_resid_post"]
+                .map(|h| h.parse().unwrap());
         let all = model.run_to_many(&tokens, &hooks).unwrap();
         assert_eq!(all.len(), 3);
         for (hook, all) in hooks.into_iter().zip(&all) {
             assert_eq!(all.dims(), &[600, 16, 32]);
             for seq in [0, 255, 256, 599] {
-                let one = model.run_to(&tokens.rows(seq, seq + 1), hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                let row = all.narrow(0, seq, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                let one = model
+                    .run_to(&tokens.rows(seq, seq + 1), hook)
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap();
+                let row =
+                    all.narrow(0, seq, 1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert!(one.iter().zip(&row).all(|(a, b)| (a - b).abs() < 1e-5), "{hook} {seq}");
             }
         }

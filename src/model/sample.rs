@@ -1,4 +1,5 @@
-//! Text from the model itself: temperature 1, so that what it writes has the statistics that it has learned.
+//! Text from the model itself: temperature 1, so that what it writes has the statistics that it has
+//! learned.
 
 use candle_transformers::generation::LogitsProcessor;
 use rand::{RngCore, SeedableRng};
@@ -20,9 +21,11 @@ const CACHE_BYTES: usize = 256 * 1024 * 1024;
 const WORTH_WAKING: usize = 1 << 14;
 
 impl Model {
-    /// `n_seq` sequences of `n_ctx` tokens written by the model: BOS, then each token drawn from its predictions.
+    /// `n_seq` sequences of `n_ctx` tokens written by the model: BOS, then each token drawn from
+    /// its predictions.
     ///
-    /// Sequence `i` depends on the seed and on `i` alone: more sequences with the same seed begin with the same ones.
+    /// Sequence `i` depends on the seed and on `i` alone: more sequences with the same seed begin
+    /// with the same ones.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -34,12 +37,14 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if `n_ctx` is 0 or more than the model can read, or the model's BOS lies outside its vocabulary.
+    /// [`Error::Config`] if `n_ctx` is 0 or more than the model can read, or the model's BOS lies
+    /// outside its vocabulary.
     pub fn sample(&self, n_seq: usize, n_ctx: usize, seed: u64) -> Result<Tokens> {
         self.sample_range(0, n_seq, n_ctx, seed)
     }
 
-    /// Sequences `from..to` of those that [`Model::sample`] would write, without the ones before: for writing many in pieces.
+    /// Sequences `from..to` of those that [`Model::sample`] would write, without the ones before:
+    /// for writing many in pieces.
     ///
     /// # Errors
     /// Those of [`Model::sample`].
@@ -50,14 +55,20 @@ impl Model {
         }
         self.check_length(n_ctx)?;
         if self.bos() as usize >= config.d_vocab {
-            let why = format!("is {} or not given, and the vocabulary has {} tokens: set it in config.json", self.bos(), config.d_vocab);
+            let why = format!(
+                "is {} or not given, and the vocabulary has {} tokens: set it in config.json",
+                self.bos(),
+                config.d_vocab
+            );
             return Err(Error::config("bos_token_id", why));
         }
-        // Each step reads all weights, which the sequences of a batch share, and each sequence's keys and values. Beyond the batch where
-        // both are of one size, a larger one takes more memory and saves little.
+        // Each step reads all weights, which the sequences of a batch share, and each sequence's
+        // keys and values. Beyond the batch where both are of one size, a larger one takes more
+        // memory and saves little.
         let bytes_a_sequence = 2 * size_of::<f32>() * config.n_layers * n_ctx * config.d_model;
         let weight_bytes = size_of::<f32>() * self.n_params();
-        let batch = (weight_bytes.max(CACHE_BYTES) / bytes_a_sequence).clamp(*BATCH.start(), *BATCH.end());
+        let batch =
+            (weight_bytes.max(CACHE_BYTES) / bytes_a_sequence).clamp(*BATCH.start(), *BATCH.end());
         let mut ids = Vec::with_capacity(to.saturating_sub(from) * n_ctx);
         for first in (from..to).step_by(batch) {
             ids.extend(self.sample_batch(first, batch.min(to - first), n_ctx, seed)?);
@@ -66,12 +77,19 @@ impl Model {
     }
 
     /// Sequences `first..first + n_seq`, one row after the other.
-    fn sample_batch(&self, first: usize, n_seq: usize, n_ctx: usize, seed: u64) -> Result<Vec<u32>> {
-        // A product of one row is computed by another routine, whose last bits differ; with two, a sequence does not depend on the
-        // size of its batch.
+    fn sample_batch(
+        &self,
+        first: usize,
+        n_seq: usize,
+        n_ctx: usize,
+        seed: u64,
+    ) -> Result<Vec<u32>> {
+        // A product of one row is computed by another routine, whose last bits differ; with two, a
+        // sequence does not depend on the size of its batch.
         let width = n_seq.max(2);
-        let mut drawers: Vec<LogitsProcessor> =
-            (first..first + width).map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None)).collect();
+        let mut drawers: Vec<LogitsProcessor> = (first..first + width)
+            .map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None))
+            .collect();
         let mut rows = vec![vec![self.bos()]; width];
         let mut cache = Cache::new(self.config(), n_ctx);
         let transformer = &self.inner.transformer;
@@ -80,7 +98,9 @@ impl Model {
             let stage = transformer.start(&last, width, position)?;
             let resid = transformer.walk_cached(stage, &mut cache, self.compute)?.value; // [width, 1, d_model]
             let logits = transformer.unembed(&resid)?.squeeze(1)?; // [width, d_vocab]
-            let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> { Ok(drawer.sample(&logits.get(i)?)?) };
+            let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> {
+                Ok(drawer.sample(&logits.get(i)?)?)
+            };
             let next: Vec<u32> = if width * self.config().d_vocab < WORTH_WAKING {
                 drawers.iter_mut().enumerate().map(draw).collect::<Result<_>>()?
             } else {
@@ -116,8 +136,16 @@ mod tests {
             for piece in [1, 4, 8] {
                 let mut cache = Cache::new(model.config(), 16);
                 for from in (0..16).step_by(piece) {
-                    let ids: Vec<u32> = (0..3).flat_map(|seq| tokens.row(seq)[from..from + piece].to_vec()).collect();
-                    let stage = transformer.walk_cached(transformer.start(&ids, 3, from).unwrap(), &mut cache, Compute::F32).unwrap();
+                    let ids: Vec<u32> = (0..3)
+                        .flat_map(|seq| tokens.row(seq)[from..from + piece].to_vec())
+                        .collect();
+                    let stage = transformer
+                        .walk_cached(
+                            transformer.start(&ids, 3, from).unwrap(),
+                            &mut cache,
+                            Compute::F32,
+                        )
+                        .unwrap();
                     let logits = transformer.unembed(&stage.value).unwrap();
                     let far = (whole.narrow(1, from, piece).unwrap() - logits)
                         .unwrap()

@@ -16,14 +16,30 @@ impl Model {
     pub fn table(&self) -> Table {
         let processing = self.processing().to_string();
         let mut rows: Rows = vec![
-            ("parameters", count(self.n_params() as u64), "weights of the checkpoint, a tied unembedding not counted"),
-            ("processing", processing, "what was done to its weights when it was loaded; its predictions are the same either way"),
-            ("computes in", self.compute().to_string(), "in what the products of its blocks are formed"),
+            (
+                "parameters",
+                count(self.n_params() as u64),
+                "weights of the checkpoint, a tied unembedding not counted",
+            ),
+            (
+                "processing",
+                processing,
+                "what was done to its weights when it was loaded; its predictions are the same either way",
+            ),
+            (
+                "computes in",
+                self.compute().to_string(),
+                "in what the products of its blocks are formed",
+            ),
         ];
         if let Some(revision) = self.revision() {
             rows.insert(
                 0,
-                ("revision", revision.get(..12).unwrap_or(revision).to_owned(), "the commit of its repository on the Hugging Face hub"),
+                (
+                    "revision",
+                    revision.get(..12).unwrap_or(revision).to_owned(),
+                    "the commit of its repository on the Hugging Face hub",
+                ),
             );
         }
         rows.extend(rows_of(self.config()));
@@ -31,11 +47,16 @@ impl Model {
         if let Some(row) = rows.iter_mut().find(|(what, ..)| *what == "BOS") {
             row.1 = format!("{bos}, {:?}", self.token_str(bos));
         }
-        let tokenizer = if self.inner.tokenizer.is_some() { "yes".to_owned() } else { "none: token ids only".to_owned() };
+        let tokenizer = if self.inner.tokenizer.is_some() {
+            "yes".to_owned()
+        } else {
+            "none: token ids only".to_owned()
+        };
         rows.push(("tokenizer", tokenizer, "whether text can be turned into tokens"));
         let hooks = self.hooks();
         if let (Some(first), Some(last)) = (hooks.first(), hooks.last()) {
-            let places = "places whose activations can be read or replaced; model.hooks() lists them";
+            let places =
+                "places whose activations can be read or replaced; model.hooks() lists them";
             rows.push(("hooks", format!("{}, {first} to {last}", hooks.len()), places));
         }
         settings(&format!("{} · {}", self.name(), self.config().family), rows)
@@ -64,8 +85,16 @@ impl ModelConfig {
 fn rows_of(config: &ModelConfig) -> Rows {
     vec![
         ("blocks", config.n_layers.to_string(), "layers of attention and MLP"),
-        ("d_model", config.d_model.to_string(), "the width of the residual stream, and of every hook's activation"),
-        ("heads", format!("{} of {}", config.n_heads, config.d_head), "attention heads of a block, and the width of each"),
+        (
+            "d_model",
+            config.d_model.to_string(),
+            "the width of the residual stream, and of every hook's activation",
+        ),
+        (
+            "heads",
+            format!("{} of {}", config.n_heads, config.d_head),
+            "attention heads of a block, and the width of each",
+        ),
         ("d_mlp", config.d_mlp.to_string(), "the width of the MLP"),
         ("n_ctx", config.n_ctx.to_string(), "the longest sequence that it can read"),
         ("d_vocab", config.d_vocab.to_string(), "how many token ids there are"),
@@ -89,8 +118,16 @@ impl Show for Paused {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("hook", self.hook().to_string(), "where the pass stands"),
-            ("value", format!("{:?}", self.value.dims()), "the shape of the hook's value: n_seq, n_ctx, d_model"),
-            ("next", "model.resume(&paused, &value) goes on to the logits".to_owned(), "with the hook's value or another in its place"),
+            (
+                "value",
+                format!("{:?}", self.value.dims()),
+                "the shape of the hook's value: n_seq, n_ctx, d_model",
+            ),
+            (
+                "next",
+                "model.resume(&paused, &value) goes on to the logits".to_owned(),
+                "with the hook's value or another in its place",
+            ),
         ];
         settings("A paused pass", rows).into()
     }

@@ -1,4 +1,5 @@
-//! From a name to the bytes of a checkpoint: built in, a folder, the local Hugging Face cache, or the hub.
+//! From a name to the bytes of a checkpoint: built in, a folder, the local Hugging Face cache, or
+//! the hub.
 
 mod folder;
 mod remote;
@@ -22,9 +23,24 @@ macro_rules! built_in {
     ($name:literal) => {
         BuiltIn {
             name: $name,
-            config: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $name, "/config.json")),
-            weights: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $name, "/model.safetensors")),
-            tokenizer: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $name, "/tokenizer.json")),
+            config: include_bytes!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/models/",
+                $name,
+                "/config.json"
+            )),
+            weights: include_bytes!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/models/",
+                $name,
+                "/model.safetensors"
+            )),
+            tokenizer: include_bytes!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/models/",
+                $name,
+                "/tokenizer.json"
+            )),
         }
     };
 }
@@ -51,7 +67,8 @@ pub(super) enum Weights {
     Files(Vec<PathBuf>),
 }
 
-/// Fetches the model `name` into the cache, whether or not it is there already in an older revision.
+/// Fetches the model `name` into the cache, whether or not it is there already in an older
+/// revision.
 pub(super) fn download(hub: &Hub, name: &str) -> Result<Snapshot> {
     remote::fetch(&Repo::model(name)?, hub)
 }
@@ -67,7 +84,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Looks for `name` among the built-in models, then as a folder, then in the local Hugging Face cache, then on the hub.
+    /// Looks for `name` among the built-in models, then as a folder, then in the local Hugging Face
+    /// cache, then on the hub.
     pub fn find(name: &str, hub: &Hub) -> Result<Source> {
         if let Some(model) = BUILT_IN.iter().find(|m| m.name == name) {
             return Ok(Source::built_in(model));
@@ -78,7 +96,13 @@ impl Source {
         let repo = Repo::model(name).map_err(|error| match error {
             Error::UnknownModel { name, why } => {
                 let built_in: Vec<&str> = BUILT_IN.iter().map(|m| m.name).collect();
-                Error::UnknownModel { name, why: format!("built in are {}; there is no such folder; {why}", built_in.join(" and ")) }
+                Error::UnknownModel {
+                    name,
+                    why: format!(
+                        "built in are {}; there is no such folder; {why}",
+                        built_in.join(" and ")
+                    ),
+                }
             }
             other => other,
         })?;
@@ -87,7 +111,8 @@ impl Source {
 
     fn built_in(model: &'static BuiltIn) -> Source {
         let at = |file: &str| Path::new("built in").join(model.name).join(file);
-        let part = |file: &str, bytes: &'static [u8]| Part { path: at(file), bytes: Cow::Borrowed(bytes) };
+        let part =
+            |file: &str, bytes: &'static [u8]| Part { path: at(file), bytes: Cow::Borrowed(bytes) };
         Source {
             name: model.name.to_owned(),
             revision: None,
@@ -103,7 +128,11 @@ impl Source {
         match Repo::of_snapshot(&absolute) {
             Some((repo, commit)) => Source::read(folder, repo.id, Some(commit)),
             None => {
-                let last = absolute.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
+                let last = absolute
+                    .file_name()
+                    .unwrap_or(folder.as_os_str())
+                    .to_string_lossy()
+                    .into_owned();
                 Source::read(folder, last, None)
             }
         }
@@ -112,8 +141,7 @@ impl Source {
     fn read(folder: &Path, name: String, revision: Option<String>) -> Result<Source> {
         let config = folder.join(folder::CONFIG);
         if !config.exists() {
-            let why =
-                "has no config.json: a checkpoint folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json";
+            let why = "has no config.json: a checkpoint folder holds config.json, model.safetensors (or its index and shards) and tokenizer.json";
             return Err(Error::format(folder, why));
         }
         let tokenizer = folder.join(folder::TOKENIZER);
@@ -135,7 +163,8 @@ mod tests {
     fn a_folder_that_is_no_checkpoint_says_what_it_lacks() {
         let dir = tempfile::tempdir().unwrap();
         let hub = Hub { cache: None, offline: true, ..Hub::from_env() };
-        let told = |dir: &Path| Source::find(dir.to_str().unwrap(), &hub).err().unwrap().to_string();
+        let told =
+            |dir: &Path| Source::find(dir.to_str().unwrap(), &hub).err().unwrap().to_string();
         assert!(told(dir.path()).contains("has no config.json"));
         fs::write(dir.path().join("config.json"), "{}").unwrap();
         assert!(told(dir.path()).contains("neither model.safetensors"));
@@ -149,7 +178,12 @@ mod tests {
         assert!(told("no-such").contains("tiny-gpt2 and tiny-pythia"), "{}", told("no-such"));
         assert!(told("tiny-gtp2").contains("did you mean \"tiny-gpt2\"?"), "{}", told("tiny-gtp2"));
         let path = dir.path().display().to_string();
-        assert!(told("no-such/model").contains(&path) && told("no-such/model").contains("HF_HUB_OFFLINE"), "{}", told("no-such/model"));
+        assert!(
+            told("no-such/model").contains(&path)
+                && told("no-such/model").contains("HF_HUB_OFFLINE"),
+            "{}",
+            told("no-such/model")
+        );
     }
 
     #[test]
@@ -165,7 +199,11 @@ mod tests {
         let hub = Hub { cache: Some(cache.path().to_owned()), offline: true, ..Hub::from_env() };
         for (asked, name) in [("org/name", "org/name"), (folder.to_str().unwrap(), "org/name")] {
             let source = Source::find(asked, &hub).unwrap();
-            assert_eq!((source.name.as_str(), source.revision.as_deref()), (name, Some(commit.as_str())), "{asked}");
+            assert_eq!(
+                (source.name.as_str(), source.revision.as_deref()),
+                (name, Some(commit.as_str())),
+                "{asked}"
+            );
         }
     }
 }

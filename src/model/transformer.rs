@@ -1,8 +1,9 @@
 //! The forward pass of both families, as a walk from hook to hook.
 //!
-//! A pass stands at a hook with all that the rest of the model needs ([`Stage`]), and [`Transformer::advance`] takes it to the
-//! next. Running to a hook is walking until it is reached; splicing is replacing the value of the stage and walking on. Nothing is
-//! computed that lies after the place where the walk ends.
+//! A pass stands at a hook with all that the rest of the model needs ([`Stage`]), and
+//! [`Transformer::advance`] takes it to the next. Running to a hook is walking until it is reached;
+//! splicing is replacing the value of the stage and walking on. Nothing is computed that lies after
+//! the place where the walk ends.
 
 use std::sync::Mutex;
 
@@ -28,11 +29,13 @@ pub(super) struct Stage {
     pub hook: HookPoint,
     /// The activation there: `[n_seq, n_ctx, d_model]`.
     pub value: Tensor,
-    /// What else the rest of the block needs. At `hook_attn_out`, the block's input. At `hook_mlp_out`, what it is added to.
+    /// What else the rest of the block needs. At `hook_attn_out`, the block's input. At
+    /// `hook_mlp_out`, what it is added to.
     pub base: Option<Tensor>,
 }
 
-/// The keys and values of the positions read so far, block by block; kept outside the weights so that a model never changes.
+/// The keys and values of the positions read so far, block by block; kept outside the weights so
+/// that a model never changes.
 pub(super) struct Cache {
     blocks: Vec<KvCache>,
     len: usize,
@@ -75,7 +78,11 @@ impl Transformer {
         let untouched = ends.unembed.row_wise == RowWise::Nothing;
         // An unembedding that is the embedding itself is not copied.
         Ok(Transformer {
-            unembed: if config.tied && untouched { Dense::as_it_lies(ends.unembed)? } else { Dense::laid_out(ends.unembed)? },
+            unembed: if config.tied && untouched {
+                Dense::as_it_lies(ends.unembed)?
+            } else {
+                Dense::laid_out(ends.unembed)?
+            },
             embed: Embed::new(ends.embed, ends.positions),
             rotary,
             // How many there are says the configuration, and no weights yet.
@@ -97,7 +104,8 @@ impl Transformer {
         HookPoint { layer: self.config.n_layers - 1, site: Site::ResidPost }
     }
 
-    /// Embeds `ids` `[n_seq, n_new]`, the first of which stand at position `from`: a pass at the first hook.
+    /// Embeds `ids` `[n_seq, n_new]`, the first of which stand at position `from`: a pass at the
+    /// first hook.
     pub fn start(&self, ids: &[u32], n_seq: usize, from: usize) -> Result<Stage> {
         let value = self.embed.forward(ids, n_seq, from)?; // [n_seq, n_new, d_model]
         Ok(Stage { hook: HookPoint::resid_pre(0), value, base: None })
@@ -112,10 +120,17 @@ impl Transformer {
     ///
     /// # Errors
     /// [`Error::Interrupted`] if it does.
-    pub fn walk_unless(&self, mut stage: Stage, hook: HookPoint, compute: Compute, stop: &dyn Fn() -> bool) -> Result<Stage> {
+    pub fn walk_unless(
+        &self,
+        mut stage: Stage,
+        hook: HookPoint,
+        compute: Compute,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Stage> {
         while stage.hook != hook {
             let n_whole = hook.layer - stage.hook.layer + usize::from(hook.site == Site::ResidPost);
-            stage = if stage.hook.site == Site::ResidPre && n_whole > 0 && is_cpu_f32(&stage.value) {
+            stage = if stage.hook.site == Site::ResidPre && n_whole > 0 && is_cpu_f32(&stage.value)
+            {
                 self.walk_blocks(stage, n_whole, compute, stop)?
             } else {
                 self.advance(stage, None, compute)?
@@ -124,8 +139,15 @@ impl Transformer {
         Ok(stage)
     }
 
-    /// Takes a pass from the input of a block to the output of the `n`-th from there, without a stop on the way.
-    fn walk_blocks(&self, stage: Stage, n: usize, compute: Compute, stop: &dyn Fn() -> bool) -> Result<Stage> {
+    /// Takes a pass from the input of a block to the output of the `n`-th from there, without a
+    /// stop on the way.
+    fn walk_blocks(
+        &self,
+        stage: Stage,
+        n: usize,
+        compute: Compute,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Stage> {
         let (first, last) = (stage.hook.layer, stage.hook.layer + n - 1);
         let (n_seq, n_ctx, d_model) = stage.value.dims3()?;
         let mut resid = with_f32(&stage.value, <[f32]>::to_vec)?;
@@ -143,8 +165,15 @@ impl Transformer {
         Ok(stage)
     }
 
-    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass goes on with [`walk_cached`](Transformer::walk_cached).
-    pub fn walk_cached_to(&self, mut stage: Stage, hook: HookPoint, cache: &mut Cache, compute: Compute) -> Result<Stage> {
+    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass goes on with
+    /// [`walk_cached`](Transformer::walk_cached).
+    pub fn walk_cached_to(
+        &self,
+        mut stage: Stage,
+        hook: HookPoint,
+        cache: &mut Cache,
+        compute: Compute,
+    ) -> Result<Stage> {
         while stage.hook != hook {
             stage = self.advance(stage, Some(cache), compute)?;
         }
@@ -152,10 +181,19 @@ impl Transformer {
     }
 
     /// Takes a pass to the next hook.
-    pub fn advance(&self, stage: Stage, cache: Option<&mut Cache>, compute: Compute) -> Result<Stage> {
+    pub fn advance(
+        &self,
+        stage: Stage,
+        cache: Option<&mut Cache>,
+        compute: Compute,
+    ) -> Result<Stage> {
         let Stage { hook: HookPoint { layer, site }, value, base } = stage;
         let at = |site, value, base| Ok(Stage { hook: HookPoint { layer, site }, value, base });
-        let base = || base.ok_or(Error::Candle(candle_core::Error::Msg("a pass that lacks the block's input".to_owned())));
+        let base = || {
+            base.ok_or(Error::Candle(candle_core::Error::Msg(
+                "a pass that lacks the block's input".to_owned(),
+            )))
+        };
         match site {
             Site::ResidPre => {
                 let attn_out = self.attention(layer, &value, cache, compute)?;
@@ -172,11 +210,19 @@ impl Transformer {
                 at(Site::MlpOut, mlp_out, Some(value))
             }
             Site::MlpOut => at(Site::ResidPost, (base()? + value)?, None),
-            Site::ResidPost => Ok(Stage { hook: HookPoint::resid_pre(layer + 1), value, base: None }),
+            Site::ResidPost => {
+                Ok(Stage { hook: HookPoint::resid_pre(layer + 1), value, base: None })
+            }
         }
     }
 
-    fn attention(&self, layer: usize, resid: &Tensor, cache: Option<&mut Cache>, compute: Compute) -> Result<Tensor> {
+    fn attention(
+        &self,
+        layer: usize,
+        resid: &Tensor,
+        cache: Option<&mut Cache>,
+        compute: Compute,
+    ) -> Result<Tensor> {
         let block = &self.blocks[layer];
         let (d, n_heads) = (self.config.d_model, self.config.n_heads);
         let mut qkv = block.qkv.forward(&block.ln1.forward(resid)?, None, compute)?; // [n_seq, n_new, 3 d_model]
@@ -191,24 +237,38 @@ impl Transformer {
             Some(cache) => cache.blocks[layer].append(&k.contiguous()?, &v.contiguous()?)?,
             None => (k, v),
         };
-        block.out.forward(&causal_attention(&q, &k, &v, n_heads, self.config.attn_scale)?, None, compute)
+        block.out.forward(
+            &causal_attention(&q, &k, &v, n_heads, self.config.attn_scale)?,
+            None,
+            compute,
+        )
     }
 
     fn mlp(&self, layer: usize, resid: &Tensor, compute: Compute) -> Result<Tensor> {
         let block = &self.blocks[layer];
-        block.down.forward(&block.up.forward(&block.ln2.forward(resid)?, Some(self.config.activation), compute)?, None, compute)
+        block.down.forward(
+            &block.up.forward(&block.ln2.forward(resid)?, Some(self.config.activation), compute)?,
+            None,
+            compute,
+        )
     }
 
-    /// From the residual stream `[.., d_model]` after the last block to logits `[.., d_vocab]`, in f32.
+    /// From the residual stream `[.., d_model]` after the last block to logits `[.., d_vocab]`, in
+    /// f32.
     pub fn unembed(&self, resid: &Tensor) -> Result<Tensor> {
         self.unembed.forward(&self.ln_final.forward(resid)?, None, Compute::F32)
     }
 
-    /// What directions `[n, d_model]` add to the logits by the direct path; see [`Model::logit_effects`](crate::model::Model::logit_effects).
+    /// What directions `[n, d_model]` add to the logits by the direct path; see
+    /// [`Model::logit_effects`](crate::model::Model::logit_effects).
     pub fn direct_path(&self, directions: &Tensor) -> Result<Tensor> {
         let linear = self.ln_final.linear_part(directions)?;
         // Of a direction of zeros the unembedding gives its bias, which is no effect of anything.
-        let bias = self.unembed.forward(&Tensor::zeros((1, self.config.d_model), DType::F32, &Device::Cpu)?, None, Compute::F32)?;
+        let bias = self.unembed.forward(
+            &Tensor::zeros((1, self.config.d_model), DType::F32, &Device::Cpu)?,
+            None,
+            Compute::F32,
+        )?;
         let effects = self.unembed.forward(&linear, None, Compute::F32)?.broadcast_sub(&bias)?;
         Ok(effects.broadcast_sub(&effects.mean_keepdim(D::Minus1)?)?)
     }
@@ -218,12 +278,14 @@ impl Transformer {
         self.embed.tokens()
     }
 
-    /// Makes every matrix of block `layer` from `site` on unusable, so that a test notices if it is used.
+    /// Makes every matrix of block `layer` from `site` on unusable, so that a test notices if it is
+    /// used.
     #[cfg(test)]
     pub fn break_from(&mut self, hook: HookPoint) {
         use crate::model::weights::Affine;
         let matrix = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
-        let broken = || Dense::as_it_lies(Affine::new((matrix.clone(), Default::default()), None)).unwrap();
+        let broken =
+            || Dense::as_it_lies(Affine::new((matrix.clone(), Default::default()), None)).unwrap();
         for (layer, block) in self.blocks.iter_mut().enumerate().skip(hook.layer) {
             if layer > hook.layer || hook.site < Site::AttnOut {
                 (block.qkv, block.out) = (broken(), broken());

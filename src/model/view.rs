@@ -18,8 +18,9 @@ pub struct TokensView {
 }
 
 impl Model {
-    /// The first `n` sequences as text: in a notebook each token is shaded and says its id when the pointer rests on it, and white space
-    /// is visible. Without a tokenizer the tokens are `#123`. Cannot fail.
+    /// The first `n` sequences as text: in a notebook each token is shaded and says its id when the
+    /// pointer rests on it, and white space is visible. Without a tokenizer the tokens are `#123`.
+    /// Cannot fail.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -32,7 +33,9 @@ impl Model {
     pub fn view(&self, tokens: &Tokens, n: usize) -> TokensView {
         let mut known: HashMap<u32, String> = HashMap::new();
         let mut text = |id: u32| known.entry(id).or_insert_with(|| self.token_str(id)).clone();
-        let rows = (0..tokens.n_seq().min(n)).map(|i| tokens.row(i).iter().map(|&id| (id, text(id))).collect()).collect();
+        let rows = (0..tokens.n_seq().min(n))
+            .map(|i| tokens.row(i).iter().map(|&id| (id, text(id))).collect())
+            .collect();
         TokensView { rows, n_seq: tokens.n_seq() }
     }
 }
@@ -46,10 +49,13 @@ impl TokensView {
     /// One line a sequence, with a bar between tokens.
     pub fn text(&self) -> String {
         let line = |row: &Vec<(u32, String)>| {
-            let tokens = row.iter().map(|(_, text)| text.chars().map(|c| mark(c).filter(|_| c != ' ').unwrap_or(c)).collect::<String>());
+            let tokens = row.iter().map(|(_, text)| {
+                text.chars().map(|c| mark(c).filter(|_| c != ' ').unwrap_or(c)).collect::<String>()
+            });
             tokens.collect::<Vec<_>>().join("│") + "\n"
         };
-        self.rows.iter().map(line).collect::<String>() + &self.left_out().map(|line| line + "\n").unwrap_or_default()
+        self.rows.iter().map(line).collect::<String>()
+            + &self.left_out().map(|line| line + "\n").unwrap_or_default()
     }
 
     /// The same as HTML.
@@ -107,13 +113,18 @@ pub(crate) fn mark(c: char) -> Option<char> {
     }
 }
 
-/// A token's text with its white space as pale marks. A token without text is shown as an empty set, so that it is seen at all.
+/// A token's text with its white space as pale marks. A token without text is shown as an empty
+/// set, so that it is seen at all.
 pub(crate) fn visible(text: &str) -> String {
     let one = |c: char| match mark(c) {
         Some(mark) => format!("<span style=\"opacity:.4\">{mark}</span>"),
         None => escape(c.encode_utf8(&mut [0; 4])),
     };
-    if text.is_empty() { "<span style=\"opacity:.4\">∅</span>".to_owned() } else { text.chars().map(one).collect() }
+    if text.is_empty() {
+        "<span style=\"opacity:.4\">∅</span>".to_owned()
+    } else {
+        text.chars().map(one).collect()
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +132,8 @@ mod tests {
     use super::*;
 
     fn view(texts: &[&str]) -> TokensView {
-        let row = texts.iter().enumerate().map(|(id, text)| (id as u32, (*text).to_owned())).collect();
+        let row =
+            texts.iter().enumerate().map(|(id, text)| (id as u32, (*text).to_owned())).collect();
         TokensView { rows: vec![row], n_seq: 3 }
     }
 
@@ -131,7 +143,11 @@ mod tests {
         assert_eq!(view.text(), "<script>│ a⇥b│⏎│\n1 of 3 sequences\n");
         let html = view.html();
         assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"));
-        assert!(html.contains("title=\"id 1, position 1\"") && html.contains("<br>") && html.contains("∅"));
+        assert!(
+            html.contains("title=\"id 1, position 1\"")
+                && html.contains("<br>")
+                && html.contains("∅")
+        );
         assert_eq!(html.matches(SHADES[0]).count(), 2);
     }
 }

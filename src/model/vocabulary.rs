@@ -12,13 +12,17 @@ use crate::model::source::Part;
 
 /// Reads a `tokenizer.json` and checks that the model has an embedding for each of its ids.
 pub(super) fn read(part: &Part, config: &ModelConfig) -> Result<Tokenizer> {
-    let mut tokenizer = guarded(|| Tokenizer::from_bytes(&part.bytes))
-        .map_err(|why| Error::format(&part.path, format!("is not a tokenizer that can be read: {why}")))?;
+    let mut tokenizer = guarded(|| Tokenizer::from_bytes(&part.bytes)).map_err(|why| {
+        Error::format(&part.path, format!("is not a tokenizer that can be read: {why}"))
+    })?;
     if growth(&part.bytes) > MOST_GROWTH {
-        let why = format!("makes a text more than {MOST_GROWTH} times as long before it is looked up: no tokenizer needs that");
+        let why = format!(
+            "makes a text more than {MOST_GROWTH} times as long before it is looked up: no tokenizer needs that"
+        );
         return Err(Error::format(&part.path, why));
     }
-    // Text is cut into rows by this crate: what the file says of truncation and padding would lose or add tokens.
+    // Text is cut into rows by this crate: what the file says of truncation and padding would lose
+    // or add tokens.
     tokenizer.with_truncation(None).map_err(|e| Error::Tokenizer(e.to_string()))?;
     tokenizer.with_padding(None);
     let largest = tokenizer.get_vocab(true).into_values().max();
@@ -34,8 +38,8 @@ pub(super) fn read(part: &Part, config: &ModelConfig) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// How many times as long a text may become on its way to the vocabulary. Byte-level tokenizers double some of it; a file that names a step over and over
-/// would fill any memory with one word.
+/// How many times as long a text may become on its way to the vocabulary. Byte-level tokenizers
+/// double some of it; a file that names a step over and over would fill any memory with one word.
 const MOST_GROWTH: f64 = 4096.0;
 
 /// How many times as long a text may become by what a `tokenizer.json` does before its model.
@@ -49,8 +53,14 @@ fn growth(file: &[u8]) -> f64 {
         match step {
             Value::Array(steps) => steps.iter().map(of).product(),
             Value::Object(fields) => {
-                let of_text = |key: &str| fields.get(key).and_then(Value::as_str).map_or(1.0, |text| 1.0 + text.len() as f64);
-                let is_byte_level = fields.get("type").is_some_and(|kind| kind == "ByteLevel") || fields.contains_key("trim_offsets");
+                let of_text = |key: &str| {
+                    fields
+                        .get(key)
+                        .and_then(Value::as_str)
+                        .map_or(1.0, |text| 1.0 + text.len() as f64)
+                };
+                let is_byte_level = fields.get("type").is_some_and(|kind| kind == "ByteLevel")
+                    || fields.contains_key("trim_offsets");
                 // A text that is put in for another may stand at every place.
                 of_text("content")
                     * of_text("replacement")
@@ -61,8 +71,9 @@ fn growth(file: &[u8]) -> f64 {
         }
     }
     // What is no such file is said by the library.
-    serde_json::from_slice(file)
-        .map_or(1.0, |Steps { normalizer, pre_tokenizer }| [normalizer, pre_tokenizer].iter().flatten().map(of).product())
+    serde_json::from_slice(file).map_or(1.0, |Steps { normalizer, pre_tokenizer }| {
+        [normalizer, pre_tokenizer].iter().flatten().map(of).product()
+    })
 }
 
 /// The id of `<|endoftext|>`, with which the text of both families is delimited.
@@ -70,11 +81,14 @@ pub(super) fn end_of_text(tokenizer: &Tokenizer) -> Option<u32> {
     tokenizer.token_to_id("<|endoftext|>")
 }
 
-/// Calls the tokenizers library, which panics on some files and texts that it should refuse. What it then says goes to the standard error as well.
+/// Calls the tokenizers library, which panics on some files and texts that it should refuse. What
+/// it then says goes to the standard error as well.
 fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|e| e.to_string()),
-        Err(panic) => Err(format!("the tokenizers library gave up: {}", panic_message(panic.as_ref()))),
+        Err(panic) => {
+            Err(format!("the tokenizers library gave up: {}", panic_message(panic.as_ref())))
+        }
     }
 }
 
@@ -83,7 +97,9 @@ fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> std::result::Resu
 /// # Errors
 /// [`Error::Tokenizer`].
 pub(crate) fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    guarded(|| tokenizer.encode_fast(text, false)).map(|encoding| encoding.get_ids().to_vec()).map_err(Error::Tokenizer)
+    guarded(|| tokenizer.encode_fast(text, false))
+        .map(|encoding| encoding.get_ids().to_vec())
+        .map_err(Error::Tokenizer)
 }
 
 /// The text of token ids, special tokens included.
@@ -117,7 +133,10 @@ mod tests {
         assert!(text.contains(from));
         let config = r#"{"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 1, "n_positions": 8, "vocab_size": 3}"#;
         let config = ModelConfig::parse(config.as_bytes(), Path::new("config.json")).unwrap();
-        let part = Part { path: "some/tokenizer.json".into(), bytes: text.replace(from, to).into_bytes().into() };
+        let part = Part {
+            path: "some/tokenizer.json".into(),
+            bytes: text.replace(from, to).into_bytes().into(),
+        };
         read(&part, &config).err().map_or_else(String::new, |error| error.to_string())
     }
 
@@ -131,11 +150,18 @@ mod tests {
             (r#"{"type": "Fuse"}"#, r#"{"type": "\ud800"}"#),
         ] {
             let told = told(from, to);
-            assert!(told.contains("some/tokenizer.json") && told.contains("the tokenizers library gave up"), "{told}");
+            assert!(
+                told.contains("some/tokenizer.json")
+                    && told.contains("the tokenizers library gave up"),
+                "{told}"
+            );
         }
         let steps = |n: usize| {
             let steps = vec![r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}"#; n].join(", ");
-            told(r#""pre_tokenizer": null"#, &format!(r#""pre_tokenizer": {{"type": "Sequence", "pretokenizers": [{steps}]}}"#))
+            told(
+                r#""pre_tokenizer": null"#,
+                &format!(r#""pre_tokenizer": {{"type": "Sequence", "pretokenizers": [{steps}]}}"#),
+            )
         };
         assert_eq!(steps(2), "");
         assert!(steps(64).contains("times as long"), "{}", steps(64));

@@ -1,7 +1,8 @@
 //! The weights of a model in one form for both families.
 //!
-//! A matrix is `[in, out]` and acts on a row vector `x` as `x W + b`. Query, key and value stand side by side: columns `0..d_model` of
-//! `qkv` give the queries of all heads, head after head, the next `d_model` columns the keys, the last the values.
+//! A matrix is `[in, out]` and acts on a row vector `x` as `x W + b`. Query, key and value stand
+//! side by side: columns `0..d_model` of `qkv` give the queries of all heads, head after head, the
+//! next `d_model` columns the keys, the last the values.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -51,7 +52,10 @@ pub(super) struct Gain {
 impl Gain {
     /// Gain 1, bias 0: what a layer norm is once it has been folded into the matrix behind it.
     pub fn none(d_model: usize) -> Result<Gain> {
-        Ok(Gain { weight: Tensor::ones(d_model, DType::F32, &Device::Cpu)?, bias: Tensor::zeros(d_model, DType::F32, &Device::Cpu)? })
+        Ok(Gain {
+            weight: Tensor::ones(d_model, DType::F32, &Device::Cpu)?,
+            bias: Tensor::zeros(d_model, DType::F32, &Device::Cpu)?,
+        })
     }
 }
 
@@ -141,10 +145,16 @@ pub(super) fn digests(tensors: &[&Tensor]) -> Result<Vec<[u8; 32]>> {
     tensors.par_iter().map(digest).collect()
 }
 
-/// The SHA-256, in hexadecimal, of the configuration, of every weight as f32 by its digest, and of `note`.
-pub(super) fn fingerprint(config: &ModelConfig, note: &str, digests: &[[u8; 32]]) -> Result<String> {
+/// The SHA-256, in hexadecimal, of the configuration, of every weight as f32 by its digest, and of
+/// `note`.
+pub(super) fn fingerprint(
+    config: &ModelConfig,
+    note: &str,
+    digests: &[[u8; 32]],
+) -> Result<String> {
     let mut hash = Sha256::new();
-    let config = serde_json::to_vec(config).map_err(crate::error::Error::json("model configuration"))?;
+    let config =
+        serde_json::to_vec(config).map_err(crate::error::Error::json("model configuration"))?;
     hash.update(config);
     hash.update(note);
     for digest in digests {

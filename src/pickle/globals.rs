@@ -1,8 +1,10 @@
 //! The functions and classes that a file of tensors may name.
 //!
-//! A pickle can name any function that the Python reading it could import, and have it called. Nothing is called here; but a file that names anything but
-//! parts of tensors was made to harm whoever opens it in Python, or is no file of tensors, and either is worth a word. The list is PyTorch's own, that of
-//! `torch.load(weights_only=True)` in `torch/_weights_only_unpickler.py`, as far as tensors and what stands between them go, and NumPy's scalars.
+//! A pickle can name any function that the Python reading it could import, and have it called.
+//! Nothing is called here; but a file that names anything but parts of tensors was made to harm
+//! whoever opens it in Python, or is no file of tensors, and either is worth a word. The list is
+//! PyTorch's own, that of `torch.load(weights_only=True)` in `torch/_weights_only_unpickler.py`, as
+//! far as tensors and what stands between them go, and NumPy's scalars.
 
 const NUMBERS: [&str; 21] = [
     "bfloat16",
@@ -32,7 +34,11 @@ const NUMBERS: [&str; 21] = [
 pub(super) fn is_known(global: &str) -> bool {
     let Some((module, name)) = global.split_once(' ') else { return false };
     match module {
-        "torch" => NUMBERS.contains(&name) || is_storage(name) || ["Size", "Tensor", "device"].contains(&name),
+        "torch" => {
+            NUMBERS.contains(&name)
+                || is_storage(name)
+                || ["Size", "Tensor", "device"].contains(&name)
+        }
         "torch.storage" => is_storage(name),
         "torch.nn.parameter" => ["Parameter", "Buffer"].contains(&name),
         "torch.serialization" => name == "_get_layout",
@@ -40,13 +46,19 @@ pub(super) fn is_known(global: &str) -> bool {
         "torch._tensor" => name == "_rebuild_from_type_v2",
         "collections" => ["OrderedDict", "Counter", "defaultdict"].contains(&name),
         "_codecs" => name == "encode",
-        "builtins" | "__builtin__" => ["bytearray", "complex", "set", "frozenset", "dict", "list", "int", "float", "str"].contains(&name),
+        "builtins" | "__builtin__" => {
+            ["bytearray", "complex", "set", "frozenset", "dict", "list", "int", "float", "str"]
+                .contains(&name)
+        }
         "numpy" => ["dtype", "ndarray"].contains(&name),
-        "numpy.core.multiarray" | "numpy._core.multiarray" => ["scalar", "_reconstruct"].contains(&name),
+        "numpy.core.multiarray" | "numpy._core.multiarray" => {
+            ["scalar", "_reconstruct"].contains(&name)
+        }
         _ => false,
     }
 }
 
 fn is_storage(name: &str) -> bool {
-    name.strip_suffix("Storage").is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    name.strip_suffix("Storage")
+        .is_some_and(|kind| kind.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }

@@ -1,4 +1,5 @@
-//! The machine that a pickle is a program for, as far as PyTorch's programs need it: protocol 2, and the short forms of protocol 4.
+//! The machine that a pickle is a program for, as far as PyTorch's programs need it: protocol 2,
+//! and the short forms of protocol 4.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -43,7 +44,8 @@ pub(super) struct Found {
     pub plain: BTreeMap<String, Plain>,
 }
 
-/// How many bytes of names and texts may be found for each byte of a pickle: a name has those of the dictionaries around it before it.
+/// How many bytes of names and texts may be found for each byte of a pickle: a name has those of
+/// the dictionaries around it before it.
 const ROOM: usize = 4;
 
 /// How many dictionaries within each other are looked through.
@@ -55,10 +57,17 @@ const MOST_AXES: usize = 64;
 type Result<T> = std::result::Result<T, String>;
 
 impl<'a> Machine<'a> {
-    /// Runs a program to its end, and returns what stands in the dictionary that it makes: tensors, numbers and texts. Those of a dictionary within
-    /// it have both names, `ae.bias`.
+    /// Runs a program to its end, and returns what stands in the dictionary that it makes: tensors,
+    /// numbers and texts. Those of a dictionary within it have both names, `ae.bias`.
     pub fn run(code: &'a [u8]) -> Result<Found> {
-        let mut machine = Machine { code, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine {
+            code,
+            at: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        };
         while machine.step().map_err(|why| format!("{why} (at byte {})", machine.at))? {}
         let top = machine.pop()?;
         if !matches!(machine.values[top], Value::Dict(_)) {
@@ -70,19 +79,31 @@ impl<'a> Machine<'a> {
         Ok(found)
     }
 
-    /// Finds what is in a dictionary. What stands in several places is found in each, so `left` bounds how many bytes it may come to.
-    fn collect(&self, dict: Id, prefix: &str, deeper: usize, left: &mut usize, found: &mut Found) -> Result<()> {
+    /// Finds what is in a dictionary. What stands in several places is found in each, so `left`
+    /// bounds how many bytes it may come to.
+    fn collect(
+        &self,
+        dict: Id,
+        prefix: &str,
+        deeper: usize,
+        left: &mut usize,
+        found: &mut Found,
+    ) -> Result<()> {
         let Value::Dict(items) = &self.values[dict] else { return Ok(()) };
         for (key, value) in items {
             let Value::Text(key) = &self.values[*key] else { continue };
             let mut pay = |bytes: usize| -> Result<()> {
-                *left = left.checked_sub(bytes).ok_or("the same values stand in it over and over")?;
+                *left =
+                    left.checked_sub(bytes).ok_or("the same values stand in it over and over")?;
                 Ok(())
             };
             pay(prefix.len() + key.len() + 1)?;
             let name = format!("{prefix}{key}");
             if let Some(stored) = self.tensor(*value) {
-                pay(stored.class.len() + stored.storage.len() + stored.shape.len() + stored.strides.len())?;
+                pay(stored.class.len()
+                    + stored.storage.len()
+                    + stored.shape.len()
+                    + stored.strides.len())?;
                 found.tensors.insert(name, stored);
                 continue;
             }
@@ -93,7 +114,9 @@ impl<'a> Machine<'a> {
                     pay(text.len())?;
                     found.plain.insert(name, Plain::Text(text.clone()));
                 }
-                Value::Dict(_) if deeper > 0 => self.collect(*value, &(name + "."), deeper - 1, left, found)?,
+                Value::Dict(_) if deeper > 0 => {
+                    self.collect(*value, &(name + "."), deeper - 1, left, found)?
+                }
                 _ => {}
             }
         }
@@ -111,7 +134,8 @@ impl<'a> Machine<'a> {
             b'0' => drop(self.pop()?),
             b'N' | 0x88 | 0x89 => self.push(Value::Other), // NONE, NEWTRUE, NEWFALSE
             b'G' => {
-                let bytes = self.take(8)?.iter().fold(0, |bits: u64, &byte| bits << 8 | u64::from(byte));
+                let bytes =
+                    self.take(8)?.iter().fold(0, |bits: u64, &byte| bits << 8 | u64::from(byte));
                 self.push(Value::Float(f64::from_bits(bytes)));
             }
             b'J' => self.int(4)?,
@@ -135,7 +159,9 @@ impl<'a> Machine<'a> {
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) = (&self.values[module], &self.values[name]) else {
+                let (Value::Text(module), Value::Text(name)) =
+                    (&self.values[module], &self.values[name])
+                else {
                     return Err("a global without a name".to_owned());
                 };
                 self.global_named(format!("{module} {name}"))?;
@@ -151,7 +177,12 @@ impl<'a> Machine<'a> {
             b')' => self.push(Value::Tuple(Vec::new())),
             0x85..=0x87 => {
                 let n = usize::from(code - 0x84);
-                let from = self.stack.len().checked_sub(n).filter(|&from| from >= self.floor()).ok_or("the stack is empty")?;
+                let from = self
+                    .stack
+                    .len()
+                    .checked_sub(n)
+                    .filter(|&from| from >= self.floor())
+                    .ok_or("the stack is empty")?;
                 let items = self.stack.split_off(from);
                 self.push(Value::Tuple(items));
             }
@@ -184,7 +215,11 @@ impl<'a> Machine<'a> {
             b'R' | 0x81 => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 let is_dict = matches!(&self.values[callable], Value::Global(name) if name == "collections OrderedDict");
-                self.push(if is_dict { Value::Dict(Vec::new()) } else { Value::Call(callable, arguments) });
+                self.push(if is_dict {
+                    Value::Dict(Vec::new())
+                } else {
+                    Value::Call(callable, arguments)
+                });
             }
             // BUILD: what is set on an object does not change its tensors.
             b'b' => drop(self.pop()?),
@@ -212,7 +247,11 @@ impl<'a> Machine<'a> {
     }
 
     fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        let end = self.at.checked_add(n).filter(|&end| end <= self.code.len()).ok_or("it ends in the middle")?;
+        let end = self
+            .at
+            .checked_add(n)
+            .filter(|&end| end <= self.code.len())
+            .ok_or("it ends in the middle")?;
         let bytes = &self.code[self.at..end];
         self.at = end;
         Ok(bytes)
@@ -236,7 +275,9 @@ impl<'a> Machine<'a> {
         let value = if n > 8 {
             Value::Other
         } else {
-            Value::Int(bytes.iter().rev().fold(sign, |number: i64, &byte| number << 8 | i64::from(byte)))
+            Value::Int(
+                bytes.iter().rev().fold(sign, |number: i64, &byte| number << 8 | i64::from(byte)),
+            )
         };
         self.push(value);
         Ok(())
@@ -295,14 +336,18 @@ impl<'a> Machine<'a> {
 
     fn extend(&mut self, items: Vec<Id>) -> Result<()> {
         let list = self.last()?;
-        let Value::List(list) = &mut self.values[list] else { return Err("something is appended to what is no list".to_owned()) };
+        let Value::List(list) = &mut self.values[list] else {
+            return Err("something is appended to what is no list".to_owned());
+        };
         list.extend(items);
         Ok(())
     }
 
     fn set(&mut self, items: &[Id]) -> Result<()> {
         let dict = self.last()?;
-        let Value::Dict(dict) = &mut self.values[dict] else { return Err("something is put into what is no dictionary".to_owned()) };
+        let Value::Dict(dict) = &mut self.values[dict] else {
+            return Err("something is put into what is no dictionary".to_owned());
+        };
         let (pairs, rest) = items.as_chunks::<2>();
         dict.extend(pairs.iter().map(|&[key, value]| (key, value)));
         if rest.is_empty() { Ok(()) } else { Err("a key without a value".to_owned()) }
@@ -311,26 +356,34 @@ impl<'a> Machine<'a> {
     /// The tensor that a value is, if it is one.
     fn tensor(&self, id: Id) -> Option<Stored> {
         let Value::Call(mut callable, mut arguments) = self.values[id] else { return None };
-        // A tensor within a parameter, or of a class of its own. A program could nest them without end.
+        // A tensor within a parameter, or of a class of its own. A program could nest them without
+        // end.
         for _ in 0..3 {
             let inner = self.tuple(arguments)?;
             match self.global(callable)? {
                 "torch._utils _rebuild_tensor_v2" => return self.rebuilt(inner),
-                "torch._utils _rebuild_parameter" => (callable, arguments) = self.call(*inner.first()?)?,
-                "torch._tensor _rebuild_from_type_v2" => (callable, arguments) = (*inner.first()?, *inner.get(2)?),
+                "torch._utils _rebuild_parameter" => {
+                    (callable, arguments) = self.call(*inner.first()?)?
+                }
+                "torch._tensor _rebuild_from_type_v2" => {
+                    (callable, arguments) = (*inner.first()?, *inner.get(2)?)
+                }
                 _ => return None,
             }
         }
         None
     }
 
-    /// From the arguments of `_rebuild_tensor_v2`: storage, offset, size, stride, and more that does not matter.
+    /// From the arguments of `_rebuild_tensor_v2`: storage, offset, size, stride, and more that
+    /// does not matter.
     fn rebuilt(&self, arguments: &[Id]) -> Option<Stored> {
         let [storage, offset, size, stride, ..] = arguments else { return None };
         let Value::Persistent(storage) = self.values[*storage] else { return None };
         // ("storage", its class, its file, the device, its length)
         let [_, class, file, ..] = self.tuple(storage)? else { return None };
-        let numbers = |id: Id| self.tuple(id)?.iter().map(|&id| self.size(id)).collect::<Option<Vec<usize>>>();
+        let numbers = |id: Id| {
+            self.tuple(id)?.iter().map(|&id| self.size(id)).collect::<Option<Vec<usize>>>()
+        };
         let Value::Text(file) = &self.values[*file] else { return None };
         let (shape, strides) = (numbers(*size)?, numbers(*stride)?);
         (shape.len() == strides.len() && shape.len() <= MOST_AXES).then_some(())?;
@@ -343,7 +396,11 @@ impl<'a> Machine<'a> {
     }
 
     fn call(&self, id: Id) -> Option<(Id, Id)> {
-        if let Value::Call(callable, arguments) = self.values[id] { Some((callable, arguments)) } else { None }
+        if let Value::Call(callable, arguments) = self.values[id] {
+            Some((callable, arguments))
+        } else {
+            None
+        }
     }
 
     fn global(&self, id: Id) -> Option<&str> {

@@ -1,4 +1,5 @@
-//! Files of tensors as `torch.save` writes them: a pickle of a dictionary, and one stored file of numbers for each tensor.
+//! Files of tensors as `torch.save` writes them: a pickle of a dictionary, and one stored file of
+//! numbers for each tensor.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -24,7 +25,8 @@ const FOLDER: &str = "archive";
 
 /// Writes a dictionary of tensors in one atomic step. The same tensors give the same bytes.
 pub(crate) fn save(path: &Path, tensors: &[(&str, Vec<usize>, Data<'_>)]) -> Result<()> {
-    let bytes = archive(tensors).map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
+    let bytes =
+        archive(tensors).map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
     files::write_atomic(path, |out| out.write_all(&bytes))
 }
 
@@ -47,7 +49,8 @@ fn archive(tensors: &[(&str, Vec<usize>, Data<'_>)]) -> zip::result::ZipResult<V
     Ok(zip.finish()?.into_inner())
 }
 
-/// The pickle, in protocol 2: `{name: torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict()), …}`.
+/// The pickle, in protocol 2: `{name: torch._utils._rebuild_tensor_v2(storage, 0, shape, strides,
+/// False, OrderedDict()), …}`.
 fn pickle(tensors: &[(&str, Vec<usize>, Data<'_>)]) -> Vec<u8> {
     let mut out = b"\x80\x02}(".to_vec();
     for (i, (name, shape, data)) in tensors.iter().enumerate() {
@@ -60,7 +63,8 @@ fn pickle(tensors: &[(&str, Vec<usize>, Data<'_>)]) -> Vec<u8> {
         number(&mut out, data.bytes().len() / data.width());
         out.extend(b"tQK\0");
         tuple(&mut out, shape);
-        let strides: Vec<usize> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+        let strides: Vec<usize> =
+            (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
         tuple(&mut out, &strides);
         out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
     }

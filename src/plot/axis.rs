@@ -26,25 +26,37 @@ pub(super) enum Room {
 
 impl Range {
     /// A range that shows all of `values`, which are finite, or what the spec demands.
-    pub(super) fn around(values: impl Iterator<Item = f64> + Clone, axis: &spec::Axis, name: &str, room: Room) -> Result<Range> {
+    pub(super) fn around(
+        values: impl Iterator<Item = f64> + Clone,
+        axis: &spec::Axis,
+        name: &str,
+        room: Room,
+    ) -> Result<Range> {
         let (scale, unit) = (axis.scale, axis.unit);
         let (lo, hi) = match axis.range {
             Some((lo, hi)) => {
-                if !(lo.is_finite() && hi.is_finite() && lo < hi && (scale == Scale::Linear || lo > 0.0)) {
+                if !(lo.is_finite()
+                    && hi.is_finite()
+                    && lo < hi
+                    && (scale == Scale::Linear || lo > 0.0))
+                {
                     return Err(Error::Figure(format!(
                         "the range {lo}..{hi} of the {name} axis cannot be drawn: give finite numbers, the lesser first, above 0 if the axis is logarithmic"
                     )));
                 }
                 return Ok(Range { lo, hi, scale, unit });
             }
-            None => values.fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v))),
+            None => values
+                .fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v))),
         };
         let (lo, hi) = match scale {
             Scale::Log => log_room(lo, hi, room),
             Scale::Linear => linear_room(lo, hi, room),
         };
         if !(hi - lo).is_finite() || lo >= hi {
-            return Err(Error::Figure(format!("the numbers along the {name} axis lie too far apart to be drawn: {lo:e} to {hi:e}")));
+            return Err(Error::Figure(format!(
+                "the numbers along the {name} axis lie too far apart to be drawn: {lo:e} to {hi:e}"
+            )));
         }
         Ok(Range { lo, hi, scale, unit })
     }
@@ -68,14 +80,19 @@ fn linear_room(lo: f64, hi: f64, room: Room) -> (f64, f64) {
         return if room == Room::Tight { (lo - half, hi + half) } else { (0.0, 1.0) };
     }
     let span = hi - lo;
-    let from_zero = room == Room::FromZero || (room == Room::Loose && (lo == hi || lo.abs().min(hi.abs()) < 0.5 * lo.abs().max(hi.abs())));
+    let from_zero = room == Room::FromZero
+        || (room == Room::Loose
+            && (lo == hi || lo.abs().min(hi.abs()) < 0.5 * lo.abs().max(hi.abs())));
     let (lo, hi) = if from_zero { (lo.min(0.0), hi.max(0.0)) } else { (lo, hi) };
     if room == Room::Tight {
         return (lo, hi);
     }
     let pad = 0.05 * if from_zero { hi - lo } else { span };
     // Zero itself stands on the frame.
-    (if lo == 0.0 && from_zero { 0.0 } else { lo - pad }, if hi == 0.0 && from_zero { 0.0 } else { hi + pad })
+    (
+        if lo == 0.0 && from_zero { 0.0 } else { lo - pad },
+        if hi == 0.0 && from_zero { 0.0 } else { hi + pad },
+    )
 }
 
 fn log_room(lo: f64, hi: f64, room: Room) -> (f64, f64) {
@@ -111,15 +128,26 @@ impl Rect {
     }
 
     pub(super) fn overlaps(&self, other: &Rect) -> bool {
-        self.left < other.right && other.left < self.right && self.top < other.bottom && other.top < self.bottom
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
     }
 
     pub(super) fn inside(&self, outer: &Rect) -> bool {
-        self.left >= outer.left && self.right <= outer.right && self.top >= outer.top && self.bottom <= outer.bottom
+        self.left >= outer.left
+            && self.right <= outer.right
+            && self.top >= outer.top
+            && self.bottom <= outer.bottom
     }
 
     pub(super) fn grown(&self, by: f64) -> Rect {
-        Rect { left: self.left - by, top: self.top - by, right: self.right + by, bottom: self.bottom + by }
+        Rect {
+            left: self.left - by,
+            top: self.top - by,
+            right: self.right + by,
+            bottom: self.bottom + by,
+        }
     }
 }
 
@@ -150,20 +178,40 @@ mod tests {
     use super::*;
 
     fn range(values: &[f64], scale: Scale, room: Room) -> Result<Range> {
-        Range::around(values.iter().copied(), &spec::Axis { scale, ..spec::Axis::default() }, "x", room)
+        Range::around(
+            values.iter().copied(),
+            &spec::Axis { scale, ..spec::Axis::default() },
+            "x",
+            room,
+        )
     }
 
     #[test]
     fn ranges_hold_their_data() {
-        for values in [&[0.0][..], &[5.0], &[-3.0], &[5.0, 5.0], &[0.0, 4e6], &[-1.0, 2.0], &[1e-12, 2e-12], &[100.0, 101.0]] {
+        for values in [
+            &[0.0][..],
+            &[5.0],
+            &[-3.0],
+            &[5.0, 5.0],
+            &[0.0, 4e6],
+            &[-1.0, 2.0],
+            &[1e-12, 2e-12],
+            &[100.0, 101.0],
+        ] {
             for room in [Room::Loose, Room::FromZero, Room::Tight] {
                 let r = range(values, Scale::Linear, room).unwrap();
-                assert!(r.lo < r.hi && values.iter().all(|&v| r.lo <= v && v <= r.hi), "{values:?} {room:?} {r:?}");
+                assert!(
+                    r.lo < r.hi && values.iter().all(|&v| r.lo <= v && v <= r.hi),
+                    "{values:?} {room:?} {r:?}"
+                );
             }
         }
         for values in [&[5.0][..], &[1e-9, 1e9], &[0.1, 0.1001]] {
             let r = range(values, Scale::Log, Room::Loose).unwrap();
-            assert!(r.lo > 0.0 && r.lo < r.hi && values.iter().all(|&v| r.lo <= v && v <= r.hi), "{values:?} {r:?}");
+            assert!(
+                r.lo > 0.0 && r.lo < r.hi && values.iter().all(|&v| r.lo <= v && v <= r.hi),
+                "{values:?} {r:?}"
+            );
         }
     }
 
@@ -192,7 +240,13 @@ mod tests {
             let axis = spec::Axis { range: Some(bad), ..spec::Axis::default() };
             assert!(Range::around([1.0].into_iter(), &axis, "x", Room::Loose).is_err());
         }
-        let axis = spec::Axis { range: Some((0.0, 1.0)), scale: Scale::Log, ..spec::Axis::default() };
-        assert!(Range::around([1.0].into_iter(), &axis, "x", Room::Loose).unwrap_err().to_string().contains("logarithmic"));
+        let axis =
+            spec::Axis { range: Some((0.0, 1.0)), scale: Scale::Log, ..spec::Axis::default() };
+        assert!(
+            Range::around([1.0].into_iter(), &axis, "x", Room::Loose)
+                .unwrap_err()
+                .to_string()
+                .contains("logarithmic")
+        );
     }
 }

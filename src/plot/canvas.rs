@@ -1,7 +1,9 @@
 //! The drawing surface: plotters' SVG backend, in fractions of a pixel, with inks for colours.
 
 use plotters::coord::Shift;
-use plotters::prelude::{Circle, DrawingArea, IntoDrawingArea, PathElement, Polygon, Rectangle, SVGBackend, Text};
+use plotters::prelude::{
+    Circle, DrawingArea, IntoDrawingArea, PathElement, Polygon, Rectangle, SVGBackend, Text,
+};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, FontTransform, IntoFont, ShapeStyle, TextStyle};
 
@@ -69,10 +71,15 @@ pub(super) struct Canvas<'a> {
 }
 
 /// Runs `draw` on a surface of `width` × `height` pixels and returns its SVG elements.
-pub(super) fn elements(width: u32, height: u32, draw: impl FnOnce(&Canvas) -> Result<()>) -> Result<String> {
+pub(super) fn elements(
+    width: u32,
+    height: u32,
+    draw: impl FnOnce(&Canvas) -> Result<()>,
+) -> Result<String> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, (width * FINE as u32, height * FINE as u32)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, (width * FINE as u32, height * FINE as u32))
+            .into_drawing_area();
         let canvas = Canvas { root };
         draw(&canvas)?;
         canvas.root.present().map_err(figure)?;
@@ -99,7 +106,13 @@ impl Canvas<'_> {
         self.root.draw(&PathElement::new(points, stroke(ink, width))).map_err(figure)
     }
 
-    pub(super) fn line(&self, from: (f64, f64), to: (f64, f64), ink: Ink, width: f64) -> Result<()> {
+    pub(super) fn line(
+        &self,
+        from: (f64, f64),
+        to: (f64, f64),
+        ink: Ink,
+        width: f64,
+    ) -> Result<()> {
         self.path(&[from, to], ink, width)
     }
 

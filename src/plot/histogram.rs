@@ -30,12 +30,17 @@ pub(super) fn count(samples: &[Sample], bins: usize, x: &spec::Axis) -> Result<B
         }
     }
     let finite = || samples.iter().flat_map(|s| s.values.iter().copied()).filter(|v| v.is_finite());
-    let largest = samples.iter().map(|s| s.values.iter().filter(|v| v.is_finite()).count()).max().unwrap_or(0);
+    let largest = samples
+        .iter()
+        .map(|s| s.values.iter().filter(|v| v.is_finite()).count())
+        .max()
+        .unwrap_or(0);
     if largest == 0 {
         return Err(Error::Figure("a histogram without any finite value".to_owned()));
     }
     let range = Range::around(finite(), x, "x", Room::Tight)?;
-    let bins = if bins == 0 { ((largest as f64).sqrt() as usize).clamp(8, 60) } else { bins.min(MOST) };
+    let bins =
+        if bins == 0 { ((largest as f64).sqrt() as usize).clamp(8, 60) } else { bins.min(MOST) };
     let counts = samples.iter().map(|sample| counted(&sample.values, &range, bins)).collect();
     Ok(Bins { x: range, counts })
 }
@@ -54,15 +59,24 @@ fn counted(values: &[f64], range: &Range, bins: usize) -> Vec<u64> {
 /// The y axis of the counts: from nothing, or from just below one.
 pub(super) fn heights(bins: &Bins, y: &spec::Axis) -> Result<Range> {
     let most = bins.counts.iter().flatten().copied().max().unwrap_or(0).max(1) as f64;
-    let y = spec::Axis { unit: if y.unit == Unit::Number { Unit::Count } else { y.unit }, ..y.clone() };
+    let y =
+        spec::Axis { unit: if y.unit == Unit::Number { Unit::Count } else { y.unit }, ..y.clone() };
     match (y.scale, y.range) {
-        (Scale::Log, None) => Ok(Range { lo: 0.7, hi: most.max(2.0) * 1.4, scale: y.scale, unit: y.unit }),
+        (Scale::Log, None) => {
+            Ok(Range { lo: 0.7, hi: most.max(2.0) * 1.4, scale: y.scale, unit: y.unit })
+        }
         _ => Range::around([most].into_iter(), &y, "y", Room::FromZero),
     }
 }
 
-/// Draws the samples over each other: pale areas first, then all outlines, so that none is covered. Returns the outlines.
-pub(super) fn draw(canvas: &Canvas, frame: &Frame, counts: &[Vec<u64>], colours: &[usize]) -> Result<Vec<Vec<(f64, f64)>>> {
+/// Draws the samples over each other: pale areas first, then all outlines, so that none is covered.
+/// Returns the outlines.
+pub(super) fn draw(
+    canvas: &Canvas,
+    frame: &Frame,
+    counts: &[Vec<u64>],
+    colours: &[usize],
+) -> Result<Vec<Vec<(f64, f64)>>> {
     let mut outlines = Vec::new();
     for (counts, &n) in counts.iter().zip(colours) {
         for outline in staircases(frame, counts) {
@@ -87,7 +101,13 @@ fn staircases(frame: &Frame, counts: &[u64]) -> Vec<Vec<(f64, f64)>> {
                 let y = frame.py(count as f64).clamp(rect.top, rect.bottom);
                 [(edge(i), y), (edge(i + 1), y)]
             });
-            Some([(edge(first), rect.bottom)].into_iter().chain(steps).chain([(edge(last + 1), rect.bottom)]).collect())
+            Some(
+                [(edge(first), rect.bottom)]
+                    .into_iter()
+                    .chain(steps)
+                    .chain([(edge(last + 1), rect.bottom)])
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -98,9 +118,11 @@ mod tests {
 
     #[test]
     fn every_finite_value_is_counted_once() {
-        let values: Vec<f64> = (0..1000).map(|i| f64::from(i) * 0.1).chain([f64::NAN, f64::INFINITY]).collect();
+        let values: Vec<f64> =
+            (0..1000).map(|i| f64::from(i) * 0.1).chain([f64::NAN, f64::INFINITY]).collect();
         for scale in [Scale::Linear, Scale::Log] {
-            let values: Vec<f64> = values.iter().copied().filter(|v| scale == Scale::Linear || *v > 0.0).collect();
+            let values: Vec<f64> =
+                values.iter().copied().filter(|v| scale == Scale::Linear || *v > 0.0).collect();
             let want = values.iter().filter(|v| v.is_finite()).count() as u64;
             let axis = spec::Axis { scale, ..spec::Axis::default() };
             for bins in [0, 1, 7, 10_000] {

@@ -31,7 +31,12 @@ impl Swatch {
 }
 
 /// Draws the figure.
-pub(super) fn draw(title: &str, specs: &[PanelSpec], columns: usize, size: Option<(u32, u32)>) -> Result<Figure> {
+pub(super) fn draw(
+    title: &str,
+    specs: &[PanelSpec],
+    columns: usize,
+    size: Option<(u32, u32)>,
+) -> Result<Figure> {
     if specs.is_empty() {
         return Err(Error::Figure("there is no panel to draw".to_owned()));
     }
@@ -49,17 +54,30 @@ pub(super) fn draw(title: &str, specs: &[PanelSpec], columns: usize, size: Optio
     let width = size.map_or(full_width, |(w, _)| f64::from(w.clamp(200, 4000)));
     let places = legend_places(legend, width);
     let head = head_height(title, &places);
-    let height = size.map_or(head + panel_height * rows as f64, |(_, h)| f64::from(h.clamp(150, 4000)).max(head + 120.0));
+    let height = size.map_or(head + panel_height * rows as f64, |(_, h)| {
+        f64::from(h.clamp(150, 4000)).max(head + 120.0)
+    });
     let cell = (width / columns as f64, (height - head) / rows as f64);
 
     let elements = canvas::elements(width as u32, height.round() as u32, |canvas| {
         if !title.is_empty() {
             let text = fitted(title, TITLE_SIZE * 1.06, width - 2.0 * EDGE);
-            canvas.text(&text, (EDGE, 10.0), Type::new(TITLE_SIZE, Ink::TEXT).bold().line(Line::Top))?;
+            canvas.text(
+                &text,
+                (EDGE, 10.0),
+                Type::new(TITLE_SIZE, Ink::TEXT).bold().line(Line::Top),
+            )?;
         }
         for ((name, swatch), &(x, row)) in legend.iter().zip(&places) {
             let top = head - LEGEND_ROW * (rows_of(&places) - row) as f64;
-            entry(canvas, name, *swatch, number(&names, name), (x, top + LEGEND_ROW / 2.0 - 2.0), width)?;
+            entry(
+                canvas,
+                name,
+                *swatch,
+                number(&names, name),
+                (x, top + LEGEND_ROW / 2.0 - 2.0),
+                width,
+            )?;
         }
         for (i, panel) in panels.iter().enumerate() {
             let (column, row) = (i % columns, i / columns);
@@ -75,11 +93,20 @@ pub(super) fn draw(title: &str, specs: &[PanelSpec], columns: usize, size: Optio
         }
         Ok(())
     })?;
-    Ok(Figure::from_elements(&elements, width as u32, height.round() as u32, &summary(title, specs, &names)))
+    Ok(Figure::from_elements(
+        &elements,
+        width as u32,
+        height.round() as u32,
+        &summary(title, specs, &names),
+    ))
 }
 
 /// Panels above each other have their axes above each other.
-fn aligned<'a>(column: impl Iterator<Item = &'a Panel<'a>>, cell: (f64, f64), panel: &Panel) -> Margins {
+fn aligned<'a>(
+    column: impl Iterator<Item = &'a Panel<'a>>,
+    cell: (f64, f64),
+    panel: &Panel,
+) -> Margins {
     let own = panel.margins(cell.0, cell.1);
     column.map(|p| p.margins(cell.0, cell.1)).fold(own, |m, other| Margins {
         left: m.left.max(other.left),
@@ -138,17 +165,32 @@ fn head_height(title: &str, places: &[(f64, usize)]) -> f64 {
     title + LEGEND_ROW * rows_of(places) as f64
 }
 
-fn entry(canvas: &Canvas, name: &str, swatch: Swatch, n: usize, (x, y): (f64, f64), width: f64) -> Result<()> {
+fn entry(
+    canvas: &Canvas,
+    name: &str,
+    swatch: Swatch,
+    n: usize,
+    (x, y): (f64, f64),
+    width: f64,
+) -> Result<()> {
     match swatch {
         Swatch::Box => canvas.rect((x, y - 5.5), (x + 11.0, y + 5.5), Ink::Pale(n, 0.92))?,
-        Swatch::Dashed => canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::SeriesDashed(n), 2.4)?,
-        Swatch::Line | Swatch::Marked => canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::Series(n), 2.4)?,
+        Swatch::Dashed => {
+            canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::SeriesDashed(n), 2.4)?
+        }
+        Swatch::Line | Swatch::Marked => {
+            canvas.line((x + 1.0, y), (x + swatch.width() - 1.0, y), Ink::Series(n), 2.4)?
+        }
     }
     if swatch == Swatch::Marked {
         lines::marker(canvas, (x + swatch.width() / 2.0, y), n, 3.6)?;
     }
     let left = x + swatch.width() + 6.0;
-    canvas.text(&fitted(name, LEGEND_SIZE, width - left - EDGE), (left, y), Type::new(LEGEND_SIZE, Ink::TEXT).line(Line::Centre))
+    canvas.text(
+        &fitted(name, LEGEND_SIZE, width - left - EDGE),
+        (left, y),
+        Type::new(LEGEND_SIZE, Ink::TEXT).line(Line::Centre),
+    )
 }
 
 /// "Figure: Reconstruction: NMSE against tokens seen, CE added against tokens seen; SAE, TSAE".
@@ -161,7 +203,8 @@ fn summary(title: &str, specs: &[PanelSpec], names: &[(String, Swatch)]) -> Stri
     };
     let mut out = String::from("Figure");
     let panels: Vec<String> = specs.iter().map(panel).filter(|p| !p.is_empty()).collect();
-    let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).filter(|n| !n.is_empty()).collect();
+    let names: Vec<&str> =
+        names.iter().map(|(name, _)| name.as_str()).filter(|n| !n.is_empty()).collect();
     if !title.is_empty() {
         out += &format!(": {title}");
     }

@@ -10,8 +10,14 @@ use crate::error::Result;
 const PER_PIXEL: f64 = 2.0;
 const WIDTH: f64 = 2.0;
 
-/// Draws curves in the colours of their numbers and returns their pixels, so that labels can keep away from them.
-pub(super) fn draw(canvas: &Canvas, frame: &Frame, series: &[Series], numbers: &[usize]) -> Result<Vec<Vec<(f64, f64)>>> {
+/// Draws curves in the colours of their numbers and returns their pixels, so that labels can keep
+/// away from them.
+pub(super) fn draw(
+    canvas: &Canvas,
+    frame: &Frame,
+    series: &[Series],
+    numbers: &[usize],
+) -> Result<Vec<Vec<(f64, f64)>>> {
     let mut drawn: Vec<Vec<(f64, f64)>> = Vec::new();
     for (series, &n) in series.iter().zip(numbers) {
         let curve = one(canvas, frame, series, n, &drawn)?;
@@ -20,7 +26,13 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, series: &[Series], numbers: &
     Ok(drawn)
 }
 
-fn one(canvas: &Canvas, frame: &Frame, series: &Series, n: usize, before: &[Vec<(f64, f64)>]) -> Result<Vec<(f64, f64)>> {
+fn one(
+    canvas: &Canvas,
+    frame: &Frame,
+    series: &Series,
+    n: usize,
+    before: &[Vec<(f64, f64)>],
+) -> Result<Vec<(f64, f64)>> {
     let mut seen = bars(canvas, frame, series, n)?;
     for piece in pieces(&series.points) {
         let mut pixels: Vec<(f64, f64)> = piece.iter().map(|&p| frame.point(p)).collect();
@@ -32,11 +44,18 @@ fn one(canvas: &Canvas, frame: &Frame, series: &Series, n: usize, before: &[Vec<
             pixels = smoothed(&pixels, series.smooth);
         }
         if series.markers || pixels.len() == 1 {
-            pixels.iter().filter(|&&p| frame.rect.contains(p)).try_for_each(|&p| marker(canvas, p, n, 3.2))?;
+            pixels
+                .iter()
+                .filter(|&&p| frame.rect.contains(p))
+                .try_for_each(|&p| marker(canvas, p, n, 3.2))?;
         }
         for path in clipped(&thinned(&pixels, frame.rect.width()), &frame.rect) {
             let dashed = series.dashed || before.iter().any(|other| coincide(&path, other));
-            canvas.path(&path, if dashed { Ink::SeriesDashed(n) } else { Ink::Series(n) }, WIDTH)?;
+            canvas.path(
+                &path,
+                if dashed { Ink::SeriesDashed(n) } else { Ink::Series(n) },
+                WIDTH,
+            )?;
             seen.extend(path);
         }
         seen.extend(pixels.first().filter(|_| pixels.len() == 1));
@@ -52,10 +71,16 @@ fn bars(canvas: &Canvas, frame: &Frame, series: &Series, n: usize) -> Result<Vec
     let mut ends = Vec::new();
     for (&(x, y), &(from, to)) in series.points.iter().zip(&series.spread) {
         // A bar no longer than its marker is high says nothing.
-        if ![x, y, from, to].iter().all(|v| v.is_finite()) || (frame.py(from) - frame.py(to)).abs() < 1.0 {
+        if ![x, y, from, to].iter().all(|v| v.is_finite())
+            || (frame.py(from) - frame.py(to)).abs() < 1.0
+        {
             continue;
         }
-        let (x, from, to) = (frame.px(x), frame.py(from).clamp(rect.top, rect.bottom), frame.py(to).clamp(rect.top, rect.bottom));
+        let (x, from, to) = (
+            frame.px(x),
+            frame.py(from).clamp(rect.top, rect.bottom),
+            frame.py(to).clamp(rect.top, rect.bottom),
+        );
         if (rect.left..=rect.right).contains(&x) {
             canvas.line((x, from), (x, to), Ink::Pale(n, 0.8), 1.3)?;
             canvas.line((x - CAP, from), (x + CAP, from), Ink::Pale(n, 0.8), 1.3)?;
@@ -68,7 +93,8 @@ fn bars(canvas: &Canvas, frame: &Frame, series: &Series, n: usize) -> Result<Vec
 
 /// Whether one path would hide the other: as two runs whose L0 is the same constant.
 fn coincide(path: &[(f64, f64)], other: &[(f64, f64)]) -> bool {
-    path.len() == other.len() && path.iter().zip(other).all(|(a, b)| (a.0 - b.0).abs() < 1.0 && (a.1 - b.1).abs() < 1.0)
+    path.len() == other.len()
+        && path.iter().zip(other).all(|(a, b)| (a.0 - b.0).abs() < 1.0 && (a.1 - b.1).abs() < 1.0)
 }
 
 /// Each series has a shape of its own, for readers who do not see its colour.
@@ -77,8 +103,12 @@ pub(super) fn marker(canvas: &Canvas, (x, y): (f64, f64), n: usize, r: f64) -> R
     match n % 4 {
         0 => canvas.dot((x, y), r, ink),
         1 => canvas.rect((x - 0.9 * r, y - 0.9 * r), (x + 0.9 * r, y + 0.9 * r), ink),
-        2 => canvas.area(&[(x, y - 1.25 * r), (x + 1.15 * r, y + 0.8 * r), (x - 1.15 * r, y + 0.8 * r)], ink),
-        _ => canvas.area(&[(x, y - 1.3 * r), (x + 1.3 * r, y), (x, y + 1.3 * r), (x - 1.3 * r, y)], ink),
+        2 => canvas.area(
+            &[(x, y - 1.25 * r), (x + 1.15 * r, y + 0.8 * r), (x - 1.15 * r, y + 0.8 * r)],
+            ink,
+        ),
+        _ => canvas
+            .area(&[(x, y - 1.3 * r), (x + 1.3 * r, y), (x, y + 1.3 * r), (x - 1.3 * r, y)], ink),
     }
 }
 
@@ -87,7 +117,8 @@ fn pieces(points: &[(f64, f64)]) -> impl Iterator<Item = &[(f64, f64)]> {
     points.split(|(x, y)| !(x.is_finite() && y.is_finite())).filter(|piece| !piece.is_empty())
 }
 
-/// Where many points share a column of pixels, the first, the least, the greatest and the last of them: the same picture.
+/// Where many points share a column of pixels, the first, the least, the greatest and the last of
+/// them: the same picture.
 fn thinned(pixels: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
     if (pixels.len() as f64) < PER_PIXEL * width {
         return pixels.to_vec();
@@ -95,7 +126,12 @@ fn thinned(pixels: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
     let mut out: Vec<(f64, f64)> = Vec::new();
     for column in pixels.chunk_by(|a, b| a.0.floor() == b.0.floor()) {
         let by_height = |a: &usize, b: &usize| column[*a].1.total_cmp(&column[*b].1);
-        let mut keep = [Some(0), (0..column.len()).min_by(by_height), (0..column.len()).max_by(by_height), column.len().checked_sub(1)];
+        let mut keep = [
+            Some(0),
+            (0..column.len()).min_by(by_height),
+            (0..column.len()).max_by(by_height),
+            column.len().checked_sub(1),
+        ];
         keep.sort_unstable();
         let mut last = None;
         for i in keep.into_iter().flatten() {
@@ -108,7 +144,8 @@ fn thinned(pixels: &[(f64, f64)], width: f64) -> Vec<(f64, f64)> {
     out
 }
 
-/// A centred moving mean of the heights over `share` of the points, narrower at both ends so that it begins and ends where they do.
+/// A centred moving mean of the heights over `share` of the points, narrower at both ends so that
+/// it begins and ends where they do.
 fn smoothed(pixels: &[(f64, f64)], share: f64) -> Vec<(f64, f64)> {
     let n = pixels.len();
     let half = ((n as f64 * share.min(1.0) / 2.0).round() as usize).max(1);
@@ -145,7 +182,12 @@ fn clipped(path: &[(f64, f64)], rect: &Rect) -> Vec<Vec<(f64, f64)>> {
 fn clip(a: (f64, f64), b: (f64, f64), rect: &Rect) -> Option<((f64, f64), (f64, f64))> {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let (mut from, mut to) = (0.0_f64, 1.0_f64);
-    for (p, q) in [(-dx, a.0 - rect.left), (dx, rect.right - a.0), (-dy, a.1 - rect.top), (dy, rect.bottom - a.1)] {
+    for (p, q) in [
+        (-dx, a.0 - rect.left),
+        (dx, rect.right - a.0),
+        (-dy, a.1 - rect.top),
+        (dy, rect.bottom - a.1),
+    ] {
         if p == 0.0 {
             if q < 0.0 {
                 return None;
@@ -177,15 +219,17 @@ mod tests {
     #[test]
     fn broken_where_a_point_is_not_finite() {
         let nan = f64::NAN;
-        let points = [(nan, 1.0), (0.0, 1.0), (1.0, 2.0), (2.0, f64::INFINITY), (3.0, 1.0), (4.0, nan)];
+        let points =
+            [(nan, 1.0), (0.0, 1.0), (1.0, 2.0), (2.0, f64::INFINITY), (3.0, 1.0), (4.0, nan)];
         let found: Vec<_> = pieces(&points).map(<[_]>::len).collect();
         assert_eq!(found, [2, 1]);
     }
 
     #[test]
     fn thinning_keeps_extremes_and_order() {
-        let pixels: Vec<(f64, f64)> =
-            (0..100_000).map(|i| (f64::from(i) / 1000.0, if i == 55_555 { -9.0 } else { f64::from(i % 7) })).collect();
+        let pixels: Vec<(f64, f64)> = (0..100_000)
+            .map(|i| (f64::from(i) / 1000.0, if i == 55_555 { -9.0 } else { f64::from(i % 7) }))
+            .collect();
         let thin = thinned(&pixels, 100.0);
         assert!(thin.len() <= 400, "{}", thin.len());
         assert!(thin.iter().any(|p| p.1 == -9.0));
@@ -196,7 +240,17 @@ mod tests {
 
     #[test]
     fn clipping_cuts_at_the_frame() {
-        let parts = clipped(&[(-50.0, 25.0), (50.0, 25.0), (50.0, 200.0), (150.0, 200.0), (90.0, 25.0), (95.0, 25.0)], &RECT);
+        let parts = clipped(
+            &[
+                (-50.0, 25.0),
+                (50.0, 25.0),
+                (50.0, 200.0),
+                (150.0, 200.0),
+                (90.0, 25.0),
+                (95.0, 25.0),
+            ],
+            &RECT,
+        );
         assert_eq!(parts.len(), 2);
         assert!(parts.iter().flatten().all(|&p| RECT.grown(0.501).contains(p)), "{parts:?}");
         assert_eq!(parts[0][0], (-0.5, 25.0));

@@ -35,9 +35,17 @@ impl Mark {
 }
 
 /// Draws the marks over `curves`, given in pixels.
-pub(super) fn draw(canvas: &Canvas, frame: &Frame, marks: &[Mark], curves: &[Vec<(f64, f64)>]) -> Result<()> {
+pub(super) fn draw(
+    canvas: &Canvas,
+    frame: &Frame,
+    marks: &[Mark],
+    curves: &[Vec<(f64, f64)>],
+) -> Result<()> {
     let rect = &frame.rect;
-    let mut taken = Taken { points: curves.iter().flat_map(|curve| walked(curve)).collect(), labels: Vec::new() };
+    let mut taken = Taken {
+        points: curves.iter().flat_map(|curve| walked(curve)).collect(),
+        labels: Vec::new(),
+    };
     for mark in marks {
         taken.points.extend(strokes(frame, mark).iter().flat_map(|line| walked(line)));
     }
@@ -46,7 +54,9 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, marks: &[Mark], curves: &[Vec
             canvas.path(&line, Ink::MARK, 1.2)?;
         }
         let (label, spots) = match mark {
-            Mark::Level { y, label } => (label, beside(label, |share| rect.left + share * rect.width(), frame.py(*y))),
+            Mark::Level { y, label } => {
+                (label, beside(label, |share| rect.left + share * rect.width(), frame.py(*y)))
+            }
             Mark::At { x, label } => (label, up_the_line(label, frame.px(*x), rect)),
             Mark::Sooner { y, from, to, label } => {
                 let (from, to, height) = (frame.px(*from), frame.px(*to), frame.py(*y));
@@ -56,7 +66,11 @@ pub(super) fn draw(canvas: &Canvas, frame: &Frame, marks: &[Mark], curves: &[Vec
         };
         if let Some(spot) = taken.best(&spots, rect).filter(|_| !label.is_empty()) {
             let style = Type::new(SIZE, Ink::TEXT).line(Line::Centre).side(Side::Middle).bold();
-            canvas.text(label, ((spot.left + spot.right) / 2.0, (spot.top + spot.bottom) / 2.0), style)?;
+            canvas.text(
+                label,
+                ((spot.left + spot.right) / 2.0, (spot.top + spot.bottom) / 2.0),
+                style,
+            )?;
             taken.labels.push(spot);
         }
     }
@@ -76,12 +90,16 @@ fn strokes(frame: &Frame, mark: &Mark) -> Vec<Vec<(f64, f64)>> {
     }
 }
 
-/// A head at `tip` of a line that comes from `tail`, a ring around the point reached, and a bar where the other one got there.
+/// A head at `tip` of a line that comes from `tail`, a ring around the point reached, and a bar
+/// where the other one got there.
 fn arrow(canvas: &Canvas, (x, y): (f64, f64), tail: f64) -> Result<()> {
     let way = if tail >= x { 1.0 } else { -1.0 };
     let ink = Ink::Page(0.85);
     if (tail - x).abs() > 14.0 {
-        canvas.area(&[(x + way * 3.0, y), (x + way * 12.0, y - 4.2), (x + way * 12.0, y + 4.2)], ink)?;
+        canvas.area(
+            &[(x + way * 3.0, y), (x + way * 12.0, y - 4.2), (x + way * 12.0, y + 4.2)],
+            ink,
+        )?;
     }
     canvas.line((tail, y - 5.0), (tail, y + 5.0), ink, 1.6)
 }
@@ -112,7 +130,12 @@ fn up_the_line(label: &str, x: f64, rect: &Rect) -> Vec<Rect> {
 
 fn boxed(label: &str, x: f64, y: f64) -> Rect {
     let (half_width, half_height) = (text_width(label, SIZE * BOLD) / 2.0, SIZE * 0.62);
-    Rect { left: x - half_width, right: x + half_width, top: y - half_height, bottom: y + half_height }
+    Rect {
+        left: x - half_width,
+        right: x + half_width,
+        top: y - half_height,
+        bottom: y + half_height,
+    }
 }
 
 /// What a label must not cover.
@@ -128,9 +151,12 @@ impl Taken {
         let cost = |spot: &Rect| {
             // A curve is a few pixels thick, and its markers more.
             let wide = spot.grown(4.0);
-            let labels = self.labels.iter().filter(|label| label.grown(6.0).overlaps(&wide)).count();
+            let labels =
+                self.labels.iter().filter(|label| label.grown(6.0).overlaps(&wide)).count();
             let outside = usize::from(!spot.inside(&within.grown(1.0)));
-            self.points.iter().filter(|&&p| wide.contains(p)).count() + 1000 * labels + 10_000 * outside
+            self.points.iter().filter(|&&p| wide.contains(p)).count()
+                + 1000 * labels
+                + 10_000 * outside
         };
         // min_by_key takes the first of equals.
         moved.min_by_key(cost)
@@ -149,7 +175,11 @@ fn walked(path: &[(f64, f64)]) -> Vec<(f64, f64)> {
     for pair in path.windows(2) {
         let ((ax, ay), (bx, by)) = (pair[0], pair[1]);
         let steps = ((bx - ax).hypot(by - ay) / STEP).ceil().max(1.0);
-        out.extend((1..=steps as usize).map(|i| i as f64 / steps).map(|t| (ax + t * (bx - ax), ay + t * (by - ay))));
+        out.extend(
+            (1..=steps as usize)
+                .map(|i| i as f64 / steps)
+                .map(|t| (ax + t * (bx - ax), ay + t * (by - ay))),
+        );
     }
     out
 }
@@ -181,7 +211,12 @@ mod tests {
     fn labels_stay_inside() {
         for x in [-50.0, 0.0, 399.0, 1000.0] {
             let spots = beside("a rather long label", |_| x, 150.0);
-            assert!(Taken { points: vec![], labels: vec![] }.best(&spots, &WITHIN).unwrap().inside(&WITHIN));
+            assert!(
+                Taken { points: vec![], labels: vec![] }
+                    .best(&spots, &WITHIN)
+                    .unwrap()
+                    .inside(&WITHIN)
+            );
         }
     }
 

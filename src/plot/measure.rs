@@ -1,4 +1,5 @@
-//! How wide text will be. Nobody knows before a browser has chosen a font, so this errs on the wide side.
+//! How wide text will be. Nobody knows before a browser has chosen a font, so this errs on the wide
+//! side.
 
 /// The width in pixels of `text` at `size` pixels, in the widest of the usual sans-serif fonts.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
@@ -13,7 +14,9 @@ fn em(c: char) -> f64 {
         'A'..='Z' => 0.71,
         '⁰'..='⁹' | '¹' | '²' | '³' | '⁻' => 0.42,
         '\u{300}'..='\u{36f}' => 0.0,
-        '\u{1100}'.. if super::super::display::format::width(c.encode_utf8(&mut [0; 4])) == 2 => 1.05,
+        '\u{1100}'.. if super::super::display::format::width(c.encode_utf8(&mut [0; 4])) == 2 => {
+            1.05
+        }
         '0'..='9' | '+' | '−' | '×' | '=' | '<' | '>' => 0.65,
         _ => 0.62,
     }

@@ -1,12 +1,14 @@
 //! Inks: what a stroke is for, and the colour it gets.
 //!
-//! plotters writes fixed colours. Each ink is drawn in a colour of its own that no reader ever sees, and [`resolve`] puts the real one,
-//! a page colour perhaps, in its place.
+//! plotters writes fixed colours. Each ink is drawn in a colour of its own that no reader ever
+//! sees, and [`resolve`] puts the real one, a page colour perhaps, in its place.
 
 use plotters::style::RGBAColor;
 
-/// Told apart with red-green and blue-yellow blindness; each has a contrast of at least 3.5 on white and on `#111`.
-pub(super) const SERIES: [&str; 8] = ["#2A7FC6", "#D95F02", "#0B9A7E", "#9B62D0", "#A87B00", "#D6457F", "#808080", "#A5694F"];
+/// Told apart with red-green and blue-yellow blindness; each has a contrast of at least 3.5 on
+/// white and on `#111`.
+pub(super) const SERIES: [&str; 8] =
+    ["#2A7FC6", "#D95F02", "#0B9A7E", "#9B62D0", "#A87B00", "#D6457F", "#808080", "#A5694F"];
 
 /// The first byte of every stand-in colour.
 const STAND_IN: u8 = 0xFA;
@@ -44,14 +46,20 @@ impl Ink {
         match self {
             Ink::Page(alpha) => RGBAColor(STAND_IN, 0, 0, alpha),
             Ink::PageDashed(alpha) => RGBAColor(STAND_IN, 1, 0, alpha),
-            Ink::Series(n) => RGBAColor(STAND_IN, if n < SERIES.len() { 2 } else { 3 }, (n % SERIES.len()) as u8, 1.0),
+            Ink::Series(n) => RGBAColor(
+                STAND_IN,
+                if n < SERIES.len() { 2 } else { 3 },
+                (n % SERIES.len()) as u8,
+                1.0,
+            ),
             Ink::SeriesDashed(n) => RGBAColor(STAND_IN, 4, (n % SERIES.len()) as u8, 1.0),
             Ink::Pale(n, alpha) => RGBAColor(STAND_IN, 2, (n % SERIES.len()) as u8, alpha),
         }
     }
 }
 
-/// The SVG with every stand-in replaced. Text cannot be hit: plotters escapes its quotes, and stand-ins are quoted.
+/// The SVG with every stand-in replaced. Text cannot be hit: plotters escapes its quotes, and
+/// stand-ins are quoted.
 pub(super) fn resolve(svg: &str) -> String {
     let prefix = format!("\"#{STAND_IN:02X}");
     let mut out = String::with_capacity(svg.len());

@@ -17,14 +17,21 @@ impl Show for PanelSpec {
 
 impl Show for Content {
     fn shown(&self) -> Shown {
-        let panel = PanelSpec { title: String::new(), x: Axis::default(), y: Axis::default(), content: self.clone(), marks: Vec::new() };
+        let panel = PanelSpec {
+            title: String::new(),
+            x: Axis::default(),
+            y: Axis::default(),
+            content: self.clone(),
+            marks: Vec::new(),
+        };
         panel.shown()
     }
 }
 
 impl Show for Series {
     fn shown(&self) -> Shown {
-        Shown::line(&format!("curve \"{}\" of {} points", self.name, self.points.len())).and(Content::Curves(vec![self.clone()]).shown())
+        Shown::line(&format!("curve \"{}\" of {} points", self.name, self.points.len()))
+            .and(Content::Curves(vec![self.clone()]).shown())
     }
 }
 
@@ -37,14 +44,16 @@ impl Show for Sample {
 
 impl Show for Group {
     fn shown(&self) -> Shown {
-        let values: Vec<String> = self.values.iter().map(|&value| format::significant(value, 3)).collect();
+        let values: Vec<String> =
+            self.values.iter().map(|&value| format::significant(value, 3)).collect();
         Shown::line(&format!("bars \"{}\": {}", self.name, values.join(", ")))
     }
 }
 
 impl Show for Axis {
     fn shown(&self) -> Shown {
-        let range = self.range.map_or("everything".to_owned(), |(from, to)| format!("{from} to {to}"));
+        let range =
+            self.range.map_or("everything".to_owned(), |(from, to)| format!("{from} to {to}"));
         let rows = vec![
             ("label", self.label.clone(), "what it measures, with its unit"),
             ("scale", format!("{:?}", self.scale), "linear or logarithmic"),
@@ -67,7 +76,9 @@ impl Show for Mark {
 
 impl Show for Options {
     fn shown(&self) -> Shown {
-        let size = self.size.map_or("by what is drawn".to_owned(), |(width, height)| format!("{width} × {height} pixels"));
+        let size = self.size.map_or("by what is drawn".to_owned(), |(width, height)| {
+            format!("{width} × {height} pixels")
+        });
         let axes = Shown::line("x:").and(self.x.shown()).and(Shown::line("y:")).and(self.y.shown());
         let marks = self.marks.iter().fold(axes, |shown, mark| shown.and(mark.shown()));
         marks.and(Shown::line(&format!("size: {size}")))

@@ -9,9 +9,11 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
     /// Whether every point has a marker, which is good for up to about forty.
     pub markers: bool,
-    /// The share of the points over which a moving mean is drawn, with the points themselves pale behind it: 0 draws them plainly.
+    /// The share of the points over which a moving mean is drawn, with the points themselves pale
+    /// behind it: 0 draws them plainly.
     pub smooth: f64,
-    /// From where to where the value at each point goes, as over several seeds: drawn as upright bars. Empty, or one pair a point.
+    /// From where to where the value at each point goes, as over several seeds: drawn as upright
+    /// bars. Empty, or one pair a point.
     pub spread: Vec<(f64, f64)>,
     /// Whether the curve is dashed, as one that is there for comparison.
     pub dashed: bool,
@@ -132,7 +134,8 @@ pub enum Mark {
         /// What it is.
         label: String,
     },
-    /// That `y` was reached at `from` by one curve and at `to` by another: a dashed line between, with an arrow to the sooner.
+    /// That `y` was reached at `from` by one curve and at `to` by another: a dashed line between,
+    /// with an arrow to the sooner.
     Sooner {
         /// The value that both reach.
         y: f64,

@@ -1,7 +1,8 @@
 //! Where an axis has numbers, and how they are written.
 //!
-//! plotters' own logarithmic labels repeat and round badly, so these are ours: a logarithmic axis has its powers of ten, or 1 and 3, or
-//! 1, 2 and 5 of each, or equal steps, whichever is the first to give three numbers.
+//! plotters' own logarithmic labels repeat and round badly, so these are ours: a logarithmic axis
+//! has its powers of ten, or 1 and 3, or 1, 2 and 5 of each, or equal steps, whichever is the first
+//! to give three numbers.
 
 use super::spec::{Scale, Unit};
 
@@ -14,7 +15,8 @@ pub(super) struct Ticks {
     pub minor: Vec<f64>,
 }
 
-/// About `want` numbers between `lo` and `hi`, which are finite, differ, and are positive on a logarithmic scale.
+/// About `want` numbers between `lo` and `hi`, which are finite, differ, and are positive on a
+/// logarithmic scale.
 pub(super) fn ticks(lo: f64, hi: f64, scale: Scale, unit: Unit, want: usize) -> Ticks {
     match scale {
         Scale::Linear => Ticks { major: linear(lo, hi, unit, want), minor: Vec::new() },
@@ -26,7 +28,8 @@ pub(super) fn ticks(lo: f64, hi: f64, scale: Scale, unit: Unit, want: usize) -> 
 pub(super) fn nice_step(span: f64, want: usize) -> f64 {
     let raw = span / want.max(1) as f64;
     let power = 10_f64.powi(raw.log10().floor() as i32);
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|m| m * power >= raw * (1.0 - 1e-9)).unwrap_or(10.0);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().find(|m| m * power >= raw * (1.0 - 1e-9)).unwrap_or(10.0);
     step * power
 }
 
@@ -66,20 +69,29 @@ fn logarithmic(lo: f64, hi: f64, unit: Unit, want: usize) -> Ticks {
     let sets = [all(&[1.0], stride.max(1)), all(&[1.0, 3.0], 1), all(&[1.0, 2.0, 5.0], 1)];
     let enough = want.clamp(2, 3);
     let most = want.max(3) + 1;
-    let major: Vec<(f64, String)> = match sets.into_iter().find(|set| set.len() >= enough && set.len() <= most) {
-        Some(set) => {
-            let max = set.iter().fold(0.0_f64, |m, v| m.max(*v));
-            let plain = unit != Unit::Number || (max < 99_999.0 && set[0] > 0.000_09);
-            set.iter().map(|&v| (v, if plain { single(v, unit) } else { power(v) })).collect()
-        }
-        None => linear(lo, hi, unit, want).into_iter().filter(|(v, _)| *v > 0.0).collect(),
+    let major: Vec<(f64, String)> =
+        match sets.into_iter().find(|set| set.len() >= enough && set.len() <= most) {
+            Some(set) => {
+                let max = set.iter().fold(0.0_f64, |m, v| m.max(*v));
+                let plain = unit != Unit::Number || (max < 99_999.0 && set[0] > 0.000_09);
+                set.iter().map(|&v| (v, if plain { single(v, unit) } else { power(v) })).collect()
+            }
+            None => linear(lo, hi, unit, want).into_iter().filter(|(v, _)| *v > 0.0).collect(),
+        };
+    let minor = if last - first <= 7 {
+        all(&[2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 1)
+    } else {
+        all(&[1.0], 1)
     };
-    let minor = if last - first <= 7 { all(&[2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 1) } else { all(&[1.0], 1) };
-    let minor = minor.into_iter().filter(|v| !major.iter().any(|(m, _)| (m / v - 1.0).abs() < 1e-9)).collect();
+    let minor = minor
+        .into_iter()
+        .filter(|v| !major.iter().any(|(m, _)| (m / v - 1.0).abs() < 1e-9))
+        .collect();
     Ticks { major, minor }
 }
 
-/// The number of a linear axis whose largest is `max`: all have the same suffix and the same digits.
+/// The number of a linear axis whose largest is `max`: all have the same suffix and the same
+/// digits.
 fn label(v: f64, max: f64, step: f64, unit: Unit) -> String {
     if v == 0.0 {
         return if unit == Unit::Share { "0 %".to_owned() } else { "0".to_owned() };
@@ -101,7 +113,11 @@ fn suffixed(v: f64, max: f64, step: f64) -> String {
     let (scale, suffix) = match max {
         m if m >= 1e15 => {
             let e = max.log10().floor() as i32;
-            return format!("{}×10{}", fixed(v / 10_f64.powi(e), step / 10_f64.powi(e)), superscript(e));
+            return format!(
+                "{}×10{}",
+                fixed(v / 10_f64.powi(e), step / 10_f64.powi(e)),
+                superscript(e)
+            );
         }
         m if m >= 1e12 => (1e12, " T"),
         m if m >= 1e9 => (1e9, " G"),
@@ -140,7 +156,11 @@ fn mantissa_step(v: f64) -> f64 {
 fn power(v: f64) -> String {
     let e = (v.log10() + 1e-9).floor() as i32;
     let mantissa = (v / 10_f64.powi(e)).round();
-    if mantissa <= 1.0 { format!("10{}", superscript(e)) } else { format!("{mantissa}×10{}", superscript(e)) }
+    if mantissa <= 1.0 {
+        format!("10{}", superscript(e))
+    } else {
+        format!("{mantissa}×10{}", superscript(e))
+    }
 }
 
 fn superscript(e: i32) -> String {
@@ -166,7 +186,10 @@ mod tests {
         assert_eq!(labels(0.0, 0.17, Linear, Unit::Number), ["0", "0.05", "0.10", "0.15"]);
         assert_eq!(labels(0.0, 0.42, Linear, Unit::Share), ["0 %", "10 %", "20 %", "30 %", "40 %"]);
         assert_eq!(labels(-1.0, 1.0, Linear, Unit::Number), ["−1.0", "−0.5", "0", "0.5", "1.0"]);
-        assert_eq!(labels(0.0, 2e-5, Linear, Unit::Number), ["0", "0.5×10⁻⁵", "1.0×10⁻⁵", "1.5×10⁻⁵", "2.0×10⁻⁵"]);
+        assert_eq!(
+            labels(0.0, 2e-5, Linear, Unit::Number),
+            ["0", "0.5×10⁻⁵", "1.0×10⁻⁵", "1.5×10⁻⁵", "2.0×10⁻⁵"]
+        );
         assert_eq!(labels(0.0, 2e7, Linear, Unit::Number), ["0", "5 M", "10 M", "15 M", "20 M"]);
     }
 
@@ -177,10 +200,16 @@ mod tests {
         assert_eq!(labels(0.011, 0.19, Log, Unit::Number), ["0.02", "0.05", "0.1"]);
         assert_eq!(labels(0.012, 0.4, Log, Unit::Number), ["0.03", "0.1", "0.3"]);
         assert_eq!(labels(0.041, 0.055, Log, Unit::Number), ["0.045", "0.050", "0.055"]);
-        assert_eq!(labels(1e3, 4e8, Log, Unit::Count), ["1 k", "10 k", "100 k", "1 M", "10 M", "100 M"]);
+        assert_eq!(
+            labels(1e3, 4e8, Log, Unit::Count),
+            ["1 k", "10 k", "100 k", "1 M", "10 M", "100 M"]
+        );
         assert_eq!(labels(2e5, 4e6, Log, Unit::Count), ["300 k", "1 M", "3 M"]);
         assert_eq!(labels(1e-7, 1e-3, Log, Unit::Number), ["10⁻⁷", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³"]);
-        assert_eq!(labels(1.0, 1e9, Log, Unit::Number), ["1", "10²", "10⁴", "10⁶", "10⁸"].map(|s| if s == "1" { "10⁰" } else { s }));
+        assert_eq!(
+            labels(1.0, 1e9, Log, Unit::Number),
+            ["1", "10²", "10⁴", "10⁶", "10⁸"].map(|s| if s == "1" { "10⁰" } else { s })
+        );
         assert_eq!(labels(0.001, 0.5, Log, Unit::Share), ["0.1 %", "1 %", "10 %"]);
     }
 
@@ -192,13 +221,22 @@ mod tests {
                     for factor in [1.9, 3.0, 7.0, 12.0, 250.0, 1e4, 3e7, 1e12] {
                         let (lo, hi) = (start, start * factor);
                         let found = ticks(lo, hi, scale, unit, 5);
-                        let texts: std::collections::BTreeSet<_> = found.major.iter().map(|(_, l)| l.clone()).collect();
+                        let texts: std::collections::BTreeSet<_> =
+                            found.major.iter().map(|(_, l)| l.clone()).collect();
                         // Counts below one have no numbers between.
                         let fraction = unit == Unit::Count && hi < 6.0;
-                        assert!(fraction || (2..=8).contains(&found.major.len()), "{lo}..{hi} {scale:?} {unit:?}: {found:?}");
-                        assert!(fraction || texts.len() == found.major.len(), "{lo}..{hi} {scale:?} {unit:?}: {found:?}");
+                        assert!(
+                            fraction || (2..=8).contains(&found.major.len()),
+                            "{lo}..{hi} {scale:?} {unit:?}: {found:?}"
+                        );
+                        assert!(
+                            fraction || texts.len() == found.major.len(),
+                            "{lo}..{hi} {scale:?} {unit:?}: {found:?}"
+                        );
                         let slack = if scale == Scale::Log { lo * 1e-6 } else { (hi - lo) * 1e-6 };
-                        assert!(found.major.iter().all(|(v, _)| (lo - slack..=hi * 1.001).contains(v)));
+                        assert!(
+                            found.major.iter().all(|(v, _)| (lo - slack..=hi * 1.001).contains(v))
+                        );
                         assert!(found.minor.len() <= 64);
                     }
                 }

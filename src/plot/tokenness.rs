@@ -9,15 +9,20 @@ use crate::tokenness::{NgramR2s, SaeTokenness, TokenOrContext, TokenTest};
 /// Bins of the histogram: 5 % of the mass each.
 const BINS: usize = 20;
 
-/// How large the share of the top token is: the share of each latent's activation mass on the token that has most of it, over the latents
-/// that are neither dead nor rare, as counts.
+/// How large the share of the top token is: the share of each latent's activation mass on the token
+/// that has most of it, over the latents that are neither dead nor rare, as counts.
 ///
 /// # Errors
 /// [`Error::Figure`](crate::Error::Figure) if no latent was counted.
 pub fn top_token_shares(found: &TokenOrContext) -> Result<Figure> {
-    let shares =
-        |sae: &SaeTokenness| sae.counted().iter().filter_map(|latent| latent.ngrams.first().map(|token| token.mass_share)).collect();
-    let samples: Vec<Sample> = found.saes.iter().map(|sae| Sample::new(&sae.name, shares(sae))).collect();
+    let shares = |sae: &SaeTokenness| {
+        sae.counted()
+            .iter()
+            .filter_map(|latent| latent.ngrams.first().map(|token| token.mass_share))
+            .collect()
+    };
+    let samples: Vec<Sample> =
+        found.saes.iter().map(|sae| Sample::new(&sae.name, shares(sae))).collect();
     let x = Axis { unit: Unit::Share, range: Some((0.0, 1.0)), ..Axis::default() };
     histogram(
         &titled("Mass on the top token", found),
@@ -29,10 +34,12 @@ pub fn top_token_shares(found: &TokenOrContext) -> Result<Figure> {
     )
 }
 
-/// The share of token latents, by a test, among latents of about the same firing frequency: bins half a decade wide, at their middles.
+/// The share of token latents, by a test, among latents of about the same firing frequency: bins
+/// half a decade wide, at their middles.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::Error::Figure) if no latent was counted, or the test cannot be made of an SAE.
+/// [`Error::Figure`](crate::Error::Figure) if no latent was counted, or the test cannot be made of
+/// an SAE.
 pub fn token_latents_by_frequency(found: &TokenOrContext, test: TokenTest) -> Result<Figure> {
     let bins = found.bins(test);
     let series = found.saes.iter().enumerate().map(|(at, sae)| {
@@ -45,10 +52,17 @@ pub fn token_latents_by_frequency(found: &TokenOrContext, test: TokenTest) -> Re
         ..Options::default()
     };
     let y_label = format!("latents: {}", test.words().0);
-    curves(&titled("Token latents", found), "share of tokens on which the latent fires", &y_label, &series.collect::<Vec<_>>(), &options)
+    curves(
+        &titled("Token latents", found),
+        "share of tokens on which the latent fires",
+        &y_label,
+        &series.collect::<Vec<_>>(),
+        &options,
+    )
 }
 
-/// How much of each hook's activations their token, bigram and trigram tell: R² of mean activations on held-out sequences.
+/// How much of each hook's activations their token, bigram and trigram tell: R² of mean activations
+/// on held-out sequences.
 ///
 /// # Errors
 /// [`Error::Figure`](crate::Error::Figure) if there is no hook.
@@ -56,8 +70,17 @@ pub fn ngram_r2(found: &NgramR2s) -> Result<Figure> {
     let hooks: Vec<HookPoint> = found.hooks.iter().map(|hook| hook.hook).collect();
     let one_site = hooks.windows(2).all(|pair| pair[0].site == pair[1].site);
     let (label, names) = match hooks.first() {
-        Some(first) if one_site => (format!("layer, {}", first.site.name()), hooks.iter().map(|hook| hook.layer.to_string()).collect()),
-        _ => ("hook".to_owned(), hooks.iter().map(|hook| format!("{} {}", hook.layer, hook.site.name())).collect::<Vec<_>>()),
+        Some(first) if one_site => (
+            format!("layer, {}", first.site.name()),
+            hooks.iter().map(|hook| hook.layer.to_string()).collect(),
+        ),
+        _ => (
+            "hook".to_owned(),
+            hooks
+                .iter()
+                .map(|hook| format!("{} {}", hook.layer, hook.site.name()))
+                .collect::<Vec<_>>(),
+        ),
     };
     let longest = found.hooks.iter().map(|hook| hook.scores.len()).max().unwrap_or(0);
     let group = |n: usize| {
@@ -65,8 +88,9 @@ pub fn ngram_r2(found: &NgramR2s) -> Result<Figure> {
         Group::new(name, found.hooks.iter().map(|hook| hook.r2(n).unwrap_or(f64::NAN)).collect())
     };
     let groups: Vec<Group> = (1..=longest).map(group).collect();
-    let title =
-        found.hooks.first().map_or("What the last tokens tell".to_owned(), |hook| format!("What the last tokens tell · {}", hook.model));
+    let title = found.hooks.first().map_or("What the last tokens tell".to_owned(), |hook| {
+        format!("What the last tokens tell · {}", hook.model)
+    });
     bars(&title, &label, "R², held-out", &names, &groups, &Options::default())
 }
 

@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 
 /// What makes a latent active: the architecture of an SAE.
 ///
-/// Coefficients, bandwidth and threshold are in **units of the activations' scale** `s`, the median over tokens of `‖x − x̄‖/√d_model`, which the trainer
-/// measures: so the same numbers serve every layer of every model, and are about those of libraries that scale activations to a norm of
+/// Coefficients, bandwidth and threshold are in **units of the activations' scale** `s`, the median
+/// over tokens of `‖x − x̄‖/√d_model`, which the trainer measures: so the same numbers serve every
+/// layer of every model, and are about those of libraries that scale activations to a norm of
 /// `√d_model` first (as SAELens' `expected_average_only_in` does).
 ///
 /// ```
@@ -19,19 +20,24 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Architecture {
-    /// The k largest pre-activations of every token ([Gao et al., 2024](https://arxiv.org/abs/2406.04093)): the authors'.
+    /// The k largest pre-activations of every token ([Gao et al.,
+    /// 2024](https://arxiv.org/abs/2406.04093)): the authors'.
     #[default]
     TopK,
-    /// The `n·k` largest positive pre-activations of a batch of n tokens, so that k is their mean ([Bussmann et al., 2024](https://arxiv.org/abs/2412.06410)).
-    /// Outside of training a latent is active above one threshold for all, the running mean of what the least active code of a batch was.
+    /// The `n·k` largest positive pre-activations of a batch of n tokens, so that k is their mean
+    /// ([Bussmann et al., 2024](https://arxiv.org/abs/2412.06410)). Outside of training a latent is
+    /// active above one threshold for all, the running mean of what the least active code of a
+    /// batch was.
     BatchTopK,
-    /// Every positive pre-activation; training adds `l1·s·Σ f` to a token's error ([Bricken et al., 2023](https://transformer-circuits.pub/2023/monosemantic-features)).
-    /// Rows of the decoder are kept at length 1, or the penalty could be met by making codes small and rows long.
+    /// Every positive pre-activation; training adds `l1·s·Σ f` to a token's error ([Bricken et al.,
+    /// 2023](https://transformer-circuits.pub/2023/monosemantic-features)). Rows of the decoder are
+    /// kept at length 1, or the penalty could be met by making codes small and rows long.
     Relu {
         /// The coefficient of the penalty.
         l1: f64,
     },
-    /// A gate decides which latents are active, a magnitude how much; both share their weights ([Rajamanoharan et al., 2024a](https://arxiv.org/abs/2404.16014)):
+    /// A gate decides which latents are active, a magnitude how much; both share their weights
+    /// ([Rajamanoharan et al., 2024a](https://arxiv.org/abs/2404.16014)):
     ///
     /// ```text
     /// π = W_enc (x − b_dec)      f = [π + b_gate > 0] · ReLU(exp(r_mag)·π + b_mag)
@@ -43,16 +49,20 @@ pub enum Architecture {
         /// The coefficient of the penalty.
         l1: f64,
     },
-    /// Every pre-activation above the latent's own threshold θ, which training moves ([Rajamanoharan et al., 2024b](https://arxiv.org/abs/2407.14435)):
-    /// it adds `l0·s²·Σ [pre > θ]` to a token's error, whose gradient is taken from the pre-activations within `bandwidth·s/2` of θ. Adam moves θ as it does the weights, and it stays at least 0.
+    /// Every pre-activation above the latent's own threshold θ, which training moves
+    /// ([Rajamanoharan et al., 2024b](https://arxiv.org/abs/2407.14435)): it adds `l0·s²·Σ [pre >
+    /// θ]` to a token's error, whose gradient is taken from the pre-activations within
+    /// `bandwidth·s/2` of θ. Adam moves θ as it does the weights, and it stays at least 0.
     JumpRelu {
         /// The coefficient of the penalty.
         l0: f64,
-        /// The width of the rectangle through which gradients reach the thresholds; SAELens takes 0.05.
+        /// The width of the rectangle through which gradients reach the thresholds; SAELens takes
+        /// 0.05.
         #[serde(default = "bandwidth")]
         bandwidth: f64,
-        /// Where the thresholds start; SAELens takes 0.01. A step moves one by the learning rate at most, so that in a run of some hundred steps they end near
-        /// where they start: then start them where the sparsity is about right.
+        /// Where the thresholds start; SAELens takes 0.01. A step moves one by the learning rate at
+        /// most, so that in a run of some hundred steps they end near where they start: then start
+        /// them where the sparsity is about right.
         #[serde(default = "threshold")]
         threshold: f64,
     },
@@ -96,13 +106,18 @@ impl Architecture {
     }
 
     pub(super) fn check(self) -> Result<()> {
-        let number = |field: &'static str, value: f64, least: &str, fits: bool| match value.is_finite() && fits {
+        let number = |field: &'static str, value: f64, least: &str, fits: bool| match value
+            .is_finite()
+            && fits
+        {
             true => Ok(()),
             false => Err(Error::config(field, format!("{field} = {value}; it must be {least}"))),
         };
         match self {
             Architecture::TopK | Architecture::BatchTopK => Ok(()),
-            Architecture::Relu { l1 } | Architecture::Gated { l1 } => number("l1", l1, "at least 0", l1 >= 0.0),
+            Architecture::Relu { l1 } | Architecture::Gated { l1 } => {
+                number("l1", l1, "at least 0", l1 >= 0.0)
+            }
             Architecture::JumpRelu { l0, bandwidth, threshold } => {
                 number("l0", l0, "at least 0", l0 >= 0.0)?;
                 number("bandwidth", bandwidth, "above 0", bandwidth > 0.0)?;
@@ -112,10 +127,12 @@ impl Architecture {
     }
 }
 
-/// Help for latents that have not fired for [`dead_window`](crate::train::TrainConfig::dead_window) tokens: they are asked to reconstruct what the others leave
-/// ([Gao et al., 2024](https://arxiv.org/abs/2406.04093), A.2).
+/// Help for latents that have not fired for [`dead_window`](crate::train::TrainConfig::dead_window)
+/// tokens: they are asked to reconstruct what the others leave ([Gao et al.,
+/// 2024](https://arxiv.org/abs/2406.04093), A.2).
 ///
-/// With `e = x − x̂` and `ê` the decoding of the `k` largest pre-activations of dead latents (those above 0), training adds `alpha·min(dead / k, 1)·‖e − ê‖²`.
+/// With `e = x − x̂` and `ê` the decoding of the `k` largest pre-activations of dead latents (those
+/// above 0), training adds `alpha·min(dead / k, 1)·‖e − ê‖²`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuxK {

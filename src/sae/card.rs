@@ -1,4 +1,5 @@
-//! The model card of an SAE: what the Hugging Face hub shows of a folder, and what a reader needs to use it.
+//! The model card of an SAE: what the Hugging Face hub shows of a folder, and what a reader needs
+//! to use it.
 
 use std::path::Path;
 
@@ -28,19 +29,21 @@ const CARD: &str = "README.md";
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct ModelCard {
-    /// The licence, by its name on the hub, such as `mit`. Whoever publishes an SAE decides on it, so none is named by default.
+    /// The licence, by its name on the hub, such as `mit`. Whoever publishes an SAE decides on it,
+    /// so none is named by default.
     pub license: Option<String>,
     /// What it was trained on, and how: names and values.
     pub data: Vec<(String, String)>,
-    /// How well it does: tables with their definitions, such as an [`Evaluations`](crate::eval::Evaluations)'.
+    /// How well it does: tables with their definitions, such as an
+    /// [`Evaluations`](crate::eval::Evaluations)'.
     pub metrics: Vec<Table>,
     /// Figures, each with the name of its file beside the card.
     pub figures: Vec<(String, Figure)>,
 }
 
 impl Sae {
-    /// A model card: what it is, what it reads, how it computes, what it was trained on, how well it does, and how it is loaded; in Markdown, with the hub's
-    /// front matter.
+    /// A model card: what it is, what it reads, how it computes, what it was trained on, how well
+    /// it does, and how it is loaded; in Markdown, with the hub's front matter.
     ///
     /// ```
     /// # use tokenized_sae::prelude::*;
@@ -54,7 +57,8 @@ impl Sae {
 
     /// Writes the [card](Sae::card) to `dir/README.md`, and its figures beside it.
     ///
-    /// A finished training and [`compare`](crate::compare::compare) leave a card with what they measured; [`export`](Sae::export) leaves one with what to know.
+    /// A finished training and [`compare`](crate::compare::compare) leave a card with what they
+    /// measured; [`export`](Sae::export) leaves one with what to know.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).
@@ -69,13 +73,24 @@ impl Sae {
 
     /// Writes the card of an export.
     pub(super) fn write_card_of(&self, exported: &Exported) -> Result<()> {
-        write(&exported.dir, &self.card_for(exported.format, &exported.notes, &ModelCard::default()))
+        write(
+            &exported.dir,
+            &self.card_for(exported.format, &exported.notes, &ModelCard::default()),
+        )
     }
 
     fn card_for(&self, format: SaeFormat, notes: &[String], about: &ModelCard) -> String {
-        let kind = if self.lookup.is_some() { "tokenized sparse autoencoder" } else { "sparse autoencoder" };
+        let kind = if self.lookup.is_some() {
+            "tokenized sparse autoencoder"
+        } else {
+            "sparse autoencoder"
+        };
         let mut card = self.front_matter(format, about);
-        let of = self.origin.model.as_deref().map_or(String::new(), |model| format!(" of {}", in_line(model)));
+        let of = self
+            .origin
+            .model
+            .as_deref()
+            .map_or(String::new(), |model| format!(" of {}", in_line(model)));
         let at = self.origin.hook.map_or(String::new(), |hook| format!(" at `{hook}`"));
         card += &format!("# A {kind}{of}{at}\n\n");
         card += &format!(
@@ -96,7 +111,12 @@ impl Sae {
         card += "\n## Training\n\n";
         if !about.data.is_empty() {
             card += "| | |\n| --- | --- |\n";
-            card.extend(about.data.iter().map(|(name, value)| format!("| {} | {} |\n", in_line(name), in_line(value))));
+            card.extend(
+                about
+                    .data
+                    .iter()
+                    .map(|(name, value)| format!("| {} | {} |\n", in_line(name), in_line(value))),
+            );
             card += "\n";
         }
         card += &fenced(&self.config.table());
@@ -106,7 +126,9 @@ impl Sae {
         }
         if !about.figures.is_empty() {
             card += "\n## Figures\n";
-            let image = |(name, figure): &(String, Figure)| format!("\n![{}]({name})\n", in_line(figure.summary()));
+            let image = |(name, figure): &(String, Figure)| {
+                format!("\n![{}]({name})\n", in_line(figure.summary()))
+            };
             card.extend(about.figures.iter().map(image));
         }
         card += "\n## How to load it\n\n";
@@ -145,24 +167,32 @@ impl Sae {
         match format {
             SaeFormat::Tsae => {
                 let rust = "```rust\nuse tokenized_sae::prelude::*;\n\nlet sae = Sae::load(\"this-folder\")?;\n\
-                            // x: activations [n, d_model] as a Vec<f32>; tokens: the n token ids that they stand on\n\
+                            // x: activations [n, d_model] as a Vec<f32>; tokens: the n token ids
+                            // that they stand on\n\
                             let x_hat = sae.reconstruct(&x, &tokens)?;\n```\n";
-                let keeps_signs = self.config.architecture == Architecture::TopK && !self.config.relu;
+                let keeps_signs =
+                    self.config.architecture == Architecture::TopK && !self.config.relu;
                 let python = match &self.index {
-                    _ if self.lookup.is_none() && !keeps_signs => format!("\nIn Python, SAELens reads it:\n\n{}", python(saelens)),
-                    Index::Token => format!("\nIn Python, with PyTorch alone:\n\n{}", python(&self.in_torch())),
+                    _ if self.lookup.is_none() && !keeps_signs => {
+                        format!("\nIn Python, SAELens reads it:\n\n{}", python(saelens))
+                    }
+                    Index::Token => {
+                        format!("\nIn Python, with PyTorch alone:\n\n{}", python(&self.in_torch()))
+                    }
                     _ => String::new(),
                 };
                 rust.to_owned() + &python
             }
             SaeFormat::SaeLens => python(saelens),
-            SaeFormat::Sparsify => python("from sparsify import SparseCoder\nsae = SparseCoder.load_from_disk(\"this-folder\")"),
+            SaeFormat::Sparsify => python(
+                "from sparsify import SparseCoder\nsae = SparseCoder.load_from_disk(\"this-folder\")",
+            ),
             SaeFormat::DictionaryLearning => python(
                 "from dictionary_learning.utils import load_dictionary\nsae, config = load_dictionary(\"this-folder\", device=\"cpu\")",
             ),
-            SaeFormat::Llamascopium => {
-                python("from llamascopium import SparseAutoEncoder\nsae = SparseAutoEncoder.from_pretrained(\"this-folder\")")
-            }
+            SaeFormat::Llamascopium => python(
+                "from llamascopium import SparseAutoEncoder\nsae = SparseAutoEncoder.from_pretrained(\"this-folder\")",
+            ),
         }
     }
 
@@ -172,14 +202,20 @@ impl Sae {
         let row = if self.lookup.is_some() { " - w[\"W_lookup\"][tokens]" } else { "" };
         let (scaled, x) = match self.row_norm {
             RowNorm::None => ("", "x"),
-            RowNorm::LayerNorm => {
-                ("mean, scale = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)\nz = (x - mean) / (scale + 1e-5)\n", "z")
-            }
-            RowNorm::ConstantNorm => ("mean, scale = 0, x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5\nz = x / scale\n", "z"),
+            RowNorm::LayerNorm => (
+                "mean, scale = x.mean(-1, keepdim=True), x.std(-1, keepdim=True)\nz = (x - mean) / (scale + 1e-5)\n",
+                "z",
+            ),
+            RowNorm::ConstantNorm => (
+                "mean, scale = 0, x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5\nz = x / scale\n",
+                "z",
+            ),
         };
-        let back = if self.row_norm == RowNorm::None { "" } else { "\nx_hat = scale * x_hat + mean" };
+        let back =
+            if self.row_norm == RowNorm::None { "" } else { "\nx_hat = scale * x_hat + mean" };
         let read = format!("{x} - w[\"b_dec\"]{}", if self.subtract { row } else { "" });
-        let bias = if matches!(self.config.architecture, Gated { .. }) { "" } else { " + w[\"b_enc\"]" };
+        let bias =
+            if matches!(self.config.architecture, Gated { .. }) { "" } else { " + w[\"b_enc\"]" };
         let codes = match self.config.architecture {
             TopK => {
                 let clamped = if self.config.relu { ".relu()" } else { "" };
@@ -204,13 +240,22 @@ impl Sae {
         // With rows that are scaled, all of it is about z and ẑ instead of x and x̂.
         let (x, x_hat, scaled, back) = match self.row_norm {
             RowNorm::None => ("x", "x̂", "", ""),
-            RowNorm::LayerNorm => ("z", "ẑ", "z     = (x − mean(x)) / (std(x) + 1e-5)\n", "x̂     = std(x)·ẑ + mean(x)\n"),
-            RowNorm::ConstantNorm => ("z", "ẑ", "z     = √d_model · x / ‖x‖\n", "x̂     = ẑ · ‖x‖ / √d_model\n"),
+            RowNorm::LayerNorm => (
+                "z",
+                "ẑ",
+                "z     = (x − mean(x)) / (std(x) + 1e-5)\n",
+                "x̂     = std(x)·ẑ + mean(x)\n",
+            ),
+            RowNorm::ConstantNorm => {
+                ("z", "ẑ", "z     = √d_model · x / ‖x‖\n", "x̂     = ẑ · ‖x‖ / √d_model\n")
+            }
         };
         let read = format!("{x} − b_dec{}", if self.subtract { " − W_lookup[token]" } else { "" });
         let bias = if matches!(self.config.architecture, Gated { .. }) { "" } else { " + b_enc" };
         let codes = match self.config.architecture {
-            TopK if self.config.relu => format!("the {} largest of pre, negative ones as 0", self.config.k),
+            TopK if self.config.relu => {
+                format!("the {} largest of pre, negative ones as 0", self.config.k)
+            }
             TopK => format!("the {} largest of pre, kept as they are", self.config.k),
             BatchTopK => "pre where it exceeds the one threshold".to_owned(),
             Relu { .. } => "ReLU(pre)".to_owned(),
@@ -221,9 +266,13 @@ impl Sae {
             (None, _) => "",
             (Some(_), Index::Token) => " + W_lookup[token]",
             (Some(_), Index::Grams(_)) => " + W_lookup[longest known n-gram that ends here]",
-            (Some(_), Index::Latents(_)) => " + Σ code·W_lookup[latent] over the preceding SAE's codes",
+            (Some(_), Index::Latents(_)) => {
+                " + Σ code·W_lookup[latent] over the preceding SAE's codes"
+            }
         };
-        format!("{scaled}pre   = W_enc ({read}){bias}\ncodes = {codes}\n{x_hat}     = codes · W_dec + b_dec{table}\n{back}")
+        format!(
+            "{scaled}pre   = W_enc ({read}){bias}\ncodes = {codes}\n{x_hat}     = codes · W_dec + b_dec{table}\n{back}"
+        )
     }
 }
 
@@ -245,7 +294,8 @@ fn fenced(table: &Table) -> String {
 impl Show for ModelCard {
     fn shown(&self) -> Shown {
         let license = self.license.clone().unwrap_or_else(|| "not said".to_owned());
-        let pairs: Vec<(&str, String)> = self.data.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        let pairs: Vec<(&str, String)> =
+            self.data.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
         let pairs = [&[("licence", license)], &pairs[..]].concat();
         let about = Shown::from(Table::pairs("Model card", &pairs));
         let about = self.metrics.iter().fold(about, |all, table| all.and(table.clone()));
@@ -276,8 +326,16 @@ mod tests {
         let tags = "tags:\n- sparse-autoencoder\n- mechanistic-interpretability\n";
         assert_eq!(matter(Some("tiny-gpt2"), None), format!("library_name: tokenized-sae\n{tags}"));
         let gpt2 = matter(Some("gpt2"), Some("mit"));
-        assert_eq!(gpt2, format!("library_name: tokenized-sae\nlicense: \"mit\"\nbase_model: openai-community/gpt2\n{tags}"));
-        assert!(matter(Some("pythia-70m@step3000"), None).contains("base_model: EleutherAI/pythia-70m\n"));
+        assert_eq!(
+            gpt2,
+            format!(
+                "library_name: tokenized-sae\nlicense: \"mit\"\nbase_model: openai-community/gpt2\n{tags}"
+            )
+        );
+        assert!(
+            matter(Some("pythia-70m@step3000"), None)
+                .contains("base_model: EleutherAI/pythia-70m\n")
+        );
         assert!(!matter(Some("a/b\ntags: [x]"), None).contains("base_model"));
     }
 
@@ -294,9 +352,19 @@ mod tests {
         of(None).write_card(dir.path(), &about).unwrap();
         let card = std::fs::read_to_string(dir.path().join(CARD)).unwrap();
         let image = format!("![{}](norms.svg)", figure.summary());
-        for part in ["| text | books \\| and more |", "Held out", "NMSE  0.5", &image, "Sae::load", "pre.topk(2)"] {
+        for part in [
+            "| text | books \\| and more |",
+            "Held out",
+            "NMSE  0.5",
+            &image,
+            "Sae::load",
+            "pre.topk(2)",
+        ] {
             assert!(card.contains(part), "{part} is not in\n{card}");
         }
-        assert_eq!(std::fs::read_to_string(dir.path().join("norms.svg")).unwrap(), figure.standalone());
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("norms.svg")).unwrap(),
+            figure.standalone()
+        );
     }
 }

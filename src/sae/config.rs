@@ -6,7 +6,8 @@ use super::{Architecture, AuxK, Lookup};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
-/// The settings of one SAE. The defaults are the authors' (expansion 16, k 30, values kept as TopK gives them).
+/// The settings of one SAE. The defaults are the authors' (expansion 16, k 30, values kept as TopK
+/// gives them).
 ///
 /// ```no_run
 /// # use tokenized_sae::prelude::*;
@@ -23,24 +24,29 @@ pub struct SaeConfig {
     pub d_vocab: usize,
     /// Latents per dimension: `d_sae = expansion · d_model`.
     pub expansion: usize,
-    /// How many latents there are, where they are no whole number per dimension; `expansion` then counts for nothing.
+    /// How many latents there are, where they are no whole number per dimension; `expansion` then
+    /// counts for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latents: Option<usize>,
     /// How many latents are active on every token.
     pub k: usize,
-    /// Whether negative values among the k largest become 0, as in SAELens. The authors keep them. Of TopK alone: no other architecture has any.
+    /// Whether negative values among the k largest become 0, as in SAELens. The authors keep them.
+    /// Of TopK alone: no other architecture has any.
     pub relu: bool,
     /// What makes a latent active.
     #[serde(default)]
     pub architecture: Architecture,
-    /// Matryoshka: how many of the first latents make up each prefix, ascending, all latents last. The error that is trained on is the mean over the
-    /// prefixes, each of which must reconstruct by itself ([Bussmann et al., 2025](https://arxiv.org/abs/2503.17547)). Empty: one prefix, all latents.
+    /// Matryoshka: how many of the first latents make up each prefix, ascending, all latents last.
+    /// The error that is trained on is the mean over the prefixes, each of which must reconstruct
+    /// by itself ([Bussmann et al., 2025](https://arxiv.org/abs/2503.17547)). Empty: one prefix,
+    /// all latents.
     #[serde(default)]
     pub prefixes: Vec<usize>,
     /// Help for dead latents.
     #[serde(default)]
     pub aux: Option<AuxK>,
-    /// Whether rows of the decoder are kept at length 1. Always so with [`Architecture::Relu`] and [`Architecture::Gated`].
+    /// Whether rows of the decoder are kept at length 1. Always so with [`Architecture::Relu`] and
+    /// [`Architecture::Gated`].
     #[serde(default)]
     pub unit_norm: bool,
     /// The learning rate of the weights, if not [`TrainConfig::lr`](crate::train::TrainConfig::lr).
@@ -92,7 +98,8 @@ impl SaeConfig {
         SaeConfig { architecture, ..self }
     }
 
-    /// The same settings as a Matryoshka SAE, with prefixes of these sizes; all latents are added as the last if they are not.
+    /// The same settings as a Matryoshka SAE, with prefixes of these sizes; all latents are added
+    /// as the last if they are not.
     pub fn with_prefixes(mut self, prefixes: &[usize]) -> SaeConfig {
         self.prefixes = prefixes.to_vec();
         if self.prefixes.last().is_some_and(|&last| last < self.d_sae()) {
@@ -128,7 +135,8 @@ impl SaeConfig {
     /// Checks every setting.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first that cannot be used, or [`Error::Shape`] if the table does not fit.
+    /// [`Error::Config`] naming the first that cannot be used, or [`Error::Shape`] if the table
+    /// does not fit.
     pub fn check(&self) -> Result<()> {
         let at_least_1 = |field, value: usize| match value {
             0 => Err(Error::config(field, format!("{field} = 0; at least 1 is needed"))),
@@ -141,25 +149,46 @@ impl SaeConfig {
         at_least_1("k", self.k)?;
         let d_sae = self.d_sae();
         if self.k > d_sae {
-            let product = self.latents.map_or(format!(" ({} · {})", self.expansion, self.d_model), |_| String::new());
-            return Err(Error::config("k", format!("k = {}, but there are only {d_sae} latents{product}", self.k)));
+            let product = self
+                .latents
+                .map_or(format!(" ({} · {})", self.expansion, self.d_model), |_| String::new());
+            return Err(Error::config(
+                "k",
+                format!("k = {}, but there are only {d_sae} latents{product}", self.k),
+            ));
         }
         if d_sae > u32::MAX as usize {
-            return Err(Error::config("expansion", format!("{d_sae} latents; at most {} can be numbered", u32::MAX)));
+            return Err(Error::config(
+                "expansion",
+                format!("{d_sae} latents; at most {} can be numbered", u32::MAX),
+            ));
         }
         self.architecture.check()?;
         let is_ascending = self.prefixes.is_sorted_by(|a, b| a < b);
-        if !self.prefixes.is_empty() && (!is_ascending || self.prefixes[0] == 0 || self.prefixes.last() != Some(&d_sae)) {
-            let why = format!("prefixes = {:?}; they must ascend from at least 1 to all {d_sae} latents", self.prefixes);
+        if !self.prefixes.is_empty()
+            && (!is_ascending || self.prefixes[0] == 0 || self.prefixes.last() != Some(&d_sae))
+        {
+            let why = format!(
+                "prefixes = {:?}; they must ascend from at least 1 to all {d_sae} latents",
+                self.prefixes
+            );
             return Err(Error::config("prefixes", why));
         }
         if !self.architecture.uses_k() {
             let name = self.architecture.name();
             if self.aux.is_some() {
-                return Err(Error::config("aux", format!("AuxK helps TopK and BatchTopK; {name} has a penalty instead: set aux to None")));
+                return Err(Error::config(
+                    "aux",
+                    format!(
+                        "AuxK helps TopK and BatchTopK; {name} has a penalty instead: set aux to None"
+                    ),
+                ));
             }
             if !self.prefixes.is_empty() {
-                return Err(Error::config("prefixes", format!("Matryoshka prefixes go with TopK and BatchTopK, not with {name}")));
+                return Err(Error::config(
+                    "prefixes",
+                    format!("Matryoshka prefixes go with TopK and BatchTopK, not with {name}"),
+                ));
             }
         }
         if let Some(aux) = self.aux {

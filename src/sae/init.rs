@@ -10,10 +10,12 @@ use crate::error::Result;
 use crate::memory;
 
 impl Sae {
-    /// An untrained SAE: rows of `W_dec` are random unit vectors, `W_enc = (1 − α)·W_dec`, `W_lookup = α·T`, biases 0.
-    /// Where a penalty and no k decides how many latents are active, half of them are at first, and `W_enc = (1 − α)·2/expansion·W_dec`, so that `x̂` begins
-    /// near `(1 − α)·x`: the sum of `w wᵀ` over a random half of the rows is about `expansion/2`.
-    /// The thresholds of a JumpReLU SAE start as for activations of scale 1; the trainer takes the scale that it finds.
+    /// An untrained SAE: rows of `W_dec` are random unit vectors, `W_enc = (1 − α)·W_dec`,
+    /// `W_lookup = α·T`, biases 0. Where a penalty and no k decides how many latents are active,
+    /// half of them are at first, and `W_enc = (1 − α)·2/expansion·W_dec`, so that `x̂` begins near
+    /// `(1 − α)·x`: the sum of `w wᵀ` over a random half of the rows is about `expansion/2`. The
+    /// thresholds of a JumpReLU SAE start as for activations of scale 1; the trainer takes the
+    /// scale that it finds.
     ///
     /// Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
     ///
@@ -28,9 +30,11 @@ impl Sae {
             row.iter_mut().for_each(|v| *v /= norm);
         }
         let balance = config.lookup.as_ref().map_or(0.0, |lookup| lookup.balance());
-        let share = (1.0 - balance) * if config.architecture.uses_k() { 1.0 } else { 2.0 / config.expansion as f32 };
+        let share = (1.0 - balance)
+            * if config.architecture.uses_k() { 1.0 } else { 2.0 / config.expansion as f32 };
         let w_enc = memory::collect(w_dec.len(), w_dec.iter().map(|v| v * share));
-        let scaled = |table: &[f32]| memory::collect(table.len(), table.iter().map(|v| v * balance));
+        let scaled =
+            |table: &[f32]| memory::collect(table.len(), table.iter().map(|v| v * balance));
         let lookup = config.lookup.as_ref().map(|lookup| scaled(lookup.table()));
         let index = config.lookup.as_ref().map_or(Index::Token, |lookup| lookup.index().clone());
         let subtract = config.lookup.as_ref().is_some_and(Lookup::is_subtracted);
@@ -39,7 +43,11 @@ impl Sae {
             Architecture::BatchTopK => vec![0.0],
             _ => Vec::new(),
         };
-        let magnitude = if matches!(config.architecture, Architecture::Gated { .. }) { vec![0.0; d_sae] } else { Vec::new() };
+        let magnitude = if matches!(config.architecture, Architecture::Gated { .. }) {
+            vec![0.0; d_sae]
+        } else {
+            Vec::new()
+        };
         Ok(Sae {
             w_enc,
             b_enc: vec![0.0; d_sae],
@@ -58,7 +66,8 @@ impl Sae {
     }
 }
 
-/// `n` standard normal numbers, by the Box–Muller transform of a ChaCha8 stream (which stays the same over versions).
+/// `n` standard normal numbers, by the Box–Muller transform of a ChaCha8 stream (which stays the
+/// same over versions).
 fn normals(seed: u64, n: usize) -> Vec<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut out = memory::zeros(n);
@@ -96,10 +105,17 @@ mod tests {
     fn a_penalised_sae_begins_near_what_it_is_to_reconstruct() {
         let config = SaeConfig { expansion: 32, seed: 1, ..SaeConfig::new(64, 11) };
         let x = normals(5, 64 * 200);
-        for architecture in [Architecture::Relu { l1: 1.0 }, Architecture::Gated { l1: 1.0 }, Architecture::jump_relu(1.0)] {
+        for architecture in [
+            Architecture::Relu { l1: 1.0 },
+            Architecture::Gated { l1: 1.0 },
+            Architecture::jump_relu(1.0),
+        ] {
             let sae = Sae::new(config.clone().with_architecture(architecture)).unwrap();
             let x_hat = sae.reconstruct(&x, &[0; 200]).unwrap();
-            let (dot, norm) = x.iter().zip(&x_hat).fold((0.0, 0.0), |(dot, norm), (x, y)| (dot + x * y, norm + x * x));
+            let (dot, norm) = x
+                .iter()
+                .zip(&x_hat)
+                .fold((0.0, 0.0), |(dot, norm), (x, y)| (dot + x * y, norm + x * x));
             assert!((dot / norm - 1.0).abs() < 0.2, "{}: {}", architecture.name(), dot / norm);
         }
     }

@@ -23,7 +23,8 @@ use crate::error::{Error, Result};
 pub use export::{Exported, SaeFormat, TableExport};
 
 impl Sae {
-    /// Reads an SAE that this crate or another library wrote: a folder, or the file of weights in it. Whose it is is seen from what is there.
+    /// Reads an SAE that this crate or another library wrote: a folder, or the file of weights in
+    /// it. Whose it is is seen from what is there.
     ///
     /// | written by | what is read |
     /// | --- | --- |
@@ -35,10 +36,13 @@ impl Sae {
     /// | openai/sparse_autoencoder | a `.pt` file: ReLU, TopK |
     /// | the authors of tokenized SAEs | a `.pt` file, with a table if it has `lookup.W_lookup.weight` |
     ///
-    /// A `.pt` file is a program; it is not run. What other libraries do before and after their encoder and decoder is folded into the weights, so that codes
-    /// and reconstructions are theirs: an encoder that does not subtract `b_dec`, activations that were scaled by one known number, codes in units
-    /// of the decoder's length. Rows that are scaled one by one (OpenAI's TopK, SAELens' `layer_norm` and `constant_norm_rescale`, Llamascopium's `token-wise`)
-    /// are so here too: see [`Sae::row_norm`]. What is not computed here is refused and said: transcoders, skip connections.
+    /// A `.pt` file is a program; it is not run. What other libraries do before and after their
+    /// encoder and decoder is folded into the weights, so that codes and reconstructions are
+    /// theirs: an encoder that does not subtract `b_dec`, activations that were scaled by one known
+    /// number, codes in units of the decoder's length. Rows that are scaled one by one (OpenAI's
+    /// TopK, SAELens' `layer_norm` and `constant_norm_rescale`, Llamascopium's `token-wise`) are so
+    /// here too: see [`Sae::row_norm`]. What is not computed here is refused and said: transcoders,
+    /// skip connections.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -48,8 +52,9 @@ impl Sae {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Format`] for files that are missing, damaged, of another kind or beyond what can be folded; [`Error::MissingTensor`],
-    /// [`Error::Shape`] or [`Error::NotFinite`] naming the tensor.
+    /// [`Error::Io`] or [`Error::Format`] for files that are missing, damaged, of another kind or
+    /// beyond what can be folded; [`Error::MissingTensor`], [`Error::Shape`] or
+    /// [`Error::NotFinite`] naming the tensor.
     pub fn load(path: impl AsRef<Path>) -> Result<Sae> {
         load(path.as_ref(), None)
     }
@@ -66,9 +71,10 @@ impl Sae {
 fn load(path: &Path, k: Option<usize>) -> Result<Sae> {
     let sae = read(path, k).map_err(|error| error.read_from(path))?;
     match k {
-        Some(k) if sae.config.architecture.uses_k() && sae.config.k != k => {
-            Err(Error::config("k", format!("k = {k}, but {} says {}", path.display(), sae.config.k)))
-        }
+        Some(k) if sae.config.architecture.uses_k() && sae.config.k != k => Err(Error::config(
+            "k",
+            format!("k = {k}, but {} says {}", path.display(), sae.config.k),
+        )),
         _ => Ok(sae),
     }
 }
@@ -77,7 +83,9 @@ fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
     Ok(match find::find(path)? {
         find::Found::SaeLens(dir) => saelens::load(&dir)?,
         find::Found::Sparsify(dir) => table::attach(sparsify::load(&dir)?, &dir)?,
-        find::Found::Llamascopium { dir, weights } => table::attach(llamascopium::load(&dir, &weights)?, &dir)?,
+        find::Found::Llamascopium { dir, weights } => {
+            table::attach(llamascopium::load(&dir, &weights)?, &dir)?
+        }
         find::Found::Torch { weights, config } => {
             let tensors = Arrays::load_torch(&weights)?;
             let has = |names: &[&str]| names.iter().all(|name| tensors.has(name));
@@ -95,9 +103,11 @@ fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
     })
 }
 
-/// An SAE of these shapes that has no weights yet, and clamps at 0 as all libraries but the authors' code do.
+/// An SAE of these shapes that has no weights yet, and clamps at 0 as all libraries but the
+/// authors' code do.
 fn bare(d_model: usize, d_sae: usize, architecture: Architecture, k: usize) -> Sae {
-    let config = SaeConfig { k, relu: true, architecture, ..SaeConfig::new(d_model, 1).with_latents(d_sae) };
+    let config =
+        SaeConfig { k, relu: true, architecture, ..SaeConfig::new(d_model, 1).with_latents(d_sae) };
     let nothing = Vec::new;
     Sae {
         config,
@@ -131,7 +141,10 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 fn matrix(tensors: &Arrays, name: &str) -> Result<[usize; 2]> {
     match *tensors.shape(name)? {
         [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
-        ref shape => Err(Error::format(tensors.path(), format!("\"{name}\" has shape {shape:?}; a matrix is needed"))),
+        ref shape => Err(Error::format(
+            tensors.path(),
+            format!("\"{name}\" has shape {shape:?}; a matrix is needed"),
+        )),
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-/// A table before training: its directions `T` `[rows, d_model]`, what the rows stand for, its balance α, and what training does with it.
+/// A table before training: its directions `T` `[rows, d_model]`, what the rows stand for, its
+/// balance α, and what training does with it.
 ///
 /// A TSAE starts with `W_lookup = α·T` and `W_enc = (1 − α)·W_dec`.
 ///
@@ -48,10 +49,12 @@ pub struct Lookup {
     start: Start,
 }
 
-/// How the directions of a table were made, as far as that can be told in a word: enough to make them again.
+/// How the directions of a table were made, as far as that can be told in a word: enough to make
+/// them again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// What this hook of the model with this fingerprint holds after BOS and each of what the rows stand for.
+    /// What this hook of the model with this fingerprint holds after BOS and each of what the rows
+    /// stand for.
     AfterBos(HookPoint, String),
     /// Means of this hook over the activations with this fingerprint.
     Means(HookPoint, String),
@@ -62,13 +65,15 @@ pub(crate) enum Start {
 }
 
 impl Lookup {
-    /// The share of the reconstruction that a table starts with unless another is asked for: the authors' α.
+    /// The share of the reconstruction that a table starts with unless another is asked for: the
+    /// authors' α.
     pub(crate) const BALANCE: f32 = 0.5;
 
     /// A table of your own: `[d_vocab, d_model]`, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is no whole number of rows, [`Error::NotFinite`] if it holds NaN or an infinity.
+    /// [`Error::Shape`] if it is no whole number of rows, [`Error::NotFinite`] if it holds NaN or
+    /// an infinity.
     pub fn from_table(table: Vec<f32>, d_model: usize) -> Result<Lookup> {
         if d_model == 0 || table.is_empty() || !table.len().is_multiple_of(d_model) {
             return Err(Error::Shape {
@@ -90,7 +95,15 @@ impl Lookup {
     /// A table whose numbers have been looked at.
     fn from_shared(table: Arc<Vec<f32>>, d_model: usize) -> Lookup {
         let (index, balance) = (Index::Token, Lookup::BALANCE);
-        Lookup { table, d_model, index, balance, learned: true, subtracted: false, start: Start::Other }
+        Lookup {
+            table,
+            d_model,
+            index,
+            balance,
+            learned: true,
+            subtracted: false,
+            start: Start::Other,
+        }
     }
 
     /// The same directions, with how they were made.
@@ -131,13 +144,16 @@ impl Lookup {
     /// [`Error::Config`] unless `0 ≤ α ≤ 1`.
     pub fn with_balance(self, alpha: f32) -> Result<Lookup> {
         if !(0.0..=1.0).contains(&alpha) {
-            return Err(Error::config("balance", format!("balance = {alpha}; it must lie between 0 and 1")));
+            return Err(Error::config(
+                "balance",
+                format!("balance = {alpha}; it must lie between 0 and 1"),
+            ));
         }
         Ok(Lookup { balance: alpha, ..self })
     }
 
-    /// The same table, subtracted before the encoder as well as added after the decoder, so that latents read only what it leaves: the variant that the
-    /// authors named and did not try.
+    /// The same table, subtracted before the encoder as well as added after the decoder, so that
+    /// latents read only what it leaves: the variant that the authors named and did not try.
     pub fn subtracted(self) -> Lookup {
         Lookup { subtracted: true, ..self }
     }
@@ -177,11 +193,15 @@ impl Lookup {
         &self.table
     }
 
-    /// `⟨W, W₀⟩ / ‖W₀‖²` of a table `W` trained from this one, `W₀ = α·T`: 1 at the start, the authors' `lookup_sim`. 0 if it started at 0.
+    /// `⟨W, W₀⟩ / ‖W₀‖²` of a table `W` trained from this one, `W₀ = α·T`: 1 at the start, the
+    /// authors' `lookup_sim`. 0 if it started at 0.
     pub fn similarity(&self, trained: &[f32]) -> f64 {
         let pairs = self.table.par_chunks(SUMMED).zip(trained.par_chunks(SUMMED));
-        let parts: Vec<[f64; 2]> = pairs.map(|(start, trained)| [wide_dot(start, trained), wide_dot(start, start)]).collect();
-        let [dot, norm] = parts.iter().fold([0.0; 2], |sum, part| [sum[0] + part[0], sum[1] + part[1]]);
+        let parts: Vec<[f64; 2]> = pairs
+            .map(|(start, trained)| [wide_dot(start, trained), wide_dot(start, start)])
+            .collect();
+        let [dot, norm] =
+            parts.iter().fold([0.0; 2], |sum, part| [sum[0] + part[0], sum[1] + part[1]]);
         dot / (f64::from(self.balance) * norm).max(f64::MIN_POSITIVE)
     }
 
@@ -189,7 +209,9 @@ impl Lookup {
     pub(super) fn check(&self, config: &SaeConfig) -> Result<()> {
         let (rows, what) = match &self.index {
             Index::Token => (config.d_vocab, "lookup table"),
-            Index::Grams(grams) => (config.d_vocab + grams.len(), "lookup table of tokens and n-grams"),
+            Index::Grams(grams) => {
+                (config.d_vocab + grams.len(), "lookup table of tokens and n-grams")
+            }
             Index::Latents(sae) => (sae.d_sae(), "lookup table of a preceding SAE's latents"),
         };
         let (want, got) = (vec![rows, config.d_model], vec![self.rows(), self.d_model]);

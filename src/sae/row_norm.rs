@@ -5,32 +5,37 @@
 //! x̂  = scale·ẑ + mean               what it reconstructs
 //! ```
 //!
-//! A row's mean and scale are known only where the row is, so that no weights can hold them: they travel with its [`Codes`](super::Codes).
+//! A row's mean and scale are known only where the row is, so that no weights can hold them: they
+//! travel with its [`Codes`](super::Codes).
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What OpenAI's code and SAELens add to the standard deviation that they divide by, though not to the one that they multiply by.
+/// What OpenAI's code and SAELens add to the standard deviation that they divide by, though not to
+/// the one that they multiply by.
 const EPSILON: f64 = 1e-5;
 
 /// How each row of activations is scaled before the SAE reads it.
 ///
-/// SAEs that this crate trains read activations as they are. Those that others trained on normalised rows, and say so, are read as they are meant:
-/// [`encode`](super::Sae::encode) takes activations of the model, and [`decode`](super::Sae::decode) gives them.
+/// SAEs that this crate trains read activations as they are. Those that others trained on
+/// normalised rows, and say so, are read as they are meant: [`encode`](super::Sae::encode) takes
+/// activations of the model, and [`decode`](super::Sae::decode) gives them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RowNorm {
     /// Not at all.
     #[default]
     None,
-    /// Less its mean, divided by its standard deviation (of d − 1 degrees of freedom) + 1e-5: OpenAI's TopK SAEs, and SAELens' `layer_norm`.
+    /// Less its mean, divided by its standard deviation (of d − 1 degrees of freedom) + 1e-5:
+    /// OpenAI's TopK SAEs, and SAELens' `layer_norm`.
     LayerNorm,
     /// Made √d long: SAELens' `constant_norm_rescale`, and Llamascopium's `token-wise`.
     ConstantNorm,
 }
 
-/// How a row of activations comes back from the scale in which the SAE read it: `x = scale·z + mean`.
+/// How a row of activations comes back from the scale in which the SAE read it: `x = scale·z +
+/// mean`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RowScale {
     /// What was subtracted from all numbers of the row.
@@ -57,7 +62,10 @@ impl RowNorm {
     /// Refuses rows of one number, which have no standard deviation.
     pub(super) fn check(self, d: usize) -> Result<()> {
         if self == RowNorm::LayerNorm && d < 2 {
-            return Err(Error::config("row_norm", "rows of one number have no standard deviation that they could be divided by"));
+            return Err(Error::config(
+                "row_norm",
+                "rows of one number have no standard deviation that they could be divided by",
+            ));
         }
         Ok(())
     }
@@ -72,11 +80,14 @@ impl RowNorm {
                 let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / d;
                 RowScale { mean: mean as f32, scale: (squares(mean) / (d - 1.0)).sqrt() as f32 }
             }
-            RowNorm::ConstantNorm => RowScale { mean: 0.0, scale: (squares(0.0) / d).sqrt() as f32 },
+            RowNorm::ConstantNorm => {
+                RowScale { mean: 0.0, scale: (squares(0.0) / d).sqrt() as f32 }
+            }
         }
     }
 
-    /// Rows `x` `[n, d]` as the SAE reads them, and how each comes back. A row of zeros that is to be made longer stays one.
+    /// Rows `x` `[n, d]` as the SAE reads them, and how each comes back. A row of zeros that is to
+    /// be made longer stays one.
     pub(super) fn apply(self, x: &[f32], d: usize) -> (Vec<f32>, Vec<RowScale>) {
         let mut z = x.to_vec();
         let scales = z
@@ -97,7 +108,10 @@ impl RowNorm {
 
     /// Takes reconstructions back to the scale of activations.
     pub(super) fn undo(x_hat: &mut [f32], scales: &[RowScale], d: usize) {
-        x_hat.par_chunks_mut(d).zip(scales).for_each(|(row, back)| row.iter_mut().for_each(|x| *x = *x * back.scale + back.mean));
+        x_hat
+            .par_chunks_mut(d)
+            .zip(scales)
+            .for_each(|(row, back)| row.iter_mut().for_each(|x| *x = *x * back.scale + back.mean));
     }
 }
 
@@ -111,10 +125,19 @@ mod tests {
         let (z, scales) = RowNorm::LayerNorm.apply(&x, 4);
         // Mean 3, squares 4 + 1 + 0 + 9 of 3 degrees of freedom.
         assert!((f64::from(z[3]) - 3.0 / ((14.0f64 / 3.0).sqrt() + 1e-5)).abs() < 1e-7, "{z:?}");
-        assert_eq!((scales[0].mean, scales[1].mean, scales[2]), (3.0, -1.0, RowScale { mean: 0.0, scale: 0.0 }));
+        assert_eq!(
+            (scales[0].mean, scales[1].mean, scales[2]),
+            (3.0, -1.0, RowScale { mean: 0.0, scale: 0.0 })
+        );
         let (z, scales) = RowNorm::ConstantNorm.apply(&x, 4);
-        assert!(z[..8].chunks(4).all(|row| (row.iter().map(|z| z * z).sum::<f32>() - 4.0).abs() < 1e-6), "{z:?}");
-        assert_eq!((&z[8..], scales[1]), (&[0.0; 4][..], RowScale { mean: 0.0, scale: 10f32.sqrt() }));
+        assert!(
+            z[..8].chunks(4).all(|row| (row.iter().map(|z| z * z).sum::<f32>() - 4.0).abs() < 1e-6),
+            "{z:?}"
+        );
+        assert_eq!(
+            (&z[8..], scales[1]),
+            (&[0.0; 4][..], RowScale { mean: 0.0, scale: 10f32.sqrt() })
+        );
         for norm in [RowNorm::None, RowNorm::LayerNorm, RowNorm::ConstantNorm] {
             let (mut back, scales) = norm.apply(&x, 4);
             RowNorm::undo(&mut back, &scales, 4);

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, RowNorm, RowScale, Sae, SaeConfig};
+use super::{
+    Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, RowNorm, RowScale, Sae,
+    SaeConfig,
+};
 use crate::display::{Column, Figure, Row, Show, Shown, Table, format, settings, shows};
 use crate::error::Result;
 use crate::plot::{self, Axis, Options, Sample};
@@ -18,7 +21,15 @@ impl Sae {
     /// Its shape and origin as a table.
     pub fn table(&self) -> Table {
         let kind = if self.lookup.is_some() { "Tokenized SAE" } else { "SAE" };
-        let all = [&self.w_enc, &self.w_dec, &self.b_enc, &self.b_dec, &self.threshold, &self.r_mag, &self.b_mag];
+        let all = [
+            &self.w_enc,
+            &self.w_dec,
+            &self.b_enc,
+            &self.b_dec,
+            &self.threshold,
+            &self.r_mag,
+            &self.b_mag,
+        ];
         let mut parameters = all.iter().map(|values| values.len()).sum::<usize>();
         let mut rows = vec![
             ("d_model", self.d_model().to_string(), "the width of the activations"),
@@ -26,37 +37,68 @@ impl Sae {
         ];
         rows.extend(activity(&self.config));
         if let [threshold] = self.threshold[..] {
-            rows.push(("threshold", format::significant(f64::from(threshold), 3), "what a pre-activation must exceed to be a code"));
+            rows.push((
+                "threshold",
+                format::significant(f64::from(threshold), 3),
+                "what a pre-activation must exceed to be a code",
+            ));
         }
         if let Some(table) = &self.lookup {
             parameters += table.len();
-            let shape = format!("{} × {}", self.index.count(table.len() / self.d_model().max(1)), self.d_model());
+            let shape = format!(
+                "{} × {}",
+                self.index.count(table.len() / self.d_model().max(1)),
+                self.d_model()
+            );
             rows.push(("W_lookup", shape, self.index.meaning()));
         }
         if self.row_norm != RowNorm::None {
             rows.push(self.row_norm.row());
         }
-        rows.push(("parameters", format::count(parameters as u64), "weights, biases and the table"));
+        rows.push((
+            "parameters",
+            format::count(parameters as u64),
+            "weights, biases and the table",
+        ));
         rows.extend(origin(&self.origin));
         settings(kind, rows)
     }
 
-    /// How long the rows of encoder and decoder are: `‖W_enc[latent]‖` and `‖W_dec[latent]‖` over latents.
+    /// How long the rows of encoder and decoder are: `‖W_enc[latent]‖` and `‖W_dec[latent]‖` over
+    /// latents.
     ///
     /// # Errors
     /// [`Error::Figure`](crate::Error::Figure) if there are no finite weights.
     pub fn norms(&self) -> Result<Figure> {
         let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
-        let sample = |name: &str, w: &[f32]| Sample::new(name, w.chunks_exact(self.d_model().max(1)).map(norm).collect());
+        let sample = |name: &str, w: &[f32]| {
+            Sample::new(name, w.chunks_exact(self.d_model().max(1)).map(norm).collect())
+        };
         let samples = [sample("W_enc", &self.w_enc), sample("W_dec", &self.w_dec)];
-        let options = Options { size: Some(SMALL), x: Axis { range: unless_all_equal(&samples), ..Axis::default() }, ..Options::default() };
-        plot::histogram("Lengths of the latents' weights", "‖W[latent]‖", "latents", &samples, 0, &options)
+        let options = Options {
+            size: Some(SMALL),
+            x: Axis { range: unless_all_equal(&samples), ..Axis::default() },
+            ..Options::default()
+        };
+        plot::histogram(
+            "Lengths of the latents' weights",
+            "‖W[latent]‖",
+            "latents",
+            &samples,
+            0,
+            &options,
+        )
     }
 }
 
 /// The rows of an untrained SAE are equally long but for rounding, which is nothing to look at.
 fn unless_all_equal(samples: &[Sample]) -> Option<(f64, f64)> {
-    let values = || samples.iter().flat_map(|sample| sample.values.iter().copied()).filter(|value| value.is_finite());
+    let values = || {
+        samples
+            .iter()
+            .flat_map(|sample| sample.values.iter().copied())
+            .filter(|value| value.is_finite())
+    };
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     (most > 0.0 && most - least < 1e-3 * most).then_some((0.0, 2.0 * most))
 }
@@ -64,17 +106,30 @@ fn unless_all_equal(samples: &[Sample]) -> Option<(f64, f64)> {
 fn origin(origin: &Origin) -> Vec<(&'static str, String, &'static str)> {
     let mut rows = Vec::new();
     if let Some(model) = &origin.model {
-        let model = format!("{model} ({})", origin.processing.as_deref().unwrap_or("processing unknown"));
-        rows.push(("model", model, "the model whose activations it reads, and how its weights were processed"));
+        let model =
+            format!("{model} ({})", origin.processing.as_deref().unwrap_or("processing unknown"));
+        rows.push((
+            "model",
+            model,
+            "the model whose activations it reads, and how its weights were processed",
+        ));
     }
     if let Some(revision) = &origin.revision {
-        rows.push(("revision", revision.get(..12).unwrap_or(revision).to_owned(), "the commit of the model's repository on the hub"));
+        rows.push((
+            "revision",
+            revision.get(..12).unwrap_or(revision).to_owned(),
+            "the commit of the model's repository on the hub",
+        ));
     }
     if let Some(hook) = origin.hook {
         rows.push(("hook", hook.to_string(), "the place in the model that it reads"));
     }
     if let Some(n_ctx) = origin.n_ctx {
-        rows.push(("n_ctx", n_ctx.to_string(), "the length of the sequences that it was trained on"));
+        rows.push((
+            "n_ctx",
+            n_ctx.to_string(),
+            "the length of the sequences that it was trained on",
+        ));
     }
     rows
 }
@@ -82,27 +137,48 @@ fn origin(origin: &Origin) -> Vec<(&'static str, String, &'static str)> {
 impl SaeConfig {
     /// The settings, as a table.
     pub fn table(&self) -> Table {
-        let lookup = self.lookup.as_ref().map_or("none: a plain SAE".to_owned(), |lookup| format!("{lookup:?}"));
-        let relu = if self.relu { "negative values become 0" } else { "values are kept as they are" };
+        let lookup = self
+            .lookup
+            .as_ref()
+            .map_or("none: a plain SAE".to_owned(), |lookup| format!("{lookup:?}"));
+        let relu =
+            if self.relu { "negative values become 0" } else { "values are kept as they are" };
         let lr = self.lr.map_or("TrainConfig's".to_owned(), |lr| format!("{lr:e}"));
         let mut rows = vec![
             ("d_model", self.d_model.to_string(), "the width of the activations"),
             ("d_vocab", self.d_vocab.to_string(), "rows of a token table, if there is one"),
             match self.latents {
                 Some(_) => ("latents", latents(self), "how many latents there are"),
-                None => ("expansion", format!("{}, so d_sae = {}", self.expansion, self.d_sae()), "latents per dimension"),
+                None => (
+                    "expansion",
+                    format!("{}, so d_sae = {}", self.expansion, self.d_sae()),
+                    "latents per dimension",
+                ),
             },
         ];
         rows.extend(activity(self));
         if self.architecture == Architecture::TopK {
-            rows.push(("relu", relu.to_owned(), "what becomes of the k largest pre-activations; the authors keep them"));
+            rows.push((
+                "relu",
+                relu.to_owned(),
+                "what becomes of the k largest pre-activations; the authors keep them",
+            ));
         }
         if !self.prefixes.is_empty() {
-            rows.push(("prefixes", format!("{:?}", self.prefixes), "the first so many latents must each reconstruct by themselves"));
+            rows.push((
+                "prefixes",
+                format!("{:?}", self.prefixes),
+                "the first so many latents must each reconstruct by themselves",
+            ));
         }
         if let Some(aux) = &self.aux {
-            let shown = format!("{} dead latents a token, coefficient {}", aux.k(self.d_model), aux.alpha);
-            rows.push(("AuxK", shown, "dead latents are asked to reconstruct what the others leave"));
+            let shown =
+                format!("{} dead latents a token, coefficient {}", aux.k(self.d_model), aux.alpha);
+            rows.push((
+                "AuxK",
+                shown,
+                "dead latents are asked to reconstruct what the others leave",
+            ));
         }
         if self.keeps_unit_norm() {
             rows.push(("unit_norm", "yes".to_owned(), "rows of the decoder are kept at length 1"));
@@ -119,7 +195,10 @@ impl SaeConfig {
 /// `512 (4 × d_model)`.
 fn latents(config: &SaeConfig) -> String {
     match config.latents {
-        Some(d_sae) => format!("{d_sae} ({} × d_model)", format::significant(d_sae as f64 / config.d_model.max(1) as f64, 3)),
+        Some(d_sae) => format!(
+            "{d_sae} ({} × d_model)",
+            format::significant(d_sae as f64 / config.d_model.max(1) as f64, 3)
+        ),
         None => format!("{} ({} × d_model)", config.d_sae(), config.expansion),
     }
 }
@@ -148,15 +227,27 @@ fn activity(config: &SaeConfig) -> Vec<(&'static str, String, &'static str)> {
                 format!("{name}, l0 {l0}"),
                 "which latents are active: those above their threshold; training charges for each",
             ),
-            ("bandwidth", bandwidth.to_string(), "how near its threshold a pre-activation moves it, in units of the activations' scale"),
-            ("first threshold", threshold.to_string(), "where thresholds start, in units of the activations' scale"),
+            (
+                "bandwidth",
+                bandwidth.to_string(),
+                "how near its threshold a pre-activation moves it, in units of the activations' scale",
+            ),
+            (
+                "first threshold",
+                threshold.to_string(),
+                "where thresholds start, in units of the activations' scale",
+            ),
         ],
     };
     match config.architecture {
-        Architecture::TopK => rows.push(("k", config.k.to_string(), "how many latents are active on every token")),
-        Architecture::BatchTopK => {
-            rows.push(("k", config.k.to_string(), "how many latents are active on a token, in the mean over a batch"))
+        Architecture::TopK => {
+            rows.push(("k", config.k.to_string(), "how many latents are active on every token"))
         }
+        Architecture::BatchTopK => rows.push((
+            "k",
+            config.k.to_string(),
+            "how many latents are active on a token, in the mean over a batch",
+        )),
         _ => {}
     }
     rows
@@ -166,14 +257,31 @@ impl Lookup {
     /// Its shape and settings, as a table.
     pub fn describe(&self) -> Table {
         let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
-        let mean = self.table().chunks_exact(self.d_model()).map(norm).sum::<f64>() / self.rows().max(1) as f64;
+        let mean = self.table().chunks_exact(self.d_model()).map(norm).sum::<f64>()
+            / self.rows().max(1) as f64;
         let learned = if self.is_learned() { "yes" } else { "no: frozen" };
         let rows = vec![
-            ("T", format!("{} × {}", self.index().count(self.rows()), self.d_model()), "its directions, row by row"),
-            ("balance α", self.balance().to_string(), "the table starts as α·T and the encoder as (1 − α)·W_dec"),
+            (
+                "T",
+                format!("{} × {}", self.index().count(self.rows()), self.d_model()),
+                "its directions, row by row",
+            ),
+            (
+                "balance α",
+                self.balance().to_string(),
+                "the table starts as α·T and the encoder as (1 − α)·W_dec",
+            ),
             ("learned", learned.to_owned(), "whether training moves it"),
-            ("subtracted", if self.is_subtracted() { "yes" } else { "no" }.to_owned(), "whether the encoder reads only what it leaves"),
-            ("mean ‖T[token]‖", format::significant(mean, 3), "mean length of a row, not yet scaled by α"),
+            (
+                "subtracted",
+                if self.is_subtracted() { "yes" } else { "no" }.to_owned(),
+                "whether the encoder reads only what it leaves",
+            ),
+            (
+                "mean ‖T[token]‖",
+                format::significant(mean, 3),
+                "mean length of a row, not yet scaled by α",
+            ),
         ];
         settings("Lookup", rows)
     }
@@ -182,16 +290,24 @@ impl Lookup {
 impl Codes {
     /// The shape and the first rows, as a table.
     pub fn table(&self) -> Table {
-        let columns = [Column::number("row"), Column::text("codes").defined("latent: value, in ascending order of latent")];
+        let columns = [
+            Column::number("row"),
+            Column::text("codes").defined("latent: value, in ascending order of latent"),
+        ];
         let mut table = Table::new(&format!("Codes of {} rows", self.n()), &columns);
         for i in 0..self.n().min(ROWS) {
             let (latents, values) = self.row(i);
-            let one = |(latent, &value): (&u32, &f32)| format!("{latent}: {}", format::significant(f64::from(value), 3));
+            let one = |(latent, &value): (&u32, &f32)| {
+                format!("{latent}: {}", format::significant(f64::from(value), 3))
+            };
             let shown: Vec<String> = latents.iter().zip(values).take(CODES).map(one).collect();
             let more = if latents.len() > CODES { ", …" } else { "" };
             table.push(Row::new(&i.to_string()).text(&(shown.join(", ") + more)));
         }
-        table.caption(&format!("L0 {}: mean number of values per row that are not 0.", format::significant(self.l0(), 3)))
+        table.caption(&format!(
+            "L0 {}: mean number of values per row that are not 0.",
+            format::significant(self.l0(), 3)
+        ))
     }
 }
 
@@ -212,7 +328,9 @@ impl Index {
     fn count(&self, rows: usize) -> String {
         match self {
             Index::Token => format!("{rows} tokens"),
-            Index::Grams(grams) => format!("{} tokens and {} n-grams", rows.saturating_sub(grams.len()), grams.len()),
+            Index::Grams(grams) => {
+                format!("{} tokens and {} n-grams", rows.saturating_sub(grams.len()), grams.len())
+            }
             Index::Latents(_) => format!("{rows} latents"),
         }
     }
@@ -220,8 +338,12 @@ impl Index {
     /// What the rows are added for.
     fn meaning(&self) -> &'static str {
         match self {
-            Index::Token => "the table whose row of the current token is added to every reconstruction",
-            Index::Grams(_) => "the table whose row of the longest known n-gram, or of the current token, is added to every reconstruction",
+            Index::Token => {
+                "the table whose row of the current token is added to every reconstruction"
+            }
+            Index::Grams(_) => {
+                "the table whose row of the longest known n-gram, or of the current token, is added to every reconstruction"
+            }
             Index::Latents(_) => {
                 "the table whose rows of a preceding SAE's active latents are added to every reconstruction, each times its code"
             }
@@ -244,7 +366,11 @@ impl Show for Grams {
         let rows = vec![
             ("n-grams", self.len().to_string(), "those with rows of their own, behind the tokens'"),
             ("longest", format!("{} tokens", self.longest()), "how long they may be"),
-            ("rows", self.rows().to_string(), "rows of a table with one for every token and every n-gram"),
+            (
+                "rows",
+                self.rows().to_string(),
+                "rows of a table with one for every token and every n-gram",
+            ),
         ];
         settings("Grams", rows).into()
     }
@@ -269,7 +395,8 @@ impl fmt::Debug for Index {
 impl Show for Architecture {
     fn shown(&self) -> Shown {
         let config = SaeConfig { architecture: *self, ..SaeConfig::new(1, 1) };
-        let rows: Vec<_> = activity(&config).into_iter().filter(|(name, ..)| *name != "k").collect();
+        let rows: Vec<_> =
+            activity(&config).into_iter().filter(|(name, ..)| *name != "k").collect();
         settings("Architecture", rows).into()
     }
 }
@@ -281,7 +408,11 @@ impl RowNorm {
             RowNorm::LayerNorm => "less its mean, divided by its standard deviation",
             RowNorm::ConstantNorm => "made √d_model long",
         };
-        ("each row", how.to_owned(), "how activations are scaled before the SAE reads them; what it gives is scaled back")
+        (
+            "each row",
+            how.to_owned(),
+            "how activations are scaled before the SAE reads them; what it gives is scaled back",
+        )
     }
 }
 
@@ -322,7 +453,11 @@ impl Show for Lookup {
 impl Show for Origin {
     fn shown(&self) -> Shown {
         let rows = origin(self);
-        if rows.is_empty() { Shown::line("origin unknown") } else { settings("Origin", rows).into() }
+        if rows.is_empty() {
+            Shown::line("origin unknown")
+        } else {
+            settings("Origin", rows).into()
+        }
     }
 }
 
@@ -332,7 +467,20 @@ impl Show for Codes {
     }
 }
 
-shows!(Sae, SaeConfig, Architecture, RowNorm, RowScale, AuxK, Lookup, Index, Grams, Keys<'_>, Origin, Codes);
+shows!(
+    Sae,
+    SaeConfig,
+    Architecture,
+    RowNorm,
+    RowScale,
+    AuxK,
+    Lookup,
+    Index,
+    Grams,
+    Keys<'_>,
+    Origin,
+    Codes
+);
 
 /// `k 16`, `BatchTopK k 16` or `ReLU`.
 fn in_short(config: &SaeConfig) -> String {
@@ -346,14 +494,26 @@ fn in_short(config: &SaeConfig) -> String {
 impl fmt::Debug for Sae {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.lookup.is_some() { "TSAE" } else { "SAE" };
-        write!(f, "{kind} ({} latents of width {}, {})", self.d_sae(), self.d_model(), in_short(&self.config))
+        write!(
+            f,
+            "{kind} ({} latents of width {}, {})",
+            self.d_sae(),
+            self.d_model(),
+            in_short(&self.config)
+        )
     }
 }
 
 impl fmt::Debug for SaeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lookup = if self.lookup.is_some() { ", with a table" } else { "" };
-        write!(f, "SaeConfig (d_model {}, d_sae {}, {}{lookup})", self.d_model, self.d_sae(), in_short(self))
+        write!(
+            f,
+            "SaeConfig (d_model {}, d_sae {}, {}{lookup})",
+            self.d_model,
+            self.d_sae(),
+            in_short(self)
+        )
     }
 }
 

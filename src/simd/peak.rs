@@ -1,18 +1,20 @@
-//! The loops by which the rate of a processor's multipliers is measured: nothing but multiplications and additions on registers.
+//! The loops by which the rate of a processor's multipliers is measured: nothing but
+//! multiplications and additions on registers.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
 use super::{Level, level};
 
-/// Sixteen chains of `x ← a·x + b` in registers, `steps` long, in the widest vectors of the processor. Each step is 16 chains of 16
-/// multiplications and additions.
+/// Sixteen chains of `x ← a·x + b` in registers, `steps` long, in the widest vectors of the
+/// processor. Each step is 16 chains of 16 multiplications and additions.
 pub(crate) fn multiply_and_add(steps: usize, factors: [f32; 2]) -> f32 {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
         fn avx2(steps: usize, [a, b]: [f32; 2]) -> f32 {
             let mut chains = [[0f32; 8]; 8];
-            // Eight chains of half the width are what its registers hold: four times as many steps for the same work.
+            // Eight chains of half the width are what its registers hold: four times as many steps
+            // for the same work.
             for _ in 0..4 * steps {
                 for x in chains.as_flattened_mut() {
                     *x = a.mul_add(*x, b);
@@ -38,7 +40,8 @@ pub(crate) fn multiply_and_add(steps: usize, factors: [f32; 2]) -> f32 {
     chains.as_flattened().iter().sum()
 }
 
-/// As [`multiply_and_add`] with pairs of bf16, which are twice the operations; `None` if the processor does not multiply them.
+/// As [`multiply_and_add`] with pairs of bf16, which are twice the operations; `None` if the
+/// processor does not multiply them.
 pub(crate) fn multiply_and_add_bf16(steps: usize, factors: [f32; 2]) -> Option<f32> {
     #[cfg(target_arch = "x86_64")]
     if level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
@@ -49,7 +52,8 @@ pub(crate) fn multiply_and_add_bf16(steps: usize, factors: [f32; 2]) -> Option<f
     None
 }
 
-/// As [`multiply_and_add`] with fours of bytes, which are four times the operations; `None` if the processor does not multiply them.
+/// As [`multiply_and_add`] with fours of bytes, which are four times the operations; `None` if the
+/// processor does not multiply them.
 pub(crate) fn multiply_and_add_int8(steps: usize, factors: [i32; 2]) -> Option<i32> {
     #[cfg(target_arch = "x86_64")]
     if level() == Level::Avx512 && is_x86_feature_detected!("avx512vnni") {
@@ -65,7 +69,8 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    /// Sixteen chains, each moved on by the instruction that a [tile](super::super::tile) is made of.
+    /// Sixteen chains, each moved on by the instruction that a [tile](super::super::tile) is made
+    /// of.
     macro_rules! chains {
         ($name:ident, $features:literal, $number:ty, $spread:ident, $zero:ident, $add:ident, $reduce:ident, |$chain:ident, $a:ident, $b:ident| $step:expr) => {
             #[target_feature(enable = $features)]

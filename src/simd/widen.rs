@@ -1,4 +1,5 @@
-//! Rows of a panel, from sixteen bits a number to the words that a [tile](super::tile) reads, by AVX-512.
+//! Rows of a panel, from sixteen bits a number to the words that a [tile](super::tile) reads, by
+//! AVX-512.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -38,7 +39,8 @@ widening! {
     to_f32, each_row, "avx512f"
 }
 widening! {
-    /// As pairs of bf16, those of rows `2 i` and `2 i + 1` in row `i` of `out`; an odd last row is paired with zeros.
+    /// As pairs of bf16, those of rows `2 i` and `2 i + 1` in row `i` of `out`; an odd last row is
+    /// paired with zeros.
     to_pairs, each_pair, "avx512f,avx512bw,avx512bf16"
 }
 
@@ -64,7 +66,8 @@ fn bf16(x: &Halves) -> __m512 {
 #[target_feature(enable = "avx512f")]
 fn each_row(halves: &[u16], out: &mut [u32], widen: impl Fn(&Halves, usize) -> __m512) {
     let halves = halves.as_chunks::<{ PANEL / 2 }>().0;
-    for (i, (halves, out)) in halves.iter().zip(out.as_chunks_mut::<{ PANEL / 2 }>().0).enumerate() {
+    for (i, (halves, out)) in halves.iter().zip(out.as_chunks_mut::<{ PANEL / 2 }>().0).enumerate()
+    {
         // SAFETY: sixteen words are 512 bits.
         unsafe { _mm512_storeu_ps(out.as_mut_ptr().cast(), widen(halves, i / 2)) };
     }
@@ -82,10 +85,12 @@ fn each_pair(halves: &[u16], out: &mut [u32], widen: impl Fn(&Halves, usize) -> 
         // Half a row of the panel, and the same half of the next.
         let (pair, half) = (i / 2, i % 2);
         let first = widen(&rows[4 * pair + half], 2 * pair);
-        let second = rows.get(4 * pair + 2 + half).map_or(_mm512_setzero_ps(), |x| widen(x, 2 * pair + 1));
+        let second =
+            rows.get(4 * pair + 2 + half).map_or(_mm512_setzero_ps(), |x| widen(x, 2 * pair + 1));
         // SAFETY: both are 512 bits without a meaning of their own; sixteen words are as many.
         unsafe {
-            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            let rounded =
+                std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
             _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_permutexvar_epi16(paired, rounded));
         }
     }

@@ -28,7 +28,8 @@ impl Trainer {
 }
 
 impl Runs {
-    /// The description of the training that they came from: what `tsae train run.toml` takes, and what gives the same bytes again.
+    /// The description of the training that they came from: what `tsae train run.toml` takes, and
+    /// what gives the same bytes again.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -39,16 +40,31 @@ impl Runs {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if they were not trained with the same settings on the same activations, and as [`SaeSpec::of`].
+    /// [`Error::Config`] if they were not trained with the same settings on the same activations,
+    /// and as [`SaeSpec::of`].
     pub fn description(&self) -> Result<RunSpec> {
         let why = "they were not trained with the same settings on the same activations, so that no one description is of all of them";
         let made = self.made().ok_or_else(|| Error::config("runs", why))?;
-        let saes: Vec<(String, SaeConfig)> = self.runs.iter().map(|run| (run.name.clone(), run.sae.config.clone())).collect();
+        let saes: Vec<(String, SaeConfig)> =
+            self.runs.iter().map(|run| (run.name.clone(), run.sae.config.clone())).collect();
         described(&made.acts, made.hook, &made.train, &saes)
     }
 }
 
-fn described(acts: &ActivationStore, hook: HookPoint, train: &TrainConfig, saes: &[(String, SaeConfig)]) -> Result<RunSpec> {
-    let sae = saes.iter().map(|(name, config)| SaeSpec::of(name, config, acts, hook)).collect::<Result<_>>()?;
-    Ok(RunSpec { hook: Some(hook), train: train.clone(), sae, ..Harvested::open(acts.dir())?.description() })
+fn described(
+    acts: &ActivationStore,
+    hook: HookPoint,
+    train: &TrainConfig,
+    saes: &[(String, SaeConfig)],
+) -> Result<RunSpec> {
+    let sae = saes
+        .iter()
+        .map(|(name, config)| SaeSpec::of(name, config, acts, hook))
+        .collect::<Result<_>>()?;
+    Ok(RunSpec {
+        hook: Some(hook),
+        train: train.clone(),
+        sae,
+        ..Harvested::open(acts.dir())?.description()
+    })
 }

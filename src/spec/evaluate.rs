@@ -34,7 +34,8 @@ pub struct EvalSpec {
 }
 
 impl RunSpec {
-    /// Evaluates the SAEs that [`run`](RunSpec::run) has trained in `out`, on the text that was held out.
+    /// Evaluates the SAEs that [`run`](RunSpec::run) has trained in `out`, on the text that was
+    /// held out.
     ///
     /// # Errors
     /// [`Error::EmptyCorpus`] if none was; what loading and [`evaluate`](eval::evaluate) report.
@@ -51,32 +52,43 @@ struct Named {
 }
 
 impl EvalSpec {
-    /// Evaluates SAEs: `paths` are folders of SAEs, folders that a [description](RunSpec) was run in, or the `run.toml` in one.
+    /// Evaluates SAEs: `paths` are folders of SAEs, folders that a [description](RunSpec) was run
+    /// in, or the `run.toml` in one.
     ///
-    /// Without another text it is the text that was held out when the activations were harvested. Position 0 is treated as [`evaluate`](eval::evaluate) does.
+    /// Without another text it is the text that was held out when the activations were harvested.
+    /// Position 0 is treated as [`evaluate`](eval::evaluate) does.
     ///
     /// # Errors
-    /// [`Error::Config`] if the SAEs read different models or hooks, or it is not known which; [`Error::EmptyCorpus`] if no held-out text is known; what
-    /// loading and [`evaluate`](eval::evaluate) report.
+    /// [`Error::Config`] if the SAEs read different models or hooks, or it is not known which;
+    /// [`Error::EmptyCorpus`] if no held-out text is known; what loading and
+    /// [`evaluate`](eval::evaluate) report.
     pub fn evaluate<P: AsRef<Path>>(&self, paths: &[P]) -> Result<Evaluations> {
         let (model, hook, all) = self.open(paths)?;
         let text = self.text(&model, &all[0])?;
         eval::evaluate(&model, hook, &named(&all), &text)
     }
 
-    /// Tells [token latents from context latents](token_or_context_with): of SAEs as [`evaluate`](EvalSpec::evaluate) takes them; without a text, on the
-    /// activations of the store or the run.
+    /// Tells [token latents from context latents](token_or_context_with): of SAEs as
+    /// [`evaluate`](EvalSpec::evaluate) takes them; without a text, on the activations of the store
+    /// or the run.
     ///
     /// # Errors
     /// As [`evaluate`](EvalSpec::evaluate) and [`token_or_context_with`].
-    pub fn token_or_context<P: AsRef<Path>>(&self, paths: &[P], config: &TokennessConfig) -> Result<TokenOrContext> {
+    pub fn token_or_context<P: AsRef<Path>>(
+        &self,
+        paths: &[P],
+        config: &TokennessConfig,
+    ) -> Result<TokenOrContext> {
         let (model, hook, all) = self.open(paths)?;
         let source: ActivationSource = match self.text.is_some() || self.sampled.is_some() {
             true => (&self.text(&model, &all[0])?).into(),
             false => match self.store_beside(&all[0])? {
                 Some(store) => (&ActivationStore::open(store)?).into(),
                 None => {
-                    let why = format!("no activations are known of \"{}\": give --store, --text or --sampled", all[0].name);
+                    let why = format!(
+                        "no activations are known of \"{}\": give --store, --text or --sampled",
+                        all[0].name
+                    );
                     return Err(Error::EmptyCorpus { why });
                 }
             },
@@ -90,13 +102,19 @@ impl EvalSpec {
         for path in paths {
             all.extend(saes_in(path.as_ref())?);
         }
-        let first = all.first().ok_or_else(|| Error::config("sae", "there is none to evaluate: name a folder"))?;
+        let first = all
+            .first()
+            .ok_or_else(|| Error::config("sae", "there is none to evaluate: name a folder"))?;
         let hook = hook_of(&first.sae, self.hook)?;
         for other in &all {
             let (a, b) = (&first.sae.origin, &other.sae.origin);
-            let is_other_model = self.model.is_none() && (&a.model, &a.processing) != (&b.model, &b.processing);
+            let is_other_model =
+                self.model.is_none() && (&a.model, &a.processing) != (&b.model, &b.processing);
             if is_other_model || hook_of(&other.sae, self.hook)? != hook {
-                let why = format!("\"{}\" reads another model or hook than \"{}\": evaluate them apart", other.name, first.name);
+                let why = format!(
+                    "\"{}\" reads another model or hook than \"{}\": evaluate them apart",
+                    other.name, first.name
+                );
                 return Err(Error::config("sae", why));
             }
         }
@@ -126,7 +144,9 @@ impl EvalSpec {
         let n_ctx = self.context.or(first.sae.origin.n_ctx);
         let tokens = match (&self.text, self.sampled) {
             (Some(pattern), _) => {
-                let text = n_ctx.into_iter().fold(Corpus::text_files(model, pattern)?, |text, n_ctx| text.context(n_ctx));
+                let text = n_ctx
+                    .into_iter()
+                    .fold(Corpus::text_files(model, pattern)?, |text, n_ctx| text.context(n_ctx));
                 text.max_tokens(most).split(0.0)?.train
             }
             (None, Some(sampled)) => {
@@ -135,9 +155,15 @@ impl EvalSpec {
             }
             (None, None) => {
                 let store = self.store_beside(first)?;
-                let held_out = store.map(Harvested::open).transpose()?.and_then(|harvested| harvested.held_out);
+                let held_out = store
+                    .map(Harvested::open)
+                    .transpose()?
+                    .and_then(|harvested| harvested.held_out);
                 held_out.ok_or_else(|| {
-                    let why = format!("no held-out text is known of \"{}\": give --text, --sampled or --store", first.name);
+                    let why = format!(
+                        "no held-out text is known of \"{}\": give --text, --sampled or --store",
+                        first.name
+                    );
                     Error::EmptyCorpus { why }
                 })?
             }
@@ -154,7 +180,9 @@ fn named(all: &[Named]) -> Vec<(&str, &Sae)> {
 fn saes_in(path: &Path) -> Result<Vec<Named>> {
     let run = match path.is_dir() {
         true => path.to_owned(),
-        false if path.file_name().is_some_and(|name| name == FILE) => path.parent().unwrap_or(Path::new(".")).to_owned(),
+        false if path.file_name().is_some_and(|name| name == FILE) => {
+            path.parent().unwrap_or(Path::new(".")).to_owned()
+        }
         false => return Ok(vec![Named { name: name_of(path), sae: Sae::load(path)?, run: None }]),
     };
     let run = if run.as_os_str().is_empty() { PathBuf::from(".") } else { run };
@@ -162,13 +190,20 @@ fn saes_in(path: &Path) -> Result<Vec<Named>> {
         let load = |name: &String| {
             let folder = run.join(name);
             if !folder.join("cfg.json").exists() {
-                return Err(Error::format(folder, "holds no finished SAE: `tsae train` goes on with it"));
+                return Err(Error::format(
+                    folder,
+                    "holds no finished SAE: `tsae train` goes on with it",
+                ));
             }
             Ok(Named { name: name.clone(), sae: Sae::load(&folder)?, run: Some(run.clone()) })
         };
         return RunSpec::load(&run)?.sae.iter().map(|sae| load(&sae.name)).collect();
     }
-    let above = run.canonicalize().ok().and_then(|run| Some(run.parent()?.to_owned())).filter(|above| above.join(FILE).exists());
+    let above = run
+        .canonicalize()
+        .ok()
+        .and_then(|run| Some(run.parent()?.to_owned()))
+        .filter(|above| above.join(FILE).exists());
     Ok(vec![Named { name: name_of(&run), sae: Sae::load(&run)?, run: above }])
 }
 
@@ -183,7 +218,8 @@ fn name_of(path: &Path) -> String {
 /// [`Error::Config`] if neither says it; as [`Model::load`].
 pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) -> Result<Model> {
     let origin = &sae.origin;
-    let asked = || Error::config("model", "the SAE does not say which model it is of: give --model");
+    let asked =
+        || Error::config("model", "the SAE does not say which model it is of: give --model");
     let name = match (model, &origin.model, &origin.revision) {
         (Some(name), ..) => name.to_owned(),
         (None, Some(name), Some(commit)) if !name.contains('@') => format!("{name}@{commit}"),
@@ -199,5 +235,7 @@ pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) 
 /// # Errors
 /// [`Error::Config`] if neither says it.
 pub fn hook_of(sae: &Sae, hook: Option<HookPoint>) -> Result<HookPoint> {
-    hook.or(sae.origin.hook).ok_or_else(|| Error::config("hook", "the SAE does not say which hook it reads: give --hook"))
+    hook.or(sae.origin.hook).ok_or_else(|| {
+        Error::config("hook", "the SAE does not say which hook it reads: give --hook")
+    })
 }

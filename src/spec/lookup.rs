@@ -25,7 +25,8 @@ pub enum LookupSpec {
     /// [`Lookup::ngram_means`], likewise.
     #[serde(alias = "ngram-means")]
     NgramMeans(GramsSpec),
-    /// [`Lookup::preceding`]: `lookup = { preceding = "runs/before/SAE" }`, the folder of an SAE of an earlier hook, which is harvested too.
+    /// [`Lookup::preceding`]: `lookup = { preceding = "runs/before/SAE" }`, the folder of an SAE of
+    /// an earlier hook, which is harvested too.
     Preceding(PathBuf),
 }
 
@@ -53,10 +54,17 @@ pub(crate) struct Table {
 
 impl Table {
     /// Makes it for a hook. `text` is what the activations are of.
-    pub(crate) fn make(&self, model: &Model, hook: HookPoint, acts: &ActivationStore, text: &Tokens) -> Result<Lookup> {
+    pub(crate) fn make(
+        &self,
+        model: &Model,
+        hook: HookPoint,
+        acts: &ActivationStore,
+        text: &Tokens,
+    ) -> Result<Lookup> {
         let grams = |it: &GramsSpec| Grams::most_common(text, acts.d_vocab(), it.longest, it.rows);
         let lookup = match &self.kind {
-            // A store that cannot be written to, or that another process makes the table in, is no reason not to make it.
+            // A store that cannot be written to, or that another process makes the table in, is no
+            // reason not to make it.
             LookupSpec::Unigram => match Lookup::unigram_in(model, hook, acts.dir().join(TABLES)) {
                 Err(Error::Io { .. } | Error::Locked { .. }) => Lookup::unigram(model, hook)?,
                 made => made?,

@@ -13,8 +13,8 @@ use super::{FILE, RunSpec};
 use crate::error::{Error, Result};
 use crate::hub::distance;
 
-/// What a description was read from, if it was: so that what turns out wrong later can be told with its line. It is no part of what the description says, and
-/// any two are equal.
+/// What a description was read from, if it was: so that what turns out wrong later can be told with
+/// its line. It is no part of what the description says, and any two are equal.
 #[derive(Clone, Default)]
 pub struct Written(Option<Arc<Source>>);
 
@@ -51,7 +51,11 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
         let message = error.message();
         let line = line_of(text, error.span().map_or(0, |span| span.start));
-        Error::Description { file: place.to_owned(), line, why: format!("{message}{}", hint(message)) }
+        Error::Description {
+            file: place.to_owned(),
+            line,
+            why: format!("{message}{}", hint(message)),
+        }
     })
 }
 
@@ -91,7 +95,8 @@ impl RunSpec {
         Ok(spec)
     }
 
-    /// Says of a setting that cannot be used where it stands: what is called `field` in the table that `within` leads to.
+    /// Says of a setting that cannot be used where it stands: what is called `field` in the table
+    /// that `within` leads to.
     pub(super) fn located(&self, within: &[Step<'_>], error: Error) -> Error {
         let Error::Config { field, why } = error else { return error };
         // Most say themselves what is wrong with which value.
@@ -106,9 +111,14 @@ impl RunSpec {
         let why = if path.is_empty() { why } else { format!("in {path}: {why}") };
         match &self.written.0 {
             Some(written) => {
-                let steps: Vec<Step<'_>> = within.iter().copied().chain([Step::Key(field)]).collect();
+                let steps: Vec<Step<'_>> =
+                    within.iter().copied().chain([Step::Key(field)]).collect();
                 let at = span(&written.text, &steps).map_or(0, |span| span.start);
-                Error::Description { file: written.place.clone(), line: line_of(&written.text, at), why }
+                Error::Description {
+                    file: written.place.clone(),
+                    line: line_of(&written.text, at),
+                    why,
+                }
             }
             None => Error::config(field, why),
         }
@@ -127,7 +137,9 @@ fn span(text: &str, steps: &[Step<'_>]) -> Option<Range<usize>> {
     let mut value: &Spanned<DeValue<'_>> = whole.get_ref().get(*first)?;
     for step in rest {
         let next = match (value.get_ref(), step) {
-            (DeValue::Table(table), Step::Key(key)) => table.get(*key).or_else(|| within(table, key)),
+            (DeValue::Table(table), Step::Key(key)) => {
+                table.get(*key).or_else(|| within(table, key))
+            }
             (DeValue::Array(items), Step::Item(i)) => items.get(*i),
             _ => None,
         };
@@ -147,23 +159,32 @@ fn within<'a>(table: &'a DeTable<'_>, key: &str) -> Option<&'a Spanned<DeValue<'
     })
 }
 
-/// `; did you mean "tokens"?`, if an unknown name in the message is nearly one of those that it names.
+/// `; did you mean "tokens"?`, if an unknown name in the message is nearly one of those that it
+/// names.
 fn hint(message: &str) -> String {
     let Some((name, names)) = unknown(message) else { return String::new() };
     let simple = |name: &str| name.to_lowercase().replace(['-', '_'], "");
-    let nearest = names.into_iter().map(|known| (distance(&simple(known), &simple(name)), known)).min();
+    let nearest =
+        names.into_iter().map(|known| (distance(&simple(known), &simple(name)), known)).min();
     match nearest {
-        Some((far, known)) if far <= 1 + simple(name).chars().count() / 3 => format!("; did you mean \"{known}\"?"),
+        Some((far, known)) if far <= 1 + simple(name).chars().count() / 3 => {
+            format!("; did you mean \"{known}\"?")
+        }
         _ => String::new(),
     }
 }
 
 /// The unknown name in a message, and the names there are, as serde and toml tell them.
 fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
-    if let Some((name, known)) = message.strip_prefix("unexpected keys in table: ").and_then(|rest| rest.split_once(", available keys: ")) {
+    if let Some((name, known)) = message
+        .strip_prefix("unexpected keys in table: ")
+        .and_then(|rest| rest.split_once(", available keys: "))
+    {
         return Some((name, known.split(", ").collect()));
     }
-    let rest = ["unknown field `", "unknown variant `"].iter().find_map(|begin| message.split(begin).nth(1))?;
+    let rest = ["unknown field `", "unknown variant `"]
+        .iter()
+        .find_map(|begin| message.split(begin).nth(1))?;
     let (name, expected) = rest.split_once('`')?;
     Some((name, expected.split('`').skip(1).step_by(2).collect()))
 }

@@ -39,12 +39,15 @@ impl RunSpec {
         }
     }
 
-    /// Reads or samples the text, and harvests the hooks into `dir`, where the description and the held-out text are kept beside the activations.
+    /// Reads or samples the text, and harvests the hooks into `dir`, where the description and the
+    /// held-out text are kept beside the activations.
     ///
-    /// What a finished harvest of the same description has left there is used again, without the text being read once more; one that was interrupted goes on.
+    /// What a finished harvest of the same description has left there is used again, without the
+    /// text being read once more; one that was interrupted goes on.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if it was stopped, with what is kept; what reading the text and [`ActivationStore::harvest`] report.
+    /// [`Error::Interrupted`] if it was stopped, with what is kept; what reading the text and
+    /// [`ActivationStore::harvest`] report.
     pub fn harvest(&self, model: &Model, dir: impl AsRef<Path>) -> Result<Harvested> {
         let dir = dir.as_ref();
         let spec = self.resolved(model)?;
@@ -66,12 +69,17 @@ impl RunSpec {
             }
             None => {
                 let n_tokens = spec.sampled.unwrap_or(super::SAMPLED);
-                let corpus = Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
+                let corpus =
+                    Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
                 (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
             }
         };
         if !acts.is_complete() {
-            let remedy = format!("{} tokens are kept in {}, and the same call goes on from there", acts.n_rows(), dir.display());
+            let remedy = format!(
+                "{} tokens are kept in {}, and the same call goes on from there",
+                acts.n_rows(),
+                dir.display()
+            );
             return Err(Error::Interrupted { what: "the harvest", remedy });
         }
         Harvested::remember(acts, &spec.of_harvest(), &held_out)
@@ -84,9 +92,15 @@ impl RunSpec {
             return Err(Error::Changed {
                 path: acts.dir().to_owned(),
                 what: "the model of the activations",
-                stored: format!("{} ({}, {})", acts.model_fingerprint(), acts.model_name(), acts.processing()),
+                stored: format!(
+                    "{} ({}, {})",
+                    acts.model_fingerprint(),
+                    acts.model_name(),
+                    acts.processing()
+                ),
                 now: format!("{} ({}, {})", model.fingerprint(), model.name(), model.processing()),
-                remedy: "name the model and processing that they came from, or another store".to_owned(),
+                remedy: "name the model and processing that they came from, or another store"
+                    .to_owned(),
             });
         }
         Ok(harvested)
@@ -119,7 +133,10 @@ impl RunSpec {
     pub fn trainer(&self, model: &Model, harvested: &Harvested) -> Result<Trainer> {
         let spec = self.resolved(model)?;
         if spec.sae.is_empty() {
-            return Err(Error::config("sae", "there is nothing to train: describe an SAE, as [[sae]] in the file"));
+            return Err(Error::config(
+                "sae",
+                "there is nothing to train: describe an SAE, as [[sae]] in the file",
+            ));
         }
         let acts = &harvested.acts;
         let hook = spec.hook.ok_or_else(|| Error::config("hook", "none is named"))?;
@@ -143,10 +160,11 @@ impl RunSpec {
         self.store.clone().unwrap_or_else(|| out.join(STORE))
     }
 
-    /// Harvests unless that is done, and trains every SAE to its end in `out/NAME/`; the whole description is written to `out/run.toml`.
+    /// Harvests unless that is done, and trains every SAE to its end in `out/NAME/`; the whole
+    /// description is written to `out/run.toml`.
     ///
-    /// The same call again reads what is finished and goes on with what is not, as [`Trainer::fit`] does, and so does `tsae train`. At an interrupt the runs
-    /// are returned as they stand.
+    /// The same call again reads what is finished and goes on with what is not, as [`Trainer::fit`]
+    /// does, and so does `tsae train`. At an interrupt the runs are returned as they stand.
     ///
     /// # Errors
     /// As [`harvest`](RunSpec::harvest), [`trainer`](RunSpec::trainer) and [`Trainer::fit`].

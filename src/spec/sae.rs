@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::model::HookPoint;
 use crate::sae::{Architecture, AuxK, Grams, Index, Lookup, SaeConfig, Start};
 
-/// An SAE in a [`RunSpec`](super::RunSpec): the fields of [`SaeConfig`] that the model does not decide, a name, and how its table is made.
+/// An SAE in a [`RunSpec`](super::RunSpec): the fields of [`SaeConfig`] that the model does not
+/// decide, a name, and how its table is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaeSpec {
@@ -16,7 +17,8 @@ pub struct SaeSpec {
     pub name: String,
     /// Latents per dimension.
     pub expansion: usize,
-    /// How many latents there are, where they are no whole number per dimension; `expansion` then counts for nothing.
+    /// How many latents there are, where they are no whole number per dimension; `expansion` then
+    /// counts for nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latents: Option<usize>,
     /// How many latents are active on every token.
@@ -71,8 +73,21 @@ impl SaeSpec {
 
     /// These settings under a name, without their table.
     fn with(name: &str, config: SaeConfig) -> SaeSpec {
-        let SaeConfig { d_model: _, d_vocab: _, expansion, latents, k, relu, architecture, prefixes, aux, unit_norm, lr, seed, lookup: _ } =
-            config;
+        let SaeConfig {
+            d_model: _,
+            d_vocab: _,
+            expansion,
+            latents,
+            k,
+            relu,
+            architecture,
+            prefixes,
+            aux,
+            unit_norm,
+            lr,
+            seed,
+            lookup: _,
+        } = config;
         let name = name.to_owned();
         let (lookup, learned, balance, subtracted) = (None, None, None, None);
         SaeSpec {
@@ -97,8 +112,14 @@ impl SaeSpec {
     /// The description of an SAE that is trained on `hook` of a store.
     ///
     /// # Errors
-    /// [`Error::Config`] if it has a table that no file describes: one of your own, one that was made for another hook, or the latents of an SAE at hand.
-    pub fn of(name: &str, config: &SaeConfig, acts: &ActivationStore, hook: HookPoint) -> Result<SaeSpec> {
+    /// [`Error::Config`] if it has a table that no file describes: one of your own, one that was
+    /// made for another hook, or the latents of an SAE at hand.
+    pub fn of(
+        name: &str,
+        config: &SaeConfig,
+        acts: &ActivationStore,
+        hook: HookPoint,
+    ) -> Result<SaeSpec> {
         let spec = SaeSpec::with(name, config.clone());
         match &config.lookup {
             None => Ok(spec),
@@ -112,7 +133,8 @@ impl SaeSpec {
         }
     }
 
-    /// The configuration for a model of this width and vocabulary, without the table, which takes activations to make.
+    /// The configuration for a model of this width and vocabulary, without the table, which takes
+    /// activations to make.
     pub fn config(&self, d_model: usize, d_vocab: usize) -> SaeConfig {
         SaeConfig {
             d_model,
@@ -136,18 +158,31 @@ impl SaeSpec {
     /// # Errors
     /// [`Error::Config`] if there is none, and something is said of it.
     pub(super) fn table(&self) -> Result<Option<Table>> {
-        let said = [("learned", self.learned.is_some()), ("balance", self.balance.is_some()), ("subtracted", self.subtracted.is_some())];
+        let said = [
+            ("learned", self.learned.is_some()),
+            ("balance", self.balance.is_some()),
+            ("subtracted", self.subtracted.is_some()),
+        ];
         match (&self.lookup, said.into_iter().find(|(_, is_said)| *is_said)) {
-            (None, Some((key, _))) => {
-                Err(Error::config(key, "there is no table that it could be said of: give one, as lookup = \"unigram\""))
-            }
+            (None, Some((key, _))) => Err(Error::config(
+                key,
+                "there is no table that it could be said of: give one, as lookup = \"unigram\"",
+            )),
             (None, None) => Ok(None),
             (Some(kind), _) => {
                 if let Some(alpha) = self.balance.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
-                    return Err(Error::config("balance", format!("balance = {alpha}; it must lie between 0 and 1")));
+                    return Err(Error::config(
+                        "balance",
+                        format!("balance = {alpha}; it must lie between 0 and 1"),
+                    ));
                 }
                 let subtracted = self.subtracted.unwrap_or(false);
-                Ok(Some(Table { kind: kind.clone(), learned: self.learned, balance: self.balance, subtracted }))
+                Ok(Some(Table {
+                    kind: kind.clone(),
+                    learned: self.learned,
+                    balance: self.balance,
+                    subtracted,
+                }))
             }
         }
     }
@@ -166,7 +201,12 @@ impl SaeSpec {
 }
 
 /// How a table is made.
-fn described(name: &str, lookup: &Lookup, hook: HookPoint, acts: &ActivationStore) -> Result<LookupSpec> {
+fn described(
+    name: &str,
+    lookup: &Lookup,
+    hook: HookPoint,
+    acts: &ActivationStore,
+) -> Result<LookupSpec> {
     let is_made_here = match lookup.start() {
         Start::AfterBos(at, model) => *at == hook && model == acts.model_fingerprint(),
         Start::Means(at, of) => *at == hook && of == acts.fingerprint(),
@@ -176,7 +216,9 @@ fn described(name: &str, lookup: &Lookup, hook: HookPoint, acts: &ActivationStor
     let grams = match lookup.index() {
         Index::Grams(grams) => {
             let spec = GramsSpec { longest: grams.longest(), rows: grams.len() };
-            (Grams::most_common(&acts.tokens()?, acts.d_vocab(), spec.longest, spec.rows)? == **grams).then_some(spec)
+            (Grams::most_common(&acts.tokens()?, acts.d_vocab(), spec.longest, spec.rows)?
+                == **grams)
+                .then_some(spec)
         }
         _ => None,
     };
@@ -187,8 +229,14 @@ fn described(name: &str, lookup: &Lookup, hook: HookPoint, acts: &ActivationStor
         (Start::AfterBos(..), _, Some(grams)) if is_made_here => Ok(LookupSpec::Ngrams(grams)),
         (Start::Means(..), _, Some(grams)) if is_made_here => Ok(LookupSpec::NgramMeans(grams)),
         _ => {
-            let ways = "a table of your own, of another hook or text, or of the latents of an SAE at hand";
-            Err(Error::config("lookup", format!("the table of \"{name}\" was made in a way that a file does not describe ({ways})")))
+            let ways =
+                "a table of your own, of another hook or text, or of the latents of an SAE at hand";
+            Err(Error::config(
+                "lookup",
+                format!(
+                    "the table of \"{name}\" was made in a way that a file does not describe ({ways})"
+                ),
+            ))
         }
     }
 }

@@ -9,7 +9,13 @@ use crate::error::Result;
 /// TOML as it would stand in a file, or what keeps it from that.
 fn toml(text: Result<String>) -> Shown {
     let text = text.unwrap_or_else(|error| error.to_string());
-    Shown { html: format!("<pre style=\"margin:.3em 0;line-height:1.35\">{}</pre>", escape(text.trim_end())), text }
+    Shown {
+        html: format!(
+            "<pre style=\"margin:.3em 0;line-height:1.35\">{}</pre>",
+            escape(text.trim_end())
+        ),
+        text,
+    }
 }
 
 impl Show for RunSpec {
@@ -28,7 +34,9 @@ impl Show for SaeSpec {
 impl Show for Harvested {
     fn shown(&self) -> Shown {
         let held_out = match &self.held_out {
-            Some(tokens) => format!("{} held-out tokens beside them.", format::count(tokens.len() as u64)),
+            Some(tokens) => {
+                format!("{} held-out tokens beside them.", format::count(tokens.len() as u64))
+            }
             None => "No held-out text beside them.".to_owned(),
         };
         self.acts.shown().and(Shown::line(&held_out))
@@ -38,7 +46,11 @@ impl Show for Harvested {
 impl Show for HarvestSpec {
     fn shown(&self) -> Shown {
         let hooks: Vec<String> = self.hooks.iter().map(|hook| hook.to_string()).collect();
-        let hooks = if hooks.is_empty() { "the one that is trained on".to_owned() } else { hooks.join(", ") };
+        let hooks = if hooks.is_empty() {
+            "the one that is trained on".to_owned()
+        } else {
+            hooks.join(", ")
+        };
         let rows = vec![
             ("hooks", hooks, "the places in the model"),
             ("dtype", self.dtype.to_string(), "how numbers are stored"),
@@ -53,12 +65,25 @@ impl Show for HarvestSpec {
 impl Show for LookupSpec {
     fn shown(&self) -> Shown {
         let (name, meaning) = match self {
-            LookupSpec::Unigram => ("unigram", "a row for every token, which starts at the hook after BOS and the token".to_owned()),
-            LookupSpec::Means => ("means", "a row for every token, which starts at the mean activation on it".to_owned()),
+            LookupSpec::Unigram => (
+                "unigram",
+                "a row for every token, which starts at the hook after BOS and the token"
+                    .to_owned(),
+            ),
+            LookupSpec::Means => (
+                "means",
+                "a row for every token, which starts at the mean activation on it".to_owned(),
+            ),
             LookupSpec::Zeros => ("zeros", "a row for every token, which starts at 0".to_owned()),
-            LookupSpec::Ngrams(grams) => ("ngrams", format!("as unigram, with rows for {} n-grams", grams.rows)),
-            LookupSpec::NgramMeans(grams) => ("ngram_means", format!("as means, with rows for {} n-grams", grams.rows)),
-            LookupSpec::Preceding(folder) => ("preceding", format!("a row for every latent of the SAE in {}", folder.display())),
+            LookupSpec::Ngrams(grams) => {
+                ("ngrams", format!("as unigram, with rows for {} n-grams", grams.rows))
+            }
+            LookupSpec::NgramMeans(grams) => {
+                ("ngram_means", format!("as means, with rows for {} n-grams", grams.rows))
+            }
+            LookupSpec::Preceding(folder) => {
+                ("preceding", format!("a row for every latent of the SAE in {}", folder.display()))
+            }
         };
         Shown::sentence(name, &meaning)
     }
@@ -66,7 +91,10 @@ impl Show for LookupSpec {
 
 impl Show for GramsSpec {
     fn shown(&self) -> Shown {
-        Shown::line(&format!("the {} most common n-grams of 2 to {} tokens", self.rows, self.longest))
+        Shown::line(&format!(
+            "the {} most common n-grams of 2 to {} tokens",
+            self.rows, self.longest
+        ))
     }
 }
 
@@ -75,7 +103,9 @@ impl Show for EvalSpec {
         let said = |value: Option<String>| value.unwrap_or_else(|| "as the SAE says".to_owned());
         let text = match (&self.text, self.sampled, &self.store) {
             (Some(pattern), ..) => pattern.clone(),
-            (None, Some(n), _) => format!("{} tokens of the model's own samples", format::count(n as u64)),
+            (None, Some(n), _) => {
+                format!("{} tokens of the model's own samples", format::count(n as u64))
+            }
             (None, None, Some(store)) => format!("what was held out of {}", store.display()),
             (None, None, None) => "what was held out".to_owned(),
         };
@@ -92,6 +122,11 @@ shows!(RunSpec, SaeSpec, Harvested, HarvestSpec, LookupSpec, GramsSpec, EvalSpec
 
 impl fmt::Debug for Harvested {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}, {} held-out tokens", self.acts, self.held_out.as_ref().map_or(0, |tokens| tokens.len()))
+        write!(
+            f,
+            "{:?}, {} held-out tokens",
+            self.acts,
+            self.held_out.as_ref().map_or(0, |tokens| tokens.len())
+        )
     }
 }

@@ -32,7 +32,8 @@ const VERSION: u32 = 1;
 pub struct Harvested {
     /// The activations.
     pub acts: ActivationStore,
-    /// The held-out text; none if the folder does not remember any, as where [`ActivationStore::harvest`] was given tokens alone.
+    /// The held-out text; none if the folder does not remember any, as where
+    /// [`ActivationStore::harvest`] was given tokens alone.
     pub held_out: Option<Tokens>,
     description: Option<RunSpec>,
 }
@@ -52,7 +53,8 @@ impl Harvested {
     /// Opens the activations in `dir`, with what is remembered beside them.
     ///
     /// # Errors
-    /// As [`ActivationStore::open`]; [`Error::Checksum`] or [`Error::Format`] if what lies beside them is damaged, or of another harvest.
+    /// As [`ActivationStore::open`]; [`Error::Checksum`] or [`Error::Format`] if what lies beside
+    /// them is damaged, or of another harvest.
     pub fn open(dir: impl AsRef<Path>) -> Result<Harvested> {
         let dir = dir.as_ref();
         let acts = ActivationStore::open(dir)?;
@@ -63,7 +65,11 @@ impl Harvested {
     }
 
     /// Puts the description of a harvest and the held-out text beside the activations.
-    pub(super) fn remember(acts: ActivationStore, spec: &RunSpec, held_out: &Tokens) -> Result<Harvested> {
+    pub(super) fn remember(
+        acts: ActivationStore,
+        spec: &RunSpec,
+        held_out: &Tokens,
+    ) -> Result<Harvested> {
         let dir = acts.dir();
         let held_out = (!held_out.is_empty()).then(|| held_out.clone());
         if let Some(tokens) = &held_out {
@@ -84,8 +90,9 @@ impl Harvested {
         Ok((there.acts.is_complete() && there.description.as_ref() == Some(spec)).then_some(there))
     }
 
-    /// The description of the harvest, from which that of a training begins: add [`RunSpec::train`] and [`RunSpec::sae`]. Where the folder does not remember
-    /// one, it says that the activations are taken as they are.
+    /// The description of the harvest, from which that of a training begins: add [`RunSpec::train`]
+    /// and [`RunSpec::sae`]. Where the folder does not remember one, it says that the activations
+    /// are taken as they are.
     pub fn description(&self) -> RunSpec {
         let acts = &self.acts;
         let store = Some(acts.dir().to_owned());
@@ -96,7 +103,11 @@ impl Harvested {
                     Some(commit) => format!("{}@{commit}", acts.model_name()),
                     None => acts.model_name().to_owned(),
                 };
-                let config = HarvestConfig { dtype: acts.dtype(), compute: acts.compute(), ..HarvestConfig::default() };
+                let config = HarvestConfig {
+                    dtype: acts.dtype(),
+                    compute: acts.compute(),
+                    ..HarvestConfig::default()
+                };
                 RunSpec {
                     processing: acts.processing().parse().unwrap_or_default(),
                     harvest: HarvestSpec::of(config, acts.hooks()),
@@ -109,9 +120,20 @@ impl Harvested {
 }
 
 fn write(path: &Path, acts: &ActivationStore, tokens: &Tokens) -> Result<()> {
-    let about = About { version: VERSION, train: acts.corpus_fingerprint().to_owned(), held_out: tokens.fingerprint() };
-    let about = HashMap::from([(ABOUT.to_owned(), serde_json::to_string(&about).map_err(Error::json(HELD_OUT))?)]);
-    let view = TensorView::new(Dtype::U32, vec![tokens.n_seq(), tokens.n_ctx()], bytemuck::cast_slice(tokens.ids()));
+    let about = About {
+        version: VERSION,
+        train: acts.corpus_fingerprint().to_owned(),
+        held_out: tokens.fingerprint(),
+    };
+    let about = HashMap::from([(
+        ABOUT.to_owned(),
+        serde_json::to_string(&about).map_err(Error::json(HELD_OUT))?,
+    )]);
+    let view = TensorView::new(
+        Dtype::U32,
+        vec![tokens.n_seq(), tokens.n_ctx()],
+        bytemuck::cast_slice(tokens.ids()),
+    );
     let bytes = view.and_then(|view| safetensors::serialize([("ids", view)], Some(about)));
     let bytes = bytes.map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
     files::write_atomic(path, |out| out.write_all(&bytes))
@@ -124,20 +146,33 @@ fn read(path: &Path, acts: &ActivationStore) -> Result<Option<Tokens>> {
         Err(e) => return Err(Error::io("read", path)(e)),
     };
     let remedy = "delete it and harvest.toml beside it, and harvest again, which makes both anew";
-    let damaged = |why: String| Error::format(path, format!("does not hold held-out text ({why}): {remedy}"));
+    let damaged =
+        |why: String| Error::format(path, format!("does not hold held-out text ({why}): {remedy}"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let about = header.metadata().as_ref().and_then(|map| map.get(ABOUT)).ok_or_else(|| damaged("it says nothing of itself".into()))?;
+    let about = header
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(ABOUT))
+        .ok_or_else(|| damaged("it says nothing of itself".into()))?;
     let about: About = serde_json::from_str(about).map_err(|e| damaged(e.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
     let tensor = tensors.tensor("ids").map_err(|e| damaged(e.to_string()))?;
-    if tensor.dtype() != Dtype::U32 || tensor.shape().len() != 2 || tensor.shape()[1] != acts.n_ctx() {
+    if tensor.dtype() != Dtype::U32
+        || tensor.shape().len() != 2
+        || tensor.shape()[1] != acts.n_ctx()
+    {
         return Err(damaged(format!("ids are {:?} {:?}", tensor.dtype(), tensor.shape())));
     }
     let ids = tensor.data().as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
     let tokens = Tokens::new(ids, acts.n_ctx())?;
     let got = tokens.fingerprint();
     if got != about.held_out {
-        return Err(Error::Checksum { path: path.to_owned(), want: about.held_out, got, remedy: remedy.to_owned() });
+        return Err(Error::Checksum {
+            path: path.to_owned(),
+            want: about.held_out,
+            got,
+            remedy: remedy.to_owned(),
+        });
     }
     if about.version != VERSION || about.train != acts.corpus_fingerprint() {
         return Err(damaged("it is of another harvest, or another version".into()));

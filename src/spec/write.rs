@@ -13,7 +13,8 @@ impl RunSpec {
     /// The description as TOML, which [`parse`](RunSpec::parse) reads back.
     ///
     /// # Errors
-    /// [`Error::Config`] for what TOML cannot hold: a whole number of 2⁶³ or more, or a path that is not UTF-8.
+    /// [`Error::Config`] for what TOML cannot hold: a whole number of 2⁶³ or more, or a path that
+    /// is not UTF-8.
     pub fn to_toml(&self) -> Result<String> {
         self.toml_without(&[])
     }
@@ -26,7 +27,9 @@ impl RunSpec {
     fn toml_without(&self, left_out: &[&str]) -> Result<String> {
         let mut out = String::new();
         let (mut tables, mut lists) = (Vec::new(), Vec::new());
-        for (key, value) in table(self)?.into_iter().filter(|(key, _)| !left_out.contains(&key.as_str())) {
+        for (key, value) in
+            table(self)?.into_iter().filter(|(key, _)| !left_out.contains(&key.as_str()))
+        {
             match value {
                 Value::Table(table) => tables.push((key, table)),
                 Value::Array(items) if key == "sae" => lists.push((key, items)),
@@ -64,7 +67,9 @@ impl SaeSpec {
 }
 
 fn table(value: &impl Serialize) -> Result<Table> {
-    Table::try_from(value).map_err(|error| Error::config("the description", format!("cannot be written as TOML: {error}")))
+    Table::try_from(value).map_err(|error| {
+        Error::config("the description", format!("cannot be written as TOML: {error}"))
+    })
 }
 
 fn lines(table: &Table) -> String {
@@ -75,14 +80,20 @@ fn line(key: &str, value: &Value) -> String {
     format!("{key} = {}\n", inline(value))
 }
 
-/// A value on one line: whole numbers in groups of three digits, small and large ones with an exponent.
+/// A value on one line: whole numbers in groups of three digits, small and large ones with an
+/// exponent.
 fn inline(value: &Value) -> String {
     match value {
         Value::Integer(n) => grouped(*n),
-        Value::Float(x) if *x != 0.0 && x.is_finite() && !(1e-2..1e6).contains(&x.abs()) => format!("{x:e}"),
-        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Float(x) if *x != 0.0 && x.is_finite() && !(1e-2..1e6).contains(&x.abs()) => {
+            format!("{x:e}")
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", "))
+        }
         Value::Table(table) => {
-            let parts: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
+            let parts: Vec<String> =
+                table.iter().map(|(key, value)| format!("{key} = {}", inline(value))).collect();
             if parts.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", parts.join(", ")) }
         }
         other => other.to_string(),

@@ -41,13 +41,20 @@ impl Arm {
         Arm { name: name.to_owned(), base: config, made: None, axes: Vec::new() }
     }
 
-    /// The same configuration at every hook, with a table that is made for each: `Arm::with_lookup("TSAE", config, Lookup::unigram)`.
-    pub fn with_lookup(name: &str, config: SaeConfig, lookup: impl Fn(&Model, HookPoint) -> Result<Lookup> + Send + Sync + 'static) -> Arm {
-        Arm::per_hook(name, config, move |model, hook, sae| Ok(sae.with_lookup(lookup(model, hook)?)))
+    /// The same configuration at every hook, with a table that is made for each:
+    /// `Arm::with_lookup("TSAE", config, Lookup::unigram)`.
+    pub fn with_lookup(
+        name: &str,
+        config: SaeConfig,
+        lookup: impl Fn(&Model, HookPoint) -> Result<Lookup> + Send + Sync + 'static,
+    ) -> Arm {
+        Arm::per_hook(name, config, move |model, hook, sae| {
+            Ok(sae.with_lookup(lookup(model, hook)?))
+        })
     }
 
-    /// A configuration that is completed for each hook, once, before the axes are applied to it. What it is varied by, `k`, `expansion`
-    /// and `lr`, has to be left as it is.
+    /// A configuration that is completed for each hook, once, before the axes are applied to it.
+    /// What it is varied by, `k`, `expansion` and `lr`, has to be left as it is.
     pub fn per_hook(
         name: &str,
         config: SaeConfig,
@@ -86,8 +93,14 @@ impl Arm {
         self.along(Axis::lrs(lrs))
     }
 
-    /// Varies any setting: `set` puts a value into the configuration. The name stands in the names of the runs and on the tables.
-    pub fn vary(self, name: &str, values: &[f64], set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static) -> Arm {
+    /// Varies any setting: `set` puts a value into the configuration. The name stands in the names
+    /// of the runs and on the tables.
+    pub fn vary(
+        self,
+        name: &str,
+        values: &[f64],
+        set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
+    ) -> Arm {
         self.along(Axis::new(name, values.to_vec(), set))
     }
 
@@ -116,12 +129,18 @@ pub(super) fn add(axes: &mut Vec<Axis>, axis: Axis) {
 }
 
 impl Axis {
-    pub(super) fn new(name: &str, values: Vec<f64>, set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static) -> Axis {
+    pub(super) fn new(
+        name: &str,
+        values: Vec<f64>,
+        set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
+    ) -> Axis {
         Axis { name: name.to_owned(), values, set: Arc::new(set), applies: |_| true }
     }
 
     pub(super) fn ks(ks: &[usize]) -> Axis {
-        let all = Axis::new("k", ks.iter().map(|&k| k as f64).collect(), |sae, k| Ok(SaeConfig { k: k as usize, ..sae }));
+        let all = Axis::new("k", ks.iter().map(|&k| k as f64).collect(), |sae, k| {
+            Ok(SaeConfig { k: k as usize, ..sae })
+        });
         Axis { applies: |sae| sae.architecture.uses_k(), ..all }
     }
 
@@ -130,7 +149,9 @@ impl Axis {
             let architecture = match sae.architecture {
                 Architecture::Relu { .. } => Architecture::Relu { l1: coefficient },
                 Architecture::Gated { .. } => Architecture::Gated { l1: coefficient },
-                Architecture::JumpRelu { bandwidth, threshold, .. } => Architecture::JumpRelu { l0: coefficient, bandwidth, threshold },
+                Architecture::JumpRelu { bandwidth, threshold, .. } => {
+                    Architecture::JumpRelu { l0: coefficient, bandwidth, threshold }
+                }
                 without @ (Architecture::TopK | Architecture::BatchTopK) => without,
             };
             Ok(sae.with_architecture(architecture))
@@ -156,11 +177,17 @@ impl Axis {
     pub(super) fn check(&self) -> Result<()> {
         let name = &self.name;
         if self.values.is_empty() {
-            return Err(Error::config("axes", format!("\"{name}\" has no value: give at least one, or leave it out")));
+            return Err(Error::config(
+                "axes",
+                format!("\"{name}\" has no value: give at least one, or leave it out"),
+            ));
         }
         for (i, value) in self.values.iter().enumerate() {
             if !value.is_finite() || self.values[..i].contains(value) {
-                return Err(Error::config("axes", format!("\"{name}\" has the value {value}, which is not finite or there twice")));
+                return Err(Error::config(
+                    "axes",
+                    format!("\"{name}\" has the value {value}, which is not finite or there twice"),
+                ));
             }
         }
         Ok(())

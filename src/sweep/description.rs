@@ -142,7 +142,8 @@ pub struct AxesFile {
     /// Learning rates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lrs: Vec<f64>,
-    /// Values of any other field of [`SaeConfig`] that is a number, by its name; `a.b` is the field b within a.
+    /// Values of any other field of [`SaeConfig`] that is a number, by its name; `a.b` is the field
+    /// b within a.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vary: BTreeMap<String, Vec<f64>>,
 }
@@ -151,7 +152,8 @@ impl SweepFile {
     /// Reads a description: JSON if the name ends in `.json`, else TOML.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Description`] with the line, or [`Error::Json`], if it cannot be read.
+    /// [`Error::Io`]; [`Error::Description`] with the line, or [`Error::Json`], if it cannot be
+    /// read.
     pub fn read(path: impl AsRef<Path>) -> Result<SweepFile> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
@@ -174,11 +176,13 @@ impl SweepFile {
         self.hooks.len().max(1) * self.seeds.len().max(1)
     }
 
-    /// Loads the model and reads or samples the text, harvests into `dir/activations` unless that is done, and gives the sweep; none if it
-    /// was interrupted. Another process that harvests there is waited for.
+    /// Loads the model and reads or samples the text, harvests into `dir/activations` unless that
+    /// is done, and gives the sweep; none if it was interrupted. Another process that harvests
+    /// there is waited for.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting that there is not; what loading, reading and harvesting report.
+    /// [`Error::Config`] for a setting that there is not; what loading, reading and harvesting
+    /// report.
     pub fn sweep(&self, dir: impl AsRef<Path>) -> Result<Option<Sweep>> {
         let dir = dir.as_ref();
         let train: TrainConfig = overlaid(&TrainConfig::default(), &self.train)?;
@@ -191,13 +195,28 @@ impl SweepFile {
         hooks.iter().try_for_each(|&hook| model.check_hook(hook))?;
         self.arms.iter().try_for_each(|arm| arm.config(&model)?.check())?;
         let corpus = patiently(|| self.corpus(&model, &train, dir))?;
-        let harvest = || ActivationStore::harvest(&model, &hooks, &corpus.train, dir.join("activations"), HarvestConfig::default());
+        let harvest = || {
+            ActivationStore::harvest(
+                &model,
+                &hooks,
+                &corpus.train,
+                dir.join("activations"),
+                HarvestConfig::default(),
+            )
+        };
         let acts = patiently(harvest)?;
         if !acts.is_complete() {
             return Ok(None);
         }
-        let arms = self.arms.iter().map(|arm| arm.arm(&model, &corpus, &acts)).collect::<Result<Vec<_>>>()?;
-        let mut sweep = arms.into_iter().fold(Sweep::new(&acts, train)?.hooks(&hooks).held_out(&model, &corpus.valid), Sweep::with_arm);
+        let arms = self
+            .arms
+            .iter()
+            .map(|arm| arm.arm(&model, &corpus, &acts))
+            .collect::<Result<Vec<_>>>()?;
+        let mut sweep = arms.into_iter().fold(
+            Sweep::new(&acts, train)?.hooks(&hooks).held_out(&model, &corpus.valid),
+            Sweep::with_arm,
+        );
         for axis in self.axes.axes() {
             sweep = sweep.along(axis);
         }
@@ -216,12 +235,19 @@ impl SweepFile {
     fn corpus(&self, model: &Model, train: &TrainConfig, dir: &Path) -> Result<Corpus> {
         let n_ctx = self.context.unwrap_or(N_CTX.min(model.config().n_ctx));
         match (&self.text, self.sampled) {
-            (Some(_), Some(_)) => Err(Error::config("sampled", "there is text as well: give one of the two")),
+            (Some(_), Some(_)) => {
+                Err(Error::config("sampled", "there is text as well: give one of the two"))
+            }
             (Some(pattern), None) => {
                 let wanted = usize::try_from(train.tokens).unwrap_or(usize::MAX);
-                Corpus::text_files(model, pattern)?.context(n_ctx).max_tokens(wanted).split(VALID_SHARE)
+                Corpus::text_files(model, pattern)?
+                    .context(n_ctx)
+                    .max_tokens(wanted)
+                    .split(VALID_SHARE)
             }
-            (None, tokens) => Corpus::sampled_in(model, tokens.unwrap_or(SAMPLED), 0, dir.join("corpus")),
+            (None, tokens) => {
+                Corpus::sampled_in(model, tokens.unwrap_or(SAMPLED), 0, dir.join("corpus"))
+            }
         }
     }
 }
@@ -229,8 +255,13 @@ impl SweepFile {
 impl ArmFile {
     /// The configuration, without a table.
     fn config(&self, model: &Model) -> Result<SaeConfig> {
-        if self.lookup.is_none() && (self.learned.is_some() || self.balance.is_some() || self.subtracted) {
-            let why = format!("\"{}\" has none to be learned, balanced or subtracted: give it one, as lookup = \"unigram\"", self.name);
+        if self.lookup.is_none()
+            && (self.learned.is_some() || self.balance.is_some() || self.subtracted)
+        {
+            let why = format!(
+                "\"{}\" has none to be learned, balanced or subtracted: give it one, as lookup = \"unigram\"",
+                self.name
+            );
             return Err(Error::config("lookup", why));
         }
         overlaid(&SaeConfig::for_model(model), &self.settings)
@@ -241,9 +272,16 @@ impl ArmFile {
         let mut arm = match &self.lookup {
             None => Arm::new(&self.name, config),
             Some(kind) => {
-                let table = Table { kind: kind.clone(), learned: self.learned, balance: self.balance, subtracted: self.subtracted };
+                let table = Table {
+                    kind: kind.clone(),
+                    learned: self.learned,
+                    balance: self.balance,
+                    subtracted: self.subtracted,
+                };
                 let (text, acts) = (corpus.train.clone(), acts.clone());
-                Arm::with_lookup(&self.name, config, move |model, hook| table.make(model, hook, &acts, &text))
+                Arm::with_lookup(&self.name, config, move |model, hook| {
+                    table.make(model, hook, &acts, &text)
+                })
             }
         };
         for axis in self.axes.axes() {
@@ -256,7 +294,12 @@ impl ArmFile {
 impl AxesFile {
     fn axes(&self) -> Vec<super::Axis> {
         use super::Axis;
-        let mut axes = vec![Axis::ks(&self.ks), Axis::penalties(&self.penalties), Axis::expansions(&self.expansions), Axis::lrs(&self.lrs)];
+        let mut axes = vec![
+            Axis::ks(&self.ks),
+            Axis::penalties(&self.penalties),
+            Axis::expansions(&self.expansions),
+            Axis::lrs(&self.lrs),
+        ];
         axes.extend(self.vary.iter().map(|(name, values)| {
             let path = name.clone();
             Axis::new(name.rsplit('.').next().unwrap_or(name), values.clone(), move |sae, value| {
@@ -271,10 +314,15 @@ impl AxesFile {
 
 /// Whole numbers as such: a JSON number with a point is none.
 fn number(value: f64) -> Value {
-    if value.fract() == 0.0 && value.abs() < 2f64.powi(53) { Value::from(value as i64) } else { Value::from(value) }
+    if value.fract() == 0.0 && value.abs() < 2f64.powi(53) {
+        Value::from(value as i64)
+    } else {
+        Value::from(value)
+    }
 }
 
-/// `base` with some of its fields changed, each named by the path to it: `a.b` is the field b within a.
+/// `base` with some of its fields changed, each named by the path to it: `a.b` is the field b
+/// within a.
 fn overlaid<T: Serialize + DeserializeOwned>(base: &T, settings: &Map<String, Value>) -> Result<T> {
     let mut all = serde_json::to_value(base).map_err(Error::json("settings"))?;
     for (path, value) in settings {
@@ -285,8 +333,14 @@ fn overlaid<T: Serialize + DeserializeOwned>(base: &T, settings: &Map<String, Va
         match place {
             Some(place) => *place = value.clone(),
             None => {
-                let there: Vec<&str> = all.as_object().map(|all| all.keys().map(String::as_str).collect()).unwrap_or_default();
-                return Err(Error::config("settings", format!("there is no \"{path}\"; there are {}", there.join(", "))));
+                let there: Vec<&str> = all
+                    .as_object()
+                    .map(|all| all.keys().map(String::as_str).collect())
+                    .unwrap_or_default();
+                return Err(Error::config(
+                    "settings",
+                    format!("there is no \"{path}\"; there are {}", there.join(", ")),
+                ));
             }
         }
     }
@@ -303,7 +357,10 @@ pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
                 std::thread::sleep(LOOK);
                 if interrupt::requested() {
                     interrupt::clear();
-                    let remedy = format!("another process was working in {}; the same call goes on", path.display());
+                    let remedy = format!(
+                        "another process was working in {}; the same call goes on",
+                        path.display()
+                    );
                     return Err(Error::Interrupted { what: "the sweep", remedy });
                 }
             }
@@ -316,15 +373,31 @@ impl Show for SweepFile {
     fn shown(&self) -> Shown {
         let text = match (&self.text, self.sampled) {
             (Some(pattern), _) => pattern.clone(),
-            (None, tokens) => format!("{} tokens of the model's own samples", tokens.unwrap_or(SAMPLED)),
+            (None, tokens) => {
+                format!("{} tokens of the model's own samples", tokens.unwrap_or(SAMPLED))
+            }
         };
-        let list = |all: Vec<String>| if all.is_empty() { "as by default".to_owned() } else { all.join(", ") };
+        let list = |all: Vec<String>| {
+            if all.is_empty() { "as by default".to_owned() } else { all.join(", ") }
+        };
         let rows = vec![
             ("model", self.model.clone(), "the model"),
             ("text", text, "where the text comes from"),
-            ("hooks", list(self.hooks.iter().map(|hook| hook.to_string()).collect()), "the places in the model"),
-            ("arms", list(self.arms.iter().map(|arm| arm.name.clone()).collect()), "the configurations"),
-            ("seeds", list(self.seeds.iter().map(u64::to_string).collect()), "of the directions and of the order of the activations"),
+            (
+                "hooks",
+                list(self.hooks.iter().map(|hook| hook.to_string()).collect()),
+                "the places in the model",
+            ),
+            (
+                "arms",
+                list(self.arms.iter().map(|arm| arm.name.clone()).collect()),
+                "the configurations",
+            ),
+            (
+                "seeds",
+                list(self.seeds.iter().map(u64::to_string).collect()),
+                "of the directions and of the order of the activations",
+            ),
         ];
         settings("Sweep", rows).into()
     }

@@ -40,7 +40,11 @@ impl Setting {
     /// How a value along an axis is written.
     pub(super) fn written(axis: &str, value: f64) -> String {
         let size = value.abs();
-        if axis == "lr" || (size != 0.0 && !(1e-3..1e6).contains(&size)) { format!("{value:e}") } else { value.to_string() }
+        if axis == "lr" || (size != 0.0 && !(1e-3..1e6).contains(&size)) {
+            format!("{value:e}")
+        } else {
+            value.to_string()
+        }
     }
 }
 
@@ -57,7 +61,8 @@ pub(super) struct Point {
 /// One value on each of several axes.
 pub(super) type Values = Vec<(Axis, f64)>;
 
-/// The axes that mean something to an arm: the sweep's, with the arm's own in the place of those of the same name, and then the arm's others.
+/// The axes that mean something to an arm: the sweep's, with the arm's own in the place of those of
+/// the same name, and then the arm's others.
 fn axes_of(arm: &Arm, common: &[Axis]) -> Vec<Axis> {
     let mut axes = common.to_vec();
     arm.axes.iter().for_each(|own| super::arm::add(&mut axes, own.clone()));
@@ -69,7 +74,12 @@ fn axes_of(arm: &Arm, common: &[Axis]) -> Vec<Axis> {
 pub(super) fn combinations(arm: &Arm, common: &[Axis]) -> Vec<Values> {
     let mut all: Vec<Values> = vec![Vec::new()];
     for axis in axes_of(arm, common) {
-        let longer = |values: Values| axis.values.iter().map(|&value| [&values[..], &[(axis.clone(), value)]].concat()).collect::<Vec<_>>();
+        let longer = |values: Values| {
+            axis.values
+                .iter()
+                .map(|&value| [&values[..], &[(axis.clone(), value)]].concat())
+                .collect::<Vec<_>>()
+        };
         all = all.into_iter().flat_map(longer).collect();
     }
     all
@@ -80,19 +90,38 @@ pub(super) fn n_combinations(arm: &Arm, common: &[Axis]) -> usize {
     axes_of(arm, common).iter().fold(1, |n, axis| n.saturating_mul(axis.values.len()))
 }
 
-/// The configuration of a run, from that of its arm at its hook; `lr` is that of a configuration that has none of its own.
-pub(super) fn config(at_hook: &SaeConfig, values: &Values, seed: u64, lr: f64) -> Result<SaeConfig> {
-    let sae = values.iter().try_fold(at_hook.clone(), |sae, (axis, value)| axis.applied(sae, *value))?;
+/// The configuration of a run, from that of its arm at its hook; `lr` is that of a configuration
+/// that has none of its own.
+pub(super) fn config(
+    at_hook: &SaeConfig,
+    values: &Values,
+    seed: u64,
+    lr: f64,
+) -> Result<SaeConfig> {
+    let sae =
+        values.iter().try_fold(at_hook.clone(), |sae, (axis, value)| axis.applied(sae, *value))?;
     let lr = sae.lr.unwrap_or(lr);
     Ok(SaeConfig { seed, lr: Some(lr), ..sae })
 }
 
-/// The run of an arm with these values. `sae` is its configuration, with or without what it gets at the hook.
+/// The run of an arm with these values. `sae` is its configuration, with or without what it gets at
+/// the hook.
 pub(super) fn point(hook: HookPoint, arm: &str, values: &Values, sae: &SaeConfig) -> Point {
     let known = |axis: &str| ["k", "expansion", "lr"].contains(&axis);
-    let also = values.iter().filter(|(axis, _)| !known(&axis.name)).map(|(axis, value)| (axis.name.clone(), *value)).collect();
+    let also = values
+        .iter()
+        .filter(|(axis, _)| !known(&axis.name))
+        .map(|(axis, value)| (axis.name.clone(), *value))
+        .collect();
     let k = sae.architecture.uses_k().then_some(sae.k);
-    let setting = Setting { hook, arm: arm.to_owned(), k, expansion: sae.expansion, lr: sae.lr.unwrap_or(f64::NAN), also };
+    let setting = Setting {
+        hook,
+        arm: arm.to_owned(),
+        k,
+        expansion: sae.expansion,
+        lr: sae.lr.unwrap_or(f64::NAN),
+        also,
+    };
     let written = |axis: &str, value: f64| format!("{axis}={}", Setting::written(axis, value));
     let mut words = vec![arm.to_owned()];
     words.extend(k.map(|k| written("k", k as f64)));
@@ -104,11 +133,15 @@ pub(super) fn point(hook: HookPoint, arm: &str, values: &Values, sae: &SaeConfig
 
 /// Checks that no two runs have the same folder.
 pub(super) fn check_names(points: &[Point]) -> Result<()> {
-    let mut places: Vec<(HookPoint, &str)> = points.iter().map(|point| (point.setting.hook, point.name.as_str())).collect();
+    let mut places: Vec<(HookPoint, &str)> =
+        points.iter().map(|point| (point.setting.hook, point.name.as_str())).collect();
     places.sort_unstable();
     match places.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => {
-            let why = format!("two runs at {} would both be called \"{}\": give the arms different names", pair[0].0, pair[0].1);
+            let why = format!(
+                "two runs at {} would both be called \"{}\": give the arms different names",
+                pair[0].0, pair[0].1
+            );
             Err(Error::config("arms", why))
         }
         None => Ok(()),
@@ -129,14 +162,25 @@ mod tests {
 
     fn points(arm: &Arm, common: &[Axis]) -> Vec<Point> {
         let combinations = combinations(arm, common).into_iter();
-        combinations.map(|values| point(HookPoint::resid_pre(1), "SAE", &values, &config(&arm.base, &values, 3, 1e-4).unwrap())).collect()
+        combinations
+            .map(|values| {
+                point(
+                    HookPoint::resid_pre(1),
+                    "SAE",
+                    &values,
+                    &config(&arm.base, &values, 3, 1e-4).unwrap(),
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn the_last_axis_moves_first_and_names_say_every_value() {
         let arm = Arm::new("SAE", SaeConfig::new(16, 8)).expansions(&[2]);
-        let names: Vec<String> =
-            points(&arm, &[Axis::ks(&[5, 10]), Axis::lrs(&[1e-3, 3e-3])]).into_iter().map(|point| point.name).collect();
+        let names: Vec<String> = points(&arm, &[Axis::ks(&[5, 10]), Axis::lrs(&[1e-3, 3e-3])])
+            .into_iter()
+            .map(|point| point.name)
+            .collect();
         let want = [
             "SAE k=5 expansion=2 lr=1e-3 seed=3",
             "SAE k=5 expansion=2 lr=3e-3 seed=3",
@@ -148,14 +192,19 @@ mod tests {
 
     #[test]
     fn an_arm_has_its_own_values_in_the_place_of_the_sweeps() {
-        let arm = Arm::new("SAE", SaeConfig::new(16, 8))
-            .ks(&[7])
-            .vary("relu", &[0.0, 1.0], |sae, relu| Ok(SaeConfig { relu: relu > 0.5, ..sae }));
+        let arm = Arm::new("SAE", SaeConfig::new(16, 8)).ks(&[7]).vary(
+            "relu",
+            &[0.0, 1.0],
+            |sae, relu| Ok(SaeConfig { relu: relu > 0.5, ..sae }),
+        );
         let all = points(&arm, &[Axis::ks(&[5, 10])]);
         assert_eq!(all.iter().map(|point| point.setting.k).collect::<Vec<_>>(), [Some(7), Some(7)]);
         assert_eq!(all[1].setting.also, [("relu".to_owned(), 1.0)]);
         assert_eq!(all[1].name, "SAE k=7 expansion=16 lr=1e-4 relu=1 seed=3");
-        assert_eq!((all[1].setting.get("relu"), all[1].setting.get("k"), all[1].setting.get("l1")), (Some(1.0), Some(7.0), None));
+        assert_eq!(
+            (all[1].setting.get("relu"), all[1].setting.get("k"), all[1].setting.get("l1")),
+            (Some(1.0), Some(7.0), None)
+        );
         let values = &combinations(&arm, &[])[1];
         assert!(config(&arm.base, values, 3, 1e-4).unwrap().relu);
     }
@@ -165,13 +214,27 @@ mod tests {
         let sae = SaeConfig::new(16, 8);
         let common = [Axis::ks(&[5, 10]), Axis::penalties(&[0.5, 1.0, 2.0])];
         assert_eq!(points(&Arm::new("SAE", sae.clone()), &common).len(), 2);
-        for architecture in [Architecture::Relu { l1: 9.0 }, Architecture::Gated { l1: 9.0 }, Architecture::jump_relu(9.0)] {
+        for architecture in [
+            Architecture::Relu { l1: 9.0 },
+            Architecture::Gated { l1: 9.0 },
+            Architecture::jump_relu(9.0),
+        ] {
             let arm = Arm::new("SAE", sae.clone().with_architecture(architecture));
             let all = points(&arm, &common);
-            assert_eq!(all.iter().map(|point| point.setting.get("penalty")).collect::<Vec<_>>(), [Some(0.5), Some(1.0), Some(2.0)]);
-            assert_eq!((all[2].name.as_str(), all[2].setting.k), ("SAE expansion=16 lr=1e-4 penalty=2 seed=3", None));
-            let made = config(&arm.base, &combinations(&arm, &common)[2], 3, 1e-4).unwrap().architecture;
-            let (Architecture::Relu { l1: got } | Architecture::Gated { l1: got } | Architecture::JumpRelu { l0: got, .. }) = made else {
+            assert_eq!(
+                all.iter().map(|point| point.setting.get("penalty")).collect::<Vec<_>>(),
+                [Some(0.5), Some(1.0), Some(2.0)]
+            );
+            assert_eq!(
+                (all[2].name.as_str(), all[2].setting.k),
+                ("SAE expansion=16 lr=1e-4 penalty=2 seed=3", None)
+            );
+            let made =
+                config(&arm.base, &combinations(&arm, &common)[2], 3, 1e-4).unwrap().architecture;
+            let (Architecture::Relu { l1: got }
+            | Architecture::Gated { l1: got }
+            | Architecture::JumpRelu { l0: got, .. }) = made
+            else {
                 panic!("{made:?}")
             };
             assert_eq!((got, made.name()), (2.0, architecture.name()));

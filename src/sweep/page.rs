@@ -10,15 +10,19 @@ use crate::eval::Measure;
 use crate::files;
 use crate::paper;
 
-/// Writes a page of Markdown on the sweeps in these folders, or right below them, to `out`, and their figures to the folder of its name:
-/// `docs/results.md` and `docs/results/*.svg`. Beside our figures stand the published ones.
+/// Writes a page of Markdown on the sweeps in these folders, or right below them, to `out`, and
+/// their figures to the folder of its name: `docs/results.md` and `docs/results/*.svg`. Beside our
+/// figures stand the published ones.
 ///
 /// # Errors
 /// [`Error::Format`] if a folder holds no sweep, or if `out` does not end in `.md`; [`Error::Io`].
 pub fn results_page(dirs: &[PathBuf], out: impl AsRef<Path>) -> Result<()> {
     let out = out.as_ref();
     if out.extension().is_none_or(|extension| extension != "md") {
-        return Err(Error::format(out, "is to be a page of Markdown: give it a name that ends in .md"));
+        return Err(Error::format(
+            out,
+            "is to be a page of Markdown: give it a name that ends in .md",
+        ));
     }
     let mut sweeps = Vec::new();
     for dir in dirs {
@@ -32,7 +36,8 @@ pub fn results_page(dirs: &[PathBuf], out: impl AsRef<Path>) -> Result<()> {
          another model, on other text and after fewer tokens, what compares is how much a table changes, not the figures themselves.\n",
     );
     for dir in &sweeps {
-        let name = dir.file_name().map_or("sweep".to_owned(), |name| name.to_string_lossy().into_owned());
+        let name =
+            dir.file_name().map_or("sweep".to_owned(), |name| name.to_string_lossy().into_owned());
         page += &section(&name, &SweepResults::open(dir)?, &figures)?;
     }
     page += "\n## Published\n";
@@ -56,9 +61,16 @@ impl Figures {
     fn line(&self, name: &str, figure: Result<Figure>) -> Result<String> {
         let Ok(figure) = figure else { return Ok(String::new()) };
         files::create_folder(&self.dir)?;
-        let file: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+        let file: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+            .collect();
         figure.save(self.dir.join(format!("{file}.svg")))?;
-        Ok(format!("\n![{}]({}/{file}.svg)\n", figure.summary().replace(['[', ']'], ""), self.stem.replace(' ', "%20")))
+        Ok(format!(
+            "\n![{}]({}/{file}.svg)\n",
+            figure.summary().replace(['[', ']'], ""),
+            self.stem.replace(' ', "%20")
+        ))
     }
 }
 
@@ -71,14 +83,16 @@ fn section(name: &str, results: &SweepResults, figures: &Figures) -> Result<Stri
     let varied = results.varied();
     let along_sparsity = varied.iter().any(|axis| axis != "lr" && axis != "expansion");
     if along_sparsity {
-        text += &figures.line(&format!("{name}-pareto"), results.pareto_beside(&paper::pareto()))?;
+        text +=
+            &figures.line(&format!("{name}-pareto"), results.pareto_beside(&paper::pareto()))?;
     }
     if results.baseline().is_some() {
         let changes = results.changes();
         if !changes.rows().is_empty() {
             text += &titled(&changes);
         }
-        text += &figures.line(&format!("{name}-speedup"), results.speedups_beside(&paper::speedups()))?;
+        text += &figures
+            .line(&format!("{name}-speedup"), results.speedups_beside(&paper::speedups()))?;
     }
     if results.has_hooks() {
         text += &figures.line(&format!("{name}-layers"), results.by_layer(Measure::Nmse))?;

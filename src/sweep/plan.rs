@@ -25,7 +25,8 @@ pub(super) struct Plan {
     pub n_layers: usize,
     pub train: TrainConfig,
     pub baseline: Option<String>,
-    /// The fingerprint of the held-out text on which runs are evaluated, and how many tokens it has.
+    /// The fingerprint of the held-out text on which runs are evaluated, and how many tokens it
+    /// has.
     pub text: String,
     pub text_tokens: usize,
     pub runs: Vec<Point>,
@@ -61,10 +62,19 @@ impl Plan {
         let text = fs::read(&path).map_err(|_| Error::format(&path, none()))?;
         let plan: Plan = serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
         if plan.format != FORMAT {
-            return Err(Error::format(&path, format!("has format {}; this version reads {FORMAT}: run the sweep again", plan.format)));
+            return Err(Error::format(
+                &path,
+                format!(
+                    "has format {}; this version reads {FORMAT}: run the sweep again",
+                    plan.format
+                ),
+            ));
         }
         // They are names of folders that are read.
-        plan.runs.iter().try_for_each(|run| check_name(&run.name)).map_err(|error| error.read_from(&path))?;
+        plan.runs
+            .iter()
+            .try_for_each(|run| check_name(&run.name))
+            .map_err(|error| error.read_from(&path))?;
         Ok(plan)
     }
 }

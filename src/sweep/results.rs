@@ -38,14 +38,16 @@ pub struct SweepRun {
     pub name: String,
     /// Its folder.
     pub dir: PathBuf,
-    /// Its figures on held-out text; position 0 keeps the model's own activation and is not counted.
+    /// Its figures on held-out text; position 0 keeps the model's own activation and is not
+    /// counted.
     pub metrics: Metrics,
     /// The same with every position reconstructed and counted, as in the paper.
     pub with_bos: Metrics,
     /// How it came there.
     #[serde(skip)]
     pub history: History,
-    /// How many times fewer tokens than the run of the baseline it needed for that one's final values.
+    /// How many times fewer tokens than the run of the baseline it needed for that one's final
+    /// values.
     pub speedup: Option<Speedup>,
 }
 
@@ -87,8 +89,8 @@ impl SweepResults {
     /// Reads what there is in the folder that a sweep was, or is being, run in.
     ///
     /// # Errors
-    /// [`Error::Format`] if there is no `sweep.json`; [`Error::Checksum`] if a run's history is damaged; [`Error::UnknownHook`] and others
-    /// as the files' damage has it.
+    /// [`Error::Format`] if there is no `sweep.json`; [`Error::Checksum`] if a run's history is
+    /// damaged; [`Error::UnknownHook`] and others as the files' damage has it.
     pub fn open(dir: impl AsRef<Path>) -> Result<SweepResults> {
         let dir = dir.as_ref();
         let plan = Plan::read(dir)?;
@@ -97,10 +99,16 @@ impl SweepResults {
             let place = folder(dir, point);
             let (setting, seed) = (point.setting.clone(), point.seed);
             let Some(finished) = train::finished_in(&place)? else {
-                failed.extend(Failed::read(&place, None)?.map(|why| FailedRun { setting, seed, why }));
+                failed.extend(Failed::read(&place, None)?.map(|why| FailedRun {
+                    setting,
+                    seed,
+                    why,
+                }));
                 continue;
             };
-            let Some(evaluation) = Evaluated::read(&place, &finished.weights, &plan.text)? else { continue };
+            let Some(evaluation) = Evaluated::read(&place, &finished.weights, &plan.text)? else {
+                continue;
+            };
             runs.push(SweepRun {
                 setting,
                 seed,
@@ -156,8 +164,8 @@ impl SweepResults {
 
     /// The same results, with every other arm compared with this one.
     ///
-    /// The run of the baseline that a run is compared with has the same hook, seed, k, expansion and further values, and the same learning
-    /// rate, or else the only one there is.
+    /// The run of the baseline that a run is compared with has the same hook, seed, k, expansion
+    /// and further values, and the same learning rate, or else the only one there is.
     ///
     /// # Errors
     /// [`Error::UnknownRun`] if no run has that arm.
@@ -170,7 +178,8 @@ impl SweepResults {
     }
 
     fn compared(mut self, arm: &str) -> SweepResults {
-        let speedups: Vec<Option<Speedup>> = self.runs.iter().map(|run| self.speedup(run, arm)).collect();
+        let speedups: Vec<Option<Speedup>> =
+            self.runs.iter().map(|run| self.speedup(run, arm)).collect();
         self.runs.iter_mut().zip(speedups).for_each(|(run, speedup)| run.speedup = speedup);
         self
     }
@@ -178,7 +187,10 @@ impl SweepResults {
     fn speedup(&self, run: &SweepRun, arm: &str) -> Option<Speedup> {
         let baseline = self.counterpart(run, arm)?;
         let measured = |run: &SweepRun| !run.history.held_out.is_empty();
-        let both = ((baseline.setting.arm.as_str(), &baseline.history), (run.setting.arm.as_str(), &run.history));
+        let both = (
+            (baseline.setting.arm.as_str(), &baseline.history),
+            (run.setting.arm.as_str(), &run.history),
+        );
         (measured(baseline) && measured(run)).then(|| Speedup::between(both.0, both.1))
     }
 
@@ -186,8 +198,11 @@ impl SweepResults {
     pub(super) fn counterpart(&self, run: &SweepRun, arm: &str) -> Option<&SweepRun> {
         let same = |other: &&SweepRun| {
             let (a, b) = (&run.setting, &other.setting);
-            let further = b.also.iter().all(|(axis, value)| a.get(axis).is_none_or(|own| own == *value));
-            (other.seed, a.hook, a.k, a.expansion) == (run.seed, b.hook, b.k, b.expansion) && b.arm == arm && further
+            let further =
+                b.also.iter().all(|(axis, value)| a.get(axis).is_none_or(|own| own == *value));
+            (other.seed, a.hook, a.k, a.expansion) == (run.seed, b.hook, b.k, b.expansion)
+                && b.arm == arm
+                && further
         };
         if run.setting.arm == arm {
             return None;
@@ -216,7 +231,9 @@ impl SweepResults {
         for run in &self.runs {
             match rows.iter_mut().find(|row| row.setting == run.setting) {
                 Some(row) => row.runs.push(run.clone()),
-                None => rows.push(SweepRow { setting: run.setting.clone(), runs: vec![run.clone()] }),
+                None => {
+                    rows.push(SweepRow { setting: run.setting.clone(), runs: vec![run.clone()] })
+                }
             }
         }
         rows
@@ -238,11 +255,18 @@ impl SweepRow {
     pub fn spread(&self, measure: Measure) -> Spread {
         let values: Vec<f64> = self.runs.iter().map(|run| run.metrics.get(measure)).collect();
         // A row has at least one run.
-        Spread::of(&values).unwrap_or(Spread { mean: f64::NAN, sd: None, min: f64::NAN, max: f64::NAN, n: 0 })
+        Spread::of(&values).unwrap_or(Spread {
+            mean: f64::NAN,
+            sd: None,
+            min: f64::NAN,
+            max: f64::NAN,
+            n: 0,
+        })
     }
 
-    /// How many times sooner the baseline's final NMSE is reached, over the seeds that come to reach it: neither those that never do nor
-    /// those that have it from the start. None for the baseline itself.
+    /// How many times sooner the baseline's final NMSE is reached, over the seeds that come to
+    /// reach it: neither those that never do nor those that have it from the start. None for the
+    /// baseline itself.
     pub fn sooner_by_nmse(&self) -> Option<Spread> {
         self.sooner(|speedup| speedup.nmse)
     }
@@ -253,7 +277,14 @@ impl SweepRow {
     }
 
     fn sooner(&self, factor: fn(&Speedup) -> Option<f64>) -> Option<Spread> {
-        Spread::of(&self.factors(factor).into_iter().flatten().filter(|factor| factor.is_finite()).collect::<Vec<_>>())
+        Spread::of(
+            &self
+                .factors(factor)
+                .into_iter()
+                .flatten()
+                .filter(|factor| factor.is_finite())
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// How many times sooner each seed that is compared with a baseline is.
@@ -273,11 +304,18 @@ pub(super) fn sweeps_in(dir: &Path) -> Result<Vec<PathBuf>> {
     if is_sweep(dir) {
         return Ok(vec![dir.to_owned()]);
     }
-    let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?.collect::<Result<Vec<_>, _>>().map_err(Error::io("read", dir))?;
-    let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(|path| is_sweep(path)).collect();
+    let entries = fs::read_dir(dir)
+        .map_err(Error::io("read", dir))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Error::io("read", dir))?;
+    let mut found: Vec<PathBuf> =
+        entries.into_iter().map(|entry| entry.path()).filter(|path| is_sweep(path)).collect();
     found.sort();
     if found.is_empty() {
-        return Err(Error::format(dir, "holds no sweep: give the folder that a sweep was run in, or one with several of them"));
+        return Err(Error::format(
+            dir,
+            "holds no sweep: give the folder that a sweep was run in, or one with several of them",
+        ));
     }
     Ok(found)
 }

@@ -40,7 +40,8 @@ pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
         fingerprint: text.fingerprint(),
         text,
         budget: sweep.memory.unwrap_or_else(memory::budget),
-        progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens").resumed_at(done),
+        progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens")
+            .resumed_at(done),
         done,
         at_hook: HashMap::new(),
     };
@@ -70,7 +71,8 @@ struct Running<'a> {
     progress: Progress,
     /// Tokens trained on so far, of all runs together.
     done: u64,
-    /// The configurations of the arms at the hook in hand; held until those of the next are made, whose tables go on from theirs.
+    /// The configurations of the arms at the hook in hand; held until those of the next are made,
+    /// whose tables go on from theirs.
     at_hook: HashMap<String, SaeConfig>,
 }
 
@@ -89,14 +91,17 @@ impl Running<'_> {
         let mut held_out = None;
         for stream in points.chunk_by(|a, b| a.seed == b.seed) {
             let config = TrainConfig { seed: stream[0].seed, ..self.sweep.train.clone() };
-            let jobs = stream.iter().map(|point| self.job(point, &config)).collect::<Result<Vec<_>>>()?;
+            let jobs =
+                stream.iter().map(|point| self.job(point, &config)).collect::<Result<Vec<_>>>()?;
             let mut todo = Vec::new();
             for job in jobs {
                 if self.is_to_be_done(&root, &job)? {
                     todo.push(job);
                 }
             }
-            for part in memory::parts(todo, self.budget, |job| train::memory_of(&job.sae, config.batch)) {
+            for part in
+                memory::parts(todo, self.budget, |job| train::memory_of(&job.sae, config.batch))
+            {
                 if interrupt::requested() || self.part(&root, hook, &config, part, &mut held_out)? {
                     return Ok(true);
                 }
@@ -107,11 +112,18 @@ impl Running<'_> {
 
     /// The configurations of the arms that are needed, complete for the hook.
     fn arms_at(&self, hook: HookPoint, points: &[Point]) -> Result<HashMap<String, SaeConfig>> {
-        let needed = self.sweep.arms.iter().filter(|arm| points.iter().any(|point| point.setting.arm == arm.name));
+        let needed = self
+            .sweep
+            .arms
+            .iter()
+            .filter(|arm| points.iter().any(|point| point.setting.arm == arm.name));
         needed
             .map(|arm| {
                 let base = arm.base.clone();
-                let made = arm.made.as_ref().map_or(Ok(base.clone()), |made| made(self.model, hook, base))?;
+                let made = arm
+                    .made
+                    .as_ref()
+                    .map_or(Ok(base.clone()), |made| made(self.model, hook, base))?;
                 Ok((arm.name.clone(), made))
             })
             .collect()
@@ -119,17 +131,24 @@ impl Running<'_> {
 
     fn job(&self, point: &Point, config: &TrainConfig) -> Result<Job> {
         let arm = self.sweep.arms.iter().find(|arm| arm.name == point.setting.arm);
-        let unknown = || Error::UnknownRun { name: point.setting.arm.clone(), there: self.at_hook.keys().cloned().collect() };
+        let unknown = || Error::UnknownRun {
+            name: point.setting.arm.clone(),
+            there: self.at_hook.keys().cloned().collect(),
+        };
         let (arm, sae) = arm.zip(self.at_hook.get(&point.setting.arm)).ok_or_else(unknown)?;
         let hook = point.setting.hook;
         for values in grid::combinations(arm, &self.sweep.axes) {
             let sae = grid::config(sae, &values, point.seed, self.sweep.train.lr)?;
             if grid::point(hook, &arm.name, &values, &sae) == *point {
-                let key = train::key(&self.sweep.acts, hook, config, &self.measured, &point.name, &sae);
+                let key =
+                    train::key(&self.sweep.acts, hook, config, &self.measured, &point.name, &sae);
                 return Ok(Job { point: point.clone(), sae, key });
             }
         }
-        let why = format!("what is made for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead", arm.name);
+        let why = format!(
+            "what is made for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead",
+            arm.name
+        );
         Err(Error::config("per_hook", why))
     }
 
@@ -137,12 +156,15 @@ impl Running<'_> {
     fn is_to_be_done(&self, root: &Path, job: &Job) -> Result<bool> {
         let folder = root.join(&job.point.name);
         match train::finished(root, &job.point.name, &job.key)? {
-            Some(finished) => Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none()),
+            Some(finished) => {
+                Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none())
+            }
             None => Ok(Failed::read(&folder, Some(&job.key))?.is_none()),
         }
     }
 
-    /// Trains and evaluates runs of one stream, but for those that another process has in hand; true if it was stopped by hand.
+    /// Trains and evaluates runs of one stream, but for those that another process has in hand;
+    /// true if it was stopped by hand.
     fn part(
         &mut self,
         root: &Path,
@@ -166,16 +188,21 @@ impl Running<'_> {
         self.progress.note(&format!("{hook}, seed {}: {} at once", config.seed, mine.len()));
         let held_out = match held_out {
             Some(text) => text.clone(),
-            None => held_out.insert(Arc::new(HeldOut::new(self.model, hook, &self.measured)?)).clone(),
+            None => {
+                held_out.insert(Arc::new(HeldOut::new(self.model, hook, &self.measured)?)).clone()
+            }
         };
-        let Some(runs) = self.trained(root, hook, config, &mut mine, &held_out)? else { return Ok(false) };
+        let Some(runs) = self.trained(root, hook, config, &mut mine, &held_out)? else {
+            return Ok(false);
+        };
         if runs.runs.iter().any(|run| !run.finished) || interrupt::requested() {
             return Ok(true);
         }
         self.evaluate(root, hook, &mine, &runs)
     }
 
-    /// Trains runs together. One whose numbers overflow is put down as failed, and the others go on; none if all did.
+    /// Trains runs together. One whose numbers overflow is put down as failed, and the others go
+    /// on; none if all did.
     fn trained(
         &mut self,
         root: &Path,
@@ -185,7 +212,8 @@ impl Running<'_> {
         held_out: &Arc<HeldOut>,
     ) -> Result<Option<Runs>> {
         while !mine.is_empty() {
-            let mut trainer = Trainer::new(&self.sweep.acts, hook, config.clone())?.measured_on(held_out.clone());
+            let mut trainer =
+                Trainer::new(&self.sweep.acts, hook, config.clone())?.measured_on(held_out.clone());
             let mut new = 0;
             for (job, _) in &*mine {
                 trainer = trainer.add(&job.point.name, job.sae.clone())?;
@@ -198,7 +226,10 @@ impl Running<'_> {
                 }
                 Err(error @ Error::NotFinite { .. }) => {
                     let why = error.to_string();
-                    let Some(at) = mine.iter().position(|(job, _)| why.contains(&format!("run \"{}\"", job.point.name))) else {
+                    let Some(at) = mine
+                        .iter()
+                        .position(|(job, _)| why.contains(&format!("run \"{}\"", job.point.name)))
+                    else {
                         return Err(error);
                     };
                     let (job, _lock) = mine.remove(at);
@@ -212,7 +243,13 @@ impl Running<'_> {
     }
 
     /// Evaluates runs that are trained; true if that was stopped by hand.
-    fn evaluate(&self, root: &Path, hook: HookPoint, mine: &[(Job, FolderLock)], runs: &Runs) -> Result<bool> {
+    fn evaluate(
+        &self,
+        root: &Path,
+        hook: HookPoint,
+        mine: &[(Job, FolderLock)],
+        runs: &Runs,
+    ) -> Result<bool> {
         let evaluations = match train::evaluate(self.model, hook, runs, &self.text) {
             Ok(evaluations) if evaluations.tokens == self.text.len() => evaluations,
             Ok(_) | Err(Error::Interrupted { .. }) => return Ok(true),
@@ -220,7 +257,11 @@ impl Running<'_> {
         };
         for ((job, _), evaluation) in mine.iter().zip(evaluations.rows) {
             if let Some(finished) = train::finished(root, &job.point.name, &job.key)? {
-                let evaluated = Evaluated { weights: finished.weights, text: self.fingerprint.clone(), evaluation };
+                let evaluated = Evaluated {
+                    weights: finished.weights,
+                    text: self.fingerprint.clone(),
+                    evaluation,
+                };
                 evaluated.write(&root.join(&job.point.name))?;
             }
         }

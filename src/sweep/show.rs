@@ -17,7 +17,10 @@ impl Sweep {
             Column::number("runs").defined("over all hooks and seeds"),
         ];
         let hooks: Vec<String> = self.hooks.iter().map(|hook| hook.to_string()).collect();
-        let mut table = Table::new(&format!("Sweep on {}, {}", self.acts.model_name(), hooks.join(", ")), &columns);
+        let mut table = Table::new(
+            &format!("Sweep on {}, {}", self.acts.model_name(), hooks.join(", ")),
+            &columns,
+        );
         for arm in &self.arms {
             let combinations = super::grid::combinations(arm, &self.axes);
             let mut axes: Vec<(&str, Vec<String>)> = Vec::new();
@@ -29,14 +32,24 @@ impl Sweep {
                     None => axes.push((&axis.name, vec![written])),
                 }
             }
-            let axes: Vec<String> = axes.into_iter().map(|(name, values)| format!("{name} {}", values.join(", "))).collect();
+            let axes: Vec<String> = axes
+                .into_iter()
+                .map(|(name, values)| format!("{name} {}", values.join(", ")))
+                .collect();
             let varied = if axes.is_empty() { "nothing".to_owned() } else { axes.join("; ") };
-            table.push(Row::new(&arm.name).text(&varied).count((combinations.len() * self.n_streams()) as u64));
+            table.push(
+                Row::new(&arm.name)
+                    .text(&varied)
+                    .count((combinations.len() * self.n_streams()) as u64),
+            );
         }
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         let held_out = if self.held_out.is_some() { "" } else { " It has no held-out text yet." };
         let tokens = format::count(self.train.tokens);
-        table.caption(&format!("{tokens} training tokens a run; seeds {}.{held_out} run(\"folder\") runs it.", seeds.join(", ")))
+        table.caption(&format!(
+            "{tokens} training tokens a run; seeds {}.{held_out} run(\"folder\") runs it.",
+            seeds.join(", ")
+        ))
     }
 }
 
@@ -62,7 +75,11 @@ impl Show for Setting {
             ("expansion", self.expansion.to_string(), "latents per dimension"),
             ("lr", format!("{:e}", self.lr), "learning rate at the start"),
         ];
-        rows.extend(self.also.iter().map(|(axis, value)| (axis.as_str(), Setting::written(axis, *value), "")));
+        rows.extend(
+            self.also
+                .iter()
+                .map(|(axis, value)| (axis.as_str(), Setting::written(axis, *value), "")),
+        );
         settings("Setting", rows).into()
     }
 }
@@ -78,16 +95,23 @@ impl Show for SweepRow {
     fn shown(&self) -> Shown {
         let rows = Measure::ALL.iter().map(|&measure| {
             let spread = self.spread(measure);
-            (measure.name(), if measure.is_share() { spread.percent() } else { spread.text() }, measure.definition())
+            (
+                measure.name(),
+                if measure.is_share() { spread.percent() } else { spread.text() },
+                measure.definition(),
+            )
         });
         let seeds = format!("mean of {} seeds ± the standard deviation of one", self.runs.len());
-        self.setting.shown().and(settings("Held-out text, position 0 left out", rows.collect()).caption(&seeds))
+        self.setting
+            .shown()
+            .and(settings("Held-out text, position 0 left out", rows.collect()).caption(&seeds))
     }
 }
 
 impl Show for SweepRun {
     fn shown(&self) -> Shown {
-        let shown = Shown::line(&format!("{}, {}", self.setting.hook, self.name)).and(self.metrics.shown());
+        let shown =
+            Shown::line(&format!("{}, {}", self.setting.hook, self.name)).and(self.metrics.shown());
         match &self.speedup {
             Some(speedup) => shown.and(speedup.shown()),
             None => shown,
@@ -97,7 +121,10 @@ impl Show for SweepRun {
 
 impl Show for FailedRun {
     fn shown(&self) -> Shown {
-        Shown::line(&format!("{} at {}, seed {}: {}", self.setting.arm, self.setting.hook, self.seed, self.why))
+        Shown::line(&format!(
+            "{} at {}, seed {}: {}",
+            self.setting.arm, self.setting.hook, self.seed, self.why
+        ))
     }
 }
 
@@ -116,13 +143,25 @@ impl fmt::Debug for Arm {
 
 impl fmt::Debug for SweepResults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SweepResults in {}: {} of {} runs", self.dir.display(), self.runs.len(), self.planned())
+        write!(
+            f,
+            "SweepResults in {}: {} of {} runs",
+            self.dir.display(),
+            self.runs.len(),
+            self.planned()
+        )
     }
 }
 
 impl fmt::Debug for SweepRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SweepRow ({} at {}, {} seeds)", self.setting.arm, self.setting.hook, self.runs.len())
+        write!(
+            f,
+            "SweepRow ({} at {}, {} seeds)",
+            self.setting.arm,
+            self.setting.hook,
+            self.runs.len()
+        )
     }
 }
 

@@ -9,7 +9,8 @@ use crate::display::{Show, Shown, format, shows};
 pub struct Spread {
     /// The mean.
     pub mean: f64,
-    /// The standard deviation of one seed: the root of Σ(x − mean)² / (n − 1); none of a single one.
+    /// The standard deviation of one seed: the root of Σ(x − mean)² / (n − 1); none of a single
+    /// one.
     pub sd: Option<f64>,
     /// The least.
     pub min: f64,
@@ -57,16 +58,21 @@ impl Spread {
         let digits = mean.split_once('.').map_or(0, |(_, fraction)| fraction.len());
         if mean.contains('e') {
             return mean
-                + &self.sd.filter(|&sd| sd > 0.0).map_or(String::new(), |sd| format!(" ± {}", format::significant(factor * sd, 1)))
+                + &self.sd.filter(|&sd| sd > 0.0).map_or(String::new(), |sd| {
+                    format!(" ± {}", format::significant(factor * sd, 1))
+                })
                 + unit;
         }
         mean + &self.deviation(factor, digits) + unit
     }
 
-    /// With as many digits after the point as the mean has, or as many as it takes for one that is not 0.
+    /// With as many digits after the point as the mean has, or as many as it takes for one that is
+    /// not 0.
     fn deviation(&self, factor: f64, digits: usize) -> String {
         // What is the same for all seeds, as the L0 of a TopK SAE, needs no deviation.
-        let Some(sd) = self.sd.map(|sd| factor * sd).filter(|&sd| sd > 0.0) else { return String::new() };
+        let Some(sd) = self.sd.map(|sd| factor * sd).filter(|&sd| sd > 0.0) else {
+            return String::new();
+        };
         let shown = format!("{sd:.digits$}");
         let vanishes = shown.chars().all(|c| c == '0' || c == '.');
         format!(" ± {}", if vanishes { format::significant(sd, 1) } else { shown })
@@ -76,7 +82,8 @@ impl Spread {
 impl Show for Spread {
     fn shown(&self) -> Shown {
         let seeds = format!("mean of {} seeds", self.n);
-        let range = format!("{} to {}", format::significant(self.min, 3), format::significant(self.max, 3));
+        let range =
+            format!("{} to {}", format::significant(self.min, 3), format::significant(self.max, 3));
         Shown::line(&format!("{}: {seeds}, {range}", self.text()))
     }
 }
@@ -93,7 +100,10 @@ mod tests {
         let spread = Spread::of(&[2.0, 4.0, 6.0, 8.0]).unwrap();
         assert_eq!((spread.mean, spread.min, spread.max, spread.n), (5.0, 2.0, 8.0, 4));
         assert!((spread.sd.unwrap() - (20.0f64 / 3.0).sqrt()).abs() < 1e-12);
-        assert_eq!(Spread::of(&[0.25]).unwrap(), Spread { mean: 0.25, sd: None, min: 0.25, max: 0.25, n: 1 });
+        assert_eq!(
+            Spread::of(&[0.25]).unwrap(),
+            Spread { mean: 0.25, sd: None, min: 0.25, max: 0.25, n: 1 }
+        );
         assert_eq!(Spread::of(&[]), None);
     }
 

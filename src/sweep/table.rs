@@ -7,10 +7,12 @@ use crate::model::HookPoint;
 use crate::paper;
 
 /// The figures of the table.
-const SHOWN: [Measure; 5] = [Measure::L0, Measure::Nmse, Measure::CeAdded, Measure::LossRecovered, Measure::Dead];
+const SHOWN: [Measure; 5] =
+    [Measure::L0, Measure::Nmse, Measure::CeAdded, Measure::LossRecovered, Measure::Dead];
 
 impl SweepResults {
-    /// One row a place of the grid: its values, and the mean of each figure over the seeds ± its standard deviation.
+    /// One row a place of the grid: its values, and the mean of each figure over the seeds ± its
+    /// standard deviation.
     pub fn table(&self) -> Table {
         let (rows, varied) = (self.rows(), self.varied());
         let with_hook = self.has_hooks();
@@ -22,7 +24,10 @@ impl SweepResults {
         if compared {
             columns.extend(self.sooner_columns());
         }
-        columns.push(Column::number("seeds").defined("runs over which the mean and its standard deviation (after ±) are taken"));
+        columns
+            .push(Column::number("seeds").defined(
+                "runs over which the mean and its standard deviation (after ±) are taken",
+            ));
         let mut table = Table::new(&self.title(), &columns);
         for row in &rows {
             let setting = &row.setting;
@@ -36,29 +41,42 @@ impl SweepResults {
             });
             line = SHOWN.into_iter().fold(line, |line, measure| {
                 let spread = row.spread(measure);
-                line.shown(spread.mean, if measure.is_share() { spread.percent() } else { spread.text() })
+                line.shown(
+                    spread.mean,
+                    if measure.is_share() { spread.percent() } else { spread.text() },
+                )
             });
             if compared {
                 line = sooner(line, row.sooner_by_nmse(), &row.factors(|speedup| speedup.nmse));
-                line = sooner(line, row.sooner_by_ce_added(), &row.factors(|speedup| speedup.ce_added));
+                line = sooner(
+                    line,
+                    row.sooner_by_ce_added(),
+                    &row.factors(|speedup| speedup.ce_added),
+                );
             }
             table.push(line.shown(row.runs.len() as f64, row.runs.len().to_string()));
         }
         table.caption(&self.caption())
     }
 
-    /// For each arm, hook and k, by how much NMSE and CE added differ from the baseline's; beside it what the paper's TopK SAE gained at that
-    /// k by a table.
+    /// For each arm, hook and k, by how much NMSE and CE added differ from the baseline's; beside
+    /// it what the paper's TopK SAE gained at that k by a table.
     pub fn changes(&self) -> Table {
         let with_hook = self.has_hooks();
         let mut columns = vec![Column::text("arm")];
         columns.extend(with_hook.then(|| Column::text("hook")));
         columns.extend([
             Column::number("k").defined("active latents per token"),
-            Column::number("NMSE").defined("change against the baseline: mean over everything else that is varied"),
-            Column::number("CE added").defined("change against the baseline: mean over everything else that is varied"),
-            Column::number("paper: NMSE").defined("TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included"),
-            Column::number("paper: CE added").defined("TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included"),
+            Column::number("NMSE")
+                .defined("change against the baseline: mean over everything else that is varied"),
+            Column::number("CE added")
+                .defined("change against the baseline: mean over everything else that is varied"),
+            Column::number("paper: NMSE").defined(
+                "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included",
+            ),
+            Column::number("paper: CE added").defined(
+                "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included",
+            ),
         ]);
         let baseline = self.baseline().unwrap_or_default();
         let mut table = Table::new(&format!("Change against {baseline}"), &columns);
@@ -70,10 +88,18 @@ impl SweepResults {
             }
         }
         for (arm, hook, k) in places {
-            let here = |run: &&SweepRun| (&run.setting.arm, run.setting.hook, run.setting.k) == (&arm, hook, k);
+            let here = |run: &&SweepRun| {
+                (&run.setting.arm, run.setting.hook, run.setting.k) == (&arm, hook, k)
+            };
             let change = |measure: Measure| {
-                let pairs = self.runs.iter().filter(here).filter_map(|run| Some((run, self.counterpart(run, baseline)?)));
-                let changes: Vec<f64> = pairs.map(|(run, base)| run.metrics.get(measure) / base.metrics.get(measure) - 1.0).collect();
+                let pairs = self
+                    .runs
+                    .iter()
+                    .filter(here)
+                    .filter_map(|run| Some((run, self.counterpart(run, baseline)?)));
+                let changes: Vec<f64> = pairs
+                    .map(|(run, base)| run.metrics.get(measure) / base.metrics.get(measure) - 1.0)
+                    .collect();
                 Spread::of(&changes).map(|spread| spread.mean)
             };
             let (nmse, ce_added) = (change(Measure::Nmse), change(Measure::CeAdded));
@@ -89,7 +115,12 @@ impl SweepResults {
                 None => line.missing(),
             };
             let published = k.and_then(published_change);
-            let changes = [nmse, ce_added, published.map(|change| change.0), published.map(|change| change.1)];
+            let changes = [
+                nmse,
+                ce_added,
+                published.map(|change| change.0),
+                published.map(|change| change.1),
+            ];
             table.push(changes.into_iter().fold(line, |line, change| match change {
                 Some(change) => line.shown(change, signed(change)),
                 None => line.missing(),
@@ -126,17 +157,30 @@ impl SweepResults {
 
     /// What the figures were measured on, and what is not there yet.
     pub(super) fn caption(&self) -> String {
-        let (tokens, text) = (format::count(self.plan.train.tokens), format::count(self.plan.text_tokens as u64));
+        let (tokens, text) =
+            (format::count(self.plan.train.tokens), format::count(self.plan.text_tokens as u64));
         let mut caption = format!(
             "{tokens} training tokens each; {text} held-out tokens, position 0 keeps the model's own activation and is not counted ({} weights).",
             self.plan.processing
         );
         if !self.failed.is_empty() {
-            let names: Vec<String> = self.failed.iter().map(|run| format!("{} at lr {:e}", run.setting.arm, run.setting.lr)).collect();
-            caption += &format!(" {} overflowed: {}.", format::count(self.failed.len() as u64), names.join(", "));
+            let names: Vec<String> = self
+                .failed
+                .iter()
+                .map(|run| format!("{} at lr {:e}", run.setting.arm, run.setting.lr))
+                .collect();
+            caption += &format!(
+                " {} overflowed: {}.",
+                format::count(self.failed.len() as u64),
+                names.join(", ")
+            );
         }
         if !self.is_complete() {
-            caption += &format!(" {} of {} runs are finished; the same sweep goes on with the others.", self.runs.len(), self.planned());
+            caption += &format!(
+                " {} of {} runs are finished; the same sweep goes on with the others.",
+                self.runs.len(),
+                self.planned()
+            );
         }
         caption
     }
@@ -148,7 +192,9 @@ fn axis_column(axis: &str) -> Column {
         "k" => column.defined("active latents per token"),
         "expansion" => column.defined("latents per dimension"),
         "lr" => column.defined("learning rate at the start"),
-        "penalty" => column.defined("coefficient of the penalty, in units of the activations' scale"),
+        "penalty" => {
+            column.defined("coefficient of the penalty, in units of the activations' scale")
+        }
         _ => column,
     }
 }
@@ -166,7 +212,9 @@ fn measure_column(measure: Measure) -> Column {
 fn sooner(line: Row, spread: Option<Spread>, factors: &[Option<f64>]) -> Row {
     let n = factors.len();
     match spread {
-        Some(spread) if spread.n < n => line.shown(spread.mean, format!("{} ({} of {n})", spread.times(), spread.n)),
+        Some(spread) if spread.n < n => {
+            line.shown(spread.mean, format!("{} ({} of {n})", spread.times(), spread.n))
+        }
         Some(spread) => line.shown(spread.mean, spread.times()),
         None if n == 0 => line.missing(),
         None if factors.iter().all(Option::is_some) => line.text("from the start"),

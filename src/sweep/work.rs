@@ -40,7 +40,9 @@ impl Evaluated {
     /// The evaluation of these weights on this text, if it has been made.
     pub(super) fn read(run: &Path, weights: &str, text: &str) -> Result<Option<Evaluation>> {
         let found: Option<Evaluated> = read(&run.join(EVALUATION))?;
-        Ok(found.filter(|found| found.weights == weights && found.text == text).map(|found| found.evaluation))
+        Ok(found
+            .filter(|found| found.weights == weights && found.text == text)
+            .map(|found| found.evaluation))
     }
 }
 

@@ -10,8 +10,9 @@ use crate::eval::Measure;
 use crate::files;
 
 impl SweepResults {
-    /// Writes one line a run as comma-separated values: its place in the grid, its seed, every figure with position 0 left out and, under
-    /// names that end in `_with_bos`, counted, and how many times sooner than the baseline it was.
+    /// Writes one line a run as comma-separated values: its place in the grid, its seed, every
+    /// figure with position 0 left out and, under names that end in `_with_bos`, counted, and how
+    /// many times sooner than the baseline it was.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -58,7 +59,8 @@ impl SweepResults {
                 further.push(axis);
             }
         }
-        let mut header: Vec<String> = ["hook", "layer", "arm", "k", "expansion", "lr"].map(str::to_owned).to_vec();
+        let mut header: Vec<String> =
+            ["hook", "layer", "arm", "k", "expansion", "lr"].map(str::to_owned).to_vec();
         header.extend(further.iter().map(|axis| (*axis).to_owned()));
         header.push("seed".to_owned());
         for suffix in ["", "_with_bos"] {
@@ -85,7 +87,10 @@ impl SweepResults {
                 cells.extend(Measure::ALL.map(|measure| metrics.get(measure).to_string()));
             }
             let speedup = run.speedup.as_ref();
-            cells.extend([number(speedup.and_then(|s| s.nmse)), number(speedup.and_then(|s| s.ce_added))]);
+            cells.extend([
+                number(speedup.and_then(|s| s.nmse)),
+                number(speedup.and_then(|s| s.ce_added)),
+            ]);
             out += &line(&cells);
         }
         Ok(out)

@@ -1,11 +1,13 @@
-//! On which n-grams something fired, how often, and how strongly: a sorted list, and what waits to be merged into it.
+//! On which n-grams something fired, how often, and how strongly: a sorted list, and what waits to
+//! be merged into it.
 
 use super::LONGEST;
 
 /// A token and those before it, the current one first.
 pub(super) type Gram = [u32; LONGEST];
 
-/// What stands in a [`Gram`] before the beginning of a sequence, or beyond the order that is counted.
+/// What stands in a [`Gram`] before the beginning of a sequence, or beyond the order that is
+/// counted.
 pub(super) const NOTHING: u32 = u32::MAX;
 
 /// Fewer firings are not worth a merge.
@@ -13,7 +15,9 @@ const FEWEST: usize = 64;
 
 /// The n-gram that ends at position `at` of a sequence, of at most `order` tokens.
 pub(super) fn gram(sequence: &[u32], at: usize, order: usize) -> Gram {
-    std::array::from_fn(|back| if back < order && back <= at { sequence[at - back] } else { NOTHING })
+    std::array::from_fn(
+        |back| if back < order && back <= at { sequence[at - back] } else { NOTHING },
+    )
 }
 
 /// One n-gram of a list.
@@ -38,12 +42,14 @@ impl Counts {
         self.pending.push((gram, value));
     }
 
-    /// Whether it is time to merge what waits: seldom enough that a firing is moved a few times in all.
+    /// Whether it is time to merge what waits: seldom enough that a firing is moved a few times in
+    /// all.
     pub(super) fn is_due(&self) -> bool {
         self.pending.len() >= FEWEST.max(self.sorted.len() / 2)
     }
 
-    /// Merges what waits into the list. Values of one n-gram are summed in the order in which they came.
+    /// Merges what waits into the list. Values of one n-gram are summed in the order in which they
+    /// came.
     pub(super) fn merge(&mut self) {
         let mut pending = std::mem::take(&mut self.pending);
         pending.sort_by_key(|(gram, _)| *gram);
@@ -54,7 +60,11 @@ impl Counts {
             while let Some(entry) = old.next_if(|entry| entry.gram < gram) {
                 merged.push(entry);
             }
-            let mut entry = old.next_if(|entry| entry.gram == gram).unwrap_or(Entry { gram, count: 0, mass: 0.0 });
+            let mut entry = old.next_if(|entry| entry.gram == gram).unwrap_or(Entry {
+                gram,
+                count: 0,
+                mass: 0.0,
+            });
             entry.count += same.len() as u32;
             same.iter().for_each(|(_, value)| entry.mass += f64::from(*value));
             merged.push(entry);

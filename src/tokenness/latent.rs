@@ -36,16 +36,20 @@ pub struct NgramProfile {
     pub mass_entropy: f64,
     /// Entropy in bits of the n-gram, each firing counting once.
     pub firing_entropy: f64,
-    /// `mass_entropy` as a share of the log₂ of the number of different n-grams in the text: 1 if the mass is spread evenly over all.
+    /// `mass_entropy` as a share of the log₂ of the number of different n-grams in the text: 1 if
+    /// the mass is spread evenly over all.
     pub normalized_entropy: f64,
     /// Mutual information of firing and n-gram in bits, as counted.
     pub mi: f64,
-    /// What it would be on average if as many firings were dealt out at random over the text, in bits.
+    /// What it would be on average if as many firings were dealt out at random over the text, in
+    /// bits.
     pub mi_by_chance: f64,
-    /// `mi / H(fires)`: sparsify calls a latent trivial where that of the token is above 0.9. Rare latents have a high one by chance.
+    /// `mi / H(fires)`: sparsify calls a latent trivial where that of the token is above 0.9. Rare
+    /// latents have a high one by chance.
     pub mi_share: f64,
-    /// `(mi − mi_by_chance) / (H(fires) − mi_by_chance)`: about 0 for a latent that ignores the n-gram, 1 for one that it decides; 0 where
-    /// chance alone would tell everything, as when no n-gram occurs twice.
+    /// `(mi − mi_by_chance) / (H(fires) − mi_by_chance)`: about 0 for a latent that ignores the
+    /// n-gram, 1 for one that it decides; 0 where chance alone would tell everything, as when no
+    /// n-gram occurs twice.
     pub mi_share_corrected: f64,
 }
 
@@ -69,7 +73,8 @@ pub struct LatentTokenness {
     pub firings: u64,
     /// That as a share of the tokens counted.
     pub density: f64,
-    /// The length of what it adds to reconstructions, summed over its firings: Σ value · ‖W_dec\[latent\]‖.
+    /// The length of what it adds to reconstructions, summed over its firings: Σ value ·
+    /// ‖W_dec\[latent\]‖.
     pub mass: f64,
     /// H(fires) in bits: the entropy of whether it fires.
     pub fires_entropy: f64,
@@ -100,7 +105,8 @@ impl SaeTokenness {
         self.latents.iter().filter(|latent| latent.firings >= self.min_firings.max(1)).collect()
     }
 
-    /// The numbers of the latents that pass a test (`true`) or do not (`false`), those with most activation mass first; to look at some of either kind.
+    /// The numbers of the latents that pass a test (`true`) or do not (`false`), those with most
+    /// activation mass first; to look at some of either kind.
     pub fn that(&self, test: TokenTest, pass: bool) -> Vec<usize> {
         let mut latents = self.counted();
         latents.retain(|latent| test.passes(latent) == Some(pass));
@@ -134,14 +140,22 @@ pub(super) fn measure(
     table: &Lookup,
     config: &TokennessConfig,
 ) -> Result<Vec<SaeTokenness>> {
-    let margins: Vec<Margins> = (1..=config.order).map(|n| Margins::new(counted.text.entries(), n)).collect();
-    let rows = saes.iter().map(|(_, sae)| sae.d_sae() as u64 * if sae.lookup.is_some() { 3 } else { 2 }).sum();
+    let margins: Vec<Margins> =
+        (1..=config.order).map(|n| Margins::new(counted.text.entries(), n)).collect();
+    let rows = saes
+        .iter()
+        .map(|(_, sae)| sae.d_sae() as u64 * if sae.lookup.is_some() { 3 } else { 2 })
+        .sum();
     let mut meter = Meter::new("measure the latents", rows);
     let mut measured = Vec::new();
     for ((name, sae), counts) in saes.iter().zip(&counted.latents) {
         let d = sae.d_model();
         let matches = |table: &[f32], meter: &mut Meter| -> Result<Vec<TableMatch>> {
-            let named = |(token, cosine)| TableMatch { token: token as u32, text: model.token_str(token as u32), cosine };
+            let named = |(token, cosine)| TableMatch {
+                token: token as u32,
+                text: model.token_str(token as u32),
+                cosine,
+            };
             Ok(nearest(&sae.w_dec, table, d, meter)?.into_iter().map(named).collect())
         };
         let outside = matches(table.table(), &mut meter)?;
@@ -153,15 +167,24 @@ pub(super) fn measure(
             }
             let one = |(i, counts): (usize, &Counts)| {
                 let latent = block * AT_ONCE + i;
-                let norm = sae.w_dec[latent * d..][..d].iter().map(|w| f64::from(*w).powi(2)).sum::<f64>().sqrt();
-                let firings = counts.entries().iter().map(|entry| u64::from(entry.count)).sum::<u64>();
+                let norm = sae.w_dec[latent * d..][..d]
+                    .iter()
+                    .map(|w| f64::from(*w).powi(2))
+                    .sum::<f64>()
+                    .sqrt();
+                let firings =
+                    counts.entries().iter().map(|entry| u64::from(entry.count)).sum::<u64>();
                 LatentTokenness {
                     latent,
                     firings,
                     density: firings as f64 / counted.tokens as f64,
                     mass: norm * counts.entries().iter().map(|entry| entry.mass).sum::<f64>(),
                     fires_entropy: margins[0].firing_entropy(firings),
-                    ngrams: if firings > 0 { profiles(model, counts.entries(), firings, &margins) } else { Vec::new() },
+                    ngrams: if firings > 0 {
+                        profiles(model, counts.entries(), firings, &margins)
+                    } else {
+                        Vec::new()
+                    },
                     table: outside[latent].clone(),
                     own_table: own.as_ref().map(|own| own[latent].clone()),
                 }
@@ -169,22 +192,37 @@ pub(super) fn measure(
             latents.par_extend(counts.par_iter().enumerate().map(one));
             meter.advance(counts.len() as u64);
         }
-        measured.push(SaeTokenness { name: (*name).to_owned(), has_lookup: own.is_some(), min_firings: config.min_firings, latents });
+        measured.push(SaeTokenness {
+            name: (*name).to_owned(),
+            has_lookup: own.is_some(),
+            min_firings: config.min_firings,
+            latents,
+        });
     }
     meter.progress.finish();
     Ok(measured)
 }
 
 /// The profiles over tokens, bigrams, … of a latent that fires.
-fn profiles(model: &Model, entries: &[Entry], firings: u64, margins: &[Margins]) -> Vec<NgramProfile> {
+fn profiles(
+    model: &Model,
+    entries: &[Entry],
+    firings: u64,
+    margins: &[Margins],
+) -> Vec<NgramProfile> {
     let of_length = |n: usize, margins: &Margins| {
         let grams: Vec<Entry> = grouped(entries, n).collect();
         let mass: f64 = grams.iter().map(|gram| gram.mass).sum();
         // Of equals the first.
-        let top = grams.iter().fold(grams[0], |top, gram| if gram.mass > top.mass { *gram } else { top });
+        let top =
+            grams.iter().fold(grams[0], |top, gram| if gram.mass > top.mass { *gram } else { top });
         let ids = ids(top.gram);
         let mass_entropy = entropy(grams.iter().map(|gram| gram.mass));
-        let (h, mi, chance) = (margins.firing_entropy(firings), margins.mutual_information(&grams), margins.by_chance(firings));
+        let (h, mi, chance) = (
+            margins.firing_entropy(firings),
+            margins.mutual_information(&grams),
+            margins.by_chance(firings),
+        );
         let room = h - chance;
         NgramProfile {
             text: ids.iter().map(|&id| model.token_str(id)).collect(),
@@ -194,7 +232,11 @@ fn profiles(model: &Model, entries: &[Entry], firings: u64, margins: &[Margins])
             distinct: grams.len(),
             mass_entropy,
             firing_entropy: entropy(grams.iter().map(|gram| f64::from(gram.count))),
-            normalized_entropy: if margins.distinct() > 1 { mass_entropy / (margins.distinct() as f64).log2() } else { 0.0 },
+            normalized_entropy: if margins.distinct() > 1 {
+                mass_entropy / (margins.distinct() as f64).log2()
+            } else {
+                0.0
+            },
             mi,
             mi_by_chance: chance,
             mi_share: if h > 0.0 { mi / h } else { 0.0 },

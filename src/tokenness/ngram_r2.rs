@@ -1,12 +1,15 @@
-//! How much of an activation the last few tokens tell: the variance explained by the mean activation of the token, bigram, trigram.
+//! How much of an activation the last few tokens tell: the variance explained by the mean
+//! activation of the token, bigram, trigram.
 //!
-//! Sequences are dealt out at random into two halves. From the first come the mean activation of every n-gram that occurs often enough
-//! there, drawn towards that of the shorter n-gram the more, the less it was seen ([`means`]). On the second the means are scored: a row is
-//! predicted by the mean of the longest n-gram, of at most n tokens, that ends at it and has one, or else by the mean of all rows. So no
-//! n-gram explains itself.
+//! Sequences are dealt out at random into two halves. From the first come the mean activation of
+//! every n-gram that occurs often enough there, drawn towards that of the shorter n-gram the more,
+//! the less it was seen ([`means`]). On the second the means are scored: a row is predicted by the
+//! mean of the longest n-gram, of at most n tokens, that ends at it and has one, or else by the
+//! mean of all rows. So no n-gram explains itself.
 //!
-//! The columns of the activations are cut into strips; a thread sums one strip over all rows in order, in f64, so that no two threads write
-//! the same number and the sums are the same on any number of threads.
+//! The columns of the activations are cut into strips; a thread sums one strip over all rows in
+//! order, in f64, so that no two threads write the same number and the sums are the same on any
+//! number of threads.
 
 mod means;
 mod show;
@@ -29,11 +32,13 @@ const ROWS_AT_ONCE: usize = 4096;
 pub struct NgramR2Config {
     /// The longest n-gram: 1 to 3. Default 3.
     pub n: usize,
-    /// Tokens that are read, at most, half of them to form the means; sequences are chosen at random. Default 2,000,000.
+    /// Tokens that are read, at most, half of them to form the means; sequences are chosen at
+    /// random. Default 2,000,000.
     pub tokens: usize,
     /// An n-gram has a mean if it occurs at least so often in the first half. Default 2.
     pub min_count: u32,
-    /// Bytes that the means may take, 8 a number; if there are too many n-grams, the rarest longest ones go without. Default 1 GiB.
+    /// Bytes that the means may take, 8 a number; if there are too many n-grams, the rarest longest
+    /// ones go without. Default 1 GiB.
     pub memory: u64,
     /// Decides the halves.
     pub seed: u64,
@@ -50,12 +55,14 @@ impl Default for NgramR2Config {
 pub struct NgramScore {
     /// The length.
     pub n: usize,
-    /// 1 − Σ‖x − prediction‖² / Σ‖x − x̄‖² over the second half, x̄ its mean; shorter n-grams stand in where there is none of this length.
+    /// 1 − Σ‖x − prediction‖² / Σ‖x − x̄‖² over the second half, x̄ its mean; shorter n-grams stand
+    /// in where there is none of this length.
     pub r2: f64,
     /// How many n-grams of this length have a mean.
     pub grams: usize,
-    /// How many rows the mean of the next shorter n-gram counts as beside the n-gram's own: σ²/τ², the variance of rows about the mean
-    /// of their n-gram over that of n-grams about the shorter; infinite if such n-grams tell nothing more.
+    /// How many rows the mean of the next shorter n-gram counts as beside the n-gram's own: σ²/τ²,
+    /// the variance of rows about the mean of their n-gram over that of n-grams about the shorter;
+    /// infinite if such n-grams tell nothing more.
     pub prior: f64,
     /// The share of rows of the second half that end such an n-gram.
     pub covered: f64,
@@ -93,12 +100,14 @@ impl NgramR2 {
     /// # Errors
     /// [`Error::Config`] if that n was not computed.
     pub fn r2(&self, n: usize) -> Result<f64> {
-        let missing = || Error::config("n", format!("n = {n}; 1 to {} were computed", self.scores.len()));
+        let missing =
+            || Error::config("n", format!("n = {n}; 1 to {} were computed", self.scores.len()));
         self.scores.iter().find(|score| score.n == n).map(|score| score.r2).ok_or_else(missing)
     }
 }
 
-/// How much of the activations of `hook` their token (1), bigram (2) … n-gram tell: R² of mean activations on a held-out half of the store.
+/// How much of the activations of `hook` their token (1), bigram (2) … n-gram tell: R² of mean
+/// activations on a held-out half of the store.
 ///
 /// ```no_run
 /// use tokenized_sae::prelude::*;
@@ -119,16 +128,22 @@ pub fn ngram_r2(acts: &ActivationStore, hook: HookPoint, n: usize) -> Result<Ngr
 /// # Errors
 /// As [`ngram_r2_with`].
 pub fn ngram_r2_of_all(acts: &ActivationStore, n: usize) -> Result<NgramR2s> {
-    let hooks = acts.hooks().iter().map(|&hook| ngram_r2(acts, hook, n)).collect::<Result<Vec<_>>>()?;
+    let hooks =
+        acts.hooks().iter().map(|&hook| ngram_r2(acts, hook, n)).collect::<Result<Vec<_>>>()?;
     Ok(NgramR2s { hooks })
 }
 
 /// As [`ngram_r2`], with other settings.
 ///
 /// # Errors
-/// [`Error::Config`] for a setting that cannot be used; [`Error::UnknownHook`]; [`Error::EmptyCorpus`] with fewer than two sequences, or
-/// sequences of one token; [`Error::Interrupted`]; and what the store reports.
-pub fn ngram_r2_with(acts: &ActivationStore, hook: HookPoint, config: &NgramR2Config) -> Result<NgramR2> {
+/// [`Error::Config`] for a setting that cannot be used; [`Error::UnknownHook`];
+/// [`Error::EmptyCorpus`] with fewer than two sequences, or sequences of one token;
+/// [`Error::Interrupted`]; and what the store reports.
+pub fn ngram_r2_with(
+    acts: &ActivationStore,
+    hook: HookPoint,
+    config: &NgramR2Config,
+) -> Result<NgramR2> {
     check_order("n", config.n)?;
     if config.min_count == 0 {
         return Err(Error::config("min_count", "is 0; an n-gram that never occurs has no mean"));
@@ -150,7 +165,10 @@ pub fn ngram_r2_with(acts: &ActivationStore, hook: HookPoint, config: &NgramR2Co
     score.sort_unstable();
     let means = Means::of(&acts.tokens()?, &fit, config, acts.d_model());
     let mut pass = Pass::new(acts, hook, &means, wanted);
-    let mut strips: Vec<Strip> = (0..acts.d_model()).step_by(STRIP).map(|from| Strip::new(from, acts.d_model(), &means)).collect();
+    let mut strips: Vec<Strip> = (0..acts.d_model())
+        .step_by(STRIP)
+        .map(|from| Strip::new(from, acts.d_model(), &means))
+        .collect();
     pass.run(&fit, &mut strips, Strip::fit)?;
     strips.iter_mut().for_each(|strip| strip.divide(&means));
     let priors = means.priors(&strips);
@@ -190,11 +208,20 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(acts: &'a ActivationStore, hook: HookPoint, means: &'a Means, n_seq: usize) -> Pass<'a> {
-        let progress = Progress::new(&format!("R² of n-grams, {hook}"), (n_seq * acts.n_ctx()) as u64, "tokens");
+        let progress = Progress::new(
+            &format!("R² of n-grams, {hook}"),
+            (n_seq * acts.n_ctx()) as u64,
+            "tokens",
+        );
         Pass { acts, hook, means, batch: Batch::default(), progress, done: 0 }
     }
 
-    fn run(&mut self, sequences: &[u64], strips: &mut [Strip], each: fn(&mut Strip, &[f32], &[Found])) -> Result<()> {
+    fn run(
+        &mut self,
+        sequences: &[u64],
+        strips: &mut [Strip],
+        each: fn(&mut Strip, &[f32], &[Found]),
+    ) -> Result<()> {
         let n_ctx = self.acts.n_ctx() as u64;
         for some in sequences.chunks((ROWS_AT_ONCE / n_ctx as usize).max(1)) {
             if interrupt::requested() {

@@ -44,13 +44,18 @@ pub(super) struct Counted {
 }
 
 /// Encodes the sequences in random order and counts where each latent fires.
-pub(super) fn count(reader: &Reader<'_>, saes: &[(&str, &Sae)], config: &TokennessConfig) -> Result<Counted> {
+pub(super) fn count(
+    reader: &Reader<'_>,
+    saes: &[(&str, &Sae)],
+    config: &TokennessConfig,
+) -> Result<Counted> {
     let n_ctx = reader.n_ctx();
     // Counts are u32.
     let most = config.tokens.min(u32::MAX as usize);
     let n_seq = reader.n_seq().min(most.div_ceil(n_ctx - 1));
     let order = Shuffle::new(reader.n_seq() as u64, config.seed).fill(0, n_seq);
-    let latents = saes.iter().map(|(_, sae)| (0..sae.d_sae()).map(|_| Counts::default()).collect()).collect();
+    let latents =
+        saes.iter().map(|(_, sae)| (0..sae.d_sae()).map(|_| Counts::default()).collect()).collect();
     let coverage = if n_seq == reader.n_seq() { Coverage::Everything } else { Coverage::Tokens };
     let mut counted = Counted { latents, text: Counts::default(), tokens: 0, coverage };
     let mut progress = Progress::new("count firings", (n_seq * (n_ctx - 1)) as u64, "tokens");
@@ -78,12 +83,16 @@ pub(super) fn count(reader: &Reader<'_>, saes: &[(&str, &Sae)], config: &Tokenne
         progress.set(counted.tokens as u64);
     }
     match counted.coverage {
-        Coverage::Stopped if counted.tokens == 0 => return Err(interrupted("the count of firings")),
+        Coverage::Stopped if counted.tokens == 0 => {
+            return Err(interrupted("the count of firings"));
+        }
         Coverage::Stopped => {
             interrupt::clear();
             progress.note("stopped by hand: the sequences read so far are what is measured");
         }
-        Coverage::Memory => progress.note("the memory for counts is used up: the sequences read so far are what is measured"),
+        Coverage::Memory => progress.note(
+            "the memory for counts is used up: the sequences read so far are what is measured",
+        ),
         Coverage::Everything | Coverage::Tokens => {}
     }
     progress.finish();
@@ -93,11 +102,18 @@ pub(super) fn count(reader: &Reader<'_>, saes: &[(&str, &Sae)], config: &Tokenne
 }
 
 impl Counted {
-    fn add(&mut self, batch: &Batch, reader: &Reader<'_>, saes: &[(&str, &Sae)], order: usize) -> Result<()> {
+    fn add(
+        &mut self,
+        batch: &Batch,
+        reader: &Reader<'_>,
+        saes: &[(&str, &Sae)],
+        order: usize,
+    ) -> Result<()> {
         let n_ctx = reader.n_ctx();
         let text = Tokens::new(batch.tokens.clone(), n_ctx)?;
         let sequences = batch.tokens.chunks_exact(n_ctx);
-        let grams: Vec<_> = sequences.flat_map(|sequence| (0..n_ctx).map(|at| gram(sequence, at, order))).collect();
+        let grams: Vec<_> =
+            sequences.flat_map(|sequence| (0..n_ctx).map(|at| gram(sequence, at, order))).collect();
         let counted_rows = || (0..batch.len()).filter(|i| i % n_ctx != 0);
         counted_rows().for_each(|i| self.text.add(grams[i], 1.0));
         if self.text.is_due() {
@@ -107,11 +123,17 @@ impl Counted {
             let codes = sae.encode_text(reader.model(), &batch.x, &text)?;
             for i in counted_rows() {
                 let (latents, values) = codes.row(i);
-                for (&latent, &value) in latents.iter().zip(values).filter(|(_, value)| **value > 0.0) {
+                for (&latent, &value) in
+                    latents.iter().zip(values).filter(|(_, value)| **value > 0.0)
+                {
                     counts[latent as usize].add(grams[i], value);
                 }
             }
-            counts.par_iter_mut().with_min_len(LATENTS_AT_ONCE).filter(|counts| counts.is_due()).for_each(Counts::merge);
+            counts
+                .par_iter_mut()
+                .with_min_len(LATENTS_AT_ONCE)
+                .filter(|counts| counts.is_due())
+                .for_each(Counts::merge);
         }
         self.tokens += counted_rows().count();
         Ok(())

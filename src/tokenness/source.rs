@@ -1,4 +1,5 @@
-//! Activations with their tokens, whole sequences at a time, from a store or from a model that runs on a text.
+//! Activations with their tokens, whole sequences at a time, from a store or from a model that runs
+//! on a text.
 
 use crate::activations::{ActivationStore, Batch};
 use crate::display::interrupt;
@@ -60,7 +61,9 @@ impl ActivationSource {
             ActivationSource::Tokens(tokens) => (tokens.n_seq(), tokens.n_ctx()),
         };
         if n_seq == 0 || n_ctx < 2 {
-            let why = format!("{n_seq} sequences of {n_ctx} tokens; position 0 is left out, so at least one of two tokens is needed");
+            let why = format!(
+                "{n_seq} sequences of {n_ctx} tokens; position 0 is left out, so at least one of two tokens is needed"
+            );
             return Err(Error::EmptyCorpus { why });
         }
         Ok(Reader { model, hook, source: self, n_seq, n_ctx })
@@ -90,14 +93,20 @@ impl Reader<'_> {
         match self.source {
             ActivationSource::Store(store) => {
                 let n_ctx = self.n_ctx as u64;
-                let rows: Vec<u64> = sequences.iter().flat_map(|&i| i * n_ctx..(i + 1) * n_ctx).collect();
+                let rows: Vec<u64> =
+                    sequences.iter().flat_map(|&i| i * n_ctx..(i + 1) * n_ctx).collect();
                 store.gather(self.hook, &rows, batch)
             }
             ActivationSource::Tokens(tokens) => {
                 batch.tokens.clear();
-                sequences.iter().for_each(|&i| batch.tokens.extend_from_slice(tokens.row(i as usize)));
+                sequences
+                    .iter()
+                    .for_each(|&i| batch.tokens.extend_from_slice(tokens.row(i as usize)));
                 let rows = Tokens::new(batch.tokens.clone(), self.n_ctx)?;
-                let value = self.model.run_to_many_unless(&rows, &[self.hook], &interrupt::requested)?.swap_remove(0);
+                let value = self
+                    .model
+                    .run_to_many_unless(&rows, &[self.hook], &interrupt::requested)?
+                    .swap_remove(0);
                 batch.x = value.flatten_all()?.to_vec1::<f32>()?;
                 batch.positions = (0..rows.len()).map(|i| (i % self.n_ctx) as u32).collect();
                 Ok(())

@@ -14,19 +14,22 @@ use crate::display::{Figure, Progress, interrupt};
 use crate::error::{Error, Result, panic_message};
 use crate::plot;
 
-/// How often a cell that waits looks whether the training has ended, or whether the stop button was pressed.
+/// How often a cell that waits looks whether the training has ended, or whether the stop button was
+/// pressed.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A training that goes on while other cells run; [`Trainer::fit_in_background`] starts it.
 ///
-/// It prints nothing: ask for its [`status`](Training::status), or [`plot`](Training::plot) what it has so far. Whoever trains beside other
-/// cells shares the processor with them.
+/// It prints nothing: ask for its [`status`](Training::status), or [`plot`](Training::plot) what it
+/// has so far. Whoever trains beside other cells shares the processor with them.
 ///
-/// **The stop button does not reach it.** That is for the cell that runs; this is stopped by [`stop`](Training::stop).
+/// **The stop button does not reach it.** That is for the cell that runs; this is stopped by
+/// [`stop`](Training::stop).
 ///
-/// **Dropping it stops it**, and waits until it has written a checkpoint, which takes a step of each run, or a measurement of held-out
-/// text. Nothing is lost: the same call goes on from there. So does a new value for the notebook's variable, and a process that is killed
-/// loses no more than the seconds since the [last checkpoint](super::TrainConfig::checkpoint_seconds).
+/// **Dropping it stops it**, and waits until it has written a checkpoint, which takes a step of
+/// each run, or a measurement of held-out text. Nothing is lost: the same call goes on from there.
+/// So does a new value for the notebook's variable, and a process that is killed loses no more than
+/// the seconds since the [last checkpoint](super::TrainConfig::checkpoint_seconds).
 pub struct Training {
     dir: PathBuf,
     board: Arc<Board>,
@@ -41,9 +44,11 @@ struct Outcome {
 }
 
 impl Trainer {
-    /// As [`fit`](Trainer::fit), but returns at once and trains while other cells run. The result is the same to the bit.
+    /// As [`fit`](Trainer::fit), but returns at once and trains while other cells run. The result
+    /// is the same to the bit.
     ///
-    /// What can be known beforehand is reported by this call: settings, a folder in use, damaged files.
+    /// What can be known beforehand is reported by this call: settings, a folder in use, damaged
+    /// files.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -61,16 +66,22 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Locked`] if the folder is in use, by another process or by a training in this one; [`Error::Checksum`] if a finished run's
-    /// files are damaged; [`Error::Io`].
+    /// [`Error::Locked`] if the folder is in use, by another process or by a training in this one;
+    /// [`Error::Checksum`] if a finished run's files are damaged; [`Error::Io`].
     pub fn fit_in_background(self, dir: impl AsRef<Path>) -> Result<Training> {
         let dir = dir.as_ref().to_owned();
         let session = self.open(&dir)?;
         let board = Arc::new(Board::new(dir.clone(), &session.jobs(), session.config()));
         let (mut watch, place) = (board.clone(), dir.clone());
         let train = move || {
-            let result = catch_unwind(AssertUnwindSafe(|| session.run(&mut watch)))
-                .unwrap_or_else(|panic| Err(Error::Training { dir: place, why: format!("panic: {}", panic_message(panic.as_ref())) }));
+            let result = catch_unwind(AssertUnwindSafe(|| session.run(&mut watch))).unwrap_or_else(
+                |panic| {
+                    Err(Error::Training {
+                        dir: place,
+                        why: format!("panic: {}", panic_message(panic.as_ref())),
+                    })
+                },
+            );
             watch.end(match &result {
                 Ok(runs) if runs.runs.iter().all(|run| run.finished) => TrainingState::Finished,
                 Ok(_) => TrainingState::Stopped,
@@ -78,8 +89,15 @@ impl Trainer {
             });
             result
         };
-        let thread = std::thread::Builder::new().name("tsae-training".to_owned()).spawn(train).map_err(Error::io("train in", &dir))?;
-        Ok(Training { dir, board, outcome: Mutex::new(Outcome { thread: Some(thread), known: None }) })
+        let thread = std::thread::Builder::new()
+            .name("tsae-training".to_owned())
+            .spawn(train)
+            .map_err(Error::io("train in", &dir))?;
+        Ok(Training {
+            dir,
+            board,
+            outcome: Mutex::new(Outcome { thread: Some(thread), known: None }),
+        })
     }
 }
 
@@ -89,13 +107,16 @@ impl Training {
         self.board.status()
     }
 
-    /// The curves so far: loss, NMSE and what else [`plot::training`] draws, and held-out NMSE where it is measured.
+    /// The curves so far: loss, NMSE and what else [`plot::training`] draws, and held-out NMSE
+    /// where it is measured.
     ///
     /// # Errors
-    /// [`Error::Figure`] if nothing was logged yet, which the first [`log_every`](super::TrainConfig::log_every) steps take.
+    /// [`Error::Figure`] if nothing was logged yet, which the first
+    /// [`log_every`](super::TrainConfig::log_every) steps take.
     pub fn plot(&self) -> Result<Figure> {
         let histories = self.histories();
-        let courses: Vec<(&str, &History)> = histories.iter().map(|(name, history)| (name.as_str(), history)).collect();
+        let courses: Vec<(&str, &History)> =
+            histories.iter().map(|(name, history)| (name.as_str(), history)).collect();
         plot::courses(&format!("Training in {}", self.dir.display()), &courses)
     }
 
@@ -109,29 +130,38 @@ impl Training {
         self.outcome().thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Asks it to stop and returns at once. It writes a checkpoint after the step in hand; [`join`](Training::join) waits for that and gives
-    /// the runs as they stand. The same training, started again, goes on from there.
+    /// Asks it to stop and returns at once. It writes a checkpoint after the step in hand;
+    /// [`join`](Training::join) waits for that and gives the runs as they stand. The same training,
+    /// started again, goes on from there.
     pub fn stop(&self) {
         self.board.ask_to_stop();
     }
 
-    /// Waits for its end and gives the runs: what [`Trainer::fit`] would have given. Asked again, it gives them again.
+    /// Waits for its end and gives the runs: what [`Trainer::fit`] would have given. Asked again,
+    /// it gives them again.
     ///
     /// The stop button ends the waiting, not the training.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if the waiting was stopped by hand; what the training itself failed with, or [`Error::Training`] with the reason
-    /// if that was given already, or if it was a panic.
+    /// [`Error::Interrupted`] if the waiting was stopped by hand; what the training itself failed
+    /// with, or [`Error::Training`] with the reason if that was given already, or if it was a
+    /// panic.
     pub fn join(&self) -> Result<Runs> {
         interrupt::watch();
         interrupt::clear();
         let (done, total) = self.board.tokens();
-        let mut progress = (!self.is_finished()).then(|| Progress::new("train", total, "tokens").resumed_at(done));
+        let mut progress =
+            (!self.is_finished()).then(|| Progress::new("train", total, "tokens").resumed_at(done));
         while !self.is_finished() {
             if interrupt::requested() {
                 interrupt::clear();
-                let remedy = "the training goes on: ask for its status(), stop() it, or join() it again".to_owned();
-                return Err(Error::Interrupted { what: "waiting for the training in the background", remedy });
+                let remedy =
+                    "the training goes on: ask for its status(), stop() it, or join() it again"
+                        .to_owned();
+                return Err(Error::Interrupted {
+                    what: "waiting for the training in the background",
+                    remedy,
+                });
             }
             if let Some(progress) = &mut progress {
                 progress.set(self.board.tokens().0);
@@ -149,7 +179,9 @@ impl Training {
         let mut outcome = self.outcome();
         if let Some(thread) = outcome.thread.take() {
             // The thread catches its panics; one that it cannot catch is told here.
-            let panicked = |panic: Box<dyn Any + Send>| Err(self.failed(format!("panic: {}", panic_message(panic.as_ref()))));
+            let panicked = |panic: Box<dyn Any + Send>| {
+                Err(self.failed(format!("panic: {}", panic_message(panic.as_ref()))))
+            };
             let result = thread.join().unwrap_or_else(panicked);
             outcome.known = Some(result.as_ref().map(Runs::clone).map_err(Error::to_string));
             return result;
@@ -206,7 +238,12 @@ mod tests {
             "defective".to_owned()
         }
 
-        fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
+        fn prepare<'a>(
+            &self,
+            x: &'a [f32],
+            tokens: &'a [u32],
+            d_model: usize,
+        ) -> Result<Prepared<'a>> {
             self.0.prepare(x, tokens, d_model)
         }
 
@@ -214,7 +251,14 @@ mod tests {
             self.0.encode(sae, x)
         }
 
-        fn train_step(&self, _: &mut Sae, _: &mut AdamState, _: &Prepared<'_>, _: &Rates, _: &mut Scratch) -> Result<StepReport> {
+        fn train_step(
+            &self,
+            _: &mut Sae,
+            _: &mut AdamState,
+            _: &Prepared<'_>,
+            _: &Rates,
+            _: &mut Scratch,
+        ) -> Result<StepReport> {
             panic!("row {} of 3", 4)
         }
     }
@@ -225,7 +269,14 @@ mod tests {
         let model = Model::load("tiny-gpt2").unwrap();
         let hook = HookPoint::resid_pre(1);
         let tokens = model.sample(4, 16, 0).unwrap();
-        let acts = ActivationStore::harvest(&model, &[hook], &tokens, dir.path().join("acts"), HarvestConfig::default()).unwrap();
+        let acts = ActivationStore::harvest(
+            &model,
+            &[hook],
+            &tokens,
+            dir.path().join("acts"),
+            HarvestConfig::default(),
+        )
+        .unwrap();
         let config = TrainConfig { tokens: 64, batch: 16, ..Default::default() };
         let sae = SaeConfig { expansion: 1, k: 4, ..SaeConfig::for_model(&model) };
         let mut trainer = Trainer::new(&acts, hook, config).unwrap().add("SAE", sae).unwrap();
@@ -233,7 +284,11 @@ mod tests {
         let training = trainer.fit_in_background(dir.path().join("runs")).unwrap();
         for _ in 0..2 {
             let told = training.join().unwrap_err();
-            assert!(matches!(told, Error::Training { .. }) && told.to_string().contains("panic: row 4 of 3"), "{told}");
+            assert!(
+                matches!(told, Error::Training { .. })
+                    && told.to_string().contains("panic: row 4 of 3"),
+                "{told}"
+            );
         }
         assert!(matches!(training.status().state, TrainingState::Failed(_)));
     }

@@ -14,7 +14,8 @@ use crate::activations::Waiting;
 /// The rate is taken over about so many seconds.
 const WINDOW_S: f64 = 15.0;
 
-/// What the thread that trains and the cells that ask share. Nobody holds the lock for longer than it takes to copy a history.
+/// What the thread that trains and the cells that ask share. Nobody holds the lock for longer than
+/// it takes to copy a history.
 pub(super) struct Board {
     dir: PathBuf,
     /// Tokens in a step.
@@ -50,13 +51,19 @@ impl Board {
     pub(super) fn new(dir: PathBuf, jobs: &[&Job], config: &TrainConfig) -> Board {
         let batch = config.batch as u64;
         let total = config.steps() * batch;
-        let course =
-            |job: &&Job| Course { name: job.name.clone(), lr: job.lr, tokens: job.tokens(config), total, history: job.history.clone() };
+        let course = |job: &&Job| Course {
+            name: job.name.clone(),
+            lr: job.lr,
+            tokens: job.tokens(config),
+            total,
+            history: job.history.clone(),
+        };
         let courses: Vec<Course> = jobs.iter().map(course).collect();
         let done = courses.iter().map(|course| course.tokens).sum();
         let total = total * courses.len() as u64;
         let seen = VecDeque::from([(0.0, done)]);
-        let state = State { courses, started: Instant::now(), first: done, done, total, seen, ended: None };
+        let state =
+            State { courses, started: Instant::now(), first: done, done, total, seen, ended: None };
         Board { dir, batch, stop: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -73,7 +80,11 @@ impl Board {
 
     /// The histories so far.
     pub(super) fn histories(&self) -> Vec<(String, History)> {
-        self.state().courses.iter().map(|course| (course.name.clone(), course.history.clone())).collect()
+        self.state()
+            .courses
+            .iter()
+            .map(|course| (course.name.clone(), course.history.clone()))
+            .collect()
     }
 
     /// Tokens of all runs together: done, and to be done.
@@ -86,7 +97,9 @@ impl Board {
         let state = self.state();
         let (seconds, how) = match &state.ended {
             Some((seconds, how)) => (*seconds, how.clone()),
-            None if self.stop.load(Ordering::Relaxed) => (state.started.elapsed().as_secs_f64(), TrainingState::Stopping),
+            None if self.stop.load(Ordering::Relaxed) => {
+                (state.started.elapsed().as_secs_f64(), TrainingState::Stopping)
+            }
             None => (state.started.elapsed().as_secs_f64(), TrainingState::Running),
         };
         // While it runs, the rate of late; afterwards the rate of the whole.
@@ -94,7 +107,11 @@ impl Board {
             None => state.seen.front().copied().unwrap_or((0.0, state.first)),
             Some(_) => (0.0, state.first),
         };
-        let rate = if state.done > before { (state.done - before) as f64 / (seconds - then).max(1e-9) } else { 0.0 };
+        let rate = if state.done > before {
+            (state.done - before) as f64 / (seconds - then).max(1e-9)
+        } else {
+            0.0
+        };
         let run = |course: &Course| RunStatus {
             name: course.name.clone(),
             lr: course.lr,
@@ -111,7 +128,8 @@ impl Board {
             total: state.total,
             seconds,
             rate,
-            seconds_left: (rate > 0.0 && state.ended.is_none()).then(|| (state.total - state.done.min(state.total)) as f64 / rate),
+            seconds_left: (rate > 0.0 && state.ended.is_none())
+                .then(|| (state.total - state.done.min(state.total)) as f64 / rate),
         }
     }
 
@@ -133,7 +151,9 @@ impl Board {
         if state.seen.back().is_none_or(|&(then, _)| now - then >= 1.0) {
             state.seen.push_back((now, done));
         }
-        while state.seen.len() > 2 && state.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S) {
+        while state.seen.len() > 2
+            && state.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S)
+        {
             state.seen.pop_front();
         }
     }

@@ -17,7 +17,8 @@ use crate::sae::Sae;
 struct About {
     key: String,
     steps: u64,
-    /// The sums since the last point of the history, as bits: a JSON number would not hold them exactly.
+    /// The sums since the last point of the history, as bits: a JSON number would not hold them
+    /// exactly.
     sums: [u64; 3],
     history: History,
 }
@@ -34,7 +35,8 @@ fn parameters<'a>(sae: &'a mut Sae, state: &'a mut AdamState) -> Vec<Parameter<'
         ("W_dec", vec![d_sae, d], &mut sae.w_dec, Some(&mut state.w_dec)),
         ("b_dec", vec![d], &mut sae.b_dec, Some(&mut state.b_dec)),
     ];
-    // Empty where the architecture has none; the one threshold of a BatchTopK SAE follows its codes, without moments.
+    // Empty where the architecture has none; the one threshold of a BatchTopK SAE follows its
+    // codes, without moments.
     let some = [
         ("threshold", &mut sae.threshold, &mut state.threshold),
         ("r_mag", &mut sae.r_mag, &mut state.r_mag),
@@ -55,9 +57,11 @@ pub(super) fn save(path: &Path, job: &mut Job) -> Result<()> {
     let d_sae = job.sae.d_sae();
     let fired: Vec<f32> = job.fired_at.iter().map(|&step| step as f32).collect(); // below 2^24 steps, hence exact
     let sums = [job.sums.loss, job.sums.nmse, job.sums.l0].map(f64::to_bits);
-    let about = About { key: job.key.clone(), steps: job.state.steps, sums, history: job.history.clone() };
+    let about =
+        About { key: job.key.clone(), steps: job.state.steps, sums, history: job.history.clone() };
     let all = parameters(&mut job.sae, &mut job.state);
-    let names: Vec<[String; 3]> = all.iter().map(|(name, ..)| ["", ".m", ".v"].map(|end| format!("{name}{end}"))).collect();
+    let names: Vec<[String; 3]> =
+        all.iter().map(|(name, ..)| ["", ".m", ".v"].map(|end| format!("{name}{end}"))).collect();
     let mut arrays = vec![("fired_at", vec![d_sae], &fired[..])];
     for ((_, shape, values, moments), [name, m, v]) in all.iter().zip(&names) {
         arrays.push((name, shape.clone(), values));
@@ -69,10 +73,13 @@ pub(super) fn save(path: &Path, job: &mut Job) -> Result<()> {
     arrays::save(path, &arrays, &serde_json::to_string(&about).map_err(Error::json("checkpoint"))?)
 }
 
-/// Puts the state in `path` into a fresh `job` of so many steps. False if it belongs to other settings.
+/// Puts the state in `path` into a fresh `job` of so many steps. False if it belongs to other
+/// settings.
 pub(super) fn load(path: &Path, job: &mut Job, steps: u64) -> Result<bool> {
     let mut file = Arrays::load(path)?;
-    let text = file.about.take().ok_or_else(|| Error::format(path, "is no checkpoint of this crate: delete it to start this run anew"))?;
+    let text = file.about.take().ok_or_else(|| {
+        Error::format(path, "is no checkpoint of this crate: delete it to start this run anew")
+    })?;
     let about: About = serde_json::from_str(&text).map_err(Error::json(path.display()))?;
     if about.key != job.key {
         return Ok(false);
@@ -80,10 +87,14 @@ pub(super) fn load(path: &Path, job: &mut Job, steps: u64) -> Result<bool> {
     for (name, shape, values, moments) in parameters(&mut job.sae, &mut job.state) {
         *values = file.take(name, &shape)?;
         if let Some(moments) = moments {
-            *moments = Moments { m: file.take(&format!("{name}.m"), &shape)?, v: file.take(&format!("{name}.v"), &shape)? };
+            *moments = Moments {
+                m: file.take(&format!("{name}.m"), &shape)?,
+                v: file.take(&format!("{name}.v"), &shape)?,
+            };
         }
     }
-    job.fired_at = file.take("fired_at", &[job.sae.d_sae()])?.into_iter().map(|step| step as u32).collect();
+    job.fired_at =
+        file.take("fired_at", &[job.sae.d_sae()])?.into_iter().map(|step| step as u32).collect();
     job.state.steps = about.steps;
     let last = job.fired_at.iter().copied().max().unwrap_or(0);
     if about.steps > steps || u64::from(last) > about.steps {

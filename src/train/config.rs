@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::kernel::Rates;
 use crate::tokens::Tokens;
 
-/// The settings that all SAEs of one [`Trainer`](super::Trainer) share. The defaults are the authors', but for `tokens`.
+/// The settings that all SAEs of one [`Trainer`](super::Trainer) share. The defaults are the
+/// authors', but for `tokens`.
 ///
 /// ```
 /// use tokenized_sae::prelude::*;
@@ -18,7 +19,8 @@ use crate::tokens::Tokens;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Tokens to train on, rounded up to whole batches. The authors used 131 M and 393 M; the default, 4 M, suits the built-in models.
+    /// Tokens to train on, rounded up to whole batches. The authors used 131 M and 393 M; the
+    /// default, 4 M, suits the built-in models.
     pub tokens: u64,
     /// Tokens in a batch.
     pub batch: usize,
@@ -28,9 +30,11 @@ pub struct TrainConfig {
     pub lookup_lr: f64,
     /// Where the cosine schedule ends, for both.
     pub lr_end: f64,
-    /// Share of the steps over which the learning rates rise from 0, in a straight line that the cosine is multiplied with. The authors have none.
+    /// Share of the steps over which the learning rates rise from 0, in a straight line that the
+    /// cosine is multiplied with. The authors have none.
     pub lr_warmup: f64,
-    /// Share of the steps over which the coefficient of a penalty rises from 0: without it many latents of a ReLU SAE die early. SAELens proposes 0.05.
+    /// Share of the steps over which the coefficient of a penalty rises from 0: without it many
+    /// latents of a ReLU SAE die early. SAELens proposes 0.05.
     pub sparsity_warmup: f64,
     /// Adam's decay of the first moment.
     pub beta1: f64,
@@ -42,13 +46,15 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Steps between two points of the training history, which are means over those steps.
     pub log_every: u64,
-    /// Held-out measurements over the run, the first before any training. They stand closer together early on: the i-th of n at the share (i/n)².
+    /// Held-out measurements over the run, the first before any training. They stand closer
+    /// together early on: the i-th of n at the share (i/n)².
     pub evaluations: u64,
     /// Held-out tokens for those measurements; whole sequences.
     pub held_out_tokens: usize,
     /// A latent is dead if it has not fired for so many training tokens.
     pub dead_window: u64,
-    /// Seconds between two checkpoints, at least; writing them never takes more than a twentieth of the time.
+    /// Seconds between two checkpoints, at least; writing them never takes more than a twentieth of
+    /// the time.
     pub checkpoint_seconds: f64,
 }
 
@@ -105,18 +111,32 @@ impl TrainConfig {
         check_rate("lookup_lr", self.lookup_lr)?;
         check_rate("lr_end", self.lr_end)?;
         check_rate("epsilon", self.epsilon)?;
-        for (field, share) in [("lr_warmup", self.lr_warmup), ("sparsity_warmup", self.sparsity_warmup)] {
+        for (field, share) in
+            [("lr_warmup", self.lr_warmup), ("sparsity_warmup", self.sparsity_warmup)]
+        {
             if !(0.0..=1.0).contains(&share) {
-                return Err(Error::config(field, format!("{field} = {share}; it is a share of the steps, between 0 and 1")));
+                return Err(Error::config(
+                    field,
+                    format!("{field} = {share}; it is a share of the steps, between 0 and 1"),
+                ));
             }
         }
         for (field, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
-                return Err(Error::config(field, format!("{field} = {beta}; it must be at least 0 and below 1")));
+                return Err(Error::config(
+                    field,
+                    format!("{field} = {beta}; it must be at least 0 and below 1"),
+                ));
             }
         }
         if self.steps() >= 1 << 24 {
-            return Err(Error::config("tokens", format!("{} steps; fewer than 2^24 are supported: take a larger batch", self.steps())));
+            return Err(Error::config(
+                "tokens",
+                format!(
+                    "{} steps; fewer than 2^24 are supported: take a larger batch",
+                    self.steps()
+                ),
+            ));
         }
         Ok(())
     }
@@ -126,7 +146,13 @@ impl TrainConfig {
         let share = (1.0 + (PI * step as f64 / self.steps() as f64).cos()) / 2.0;
         let warm = self.warm(self.lr_warmup, step + 1);
         let at = |start: f64| warm * (self.lr_end + (start - self.lr_end) * share);
-        Rates { lr: at(lr), lookup_lr: at(self.lookup_lr), beta1: self.beta1, beta2: self.beta2, epsilon: self.epsilon }
+        Rates {
+            lr: at(lr),
+            lookup_lr: at(self.lookup_lr),
+            beta1: self.beta1,
+            beta2: self.beta2,
+            epsilon: self.epsilon,
+        }
     }
 
     /// The share of the coefficient of a penalty that step `step`, counted from 0, takes.
@@ -142,15 +168,22 @@ impl TrainConfig {
 
     /// Whether held-out text is measured when `step` steps are done.
     pub(super) fn evaluates_at(&self, step: u64) -> bool {
-        let place = |i: u64| (self.steps() as f64 * (i as f64 / self.evaluations as f64).powi(2)).round() as u64;
-        let guess = ((step as f64 / self.steps() as f64).sqrt() * self.evaluations as f64).round() as u64;
+        let place = |i: u64| {
+            (self.steps() as f64 * (i as f64 / self.evaluations as f64).powi(2)).round() as u64
+        };
+        let guess =
+            ((step as f64 / self.steps() as f64).sqrt() * self.evaluations as f64).round() as u64;
         (guess.saturating_sub(1)..=guess + 1).any(|i| i <= self.evaluations && place(i) == step)
     }
 }
 
 /// Checks a learning rate or the like.
 pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
-    if rate.is_finite() && rate > 0.0 { Ok(()) } else { Err(Error::config(field, format!("{field} = {rate}; it must be above 0"))) }
+    if rate.is_finite() && rate > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::config(field, format!("{field} = {rate}; it must be above 0")))
+    }
 }
 
 #[cfg(test)]
@@ -169,9 +202,12 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last_step_are_measured() {
-        for (tokens, evaluations) in [(4096, 30), (4096 * 7, 30), (4096 * 977, 30), (4096 * 50_000, 7)] {
+        for (tokens, evaluations) in
+            [(4096, 30), (4096 * 7, 30), (4096 * 977, 30), (4096 * 50_000, 7)]
+        {
             let config = TrainConfig { tokens, evaluations, ..Default::default() };
-            let at: Vec<u64> = (0..=config.steps()).filter(|&step| config.evaluates_at(step)).collect();
+            let at: Vec<u64> =
+                (0..=config.steps()).filter(|&step| config.evaluates_at(step)).collect();
             assert_eq!((at[0], at[at.len() - 1]), (0, config.steps()));
             assert!(at.len() as u64 <= evaluations + 1);
             if config.steps() > 900 {

@@ -1,9 +1,10 @@
-//! The folder of a run: `run.json`, `checkpoint.safetensors` while it lasts, and at the end `cfg.json`, `sae_weights.safetensors`,
-//! `history.json` and a model card, `README.md`.
+//! The folder of a run: `run.json`, `checkpoint.safetensors` while it lasts, and at the end
+//! `cfg.json`, `sae_weights.safetensors`, `history.json` and a model card, `README.md`.
 //!
-//! A folder belongs to one set of settings, whose checksum is its key. When other settings are asked for under the same name, the
-//! folder is put aside under `.previous/` and found again there when they are asked for again: turning a knob back and forth
-//! loses nothing and trains nothing twice.
+//! A folder belongs to one set of settings, whose checksum is its key. When other settings are
+//! asked for under the same name, the folder is put aside under `.previous/` and found again there
+//! when they are asked for again: turning a knob back and forth loses nothing and trains nothing
+//! twice.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,8 +59,14 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens or makes `root/name` for these settings, putting aside what other settings have left there.
-    pub(super) fn open(root: &Path, name: &str, key: &str, settings: serde_json::Value) -> Result<Folder> {
+    /// Opens or makes `root/name` for these settings, putting aside what other settings have left
+    /// there.
+    pub(super) fn open(
+        root: &Path,
+        name: &str,
+        key: &str,
+        settings: serde_json::Value,
+    ) -> Result<Folder> {
         let dir = root.join(name);
         let aside = |key: &str| root.join(PREVIOUS).join(format!("{name}-{}", &key[..16]));
         if dir.exists() && !is_bare(&dir)? {
@@ -84,7 +91,10 @@ impl Folder {
             return Ok(Folder { card: read_card(&dir)?, dir });
         }
         files::create_folder(&dir)?;
-        let folder = Folder { dir, card: Card { format: FORMAT, key: key.to_owned(), settings, finished: None } };
+        let folder = Folder {
+            dir,
+            card: Card { format: FORMAT, key: key.to_owned(), settings, finished: None },
+        };
         folder.write_card()?;
         Ok(folder)
     }
@@ -102,14 +112,17 @@ impl Folder {
         &self.card.settings
     }
 
-    /// The run `root/name`, if it is finished and was made with these settings; its weights are not read.
+    /// The run `root/name`, if it is finished and was made with these settings; its weights are not
+    /// read.
     pub(super) fn finished(root: &Path, name: &str, key: &str) -> Result<Option<Finished>> {
         let dir = root.join(name);
         if !dir.join(RUN).exists() {
             return Ok(None);
         }
         let card = read_card(&dir)?;
-        let Some(want) = card.finished.as_ref().filter(|_| card.key == key) else { return Ok(None) };
+        let Some(want) = card.finished.as_ref().filter(|_| card.key == key) else {
+            return Ok(None);
+        };
         let history = read_history(&dir, Some(&want.history))?;
         Ok(Some(Finished { weights: want.weights.clone(), history }))
     }
@@ -117,7 +130,9 @@ impl Folder {
     /// The finished run in the folder `dir`, whatever its settings; its weights are not read.
     pub(super) fn finished_in(dir: &Path) -> Result<Option<Finished>> {
         match dir.file_name().zip(dir.parent()) {
-            Some((name, root)) if dir.join(RUN).exists() => Folder::finished(root, &name.to_string_lossy(), &read_card(dir)?.key),
+            Some((name, root)) if dir.join(RUN).exists() => {
+                Folder::finished(root, &name.to_string_lossy(), &read_card(dir)?.key)
+            }
             _ => Ok(None),
         }
     }
@@ -134,7 +149,10 @@ impl Folder {
             let path = self.dir.join(WEIGHTS);
             check(&path, &files::sha256_file(&path)?, &want.weights)?;
         }
-        Ok((Sae::load(&self.dir)?, read_history(&self.dir, want.map(|want| want.history.as_str()))?))
+        Ok((
+            Sae::load(&self.dir)?,
+            read_history(&self.dir, want.map(|want| want.history.as_str()))?,
+        ))
     }
 
     /// Writes what a killed run needs to go on.
@@ -154,7 +172,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes the result; `run.json`, which says that it is there, comes last but for the removal of the checkpoint.
+    /// Writes the result; `run.json`, which says that it is there, comes last but for the removal
+    /// of the checkpoint.
     pub(super) fn finish(&mut self, job: &Job, about: &ModelCard) -> Result<()> {
         job.sae.save(&self.dir)?;
         job.sae.write_card(&self.dir, about)?;
@@ -183,7 +202,8 @@ impl Folder {
     }
 }
 
-/// Whether a folder holds nothing but temporary files: what is left if a process is killed before it has written `run.json`.
+/// Whether a folder holds nothing but temporary files: what is left if a process is killed before
+/// it has written `run.json`.
 fn is_bare(dir: &Path) -> Result<bool> {
     files::remove_leftovers(dir, |name| name == RUN)?;
     Ok(fs::read_dir(dir).map_err(Error::io("read", dir))?.next().is_none())
@@ -205,7 +225,12 @@ fn check(path: &Path, got: &str, want: &str) -> Result<()> {
     }
     let folder = path.parent().unwrap_or(path).display();
     let remedy = format!("delete the folder {folder} and run the same call again");
-    Err(Error::Checksum { path: path.to_owned(), want: want.to_owned(), got: got.to_owned(), remedy })
+    Err(Error::Checksum {
+        path: path.to_owned(),
+        want: want.to_owned(),
+        got: got.to_owned(),
+        remedy,
+    })
 }
 
 fn read_card(dir: &Path) -> Result<Card> {
@@ -214,11 +239,20 @@ fn read_card(dir: &Path) -> Result<Card> {
     let text = fs::read(&path).map_err(|_| Error::format(&path, no_run))?;
     let card: Card = serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
     if card.format != FORMAT {
-        return Err(Error::format(&path, format!("has format {}; this version reads {FORMAT}: choose another folder", card.format)));
+        return Err(Error::format(
+            &path,
+            format!(
+                "has format {}; this version reads {FORMAT}: choose another folder",
+                card.format
+            ),
+        ));
     }
     // It becomes the name of a folder, and folders of that name are removed.
     if card.key.len() != KEY || !card.key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Error::format(&path, "has a key that is no checksum of settings: choose another folder, or move this one away"));
+        return Err(Error::format(
+            &path,
+            "has a key that is no checksum of settings: choose another folder, or move this one away",
+        ));
     }
     Ok(card)
 }
@@ -237,7 +271,8 @@ mod tests {
         fs::write(dir.path().join("precious"), "").unwrap();
         let card = root.join("SAE").join(RUN);
         let whole = fs::read_to_string(&card).unwrap();
-        for strange in ["/../../..", "aaaaaaaaaaaaaaa\u{e9}aaaa", "", "ab", &"../".repeat(22)[..64]] {
+        for strange in ["/../../..", "aaaaaaaaaaaaaaa\u{e9}aaaa", "", "ab", &"../".repeat(22)[..64]]
+        {
             fs::write(&card, whole.replace(&key, strange)).unwrap();
             let opened = Folder::open(&root, "SAE", &"cd".repeat(32), serde_json::Value::Null);
             let told = opened.err().expect("it is refused").to_string();

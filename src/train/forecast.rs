@@ -11,11 +11,12 @@ use crate::error::Result;
 use crate::forecast::{self, Forecast};
 use crate::sae::{Sae, SaeConfig};
 
-/// Steps that are tried, of which the first, which finds cold caches and fresh memory, does not count.
+/// Steps that are tried, of which the first, which finds cold caches and fresh memory, does not
+/// count.
 const TRIED: u64 = 6;
 
-/// Bytes that an SAE takes in training: parameters, Adam's two moments, the packed encoder and what a step needs for its batch. Where its
-/// table started is in memory before.
+/// Bytes that an SAE takes in training: parameters, Adam's two moments, the packed encoder and what
+/// a step needs for its batch. Where its table started is in memory before.
 pub(crate) fn memory_of(sae: &SaeConfig, batch: usize) -> u64 {
     let (d, d_sae) = (sae.d_model as u64, sae.d_sae() as u64);
     let weights = 2 * d_sae * d + d_sae + d;
@@ -23,18 +24,21 @@ pub(crate) fn memory_of(sae: &SaeConfig, batch: usize) -> u64 {
         let numbers = lookup.rows() as u64 * d;
         if lookup.is_learned() { 3 * numbers } else { numbers }
     });
-    // The encoder is packed for the screen in one to four bytes a number, half an f32 on the average of processors.
+    // The encoder is packed for the screen in one to four bytes a number, half an f32 on the
+    // average of processors.
     let packed = d_sae * d / 2;
     // Without a k, about so many are active before the penalty has done its work.
     let active = if sae.architecture.uses_k() { sae.k as u64 } else { d_sae / 4 };
-    // The rows centred, decoded, what is left of them and packed; codes, their gradients and their order by latent.
+    // The rows centred, decoded, what is left of them and packed; codes, their gradients and their
+    // order by latent.
     let step = batch as u64 * (4 * d + 8 * active);
     4 * (3 * weights + table + packed + step)
 }
 
 impl Trainer {
-    /// What [`fit`](Trainer::fit) will take, all SAEs together, if none of them is finished or begun: memory by calculation, time by a few
-    /// steps of each on batches of the store, which change nothing. Held-out measurements are not in the time.
+    /// What [`fit`](Trainer::fit) will take, all SAEs together, if none of them is finished or
+    /// begun: memory by calculation, time by a few steps of each on batches of the store, which
+    /// change nothing. Held-out measurements are not in the time.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -47,7 +51,8 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Memory`](crate::Error::Memory) if it is more than there is, and what [`fit`](Trainer::fit) reports of its first steps.
+    /// [`Error::Memory`](crate::Error::Memory) if it is more than there is, and what
+    /// [`fit`](Trainer::fit) reports of its first steps.
     pub fn forecast(&self) -> Result<Forecast> {
         self.check_memory()?;
         let shuffle = self.acts.shuffle(self.config.seed);
@@ -57,7 +62,13 @@ impl Trainer {
         for (name, sae) in &self.saes {
             let begun = Instant::now();
             let penalty = Penalty::of(sae, || self.acts.scale(self.hook))?;
-            let mut job = Job::new(name.clone(), String::new(), sae.lr.unwrap_or(self.config.lr), Sae::new(sae.clone())?, penalty);
+            let mut job = Job::new(
+                name.clone(),
+                String::new(),
+                sae.lr.unwrap_or(self.config.lr),
+                Sae::new(sae.clone())?,
+                penalty,
+            );
             let mut times = Vec::new();
             for step in 0..TRIED {
                 let start = Instant::now();
@@ -77,7 +88,8 @@ impl Trainer {
             job.log(&self.config);
             let logging = logging.elapsed().as_secs_f64() / self.config.log_every as f64;
             let step = times[1..].iter().sum::<f64>() / times[1..].len() as f64;
-            seconds += beginning + (step + logging) * self.config.steps() as f64 / (1.0 - CHECKPOINTS);
+            seconds +=
+                beginning + (step + logging) * self.config.steps() as f64 / (1.0 - CHECKPOINTS);
         }
         Ok(Forecast { memory: self.memory(), disk: 0, seconds })
     }
@@ -104,8 +116,13 @@ impl Trainer {
         if self.saes.len() > 1 && single <= free {
             return "train them one after the other, in a Trainer each; what is finished is found again".to_owned();
         }
-        let largest =
-            |expansion: usize| self.saes.iter().map(|(_, sae)| memory(&SaeConfig { expansion, ..sae.clone() })).max().unwrap_or(0);
+        let largest = |expansion: usize| {
+            self.saes
+                .iter()
+                .map(|(_, sae)| memory(&SaeConfig { expansion, ..sae.clone() }))
+                .max()
+                .unwrap_or(0)
+        };
         let most = self.saes.iter().map(|(_, sae)| sae.expansion).max().unwrap_or(1);
         match (forecast::largest(most, free, largest), self.saes.len()) {
             (Some(expansion), 1) => format!("expansion: {expansion} would fit"),
@@ -120,12 +137,14 @@ mod tests {
     use super::*;
     use crate::sae::Lookup;
 
-    /// docs/performance.md: 0.80 GB at the peak for 768 → 12,288, k 30, batch 4,096 with a learned table of 50,257 tokens, of which some
-    /// 0.05 GB are the made-up batches and the program itself.
+    /// docs/performance.md: 0.80 GB at the peak for 768 → 12,288, k 30, batch 4,096 with a learned
+    /// table of 50,257 tokens, of which some 0.05 GB are the made-up batches and the program
+    /// itself.
     #[test]
     fn a_run_of_gpt_2_is_predicted_as_it_was_measured() {
         let config = SaeConfig::new(768, 50_257);
-        let table = config.clone().with_lookup(Lookup::from_table(vec![0.5; 50_257 * 768], 768).unwrap());
+        let table =
+            config.clone().with_lookup(Lookup::from_table(vec![0.5; 50_257 * 768], 768).unwrap());
         let bytes = memory_of(&table, 4096) as f64;
         assert!((0.65e9..0.85e9).contains(&bytes), "{bytes}");
         assert!(memory_of(&config, 4096) < memory_of(&table, 4096) - 4 * 3 * 50_257 * 768 + 1);
@@ -137,15 +156,30 @@ mod tests {
         let model = crate::model::Model::load("tiny-gpt2").unwrap();
         let hook = crate::model::HookPoint::resid_pre(1);
         let tokens = model.sample(2, 16, 0).unwrap();
-        let acts = crate::activations::ActivationStore::harvest(&model, &[hook], &tokens, dir.path(), Default::default()).unwrap();
+        let acts = crate::activations::ActivationStore::harvest(
+            &model,
+            &[hook],
+            &tokens,
+            dir.path(),
+            Default::default(),
+        )
+        .unwrap();
         let config = crate::train::TrainConfig { tokens: 64, batch: 16, ..Default::default() };
         let sae = SaeConfig { expansion: 64, k: 4, ..SaeConfig::for_model(&model) };
         let one = Trainer::new(&acts, hook, config).unwrap().add("one", sae.clone()).unwrap();
-        let [small, large] = [4, 64].map(|expansion| memory_of(&SaeConfig { expansion, ..sae.clone() }, 16));
+        let [small, large] =
+            [4, 64].map(|expansion| memory_of(&SaeConfig { expansion, ..sae.clone() }, 16));
         assert_eq!(one.fitting(small), "expansion: 4 would fit");
         let two = one.add("two", sae).unwrap();
-        assert!(two.fitting(large).contains("one after the other, in a Trainer each; what is finished"), "{}", two.fitting(large));
-        assert_eq!(two.fitting(small), "expansion: 4 would fit, in a Trainer each, one after the other");
+        assert!(
+            two.fitting(large).contains("one after the other, in a Trainer each; what is finished"),
+            "{}",
+            two.fitting(large)
+        );
+        assert_eq!(
+            two.fitting(small),
+            "expansion: 4 would fit, in a Trainer each, one after the other"
+        );
         assert!(two.fitting(0).starts_with("no expansion would fit"));
     }
 }

@@ -22,7 +22,8 @@ pub struct TrainPoint {
     pub nmse: f64,
     /// Mean number of codes per token that are not 0.
     pub l0: f64,
-    /// Share of latents that have not fired for [`dead_window`](super::TrainConfig::dead_window) tokens.
+    /// Share of latents that have not fired for [`dead_window`](super::TrainConfig::dead_window)
+    /// tokens.
     pub dead: f64,
     /// ⟨W, W₀⟩ / ‖W₀‖² of the table, if there is one.
     pub lookup_sim: Option<f64>,
@@ -43,7 +44,8 @@ pub struct HeldOutPoint {
     pub dead: f64,
 }
 
-/// Rounds to nine significant digits, and what is below 1e-12 to 0, so that what is read back from a JSON file is what was recorded.
+/// Rounds to nine significant digits, and what is below 1e-12 to 0, so that what is read back from
+/// a JSON file is what was recorded.
 ///
 /// A JSON reader that is fast divides a whole number by a power of ten, which is exact up to 10²².
 pub(super) fn recorded(x: f64) -> f64 {

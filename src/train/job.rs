@@ -36,7 +36,18 @@ impl Job {
     pub(super) fn new(name: String, key: String, lr: f64, sae: Sae, penalty: Penalty) -> Job {
         let (state, fired_at) = (AdamState::new(&sae).lazy(), vec![0; sae.d_sae()]);
         let (history, scratch) = (History::default(), Scratch::default());
-        Job { name, key, lr, sae, state, sums: Sums::default(), fired_at, history, penalty, scratch }
+        Job {
+            name,
+            key,
+            lr,
+            sae,
+            state,
+            sums: Sums::default(),
+            fired_at,
+            history,
+            penalty,
+            scratch,
+        }
     }
 
     pub(super) fn tokens(&self, config: &TrainConfig) -> u64 {
@@ -49,13 +60,19 @@ impl Job {
     }
 
     /// Trains on one batch and takes down what it saw.
-    pub(super) fn step(&mut self, kernel: &dyn Kernel, batch: &Prepared<'_>, config: &TrainConfig) -> Result<()> {
+    pub(super) fn step(
+        &mut self,
+        kernel: &dyn Kernel,
+        batch: &Prepared<'_>,
+        config: &TrainConfig,
+    ) -> Result<()> {
         let rates = config.rates(self.state.steps, self.lr);
         self.penalty.aim(&mut self.state.objective, config.sparsity_share(self.state.steps));
         if self.sae.config.aux.is_some() {
             self.state.objective.dead = self.dead(config).map(|latent| latent as u32).collect();
         }
-        let report = kernel.train_step(&mut self.sae, &mut self.state, batch, &rates, &mut self.scratch);
+        let report =
+            kernel.train_step(&mut self.sae, &mut self.state, batch, &rates, &mut self.scratch);
         let report = report.map_err(|error| match error {
             Error::NotFinite { what, value, at } => {
                 let at = format!("{at} (run \"{}\", after {} steps)", self.name, self.state.steps);
@@ -81,7 +98,8 @@ impl Job {
     /// The latents that have not fired for a while.
     fn dead(&self, config: &TrainConfig) -> impl Iterator<Item = usize> {
         let (steps, window) = (self.state.steps, config.dead_window.div_ceil(config.batch as u64));
-        (0..self.fired_at.len()).filter(move |&latent| steps - u64::from(self.fired_at[latent]) >= window)
+        (0..self.fired_at.len())
+            .filter(move |&latent| steps - u64::from(self.fired_at[latent]) >= window)
     }
 
     pub(super) fn log(&mut self, config: &TrainConfig) {
@@ -116,8 +134,13 @@ impl Job {
         }
         self.settle();
         let found = held_out.measure(&self.sae)?;
-        let point =
-            HeldOutPoint { tokens, nmse: found.nmse, ce_added: found.ce_added, loss_recovered: found.loss_recovered, dead: found.dead };
+        let point = HeldOutPoint {
+            tokens,
+            nmse: found.nmse,
+            ce_added: found.ce_added,
+            loss_recovered: found.loss_recovered,
+            dead: found.dead,
+        };
         self.history.held_out.push(point.recorded());
         Ok(())
     }

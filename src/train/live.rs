@@ -9,7 +9,8 @@ use crate::plot;
 
 /// At least so long between two drawings,
 const LEAST: Duration = Duration::from_millis(250);
-/// and so many times what the last one took, so that looking on costs less than a hundredth of the time.
+/// and so many times what the last one took, so that looking on costs less than a hundredth of the
+/// time.
 const COST: u32 = 120;
 /// Shorter trainings draw nothing.
 const FIRST: Duration = Duration::from_secs(1);
@@ -44,7 +45,8 @@ impl LiveCurves {
     fn draw(&mut self, jobs: &[&Job]) {
         let start = Instant::now();
         let thinned: Vec<History> = jobs.iter().map(|job| thinned(&job.history)).collect();
-        let courses: Vec<(&str, &History)> = jobs.iter().map(|job| job.name.as_str()).zip(&thinned).collect();
+        let courses: Vec<(&str, &History)> =
+            jobs.iter().map(|job| job.name.as_str()).zip(&thinned).collect();
         // There is nothing to draw before the first point.
         if let (Some(place), Ok(figure)) = (&mut self.place, plot::courses("Training", &courses)) {
             place.draw(&figure.html(), figure.summary());
@@ -69,11 +71,21 @@ mod tests {
     #[test]
     fn a_long_history_is_thinned_and_keeps_its_end() {
         for n in [0, 1, POINTS, POINTS + 1, 7 * POINTS + 3] {
-            let point = |i| TrainPoint { tokens: i as u64, loss: 1.0, nmse: 0.1, l0: 16.0, dead: 0.0, lookup_sim: None };
+            let point = |i| TrainPoint {
+                tokens: i as u64,
+                loss: 1.0,
+                nmse: 0.1,
+                l0: 16.0,
+                dead: 0.0,
+                lookup_sim: None,
+            };
             let train = (0..n).map(point).collect();
             let kept = thinned(&History { train, held_out: Vec::new() }).train;
             assert!(kept.len() <= POINTS && kept.is_sorted_by_key(|point| point.tokens));
-            assert_eq!(kept.last().map(|point| point.tokens), n.checked_sub(1).map(|last| last as u64));
+            assert_eq!(
+                kept.last().map(|point| point.tokens),
+                n.checked_sub(1).map(|last| last as u64)
+            );
         }
     }
 }

@@ -8,8 +8,8 @@ use super::{Run, Runs};
 use crate::error::{Error, Result};
 
 impl Runs {
-    /// Reads the finished runs in a folder, in the order of their names: what [`Trainer::fit`](super::Trainer::fit), `tsae train` or `tsae compare` has left
-    /// there.
+    /// Reads the finished runs in a folder, in the order of their names: what
+    /// [`Trainer::fit`](super::Trainer::fit), `tsae train` or `tsae compare` has left there.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -19,15 +19,24 @@ impl Runs {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Format`] if there is none; [`Error::Checksum`] if a file of one is damaged; [`Error::Io`].
+    /// [`Error::Format`] if there is none; [`Error::Checksum`] if a file of one is damaged;
+    /// [`Error::Io`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Runs> {
         let dir = dir.as_ref();
         let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
-        let mut folders = entries.map(|entry| Ok(entry.map_err(Error::io("read", dir))?.path())).collect::<Result<Vec<PathBuf>>>()?;
+        let mut folders = entries
+            .map(|entry| Ok(entry.map_err(Error::io("read", dir))?.path()))
+            .collect::<Result<Vec<PathBuf>>>()?;
         folders.sort();
-        let runs = folders.iter().filter_map(|folder| finished(folder).transpose()).collect::<Result<Vec<_>>>()?;
+        let runs = folders
+            .iter()
+            .filter_map(|folder| finished(folder).transpose())
+            .collect::<Result<Vec<_>>>()?;
         match runs.is_empty() {
-            true => Err(Error::format(dir, "holds no finished run: train there, or name the folder that the runs' own folders are in")),
+            true => Err(Error::format(
+                dir,
+                "holds no finished run: train there, or name the folder that the runs' own folders are in",
+            )),
             false => Ok(Runs { runs }),
         }
     }

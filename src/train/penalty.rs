@@ -14,14 +14,21 @@ pub(super) struct Penalty {
 }
 
 impl Penalty {
-    /// The penalty of these settings; the activations' scale is asked for only if it has a part in it.
+    /// The penalty of these settings; the activations' scale is asked for only if it has a part in
+    /// it.
     pub(super) fn of(config: &SaeConfig, scale: impl FnOnce() -> Result<f32>) -> Result<Penalty> {
         Ok(match config.architecture {
             Architecture::TopK | Architecture::BatchTopK => Penalty::default(),
-            Architecture::Relu { l1 } | Architecture::Gated { l1 } => Penalty { sparsity: l1 * f64::from(scale()?), ..Penalty::default() },
+            Architecture::Relu { l1 } | Architecture::Gated { l1 } => {
+                Penalty { sparsity: l1 * f64::from(scale()?), ..Penalty::default() }
+            }
             Architecture::JumpRelu { l0, bandwidth, threshold } => {
                 let scale = f64::from(scale()?);
-                Penalty { sparsity: l0 * scale * scale, bandwidth: bandwidth * scale, threshold: Some(threshold * scale) }
+                Penalty {
+                    sparsity: l0 * scale * scale,
+                    bandwidth: bandwidth * scale,
+                    threshold: Some(threshold * scale),
+                }
             }
         })
     }

@@ -20,7 +20,8 @@ pub struct Run {
     pub history: History,
     /// Tokens it has seen.
     pub tokens: u64,
-    /// Whether it has seen all it was to see; false after an interrupt, and the same call goes on from there.
+    /// Whether it has seen all it was to see; false after an interrupt, and the same call goes on
+    /// from there.
     pub finished: bool,
     /// The learning rate it started with.
     pub lr: f64,
@@ -39,11 +40,14 @@ pub struct Made {
 impl Made {
     /// Whether what comes of the same SAE is the same.
     fn is_as(&self, other: &Made) -> bool {
-        self.acts.fingerprint() == other.acts.fingerprint() && self.hook == other.hook && self.train == other.train
+        self.acts.fingerprint() == other.acts.fingerprint()
+            && self.hook == other.hook
+            && self.train == other.train
     }
 }
 
-/// The runs of one [`Trainer`](super::Trainer), in the order in which they were added; `runs["TSAE"]` is one of them.
+/// The runs of one [`Trainer`](super::Trainer), in the order in which they were added;
+/// `runs["TSAE"]` is one of them.
 #[derive(Clone)]
 pub struct Runs {
     /// The runs.
@@ -56,11 +60,15 @@ impl Runs {
     /// # Errors
     /// [`Error::UnknownRun`] with the names there are.
     pub fn get(&self, name: &str) -> Result<&Run> {
-        let unknown = || Error::UnknownRun { name: name.to_owned(), there: self.runs.iter().map(|run| run.name.clone()).collect() };
+        let unknown = || Error::UnknownRun {
+            name: name.to_owned(),
+            there: self.runs.iter().map(|run| run.name.clone()).collect(),
+        };
         self.runs.iter().find(|run| run.name == name).ok_or_else(unknown)
     }
 
-    /// The run without a table whose last held-out NMSE is lowest: the baseline that is hardest to beat.
+    /// The run without a table whose last held-out NMSE is lowest: the baseline that is hardest to
+    /// beat.
     pub fn best_without_lookup(&self) -> Option<&Run> {
         best(self.runs.iter().filter(|run| run.sae.lookup.is_none()))
     }
@@ -73,7 +81,10 @@ impl Runs {
     /// What they have in common; none if that is not the same for all.
     pub(crate) fn made(&self) -> Option<&Made> {
         let first = self.runs.first()?.made.as_ref()?;
-        self.runs.iter().all(|run| run.made.as_ref().is_some_and(|made| made.is_as(first))).then_some(first)
+        self.runs
+            .iter()
+            .all(|run| run.made.as_ref().is_some_and(|made| made.is_as(first)))
+            .then_some(first)
     }
 
     /// These runs and `other`'s together.
@@ -85,11 +96,14 @@ impl Runs {
     /// Where each run stands, as a table.
     pub fn table(&self) -> Table {
         let mut table = Table::new("Runs", &columns());
-        self.runs.iter().for_each(|run| table.push(row(&run.name, run.lr, run.tokens, &run.history)));
+        self.runs
+            .iter()
+            .for_each(|run| table.push(row(&run.name, run.lr, run.tokens, &run.history)));
         match self.runs.iter().find(|run| !run.finished) {
-            Some(run) => {
-                table.caption(&format!("Interrupted after {} tokens. The same call goes on from there.", format::count(run.tokens)))
-            }
+            Some(run) => table.caption(&format!(
+                "Interrupted after {} tokens. The same call goes on from there.",
+                format::count(run.tokens)
+            )),
             None => table,
         }
     }
@@ -106,11 +120,16 @@ fn columns() -> [Column; 7] {
         Column::number("lr").defined("learning rate at the start"),
         Column::number("tokens").defined("training tokens seen"),
         Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
-        Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
-        Column::number("CE added")
-            .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
+        Column::number("NMSE")
+            .defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0")
             .lowest_is_best(),
-        Column::number("dead").defined("share of latents that fired on none of those held-out tokens"),
+        Column::number("CE added")
+            .defined(
+                "(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0",
+            )
+            .lowest_is_best(),
+        Column::number("dead")
+            .defined("share of latents that fired on none of those held-out tokens"),
     ]
 }
 
@@ -135,7 +154,8 @@ impl Index<&str> for Runs {
     type Output = Run;
 
     /// # Panics
-    /// If there is no run of that name, as indexing a map does; [`Runs::get`] returns an error instead.
+    /// If there is no run of that name, as indexing a map does; [`Runs::get`] returns an error
+    /// instead.
     fn index(&self, name: &str) -> &Run {
         match self.get(name) {
             Ok(run) => run,

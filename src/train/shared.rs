@@ -1,4 +1,5 @@
-//! Training in a folder where other processes train other runs at the same time, as those of a sweep do.
+//! Training in a folder where other processes train other runs at the same time, as those of a
+//! sweep do.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +20,16 @@ use crate::tokens::Tokens;
 /// Where the locks of single runs are, in the folder that the runs are in.
 const LOCKS: &str = ".locks";
 
-/// The key of a run: a checksum over everything that determines its result. `measured` is the text on which it is measured.
-pub(crate) fn key(acts: &ActivationStore, hook: HookPoint, config: &TrainConfig, measured: &Tokens, name: &str, sae: &SaeConfig) -> String {
+/// The key of a run: a checksum over everything that determines its result. `measured` is the text
+/// on which it is measured.
+pub(crate) fn key(
+    acts: &ActivationStore,
+    hook: HookPoint,
+    config: &TrainConfig,
+    measured: &Tokens,
+    name: &str,
+    sae: &SaeConfig,
+) -> String {
     Settings::new(acts, hook, config, Some(&HeldOut::fingerprint_of(measured)), name, sae).key
 }
 
@@ -45,14 +54,20 @@ pub(crate) fn lock(dir: &Path, name: &str) -> Result<FolderLock> {
 }
 
 impl Trainer {
-    /// Measures on a held-out text that is ready, and may be in use by other trainers of the same hook.
+    /// Measures on a held-out text that is ready, and may be in use by other trainers of the same
+    /// hook.
     pub(crate) fn measured_on(self, held_out: Arc<HeldOut>) -> Trainer {
         Trainer { held_out: Some(held_out), ..self }
     }
 
-    /// As [`fit`](Trainer::fit), under a bar that stands at `before` tokens, and without keeping others from training other runs in `dir`:
-    /// the caller has a [`lock`] for each of these.
-    pub(crate) fn fit_beside_others(self, dir: &Path, progress: &mut Progress, before: u64) -> Result<Runs> {
+    /// As [`fit`](Trainer::fit), under a bar that stands at `before` tokens, and without keeping
+    /// others from training other runs in `dir`: the caller has a [`lock`] for each of these.
+    pub(crate) fn fit_beside_others(
+        self,
+        dir: &Path,
+        progress: &mut Progress,
+        before: u64,
+    ) -> Result<Runs> {
         files::create_folder(dir)?;
         let lock = FolderLock::share(dir)?;
         self.open_locked(dir, lock)?.run(&mut Part { progress, before })

@@ -3,23 +3,45 @@
 use std::fmt;
 
 use super::{
-    HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingState, TrainingStatus,
+    HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer,
+    Training, TrainingState, TrainingStatus,
 };
 use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
 use crate::plot;
 
-shows!(TrainConfig, History, TrainPoint, HeldOutPoint, Run, Runs, Speedup, Trainer, Training, TrainingStatus, TrainingState, RunStatus);
+shows!(
+    TrainConfig,
+    History,
+    TrainPoint,
+    HeldOutPoint,
+    Run,
+    Runs,
+    Speedup,
+    Trainer,
+    Training,
+    TrainingStatus,
+    TrainingState,
+    RunStatus
+);
 
 impl TrainConfig {
     /// The settings, as a table.
     pub fn table(&self) -> Table {
         let exponent = |x: f64| format!("{x:e}");
         let rows = vec![
-            ("tokens", format!("{}, in {} steps", format::count(self.tokens), self.steps()), "tokens to train on, in whole batches"),
+            (
+                "tokens",
+                format!("{}, in {} steps", format::count(self.tokens), self.steps()),
+                "tokens to train on, in whole batches",
+            ),
             ("batch", self.batch.to_string(), "tokens in a batch"),
             ("lr", exponent(self.lr), "learning rate of weights and biases at the start"),
             ("lookup_lr", exponent(self.lookup_lr), "learning rate of the table at the start"),
-            ("lr_warmup", format::percent(self.lr_warmup), "share of the steps over which learning rates rise from 0"),
+            (
+                "lr_warmup",
+                format::percent(self.lr_warmup),
+                "share of the steps over which learning rates rise from 0",
+            ),
             (
                 "sparsity_warmup",
                 format::percent(self.sparsity_warmup),
@@ -30,11 +52,31 @@ impl TrainConfig {
             ("beta2", self.beta2.to_string(), "Adam's decay of the second moment"),
             ("epsilon", exponent(self.epsilon), "Adam's ε"),
             ("seed", self.seed.to_string(), "decides the order of the activations"),
-            ("log_every", format!("{} steps", self.log_every), "steps between two points of the training history"),
-            ("evaluations", self.evaluations.to_string(), "held-out measurements over the run, closer together early on"),
-            ("held_out_tokens", format::count(self.held_out_tokens as u64), "held-out tokens for those measurements"),
-            ("dead_window", format::count(self.dead_window), "a latent is dead if it has not fired for so many training tokens"),
-            ("checkpoint_seconds", format::duration(self.checkpoint_seconds), "time between two checkpoints, at least"),
+            (
+                "log_every",
+                format!("{} steps", self.log_every),
+                "steps between two points of the training history",
+            ),
+            (
+                "evaluations",
+                self.evaluations.to_string(),
+                "held-out measurements over the run, closer together early on",
+            ),
+            (
+                "held_out_tokens",
+                format::count(self.held_out_tokens as u64),
+                "held-out tokens for those measurements",
+            ),
+            (
+                "dead_window",
+                format::count(self.dead_window),
+                "a latent is dead if it has not fired for so many training tokens",
+            ),
+            (
+                "checkpoint_seconds",
+                format::duration(self.checkpoint_seconds),
+                "time between two checkpoints, at least",
+            ),
         ];
         settings("TrainConfig", rows)
     }
@@ -49,13 +91,29 @@ impl Show for TrainConfig {
 fn train_rows(point: &TrainPoint) -> Vec<(&'static str, String, &'static str)> {
     let mut rows = vec![
         ("tokens", format::count(point.tokens), "training tokens seen"),
-        ("loss", format::significant(point.loss, 4), "mean of ‖x̂ − x‖² over the training batches since the point before"),
-        ("NMSE", format::significant(point.nmse, 3), "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) over the same, BOS included"),
+        (
+            "loss",
+            format::significant(point.loss, 4),
+            "mean of ‖x̂ − x‖² over the training batches since the point before",
+        ),
+        (
+            "NMSE",
+            format::significant(point.nmse, 3),
+            "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) over the same, BOS included",
+        ),
         ("L0", format::significant(point.l0, 3), "mean number of codes per token that are not 0"),
-        ("dead", format::percent(point.dead), "share of latents that have not fired for dead_window tokens"),
+        (
+            "dead",
+            format::percent(point.dead),
+            "share of latents that have not fired for dead_window tokens",
+        ),
     ];
     if let Some(similarity) = point.lookup_sim {
-        rows.push(("table", format::significant(similarity, 3), "⟨W, W₀⟩ / ‖W₀‖² of the token table: 1 at the start"));
+        rows.push((
+            "table",
+            format::significant(similarity, 3),
+            "⟨W, W₀⟩ / ‖W₀‖² of the token table: 1 at the start",
+        ));
     }
     rows
 }
@@ -63,10 +121,26 @@ fn train_rows(point: &TrainPoint) -> Vec<(&'static str, String, &'static str)> {
 fn held_out_rows(point: &HeldOutPoint) -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("tokens", format::count(point.tokens), "training tokens seen"),
-        ("held-out NMSE", format::significant(point.nmse, 3), "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0"),
-        ("CE added", format::significant(point.ce_added, 3), "(CE patched − CE clean) / (CE clean + 0.001) on the same"),
-        ("loss recovered", format::significant(point.loss_recovered, 3), "1 − (CE patched − CE clean) / (CE zero − CE clean) on the same"),
-        ("dead on it", format::percent(point.dead), "share of latents that fire on none of the held-out tokens"),
+        (
+            "held-out NMSE",
+            format::significant(point.nmse, 3),
+            "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0",
+        ),
+        (
+            "CE added",
+            format::significant(point.ce_added, 3),
+            "(CE patched − CE clean) / (CE clean + 0.001) on the same",
+        ),
+        (
+            "loss recovered",
+            format::significant(point.loss_recovered, 3),
+            "1 − (CE patched − CE clean) / (CE zero − CE clean) on the same",
+        ),
+        (
+            "dead on it",
+            format::percent(point.dead),
+            "share of latents that fire on none of the held-out tokens",
+        ),
     ]
 }
 
@@ -93,7 +167,9 @@ impl History {
         rows.extend(self.train.last().map(train_rows).unwrap_or_default());
         // The tokens are said once.
         let seen = usize::from(!self.train.is_empty());
-        rows.extend(self.held_out.last().map(held_out_rows).unwrap_or_default().into_iter().skip(seen));
+        rows.extend(
+            self.held_out.last().map(held_out_rows).unwrap_or_default().into_iter().skip(seen),
+        );
         settings("History", rows)
     }
 }
@@ -126,7 +202,8 @@ impl Run {
 /// What it is, and its curves.
 impl Show for Run {
     fn shown(&self) -> Shown {
-        Shown::from(self.table()).and_figure(plot::courses(&self.name, &[(&self.name, &self.history)]))
+        Shown::from(self.table())
+            .and_figure(plot::courses(&self.name, &[(&self.name, &self.history)]))
     }
 }
 
@@ -152,10 +229,15 @@ impl Trainer {
             Column::number("lr").defined("learning rate at the start"),
             Column::text("token table"),
         ];
-        let mut table = Table::new(&format!("To be trained on {}, {}", self.acts.model_name(), self.hook), &columns);
+        let mut table = Table::new(
+            &format!("To be trained on {}, {}", self.acts.model_name(), self.hook),
+            &columns,
+        );
         for (name, sae) in &self.saes {
             let lr = sae.lr.unwrap_or(self.config.lr);
-            let row = Row::new(name).shown(sae.d_sae() as f64, sae.d_sae().to_string()).shown(sae.k as f64, sae.k.to_string());
+            let row = Row::new(name)
+                .shown(sae.d_sae() as f64, sae.d_sae().to_string())
+                .shown(sae.k as f64, sae.k.to_string());
             let row = row.shown(lr, format!("{lr:e}"));
             table.push(match &sae.lookup {
                 Some(lookup) => row.text(&format!("{lookup:?}")),
@@ -167,7 +249,9 @@ impl Trainer {
             None => "no held-out text".to_owned(),
         };
         let (tokens, kernel) = (format::count(self.config.tokens), self.kernel.name());
-        table.caption(&format!("{tokens} tokens each, {held_out}, kernel {kernel}. fit(\"folder\") trains."))
+        table.caption(&format!(
+            "{tokens} tokens each, {held_out}, kernel {kernel}. fit(\"folder\") trains."
+        ))
     }
 }
 
@@ -200,10 +284,16 @@ impl Show for RunStatus {
     fn shown(&self) -> Shown {
         let mut rows = vec![
             ("lr", format!("{:e}", self.lr), "the learning rate it started with"),
-            ("done", format!("{} of {} tokens", format::count(self.tokens), format::count(self.total)), "training tokens seen"),
+            (
+                "done",
+                format!("{} of {} tokens", format::count(self.tokens), format::count(self.total)),
+                "training tokens seen",
+            ),
         ];
         rows.extend(self.train.as_ref().map(train_rows).unwrap_or_default().into_iter().skip(1));
-        rows.extend(self.held_out.as_ref().map(held_out_rows).unwrap_or_default().into_iter().skip(1));
+        rows.extend(
+            self.held_out.as_ref().map(held_out_rows).unwrap_or_default().into_iter().skip(1),
+        );
         settings(&self.name, rows).into()
     }
 }

@@ -6,10 +6,12 @@ use super::{HeldOutPoint, History, Runs};
 use crate::display::format;
 use crate::error::{Error, Result};
 
-/// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the same value.
+/// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the
+/// same value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Speedup {
-    /// By NMSE; none if the TSAE never reached the SAE's final value, infinite if it had it from the start.
+    /// By NMSE; none if the TSAE never reached the SAE's final value, infinite if it had it from
+    /// the start.
     pub nmse: Option<f64>,
     /// By the relative CE added; likewise.
     pub ce_added: Option<f64>,
@@ -24,9 +26,13 @@ pub struct Speedup {
 /// Between two measurements a value is taken to fall geometrically.
 ///
 /// # Errors
-/// [`Error::UnknownRun`] if there is no run of one of the two kinds, [`Error::Config`] if there was no held-out text.
+/// [`Error::UnknownRun`] if there is no run of one of the two kinds, [`Error::Config`] if there was
+/// no held-out text.
 pub fn speedup(runs: &Runs) -> Result<Speedup> {
-    let lacks = |what: &str| Error::UnknownRun { name: what.to_owned(), there: runs.runs.iter().map(|run| run.name.clone()).collect() };
+    let lacks = |what: &str| Error::UnknownRun {
+        name: what.to_owned(),
+        there: runs.runs.iter().map(|run| run.name.clone()).collect(),
+    };
     let baseline = runs.best_without_lookup().ok_or_else(|| lacks("without a lookup table"))?;
     let tokenized = runs.best_with_lookup().ok_or_else(|| lacks("with a lookup table"))?;
     for run in [baseline, tokenized] {
@@ -41,8 +47,14 @@ pub fn speedup(runs: &Runs) -> Result<Speedup> {
     Ok(Speedup::between((&baseline.name, &baseline.history), (&tokenized.name, &tokenized.history)))
 }
 
-fn factor(baseline: &History, tokenized: &History, value: impl Fn(&HeldOutPoint) -> f64) -> Option<f64> {
-    let curve = |history: &History| history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect::<Vec<_>>();
+fn factor(
+    baseline: &History,
+    tokenized: &History,
+    value: impl Fn(&HeldOutPoint) -> f64,
+) -> Option<f64> {
+    let curve = |history: &History| {
+        history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect::<Vec<_>>()
+    };
     let (slow, fast) = (curve(baseline), curve(tokenized));
     let target = slow.last()?.1;
     let fast = reached(&fast, target)?;
@@ -53,7 +65,9 @@ fn factor(baseline: &History, tokenized: &History, value: impl Fn(&HeldOutPoint)
 pub(crate) fn reached(curve: &[(f64, f64)], target: f64) -> Option<f64> {
     let i = curve.iter().position(|&(_, value)| value <= target)?;
     let (tokens, value) = curve[i];
-    let Some(&(before, above)) = i.checked_sub(1).and_then(|i| curve.get(i)) else { return Some(tokens) };
+    let Some(&(before, above)) = i.checked_sub(1).and_then(|i| curve.get(i)) else {
+        return Some(tokens);
+    };
     if value <= 0.0 || target <= 0.0 {
         return Some(tokens); // no geometric fall to a value that is not positive
     }
@@ -80,7 +94,10 @@ impl Speedup {
             None => "never".to_owned(),
         };
         let (nmse, ce_added) = (times(self.nmse), times(self.ce_added));
-        format!("{} reaches the final NMSE of {} {nmse}, and its final CE added {ce_added}.", self.tokenized, self.baseline)
+        format!(
+            "{} reaches the final NMSE of {} {nmse}, and its final CE added {ce_added}.",
+            self.tokenized, self.baseline
+        )
     }
 }
 
@@ -91,7 +108,13 @@ mod tests {
     #[test]
     fn what_is_there_from_the_start_and_what_never_comes_are_told_apart() {
         let history = |values: [f64; 3]| {
-            let point = |(i, nmse)| HeldOutPoint { tokens: 100 * i, nmse, ce_added: nmse, loss_recovered: 0.5, dead: 0.0 };
+            let point = |(i, nmse)| HeldOutPoint {
+                tokens: 100 * i,
+                nmse,
+                ce_added: nmse,
+                loss_recovered: 0.5,
+                dead: 0.0,
+            };
             History { held_out: (0u64..).zip(values).map(point).collect(), ..History::default() }
         };
         let slow = history([1.0, 0.5, 0.25]);

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::{HeldOutPoint, TrainPoint};
 use crate::display::{Cell, Column, Row, Table, format};
 
-/// How far a training in the background has come: what [`Training::status`](super::Training::status) found at one moment.
+/// How far a training in the background has come: what
+/// [`Training::status`](super::Training::status) found at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingStatus {
     /// The folder that it trains in.
@@ -20,7 +21,8 @@ pub struct TrainingStatus {
     pub total: u64,
     /// Seconds since it was started, or that it took.
     pub seconds: f64,
-    /// Tokens a second, all runs together: over the last quarter of a minute while it runs, over all its time once it has ended.
+    /// Tokens a second, all runs together: over the last quarter of a minute while it runs, over
+    /// all its time once it has ended.
     pub rate: f64,
     /// Seconds until the end at that rate; none once it has ended, or before the first step.
     pub seconds_left: Option<f64>,
@@ -72,11 +74,15 @@ impl TrainingStatus {
                 .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
                 .lowest_is_best(),
         ];
-        let mut table = Table::new(&format!("Training in {}: {}", self.dir.display(), self.state.name()), &columns);
+        let mut table = Table::new(
+            &format!("Training in {}: {}", self.dir.display(), self.state.name()),
+            &columns,
+        );
         for run in &self.runs {
             let row = Row::new(&run.name).shown(run.lr, format!("{:e}", run.lr)).count(run.tokens);
             let share = run.tokens as f64 / run.total.max(1) as f64;
-            let row = row.cell(Cell::Bar { share, shown: format!("{:.0} %", (share * 100.0).floor()) });
+            let row =
+                row.cell(Cell::Bar { share, shown: format!("{:.0} %", (share * 100.0).floor()) });
             let row = match &run.train {
                 Some(point) => row.number(point.loss),
                 None => row.missing(),
@@ -91,14 +97,19 @@ impl TrainingStatus {
 
     /// The same in one line: `1.2 M of 4.0 M tokens · 41 k tok/s · 1 min left`.
     pub fn line(&self) -> String {
-        let mut line = format!("{} of {} tokens", format::count(self.tokens), format::count(self.total));
+        let mut line =
+            format!("{} of {} tokens", format::count(self.tokens), format::count(self.total));
         if self.rate > 0.0 {
             line += &format!(" · {} tok/s", format::rate(self.rate));
         }
         match (&self.state, self.seconds_left) {
-            (TrainingState::Running, Some(left)) => line + &format!(" · {} left", format::coarse_duration(left)),
+            (TrainingState::Running, Some(left)) => {
+                line + &format!(" · {} left", format::coarse_duration(left))
+            }
             (TrainingState::Running, None) => line,
-            (state, _) => line + &format!(" · {} · {}", format::duration(self.seconds), state.sentence()),
+            (state, _) => {
+                line + &format!(" · {} · {}", format::duration(self.seconds), state.sentence())
+            }
         }
     }
 }

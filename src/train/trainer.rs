@@ -51,17 +51,28 @@ impl Trainer {
     /// Prepares training on a hook of a store.
     ///
     /// # Errors
-    /// [`Error::Config`] if a setting cannot be used, [`Error::UnknownHook`] if the store lacks the hook.
+    /// [`Error::Config`] if a setting cannot be used, [`Error::UnknownHook`] if the store lacks the
+    /// hook.
     pub fn new(acts: &ActivationStore, hook: HookPoint, config: TrainConfig) -> Result<Trainer> {
         config.check()?;
         acts.check_hook(hook)?;
         if acts.n_rows() == 0 {
-            return Err(Error::EmptyCorpus { why: "the store holds no activations: harvest some first".to_owned() });
+            return Err(Error::EmptyCorpus {
+                why: "the store holds no activations: harvest some first".to_owned(),
+            });
         }
-        Ok(Trainer { acts: acts.clone(), hook, config, held_out: None, saes: Vec::new(), kernel: kernel::fastest() })
+        Ok(Trainer {
+            acts: acts.clone(),
+            hook,
+            config,
+            held_out: None,
+            saes: Vec::new(),
+            kernel: kernel::fastest(),
+        })
     }
 
-    /// Computes with the kernel of this name (see [`kernel::by_name`]) instead of the fastest one. The result is the same.
+    /// Computes with the kernel of this name (see [`kernel::by_name`]) instead of the fastest one.
+    /// The result is the same.
     ///
     /// # Errors
     /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
@@ -70,10 +81,12 @@ impl Trainer {
         Ok(self)
     }
 
-    /// Measures NMSE and CE added on this text while training: on its first [`held_out_tokens`](TrainConfig::held_out_tokens) tokens.
+    /// Measures NMSE and CE added on this text while training: on its first
+    /// [`held_out_tokens`](TrainConfig::held_out_tokens) tokens.
     ///
     /// # Errors
-    /// [`Error::Changed`] if the store holds another model's activations, and what the model itself reports.
+    /// [`Error::Changed`] if the store holds another model's activations, and what the model itself
+    /// reports.
     pub fn held_out(mut self, model: &Model, tokens: &Tokens) -> Result<Trainer> {
         if model.fingerprint() != self.acts.model_fingerprint() {
             return Err(Error::Changed {
@@ -81,26 +94,36 @@ impl Trainer {
                 what: "the model of the activations",
                 stored: self.acts.model_fingerprint().to_owned(),
                 now: format!("{} ({})", model.fingerprint(), model.name()),
-                remedy: "measure with the model and processing that the activations came from".to_owned(),
+                remedy: "measure with the model and processing that the activations came from"
+                    .to_owned(),
             });
         }
-        self.held_out = Some(Arc::new(HeldOut::new(model, self.hook, &self.config.measured(tokens))?));
+        self.held_out =
+            Some(Arc::new(HeldOut::new(model, self.hook, &self.config.measured(tokens))?));
         Ok(self)
     }
 
     /// Adds an SAE under a name, which becomes its folder's.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot be used or a name that is taken or no folder's; [`Error::Shape`] if it does not fit the store.
+    /// [`Error::Config`] for settings that cannot be used or a name that is taken or no folder's;
+    /// [`Error::Shape`] if it does not fit the store.
     pub fn add(mut self, name: &str, sae: SaeConfig) -> Result<Trainer> {
         sae.check()?;
         check_name(name)?;
         if self.saes.iter().any(|(taken, _)| taken == name) {
-            return Err(Error::config("name", format!("\"{name}\" is taken: every run needs a name of its own")));
+            return Err(Error::config(
+                "name",
+                format!("\"{name}\" is taken: every run needs a name of its own"),
+            ));
         }
         let (want, got) = ([self.acts.d_vocab(), self.acts.d_model()], [sae.d_vocab, sae.d_model]);
         if want != got {
-            return Err(Error::Shape { what: format!("the SAE \"{name}\" (d_vocab, d_model)"), want: want.to_vec(), got: got.to_vec() });
+            return Err(Error::Shape {
+                what: format!("the SAE \"{name}\" (d_vocab, d_model)"),
+                want: want.to_vec(),
+                got: got.to_vec(),
+            });
         }
         if let Some(Index::Latents(preceding)) = sae.lookup.as_ref().map(Lookup::index) {
             self.acts.check_hook(preceding.own_hook()?)?;
@@ -111,13 +134,15 @@ impl Trainer {
 
     /// Trains every SAE to its end, in `dir/NAME/`.
     ///
-    /// Finished runs with the same settings are read, not trained again; one that was interrupted or killed goes on from its last
-    /// checkpoint and ends with the same bytes. At an interrupt the runs are returned as they stand. To go on working meanwhile, take
+    /// Finished runs with the same settings are read, not trained again; one that was interrupted
+    /// or killed goes on from its last checkpoint and ends with the same bytes. At an interrupt the
+    /// runs are returned as they stand. To go on working meanwhile, take
     /// [`fit_in_background`](Trainer::fit_in_background).
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process trains in `dir`; [`Error::Memory`] if the SAEs do not fit; [`Error::NotFinite`] if a loss overflows; [`Error::Checksum`] if a finished
-    /// run's files are damaged; [`Error::Io`].
+    /// [`Error::Locked`] if another process trains in `dir`; [`Error::Memory`] if the SAEs do not
+    /// fit; [`Error::NotFinite`] if a loss overflows; [`Error::Checksum`] if a finished run's files
+    /// are damaged; [`Error::Io`].
     pub fn fit(self, dir: impl AsRef<Path>) -> Result<Runs> {
         interrupt::watch();
         interrupt::clear();
@@ -147,13 +172,18 @@ impl Trainer {
     /// Makes every run ready in `dir`, which `lock` is for.
     pub(super) fn open_locked(self, dir: &Path, lock: FolderLock) -> Result<Session> {
         self.check_memory()?;
-        let slots = self.saes.iter().map(|(name, sae)| self.prepare(dir, name, sae)).collect::<Result<Vec<_>>>()?;
+        let slots = self
+            .saes
+            .iter()
+            .map(|(name, sae)| self.prepare(dir, name, sae))
+            .collect::<Result<Vec<_>>>()?;
         Ok(Session { trainer: self, slots, _lock: lock })
     }
 
     fn prepare(&self, dir: &Path, name: &str, config: &SaeConfig) -> Result<Slot> {
         let held_out = self.held_out.as_ref().map(|text| text.fingerprint());
-        let Settings { key, settings } = Settings::new(&self.acts, self.hook, &self.config, held_out, name, config);
+        let Settings { key, settings } =
+            Settings::new(&self.acts, self.hook, &self.config, held_out, name, config);
         let folder = Folder::open(dir, name, &key, settings)?;
         let mut sae = Sae::new(config.clone())?;
         sae.origin = Origin {
@@ -165,7 +195,8 @@ impl Trainer {
         };
         let penalty = Penalty::of(config, || self.acts.scale(self.hook))?;
         penalty.start(&mut sae);
-        let mut job = Job::new(name.to_owned(), key, config.lr.unwrap_or(self.config.lr), sae, penalty);
+        let mut job =
+            Job::new(name.to_owned(), key, config.lr.unwrap_or(self.config.lr), sae, penalty);
         if folder.is_finished() {
             let (trained, history) = folder.load()?;
             job.sae = Sae { config: config.clone(), ..trained };
@@ -191,13 +222,26 @@ impl Trainer {
             self.acts.dtype()
         );
         let data = vec![
-            fact("training tokens", format!("{} in batches of {}", format::count(config.tokens), format::count(config.batch as u64))),
+            fact(
+                "training tokens",
+                format!(
+                    "{} in batches of {}",
+                    format::count(config.tokens),
+                    format::count(config.batch as u64)
+                ),
+            ),
             fact("activations", store),
             fact("SHA-256 of the tokens", self.acts.corpus_fingerprint().to_owned()),
             fact("learning rate at the start", format!("{:e}", job.lr)),
             fact("seed of the order", config.seed.to_string()),
         ];
-        let metrics = vec![standing("At the end of training", &job.name, job.lr, job.tokens(config), &job.history)];
+        let metrics = vec![standing(
+            "At the end of training",
+            &job.name,
+            job.lr,
+            job.tokens(config),
+            &job.history,
+        )];
         ModelCard { data, metrics, ..ModelCard::default() }
     }
 }
@@ -206,12 +250,16 @@ impl Trainer {
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_alphanumeric() || " _-+.,=".contains(c);
     if name.trim().is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-        return Err(Error::config("name", format!("\"{name}\" cannot name a run: use letters, digits, space, and _ - + . , =")));
+        return Err(Error::config(
+            "name",
+            format!("\"{name}\" cannot name a run: use letters, digits, space, and _ - + . , ="),
+        ));
     }
     Ok(())
 }
 
-/// Everything that determines the result of a run, and its checksum, which is the key of the run's folder.
+/// Everything that determines the result of a run, and its checksum, which is the key of the run's
+/// folder.
 pub(super) struct Settings {
     pub key: String,
     pub settings: serde_json::Value,
@@ -245,7 +293,8 @@ impl Settings {
     }
 }
 
-/// Runs that are ready to be trained, in a folder where nobody else trains them until this is dropped.
+/// Runs that are ready to be trained, in a folder where nobody else trains them until this is
+/// dropped.
 pub(super) struct Session {
     trainer: Trainer,
     slots: Vec<Slot>,
@@ -276,7 +325,9 @@ impl Session {
         let config = &trainer.config;
         let steps = config.steps();
         let total = slots.len() as u64 * config.tokens;
-        let done = |slots: &[Slot]| slots.iter().map(|slot| slot.job.tokens(config)).sum::<u64>().min(total);
+        let done = |slots: &[Slot]| {
+            slots.iter().map(|slot| slot.job.tokens(config)).sum::<u64>().min(total)
+        };
         if slots.iter().all(|slot| slot.folder.is_finished()) {
             return Ok(());
         }
@@ -286,7 +337,13 @@ impl Session {
         let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
         let mut stop = false;
         // Runs that are behind catch up first; from there on all read the same batch.
-        let next = |slots: &[Slot]| slots.iter().filter(|slot| !slot.folder.is_finished()).map(|slot| slot.job.state.steps).min();
+        let next = |slots: &[Slot]| {
+            slots
+                .iter()
+                .filter(|slot| !slot.folder.is_finished())
+                .map(|slot| slot.job.state.steps)
+                .min()
+        };
         while let Some(step) = next(slots).filter(|_| !stop) {
             let now = |slot: &&mut Slot| !slot.folder.is_finished() && slot.job.state.steps == step;
             if config.evaluates_at(step)
@@ -305,13 +362,17 @@ impl Session {
                 continue;
             }
             let first = step * config.batch as u64;
-            let rows: Vec<u64> = (first..first + config.batch as u64).map(|position| shuffle.row(position)).collect();
+            let rows: Vec<u64> = (first..first + config.batch as u64)
+                .map(|position| shuffle.row(position))
+                .collect();
             match trainer.acts.gather_for(watch.waiting(), trainer.hook, &rows, &mut batch) {
-                // Stopped while it checked the activations: there is no batch, and what there is is written below.
+                // Stopped while it checked the activations: there is no batch, and what there is is
+                // written below.
                 Err(Error::Interrupted { .. }) if watch.stops() => {}
                 Err(error) => return Err(error),
                 Ok(()) => {
-                    let prepared = trainer.kernel.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
+                    let prepared =
+                        trainer.kernel.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
                     for slot in slots.iter_mut().filter(now) {
                         if watch.stops() {
                             break;
@@ -320,7 +381,11 @@ impl Session {
                         if slot.job.sae.index.is_token() {
                             slot.job.step(kernel, &prepared, config)?;
                         } else {
-                            let keys = match trainer.acts.keys_for(watch.waiting(), &slot.job.sae, &rows) {
+                            let keys = match trainer.acts.keys_for(
+                                watch.waiting(),
+                                &slot.job.sae,
+                                &rows,
+                            ) {
                                 Err(Error::Interrupted { .. }) if watch.stops() => break,
                                 keys => keys?,
                             };
@@ -333,10 +398,12 @@ impl Session {
             stop = watch.stops();
             if stop || checkpoints.due() {
                 checkpoints.time(|| {
-                    slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(|slot| {
-                        slot.job.settle();
-                        slot.folder.checkpoint(&mut slot.job)
-                    })
+                    slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(
+                        |slot| {
+                            slot.job.settle();
+                            slot.folder.checkpoint(&mut slot.job)
+                        },
+                    )
                 })?;
             }
         }
@@ -373,7 +440,8 @@ fn jobs_of(slots: &[Slot]) -> Vec<&Job> {
 /// The share of the time that writing checkpoints may take.
 pub(super) const CHECKPOINTS: f64 = 0.05;
 
-/// When to write checkpoints: no more often than asked, and never for more of the time than they may take.
+/// When to write checkpoints: no more often than asked, and never for more of the time than they
+/// may take.
 struct Checkpoints {
     every: f64,
     last: Instant,

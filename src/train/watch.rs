@@ -5,7 +5,8 @@ use super::live::LiveCurves;
 use crate::activations::Waiting;
 use crate::display::{Progress, format, interrupt};
 
-/// Watches a training: asked before every step of every run whether to stop, and told after it how far all have come.
+/// Watches a training: asked before every step of every run whether to stop, and told after it how
+/// far all have come.
 pub(super) trait Watch {
     /// Begins: `done` of `total` tokens are done, of all runs together.
     fn begin(&mut self, done: u64, total: u64);
@@ -26,7 +27,8 @@ pub(super) trait Watch {
     fn end(&mut self, jobs: &[&Job], early: bool);
 }
 
-/// The cell that waits for the training: it shows progress and, where that can be redrawn, the curves so far; its stop button stops.
+/// The cell that waits for the training: it shows progress and, where that can be redrawn, the
+/// curves so far; its stop button stops.
 #[derive(Default)]
 pub(super) struct Foreground {
     shown: Option<(Progress, LiveCurves)>,
@@ -34,7 +36,8 @@ pub(super) struct Foreground {
 
 impl Watch for Foreground {
     fn begin(&mut self, done: u64, total: u64) {
-        self.shown = Some((Progress::new("train", total, "tokens").resumed_at(done), LiveCurves::new()));
+        self.shown =
+            Some((Progress::new("train", total, "tokens").resumed_at(done), LiveCurves::new()));
     }
 
     fn waiting(&self) -> Waiting<'_> {
@@ -108,7 +111,12 @@ impl Watch for Part<'_> {
 
 /// The latest held-out NMSE of every run, for the progress line.
 fn notes(jobs: &[&Job]) -> String {
-    let last = |job: &&Job| job.history.held_out.last().map(|point| format!("{} {}", job.name, format::significant(point.nmse, 3)));
+    let last = |job: &&Job| {
+        job.history
+            .held_out
+            .last()
+            .map(|point| format!("{} {}", job.name, format::significant(point.nmse, 3)))
+    };
     let all: Vec<String> = jobs.iter().filter_map(last).collect();
     format!("NMSE {}", all.join(", "))
 }

@@ -1,4 +1,5 @@
-//! Every architecture's training step, with every kind of table, against its oracle: candle's autograd on the dense form, with candle's AdamW without weight decay.
+//! Every architecture's training step, with every kind of table, against its oracle: candle's
+//! autograd on the dense form, with candle's AdamW without weight decay.
 
 mod oracle;
 
@@ -41,8 +42,15 @@ enum Table {
 }
 
 impl Table {
-    const ALL: [Table; 7] =
-        [Table::None, Table::Learned, Table::Frozen, Table::Subtracted, Table::SubtractedFrozen, Table::Latents, Table::LatentsSubtracted];
+    const ALL: [Table; 7] = [
+        Table::None,
+        Table::Learned,
+        Table::Frozen,
+        Table::Subtracted,
+        Table::SubtractedFrozen,
+        Table::Latents,
+        Table::LatentsSubtracted,
+    ];
 
     /// The keys of a batch.
     fn keys<'a>(self, sae: &Sae, x: &[f32], tokens: &'a [u32]) -> Keys<'a> {
@@ -56,7 +64,9 @@ impl Table {
 fn fresh(config: SaeConfig, table: Table) -> Sae {
     let mut rng = ChaCha8Rng::seed_from_u64(99);
     let lookup = Lookup::from_table(numbers(&mut rng, D_VOCAB * D_MODEL), D_MODEL).unwrap();
-    let mut preceding = Sae::new(SaeConfig { expansion: 1, k: 3, seed: 8, ..SaeConfig::new(D_MODEL, D_VOCAB) }).unwrap();
+    let mut preceding =
+        Sae::new(SaeConfig { expansion: 1, k: 3, seed: 8, ..SaeConfig::new(D_MODEL, D_VOCAB) })
+            .unwrap();
     preceding.origin.hook = Some(HookPoint::resid_pre(0));
     let by_latents = Lookup::preceding(&preceding).unwrap();
     let lookup = match table {
@@ -75,12 +85,16 @@ fn fresh(config: SaeConfig, table: Table) -> Sae {
     let noise: Vec<f32> = numbers(&mut rng, D_SAE);
     sae.r_mag.iter_mut().zip(&noise).for_each(|(r, noise)| *r = noise * 0.2);
     sae.b_mag.iter_mut().zip(noise.iter().rev()).for_each(|(b, noise)| *b = noise * 0.1);
-    sae.threshold.iter_mut().zip(&noise).for_each(|(threshold, noise)| *threshold *= 1.0 + noise * 0.4);
+    sae.threshold
+        .iter_mut()
+        .zip(&noise)
+        .for_each(|(threshold, noise)| *threshold *= 1.0 + noise * 0.4);
     sae
 }
 
 fn config(architecture: Architecture) -> SaeConfig {
-    SaeConfig { expansion: EXPANSION, k: K, seed: 3, ..SaeConfig::new(D_MODEL, D_VOCAB) }.with_architecture(architecture)
+    SaeConfig { expansion: EXPANSION, k: K, seed: 3, ..SaeConfig::new(D_MODEL, D_VOCAB) }
+        .with_architecture(architecture)
 }
 
 /// What a name of the oracle's is called in an SAE.
@@ -109,20 +123,32 @@ fn assert_equals_autograd(case: &str, config: SaeConfig, objective: Objective) {
             let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
             let keys = table.keys(&sae, &x, &tokens);
             let prepared = prepared.with_keys(&keys).unwrap();
-            let report = kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut scratch).unwrap();
+            let report =
+                kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut scratch).unwrap();
             let (loss, objective) = oracle.step(&x, &keys);
-            assert!((report.loss as f32 - loss).abs() < 3e-5 * loss, "{case}, {table:?}, step {step}: loss {} for {loss}", report.loss);
+            assert!(
+                (report.loss as f32 - loss).abs() < 3e-5 * loss,
+                "{case}, {table:?}, step {step}: loss {} for {loss}",
+                report.loss
+            );
             let difference = (report.objective as f32 - objective).abs();
-            assert!(difference < 3e-5 * objective, "{case}, step {step}: objective {} for {objective}", report.objective);
+            assert!(
+                difference < 3e-5 * objective,
+                "{case}, step {step}: objective {} for {objective}",
+                report.objective
+            );
         }
-        // Adam's step is about lr whatever the gradient's size, so six steps move a parameter by up to 0.018 (0.12 in the table).
+        // Adam's step is about lr whatever the gradient's size, so six steps move a parameter by up
+        // to 0.018 (0.12 in the table).
         for (name, theirs) in &oracle.vars {
             let theirs = theirs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let mine = ours(&sae, name);
             assert_eq!(mine.len(), theirs.len());
-            let difference = mine.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let difference =
+                mine.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(difference < 3e-4, "{case}, {table:?}: {name} differs by {difference}");
-            let stays = *name == "W_lookup" && matches!(table, Table::Frozen | Table::SubtractedFrozen);
+            let stays =
+                *name == "W_lookup" && matches!(table, Table::Frozen | Table::SubtractedFrozen);
             assert_eq!(mine == ours(&start, name), stays, "{case}, {table:?}: {name}");
         }
     }
@@ -174,13 +200,21 @@ fn batch_top_k_equals_autograd_and_learns_its_threshold() {
 #[test]
 fn top_k_equals_autograd_with_every_kind_of_table() {
     assert_equals_autograd("TopK", config(Architecture::TopK), Objective::default());
-    assert_equals_autograd("TopK, clamped", SaeConfig { relu: true, k: 70, ..config(Architecture::TopK) }, Objective::default());
+    assert_equals_autograd(
+        "TopK, clamped",
+        SaeConfig { relu: true, k: 70, ..config(Architecture::TopK) },
+        Objective::default(),
+    );
 }
 
 #[test]
 fn prefixes_equal_autograd() {
     for architecture in [Architecture::TopK, Architecture::BatchTopK] {
-        assert_equals_autograd("Matryoshka", config(architecture).with_prefixes(&[7, 30, 64]), Objective::default());
+        assert_equals_autograd(
+            "Matryoshka",
+            config(architecture).with_prefixes(&[7, 30, 64]),
+            Objective::default(),
+        );
     }
 }
 
@@ -190,7 +224,11 @@ fn dead_latents_that_help_equal_autograd() {
     for aux in [AuxK { k: None, alpha: 0.5 }, AuxK { k: Some(90), alpha: 0.25 }] {
         let objective = Objective { dead: dead.clone(), ..Objective::default() };
         assert_equals_autograd("AuxK", config(Architecture::TopK).with_aux(aux), objective.clone());
-        assert_equals_autograd("BatchTopK with AuxK", config(Architecture::BatchTopK).with_aux(aux), objective.clone());
+        assert_equals_autograd(
+            "BatchTopK with AuxK",
+            config(Architecture::BatchTopK).with_aux(aux),
+            objective.clone(),
+        );
         let matryoshka = config(Architecture::TopK).with_prefixes(&[11, 50]).with_aux(aux);
         assert_equals_autograd("Matryoshka with AuxK", matryoshka, objective);
     }
@@ -198,7 +236,11 @@ fn dead_latents_that_help_equal_autograd() {
 
 #[test]
 fn a_decoder_of_unit_rows_equals_autograd() {
-    assert_equals_autograd("unit norm", SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) }, Objective::default());
+    assert_equals_autograd(
+        "unit norm",
+        SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) },
+        Objective::default(),
+    );
 }
 
 #[test]
@@ -209,11 +251,22 @@ fn one_prefix_of_all_latents_gives_the_bits_of_none() {
         let kernel = kernel::fastest();
         for step in 0..STEPS {
             let (x, tokens) = batch(step);
-            kernel.train_step(&mut sae, &mut state, &kernel.prepare(&x, &tokens, D_MODEL).unwrap(), &RATES, &mut scratch).unwrap();
+            kernel
+                .train_step(
+                    &mut sae,
+                    &mut state,
+                    &kernel.prepare(&x, &tokens, D_MODEL).unwrap(),
+                    &RATES,
+                    &mut scratch,
+                )
+                .unwrap();
         }
         (sae.w_enc, sae.b_enc, sae.w_dec, sae.b_dec, sae.lookup)
     };
-    assert!(train(config(Architecture::TopK)) == train(config(Architecture::TopK).with_prefixes(&[D_SAE])));
+    assert!(
+        train(config(Architecture::TopK))
+            == train(config(Architecture::TopK).with_prefixes(&[D_SAE]))
+    );
 }
 
 #[test]
@@ -237,17 +290,36 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
                 for step in 0..4 {
                     let (x, tokens) = batch(step);
                     let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
-                    kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut scratch).unwrap();
+                    kernel
+                        .train_step(&mut sae, &mut state, &prepared, &RATES, &mut scratch)
+                        .unwrap();
                 }
                 let (x, tokens) = batch(50);
                 let codes = sae.encode_on(&x, &tokens).unwrap();
-                (codes, sae.w_enc, sae.b_enc, sae.w_dec, sae.b_dec, sae.threshold, sae.r_mag, sae.b_mag, sae.lookup, state)
+                (
+                    codes,
+                    sae.w_enc,
+                    sae.b_enc,
+                    sae.w_dec,
+                    sae.b_dec,
+                    sae.threshold,
+                    sae.r_mag,
+                    sae.b_mag,
+                    sae.lookup,
+                    state,
+                )
             })
         };
         let alone = train(1, "portable");
         for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
             for threads in [1, 3, 8] {
-                assert!(train(threads, screen.name()) == alone, "{} threads, {}, {}", threads, screen.name(), config.architecture.name());
+                assert!(
+                    train(threads, screen.name()) == alone,
+                    "{} threads, {}, {}",
+                    threads,
+                    screen.name(),
+                    config.architecture.name()
+                );
             }
         }
     }
@@ -255,9 +327,12 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
 
 #[test]
 fn a_batch_that_is_not_finite_moves_nothing() {
-    for architecture in
-        [Architecture::Relu { l1: 1.0 }, Architecture::Gated { l1: 1.0 }, Architecture::jump_relu(1.0), Architecture::BatchTopK]
-    {
+    for architecture in [
+        Architecture::Relu { l1: 1.0 },
+        Architecture::Gated { l1: 1.0 },
+        Architecture::jump_relu(1.0),
+        Architecture::BatchTopK,
+    ] {
         for value in [f32::NAN, f32::INFINITY, f32::MAX] {
             let mut sae = fresh(config(architecture), Table::Learned);
             let (before, mut state) = (sae.clone(), AdamState::new(&sae));
@@ -265,9 +340,14 @@ fn a_batch_that_is_not_finite_moves_nothing() {
             x[170 * D_MODEL + 3] = value;
             let kernel = kernel::fastest();
             let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
-            let error = kernel.train_step(&mut sae, &mut state, &prepared, &RATES, &mut Scratch::default()).unwrap_err();
+            let error = kernel
+                .train_step(&mut sae, &mut state, &prepared, &RATES, &mut Scratch::default())
+                .unwrap_err();
             assert!(matches!(error, Error::NotFinite { .. }), "{error}");
-            assert_eq!((&sae.w_enc, &sae.w_dec, &sae.threshold, state.steps), (&before.w_enc, &before.w_dec, &before.threshold, 0));
+            assert_eq!(
+                (&sae.w_enc, &sae.w_dec, &sae.threshold, state.steps),
+                (&before.w_enc, &before.w_dec, &before.threshold, 0)
+            );
         }
     }
 }
@@ -283,6 +363,9 @@ fn settings_that_do_not_go_together_are_refused() {
     refused(config(Architecture::jump_relu(1.0)).with_prefixes(&[5]), "prefixes");
     refused(config(Architecture::TopK).with_prefixes(&[9, 5]), "prefixes");
     refused(SaeConfig { prefixes: vec![0, D_SAE], ..config(Architecture::TopK) }, "prefixes");
-    refused(config(Architecture::JumpRelu { l0: 1.0, bandwidth: 0.0, threshold: 0.1 }), "bandwidth");
+    refused(
+        config(Architecture::JumpRelu { l0: 1.0, bandwidth: 0.0, threshold: 0.1 }),
+        "bandwidth",
+    );
     refused(config(Architecture::TopK).with_aux(AuxK { k: Some(0), alpha: 1.0 }), "aux.k");
 }

@@ -20,7 +20,9 @@ pub struct Oracle {
 
 impl Oracle {
     pub fn new(sae: &Sae, objective: &Objective) -> Oracle {
-        let var = |data: &[f32], shape: &[usize]| Var::from_tensor(&Tensor::from_slice(data, shape, &Device::Cpu).unwrap()).unwrap();
+        let var = |data: &[f32], shape: &[usize]| {
+            Var::from_tensor(&Tensor::from_slice(data, shape, &Device::Cpu).unwrap()).unwrap()
+        };
         let mut vars = vec![
             ("W_enc", var(&sae.w_enc, &[D_SAE, D_MODEL])),
             ("b_enc", var(&sae.b_enc, &[D_SAE])),
@@ -35,15 +37,29 @@ impl Oracle {
             vars.push(("b_mag", var(&sae.b_mag, &[D_SAE])));
         }
         let adam = |lr: f64, vars: Vec<Var>| {
-            let params = ParamsAdamW { lr, beta1: RATES.beta1, beta2: RATES.beta2, eps: RATES.epsilon, weight_decay: 0.0 };
+            let params = ParamsAdamW {
+                lr,
+                beta1: RATES.beta1,
+                beta2: RATES.beta2,
+                eps: RATES.epsilon,
+                weight_decay: 0.0,
+            };
             AdamW::new(vars, params).unwrap()
         };
         let weights = adam(RATES.lr, vars.iter().map(|(_, var)| var.clone()).collect());
         let lookup = sae.lookup.as_ref().map(|table| var(table, &[table.len() / D_MODEL, D_MODEL]));
         let learned = sae.config.lookup.as_ref().is_some_and(Lookup::is_learned);
-        let table = lookup.clone().filter(|_| learned).map(|table| adam(RATES.lookup_lr, vec![table]));
+        let table =
+            lookup.clone().filter(|_| learned).map(|table| adam(RATES.lookup_lr, vec![table]));
         vars.extend(lookup.map(|table| ("W_lookup", table)));
-        Oracle { config: sae.config.clone(), objective: objective.clone(), subtract: sae.subtract, vars, weights, table }
+        Oracle {
+            config: sae.config.clone(),
+            objective: objective.clone(),
+            subtract: sae.subtract,
+            vars,
+            weights,
+            table,
+        }
     }
 
     fn var(&self, name: &str) -> &Tensor {
@@ -74,7 +90,11 @@ impl Oracle {
     /// Of every row the k largest, as ones.
     fn largest(pre: &Tensor, k: usize) -> Tensor {
         let (sorted, _) = pre.detach().sort_last_dim(false).unwrap();
-        pre.detach().broadcast_ge(&sorted.narrow(D::Minus1, k - 1, 1).unwrap()).unwrap().to_dtype(DType::F32).unwrap()
+        pre.detach()
+            .broadcast_ge(&sorted.narrow(D::Minus1, k - 1, 1).unwrap())
+            .unwrap()
+            .to_dtype(DType::F32)
+            .unwrap()
     }
 
     /// Codes `[n, d_sae]`, and the penalty of a batch.
@@ -82,7 +102,9 @@ impl Oracle {
         let (b_enc, zero) = (self.var("b_enc"), Tensor::new(0f32, &Device::Cpu).unwrap());
         let pi = self.pi(x, keys);
         let pre = pi.broadcast_add(b_enc).unwrap();
-        let mean = |of: &Tensor| ((of.sum_all().unwrap() / N as f64).unwrap() * self.objective.sparsity).unwrap();
+        let mean = |of: &Tensor| {
+            ((of.sum_all().unwrap() / N as f64).unwrap() * self.objective.sparsity).unwrap()
+        };
         match self.config.architecture {
             Architecture::TopK => {
                 let codes = (Self::largest(&pre, self.config.k) * &pre).unwrap();
@@ -90,7 +112,8 @@ impl Oracle {
             }
             Architecture::BatchTopK => {
                 let all = pre.relu().unwrap().flatten_all().unwrap();
-                let kept = Self::largest(&all.unsqueeze(0).unwrap(), N * K).reshape((N, D_SAE)).unwrap();
+                let kept =
+                    Self::largest(&all.unsqueeze(0).unwrap(), N * K).reshape((N, D_SAE)).unwrap();
                 ((pre.relu().unwrap() * kept).unwrap(), zero)
             }
             Architecture::Relu { .. } => {
@@ -99,26 +122,35 @@ impl Oracle {
                 (codes, penalty)
             }
             Architecture::Gated { .. } => {
-                let magnitude = pi.broadcast_mul(&self.var("r_mag").exp().unwrap()).unwrap().broadcast_add(self.var("b_mag")).unwrap();
+                let magnitude = pi
+                    .broadcast_mul(&self.var("r_mag").exp().unwrap())
+                    .unwrap()
+                    .broadcast_add(self.var("b_mag"))
+                    .unwrap();
                 let codes = (Self::exceeds(&pre, &zero) * magnitude.relu().unwrap()).unwrap();
                 (codes, mean(&pre.relu().unwrap()))
             }
             Architecture::JumpRelu { .. } => {
                 let (threshold, bandwidth) = (self.var("θ").clone(), self.objective.bandwidth);
                 let open = Self::exceeds(&pre, &threshold);
-                let distance = pre.detach().broadcast_sub(&threshold.detach()).unwrap().abs().unwrap();
+                let distance =
+                    pre.detach().broadcast_sub(&threshold.detach()).unwrap().abs().unwrap();
                 let window = distance.lt(bandwidth / 2.0).unwrap().to_dtype(DType::F32).unwrap();
                 // A number that is 0 and has the gradient 1 by θ.
                 let moves = (&threshold - threshold.detach()).unwrap();
-                let kernel = window.broadcast_mul(&moves).unwrap().affine(-1.0 / bandwidth, 0.0).unwrap();
-                let codes = ((&open * &pre).unwrap() + kernel.broadcast_mul(&threshold.detach()).unwrap()).unwrap();
+                let kernel =
+                    window.broadcast_mul(&moves).unwrap().affine(-1.0 / bandwidth, 0.0).unwrap();
+                let codes = ((&open * &pre).unwrap()
+                    + kernel.broadcast_mul(&threshold.detach()).unwrap())
+                .unwrap();
                 (codes, mean(&(open + kernel).unwrap()))
             }
         }
     }
 
     fn decode(&self, codes: &Tensor, keys: &Tensor) -> Tensor {
-        let x_hat = codes.matmul(self.var("W_dec")).unwrap().broadcast_add(self.var("b_dec")).unwrap();
+        let x_hat =
+            codes.matmul(self.var("W_dec")).unwrap().broadcast_add(self.var("b_dec")).unwrap();
         match self.looked_up(keys) {
             Some(part) => (x_hat + part).unwrap(),
             None => x_hat,
@@ -141,7 +173,8 @@ impl Oracle {
                 .prefixes
                 .iter()
                 .map(|&end| {
-                    let first: Vec<f32> = (0..D_SAE).map(|latent| f32::from(latent < end)).collect();
+                    let first: Vec<f32> =
+                        (0..D_SAE).map(|latent| f32::from(latent < end)).collect();
                     let mask = Tensor::from_vec(first, D_SAE, &Device::Cpu).unwrap();
                     Self::error(&self.decode(&codes.broadcast_mul(&mask).unwrap(), keys), x)
                 })
@@ -151,20 +184,34 @@ impl Oracle {
         objective = (objective + penalty).unwrap();
         if let Architecture::Gated { .. } = self.config.architecture {
             let gates = self.pi(x, keys).broadcast_add(self.var("b_enc")).unwrap().relu().unwrap();
-            let mut x_hat = gates.matmul(&self.var("W_dec").detach()).unwrap().broadcast_add(&self.var("b_dec").detach()).unwrap();
+            let mut x_hat = gates
+                .matmul(&self.var("W_dec").detach())
+                .unwrap()
+                .broadcast_add(&self.var("b_dec").detach())
+                .unwrap();
             if let Some(part) = self.looked_up(keys) {
                 x_hat = (x_hat + part.detach()).unwrap();
             }
             objective = (objective + Self::error(&x_hat, x)).unwrap();
         }
         if let Some(aux) = self.config.aux.filter(|_| !self.objective.dead.is_empty()) {
-            let dead = Tensor::from_slice(&self.objective.dead, self.objective.dead.len(), &Device::Cpu).unwrap();
-            let pre = self.pi(x, keys).broadcast_add(self.var("b_enc")).unwrap().index_select(&dead, 1).unwrap();
+            let dead =
+                Tensor::from_slice(&self.objective.dead, self.objective.dead.len(), &Device::Cpu)
+                    .unwrap();
+            let pre = self
+                .pi(x, keys)
+                .broadcast_add(self.var("b_enc"))
+                .unwrap()
+                .index_select(&dead, 1)
+                .unwrap();
             let k = aux.k(D_MODEL).min(self.objective.dead.len());
             let codes = (Self::largest(&pre, k) * pre.relu().unwrap()).unwrap();
             let help = codes.matmul(&self.var("W_dec").index_select(&dead, 0).unwrap()).unwrap();
-            let weight = aux.alpha * (self.objective.dead.len() as f64 / aux.k(D_MODEL) as f64).min(1.0);
-            objective = (objective + (Self::error(&help, &(x - &x_hat).unwrap().detach()) * weight).unwrap()).unwrap();
+            let weight =
+                aux.alpha * (self.objective.dead.len() as f64 / aux.k(D_MODEL) as f64).min(1.0);
+            objective = (objective
+                + (Self::error(&help, &(x - &x_hat).unwrap().detach()) * weight).unwrap())
+            .unwrap();
         }
         (loss, objective)
     }
@@ -172,16 +219,26 @@ impl Oracle {
     /// One step; returns the error and the objective before it.
     pub fn step(&mut self, x: &[f32], keys: &Keys<'_>) -> (f32, f32) {
         let x = Tensor::from_slice(x, (N, D_MODEL), &Device::Cpu).unwrap();
-        let rows = self.vars.iter().find(|(name, _)| *name == "W_lookup").map_or(1, |(_, table)| table.dim(0).unwrap());
+        let rows = self
+            .vars
+            .iter()
+            .find(|(name, _)| *name == "W_lookup")
+            .map_or(1, |(_, table)| table.dim(0).unwrap());
         let mut dense = vec![0.0f32; N * rows];
         for i in (0..N).filter(|_| rows > 1) {
             let (keys, weights) = keys.row(i);
-            keys.iter().zip(weights).for_each(|(&key, weight)| dense[i * rows + key as usize] += weight);
+            keys.iter()
+                .zip(weights)
+                .for_each(|(&key, weight)| dense[i * rows + key as usize] += weight);
         }
         let keys = Tensor::from_vec(dense, (N, rows), &Device::Cpu).unwrap();
         let (loss, objective) = self.loss(&x, &keys);
         let mut gradients = objective.backward().unwrap();
-        let unit = self.config.unit_norm || matches!(self.config.architecture, Architecture::Relu { .. } | Architecture::Gated { .. });
+        let unit = self.config.unit_norm
+            || matches!(
+                self.config.architecture,
+                Architecture::Relu { .. } | Architecture::Gated { .. }
+            );
         let w_dec = self.vars[2].1.clone();
         if unit {
             let gradient = gradients.get(w_dec.as_tensor()).unwrap().clone();

@@ -1,8 +1,8 @@
-//! The quickstart in JupyterLab, in a real browser: its bar moves, its curves grow, the stop button stops, another k gives another
-//! curve, and a cell that fails says so and is the last that runs.
+//! The quickstart in JupyterLab, in a real browser: its bar moves, its curves grow, the stop button
+//! stops, another k gives another curve, and a cell that fails says so and is the last that runs.
 //!
-//! Wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one it says so and passes. The pictures it takes stay in
-//! `target/browser/`, to be looked at.
+//! Wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one it says so and
+//! passes. The pictures it takes stay in `target/browser/`, to be looked at.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,11 @@ fn browser() -> Option<PathBuf> {
     let named = std::env::var_os("CHROME").map(PathBuf::from);
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
     let path = std::env::var_os("PATH").unwrap_or_default();
-    named.or_else(|| std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|path| path.is_file()))
+    named.or_else(|| {
+        std::env::split_paths(&path)
+            .flat_map(|folder| names.map(|name| folder.join(name)))
+            .find(|path| path.is_file())
+    })
 }
 
 /// The quickstart with less to do: its cells are the same, but for two numbers.
@@ -23,7 +27,9 @@ fn small_quickstart(folder: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut text = std::fs::read_to_string(root.join("notebooks/01_quickstart.ipynb")).unwrap();
     let dependency = format!("path = \\\"{}\\\"", root.display());
-    for (from, to) in [("path = \\\"..\\\"", &*dependency), ("2_000_000", "600_000"), ("400_000", "60_000")] {
+    for (from, to) in
+        [("path = \\\"..\\\"", &*dependency), ("2_000_000", "600_000"), ("400_000", "60_000")]
+    {
         assert!(text.contains(from), "the quickstart has no {from} any more");
         text = text.replace(from, to);
     }
@@ -77,6 +83,10 @@ fn a_reader_sees_the_quickstart_at_work() {
     let page = seen["page"].as_str().unwrap();
     assert!(page.contains("sooner") || page.contains("later"), "{page}");
     let failed = seen["failed"].as_str().unwrap();
-    assert!(failed.contains("panicked at line 2, column ") && failed.contains("the len is 0 but the index is 3"), "{failed}");
+    assert!(
+        failed.contains("panicked at line 2, column ")
+            && failed.contains("the len is 0 but the index is 3"),
+        "{failed}"
+    );
     assert_eq!(seen["behind"], "", "a run of all cells ends at the one that fails");
 }

@@ -1,4 +1,5 @@
-//! Data sets: the same documents from every form of file, streamed as from memory, and a harvest that goes on where it was.
+//! Data sets: the same documents from every form of file, streamed as from memory, and a harvest
+//! that goes on where it was.
 
 #[path = "../shared/bytes.rs"]
 mod bytes;
@@ -21,7 +22,9 @@ fn golden(name: &str) -> PathBuf {
 /// The texts of the golden files' rows, nulls and all, read by serde_json alone.
 fn rows() -> Vec<Option<String>> {
     let text = fs::read_to_string(golden("plain.jsonl")).unwrap();
-    let text_of = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].as_str().map(str::to_owned);
+    let text_of = |line: &str| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["text"].as_str().map(str::to_owned)
+    };
     text.lines().map(text_of).collect()
 }
 

@@ -2,12 +2,21 @@
 
 use super::*;
 
-const TABLES: [&str; 6] =
-    ["snappy.parquet", "zstd-pages-2.parquet", "gzip-large.parquet", "plain-delta.parquet", "zstd-lengths.parquet", "dictionary.parquet"];
+const TABLES: [&str; 6] = [
+    "snappy.parquet",
+    "zstd-pages-2.parquet",
+    "gzip-large.parquet",
+    "plain-delta.parquet",
+    "zstd-lengths.parquet",
+    "dictionary.parquet",
+];
 const LINES: [&str; 4] = ["plain.jsonl", "odd.ndjson", "members.jsonl.gz", "frames.jsonl.zst"];
 
 fn texts(name: &str) -> Vec<String> {
-    Documents::open(golden(name), "text").unwrap().collect::<Result<_>>().unwrap_or_else(|e| panic!("{e}"))
+    Documents::open(golden(name), "text")
+        .unwrap()
+        .collect::<Result<_>>()
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
@@ -16,11 +25,18 @@ fn every_form_of_file_gives_the_same_documents() {
     assert_eq!(want.len(), 59);
     for name in LINES.into_iter().chain(TABLES) {
         // What may not be null is an empty text there.
-        let want: Vec<String> =
-            if name == "dictionary.parquet" { rows().into_iter().map(Option::unwrap_or_default).collect() } else { want.clone() };
+        let want: Vec<String> = if name == "dictionary.parquet" {
+            rows().into_iter().map(Option::unwrap_or_default).collect()
+        } else {
+            want.clone()
+        };
         assert_eq!(texts(name), want, "{name}");
         let bytes = fs::read(golden(name)).unwrap();
-        assert_eq!(Documents::of_bytes(name, bytes, "text").unwrap().collect::<Result<Vec<_>>>().unwrap(), want, "{name}");
+        assert_eq!(
+            Documents::of_bytes(name, bytes, "text").unwrap().collect::<Result<Vec<_>>>().unwrap(),
+            want,
+            "{name}"
+        );
     }
     for name in ["book.txt", "book.txt.gz", "book.txt.zst"] {
         assert_eq!(texts(name), [fs::read_to_string(golden("book.txt")).unwrap()], "{name}");
@@ -30,21 +46,41 @@ fn every_form_of_file_gives_the_same_documents() {
 
 #[test]
 fn a_text_within_a_struct_has_a_name_with_a_point() {
-    let urls: Vec<String> = Documents::open(golden("snappy.parquet"), "meta.url").unwrap().collect::<Result<_>>().unwrap();
+    let urls: Vec<String> = Documents::open(golden("snappy.parquet"), "meta.url")
+        .unwrap()
+        .collect::<Result<_>>()
+        .unwrap();
     assert_eq!((urls.len(), urls[59].as_str()), (60, "https://example.org/59"));
 }
 
 #[test]
 fn a_column_that_is_none_is_refused_with_those_that_there_are() {
     for (name, column, wanted) in [
-        ("snappy.parquet", "content", vec!["content", "text (strings)", "id (numbers)", "meta.tags.list.element (lists)", "column("]),
+        (
+            "snappy.parquet",
+            "content",
+            vec![
+                "content",
+                "text (strings)",
+                "id (numbers)",
+                "meta.tags.list.element (lists)",
+                "column(",
+            ],
+        ),
         ("snappy.parquet", "id", vec!["numbers in its column \"id\"", "text (strings)"]),
         ("snappy.parquet", "meta.tags.list.element", vec!["has lists"]),
-        ("plain.jsonl", "content", vec!["line 1", "\"content\"", "\"id\", \"meta\", \"text\"", "column("]),
+        (
+            "plain.jsonl",
+            "content",
+            vec!["line 1", "\"content\"", "\"id\", \"meta\", \"text\"", "column("],
+        ),
         ("plain.jsonl", "id", vec!["line 1", "a number", "\"id\""]),
         ("lz4.parquet", "text", vec!["LZ4", "snappy, gzip, zstd"]),
     ] {
-        let told = Documents::open(golden(name), column).and_then(|mut documents| documents.next().unwrap()).unwrap_err().to_string();
+        let told = Documents::open(golden(name), column)
+            .and_then(|mut documents| documents.next().unwrap())
+            .unwrap_err()
+            .to_string();
         assert!(told.contains(name) && wanted.iter().all(|part| told.contains(part)), "{told}");
     }
 }
@@ -66,22 +102,36 @@ fn a_wrong_line_says_which_and_nothing_comes_after_it() {
 
 #[test]
 fn files_cut_short_or_damaged_are_errors_and_never_fewer_documents() {
-    for name in ["members.jsonl.gz", "frames.jsonl.zst", "book.txt.gz", "book.txt.zst"].into_iter().chain(TABLES) {
+    for name in ["members.jsonl.gz", "frames.jsonl.zst", "book.txt.gz", "book.txt.zst"]
+        .into_iter()
+        .chain(TABLES)
+    {
         let whole = fs::read(golden(name)).unwrap();
         let want = texts(name);
         for end in (1..whole.len()).step_by(37).chain([whole.len() - 1]) {
             let cut = whole[..end].to_vec();
-            if let Ok(got) = Documents::of_bytes(name, cut, "text").and_then(|documents| documents.collect::<Result<Vec<_>>>()) {
+            if let Ok(got) = Documents::of_bytes(name, cut, "text")
+                .and_then(|documents| documents.collect::<Result<Vec<_>>>())
+            {
                 // Only between members, frames and lines at once.
-                assert!(got.len() < want.len() && got == want[..got.len()] && !name.ends_with("parquet"), "{name} cut at {end}");
+                assert!(
+                    got.len() < want.len()
+                        && got == want[..got.len()]
+                        && !name.ends_with("parquet"),
+                    "{name} cut at {end}"
+                );
                 assert!(!name.starts_with("book"), "{name} cut at {end}");
             }
         }
         for at in (0..whole.len()).step_by(61) {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x55;
-            // A checksum, where there is one, tells; without one another text may come, but never a panic.
-            drop(Documents::of_bytes(name, damaged, "text").and_then(|documents| documents.collect::<Result<Vec<_>>>()));
+            // A checksum, where there is one, tells; without one another text may come, but never a
+            // panic.
+            drop(
+                Documents::of_bytes(name, damaged, "text")
+                    .and_then(|documents| documents.collect::<Result<Vec<_>>>()),
+            );
         }
     }
 }
@@ -90,10 +140,17 @@ fn files_cut_short_or_damaged_are_errors_and_never_fewer_documents() {
 #[test]
 fn what_unpacks_to_more_than_a_document_may_be_is_an_error() {
     use std::io::Write;
-    for (name, said) in [("bomb.txt.gz", "64 MiB"), ("bomb.jsonl.gz", "line 1 is longer than 64 MiB")] {
+    for (name, said) in
+        [("bomb.txt.gz", "64 MiB"), ("bomb.jsonl.gz", "line 1 is longer than 64 MiB")]
+    {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         (0..100).for_each(|_| gzip.write_all(&[b'x'; 1 << 20]).unwrap());
-        let told = Documents::of_bytes(name, gzip.finish().unwrap(), "text").unwrap().next().unwrap().unwrap_err().to_string();
+        let told = Documents::of_bytes(name, gzip.finish().unwrap(), "text")
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap_err()
+            .to_string();
         assert!(told.contains(said), "{told}");
     }
 }
@@ -111,13 +168,22 @@ fn a_data_set_in_memory_is_its_documents_each_once_each_on_one_side() {
     let mut sides = Vec::new();
     for name in LINES.into_iter().chain(TABLES) {
         let here = tempfile::tempdir().unwrap();
-        let corpus = text_files(copied(here.path(), name, name)).unwrap().context(2).split(0.2).unwrap();
+        let corpus =
+            text_files(copied(here.path(), name, name)).unwrap().context(2).split(0.2).unwrap();
         let sets = [&corpus.train, &corpus.valid].map(unpacked);
-        let of = |side: &[u8]| side.split(|&b| b == 0).map(|text| String::from_utf8(text.to_vec()).unwrap()).collect::<Vec<_>>();
+        let of = |side: &[u8]| {
+            side.split(|&b| b == 0)
+                .map(|text| String::from_utf8(text.to_vec()).unwrap())
+                .collect::<Vec<_>>()
+        };
         let (train, valid) = (of(&sets[0]), of(&sets[1]));
-        assert_eq!((train.len(), valid.len()), (corpus.train_documents.len(), corpus.valid_documents.len()));
+        assert_eq!(
+            (train.len(), valid.len()),
+            (corpus.train_documents.len(), corpus.valid_documents.len())
+        );
         let mut all: Vec<String> = train.iter().chain(&valid).cloned().collect();
-        let mut want: Vec<String> = rows().into_iter().flatten().filter(|text| !text.is_empty()).collect();
+        let mut want: Vec<String> =
+            rows().into_iter().flatten().filter(|text| !text.is_empty()).collect();
         all.sort();
         want.sort();
         want.dedup();
@@ -125,7 +191,10 @@ fn a_data_set_in_memory_is_its_documents_each_once_each_on_one_side() {
         assert!((5..20).contains(&valid.len()), "{} of 57 held out", valid.len());
         sides.push((corpus.train, corpus.valid));
     }
-    assert!(sides.iter().all(|side| *side == sides[0]), "a document's side depends on its text alone");
+    assert!(
+        sides.iter().all(|side| *side == sides[0]),
+        "a document's side depends on its text alone"
+    );
     // Beside a second file, each document keeps its side.
     copied(dir.path(), "plain.jsonl", "a.jsonl");
     copied(dir.path(), "snappy.parquet", "b.parquet");
@@ -139,8 +208,15 @@ fn a_data_set_in_memory_is_its_documents_each_once_each_on_one_side() {
 fn documents_are_named_by_line_and_row_and_filtered_by_length() {
     let corpus = text_files(golden("plain.jsonl")).unwrap().context(2).split(0.0).unwrap();
     assert_eq!(corpus.train_documents[7], "plain.jsonl, line 9", "line 8 has no text");
-    let corpus = text_files(golden("snappy.parquet")).unwrap().context(2).min_chars(100).max_chars(200).split(0.0).unwrap();
-    let lengths: Vec<usize> = rows().into_iter().flatten().map(|text| text.chars().count()).collect();
+    let corpus = text_files(golden("snappy.parquet"))
+        .unwrap()
+        .context(2)
+        .min_chars(100)
+        .max_chars(200)
+        .split(0.0)
+        .unwrap();
+    let lengths: Vec<usize> =
+        rows().into_iter().flatten().map(|text| text.chars().count()).collect();
     let mut within = lengths.iter().filter(|length| (100..=200).contains(*length)).count();
     within -= usize::from((100..=200).contains(&lengths[12]));
     assert_eq!(corpus.train_documents.len(), within);

@@ -1,4 +1,5 @@
-//! Ways to spoil a file that `torch.save` wrote: a part of the archive is changed, and the archive made whole again around it, so that its checksums are right.
+//! Ways to spoil a file that `torch.save` wrote: a part of the archive is changed, and the archive
+//! made whole again around it, so that its checksums are right.
 
 use std::io::{Cursor, Read, Write};
 
@@ -66,14 +67,19 @@ pub fn spoilt(mut bytes: Vec<u8>, random: &mut ChaCha8Rng) -> Vec<u8> {
     }
     // The program is where most can go wrong.
     let program = parts.iter().position(|(name, _)| name.ends_with("data.pkl")).unwrap_or(0);
-    let which = if random.random_range(0..4) > 0 { program } else { random.random_range(0..parts.len()) };
+    let which =
+        if random.random_range(0..4) > 0 { program } else { random.random_range(0..parts.len()) };
     for _ in 0..mutate::changes(random) {
         let part = &mut parts[which].1;
         if which == program && random.random() {
             let piece = PIECES.choose(random).expect("there are some");
             let at = random.random_range(0..=part.len());
-            let replaced = if random.random() { at..(at + piece.len()).min(part.len()) } else { at..at };
-            part.splice(replaced, piece.repeat(*[1, 1, 1, 2, 50].choose(random).expect("there are some")));
+            let replaced =
+                if random.random() { at..(at + piece.len()).min(part.len()) } else { at..at };
+            part.splice(
+                replaced,
+                piece.repeat(*[1, 1, 1, 2, 50].choose(random).expect("there are some")),
+            );
         } else {
             mutate::spoil(part, &[], random);
         }

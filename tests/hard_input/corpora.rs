@@ -12,17 +12,35 @@ use super::mutate::Kind;
 use super::stores::hex;
 
 fn sampled() -> Model {
-    Model::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").to_str().unwrap()).unwrap()
+    Model::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").to_str().unwrap())
+        .unwrap()
 }
 
 /// Makes the checksum that the file says of itself right again.
 fn sign(files: &mut BTreeMap<String, Vec<u8>>) {
     for bytes in files.values_mut() {
-        let Some(n) = bytes.first_chunk().map(|n| u64::from_le_bytes(*n) as usize).filter(|n| *n < bytes.len() - 8) else { continue };
-        let Some(mut header) = std::str::from_utf8(&bytes[8..8 + n]).ok().and_then(json::parse) else { continue };
+        let Some(n) = bytes
+            .first_chunk()
+            .map(|n| u64::from_le_bytes(*n) as usize)
+            .filter(|n| *n < bytes.len() - 8)
+        else {
+            continue;
+        };
+        let Some(mut header) = std::str::from_utf8(&bytes[8..8 + n]).ok().and_then(json::parse)
+        else {
+            continue;
+        };
         let data = bytes[8 + n..].to_vec();
-        let Some(said) = header.get_mut("__metadata__").and_then(|map| map.get_mut("tokenized_sae")) else { continue };
-        let Some(mut about) = serde_json::from_str::<String>(&said.text()).ok().and_then(|text| json::parse(&text)) else { continue };
+        let Some(said) =
+            header.get_mut("__metadata__").and_then(|map| map.get_mut("tokenized_sae"))
+        else {
+            continue;
+        };
+        let Some(mut about) =
+            serde_json::from_str::<String>(&said.text()).ok().and_then(|text| json::parse(&text))
+        else {
+            continue;
+        };
         if let Some(sum) = about.get_mut("sha256") {
             *sum = Json::Plain(format!("\"{}\"", hex(&Sha256::digest(&data))));
         }
@@ -43,7 +61,11 @@ fn spoilt_sampled_tokens_are_read_or_refused_and_nothing_else() {
     let reader = Reader { name: "samples", share: 3, times: 16, beside: 16 << 20, also: &[] };
     reader.hammer(&[seed], |folder| {
         let corpus = Corpus::sampled_in(&model, 64, 0, folder)?;
-        let _ = (model.loss(&corpus.train), Grams::most_common(&corpus.train, 61, 2, 10), format!("{corpus:?}"));
+        let _ = (
+            model.loss(&corpus.train),
+            Grams::most_common(&corpus.train, 61, 2, 10),
+            format!("{corpus:?}"),
+        );
         Ok(())
     });
 }
@@ -57,10 +79,24 @@ fn spoilt_text_is_read_or_refused_and_nothing_else() {
         Seed::of_file("a.txt", Kind::Bytes, text.clone()),
         Seed::of_file("b.md", Kind::Bytes, format!("\u{feff}# A\n{}", text.replace('\r', ""))),
     ];
-    let reader = Reader { name: "texts", share: 1, times: 64, beside: 4 << 20, also: &["the corpus is too small"] };
+    let reader = Reader {
+        name: "texts",
+        share: 1,
+        times: 64,
+        beside: 4 << 20,
+        also: &["the corpus is too small"],
+    };
     reader.hammer(&seeds, |folder| {
-        let corpus = Corpus::text_files(&model, folder.to_str().unwrap())?.context(16).split(0.2)?;
-        assert!(corpus.train.ids().iter().chain(corpus.valid.ids()).all(|&id| (id as usize) < model.config().d_vocab));
+        let corpus =
+            Corpus::text_files(&model, folder.to_str().unwrap())?.context(16).split(0.2)?;
+        assert!(
+            corpus
+                .train
+                .ids()
+                .iter()
+                .chain(corpus.valid.ids())
+                .all(|&id| (id as usize) < model.config().d_vocab)
+        );
         Ok(())
     });
 }

@@ -16,9 +16,21 @@ fn golden(folder: &str) -> PathBuf {
 /// Every file by itself.
 fn seeds() -> Vec<Seed> {
     let paths = std::fs::read_dir(golden("documents")).unwrap().map(|entry| entry.unwrap().path());
-    let known = |path: &PathBuf| cfg!(feature = "parquet") || path.extension().is_none_or(|ending| ending != "parquet");
-    let seed = |path: PathBuf| Seed::of_file(path.file_name().unwrap().to_str().unwrap(), Kind::Bytes, std::fs::read(&path).unwrap());
-    let readable = |seed: &Seed| seed.files.iter().all(|(name, bytes)| documents(Documents::of_bytes(name, bytes.clone(), "text")).is_ok());
+    let known = |path: &PathBuf| {
+        cfg!(feature = "parquet") || path.extension().is_none_or(|ending| ending != "parquet")
+    };
+    let seed = |path: PathBuf| {
+        Seed::of_file(
+            path.file_name().unwrap().to_str().unwrap(),
+            Kind::Bytes,
+            std::fs::read(&path).unwrap(),
+        )
+    };
+    let readable = |seed: &Seed| {
+        seed.files.iter().all(|(name, bytes)| {
+            documents(Documents::of_bytes(name, bytes.clone(), "text")).is_ok()
+        })
+    };
     let mut seeds: Vec<Seed> = paths.filter(known).map(seed).filter(readable).collect();
     assert!(seeds.len() >= 8, "{}", seeds.len());
     // A line of JSON is spoilt as JSON, too.
@@ -34,7 +46,8 @@ fn documents(opened: Result<Documents>) -> Result<usize> {
 #[test]
 fn spoilt_documents_are_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
-    // What is packed may unpack to a document of 64 MiB, which is there while it grows and is looked through; a line of JSON becomes a value.
+    // What is packed may unpack to a document of 64 MiB, which is there while it grows and is
+    // looked through; a line of JSON becomes a value.
     let reader = Reader { name: "documents", share: 10, times: 64, beside: 256 << 20, also: &[] };
     reader.hammer(&seeds(), |folder| {
         let entry = std::fs::read_dir(folder).ok().and_then(|mut entries| entries.next());
@@ -48,13 +61,26 @@ fn spoilt_documents_are_read_or_refused_and_nothing_else() {
 fn a_spoilt_cache_of_saelens_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let of = |name: &str| {
-        Seed::of_folder(&golden("caches").join(name), |file| if file.ends_with("arrow") { Some(Kind::Bytes) } else { kind(file) })
+        Seed::of_folder(&golden("caches").join(name), |file| {
+            if file.ends_with("arrow") { Some(Kind::Bytes) } else { kind(file) }
+        })
     };
-    let source =
-        Source { name: "any".into(), revision: None, fingerprint: "f0".repeat(32), processing: "Raw".into(), d_model: 32, d_vocab: 61 };
+    let source = Source {
+        name: "any".into(),
+        revision: None,
+        fingerprint: "f0".repeat(32),
+        processing: "Raw".into(),
+        d_model: 32,
+        d_vocab: 61,
+    };
     let reader = Reader { name: "arrow", share: 6, times: 16, beside: 16 << 20, also: &[] };
     reader.hammer(&[of("float16"), of("float32")], |folder| {
-        let store = ActivationStore::import_saelens_with(&source, folder, folder.join("store"), HarvestConfig::default())?;
+        let store = ActivationStore::import_saelens_with(
+            &source,
+            folder,
+            folder.join("store"),
+            HarvestConfig::default(),
+        )?;
         store.verify()
     });
 }

@@ -1,6 +1,7 @@
 //! Spoilt inputs, one after the other, and what must hold of each.
 //!
-//! An input follows from the seed of the whole, the reader's name and the input's number, so each can be made again by itself.
+//! An input follows from the seed of the whole, the reader's name and the input's number, so each
+//! can be made again by itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +27,8 @@ const INPUTS: usize = 25_000;
 /// No input takes a hundredth of it; what does has no end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of files of so many bytes it is told how many times as much memory they took; of smaller ones, that says nothing.
+/// Of files of so many bytes it is told how many times as much memory they took; of smaller ones,
+/// that says nothing.
 const LARGE: usize = 32 << 10;
 
 /// How many different faults of one reader are told.
@@ -56,7 +58,11 @@ impl Seed {
 
     /// One file.
     pub fn of_file(name: &str, kind: Kind, bytes: impl Into<Vec<u8>>) -> Seed {
-        Seed { files: BTreeMap::from([(name.to_owned(), bytes.into())]), targets: vec![(name.to_owned(), kind)], sign: None }
+        Seed {
+            files: BTreeMap::from([(name.to_owned(), bytes.into())]),
+            targets: vec![(name.to_owned(), kind)],
+            sign: None,
+        }
     }
 }
 
@@ -66,7 +72,10 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
         if path.is_dir() {
             collect(root, &path, files);
         } else {
-            files.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
+            files.insert(
+                path.strip_prefix(root).unwrap().to_str().unwrap().to_owned(),
+                fs::read(&path).unwrap(),
+            );
         }
     }
 }
@@ -129,7 +138,8 @@ fn listen() {
             }
             let thread = std::thread::current().name().unwrap_or_default().to_owned();
             let place = info.location().map_or(String::new(), ToString::to_string);
-            let words = info.payload_as_str().unwrap_or("a panic").chars().take(300).collect::<String>();
+            let words =
+                info.payload_as_str().unwrap_or("a panic").chars().take(300).collect::<String>();
             *PANIC.lock().unwrap() = Some((thread, format!("panic at {place}: {words}")));
         }));
     });
@@ -152,8 +162,8 @@ fn number(variable: &str) -> Option<usize> {
 }
 
 impl Reader {
-    /// Reads as many spoilt copies of the seeds as are asked for. `read` reads what lies in a folder and uses what it has read; it returns the error of
-    /// reading, which must name a file.
+    /// Reads as many spoilt copies of the seeds as are asked for. `read` reads what lies in a
+    /// folder and uses what it has read; it returns the error of reading, which must name a file.
     pub fn hammer(&self, seeds: &[Seed], read: impl Fn(&Path) -> Result<(), Error>) {
         listen();
         let scratch = scratch();
@@ -165,7 +175,11 @@ impl Reader {
             match outcome {
                 Outcome::Read => {}
                 Outcome::Refused => {
-                    panic!("{}: a seed with {whole} cannot be read: {:?}", self.name, read(&folder).map_err(|e| e.to_string()))
+                    panic!(
+                        "{}: a seed with {whole} cannot be read: {:?}",
+                        self.name,
+                        read(&folder).map_err(|e| e.to_string())
+                    )
                 }
                 Outcome::Fault(why) => panic!("{}: a seed with {whole}: {why}", self.name),
             }
@@ -182,7 +196,11 @@ impl Reader {
             let (seed, files) = self.input(seeds, whole_seed, i);
             let folder = scratch.path().join(i.to_string());
             write(&folder, &files);
-            *INPUT.lock().unwrap() = format!("input {i} of {} (TSAE_FUZZ_SEED={whole_seed}), kept in {}", self.name, folder.display());
+            *INPUT.lock().unwrap() = format!(
+                "input {i} of {} (TSAE_FUZZ_SEED={whole_seed}), kept in {}",
+                self.name,
+                folder.display()
+            );
             watch.begin();
             let (outcome, taken) = self.one(&folder, seed, &read);
             watch.end();
@@ -195,11 +213,17 @@ impl Reader {
                 Outcome::Read => n_read += 1,
                 Outcome::Refused => {}
                 Outcome::Fault(why) => {
-                    let kind = why.chars().filter(|c| !c.is_ascii_digit()).take(90).collect::<String>();
+                    let kind =
+                        why.chars().filter(|c| !c.is_ascii_digit()).take(90).collect::<String>();
                     if faults.len() < TOLD && !faults.contains_key(&kind) {
                         let kept = keep(self.name, i, &files);
-                        let again = format!("TSAE_FUZZ_SEED={whole_seed} TSAE_FUZZ_FIRST={i} TSAE_FUZZ_INPUTS=1");
-                        faults.insert(kind, format!("input {i} ({again}; kept in {}): {why}", kept.display()));
+                        let again = format!(
+                            "TSAE_FUZZ_SEED={whole_seed} TSAE_FUZZ_FIRST={i} TSAE_FUZZ_INPUTS=1"
+                        );
+                        faults.insert(
+                            kind,
+                            format!("input {i} ({again}; kept in {}): {why}", kept.display()),
+                        );
                     }
                 }
             }
@@ -214,23 +238,41 @@ impl Reader {
             most as f64 / 1e6,
         );
         let told: Vec<String> = faults.into_values().collect();
-        assert!(told.is_empty(), "{}: {} kinds of faults\n{}", self.name, told.len(), told.join("\n"));
+        assert!(
+            told.is_empty(),
+            "{}: {} kinds of faults\n{}",
+            self.name,
+            told.len(),
+            told.join("\n")
+        );
     }
 
     /// The files of an input, and the seed that they are of.
-    fn input<'a>(&self, seeds: &'a [Seed], whole_seed: u64, i: usize) -> (&'a Seed, BTreeMap<String, Vec<u8>>) {
-        let digest =
-            Sha256::new().chain_update(whole_seed.to_le_bytes()).chain_update(self.name).chain_update((i as u64).to_le_bytes()).finalize();
+    fn input<'a>(
+        &self,
+        seeds: &'a [Seed],
+        whole_seed: u64,
+        i: usize,
+    ) -> (&'a Seed, BTreeMap<String, Vec<u8>>) {
+        let digest = Sha256::new()
+            .chain_update(whole_seed.to_le_bytes())
+            .chain_update(self.name)
+            .chain_update((i as u64).to_le_bytes())
+            .finalize();
         let mut random = ChaCha8Rng::from_seed(digest.into());
         let seed = &seeds[random.random_range(0..seeds.len())];
         let mut files = seed.files.clone();
         let twice = if random.random_range(0..8) == 0 { 2 } else { 1 };
         for _ in 0..twice {
             let (name, kind) = &seed.targets[random.random_range(0..seed.targets.len())];
-            let same =
-                |(other, known): &(String, Kind), of: &'a Seed| (known == kind).then(|| of.files.get(other).map(Vec::as_slice)).flatten();
-            let others: Vec<&[u8]> =
-                seeds.iter().flat_map(|of| of.targets.iter().filter_map(move |target| same(target, of))).take(64).collect();
+            let same = |(other, known): &(String, Kind), of: &'a Seed| {
+                (known == kind).then(|| of.files.get(other).map(Vec::as_slice)).flatten()
+            };
+            let others: Vec<&[u8]> = seeds
+                .iter()
+                .flat_map(|of| of.targets.iter().filter_map(move |target| same(target, of)))
+                .take(64)
+                .collect();
             if let Some(bytes) = files.get_mut(name) {
                 *bytes = mutate::spoilt(*kind, bytes, &others, &mut random);
             }
@@ -246,21 +288,35 @@ impl Reader {
     }
 
     /// Reads one folder. What is there afterwards, and how much memory it took at most.
-    fn one(&self, folder: &Path, seed: &Seed, read: &impl Fn(&Path) -> Result<(), Error>) -> (Outcome, usize) {
-        let bytes: u64 = seed.files.keys().filter_map(|name| Some(folder.join(name).metadata().ok()?.len())).sum();
+    fn one(
+        &self,
+        folder: &Path,
+        seed: &Seed,
+        read: &impl Fn(&Path) -> Result<(), Error>,
+    ) -> (Outcome, usize) {
+        let bytes: u64 = seed
+            .files
+            .keys()
+            .filter_map(|name| Some(folder.join(name).metadata().ok()?.len()))
+            .sum();
         *PANIC.lock().unwrap() = None;
         ARMED.store(true, Ordering::SeqCst);
-        let (outcome, taken) = memory::taken(|| panic::catch_unwind(AssertUnwindSafe(|| read(folder))));
+        let (outcome, taken) =
+            memory::taken(|| panic::catch_unwind(AssertUnwindSafe(|| read(folder))));
         ARMED.store(false, Ordering::SeqCst);
         let panicked = PANIC.lock().unwrap().take();
         let outcome = match (outcome, panicked) {
-            (Err(_), words) => Outcome::Fault(words.map_or("a panic".to_owned(), |(_, words)| words)),
+            (Err(_), words) => {
+                Outcome::Fault(words.map_or("a panic".to_owned(), |(_, words)| words))
+            }
             // On a thread that nobody joins.
             (_, Some((thread, words))) if thread.starts_with("tsae") => Outcome::Fault(words),
             (Ok(outcome), _) => {
                 let most = self.times * bytes as usize + self.beside;
                 match outcome {
-                    _ if taken > most => Outcome::Fault(format!("{taken} bytes of memory for files of {bytes}; {most} are allowed")),
+                    _ if taken > most => Outcome::Fault(format!(
+                        "{taken} bytes of memory for files of {bytes}; {most} are allowed"
+                    )),
                     Ok(()) => Outcome::Read,
                     Err(error) => self.named(&error, folder, seed),
                 }
@@ -273,7 +329,10 @@ impl Reader {
     fn named(&self, error: &Error, folder: &Path, seed: &Seed) -> Outcome {
         let told = error.to_string();
         let file = |name: &String| name.rsplit('/').next().is_some_and(|last| told.contains(last));
-        if told.contains(&folder.display().to_string()) || seed.files.keys().any(file) || self.also.iter().any(|word| told.contains(word)) {
+        if told.contains(&folder.display().to_string())
+            || seed.files.keys().any(file)
+            || self.also.iter().any(|word| told.contains(word))
+        {
             return Outcome::Refused;
         }
         Outcome::Fault(format!("an error that names no file: {told}"))
@@ -293,7 +352,8 @@ fn write(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
 
 /// Where an input stays that a fault was found by.
 fn keep(reader: &str, i: usize, files: &BTreeMap<String, Vec<u8>>) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hard_input").join(format!("{reader}-{i}"));
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("hard_input").join(format!("{reader}-{i}"));
     let _ = fs::remove_dir_all(&folder);
     write(&folder, files);
     folder
@@ -307,7 +367,8 @@ struct Watch {
 
 impl Watch {
     fn new() -> Watch {
-        let (since, over) = (Arc::new(Mutex::new(None::<Instant>)), Arc::new(AtomicBool::new(false)));
+        let (since, over) =
+            (Arc::new(Mutex::new(None::<Instant>)), Arc::new(AtomicBool::new(false)));
         let (seen, end) = (since.clone(), over.clone());
         std::thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {

@@ -15,7 +15,8 @@ use super::mutate::Kind;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// Answers to a request for the list of files, to one about a file, and to one for a file: whole, with their headers.
+/// Answers to a request for the list of files, to one about a file, and to one for a file: whole,
+/// with their headers.
 type Answers = Arc<Mutex<HashMap<&'static str, Vec<u8>>>>;
 
 fn serve(answers: Answers) -> String {
@@ -51,7 +52,11 @@ fn answer(mut stream: TcpStream, answers: &Answers) -> std::io::Result<()> {
 }
 
 fn http(headers: &str, body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len()).into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 #[test]
@@ -60,7 +65,9 @@ fn a_spoilt_answer_of_the_hub_is_read_or_refused_and_nothing_else() {
     let answers = Answers::default();
     let endpoint = serve(answers.clone());
     let file = "some text of a file\n";
-    let list = format!("{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"a.txt\"}}, {{\"rfilename\": \"data/b.txt\"}}]}}");
+    let list = format!(
+        "{{\"sha\": \"{COMMIT}\", \"siblings\": [{{\"rfilename\": \"a.txt\"}}, {{\"rfilename\": \"data/b.txt\"}}]}}"
+    );
     let about = format!("X-Repo-Commit: {COMMIT}\r\nETag: W/\"abc-2\"\r\n");
     // The length that a HEAD is answered with is that of the file, of which nothing is sent.
     let head = String::from_utf8(http(&about, file)).unwrap().replace(file, "").into_bytes();
@@ -75,7 +82,11 @@ fn a_spoilt_answer_of_the_hub_is_read_or_refused_and_nothing_else() {
     let seed = |list: &[u8], head: &[u8], get: &[u8]| {
         let files = [("list.http", list), ("head.http", head), ("get.http", get)];
         let targets = files.iter().map(|(name, _)| ((*name).to_owned(), Kind::Bytes)).collect();
-        Seed { files: files.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into(), targets, sign: None }
+        Seed {
+            files: files.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into(),
+            targets,
+            sign: None,
+        }
     };
     let seeds = [
         seed(&plain, &head, &get),
@@ -84,22 +95,32 @@ fn a_spoilt_answer_of_the_hub_is_read_or_refused_and_nothing_else() {
     ];
     let repo = Repo::model("org/name").unwrap();
     // Pieces of a file wait for whoever writes them, up to 4 MB.
-    let reader = Reader { name: "answers", share: 1, times: 16, beside: 16 << 20, also: &["org/name"] };
+    let reader =
+        Reader { name: "answers", share: 1, times: 16, beside: 16 << 20, also: &["org/name"] };
     reader.hammer(&seeds, |folder| {
-        let read = ["list.http", "head.http", "get.http"].map(|name| (name, std::fs::read(folder.join(name)).unwrap_or_default()));
+        let read = ["list.http", "head.http", "get.http"]
+            .map(|name| (name, std::fs::read(folder.join(name)).unwrap_or_default()));
         *answers.lock().unwrap() = read.into();
-        let patience = Patience { attempts: 1, timeout: Duration::from_millis(500), ..Patience::default() };
-        let hub = Hub { cache: Some(folder.join("hub")), endpoint: endpoint.clone(), token: None, offline: false, patience };
+        let patience =
+            Patience { attempts: 1, timeout: Duration::from_millis(500), ..Patience::default() };
+        let hub = Hub {
+            cache: Some(folder.join("hub")),
+            endpoint: endpoint.clone(),
+            token: None,
+            offline: false,
+            patience,
+        };
         let listing = hub.list(&repo)?;
         let files = listing.files.clone();
         let snapshot = hub.download(&listing, &files)?;
-        assert!(snapshot.folder.starts_with(folder) && !format!("{snapshot:?}{listing:?}").is_empty());
-        // Nothing is written beside the cache.
         assert!(
-            std::fs::read_dir(folder)
-                .unwrap()
-                .all(|entry| ["list.http", "head.http", "get.http", "hub"].contains(&entry.unwrap().file_name().to_str().unwrap()))
+            snapshot.folder.starts_with(folder) && !format!("{snapshot:?}{listing:?}").is_empty()
         );
+        // Nothing is written beside the cache.
+        assert!(std::fs::read_dir(folder).unwrap().all(|entry| {
+            ["list.http", "head.http", "get.http", "hub"]
+                .contains(&entry.unwrap().file_name().to_str().unwrap())
+        }));
         Ok(())
     });
 }
@@ -107,7 +128,10 @@ fn a_spoilt_answer_of_the_hub_is_read_or_refused_and_nothing_else() {
 #[test]
 fn a_spoilt_cache_of_the_hub_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
-    let golden = |file: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").join(file)).unwrap();
+    let golden = |file: &str| {
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").join(file))
+            .unwrap()
+    };
     let at = |place: &str| format!("hub/models--org--name/{place}");
     let snapshot = |file: &str| at(&format!("snapshots/{COMMIT}/{file}"));
     let files = [
@@ -115,8 +139,10 @@ fn a_spoilt_cache_of_the_hub_is_read_or_refused_and_nothing_else() {
         (snapshot("config.json"), golden("config.json")),
         (snapshot("model.safetensors"), golden("model.safetensors")),
     ];
-    let seed = Seed { files: files.into(), targets: vec![(at("refs/main"), Kind::Bytes)], sign: None };
-    let reader = Reader { name: "caches", share: 1, times: 16, beside: 4 << 20, also: &["org/name"] };
+    let seed =
+        Seed { files: files.into(), targets: vec![(at("refs/main"), Kind::Bytes)], sign: None };
+    let reader =
+        Reader { name: "caches", share: 1, times: 16, beside: 4 << 20, also: &["org/name"] };
     reader.hammer(&[seed], |folder| {
         let hub = Hub { cache: Some(folder.join("hub")), offline: true, ..Hub::from_env() };
         if let Some(found) = hub.cached(&Repo::model("org/name").unwrap()) {

@@ -1,4 +1,5 @@
-//! JSON as a text that is to be spoiled: numbers stay as they are written, keys may come twice, and nothing has to make sense.
+//! JSON as a text that is to be spoiled: numbers stay as they are written, keys may come twice, and
+//! nothing has to make sense.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -96,7 +97,8 @@ fn value(rest: &mut &str, depth: usize) -> Option<Json> {
         }
         b'"' => string(rest).map(Json::Plain),
         _ => {
-            let end = rest.find(|c: char| ",]}".contains(c) || c.is_whitespace()).unwrap_or(rest.len());
+            let end =
+                rest.find(|c: char| ",]}".contains(c) || c.is_whitespace()).unwrap_or(rest.len());
             let (word, after) = rest.split_at(end);
             *rest = after;
             (!word.is_empty()).then(|| Json::Plain(word.to_owned()))
@@ -221,7 +223,8 @@ impl Json {
             Json::Plain(text) => *text = strange(text, random),
             Json::List(items) => spoil_items(items, random),
             Json::Map(items) if !items.is_empty() && random.random_range(0..3) == 0 => {
-                let (from, to) = (random.random_range(0..items.len()), random.random_range(0..items.len()));
+                let (from, to) =
+                    (random.random_range(0..items.len()), random.random_range(0..items.len()));
                 items[to].0 = items[from].0.clone();
             }
             Json::Map(items) => spoil_items(items, random),
@@ -230,7 +233,12 @@ impl Json {
             let deep = *[3, 100, 130, 2_000, 100_000].choose(random).expect("there are some");
             let brackets = if random.random() { ("[", "]") } else { ("{\"a\":", "}") };
             let picked = self.pick(random);
-            *picked = Json::Plain(format!("{}{}{}", brackets.0.repeat(deep), picked.text(), brackets.1.repeat(deep)));
+            *picked = Json::Plain(format!(
+                "{}{}{}",
+                brackets.0.repeat(deep),
+                picked.text(),
+                brackets.1.repeat(deep)
+            ));
         }
     }
 }
@@ -249,7 +257,10 @@ fn spoil_items<T: Clone>(items: &mut Vec<T>, random: &mut ChaCha8Rng) {
         }
         _ => {
             let item = items[at].clone();
-            items.extend(std::iter::repeat_n(item, *[1, 3, 64].choose(random).expect("there are some")));
+            items.extend(std::iter::repeat_n(
+                item,
+                *[1, 3, 64].choose(random).expect("there are some"),
+            ));
         }
     }
 }
@@ -262,7 +273,9 @@ fn strange(text: &str, random: &mut ChaCha8Rng) -> String {
         (0, _) if text.starts_with('"') => inner.to_owned(),
         (0, _) => format!("\"{inner}\""),
         (1 | 2, Some(number)) => number.wrapping_add(random.random_range(-3..=3)).to_string(),
-        (3, Some(number)) => number.wrapping_mul(*[2, 4, 1000, -1, i64::MAX].choose(random).expect("there are some")).to_string(),
+        (3, Some(number)) => number
+            .wrapping_mul(*[2, 4, 1000, -1, i64::MAX].choose(random).expect("there are some"))
+            .to_string(),
         (1, None) if text.starts_with('"') => {
             // A letter more or less within the quotes.
             let mut letters: Vec<char> = inner.chars().collect();
@@ -270,7 +283,12 @@ fn strange(text: &str, random: &mut ChaCha8Rng) -> String {
             if at < letters.len() && random.random() {
                 letters.remove(at);
             } else {
-                letters.insert(at, *['0', '9', 'a', '.', '-', '/', 'é', ' '].choose(random).expect("there are some"));
+                letters.insert(
+                    at,
+                    *['0', '9', 'a', '.', '-', '/', 'é', ' ']
+                        .choose(random)
+                        .expect("there are some"),
+                );
             }
             format!("\"{}\"", letters.into_iter().collect::<String>())
         }

@@ -9,7 +9,8 @@ pub struct Counted;
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
-/// A single request beyond this is refused, which ends the process: a machine would not have it, or would stop answering.
+/// A single request beyond this is refused, which ends the process: a machine would not have it, or
+/// would stop answering.
 const ABSURD: usize = 2 << 30;
 
 fn more(bytes: usize) {
@@ -28,7 +29,8 @@ fn refuses(bytes: usize) -> bool {
     bytes > ABSURD
 }
 
-// SAFETY: every call goes on to the system's allocator unchanged, or returns null, as an allocator may.
+// SAFETY: every call goes on to the system's allocator unchanged, or returns null, as an allocator
+// may.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

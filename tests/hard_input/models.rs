@@ -13,7 +13,10 @@ use super::memory;
 use super::mutate::Kind;
 
 fn golden(family: &str, file: &str) -> Vec<u8> {
-    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family).join(file)).unwrap()
+    std::fs::read(
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family).join(file),
+    )
+    .unwrap()
 }
 
 /// The built-in models' tokenizer with its first tokens only, as many as the golden models have.
@@ -31,12 +34,13 @@ fn tokenizer() -> Vec<u8> {
     whole.to_string().into_bytes()
 }
 
-/// The settings that transformers has for parts of a tokenizer, beside those that these families use.
+/// The settings that transformers has for parts of a tokenizer, beside those that these families
+/// use.
 fn tokenizers() -> Vec<Seed> {
     let mut whole: Value = serde_json::from_slice(&tokenizer()).unwrap();
-    whole["truncation"] = json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
-    whole["padding"] =
-        json!({"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": 8, "pad_id": 0, "pad_type_id": 0, "pad_token": "!"});
+    whole["truncation"] =
+        json!({"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0});
+    whole["padding"] = json!({"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": 8, "pad_id": 0, "pad_type_id": 0, "pad_token": "!"});
     whole["normalizer"] = json!({"type": "Sequence", "normalizers": [
         {"type": "NFC"}, {"type": "Prepend", "prepend": "a"}, {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "a"},
         {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": false}]});
@@ -77,11 +81,20 @@ fn sharded(extension: &str) -> Seed {
     }
     if extension == "bin" {
         // Both shards hold everything: no writer of pickles is at hand.
-        names.iter().for_each(|name| drop(files.insert(name.clone(), golden("neox", "pytorch_model.bin"))));
-        files.insert("pytorch_model.bin.index.json".to_owned(), json!({ "weight_map": map }).to_string().into_bytes());
+        names
+            .iter()
+            .for_each(|name| drop(files.insert(name.clone(), golden("neox", "pytorch_model.bin"))));
+        files.insert(
+            "pytorch_model.bin.index.json".to_owned(),
+            json!({ "weight_map": map }).to_string().into_bytes(),
+        );
     } else {
         for (which, file) in names.iter().enumerate() {
-            let part = tensors.iter().enumerate().filter(|(i, _)| i % 2 == which).map(|(_, tensor)| tensor);
+            let part = tensors
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| i % 2 == which)
+                .map(|(_, tensor)| tensor);
             files.insert(file.clone(), safetensors::serialize(part, None).unwrap());
         }
         files.insert(
@@ -100,14 +113,18 @@ fn load(folder: &Path, processing: Processing) -> Result<Model> {
 /// What is read runs, and turns text into ids and back.
 fn used(model: &Model) {
     let config = model.config();
-    assert!(config.d_head * config.n_heads == config.d_model && model.hooks().len() >= 4 * config.n_layers);
+    assert!(
+        config.d_head * config.n_heads == config.d_model
+            && model.hooks().len() >= 4 * config.n_layers
+    );
     assert!(!format!("{model:?}{config:?}").is_empty());
     for text in ["abc cab", "é\u{0}😀 12", ""] {
         if let Ok(ids) = model.encode(text) {
             let _ = (model.decode(&ids), model.decode(&[0, 60, 61, u32::MAX]));
         }
     }
-    let shown: String = [0, 1, 60, 61, u32::MAX].into_iter().map(|id| model.token_str(id)).collect();
+    let shown: String =
+        [0, 1, 60, 61, u32::MAX].into_iter().map(|id| model.token_str(id)).collect();
     assert!(!shown.is_empty());
     let n = 4.min(config.n_ctx);
     let tokens = Tokens::new((0..n as u32).collect(), n).unwrap();
@@ -142,7 +159,8 @@ fn a_model_with_spoilt_files_is_read_or_refused_and_nothing_else() {
         sharded("safetensors"),
         sharded("bin"),
     ];
-    // Weights are there as bytes, as numbers, and as the processing and the passes lay them out; a vocabulary of 4 GB could not be.
+    // Weights are there as bytes, as numbers, and as the processing and the passes lay them out; a
+    // vocabulary of 4 GB could not be.
     let reader = Reader { name: "models", share: 9, times: 24, beside: 8 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
         used(&load(folder, Processing::TransformerLens)?);
@@ -155,7 +173,8 @@ fn a_spoilt_tokenizer_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let mut seeds = tokenizers();
     seeds.iter_mut().for_each(|seed| seed.targets.retain(|(name, _)| name == "tokenizer.json"));
-    // A regular expression becomes automata, of some kilobytes for each dozen of its bytes, and of up to 10 MB each.
+    // A regular expression becomes automata, of some kilobytes for each dozen of its bytes, and of
+    // up to 10 MB each.
     let reader = Reader { name: "tokenizers", share: 8, times: 1024, beside: 64 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
         used(&load(folder, Processing::Raw)?);
@@ -175,8 +194,13 @@ fn sizes_that_only_the_settings_tell_take_no_memory() {
         let config = String::from_utf8(golden(family, "config.json")).unwrap();
         assert!(config.contains(field), "{config}");
         let (name, _) = field.split_once(": ").unwrap();
-        std::fs::write(dir.path().join("config.json"), config.replace(field, &format!("{name}: {size}"))).unwrap();
-        std::fs::write(dir.path().join("model.safetensors"), golden(family, "model.safetensors")).unwrap();
+        std::fs::write(
+            dir.path().join("config.json"),
+            config.replace(field, &format!("{name}: {size}")),
+        )
+        .unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), golden(family, "model.safetensors"))
+            .unwrap();
         let (_, taken) = memory::taken(|| load(dir.path(), Processing::Raw).map(|_| ()));
         assert!(taken < 8 << 20, "{field}: {taken} bytes");
     }

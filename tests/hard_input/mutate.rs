@@ -18,8 +18,22 @@ pub enum Kind {
 }
 
 /// Sizes and offsets that lie on a border.
-const BORDERS: [u64; 14] =
-    [0, 1, 7, 8, 0x7F, 0xFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 1 << 40, 100_000_000, 100_000_001, i64::MAX as u64, u64::MAX - 7, u64::MAX];
+const BORDERS: [u64; 14] = [
+    0,
+    1,
+    7,
+    8,
+    0x7F,
+    0xFF,
+    0x7FFF_FFFF,
+    0xFFFF_FFFF,
+    1 << 40,
+    100_000_000,
+    100_000_001,
+    i64::MAX as u64,
+    u64::MAX - 7,
+    u64::MAX,
+];
 
 /// Numbers that a text says and nobody means.
 const NUMBERS: [&str; 12] = [
@@ -71,7 +85,9 @@ pub fn spoil(bytes: &mut Vec<u8>, others: &[&[u8]], random: &mut ChaCha8Rng) {
         return;
     }
     let at = random.random_range(0..n);
-    let piece = |random: &mut ChaCha8Rng| at..(at + *[1, 2, 8, 64, 1024].choose(random).expect("there are some")).min(n);
+    let piece = |random: &mut ChaCha8Rng| {
+        at..(at + *[1, 2, 8, 64, 1024].choose(random).expect("there are some")).min(n)
+    };
     match random.random_range(0..13) {
         0 => bytes[at] ^= 1 << random.random_range(0..8),
         1 => bytes[at] = 0,
@@ -117,7 +133,10 @@ pub fn spoil(bytes: &mut Vec<u8>, others: &[&[u8]], random: &mut ChaCha8Rng) {
         }
         _ => {
             // The number that stands there, or the next.
-            let Some(first) = (0..n).map(|i| (at + i) % n).find(|&i| bytes[i].is_ascii_digit()) else { return };
+            let Some(first) = (0..n).map(|i| (at + i) % n).find(|&i| bytes[i].is_ascii_digit())
+            else {
+                return;
+            };
             let start = (0..first).rev().find(|&i| !bytes[i].is_ascii_digit()).map_or(0, |i| i + 1);
             let end = (first..n).find(|&i| !bytes[i].is_ascii_digit()).unwrap_or(n);
             bytes.splice(start..end, NUMBERS.choose(random).expect("there are some").bytes());

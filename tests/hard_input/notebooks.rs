@@ -29,17 +29,27 @@ fn notebook() -> String {
 #[test]
 fn a_spoilt_notebook_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
-    let seeds = [Seed::of_file("n.ipynb", Kind::Json, notebook()), Seed::of_file("n.ipynb", Kind::Bytes, notebook())];
+    let seeds = [
+        Seed::of_file("n.ipynb", Kind::Json, notebook()),
+        Seed::of_file("n.ipynb", Kind::Bytes, notebook()),
+    ];
     // A word of a cell takes some dozens of bytes.
     let reader = Reader { name: "notebooks", share: 12, times: 96, beside: 1 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
-        for given in [vec![("layer", "1"), ("name", "a \"b\" \\")], vec![("k", "1e3"), ("x", "vec![7]")], vec![("f", "inf"), ("c", "';'")]]
-        {
-            let parameters = given.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        for given in [
+            vec![("layer", "1"), ("name", "a \"b\" \\")],
+            vec![("k", "1e3"), ("x", "vec![7]")],
+            vec![("f", "inf"), ("c", "';'")],
+        ] {
+            let parameters =
+                given.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
             // Every notebook is read before any is run, and the second is not there.
             let missing = folder.join("missing.ipynb");
             let notebooks = [folder.join("n.ipynb"), missing.clone()];
-            match lab::run(&notebooks, &RunOptions { parameters, quiet: true, ..RunOptions::default() }) {
+            match lab::run(
+                &notebooks,
+                &RunOptions { parameters, quiet: true, ..RunOptions::default() },
+            ) {
                 Err(Error::Io { path, .. }) if path == missing => {}
                 Err(error) => return Err(error),
                 Ok(_) => panic!("a notebook that is not there was run"),

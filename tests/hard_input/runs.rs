@@ -13,13 +13,22 @@ use super::mutate::Kind;
 use super::stores::{self, hex, hooks};
 
 fn config() -> TrainConfig {
-    TrainConfig { tokens: 64, batch: 16, log_every: 1, checkpoint_seconds: 1e9, ..TrainConfig::default() }
+    TrainConfig {
+        tokens: 64,
+        batch: 16,
+        log_every: 1,
+        checkpoint_seconds: 1e9,
+        ..TrainConfig::default()
+    }
 }
 
 fn settings(acts: &ActivationStore) -> [SaeConfig; 2] {
     let sae = SaeConfig { expansion: 1, k: 2, ..SaeConfig::new(acts.d_model(), acts.d_vocab()) };
     let table = (0..acts.d_vocab() * acts.d_model()).map(|i| (i as f32).cos()).collect();
-    [sae.clone().with_architecture(Architecture::BatchTopK), sae.with_lookup(Lookup::from_table(table, acts.d_model()).unwrap())]
+    [
+        sae.clone().with_architecture(Architecture::BatchTopK),
+        sae.with_lookup(Lookup::from_table(table, acts.d_model()).unwrap()),
+    ]
 }
 
 fn trainer(acts: &ActivationStore) -> Result<Trainer> {
@@ -46,7 +55,9 @@ fn seed(acts: &ActivationStore, unfinished: bool) -> Seed {
                 .unwrap();
             training.stop();
             training.join().unwrap();
-            if root.join("SAE/checkpoint.safetensors").exists() && root.join("TSAE/checkpoint.safetensors").exists() {
+            if root.join("SAE/checkpoint.safetensors").exists()
+                && root.join("TSAE/checkpoint.safetensors").exists()
+            {
                 return of(&root);
             }
         }
@@ -69,14 +80,23 @@ fn of(root: &Path) -> Seed {
 
 /// Makes the checksums in `run.json` those of the spoilt files.
 pub fn sign(files: &mut BTreeMap<String, Vec<u8>>) {
-    let cards: Vec<String> = files.keys().filter(|name| name.ends_with("run.json")).cloned().collect();
+    let cards: Vec<String> =
+        files.keys().filter(|name| name.ends_with("run.json")).cloned().collect();
     for name in cards {
         let folder = name.trim_end_matches("run.json");
-        let sum = |file: &str| files.get(&format!("{folder}{file}")).map(|bytes| format!("\"{}\"", hex(&Sha256::digest(bytes))));
+        let sum = |file: &str| {
+            files
+                .get(&format!("{folder}{file}"))
+                .map(|bytes| format!("\"{}\"", hex(&Sha256::digest(bytes))))
+        };
         let sums = [("weights", sum("sae_weights.safetensors")), ("history", sum("history.json"))];
-        let Some(mut card) = std::str::from_utf8(&files[&name]).ok().and_then(json::parse) else { continue };
+        let Some(mut card) = std::str::from_utf8(&files[&name]).ok().and_then(json::parse) else {
+            continue;
+        };
         for (key, sum) in sums {
-            if let Some((place, sum)) = card.get_mut("finished").and_then(|finished| finished.get_mut(key)).zip(sum) {
+            if let Some((place, sum)) =
+                card.get_mut("finished").and_then(|finished| finished.get_mut(key)).zip(sum)
+            {
                 *place = Json::Plain(sum);
             }
         }
@@ -102,10 +122,12 @@ fn a_folder_of_runs_with_spoilt_files_is_read_or_refused_and_nothing_else() {
     // A figure of a history, and the weights with their moments and gradients.
     let reader = Reader { name: "runs", share: 6, times: 32, beside: 8 << 20, also: &["run \""] };
     reader.hammer(&seeds, |folder| {
-        let unfinished = folder.join("SAE/checkpoint.safetensors").exists() || folder.join("TSAE/checkpoint.safetensors").exists();
+        let unfinished = folder.join("SAE/checkpoint.safetensors").exists()
+            || folder.join("TSAE/checkpoint.safetensors").exists();
         let config = TrainConfig { tokens: if unfinished { 1 << 18 } else { 64 }, ..config() };
         let [sae, tsae] = settings(&acts);
-        let trainer = Trainer::new(&acts, hooks()[0], config)?.add("SAE", sae)?.add("TSAE", tsae)?;
+        let trainer =
+            Trainer::new(&acts, hooks()[0], config)?.add("SAE", sae)?.add("TSAE", tsae)?;
         if !unfinished {
             used(&trainer.fit(folder)?);
             return Ok(());

@@ -32,7 +32,9 @@ fn theirs() -> Vec<Seed> {
     }
     seeds.retain(|seed| {
         let dir = tempfile::tempdir().unwrap();
-        seed.files.iter().for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).unwrap());
+        seed.files
+            .iter()
+            .for_each(|(name, bytes)| std::fs::write(dir.path().join(name), bytes).unwrap());
         // Some are there to be refused.
         Sae::load(dir.path()).is_ok()
     });
@@ -60,19 +62,25 @@ fn ours() -> Vec<Seed> {
         Architecture::Gated { l1: 1.0 },
         Architecture::jump_relu(1.0),
     ] {
-        let mut sae = Sae::new(base.clone().with_architecture(architecture).with_lookup(unigram.clone())).unwrap();
+        let mut sae =
+            Sae::new(base.clone().with_architecture(architecture).with_lookup(unigram.clone()))
+                .unwrap();
         sae.origin.hook = Some(HookPoint::resid_pre(1));
         sae.origin.model = Some("tiny".to_owned());
         seeds.push(saved(&sae));
     }
     let preceded = base.clone().with_lookup(Lookup::preceding(&preceding).unwrap());
     let matryoshka = base.clone().with_prefixes(&[4, 8]).with_aux(AuxK::default()).with_lr(1e-3);
-    for config in [preceded, matryoshka, base.clone().with_lookup(unigram.clone().subtracted().frozen())] {
+    for config in
+        [preceded, matryoshka, base.clone().with_lookup(unigram.clone().subtracted().frozen())]
+    {
         seeds.push(saved(&Sae::new(config).unwrap()));
     }
     for format in [SaeFormat::Sparsify, SaeFormat::DictionaryLearning, SaeFormat::Llamascopium] {
         let dir = tempfile::tempdir().unwrap();
-        let mut sae = Sae::new(SaeConfig { relu: true, ..base.clone() }.with_lookup(unigram.clone())).unwrap();
+        let mut sae =
+            Sae::new(SaeConfig { relu: true, ..base.clone() }.with_lookup(unigram.clone()))
+                .unwrap();
         sae.origin.hook = Some(HookPoint::resid_pre(1));
         sae.export(dir.path(), format, TableExport::Keep).unwrap();
         seeds.push(Seed::of_folder(dir.path(), kind));
@@ -100,7 +108,8 @@ fn used(sae: &Sae) {
 fn an_sae_with_spoilt_files_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let seeds = [theirs(), ours()].concat();
-    // A pickle's values take some dozens of bytes for each of its own, and are there beside a JSON's; weights come as bytes, as numbers, turned and folded.
+    // A pickle's values take some dozens of bytes for each of its own, and are there beside a
+    // JSON's; weights come as bytes, as numbers, turned and folded.
     let reader = Reader { name: "saes", share: 24, times: 48, beside: 2 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
         let sae = Sae::load(of(folder))?;

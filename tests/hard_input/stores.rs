@@ -29,14 +29,28 @@ pub fn harvest(dir: &Path, dtype: Dtype, n_seq: usize) -> ActivationStore {
         d_model: D_MODEL,
         d_vocab: D_VOCAB,
     };
-    let ids = (0..n_seq * N_CTX).map(|i| if i % N_CTX == 0 { 0 } else { (i * 7919 % D_VOCAB) as u32 }).collect();
+    let ids = (0..n_seq * N_CTX)
+        .map(|i| if i % N_CTX == 0 { 0 } else { (i * 7919 % D_VOCAB) as u32 })
+        .collect();
     let forward = |pass: &Tokens, hooks: &[HookPoint]| {
-        let row =
-            |(i, &token): (usize, &u32)| (0..D_MODEL).map(move |d| (token as f32 + 0.1 * i as f32).sin() + d as f32).collect::<Vec<_>>();
+        let row = |(i, &token): (usize, &u32)| {
+            (0..D_MODEL)
+                .map(move |d| (token as f32 + 0.1 * i as f32).sin() + d as f32)
+                .collect::<Vec<_>>()
+        };
         Ok(hooks.iter().map(|_| pass.ids().iter().enumerate().flat_map(row).collect()).collect())
     };
-    let config = HarvestConfig { dtype, shard_tokens: 3 * N_CTX, batch: 2, ..HarvestConfig::default() };
-    ActivationStore::harvest_with(&source, &hooks(), &Tokens::new(ids, N_CTX).unwrap(), dir, config, &forward).unwrap()
+    let config =
+        HarvestConfig { dtype, shard_tokens: 3 * N_CTX, batch: 2, ..HarvestConfig::default() };
+    ActivationStore::harvest_with(
+        &source,
+        &hooks(),
+        &Tokens::new(ids, N_CTX).unwrap(),
+        dir,
+        config,
+        &forward,
+    )
+    .unwrap()
 }
 
 fn seed(dtype: Dtype) -> Seed {
@@ -48,19 +62,33 @@ fn seed(dtype: Dtype) -> Seed {
         _ => None,
     });
     // Shards are all alike.
-    seed.targets.extend([("manifest.json".to_owned(), Kind::Json), ("shard-00000.safetensors".to_owned(), Kind::Bytes)]);
+    seed.targets.extend([
+        ("manifest.json".to_owned(), Kind::Json),
+        ("shard-00000.safetensors".to_owned(), Kind::Bytes),
+    ]);
     seed.sign = Some(sign);
     seed
 }
 
 /// Puts the checksums into the manifest that its spoilt files have.
 fn sign(files: &mut BTreeMap<String, Vec<u8>>) {
-    let Some(mut whole) = files.get("manifest.json").and_then(|text| json::parse(std::str::from_utf8(text).ok()?)) else { return };
-    if let Some(Json::List(shards)) = whole.get_mut("store").and_then(|store| store.get_mut("shards")) {
+    let Some(mut whole) =
+        files.get("manifest.json").and_then(|text| json::parse(std::str::from_utf8(text).ok()?))
+    else {
+        return;
+    };
+    if let Some(Json::List(shards)) =
+        whole.get_mut("store").and_then(|store| store.get_mut("shards"))
+    {
         for shard in shards {
-            let name = shard.get_mut("file").map(|name| name.text().trim_matches('"').to_owned()).unwrap_or_default();
-            if let Some(Json::Map(sums)) =
-                files.get(&name).and_then(|bytes| Some((bytes, shard.get_mut("sha256")?))).map(|(bytes, sums)| {
+            let name = shard
+                .get_mut("file")
+                .map(|name| name.text().trim_matches('"').to_owned())
+                .unwrap_or_default();
+            if let Some(Json::Map(sums)) = files
+                .get(&name)
+                .and_then(|bytes| Some((bytes, shard.get_mut("sha256")?)))
+                .map(|(bytes, sums)| {
                     resum(bytes, sums);
                     sums
                 })
@@ -81,10 +109,14 @@ fn sign(files: &mut BTreeMap<String, Vec<u8>>) {
 fn resum(shard: &[u8], sums: &mut Json) {
     let Json::Map(sums) = sums else { return };
     let Ok((n, header)) = safetensors::SafeTensors::read_metadata(shard) else { return };
-    let at = |name: &str| header.info(name).map(|info| 8 + n + info.data_offsets.0..8 + n + info.data_offsets.1);
+    let at = |name: &str| {
+        header.info(name).map(|info| 8 + n + info.data_offsets.0..8 + n + info.data_offsets.1)
+    };
     for (name, sum) in sums {
         let section = match name.trim_matches('"') {
-            "tokens, positions" => at("tokens").zip(at("positions")).map(|(tokens, positions)| tokens.start..positions.end),
+            "tokens, positions" => at("tokens")
+                .zip(at("positions"))
+                .map(|(tokens, positions)| tokens.start..positions.end),
             hook => at(hook),
         };
         if let Some(bytes) = section.and_then(|section| shard.get(section)) {
@@ -102,16 +134,23 @@ fn used(store: &ActivationStore) {
     let rows: Vec<u64> = (0..store.n_rows().min(100) as u64).collect();
     let mut batch = Batch::default();
     let gram = |ids: &[u32]| ids.to_vec();
-    let mut sae = Sae::new(SaeConfig { expansion: 1, k: 1, ..SaeConfig::new(D_MODEL, D_VOCAB) }).unwrap();
+    let mut sae =
+        Sae::new(SaeConfig { expansion: 1, k: 1, ..SaeConfig::new(D_MODEL, D_VOCAB) }).unwrap();
     if let Ok(grams) = Grams::new(&[gram(&[0, 1]), gram(&[3, 4, 5])], D_VOCAB) {
         let lookup = Lookup::from_table(vec![0.5; grams.rows() * D_MODEL], D_MODEL).unwrap();
         sae.lookup = Some(lookup.table().to_vec());
         sae.index = Index::Grams(grams.into());
     }
     for &hook in store.hooks() {
-        let _ = (store.verify(), store.gather(hook, &rows, &mut batch), store.mean(hook), store.scale(hook));
+        let _ = (
+            store.verify(),
+            store.gather(hook, &rows, &mut batch),
+            store.mean(hook),
+            store.scale(hook),
+        );
         let _ = (store.gather(hook, &[u64::MAX], &mut batch).unwrap_err(), store.keys(&sae, &rows));
-        // A mean over the tokens has a row for each of the vocabulary, of which the manifest alone tells.
+        // A mean over the tokens has a row for each of the vocabulary, of which the manifest alone
+        // tells.
         if store.d_vocab() < 10_000 {
             let _ = Lookup::means(store, hook);
         }

@@ -58,15 +58,23 @@ fn a_spoilt_description_of_a_sweep_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
     let toml = TOML.replace("MODEL", &model());
     let json = serde_json::to_string(&SweepFile::parse(&toml).unwrap()).unwrap();
-    let seeds = [Seed::of_file("sweep.toml", Kind::Bytes, toml), Seed::of_file("sweep.json", Kind::Json, json)];
-    // The model that a description names takes some 2 MB; a value of TOML takes some hundred bytes for the two that it is written in.
+    let seeds = [
+        Seed::of_file("sweep.toml", Kind::Bytes, toml),
+        Seed::of_file("sweep.json", Kind::Json, json),
+    ];
+    // The model that a description names takes some 2 MB; a value of TOML takes some hundred bytes
+    // for the two that it is written in.
     let reader = Reader { name: "descriptions", share: 6, times: 300, beside: 8 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {
-        let path = ["sweep.toml", "sweep.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
+        let path = ["sweep.toml", "sweep.json"]
+            .map(|name| folder.join(name))
+            .into_iter()
+            .find(|path| path.exists());
         let file = SweepFile::read(path.unwrap_or_else(|| folder.join("sweep.toml")))?;
         assert!(!format!("{file:?}").is_empty());
         let _ = file.n_streams();
-        // Only a description that still names this model and no text is tried: others would train, or ask the hub.
+        // Only a description that still names this model and no text is tried: others would train,
+        // or ask the hub.
         if file.model == model() && file.text.as_deref() == Some("/nowhere/*.txt") {
             let _ = file.sweep(folder.join("runs")).map(|_| ()).map_err(|error| error.to_string());
         }
@@ -80,19 +88,49 @@ fn finished() -> Seed {
     let model = Model::load(&model()).unwrap();
     let sample = |seed| model.sample(8, 8, seed).unwrap();
     let hooks = [HookPoint::resid_pre(1), HookPoint::resid_pre(2)];
-    let acts = ActivationStore::harvest(&model, &hooks, &sample(1), dir.path().join("acts"), HarvestConfig::default()).unwrap();
+    let acts = ActivationStore::harvest(
+        &model,
+        &hooks,
+        &sample(1),
+        dir.path().join("acts"),
+        HarvestConfig::default(),
+    )
+    .unwrap();
     let sae = SaeConfig { expansion: 2, k: 2, ..SaeConfig::for_model(&model) };
-    let train = TrainConfig { tokens: 64, batch: 16, evaluations: 4, held_out_tokens: 16, log_every: 1, ..Default::default() };
-    let sweep =
-        Sweep::new(&acts, train).unwrap().held_out(&model, &sample(2)).arm("SAE", sae.clone()).arm_with("TSAE", sae, Lookup::unigram);
-    sweep.hooks(&hooks).ks(&[2, 4]).seeds(&[0, 1]).baseline("SAE").run(dir.path().join("sweep")).unwrap();
-    let mut seed = Seed::of_folder(&dir.path().join("sweep"), |name| name.ends_with(".json").then_some(Kind::Json));
+    let train = TrainConfig {
+        tokens: 64,
+        batch: 16,
+        evaluations: 4,
+        held_out_tokens: 16,
+        log_every: 1,
+        ..Default::default()
+    };
+    let sweep = Sweep::new(&acts, train)
+        .unwrap()
+        .held_out(&model, &sample(2))
+        .arm("SAE", sae.clone())
+        .arm_with("TSAE", sae, Lookup::unigram);
+    sweep
+        .hooks(&hooks)
+        .ks(&[2, 4])
+        .seeds(&[0, 1])
+        .baseline("SAE")
+        .run(dir.path().join("sweep"))
+        .unwrap();
+    let mut seed = Seed::of_folder(&dir.path().join("sweep"), |name| {
+        name.ends_with(".json").then_some(Kind::Json)
+    });
     seed.files.retain(|name, _| name.ends_with(".json"));
     seed.targets.retain(|(name, _)| !name.ends_with("cfg.json"));
     // The plan is one file of many.
     let plan = ("sweep.json".to_owned(), Kind::Json);
     seed.targets.extend(std::iter::repeat_n(plan, seed.targets.len() / 2));
-    let failed = seed.files.keys().find(|name| name.ends_with("run.json")).unwrap().replace("run.json", "failed.json");
+    let failed = seed
+        .files
+        .keys()
+        .find(|name| name.ends_with("run.json"))
+        .unwrap()
+        .replace("run.json", "failed.json");
     seed.files.insert(failed, br#"{"key": "0", "why": "it overflowed"}"#.to_vec());
     seed.sign = Some(runs::sign);
     seed
@@ -108,7 +146,9 @@ fn the_results_of_a_sweep_with_spoilt_files_are_read_or_refused_and_nothing_else
         assert!(!format!("{results:?}{:?}{:?}", results.table(), results.changes()).is_empty());
         let _ = (results.is_complete(), results.n_layers(), results.arms());
         // Figures are drawn of one in four.
-        if results.runs.iter().map(|run| run.metrics.nmse.to_bits()).fold(0, u64::wrapping_add) % 4 == 0 {
+        if results.runs.iter().map(|run| run.metrics.nmse.to_bits()).fold(0, u64::wrapping_add) % 4
+            == 0
+        {
             let figures = [
                 results.pareto(),
                 results.by_layer(Measure::Nmse),

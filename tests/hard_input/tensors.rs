@@ -24,8 +24,18 @@ const TYPES: [(&str, usize); 12] = [
 ];
 
 /// Numbers that no weight should be.
-const NUMBERS: [f32; 10] =
-    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -0.0, 1e20, 16_777_217.0];
+const NUMBERS: [f32; 10] = [
+    f32::NAN,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MAX,
+    f32::MIN,
+    f32::MIN_POSITIVE,
+    1e-45,
+    -0.0,
+    1e20,
+    16_777_217.0,
+];
 
 pub fn spoilt(mut bytes: Vec<u8>, random: &mut ChaCha8Rng) -> Vec<u8> {
     let Some((mut header, mut data)) = taken_apart(&bytes) else {
@@ -35,7 +45,10 @@ pub fn spoilt(mut bytes: Vec<u8>, random: &mut ChaCha8Rng) -> Vec<u8> {
     match random.random_range(0..8) {
         0 => {
             // What the file says of its header's length.
-            let said = mutate::border(u64::from_le_bytes(*bytes.first_chunk().expect("it has a header")), random);
+            let said = mutate::border(
+                u64::from_le_bytes(*bytes.first_chunk().expect("it has a header")),
+                random,
+            );
             bytes[..8].copy_from_slice(&said.to_le_bytes());
             return bytes;
         }
@@ -44,7 +57,9 @@ pub fn spoilt(mut bytes: Vec<u8>, random: &mut ChaCha8Rng) -> Vec<u8> {
             for _ in 0..mutate::changes(random) {
                 let at = random.random_range(0..data.len().max(1)) / 4 * 4;
                 if let Some(number) = data.get_mut(at..at + 4) {
-                    number.copy_from_slice(&NUMBERS.choose(random).expect("there are some").to_le_bytes());
+                    number.copy_from_slice(
+                        &NUMBERS.choose(random).expect("there are some").to_le_bytes(),
+                    );
                 }
             }
         }
@@ -66,13 +81,25 @@ fn put_together(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
-/// The same bytes as numbers of another type, in a shape that fits: a file that is whole and means something else.
+/// The same bytes as numbers of another type, in a shape that fits: a file that is whole and means
+/// something else.
 fn retyped(header: &mut Json, random: &mut ChaCha8Rng) {
     let Json::Map(items) = header else { return };
-    let Some((_, tensor)) = (0..8).find_map(|_| items.choose(random).cloned()).filter(|(key, _)| key != "\"__metadata__\"") else { return };
-    let Some((_, place)) = items.iter_mut().find(|(_, item)| item.text() == tensor.text()) else { return };
-    let width = |name: &str| TYPES.iter().find(|(known, _)| *known == name).map(|(_, width)| *width);
-    let Some(from) = place.get_mut("dtype").and_then(|dtype| width(dtype.text().trim_matches('"'))) else { return };
+    let Some((_, tensor)) = (0..8)
+        .find_map(|_| items.choose(random).cloned())
+        .filter(|(key, _)| key != "\"__metadata__\"")
+    else {
+        return;
+    };
+    let Some((_, place)) = items.iter_mut().find(|(_, item)| item.text() == tensor.text()) else {
+        return;
+    };
+    let width =
+        |name: &str| TYPES.iter().find(|(known, _)| *known == name).map(|(_, width)| *width);
+    let Some(from) = place.get_mut("dtype").and_then(|dtype| width(dtype.text().trim_matches('"')))
+    else {
+        return;
+    };
     let (name, to) = *TYPES.choose(random).expect("there are some");
     if let Some(Json::List(shape)) = place.get_mut("shape")
         && let Some(Json::Plain(last)) = shape.last_mut()

@@ -30,7 +30,8 @@ fn the_cache_is_laid_out_as_python_s() {
     assert_eq!(fs::read(snapshot.folder.join("sub/model.bin")).unwrap(), large);
     #[cfg(unix)]
     {
-        let link = |file: &str| fs::read_link(snapshot.folder.join(file)).unwrap().display().to_string();
+        let link =
+            |file: &str| fs::read_link(snapshot.folder.join(file)).unwrap().display().to_string();
         assert_eq!(link("config.json"), format!("../../blobs/{git}"));
         assert_eq!(link("sub/model.bin"), format!("../../../blobs/{sha256}"));
     }
@@ -127,7 +128,10 @@ fn damage_on_the_way_is_found_before_the_file_gets_its_name() {
     let (hub, _dir) = hub(&server);
     server.fault("GET /large", Fault::Damage, 1);
     let told = one_file(&server, &hub, "model.bin", &bytes(30_000)).unwrap_err().to_string();
-    assert!(told.contains("model.bin") && told.contains("SHA-256") && told.contains("removed"), "{told}");
+    assert!(
+        told.contains("model.bin") && told.contains("SHA-256") && told.contains("removed"),
+        "{told}"
+    );
     assert!(names(&folder(&hub).join("blobs")).is_empty());
     assert!(hub.cached(&repo()).is_none());
 
@@ -156,24 +160,42 @@ fn empty_files_and_files_of_data_sets_are_fetched_too() {
 
     let set = Repo::dataset("org/name@refs/convert/parquet").unwrap();
     let content = bytes(10_000);
-    server.publish("datasets/org/name", "refs/convert/parquet", &commit(3), &[("default/train/0000.parquet", content.clone())]);
+    server.publish(
+        "datasets/org/name",
+        "refs/convert/parquet",
+        &commit(3),
+        &[("default/train/0000.parquet", content.clone())],
+    );
     let snapshot = hub.download(&hub.list(&set).unwrap(), &["default/train/0000.parquet"]).unwrap();
     assert_eq!(fs::read(snapshot.folder.join("default/train/0000.parquet")).unwrap(), content);
     assert_eq!(hub.cached(&set), Some(snapshot));
-    assert!(hub.cache.clone().unwrap().join("datasets--org--name/refs/refs/convert/parquet").exists());
+    assert!(
+        hub.cache.clone().unwrap().join("datasets--org--name/refs/refs/convert/parquet").exists()
+    );
 }
 
 #[test]
 fn names_that_lead_out_of_the_cache_are_refused() {
     let server = Server::start();
     let (hub, _dir) = hub(&server);
-    let listing = |file: &str, commit: String| Listing { repo: repo(), commit, files: vec![file.to_owned()] };
+    let listing =
+        |file: &str, commit: String| Listing { repo: repo(), commit, files: vec![file.to_owned()] };
     for file in ["../../evil", "/tmp/evil", "a/../../evil"] {
         let told = hub.download(&listing(file, commit(1)), &[file]).unwrap_err().to_string();
         assert!(told.contains(file), "{told}");
     }
-    assert!(hub.download(&listing("a", "../x".to_owned()), &["a"]).unwrap_err().to_string().contains("no commit"));
-    assert!(hub.download(&listing("a", commit(1)), &["b"]).unwrap_err().to_string().contains("no file \"b\""));
+    assert!(
+        hub.download(&listing("a", "../x".to_owned()), &["a"])
+            .unwrap_err()
+            .to_string()
+            .contains("no commit")
+    );
+    assert!(
+        hub.download(&listing("a", commit(1)), &["b"])
+            .unwrap_err()
+            .to_string()
+            .contains("no file \"b\"")
+    );
     assert!(server.asked().is_empty());
 }
 
@@ -187,9 +209,15 @@ fn two_at_once_fetch_a_file_once() {
     let listing = hub.list(&repo()).unwrap();
     server.asked();
     let snapshots: Vec<Snapshot> = std::thread::scope(|scope| {
-        let both: Vec<_> = (0..4).map(|_| scope.spawn(|| hub.download(&listing, &["model.bin"]).unwrap())).collect();
+        let both: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| hub.download(&listing, &["model.bin"]).unwrap()))
+            .collect();
         both.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert!(snapshots.iter().all(|snapshot| fs::read(snapshot.folder.join("model.bin")).unwrap() == content));
+    assert!(
+        snapshots
+            .iter()
+            .all(|snapshot| fs::read(snapshot.folder.join("model.bin")).unwrap() == content)
+    );
     assert_eq!(gets(&server.asked()), [0]);
 }

@@ -1,4 +1,5 @@
-//! The hub, spoken to by a server of our own on loopback: what arrives, what is asked for again, and what is said when it does not.
+//! The hub, spoken to by a server of our own on loopback: what arrives, what is asked for again,
+//! and what is said when it does not.
 
 #[cfg(feature = "parquet")]
 mod datasets;
@@ -22,16 +23,30 @@ use tokenized_sae::prelude::*;
 /// A hub and an empty cache.
 fn hub(server: &Server) -> (Hub, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let patience =
-        Patience { attempts: 3, wait: Duration::from_millis(10), longest_wait: Duration::from_secs(2), timeout: Duration::from_secs(5) };
-    (Hub { cache: Some(dir.path().join("hub")), endpoint: server.endpoint.clone(), token: None, offline: false, patience }, dir)
+    let patience = Patience {
+        attempts: 3,
+        wait: Duration::from_millis(10),
+        longest_wait: Duration::from_secs(2),
+        timeout: Duration::from_secs(5),
+    };
+    (
+        Hub {
+            cache: Some(dir.path().join("hub")),
+            endpoint: server.endpoint.clone(),
+            token: None,
+            offline: false,
+            patience,
+        },
+        dir,
+    )
 }
 
 /// Bytes that no two places of share.
 fn bytes(n: usize) -> Vec<u8> {
     let mut state = n as u64 + 1;
     let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(n).collect()
@@ -49,7 +64,11 @@ fn one_file(server: &Server, hub: &Hub, file: &str, content: &[u8]) -> Result<Sn
 
 /// Which bytes were asked of the files themselves: one number a request, where it began.
 fn gets(asked: &[Asked]) -> Vec<u64> {
-    asked.iter().filter(|asked| asked.method == "GET" && asked.at_cdn).map(|asked| asked.from).collect()
+    asked
+        .iter()
+        .filter(|asked| asked.method == "GET" && asked.at_cdn)
+        .map(|asked| asked.from)
+        .collect()
 }
 
 fn folder(hub: &Hub) -> PathBuf {
@@ -58,7 +77,10 @@ fn folder(hub: &Hub) -> PathBuf {
 
 /// The names in a folder.
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

@@ -11,16 +11,42 @@ fn told(server: &Server, hub: &Hub) -> String {
 
 #[test]
 fn a_refusal_says_what_to_do() {
-    let with_token = |hub: &Hub| Hub { token: Some(Token::new("hf_mine", "HF_TOKEN")), ..hub.clone() };
+    let with_token =
+        |hub: &Hub| Hub { token: Some(Token::new("hf_mine", "HF_TOKEN")), ..hub.clone() };
     let cases: [(u16, Headers, bool, &[&str]); 9] = [
-        (401, vec![("X-Error-Code", "RepoNotFound")], false, &["no such repository", "private", "set HF_TOKEN"]),
+        (
+            401,
+            vec![("X-Error-Code", "RepoNotFound")],
+            false,
+            &["no such repository", "private", "set HF_TOKEN"],
+        ),
         (401, vec![], false, &["no such repository", "set HF_TOKEN"]),
         (401, vec![], true, &["token from HF_TOKEN is not accepted", "expired"]),
-        (404, vec![("X-Error-Code", "RepoNotFound")], true, &["no such repository", "token from HF_TOKEN may not see it"]),
-        (403, vec![("X-Error-Code", "GatedRepo")], false, &["one by one", "ask for it at", "/org/name", "set HF_TOKEN"]),
-        (401, vec![("X-Error-Code", "GatedRepo")], true, &["one by one", "owner of the token from HF_TOKEN"]),
+        (
+            404,
+            vec![("X-Error-Code", "RepoNotFound")],
+            true,
+            &["no such repository", "token from HF_TOKEN may not see it"],
+        ),
+        (
+            403,
+            vec![("X-Error-Code", "GatedRepo")],
+            false,
+            &["one by one", "ask for it at", "/org/name", "set HF_TOKEN"],
+        ),
+        (
+            401,
+            vec![("X-Error-Code", "GatedRepo")],
+            true,
+            &["one by one", "owner of the token from HF_TOKEN"],
+        ),
         (403, vec![], true, &["token from HF_TOKEN", "right to read"]),
-        (404, vec![("X-Error-Code", "RevisionNotFound")], false, &["no revision \"main\"", "/tree/main"]),
+        (
+            404,
+            vec![("X-Error-Code", "RevisionNotFound")],
+            false,
+            &["no revision \"main\"", "/tree/main"],
+        ),
         (418, vec![("X-Error-Message", "a teapot")], false, &["status 418", "a teapot"]),
     ];
     for (status, headers, token, words) in cases {
@@ -31,7 +57,10 @@ fn a_refusal_says_what_to_do() {
         }
         server.fault("GET /api", Fault::Status(status, headers), 1);
         let told = told(&server, &hub);
-        assert!(words.iter().all(|word| told.contains(word)) && !told.contains("hf_mine"), "{status}: {told}");
+        assert!(
+            words.iter().all(|word| told.contains(word)) && !told.contains("hf_mine"),
+            "{status}: {told}"
+        );
         assert!(told.starts_with("could not get org/name from http://127.0.0.1:"), "{told}");
         assert_eq!(server.asked().len(), 1, "{status} is not asked again");
     }
@@ -57,7 +86,9 @@ fn trouble_that_passes_is_waited_for() {
         (503, vec![("Retry-After", "0")], 0.0),
         (408, vec![], 0.0),
     ] {
-        for what in ["GET /api/models", "HEAD /org/name/resolve", "GET /org/name/resolve", "GET /large"] {
+        for what in
+            ["GET /api/models", "HEAD /org/name/resolve", "GET /org/name/resolve", "GET /large"]
+        {
             let server = Server::start();
             let (hub, _dir) = hub(&server);
             server.fault(what, Fault::Status(status, headers.clone()), 1);
@@ -83,7 +114,12 @@ fn trouble_that_stays_is_told() {
     assert_eq!(server.asked().len(), 3);
     server.fault("GET /api", Fault::Status(429, vec![("Retry-After", "3600")]), 1);
     let told = told(&server, &hub);
-    assert!(told.contains("too many requests (429)") && told.contains("asks to wait for 1 h") && told.contains("HF_TOKEN"), "{told}");
+    assert!(
+        told.contains("too many requests (429)")
+            && told.contains("asks to wait for 1 h")
+            && told.contains("HF_TOKEN"),
+        "{told}"
+    );
     assert_eq!(server.asked().len(), 1);
 }
 
@@ -111,12 +147,18 @@ fn without_a_network_it_is_said_at_once() {
     for endpoint in [format!("http://127.0.0.1:{port}"), "http://no-such-host.invalid".to_owned()] {
         let hub = Hub { endpoint: endpoint.clone(), ..hub.clone() };
         let told = hub.list(&repo()).unwrap_err().to_string();
-        for word in [endpoint.as_str(), "Is there a network", "HTTPS_PROXY", hub.cache.as_ref().unwrap().to_str().unwrap()] {
+        for word in [
+            endpoint.as_str(),
+            "Is there a network",
+            "HTTPS_PROXY",
+            hub.cache.as_ref().unwrap().to_str().unwrap(),
+        ] {
             assert!(told.contains(word), "{word}: {told}");
         }
     }
     assert!(start.elapsed() < Duration::from_secs(20));
-    let told = Hub { endpoint: "ftp://hub".to_owned(), ..hub }.list(&repo()).unwrap_err().to_string();
+    let told =
+        Hub { endpoint: "ftp://hub".to_owned(), ..hub }.list(&repo()).unwrap_err().to_string();
     assert!(told.contains("no http address"), "{told}");
 }
 
@@ -144,7 +186,10 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
     one_file(&server, &hub, "model.bin", &content).unwrap();
     let asked = server.asked();
     let (cdn, at_home): (Vec<&Asked>, Vec<&Asked>) = asked.iter().partition(|asked| asked.at_cdn);
-    assert!(at_home.len() == 3 && at_home.iter().all(|asked| asked.token.as_deref() == Some("hf_mine")), "{asked:?}");
+    assert!(
+        at_home.len() == 3 && at_home.iter().all(|asked| asked.token.as_deref() == Some("hf_mine")),
+        "{asked:?}"
+    );
     assert!(cdn.len() == 1 && cdn.iter().all(|asked| asked.token.is_none()), "{asked:?}");
 }
 
@@ -156,7 +201,11 @@ fn offline_nothing_is_asked() {
     let told = offline.list(&repo()).unwrap_err().to_string();
     assert!(told.contains("HF_HUB_OFFLINE"), "{told}");
     let told = Model::load_from(&offline, "org/name", Processing::Raw).unwrap_err().to_string();
-    assert!(told.contains("HF_HUB_OFFLINE") && told.contains(hub.cache.as_ref().unwrap().to_str().unwrap()), "{told}");
+    assert!(
+        told.contains("HF_HUB_OFFLINE")
+            && told.contains(hub.cache.as_ref().unwrap().to_str().unwrap()),
+        "{told}"
+    );
     one_file(&server, &hub, "config.json", b"{}").unwrap();
     server.asked();
     let told = Model::load_from(&offline, "org/name", Processing::Raw).unwrap_err().to_string();

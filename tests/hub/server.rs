@@ -1,4 +1,5 @@
-//! A small hub on loopback: its API, its files with their redirects, a second host that has the large ones, and every fault of a network.
+//! A small hub on loopback: its API, its files with their redirects, a second host that has the
+//! large ones, and every fault of a network.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
@@ -71,7 +72,8 @@ pub fn commit(n: u8) -> String {
 impl Server {
     pub fn start() -> Server {
         let world = Arc::new(Mutex::new(World::default()));
-        let (hub, cdn) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let (hub, cdn) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let at = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         world.lock().unwrap().cdn = at(&cdn);
         let endpoint = at(&hub);
@@ -131,7 +133,9 @@ fn hex(digest: &[u8]) -> String {
 /// As git names a file's bytes.
 pub fn git_sha1(bytes: &[u8]) -> String {
     use sha1::Digest as _;
-    hex(&sha1::Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize())
+    hex(&sha1::Sha1::new_with_prefix(format!("blob {}\0", bytes.len()))
+        .chain_update(bytes)
+        .finalize())
 }
 
 struct Answer {
@@ -142,7 +146,8 @@ struct Answer {
 
 impl Answer {
     fn new(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let headers =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Answer { status, headers, body: body.to_vec() }
     }
 
@@ -155,7 +160,10 @@ fn answer(stream: &mut TcpStream, world: &Mutex<World>, at_cdn: bool) -> std::io
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let (method, path) = line.split_once(' ').map(|(m, rest)| (m.to_owned(), rest.split(' ').next().unwrap().to_owned())).unwrap();
+    let (method, path) = line
+        .split_once(' ')
+        .map(|(m, rest)| (m.to_owned(), rest.split(' ').next().unwrap().to_owned()))
+        .unwrap();
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
@@ -163,11 +171,21 @@ fn answer(stream: &mut TcpStream, world: &Mutex<World>, at_cdn: bool) -> std::io
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.insert(name.to_lowercase(), value.to_owned());
     }
-    let from = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let token = headers.get("authorization").and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned));
+    let from = headers
+        .get("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let token = headers
+        .get("authorization")
+        .and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned));
     let (mut answer, fault) = {
         let mut world = world.lock().unwrap();
-        world.asked.push(Asked { method: method.clone(), path: path.clone(), from: from.unwrap_or(0), token: token.clone(), at_cdn });
+        world.asked.push(Asked {
+            method: method.clone(),
+            path: path.clone(),
+            from: from.unwrap_or(0),
+            token: token.clone(),
+            at_cdn,
+        });
         let fault = take_fault(&mut world, &format!("{method} {path}"));
         let answer = if at_cdn { world.large(&path) } else { world.hub(&path, token.as_deref()) };
         (answer, fault)
@@ -187,15 +205,25 @@ fn answer(stream: &mut TcpStream, world: &Mutex<World>, at_cdn: bool) -> std::io
             return Ok(());
         }
         Some(Fault::Slow(p)) => pause = p,
-        Some(Fault::LoginPage) => answer = Answer::new(200, &[("Content-Type", "text/html")], b"<html>Please log in</html>"),
+        Some(Fault::LoginPage) => {
+            answer =
+                Answer::new(200, &[("Content-Type", "text/html")], b"<html>Please log in</html>")
+        }
     }
     let mut body = answer.body.as_slice();
     if let Some(from) = from.filter(|_| ranges && answer.status == 200) {
         answer.status = 206;
-        answer.headers.push(("Content-Range".into(), format!("bytes {from}-{}/{}", body.len() - 1, body.len())));
+        answer.headers.push((
+            "Content-Range".into(),
+            format!("bytes {from}-{}/{}", body.len() - 1, body.len()),
+        ));
         body = &body[from as usize..];
     }
-    let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n", answer.status, body.len());
+    let mut head = format!(
+        "HTTP/1.1 {} X\r\nConnection: close\r\nContent-Length: {}\r\n",
+        answer.status,
+        body.len()
+    );
     answer.headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
     stream.write_all(format!("{head}\r\n").as_bytes())?;
     if method == "HEAD" {
@@ -209,7 +237,10 @@ fn answer(stream: &mut TcpStream, world: &Mutex<World>, at_cdn: bool) -> std::io
 }
 
 fn take_fault(world: &mut World, request: &str) -> Option<Fault> {
-    let at = world.faults.iter().position(|(what, _, times)| *times > 0 && request.contains(what.as_str()))?;
+    let at = world
+        .faults
+        .iter()
+        .position(|(what, _, times)| *times > 0 && request.contains(what.as_str()))?;
     world.faults[at].2 -= 1;
     Some(world.faults[at].1.clone())
 }
@@ -232,24 +263,33 @@ impl World {
         }
         if let Some(rest) = path.strip_prefix("/api/") {
             let (repo, revision) = rest.split_once("/revision/").unwrap();
-            return self.moved_or(path, repo, |repo| self.listing(repo, &revision.replace("%2F", "/"), token));
+            return self.moved_or(path, repo, |repo| {
+                self.listing(repo, &revision.replace("%2F", "/"), token)
+            });
         }
         let (repo, rest) = path.trim_start_matches('/').split_once("/resolve/").unwrap();
-        let repo = if repo.starts_with("datasets/") { repo.to_owned() } else { format!("models/{repo}") };
+        let repo =
+            if repo.starts_with("datasets/") { repo.to_owned() } else { format!("models/{repo}") };
         let (commit, file) = rest.split_once('/').unwrap();
-        self.moved_or(path, &repo, |repo| match self.repos.get(repo).and_then(|repo| repo.get(commit)?.get(file)) {
-            // Small files come by way of a redirect on the same host.
-            Some(bytes) if bytes.len() < LARGE && repo.starts_with("models/") => {
-                Answer::new(307, &[("Location", &format!("/api/resolve-cache/{repo}/{commit}/{file}"))], b"")
+        self.moved_or(path, &repo, |repo| {
+            match self.repos.get(repo).and_then(|repo| repo.get(commit)?.get(file)) {
+                // Small files come by way of a redirect on the same host.
+                Some(bytes) if bytes.len() < LARGE && repo.starts_with("models/") => Answer::new(
+                    307,
+                    &[("Location", &format!("/api/resolve-cache/{repo}/{commit}/{file}"))],
+                    b"",
+                ),
+                _ => self.file(repo, commit, file, token),
             }
-            _ => self.file(repo, commit, file, token),
         })
     }
 
     fn moved_or(&self, path: &str, repo: &str, answer: impl FnOnce(&str) -> Answer) -> Answer {
         let (kind, id) = repo.split_once('/').unwrap();
         match self.moved.get(id) {
-            Some(new) if kind == "models" => Answer::new(307, &[("Location", &path.replacen(id, new, 1))], b""),
+            Some(new) if kind == "models" => {
+                Answer::new(307, &[("Location", &path.replacen(id, new, 1))], b"")
+            }
             _ => answer(repo),
         }
     }
@@ -257,7 +297,9 @@ impl World {
     fn refused(&self, repo: &str, token: Option<&str>) -> Option<Answer> {
         match self.private.get(repo) {
             Some(wanted) if token != Some(wanted) => Some(Answer::none(401, "RepoNotFound")),
-            _ if !self.repos.contains_key(repo) => Some(Answer::none(if token.is_some() { 404 } else { 401 }, "RepoNotFound")),
+            _ if !self.repos.contains_key(repo) => {
+                Some(Answer::none(if token.is_some() { 404 } else { 401 }, "RepoNotFound"))
+            }
             _ => None,
         }
     }
@@ -266,10 +308,19 @@ impl World {
         if let Some(refused) = self.refused(repo, token) {
             return refused;
         }
-        let commit = self.revisions.get(&format!("{repo}@{revision}")).cloned().unwrap_or_else(|| revision.to_owned());
-        let Some(files) = self.repos[repo].get(&commit) else { return Answer::none(404, "RevisionNotFound") };
-        let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
-        let text = serde_json::json!({"id": repo, "sha": commit, "private": false, "siblings": siblings}).to_string();
+        let commit = self
+            .revisions
+            .get(&format!("{repo}@{revision}"))
+            .cloned()
+            .unwrap_or_else(|| revision.to_owned());
+        let Some(files) = self.repos[repo].get(&commit) else {
+            return Answer::none(404, "RevisionNotFound");
+        };
+        let siblings: Vec<_> =
+            files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
+        let text =
+            serde_json::json!({"id": repo, "sha": commit, "private": false, "siblings": siblings})
+                .to_string();
         Answer::new(200, &[("Content-Type", "application/json")], text.as_bytes())
     }
 
@@ -277,9 +328,15 @@ impl World {
         if let Some(refused) = self.refused(repo, token) {
             return refused;
         }
-        let Some(bytes) = self.repos[repo].get(commit).and_then(|files| files.get(file)) else { return Answer::none(404, "EntryNotFound") };
+        let Some(bytes) = self.repos[repo].get(commit).and_then(|files| files.get(file)) else {
+            return Answer::none(404, "EntryNotFound");
+        };
         if bytes.len() < LARGE {
-            return Answer::new(200, &[("X-Repo-Commit", commit), ("ETag", &format!("\"{}\"", git_sha1(bytes)))], bytes);
+            return Answer::new(
+                200,
+                &[("X-Repo-Commit", commit), ("ETag", &format!("\"{}\"", git_sha1(bytes)))],
+                bytes,
+            );
         }
         let sha256 = Server::sha256(bytes);
         let headers = [

@@ -1,4 +1,5 @@
-//! `docs/coming-from-saelens.md` is true: its Rust stands below, word by word but for the model, and its Python is run with the real SAELens.
+//! `docs/coming-from-saelens.md` is true: its Rust stands below, word by word but for the model,
+//! and its Python is run with the real SAELens.
 
 use super::packages::{python, run};
 use super::*;
@@ -6,7 +7,11 @@ use super::*;
 const PAGE: &str = include_str!("../../docs/coming-from-saelens.md");
 
 /// What is smaller here than on the page.
-const SMALL: [(&str, &str); 3] = [("\"gpt2\"", "\"tiny-gpt2\""), ("blocks.8.", "blocks.2."), ("tokens: 10_000_000", "tokens: 8_192")];
+const SMALL: [(&str, &str); 3] = [
+    ("\"gpt2\"", "\"tiny-gpt2\""),
+    ("blocks.8.", "blocks.2."),
+    ("tokens: 10_000_000", "tokens: 8_192"),
+];
 
 /// Does the job of the page in the folder `dir`.
 #[rustfmt::skip]
@@ -51,18 +56,24 @@ fn job(dir: &Path) -> Result<()> {
 
 /// What stands on the page in blocks of a language.
 fn blocks(language: &str) -> Vec<&'static str> {
-    PAGE.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+    PAGE.split(&format!("```{language}\n"))
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
 }
 
 #[test]
 fn the_pages_rust_is_what_is_run_here() {
     // Without the folder: `&at("cache/gpt2")` is "cache/gpt2".
-    let here: String = include_str!("guide.rs").split("&at(").map(|part| part.replacen("\")", "\"", 1)).collect();
+    let here: String =
+        include_str!("guide.rs").split("&at(").map(|part| part.replacen("\")", "\"", 1)).collect();
     let here = here.replace(' ', "");
     let blocks = blocks("rust");
     assert_eq!(blocks.len(), 7);
     for block in blocks {
-        let small = SMALL.iter().fold(block.to_owned(), |block, (large, small)| block.replace(large, small));
+        let small = SMALL
+            .iter()
+            .fold(block.to_owned(), |block, (large, small)| block.replace(large, small));
         for line in small.lines() {
             assert!(here.contains(&line.replace(' ', "")), "{line}");
         }
@@ -76,10 +87,14 @@ fn the_pages_rust_does_what_it_says() {
     std::fs::create_dir(&books).unwrap();
     // Any text will do; what is held out are whole files.
     for (i, text) in PAGE.repeat(3).as_bytes().chunks(PAGE.len() / 4).enumerate() {
-        std::fs::write(books.join(format!("{i}.txt")), String::from_utf8_lossy(text).as_bytes()).unwrap();
+        std::fs::write(books.join(format!("{i}.txt")), String::from_utf8_lossy(text).as_bytes())
+            .unwrap();
     }
     job(dir.path()).unwrap();
-    assert!(dir.path().join("features.html").is_file() && dir.path().join("runs/gpt2/TSAE/README.md").is_file());
+    assert!(
+        dir.path().join("features.html").is_file()
+            && dir.path().join("runs/gpt2/TSAE/README.md").is_file()
+    );
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! The promise: SAEs and caches of activations go from this library to others and back, and are the same there.
+//! The promise: SAEs and caches of activations go from this library to others and back, and are the
+//! same there.
 //!
-//! Files that the real packages wrote lie in `tests/golden/sae` and `tests/golden/caches`. With `TSAE_INTERCHANGE_PYTHON`, the Python that `environment.sh` prints,
-//! the packages write new ones, and read what this library writes.
+//! Files that the real packages wrote lie in `tests/golden/sae` and `tests/golden/caches`. With
+//! `TSAE_INTERCHANGE_PYTHON`, the Python that `environment.sh` prints, the packages write new ones,
+//! and read what this library writes.
 
 mod caches;
 mod guide;
@@ -36,11 +38,26 @@ impl Case {
     fn read(path: &Path) -> Case {
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let floats =
-            |name: &str| file.tensor(name).unwrap().data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<_>>();
-        let tokens = file.tensor("tokens").map(|t| t.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect());
+        let floats = |name: &str| {
+            file.tensor(name)
+                .unwrap()
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|b| f32::from_le_bytes(*b))
+                .collect::<Vec<_>>()
+        };
+        let tokens = file
+            .tensor("tokens")
+            .map(|t| t.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect());
         let x = floats("x");
-        Case { tokens: tokens.unwrap_or_else(|_| vec![0; x.len() / D]), codes: floats("codes"), x_hat: floats("x_hat"), x }
+        Case {
+            tokens: tokens.unwrap_or_else(|_| vec![0; x.len() / D]),
+            codes: floats("codes"),
+            x_hat: floats("x_hat"),
+            x,
+        }
     }
 
     /// What an SAE makes of activations of one seed.
@@ -49,12 +66,18 @@ impl Case {
         let x: Vec<f32> = numbers(&mut rng, N * sae.d_model());
         let tokens: Vec<u32> = (0..N as u32).map(|i| i % D_VOCAB as u32).collect();
         let codes = sae.encode_on(&x, &tokens).unwrap();
-        Case { x_hat: sae.decode(&codes, &tokens).unwrap(), codes: dense(&codes, sae.d_sae()), tokens, x }
+        Case {
+            x_hat: sae.decode(&codes, &tokens).unwrap(),
+            codes: dense(&codes, sae.d_sae()),
+            tokens,
+            x,
+        }
     }
 
     fn write(&self, path: &Path) {
         let view = |shape: Vec<usize>, data| TensorView::new(Dtype::F32, shape, data).unwrap();
-        let wide = |numbers: &[f32]| numbers.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let wide =
+            |numbers: &[f32]| numbers.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let (x, codes, x_hat) = (wide(&self.x), wide(&self.codes), wide(&self.x_hat));
         let tokens: Vec<u8> = self.tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
         let of = |data: &[u8]| vec![N, data.len() / 4 / N];
@@ -86,7 +109,10 @@ fn dense(codes: &Codes, d_sae: usize) -> Vec<f32> {
     let mut dense = vec![0.0; codes.n() * d_sae];
     for i in 0..codes.n() {
         let (latents, values) = codes.row(i);
-        latents.iter().zip(values).for_each(|(&latent, &value)| dense[i * d_sae + latent as usize] = value);
+        latents
+            .iter()
+            .zip(values)
+            .for_each(|(&latent, &value)| dense[i * d_sae + latent as usize] = value);
     }
     dense
 }
@@ -110,7 +136,8 @@ const ARCHITECTURES: [Architecture; 5] = [
 /// An SAE with a number of its own everywhere.
 fn sample(architecture: Architecture, with_table: bool) -> Sae {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
-    let config = SaeConfig { k: 3, relu: true, architecture, ..SaeConfig::new(D, D_VOCAB) }.with_latents(D_SAE);
+    let config = SaeConfig { k: 3, relu: true, architecture, ..SaeConfig::new(D, D_VOCAB) }
+        .with_latents(D_SAE);
     let table = Lookup::from_table(numbers(&mut rng, D_VOCAB * D), D).unwrap();
     let mut sae = Sae::new(if with_table { config.with_lookup(table) } else { config }).unwrap();
     let all = [&mut sae.w_enc, &mut sae.b_enc, &mut sae.b_dec, &mut sae.r_mag, &mut sae.b_mag];
@@ -119,14 +146,23 @@ fn sample(architecture: Architecture, with_table: bool) -> Sae {
         values.copy_from_slice(&fresh);
     }
     sae.threshold.iter_mut().for_each(|threshold| *threshold = rng.random_range(0.1..0.6));
-    sae.origin =
-        Origin { model: Some("gpt2".into()), hook: Some("blocks.3.hook_resid_post".parse().unwrap()), n_ctx: Some(32), ..sae.origin };
+    sae.origin = Origin {
+        model: Some("gpt2".into()),
+        hook: Some("blocks.3.hook_resid_post".parse().unwrap()),
+        n_ctx: Some(32),
+        ..sae.origin
+    };
     sae
 }
 
 /// Which formats have a place for it.
 fn formats(architecture: Architecture) -> Vec<SaeFormat> {
-    let all = [SaeFormat::SaeLens, SaeFormat::DictionaryLearning, SaeFormat::Llamascopium, SaeFormat::Sparsify];
+    let all = [
+        SaeFormat::SaeLens,
+        SaeFormat::DictionaryLearning,
+        SaeFormat::Llamascopium,
+        SaeFormat::Sparsify,
+    ];
     let has = |format: &SaeFormat| match format {
         SaeFormat::Sparsify => architecture == Architecture::TopK,
         SaeFormat::Llamascopium => !matches!(architecture, Architecture::Gated { .. }),
@@ -135,7 +171,8 @@ fn formats(architecture: Architecture) -> Vec<SaeFormat> {
     all.into_iter().filter(has).collect()
 }
 
-/// Loads every SAE in a folder that `check.py make` wrote, and holds it to what the package made of the activations beside it.
+/// Loads every SAE in a folder that `check.py make` wrote, and holds it to what the package made of
+/// the activations beside it.
 fn load_all(folder: &Path) -> usize {
     let mut n = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -143,7 +180,11 @@ fn load_all(folder: &Path) -> usize {
         if path.file_name().unwrap() == "sparsify" {
             n += load_all(&path);
         }
-        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".safetensors")) else { continue };
+        let Some(name) =
+            path.file_name().and_then(|name| name.to_str()?.strip_suffix(".safetensors"))
+        else {
+            continue;
+        };
         let sae = Sae::load(path.with_file_name(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         Case::read(&path).check(name, &sae);
         let model = if name.starts_with("openai") { None } else { Some("gpt2") };
@@ -169,9 +210,16 @@ fn what_is_exported_is_loaded_as_it_was() {
             let exported = sae.export(&dir, format, TableExport::Drop).unwrap();
             let read = Sae::load(&dir).unwrap();
             Case::of(&sae).check(&format!("{} {format}", architecture.name()), &read);
-            assert_eq!((read.d_model(), read.d_sae(), &read.origin.hook), (D, D_SAE, &sae.origin.hook), "{format}");
+            assert_eq!(
+                (read.d_model(), read.d_sae(), &read.origin.hook),
+                (D, D_SAE, &sae.origin.hook),
+                "{format}"
+            );
             let card = std::fs::read_to_string(dir.join("README.md")).unwrap();
-            assert!(card.starts_with("---\nlibrary_name: ") && card.contains(architecture.name()), "{card}");
+            assert!(
+                card.starts_with("---\nlibrary_name: ") && card.contains(architecture.name()),
+                "{card}"
+            );
             assert!(exported.notes.iter().all(|note| card.contains(note.as_str())), "{card}");
         }
     }
@@ -185,7 +233,13 @@ fn scaled_by_row(row_norm: RowNorm, with_table: bool) -> Sae {
 #[test]
 fn rows_that_are_scaled_one_by_one_are_so_in_libraries_that_do_it() {
     for row_norm in [RowNorm::LayerNorm, RowNorm::ConstantNorm] {
-        for format in [SaeFormat::Tsae, SaeFormat::SaeLens, SaeFormat::Llamascopium, SaeFormat::Sparsify, SaeFormat::DictionaryLearning] {
+        for format in [
+            SaeFormat::Tsae,
+            SaeFormat::SaeLens,
+            SaeFormat::Llamascopium,
+            SaeFormat::Sparsify,
+            SaeFormat::DictionaryLearning,
+        ] {
             let dir = tempfile::tempdir().unwrap();
             let dir = dir.path().join("layers.3");
             let sae = scaled_by_row(row_norm, format == SaeFormat::Tsae);
@@ -209,7 +263,8 @@ fn prefixes_become_groups_and_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut sae = sample(Architecture::BatchTopK, false);
     sae.config = sae.config.with_prefixes(&[2, 5]);
-    let exported = sae.export(dir.path(), SaeFormat::DictionaryLearning, TableExport::Drop).unwrap();
+    let exported =
+        sae.export(dir.path(), SaeFormat::DictionaryLearning, TableExport::Drop).unwrap();
     assert!(exported.notes.is_empty(), "{exported}");
     let read = Sae::load(dir.path()).unwrap();
     assert_eq!(read.config.prefixes, [2, 5, 10]);
@@ -222,12 +277,18 @@ fn a_table_is_kept_folded_or_dropped_and_codes_stay_the_same() {
         let sae = sample(architecture, true);
         let table = sae.lookup.clone().unwrap();
         let want = Case::of(&sae);
-        let mean: Vec<f32> = (0..D).map(|i| (0..D_VOCAB).map(|row| table[row * D + i]).sum::<f32>() / D_VOCAB as f32).collect();
+        let mean: Vec<f32> = (0..D)
+            .map(|i| (0..D_VOCAB).map(|row| table[row * D + i]).sum::<f32>() / D_VOCAB as f32)
+            .collect();
         for format in formats(architecture).into_iter().chain([SaeFormat::Tsae]) {
             let as_table = |kind: TableExport| {
                 let dir = tempfile::tempdir().unwrap();
                 let exported = sae.export(dir.path(), format, kind).unwrap();
-                assert_eq!(exported.notes.is_empty(), format == SaeFormat::Tsae && kind == TableExport::Keep, "{exported}");
+                assert_eq!(
+                    exported.notes.is_empty(),
+                    format == SaeFormat::Tsae && kind == TableExport::Keep,
+                    "{exported}"
+                );
                 Sae::load(dir.path()).unwrap()
             };
             let kept = as_table(TableExport::Keep);
@@ -236,8 +297,18 @@ fn a_table_is_kept_folded_or_dropped_and_codes_stay_the_same() {
             let without = |kind: TableExport, lacks: &dyn Fn(usize, usize) -> f32| {
                 let read = as_table(kind);
                 assert!(read.lookup.is_none());
-                let x_hat = want.x_hat.iter().enumerate().map(|(at, x_hat)| x_hat - lacks(at / D, at % D)).collect();
-                let case = Case { x_hat, x: want.x.clone(), tokens: want.tokens.clone(), codes: want.codes.clone() };
+                let x_hat = want
+                    .x_hat
+                    .iter()
+                    .enumerate()
+                    .map(|(at, x_hat)| x_hat - lacks(at / D, at % D))
+                    .collect();
+                let case = Case {
+                    x_hat,
+                    x: want.x.clone(),
+                    tokens: want.tokens.clone(),
+                    codes: want.codes.clone(),
+                };
                 case.check(&format!("{} {format} {kind:?}", architecture.name()), &read);
             };
             let row = |n: usize, i: usize| table[want.tokens[n] as usize * D + i];

@@ -10,7 +10,9 @@ const SCRIPT: &str = "check.py";
 pub fn python() -> Option<PathBuf> {
     let python = std::env::var_os("TSAE_INTERCHANGE_PYTHON").map(PathBuf::from);
     if python.is_none() {
-        eprintln!("skipped: set TSAE_INTERCHANGE_PYTHON to the Python that tests/interchange/environment.sh prints");
+        eprintln!(
+            "skipped: set TSAE_INTERCHANGE_PYTHON to the Python that tests/interchange/environment.sh prints"
+        );
     }
     python
 }
@@ -19,7 +21,8 @@ pub fn python() -> Option<PathBuf> {
 pub fn run(python: &Path, script: &str, verb: &str, folder: &Path) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interchange").join(script);
     let output = Command::new(python).arg(script).arg(verb).arg(folder).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{out}");
     assert!(output.status.success(), "{out}\n{err}");
 }
@@ -29,7 +32,11 @@ fn what_the_packages_write_now_is_read() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();
     run(&python, SCRIPT, "make", dir.path());
-    assert_eq!(load_all(dir.path()), load_all(&golden()), "tests/golden/sae holds what `check.py make` makes");
+    assert_eq!(
+        load_all(dir.path()),
+        load_all(&golden()),
+        "tests/golden/sae holds what `check.py make` makes"
+    );
 }
 
 #[test]
@@ -52,22 +59,47 @@ fn what_is_written_here_is_read_by_the_packages() {
             let name = |what: &str| format!("{} {} {what}", prefix(format), architecture.name());
             let sae = sample(architecture, false);
             write(name("plain"), &sae, format, TableExport::Drop, &Case::of(&sae));
-            // The packages see the SAE without its table, whether that stands beside it or is folded.
+            // The packages see the SAE without its table, whether that stands beside it or is
+            // folded.
             let tokenized = sample(architecture, true);
             let without = tokenized.without_table().unwrap();
             write(name("keep"), &tokenized, format, TableExport::Keep, &Case::of(&without));
-            write(name("fold"), &tokenized, format, TableExport::Fold, &Case::of(&tokenized.fold_table(None).unwrap()));
+            write(
+                name("fold"),
+                &tokenized,
+                format,
+                TableExport::Fold,
+                &Case::of(&tokenized.fold_table(None).unwrap()),
+            );
         }
     }
     let mut matryoshka = sample(Architecture::BatchTopK, false);
     matryoshka.config = matryoshka.config.with_prefixes(&[2, 5]);
-    write("dictionary-learning Matryoshka".into(), &matryoshka, SaeFormat::DictionaryLearning, TableExport::Drop, &Case::of(&matryoshka));
+    write(
+        "dictionary-learning Matryoshka".into(),
+        &matryoshka,
+        SaeFormat::DictionaryLearning,
+        TableExport::Drop,
+        &Case::of(&matryoshka),
+    );
     for row_norm in [RowNorm::LayerNorm, RowNorm::ConstantNorm] {
         let sae = scaled_by_row(row_norm, false);
-        write(format!("saelens {row_norm:?}"), &sae, SaeFormat::SaeLens, TableExport::Drop, &Case::of(&sae));
+        write(
+            format!("saelens {row_norm:?}"),
+            &sae,
+            SaeFormat::SaeLens,
+            TableExport::Drop,
+            &Case::of(&sae),
+        );
     }
     let sae = scaled_by_row(RowNorm::ConstantNorm, false);
-    write("llamascopium ConstantNorm".into(), &sae, SaeFormat::Llamascopium, TableExport::Drop, &Case::of(&sae));
+    write(
+        "llamascopium ConstantNorm".into(),
+        &sae,
+        SaeFormat::Llamascopium,
+        TableExport::Drop,
+        &Case::of(&sae),
+    );
     run(&python, SCRIPT, "check", dir.path());
 }
 

@@ -13,11 +13,16 @@ fn has(told: &str, words: &[&str]) {
 #[test]
 fn what_another_library_cannot_compute_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = |sae: &Sae, format, table| sae.export(dir.path().join("out"), format, table).unwrap_err().to_string();
+    let refused = |sae: &Sae, format, table| {
+        sae.export(dir.path().join("out"), format, table).unwrap_err().to_string()
+    };
     let mut signed = sample(Architecture::TopK, false);
     signed.config.relu = false;
     for format in formats(Architecture::TopK) {
-        has(&refused(&signed, format, TableExport::Drop), &["negative", format.name(), "config.relu"]);
+        has(
+            &refused(&signed, format, TableExport::Drop),
+            &["negative", format.name(), "config.relu"],
+        );
     }
     let gated = sample(Architecture::Gated { l1: 0.0 }, false);
     has(&refused(&gated, SaeFormat::Sparsify, TableExport::Drop), &["sparsify", "Gated"]);
@@ -34,7 +39,10 @@ fn what_another_library_cannot_compute_is_not_written() {
     let mut by_gram = sample(Architecture::TopK, true);
     by_gram.index = Index::Grams(grams.into());
     by_gram.lookup = Some(vec![0.5; (D_VOCAB + 1) * D]);
-    has(&refused(&by_gram, SaeFormat::SaeLens, TableExport::Fold), &["n-gram", "keep it or drop it"]);
+    has(
+        &refused(&by_gram, SaeFormat::SaeLens, TableExport::Fold),
+        &["n-gram", "keep it or drop it"],
+    );
     assert!(!dir.path().join("out").exists(), "nothing was made");
 }
 
@@ -45,7 +53,10 @@ fn what_concerns_training_alone_is_left_out_and_named() {
     sae.config = sae.config.with_prefixes(&[5]).with_aux(AuxK::default());
     let exported = sae.export(dir.path(), SaeFormat::Sparsify, TableExport::Drop).unwrap();
     has(&exported.notes.join("\n"), &["AuxK", "[5, 10]", "layers.3"]);
-    has(&sae.export(dir.path(), SaeFormat::SaeLens, TableExport::Drop).unwrap_err().to_string(), &["cfg.json already"]);
+    has(
+        &sae.export(dir.path(), SaeFormat::SaeLens, TableExport::Drop).unwrap_err().to_string(),
+        &["cfg.json already"],
+    );
 }
 
 #[test]
@@ -84,7 +95,8 @@ fn what_is_not_computed_here_is_refused() {
     let changed = |name: &str, file: &str, from: &str, to: &str| {
         let text = std::fs::read_to_string(golden().join(name).join(file)).unwrap();
         assert!(text.contains(from), "{text}");
-        let copy = dir.path().join(format!("{name} {}", std::fs::read_dir(dir.path()).unwrap().count()));
+        let copy =
+            dir.path().join(format!("{name} {}", std::fs::read_dir(dir.path()).unwrap().count()));
         std::fs::create_dir(&copy).unwrap();
         for entry in std::fs::read_dir(golden().join(name)).unwrap() {
             let path = entry.unwrap().path();
@@ -100,11 +112,25 @@ fn what_is_not_computed_here_is_refused() {
         "\"normalize_activations\": \"expected_average_only_in\"",
     );
     has(&scaled, &["activation_scaler.json"]);
-    has(&changed("llamascopium_topk", "config.json", "\"inference\"", "\"batch-wise\""), &["batch-wise"]);
+    has(
+        &changed("llamascopium_topk", "config.json", "\"inference\"", "\"batch-wise\""),
+        &["batch-wise"],
+    );
     has(&changed("llamascopium_topk", "config.json", "\"topk\"", "\"batchtopk\""), &["batchtopk"]);
-    has(&changed("llamascopium_topk", "config.json", "\"hook_point_out\": \"blocks.3", "\"hook_point_out\": \"blocks.4"), &["transcoder"]);
+    has(
+        &changed(
+            "llamascopium_topk",
+            "config.json",
+            "\"hook_point_out\": \"blocks.3",
+            "\"hook_point_out\": \"blocks.4",
+        ),
+        &["transcoder"],
+    );
     has(&changed("saelens5_standard", "cfg.json", "\"relu\"", "\"tanh-relu\""), &["tanh-relu"]);
-    has(&changed("saelens_standard", "cfg.json", "\"standard\"", "\"transcoder\""), &["transcoder"]);
+    has(
+        &changed("saelens_standard", "cfg.json", "\"standard\"", "\"transcoder\""),
+        &["transcoder"],
+    );
 }
 
 #[test]
@@ -118,6 +144,10 @@ fn a_file_that_does_not_say_k_is_read_if_it_is_said() {
     let two = Sae::load_with_k(golden().join("saelens_topk"), 2).unwrap_err().to_string();
     has(&two, &["k = 2", "says 3"]);
     // An ae.pt of its own could be either of two classes.
-    std::fs::copy(golden().join("dictionary_learning_BatchTopKSAE/ae.pt"), dir.path().join("ae.pt")).unwrap();
+    std::fs::copy(
+        golden().join("dictionary_learning_BatchTopKSAE/ae.pt"),
+        dir.path().join("ae.pt"),
+    )
+    .unwrap();
     has(&told(&dir.path().join("ae.pt")), &["AutoEncoderTopK", "BatchTopKSAE", "config.json"]);
 }

@@ -8,8 +8,16 @@ fn the_number_of_threads_changes_no_bit() {
         let model = Model::load(name).unwrap();
         let tokens = Tokens::new((0..4 * 130).map(|i| (i * 997) % 4096).collect(), 130).unwrap();
         let hook = model.hooks()[model.hooks().len() - 1];
-        let work = || (values(&model.run_to(&tokens, hook).unwrap()), model.loss(&tokens).unwrap(), model.sample(3, 12, 5).unwrap());
-        let with = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work);
+        let work = || {
+            (
+                values(&model.run_to(&tokens, hook).unwrap()),
+                model.loss(&tokens).unwrap(),
+                model.sample(3, 12, 5).unwrap(),
+            )
+        };
+        let with = |threads: usize| {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+        };
         let one = with(1);
         assert!(one == with(2) && one == with(5), "{name}");
     }
@@ -21,7 +29,8 @@ fn a_model_can_be_shared_between_threads() {
     let tokens = Golden::read("gpt2").tokens();
     let want = model.loss(&tokens).unwrap();
     let losses: Vec<f64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| model.clone().loss(&tokens).unwrap())).collect();
+        let threads: Vec<_> =
+            (0..3).map(|_| scope.spawn(|| model.clone().loss(&tokens).unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(losses, [want; 3]);
@@ -45,7 +54,8 @@ fn the_built_in_models_load_and_have_learned_something() {
     }
 }
 
-/// What rounding the operands to bf16 does to activations (relative to their size, over all tokens) and to the loss.
+/// What rounding the operands to bf16 does to activations (relative to their size, over all tokens)
+/// and to the loss.
 #[test]
 fn products_in_bf16_change_activations_by_less_than_a_hundredth_and_hardly_the_loss() {
     for name in ["tiny-gpt2", "tiny-pythia"] {
@@ -53,11 +63,23 @@ fn products_in_bf16_change_activations_by_less_than_a_hundredth_and_hardly_the_l
         let rounded = exact.computing(Compute::Bf16);
         assert_eq!((exact.compute(), rounded.compute()), (Compute::F32, Compute::Bf16));
         let tokens = exact.sample(16, 128, 3).unwrap();
-        for hook in [HookPoint::resid_pre(2), HookPoint { layer: exact.config().n_layers - 1, site: Site::ResidPost }] {
-            let of = |model: &Model| model.run_to(&tokens, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for hook in [
+            HookPoint::resid_pre(2),
+            HookPoint { layer: exact.config().n_layers - 1, site: Site::ResidPost },
+        ] {
+            let of = |model: &Model| {
+                model
+                    .run_to(&tokens, hook)
+                    .unwrap()
+                    .flatten_all()
+                    .unwrap()
+                    .to_vec1::<f32>()
+                    .unwrap()
+            };
             let (a, b) = (of(&exact), of(&rounded));
             let square = |x: f32| f64::from(x) * f64::from(x);
-            let error = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum::<f64>() / a.iter().map(|a| square(*a)).sum::<f64>();
+            let error = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum::<f64>()
+                / a.iter().map(|a| square(*a)).sum::<f64>();
             println!("{name} {hook}: relative error {:.2e}", error.sqrt());
             assert!(error.sqrt() < 1e-2 && error > 0.0, "{name} {hook}: {}", error.sqrt());
         }

@@ -19,11 +19,17 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     pub fn read(family: &str) -> Checkpoint {
-        let config = serde_json::from_slice(&fs::read(folder(family).join("config.json")).unwrap()).unwrap();
+        let config =
+            serde_json::from_slice(&fs::read(folder(family).join("config.json")).unwrap()).unwrap();
         let bytes = fs::read(folder(family).join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        let numbers = |view: &TensorView| view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-        let tensors = tensors.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), numbers(&view)))).collect();
+        let numbers = |view: &TensorView| {
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        };
+        let tensors = tensors
+            .iter()
+            .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), numbers(&view))))
+            .collect();
         Checkpoint { config, tensors }
     }
 
@@ -35,16 +41,26 @@ impl Checkpoint {
     pub fn write_weights(&self, path: &Path, dtype: Dtype, keep: impl Fn(&str) -> bool) {
         let bytes = |numbers: &[f32]| -> Vec<u8> {
             match dtype {
-                Dtype::F16 => numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
-                Dtype::BF16 => numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+                Dtype::F16 => {
+                    numbers.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect()
+                }
+                Dtype::BF16 => {
+                    numbers.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect()
+                }
                 Dtype::F64 => numbers.iter().flat_map(|&x| (x as f64).to_le_bytes()).collect(),
                 Dtype::I32 => numbers.iter().flat_map(|&x| (x as i32).to_le_bytes()).collect(),
                 _ => numbers.iter().flat_map(|&x| x.to_le_bytes()).collect(),
             }
         };
-        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> =
-            self.tensors.iter().filter(|(name, _)| keep(name)).map(|(name, (shape, numbers))| (name, shape, bytes(numbers))).collect();
-        let views = data.iter().map(|(name, shape, bytes)| (*name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap()));
+        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .filter(|(name, _)| keep(name))
+            .map(|(name, (shape, numbers))| (name, shape, bytes(numbers)))
+            .collect();
+        let views = data.iter().map(|(name, shape, bytes)| {
+            (*name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap())
+        });
         safetensors::serialize_to_file(views, None, path).unwrap();
     }
 
@@ -57,7 +73,10 @@ impl Checkpoint {
 
     pub fn rounded(&self, round: impl Fn(f32) -> f32) -> Checkpoint {
         let mut rounded = self.clone();
-        rounded.tensors.values_mut().for_each(|(_, numbers)| numbers.iter_mut().for_each(|x| *x = round(*x)));
+        rounded
+            .tensors
+            .values_mut()
+            .for_each(|(_, numbers)| numbers.iter_mut().for_each(|x| *x = round(*x)));
         rounded
     }
 }

@@ -22,8 +22,11 @@ fn half_precision_files_are_read_as_the_numbers_they_hold() {
     for family in FAMILIES {
         let checkpoint = Checkpoint::read(family);
         type Rounding = fn(f32) -> f32;
-        let roundings: [(Dtype, Rounding); 3] =
-            [(Dtype::F16, |x| half::f16::from_f32(x).to_f32()), (Dtype::BF16, |x| half::bf16::from_f32(x).to_f32()), (Dtype::F64, |x| x)];
+        let roundings: [(Dtype, Rounding); 3] = [
+            (Dtype::F16, |x| half::f16::from_f32(x).to_f32()),
+            (Dtype::BF16, |x| half::bf16::from_f32(x).to_f32()),
+            (Dtype::F64, |x| x),
+        ];
         for (dtype, round) in roundings {
             let dir = tempfile::tempdir().unwrap();
             checkpoint.write(dir.path(), dtype);
@@ -31,9 +34,14 @@ fn half_precision_files_are_read_as_the_numbers_they_hold() {
             for processing in [Processing::Raw, Processing::TransformerLens] {
                 let model = Model::load_with(dir.path().to_str().unwrap(), processing).unwrap();
                 let want = rounded.load(processing).unwrap();
-                assert_eq!(model.fingerprint(), want.fingerprint(), "{family} {dtype:?} {processing}");
+                assert_eq!(
+                    model.fingerprint(),
+                    want.fingerprint(),
+                    "{family} {dtype:?} {processing}"
+                );
                 for compute in [Compute::F32, Compute::Bf16] {
-                    let [got, want] = [&model, &want].map(|model| values(&model.computing(compute).logits(&tokens).unwrap()));
+                    let [got, want] = [&model, &want]
+                        .map(|model| values(&model.computing(compute).logits(&tokens).unwrap()));
                     assert_eq!(got, want, "{family} {dtype:?} {processing} {compute}");
                 }
             }
@@ -46,34 +54,57 @@ fn names_without_prefix_and_sharded_files_are_the_same_model() {
     for family in FAMILIES {
         let want = load(family, Processing::Raw);
         let mut bare = Checkpoint::read(family);
-        bare.tensors = bare.tensors.into_iter().map(|(name, t)| (name.trim_start_matches(body_prefix(family)).to_owned(), t)).collect();
+        bare.tensors = bare
+            .tensors
+            .into_iter()
+            .map(|(name, t)| (name.trim_start_matches(body_prefix(family)).to_owned(), t))
+            .collect();
         assert!(bare.tensors.keys().all(|name| !name.starts_with(body_prefix(family))));
-        assert_eq!(bare.load(Processing::Raw).unwrap().fingerprint(), want.fingerprint(), "{family} without prefix");
+        assert_eq!(
+            bare.load(Processing::Raw).unwrap().fingerprint(),
+            want.fingerprint(),
+            "{family} without prefix"
+        );
 
         let checkpoint = Checkpoint::read(family);
         let dir = tempfile::tempdir().unwrap();
         checkpoint.write(dir.path(), Dtype::F32);
         fs::remove_file(dir.path().join("model.safetensors")).unwrap();
-        let shard_of =
-            |name: &str| if name.contains(".1.") { "model-00002-of-00002.safetensors" } else { "model-00001-of-00002.safetensors" };
+        let shard_of = |name: &str| {
+            if name.contains(".1.") {
+                "model-00002-of-00002.safetensors"
+            } else {
+                "model-00001-of-00002.safetensors"
+            }
+        };
         for shard in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"] {
-            checkpoint.write_weights(&dir.path().join(shard), Dtype::F32, |name| shard_of(name) == shard);
+            checkpoint
+                .write_weights(&dir.path().join(shard), Dtype::F32, |name| shard_of(name) == shard);
         }
-        let map: BTreeMap<&String, &str> = checkpoint.tensors.keys().map(|name| (name, shard_of(name))).collect();
-        fs::write(dir.path().join("model.safetensors.index.json"), json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+        let map: BTreeMap<&String, &str> =
+            checkpoint.tensors.keys().map(|name| (name, shard_of(name))).collect();
+        fs::write(
+            dir.path().join("model.safetensors.index.json"),
+            json!({"metadata": {}, "weight_map": map}).to_string(),
+        )
+        .unwrap();
         let sharded = load_dir(&dir).unwrap();
         assert_eq!(sharded.fingerprint(), want.fingerprint(), "{family} in shards");
         fs::remove_file(dir.path().join("model-00002-of-00002.safetensors")).unwrap();
         let told = load_dir(&dir).unwrap_err();
-        assert!(matches!(told, Error::Io { .. }) && told.to_string().contains("model-00002-of-00002"), "{told}");
+        assert!(
+            matches!(told, Error::Io { .. }) && told.to_string().contains("model-00002-of-00002"),
+            "{told}"
+        );
     }
 }
 
 #[test]
 fn heads_are_tied_as_the_configuration_says() {
-    for (family, head, embedding) in
-        [("gpt2", "lm_head.weight", "transformer.wte.weight"), ("neox", "embed_out.weight", "gpt_neox.embed_in.weight")]
-    {
+    for (family, head, embedding) in [
+        ("gpt2", "lm_head.weight", "transformer.wte.weight"),
+        ("neox", "embed_out.weight", "gpt_neox.embed_in.weight"),
+    ] {
         let mut tied = Checkpoint::read(family);
         tied.tensors.remove(head);
         let mut untied = tied.clone();
@@ -86,11 +117,15 @@ fn heads_are_tied_as_the_configuration_says() {
         let tokens = Golden::read(family).tokens();
         for processing in [Processing::Raw, Processing::TransformerLens] {
             let (tied, untied) = (tied.load(processing).unwrap(), untied.load(processing).unwrap());
-            assert_eq!(values(&tied.logits(&tokens).unwrap()), values(&untied.logits(&tokens).unwrap()));
+            assert_eq!(
+                values(&tied.logits(&tokens).unwrap()),
+                values(&untied.logits(&tokens).unwrap())
+            );
             assert_eq!(untied.n_params() - tied.n_params(), 61 * 32);
         }
         // Folding the last layer norm into a tied head must leave the embedding alone.
-        let (raw, processed) = (tied.load(Processing::Raw).unwrap(), tied.load(Processing::TransformerLens).unwrap());
+        let (raw, processed) =
+            (tied.load(Processing::Raw).unwrap(), tied.load(Processing::TransformerLens).unwrap());
         assert!((raw.loss(&tokens).unwrap() - processed.loss(&tokens).unwrap()).abs() < 1e-5);
 
         // Another head, another model.
@@ -118,7 +153,10 @@ fn a_missing_or_misshapen_tensor_is_named() {
             shape[0] -= 1;
             numbers.truncate(numbers.len() - row);
             let told = misshapen.load(Processing::Raw).unwrap_err();
-            assert!(matches!(&told, Error::Shape { .. }) && told.to_string().contains(name), "{told}");
+            assert!(
+                matches!(&told, Error::Shape { .. }) && told.to_string().contains(name),
+                "{told}"
+            );
             assert!(told.to_string().contains("model.safetensors"), "{told}");
         }
     }
@@ -134,9 +172,16 @@ fn a_number_that_is_not_finite_is_found_wherever_it_is() {
             let at = (i * 37) % numbers.len();
             damaged.tensors.get_mut(name).unwrap().1[at] = value;
             let told = damaged.load(Processing::Raw).unwrap_err();
-            assert!(matches!(&told, Error::NotFinite { .. }) && told.to_string().contains(name), "{told}");
+            assert!(
+                matches!(&told, Error::NotFinite { .. }) && told.to_string().contains(name),
+                "{told}"
+            );
             let width = shape[1..].iter().product::<usize>();
-            assert!(told.to_string().contains(&format!("[{}", at / width)), "{told}, want row {}", at / width);
+            assert!(
+                told.to_string().contains(&format!("[{}", at / width)),
+                "{told}, want row {}",
+                at / width
+            );
         }
     }
 }
@@ -148,12 +193,20 @@ fn a_damaged_file_is_refused_whatever_the_damage() {
     whole.write(dir.path(), Dtype::F32);
     let path = dir.path().join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
-    for damaged in
-        [&bytes[..bytes.len() - 1], &bytes[..bytes.len() / 2], &bytes[..100], &bytes[..7], &[], &[bytes.as_slice(), &[0]].concat()]
-    {
+    for damaged in [
+        &bytes[..bytes.len() - 1],
+        &bytes[..bytes.len() / 2],
+        &bytes[..100],
+        &bytes[..7],
+        &[],
+        &[bytes.as_slice(), &[0]].concat(),
+    ] {
         fs::write(&path, damaged).unwrap();
         let told = load_dir(&dir).unwrap_err();
-        assert!(matches!(&told, Error::Format { .. }) && told.to_string().contains("model.safetensors"), "{told}");
+        assert!(
+            matches!(&told, Error::Format { .. }) && told.to_string().contains("model.safetensors"),
+            "{told}"
+        );
     }
     whole.write_weights(&path, Dtype::I32, |_| true);
     let told = load_dir(&dir).unwrap_err();
@@ -163,9 +216,14 @@ fn a_damaged_file_is_refused_whatever_the_damage() {
 #[test]
 fn what_a_checkpoint_holds_besides_its_weights_does_no_harm() {
     let mut checkpoint = Checkpoint::read("gpt2");
-    checkpoint.tensors.insert("transformer.h.0.attn.bias".to_owned(), (vec![1, 1, 16, 16], vec![1.0; 256]));
+    checkpoint
+        .tensors
+        .insert("transformer.h.0.attn.bias".to_owned(), (vec![1, 1, 16, 16], vec![1.0; 256]));
     checkpoint.tensors.insert("transformer.h.0.attn.masked_bias".to_owned(), (vec![], vec![-1e4]));
-    assert_eq!(checkpoint.load(Processing::Raw).unwrap().fingerprint(), load("gpt2", Processing::Raw).fingerprint());
+    assert_eq!(
+        checkpoint.load(Processing::Raw).unwrap().fingerprint(),
+        load("gpt2", Processing::Raw).fingerprint()
+    );
 }
 
 /// A tokenizer of the words `w0 w1 …`.
@@ -183,7 +241,11 @@ fn write_tokenizer(dir: &Path, n: usize) {
 fn without_a_tokenizer_token_ids_work_and_text_says_what_is_missing() {
     let model = load("neox", Processing::Raw);
     assert!(model.logits(&Tokens::new(vec![0, 5, 60], 3).unwrap()).is_ok());
-    for told in [model.encode("text").unwrap_err(), model.decode(&[1]).unwrap_err(), model.tokenizer().err().unwrap()] {
+    for told in [
+        model.encode("text").unwrap_err(),
+        model.decode(&[1]).unwrap_err(),
+        model.tokenizer().err().unwrap(),
+    ] {
         assert!(matches!(told, Error::NoTokenizer { .. }), "{told}");
     }
     assert_eq!(model.token_str(7), "#7");
@@ -196,7 +258,11 @@ fn a_tokenizer_may_be_smaller_than_the_vocabulary_but_not_larger() {
     Checkpoint::read("gpt2").write(dir.path(), Dtype::F32);
     write_tokenizer(dir.path(), 50);
     let model = load_dir(&dir).unwrap();
-    assert_eq!(model.encode("w3 w49 w4 w5 w6").unwrap(), [3, 49, 4, 5, 6], "the file's own truncation must not apply");
+    assert_eq!(
+        model.encode("w3 w49 w4 w5 w6").unwrap(),
+        [3, 49, 4, 5, 6],
+        "the file's own truncation must not apply"
+    );
     assert_eq!(model.decode(&[3, 49]).unwrap(), "w3 w49");
     assert_eq!((model.token_str(49), model.token_str(55)), ("w49".to_owned(), "#55".to_owned()));
     write_tokenizer(dir.path(), 61);
@@ -218,5 +284,8 @@ fn a_checkpoint_that_pytorch_wrote_is_the_same_model() {
     let whole = fs::read(dir.path().join("pytorch_model.bin")).unwrap();
     fs::write(dir.path().join("pytorch_model.bin"), &whole[..whole.len() - 100]).unwrap();
     let told = load_dir(&dir).unwrap_err();
-    assert!(matches!(&told, Error::Format { .. }) && told.to_string().contains("pytorch_model.bin"), "{told}");
+    assert!(
+        matches!(&told, Error::Format { .. }) && told.to_string().contains("pytorch_model.bin"),
+        "{told}"
+    );
 }

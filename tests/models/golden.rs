@@ -15,7 +15,10 @@ fn every_hook_and_the_logits_are_those_of_transformers() {
         for (hook, got) in hooks.iter().zip(&all) {
             let want = &golden.0[&hook.to_string()];
             assert!(distance(got, want) < 1e-4, "{family} {hook}: {}", distance(got, want));
-            assert!(distance(&model.run_to(&tokens, *hook).unwrap(), want) < 1e-4, "{family} {hook} alone");
+            assert!(
+                distance(&model.run_to(&tokens, *hook).unwrap(), want) < 1e-4,
+                "{family} {hook} alone"
+            );
         }
         let logits = model.logits(&tokens).unwrap();
         assert!(distance(&logits, &golden.0["logits"]) < 1e-4, "{family} logits");
@@ -63,16 +66,30 @@ fn the_older_names_of_rotary_settings_count_as_the_newer() {
 #[test]
 fn processing_keeps_the_predictions_and_centres_the_activations() {
     for family in FAMILIES {
-        let (raw, processed) = (load(family, Processing::Raw), load(family, Processing::TransformerLens));
-        assert_eq!(Model::load(folder(family).to_str().unwrap()).unwrap().processing(), Processing::TransformerLens);
+        let (raw, processed) =
+            (load(family, Processing::Raw), load(family, Processing::TransformerLens));
+        assert_eq!(
+            Model::load(folder(family).to_str().unwrap()).unwrap().processing(),
+            Processing::TransformerLens
+        );
         let tokens = Golden::read(family).tokens();
-        assert!((raw.loss(&tokens).unwrap() - processed.loss(&tokens).unwrap()).abs() < 1e-5, "{family} loss");
-        let far = distance(&log_probs(&raw.logits(&tokens).unwrap()), &log_probs(&processed.logits(&tokens).unwrap()));
+        assert!(
+            (raw.loss(&tokens).unwrap() - processed.loss(&tokens).unwrap()).abs() < 1e-5,
+            "{family} loss"
+        );
+        let far = distance(
+            &log_probs(&raw.logits(&tokens).unwrap()),
+            &log_probs(&processed.logits(&tokens).unwrap()),
+        );
         assert!(far < 1e-4, "{family} log-probs: {far}");
         for hook in raw.hooks() {
-            let (raw, processed) = (raw.run_to(&tokens, hook).unwrap(), processed.run_to(&tokens, hook).unwrap());
+            let (raw, processed) =
+                (raw.run_to(&tokens, hook).unwrap(), processed.run_to(&tokens, hook).unwrap());
             let mean = raw.mean_keepdim(2).unwrap();
-            assert!(values(&mean).iter().any(|m| m.abs() > 1e-2), "{family} {hook}: the raw values are centred already");
+            assert!(
+                values(&mean).iter().any(|m| m.abs() > 1e-2),
+                "{family} {hook}: the raw values are centred already"
+            );
             let far = distance(&raw.broadcast_sub(&mean).unwrap(), &processed);
             assert!(far < 1e-4, "{family} {hook}: {far}");
         }

@@ -12,14 +12,36 @@ fn a_hooks_own_value_put_back_changes_nothing() {
                 let paused = model.pause_at(&tokens, hook).unwrap();
                 assert_eq!(paused.hook(), hook);
                 assert_eq!(values(&paused.value), values(&model.run_to(&tokens, hook).unwrap()));
-                assert_eq!(values(&model.resume(&paused, &paused.value).unwrap()), values(&logits), "{family} {hook}");
+                assert_eq!(
+                    values(&model.resume(&paused, &paused.value).unwrap()),
+                    values(&logits),
+                    "{family} {hook}"
+                );
                 // A copy that is laid out otherwise is the same value.
-                let turned = paused.value.transpose(0, 1).unwrap().contiguous().unwrap().transpose(0, 1).unwrap();
-                assert_eq!(values(&model.resume(&paused, &turned).unwrap()), values(&logits), "{family} {hook}");
+                let turned = paused
+                    .value
+                    .transpose(0, 1)
+                    .unwrap()
+                    .contiguous()
+                    .unwrap()
+                    .transpose(0, 1)
+                    .unwrap();
+                assert_eq!(
+                    values(&model.resume(&paused, &turned).unwrap()),
+                    values(&logits),
+                    "{family} {hook}"
+                );
                 if hook.site.is_resid() {
-                    assert_eq!(values(&model.run_from(hook, &paused.value).unwrap()), values(&logits), "{family} {hook}");
+                    assert_eq!(
+                        values(&model.run_from(hook, &paused.value).unwrap()),
+                        values(&logits),
+                        "{family} {hook}"
+                    );
                 } else {
-                    assert!(matches!(model.run_from(hook, &paused.value), Err(Error::UnknownHook { .. })));
+                    assert!(matches!(
+                        model.run_from(hook, &paused.value),
+                        Err(Error::UnknownHook { .. })
+                    ));
                 }
             }
         }
@@ -43,11 +65,18 @@ fn another_value_takes_effect_from_its_position_on() {
                     &logits.narrow(0, seq, 1).unwrap().narrow(1, position, 1).unwrap(),
                 )
             };
-            assert!((0..5).all(|p| at(0, p) == 0.0) && (0..12).all(|p| at(1, p) == 0.0), "{family} {hook} reaches back or across");
+            assert!(
+                (0..5).all(|p| at(0, p) == 0.0) && (0..12).all(|p| at(1, p) == 0.0),
+                "{family} {hook} reaches back or across"
+            );
             assert!(at(0, 5) > 1e-4, "{family} {hook} does nothing");
             // What is written in the last block can no longer reach other positions.
             let later = (6..12).map(|p| at(0, p)).fold(0.0, f32::max);
-            assert_eq!(later > 0.0, hook.layer < 2 || hook.site == Site::ResidPre, "{family} {hook}: {later}");
+            assert_eq!(
+                later > 0.0,
+                hook.layer < 2 || hook.site == Site::ResidPre,
+                "{family} {hook}: {later}"
+            );
         }
     }
 }
@@ -90,20 +119,37 @@ fn hooks_tokens_and_lengths_that_the_model_lacks_are_refused() {
         gpt2.pause_at(&tokens, beyond).err().unwrap(),
         gpt2.check_hook(beyond).unwrap_err(),
     ] {
-        assert!(matches!(&told, Error::UnknownHook { .. }) && told.to_string().contains("3 blocks"), "{told}");
+        assert!(
+            matches!(&told, Error::UnknownHook { .. }) && told.to_string().contains("3 blocks"),
+            "{told}"
+        );
     }
     assert!(gpt2.check_hook(mid).is_ok());
     let told = neox.check_hook(mid).unwrap_err().to_string();
     assert!(told.contains("parallel"), "{told}");
-    assert!(gpt2.hooks().iter().all(|&hook| gpt2.check_hook(hook).is_ok()) && gpt2.hooks().is_sorted());
+    assert!(
+        gpt2.hooks().iter().all(|&hook| gpt2.check_hook(hook).is_ok()) && gpt2.hooks().is_sorted()
+    );
 
     let stranger = Tokens::new(vec![1, 2, 61, 3], 2).unwrap();
-    for told in [gpt2.logits(&stranger).unwrap_err(), gpt2.loss(&stranger).unwrap_err(), gpt2.run_to(&stranger, mid).unwrap_err()] {
+    for told in [
+        gpt2.logits(&stranger).unwrap_err(),
+        gpt2.loss(&stranger).unwrap_err(),
+        gpt2.run_to(&stranger, mid).unwrap_err(),
+    ] {
         assert!(matches!(told, Error::TokenId { id: 61, position: 2, d_vocab: 61 }), "{told}");
     }
     let long = Tokens::new(vec![1; 17], 17).unwrap();
-    for told in [gpt2.logits(&long).unwrap_err(), neox.loss(&long).unwrap_err(), gpt2.sample(1, 17, 0).unwrap_err()] {
-        assert!(matches!(&told, Error::Config { field: "n_ctx", .. }) && told.to_string().contains("16"), "{told}");
+    for told in [
+        gpt2.logits(&long).unwrap_err(),
+        neox.loss(&long).unwrap_err(),
+        gpt2.sample(1, 17, 0).unwrap_err(),
+    ] {
+        assert!(
+            matches!(&told, Error::Config { field: "n_ctx", .. })
+                && told.to_string().contains("16"),
+            "{told}"
+        );
     }
     assert!(matches!(gpt2.loss(&Tokens::new(vec![1, 2], 1).unwrap()), Err(Error::Config { .. })));
     assert!(matches!(gpt2.loss(&Tokens::new(vec![], 4).unwrap()), Err(Error::Config { .. })));
@@ -112,7 +158,8 @@ fn hooks_tokens_and_lengths_that_the_model_lacks_are_refused() {
     assert!(matches!(Model::load("no/such/model"), Err(Error::UnknownModel { .. })));
 }
 
-/// A pass that stops nowhere goes through whole blocks at once; one that asks for every hook goes step by step. Both are one pass.
+/// A pass that stops nowhere goes through whole blocks at once; one that asks for every hook goes
+/// step by step. Both are one pass.
 #[test]
 fn whole_blocks_give_what_their_steps_give() {
     for name in ["tiny-gpt2", "tiny-pythia", "tests/golden/gpt2", "tests/golden/neox"] {
@@ -122,7 +169,12 @@ fn whole_blocks_give_what_their_steps_give() {
             let tokens = Tokens::new((0..4 * n as u32).map(|i| i * 7 % 61).collect(), n).unwrap();
             let stepwise = model.run_to_many(&tokens, &model.hooks()).unwrap();
             for (hook, want) in model.hooks().into_iter().zip(stepwise) {
-                let far = (model.run_to(&tokens, hook).unwrap() - &want).unwrap().abs().unwrap().max_all().unwrap();
+                let far = (model.run_to(&tokens, hook).unwrap() - &want)
+                    .unwrap()
+                    .abs()
+                    .unwrap()
+                    .max_all()
+                    .unwrap();
                 let size = want.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
                 let allowed = if compute == Compute::F32 { 2e-6 } else { 1e-2 } * size.max(1.0);
                 assert!(far.to_scalar::<f32>().unwrap() <= allowed, "{name} {hook} {compute}");

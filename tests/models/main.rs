@@ -1,4 +1,5 @@
-//! Models against golden values made by `transformers` (see `golden/make_golden.py`), and against damaged checkpoints.
+//! Models against golden values made by `transformers` (see `golden/make_golden.py`), and against
+//! damaged checkpoints.
 
 mod built_in;
 mod checkpoint;
@@ -28,7 +29,10 @@ struct Golden(std::collections::HashMap<String, Tensor>);
 
 impl Golden {
     fn read(family: &str) -> Golden {
-        Golden(candle_core::safetensors::load(folder(family).join("golden.safetensors"), &Device::Cpu).unwrap())
+        Golden(
+            candle_core::safetensors::load(folder(family).join("golden.safetensors"), &Device::Cpu)
+                .unwrap(),
+        )
     }
 
     fn tokens(&self) -> Tokens {

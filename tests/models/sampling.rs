@@ -16,7 +16,10 @@ fn samples_depend_on_the_seed_and_on_nothing_else() {
         assert!((1..9).all(|i| all.row(i) != all.row(0)), "sequences of one batch differ");
         // However they are split, the same sequences.
         for cuts in [vec![0, 9], vec![0, 1, 9], vec![0, 4, 5, 9], (0..=9).collect()] {
-            let ids: Vec<u32> = cuts.windows(2).flat_map(|c| model.sample_range(c[0], c[1], 16, 7).unwrap().ids().to_vec()).collect();
+            let ids: Vec<u32> = cuts
+                .windows(2)
+                .flat_map(|c| model.sample_range(c[0], c[1], 16, 7).unwrap().ids().to_vec())
+                .collect();
             assert_eq!(ids, all.ids(), "{family} cut at {cuts:?}");
         }
         // A shorter row is the beginning of a longer one.
@@ -50,9 +53,14 @@ fn samples_are_drawn_with_the_models_probabilities() {
         for (id, (count, p)) in second.iter().zip(values(&p)).enumerate() {
             let p = (p as f64).exp();
             let sigma = (n as f64 * p * (1.0 - p)).sqrt();
-            assert!((count - n as f64 * p).abs() < 5.0 * sigma + 1.0, "{family} token {id}: {count} of {}", n as f64 * p);
+            assert!(
+                (count - n as f64 * p).abs() < 5.0 * sigma + 1.0,
+                "{family} token {id}: {count} of {}",
+                n as f64 * p
+            );
         }
-        // The loss of what it wrote, given all before, is its own entropy: near the mean over positions, and not above chance.
+        // The loss of what it wrote, given all before, is its own entropy: near the mean over
+        // positions, and not above chance.
         let loss = model.loss(&sampled.rows(0, 4000)).unwrap();
         assert!(loss < (61f64).ln(), "{loss}");
     }
@@ -78,7 +86,9 @@ fn predictions_are_the_best_of_the_last_position() {
         let model = load(family, Processing::Raw);
         let tokens = golden.tokens();
         let prediction = model.predict(tokens.row(1), 61).unwrap();
-        let want = values(&log_probs(&golden.0["logits"].narrow(0, 1, 1).unwrap().narrow(1, 11, 1).unwrap()));
+        let want = values(&log_probs(
+            &golden.0["logits"].narrow(0, 1, 1).unwrap().narrow(1, 11, 1).unwrap(),
+        ));
         assert_eq!(prediction.top.len(), 61);
         for candidate in &prediction.top {
             assert!((candidate.logprob - want[candidate.id as usize] as f64).abs() < 1e-4);
@@ -94,6 +104,11 @@ fn predictions_are_the_best_of_the_last_position() {
         assert!(matches!(model.predict(&[61], 1), Err(Error::TokenId { .. })));
         assert!(matches!(model.predict(&[1; 17], 1), Err(Error::Config { .. })));
         let text = serde_json::to_value(model.predict(&[5], 1).unwrap()).unwrap();
-        assert!(text["top"][0]["id"].is_u64() && text["top"][0]["token"].is_string() && text["loss"].is_null(), "{text}");
+        assert!(
+            text["top"][0]["id"].is_u64()
+                && text["top"][0]["token"].is_string()
+                && text["loss"].is_null(),
+            "{text}"
+        );
     }
 }

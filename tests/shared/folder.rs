@@ -13,7 +13,9 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
             match path.is_dir() {
                 true => folders.push(path),
                 false if path.file_name().unwrap() == ".lock" => {}
-                false => all.push((path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap())),
+                false => {
+                    all.push((path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap()))
+                }
             }
         }
     }
@@ -25,7 +27,8 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 /// That two folders hold the same files with the same bytes.
 pub fn assert_same(a: &Path, b: &Path) {
     let (a, b) = (files(a), files(b));
-    let names = |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
+    let names =
+        |files: &[(PathBuf, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
     assert_eq!(names(&a), names(&b));
     for (a, b) in a.iter().zip(&b) {
         assert!(a == b, "{} differs", a.0.display());

@@ -9,11 +9,21 @@ use tokenized_sae::lab::Lab;
 /// The cell that notebooks begin with.
 #[allow(dead_code)] // not every test takes the library into its cells
 pub fn first_cell() -> String {
-    format!(":dep tokenized-sae = {{ path = \"{}\" }}\nuse tokenized_sae::prelude::*;", env!("CARGO_MANIFEST_DIR"))
+    format!(
+        ":dep tokenized-sae = {{ path = \"{}\" }}\nuse tokenized_sae::prelude::*;",
+        env!("CARGO_MANIFEST_DIR")
+    )
 }
 
-/// Runs `program`, behind kernel.py, in `folder`; its last line is what it has seen. Kernels have a spare to take if there is to be one.
-pub fn drive(lab: &Lab, folder: &Path, has_spare: bool, program: &str, arguments: &[&str]) -> Value {
+/// Runs `program`, behind kernel.py, in `folder`; its last line is what it has seen. Kernels have a
+/// spare to take if there is to be one.
+pub fn drive(
+    lab: &Lab,
+    folder: &Path,
+    has_spare: bool,
+    program: &str,
+    arguments: &[&str],
+) -> Value {
     let ended = Command::new(&lab.python)
         .args(["-c", &[include_str!("kernel.py"), program].concat()])
         .args(arguments)

@@ -9,8 +9,12 @@ fn a_shard_of_another_store_is_noticed() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     harvest(dir.path(), &tokens(6), CONFIG).unwrap();
     let model = Source { fingerprint: "ee".repeat(32), ..source() };
-    ActivationStore::harvest_with(&model, &hooks(), &tokens(6), other.path(), CONFIG, &forward).unwrap();
-    for (from, to) in [(&shards(other.path())[1], &shards(dir.path())[1]), (&shards(dir.path())[0], &shards(dir.path())[1])] {
+    ActivationStore::harvest_with(&model, &hooks(), &tokens(6), other.path(), CONFIG, &forward)
+        .unwrap();
+    for (from, to) in [
+        (&shards(other.path())[1], &shards(dir.path())[1]),
+        (&shards(dir.path())[0], &shards(dir.path())[1]),
+    ] {
         let kept = fs::read(to).unwrap();
         fs::copy(from, to).unwrap();
         assert!(matches!(ActivationStore::open(dir.path()), Err(Error::Checksum { .. })));
@@ -74,8 +78,15 @@ fn a_shard_cut_short_or_missing_is_named_and_can_be_made_anew() {
     let path = &shards(dir.path())[1];
     for len in [0, 7, 8, 100, want["shard-00001.safetensors"].len() - 1] {
         fs::write(path, &want["shard-00001.safetensors"][..len]).unwrap();
-        for told in [ActivationStore::open(dir.path()).unwrap_err(), harvest(dir.path(), &tokens, CONFIG).unwrap_err()] {
-            assert!(told.to_string().contains("shard-00001") && told.to_string().contains(&format!("has {len} bytes")), "{told}");
+        for told in [
+            ActivationStore::open(dir.path()).unwrap_err(),
+            harvest(dir.path(), &tokens, CONFIG).unwrap_err(),
+        ] {
+            assert!(
+                told.to_string().contains("shard-00001")
+                    && told.to_string().contains(&format!("has {len} bytes")),
+                "{told}"
+            );
         }
     }
     fs::remove_file(path).unwrap();
@@ -86,7 +97,8 @@ fn a_shard_cut_short_or_missing_is_named_and_can_be_made_anew() {
         passes.fetch_add(1, Ordering::Relaxed);
         forward(pass, hooks)
     };
-    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &counting).unwrap();
+    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &counting)
+        .unwrap();
     assert_eq!(passes.into_inner(), 2);
     assert_eq!(files(dir.path()), want);
 }

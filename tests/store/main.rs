@@ -1,5 +1,5 @@
-//! The activation store keeps its promises: whole or not there, the same bytes whenever it was killed, nothing mixed, damage noticed, every
-//! row beside its own token.
+//! The activation store keeps its promises: whole or not there, the same bytes whenever it was
+//! killed, nothing mixed, damage noticed, every row beside its own token.
 //!
 //! The model is a formula here, so that every number of every row is known.
 
@@ -20,7 +20,8 @@ use tokenized_sae::prelude::*;
 const D_MODEL: usize = 24;
 const N_CTX: usize = 8;
 /// Three sequences a shard, two a pass: no border of the one falls on a border of the other.
-const CONFIG: HarvestConfig = HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 3 * N_CTX, batch: 2 };
+const CONFIG: HarvestConfig =
+    HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 3 * N_CTX, batch: 2 };
 
 fn source() -> Source {
     Source {
@@ -38,7 +39,9 @@ fn hooks() -> Vec<HookPoint> {
 }
 
 fn tokens(n_seq: usize) -> Tokens {
-    let ids = (0..n_seq * N_CTX).map(|i| if i % N_CTX == 0 { 0 } else { (i as u32 * 7919) % 1000 }).collect();
+    let ids = (0..n_seq * N_CTX)
+        .map(|i| if i % N_CTX == 0 { 0 } else { (i as u32 * 7919) % 1000 })
+        .collect();
     Tokens::new(ids, N_CTX).unwrap()
 }
 
@@ -49,7 +52,9 @@ fn value(hook: HookPoint, token: u32, position: usize, dimension: usize) -> f32 
 
 fn forward(pass: &Tokens, hooks: &[HookPoint]) -> Result<Vec<Vec<f32>>> {
     let rows = |hook: HookPoint| {
-        let of_token = |(i, &token): (usize, &u32)| (0..D_MODEL).map(move |d| value(hook, token, i % N_CTX, d)).collect::<Vec<_>>();
+        let of_token = |(i, &token): (usize, &u32)| {
+            (0..D_MODEL).map(move |d| value(hook, token, i % N_CTX, d)).collect::<Vec<_>>()
+        };
         pass.ids().iter().enumerate().flat_map(of_token).collect()
     };
     Ok(hooks.iter().map(|&hook| rows(hook)).collect())
@@ -79,7 +84,11 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn shards(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = files(dir).into_keys().filter(|name| name.starts_with("shard-")).map(|name| dir.join(name)).collect();
+    let mut paths: Vec<_> = files(dir)
+        .into_keys()
+        .filter(|name| name.starts_with("shard-"))
+        .map(|name| dir.join(name))
+        .collect();
     paths.sort();
     paths
 }
@@ -103,6 +112,7 @@ fn harvest_half(tokens: &Tokens, dir: &Path) {
 fn first_manifest(tokens: &Tokens) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let fails = |_: &Tokens, _: &[HookPoint]| Err(Error::Tokenizer("stop".into()));
-    ActivationStore::harvest_with(&source(), &hooks(), tokens, dir.path(), CONFIG, &fails).unwrap_err();
+    ActivationStore::harvest_with(&source(), &hooks(), tokens, dir.path(), CONFIG, &fails)
+        .unwrap_err();
     fs::read(dir.path().join("manifest.json")).unwrap()
 }

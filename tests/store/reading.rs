@@ -10,7 +10,10 @@ fn every_row_comes_with_its_own_token_and_position_in_any_order() {
         let dir = tempfile::tempdir().unwrap();
         let tokens = tokens(50);
         let store = harvest(dir.path(), &tokens, HarvestConfig { dtype, ..CONFIG }).unwrap();
-        assert_eq!((store.n_rows(), store.n_ctx(), store.d_model(), store.d_vocab()), (400, N_CTX, D_MODEL, 1000));
+        assert_eq!(
+            (store.n_rows(), store.n_ctx(), store.d_model(), store.d_vocab()),
+            (400, N_CTX, D_MODEL, 1000)
+        );
         assert!(store.is_complete());
         let shuffle = store.shuffle(3);
         let mut batch = Batch::default();
@@ -27,7 +30,8 @@ fn every_row_comes_with_its_own_token_and_position_in_any_order() {
                     for (d, &got) in batch.x[i * D_MODEL..(i + 1) * D_MODEL].iter().enumerate() {
                         let exact = value(hook, token, position, d);
                         // Rounding to f16 and back is all that may happen to a number.
-                        let want = if dtype == Dtype::F16 { f16::from_f32(exact).to_f32() } else { exact };
+                        let want =
+                            if dtype == Dtype::F16 { f16::from_f32(exact).to_f32() } else { exact };
                         assert_eq!(got.to_bits(), want.to_bits());
                     }
                     seen[row as usize] += 1;
@@ -43,11 +47,17 @@ fn every_row_comes_with_its_own_token_and_position_in_any_order() {
 fn the_mean_is_exact_and_the_same_for_any_number_of_threads() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = tokens(2500);
-    let store = harvest(dir.path(), &tokens, HarvestConfig { shard_tokens: 4000, ..CONFIG }).unwrap();
+    let store =
+        harvest(dir.path(), &tokens, HarvestConfig { shard_tokens: 4000, ..CONFIG }).unwrap();
     let hook = hooks()[1];
     let mean = store.mean(hook).unwrap();
     for (d, got) in mean.iter().enumerate() {
-        let sum: f64 = tokens.ids().iter().enumerate().map(|(i, &token)| f64::from(value(hook, token, i % N_CTX, d))).sum();
+        let sum: f64 = tokens
+            .ids()
+            .iter()
+            .enumerate()
+            .map(|(i, &token)| f64::from(value(hook, token, i % N_CTX, d)))
+            .sum();
         let want = sum / tokens.len() as f64;
         assert!((f64::from(*got) - want).abs() <= 1e-6 * want.abs(), "{got} {want}");
     }
@@ -65,10 +75,18 @@ fn what_is_not_there_is_an_error() {
     assert!(told.contains("blocks.1.hook_resid_pre, blocks.10.hook_mlp_out"), "{told}");
     let mut batch = Batch::default();
     assert!(matches!(store.gather(hooks()[0], &[0, 32], &mut batch), Err(Error::Config { .. })));
-    assert!(matches!(store.gather(HookPoint::resid_pre(2), &[0], &mut batch), Err(Error::UnknownHook { .. })));
+    assert!(matches!(
+        store.gather(HookPoint::resid_pre(2), &[0], &mut batch),
+        Err(Error::UnknownHook { .. })
+    ));
     store.gather(hooks()[0], &[], &mut batch).unwrap();
     assert!(batch.is_empty());
-    assert!(ActivationStore::open(dir.path().join("none")).unwrap_err().to_string().contains("manifest.json"));
+    assert!(
+        ActivationStore::open(dir.path().join("none"))
+            .unwrap_err()
+            .to_string()
+            .contains("manifest.json")
+    );
 }
 
 #[test]
@@ -84,7 +102,8 @@ fn other_programs_can_read_a_shard() {
     let rows = shard.tensor("blocks.1.hook_resid_pre").unwrap();
     assert_eq!((rows.shape(), rows.dtype()), (&[16, D_MODEL][..], safetensors::Dtype::F16));
     let ids = shard.tensor("tokens").unwrap();
-    let read: Vec<u32> = ids.data().chunks(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+    let read: Vec<u32> =
+        ids.data().chunks(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
     assert_eq!(read, tokens.ids()[24..]);
     let first = f16::from_le_bytes(rows.data()[..2].try_into().unwrap());
     assert_eq!(first, f16::from_f32(value(hooks()[0], tokens.ids()[24], 0, 0)));
@@ -108,7 +127,12 @@ fn an_incomplete_store_can_be_read() {
 fn a_store_without_a_complete_shard_says_how_to_go_on() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("manifest.json"), first_manifest(&tokens(4))).unwrap();
-    assert!(ActivationStore::open(dir.path()).unwrap_err().to_string().contains("harvest into it again"));
+    assert!(
+        ActivationStore::open(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("harvest into it again")
+    );
 }
 
 #[test]
@@ -119,12 +143,26 @@ fn a_models_rows_are_what_it_gives_for_their_sequences() {
         let corpus = Corpus::sampled(&model, 300, 5).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let config = HarvestConfig { shard_tokens: 5 * corpus.n_ctx(), batch: 3, ..CONFIG };
-        let store = ActivationStore::harvest(&model, &hooks, &corpus.train, dir.path(), config.clone()).unwrap();
-        assert_eq!(store.hooks(), [HookPoint::resid_pre(1), HookPoint { layer: 1, site: Site::MlpOut }]);
-        assert_eq!((store.model_fingerprint(), store.processing()), (model.fingerprint(), "transformer_lens"));
+        let store =
+            ActivationStore::harvest(&model, &hooks, &corpus.train, dir.path(), config.clone())
+                .unwrap();
+        assert_eq!(
+            store.hooks(),
+            [HookPoint::resid_pre(1), HookPoint { layer: 1, site: Site::MlpOut }]
+        );
+        assert_eq!(
+            (store.model_fingerprint(), store.processing()),
+            (model.fingerprint(), "transformer_lens")
+        );
         assert_eq!(store.corpus_fingerprint(), corpus.train.fingerprint());
         for hook in hooks {
-            let want = model.run_to(&corpus.train, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let want = model
+                .run_to(&corpus.train, hook)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap();
             let got = gather_all(&store, hook).unwrap();
             assert_eq!(got.tokens, corpus.train.ids());
             // Another batch size may add up in another order.
@@ -132,9 +170,14 @@ fn a_models_rows_are_what_it_gives_for_their_sequences() {
             assert!(got.x.len() == want.len() && far < 1e-5, "{far}");
         }
         let raw = Model::load_with(name, Processing::Raw).unwrap();
-        let told = ActivationStore::harvest(&raw, &hooks, &corpus.train, dir.path(), config.clone()).unwrap_err();
+        let told =
+            ActivationStore::harvest(&raw, &hooks, &corpus.train, dir.path(), config.clone())
+                .unwrap_err();
         assert!(matches!(told, Error::Changed { what: "processing", .. }), "{told}");
         let beyond = [HookPoint::resid_pre(99)];
-        assert!(matches!(ActivationStore::harvest(&model, &beyond, &corpus.train, dir.path(), config), Err(Error::UnknownHook { .. })));
+        assert!(matches!(
+            ActivationStore::harvest(&model, &beyond, &corpus.train, dir.path(), config),
+            Err(Error::UnknownHook { .. })
+        ));
     }
 }

@@ -10,7 +10,8 @@ fn one_folder_is_harvested_by_one_call_at_a_time() {
         assert!(matches!(harvest(dir.path(), &tokens, CONFIG), Err(Error::Locked { .. })));
         forward(pass, hooks)
     };
-    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &nested).unwrap();
+    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &nested)
+        .unwrap();
 }
 
 #[test]
@@ -32,7 +33,9 @@ fn a_store_of_something_else_is_neither_mixed_nor_touched() {
         ("model", source_with(|s| s.fingerprint = "e".repeat(64)), hooks(), tokens.clone(), CONFIG),
         (
             "processing",
-            source_with(|s| (s.processing, s.fingerprint) = ("TransformerLens".into(), "e".repeat(64))),
+            source_with(|s| {
+                (s.processing, s.fingerprint) = ("TransformerLens".into(), "e".repeat(64))
+            }),
             hooks(),
             tokens.clone(),
             CONFIG,
@@ -42,11 +45,25 @@ fn a_store_of_something_else_is_neither_mixed_nor_touched() {
         ("corpus", source(), hooks(), tokens.rows(0, 9), CONFIG),
         ("set of hooks", source(), hooks()[..1].to_vec(), tokens.clone(), CONFIG),
         ("dtype", source(), hooks(), tokens.clone(), HarvestConfig { dtype: Dtype::F16, ..CONFIG }),
-        ("compute", source(), hooks(), tokens.clone(), HarvestConfig { compute: Compute::Bf16, ..CONFIG }),
-        ("shard size", source(), hooks(), tokens.clone(), HarvestConfig { shard_tokens: N_CTX, ..CONFIG }),
+        (
+            "compute",
+            source(),
+            hooks(),
+            tokens.clone(),
+            HarvestConfig { compute: Compute::Bf16, ..CONFIG },
+        ),
+        (
+            "shard size",
+            source(),
+            hooks(),
+            tokens.clone(),
+            HarvestConfig { shard_tokens: N_CTX, ..CONFIG },
+        ),
     ];
     for (wanted, source, hooks, tokens, config) in cases {
-        let told = ActivationStore::harvest_with(&source, &hooks, &tokens, dir.path(), config, &never).unwrap_err();
+        let told =
+            ActivationStore::harvest_with(&source, &hooks, &tokens, dir.path(), config, &never)
+                .unwrap_err();
         let Error::Changed { what, ref stored, ref now, .. } = told else { panic!("{told}") };
         assert_eq!(what, wanted);
         assert_ne!(stored, now);
@@ -60,10 +77,16 @@ fn a_store_made_in_bf16_says_so_and_one_in_f32_is_as_it_always_was() {
     let (exact, rounded) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let exact_store = harvest(exact.path(), &tokens(4), CONFIG).unwrap();
     assert!(!String::from_utf8_lossy(&files(exact.path())["manifest.json"]).contains("compute"));
-    let store = harvest(rounded.path(), &tokens(4), HarvestConfig { compute: Compute::Bf16, ..CONFIG }).unwrap();
+    let store =
+        harvest(rounded.path(), &tokens(4), HarvestConfig { compute: Compute::Bf16, ..CONFIG })
+            .unwrap();
     assert_eq!((exact_store.compute(), store.compute()), (Compute::F32, Compute::Bf16));
     assert_ne!(exact_store.fingerprint(), store.fingerprint());
-    assert!(store.to_string().contains("computed in bf16") && exact_store.to_string().contains("computed in f32"), "{store}");
+    assert!(
+        store.to_string().contains("computed in bf16")
+            && exact_store.to_string().contains("computed in f32"),
+        "{store}"
+    );
 }
 
 #[test]
@@ -98,7 +121,8 @@ fn a_number_that_f16_cannot_hold_is_named_with_the_way_out() {
     let with = |wrong: f32| {
         move |pass: &Tokens, hooks: &[HookPoint]| {
             let mut values = forward(pass, hooks)?;
-            // Sequence 4 is the second of the second shard; its position 5, dimension 3, of the second hook.
+            // Sequence 4 is the second of the second shard; its position 5, dimension 3, of the
+            // second hook.
             if pass.row(0) == tokens(10).row(3) {
                 values[1][(N_CTX + 5) * D_MODEL + 3] = wrong;
             }
@@ -107,12 +131,21 @@ fn a_number_that_f16_cannot_hold_is_named_with_the_way_out() {
     };
     let run = |wrong: f32, dtype| {
         let config = HarvestConfig { dtype, ..CONFIG };
-        ActivationStore::harvest_with(&source(), &hooks(), &tokens(10), dir.path().join(dtype.to_string()), config, &with(wrong))
+        ActivationStore::harvest_with(
+            &source(),
+            &hooks(),
+            &tokens(10),
+            dir.path().join(dtype.to_string()),
+            config,
+            &with(wrong),
+        )
     };
     let told = run(70_000.0, Dtype::F16).unwrap_err();
     assert!(matches!(told, Error::NotFinite { .. }));
     let told = told.to_string();
-    for part in ["blocks.10.hook_mlp_out", "sequence 4, position 5, dimension 3", "70000", "Dtype::F32"] {
+    for part in
+        ["blocks.10.hook_mlp_out", "sequence 4, position 5, dimension 3", "70000", "Dtype::F32"]
+    {
         assert!(told.contains(part), "{told} lacks {part}");
     }
     run(70_000.0, Dtype::F32).unwrap();
@@ -121,10 +154,26 @@ fn a_number_that_f16_cannot_hold_is_named_with_the_way_out() {
         for wrong in [f32::NAN, f32::NEG_INFINITY] {
             let config = HarvestConfig { dtype, ..CONFIG };
             let to = dir.path().join(format!("{dtype}{wrong}"));
-            let told = ActivationStore::harvest_with(&source(), &hooks(), &tokens(10), &to, config, &with(wrong)).unwrap_err().to_string();
-            assert!(told.contains("sequence 4, position 5, dimension 3") && told.contains("the model itself"), "{told}");
+            let told = ActivationStore::harvest_with(
+                &source(),
+                &hooks(),
+                &tokens(10),
+                &to,
+                config,
+                &with(wrong),
+            )
+            .unwrap_err()
+            .to_string();
+            assert!(
+                told.contains("sequence 4, position 5, dimension 3")
+                    && told.contains("the model itself"),
+                "{told}"
+            );
             // The shard before it stays, and no torn file.
-            assert_eq!(files(&to).into_keys().collect::<Vec<_>>(), [".lock", "manifest.json", "shard-00000.safetensors"]);
+            assert_eq!(
+                files(&to).into_keys().collect::<Vec<_>>(),
+                [".lock", "manifest.json", "shard-00000.safetensors"]
+            );
         }
     }
 }
@@ -134,12 +183,19 @@ fn settings_and_inputs_that_cannot_be_are_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("store");
     let run = |hooks: &[HookPoint], tokens: &Tokens, config| {
-        let told = ActivationStore::harvest_with(&source(), hooks, tokens, &to, config, &never).unwrap_err();
+        let told = ActivationStore::harvest_with(&source(), hooks, tokens, &to, config, &never)
+            .unwrap_err();
         assert!(!to.exists());
         told
     };
-    assert!(matches!(run(&hooks(), &tokens(2), HarvestConfig { batch: 0, ..CONFIG }), Error::Config { field: "batch", .. }));
-    assert!(matches!(run(&hooks(), &tokens(2), HarvestConfig { shard_tokens: 0, ..CONFIG }), Error::Config { field: "shard_tokens", .. }));
+    assert!(matches!(
+        run(&hooks(), &tokens(2), HarvestConfig { batch: 0, ..CONFIG }),
+        Error::Config { field: "batch", .. }
+    ));
+    assert!(matches!(
+        run(&hooks(), &tokens(2), HarvestConfig { shard_tokens: 0, ..CONFIG }),
+        Error::Config { field: "shard_tokens", .. }
+    ));
     assert!(matches!(run(&[], &tokens(2), CONFIG), Error::Config { field: "hooks", .. }));
     assert!(matches!(run(&hooks(), &tokens(0), CONFIG), Error::EmptyCorpus { .. }));
     let beyond = Tokens::new(vec![1000; N_CTX], N_CTX).unwrap();
@@ -149,7 +205,8 @@ fn settings_and_inputs_that_cannot_be_are_refused_before_anything_is_written() {
 #[test]
 fn a_model_that_gives_the_wrong_shape_is_an_error() {
     let right = |pass: &Tokens| vec![vec![0.0; pass.len() * D_MODEL]; 2];
-    let changes: [fn(&mut Vec<Vec<f32>>); 4] = [Vec::clear, |v| v.truncate(1), |v| v.push(v[0].clone()), |v| v[1].truncate(D_MODEL)];
+    let changes: [fn(&mut Vec<Vec<f32>>); 4] =
+        [Vec::clear, |v| v.truncate(1), |v| v.push(v[0].clone()), |v| v[1].truncate(D_MODEL)];
     for change in changes {
         let dir = tempfile::tempdir().unwrap();
         let wrong = |pass: &Tokens, _: &[HookPoint]| {
@@ -157,7 +214,15 @@ fn a_model_that_gives_the_wrong_shape_is_an_error() {
             change(&mut values);
             Ok(values)
         };
-        let told = ActivationStore::harvest_with(&source(), &hooks(), &tokens(4), dir.path(), CONFIG, &wrong).unwrap_err();
+        let told = ActivationStore::harvest_with(
+            &source(),
+            &hooks(),
+            &tokens(4),
+            dir.path(),
+            CONFIG,
+            &wrong,
+        )
+        .unwrap_err();
         assert!(matches!(told, Error::Shape { .. }), "{told}");
     }
 }

@@ -17,12 +17,15 @@ fn a_finished_harvest_is_used_again_at_once() {
     let before = files(dir.path());
     let hooks: Vec<_> = hooks().into_iter().rev().chain(hooks()).collect();
     let config = HarvestConfig { batch: 5, ..CONFIG };
-    let again = ActivationStore::harvest_with(&source(), &hooks, &tokens, dir.path(), config, &never).unwrap();
+    let again =
+        ActivationStore::harvest_with(&source(), &hooks, &tokens, dir.path(), config, &never)
+            .unwrap();
     assert_eq!(again.fingerprint(), first.fingerprint());
     assert_eq!(files(dir.path()), before);
 }
 
-/// What a process killed at any pass leaves behind, temporary files and all, is taken up and ends with the bytes of a quiet harvest.
+/// What a process killed at any pass leaves behind, temporary files and all, is taken up and ends
+/// with the bytes of a quiet harvest.
 #[test]
 fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
     let tokens = tokens(11);
@@ -31,7 +34,8 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
     let want = files(quiet.path());
     assert_eq!(want.keys().filter(|name| name.starts_with("shard-")).count(), 4);
 
-    // A copy of the folder in the middle of each pass, the passes before being written, is exactly what a kill at that moment leaves.
+    // A copy of the folder in the middle of each pass, the passes before being written, is exactly
+    // what a kill at that moment leaves.
     let (dir, states) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let pass = AtomicUsize::new(0);
     let state = |n: usize| states.path().join(n.to_string());
@@ -41,25 +45,38 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
         copy(dir.path(), &state(n));
         forward(pass_tokens, hooks)
     };
-    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &copying).unwrap();
+    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &copying)
+        .unwrap();
     assert_eq!(files(dir.path()), want);
     let n_states = pass.into_inner();
     assert_eq!(n_states, 7);
     for n in 0..n_states {
-        assert!(files(&state(n)).keys().any(|name| name.ends_with(".tmp")), "pass {n} has a file in the making");
+        assert!(
+            files(&state(n)).keys().any(|name| name.ends_with(".tmp")),
+            "pass {n} has a file in the making"
+        );
         let passes = AtomicUsize::new(0);
         let counting = |pass: &Tokens, hooks: &[HookPoint]| {
             passes.fetch_add(1, Ordering::Relaxed);
             forward(pass, hooks)
         };
-        let store = ActivationStore::harvest_with(&source(), &hooks(), &tokens, state(n), CONFIG, &counting).unwrap();
+        let store = ActivationStore::harvest_with(
+            &source(),
+            &hooks(),
+            &tokens,
+            state(n),
+            CONFIG,
+            &counting,
+        )
+        .unwrap();
         assert!(store.is_complete());
         assert_eq!(files(&state(n)), want, "killed in pass {n}");
         // Complete shards were kept: shards take 2, 2, 2 and 1 passes.
         assert_eq!(passes.into_inner(), n_states - n / 2 * 2);
     }
 
-    // Between the rename of a shard and that of the manifest, there is a shard that the manifest does not know yet.
+    // Between the rename of a shard and that of the manifest, there is a shard that the manifest
+    // does not know yet.
     for n in (0..n_states).step_by(2) {
         let dir = tempfile::tempdir().unwrap();
         copy(&state(n), dir.path());
@@ -73,17 +90,24 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
     }
 }
 
-/// Waits until so many shards are in the manifest and the next is in the making: until the writer has no more to do.
+/// Waits until so many shards are in the manifest and the next is in the making: until the writer
+/// has no more to do.
 fn wait_for_writer(dir: &Path, n_shards: usize) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
-        let listed = fs::read_to_string(dir.join("manifest.json")).unwrap().matches("\"file\"").count();
-        let temporary = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let listed =
+            fs::read_to_string(dir.join("manifest.json")).unwrap().matches("\"file\"").count();
+        let temporary = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let temporary: Vec<_> = temporary.filter(|name| name.ends_with(".tmp")).collect();
         if listed == n_shards && matches!(&temporary[..], [one] if one.starts_with(".shard-")) {
             return;
         }
-        assert!(std::time::Instant::now() < deadline, "{listed} shards are listed, and not {n_shards}");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{listed} shards are listed, and not {n_shards}"
+        );
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -97,7 +121,8 @@ fn manifest_after(files: &BTreeMap<String, Vec<u8>>, n: usize) -> Vec<u8> {
         passes if passes == 2 * n => Err(Error::Tokenizer("stop".into())),
         _ => forward(pass, hooks),
     };
-    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &fails).unwrap_err();
+    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &fails)
+        .unwrap_err();
     let manifest = fs::read(dir.path().join("manifest.json")).unwrap();
     assert_ne!(&manifest, &files["manifest.json"]);
     manifest
@@ -120,7 +145,10 @@ fn a_process_killed_ten_times_ends_with_the_same_bytes_and_locks_out_another_mea
     harvest(quiet.path(), &tokens(60), CONFIG).unwrap();
     let start = || {
         let mut child = Command::new(std::env::current_exe().unwrap());
-        let child = child.args(["--exact", "resuming::child_harvest"]).env("TSAE_TEST_STORE", dir.path()).env("TSAE_PROGRESS", "off");
+        let child = child
+            .args(["--exact", "resuming::child_harvest"])
+            .env("TSAE_TEST_STORE", dir.path())
+            .env("TSAE_PROGRESS", "off");
         child.stdout(std::process::Stdio::null()).spawn().unwrap()
     };
     let made = || shards(dir.path()).len();
@@ -143,11 +171,15 @@ fn a_process_killed_ten_times_ends_with_the_same_bytes_and_locks_out_another_mea
     assert_eq!(files(dir.path()), files(quiet.path()));
 }
 
-/// The other end of the next test: the stop button is pressed in the pass that the environment names.
+/// The other end of the next test: the stop button is pressed in the pass that the environment
+/// names.
 #[cfg(unix)]
 #[test]
 fn child_stopped() {
-    let (Ok(dir), Ok(at)) = (std::env::var("TSAE_TEST_STOPPED"), std::env::var("TSAE_TEST_PASS")) else { return };
+    let (Ok(dir), Ok(at)) = (std::env::var("TSAE_TEST_STOPPED"), std::env::var("TSAE_TEST_PASS"))
+    else {
+        return;
+    };
     let pass = AtomicUsize::new(0);
     let pressed = |tokens: &Tokens, hooks: &[HookPoint]| {
         if pass.fetch_add(1, Ordering::Relaxed).to_string() == at {
@@ -159,7 +191,8 @@ fn child_stopped() {
         Ok(store) => println!("store of {} rows", store.n_rows()),
         Err(e) => println!("error: {e}"),
     }
-    // The press is spent, unless it came too late to be noticed; then the next long call forgets it.
+    // The press is spent, unless it came too late to be noticed; then the next long call forgets
+    // it.
     assert_eq!(tokenized_sae::display::interrupt::requested(), at == "6");
 }
 
@@ -182,7 +215,8 @@ fn a_harvest_stopped_by_hand_returns_the_shards_it_has() {
             .env("TSAE_TEST_STOPPED", dir.path())
             .env_remove("TSAE_PROGRESS");
         let out = child.env("TSAE_TEST_PASS", pass.to_string()).output().unwrap();
-        let (stdout, stderr) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
+        let (stdout, stderr) =
+            (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
         assert!(out.status.success() && stdout.contains(said), "{stdout}{stderr}");
         if pass == 4 {
             assert!(stderr.contains("stopped by hand, 2 of 4 shards kept"), "{stderr}");
@@ -204,7 +238,9 @@ fn resuming_checks_what_it_keeps() {
     bytes[middle] ^= 16;
     fs::write(path, bytes).unwrap();
     let before = files(dir.path());
-    let told = ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &never).unwrap_err();
+    let told =
+        ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &never)
+            .unwrap_err();
     assert!(matches!(told, Error::Checksum { .. }), "{told}");
     assert_eq!(files(dir.path()), before);
 }
@@ -212,7 +248,8 @@ fn resuming_checks_what_it_keeps() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the bytes of a shard's header or of the manifest, reading is an error or right, and never a panic.
+    /// Whatever the bytes of a shard's header or of the manifest, reading is an error or right, and
+    /// never a panic.
     #[test]
     fn damaged_files_never_panic(file in 0usize..4, at: prop::sample::Index, bytes in prop::collection::vec(any::<u8>(), 0..12), insert: bool) {
         static WHOLE: LazyLock<(tempfile::TempDir, Batch)> = LazyLock::new(|| {

@@ -78,23 +78,39 @@ impl Cache {
         let (mut pieces, mut ids) = (Vec::new(), Vec::new());
         for path in files {
             let mut stream = Stream::open(&path)?;
-            let at = names.iter().map(|name| column(&stream, &path, name)).collect::<Result<Vec<usize>>>()?;
+            let at = names
+                .iter()
+                .map(|name| column(&stream, &path, name))
+                .collect::<Result<Vec<usize>>>()?;
             let at_ids = column(&stream, &path, TOKEN_IDS)?;
-            let numbers: Vec<Number> = at.iter().map(|&column| stream.columns()[column].number).collect();
-            if let Some(i) = numbers.iter().position(|number| !matches!(number, Number::F16 | Number::F32)) {
-                return Err(Error::format(&path, format!("column \"{}\" holds integers, which are no activations", names[i])));
+            let numbers: Vec<Number> =
+                at.iter().map(|&column| stream.columns()[column].number).collect();
+            if let Some(i) =
+                numbers.iter().position(|number| !matches!(number, Number::F16 | Number::F32))
+            {
+                return Err(Error::format(
+                    &path,
+                    format!("column \"{}\" holds integers, which are no activations", names[i]),
+                ));
             }
-            let of_hooks = at.iter().map(|&column| stream.numbers(column, &[n_ctx, d_model])).collect::<Result<Vec<_>>>()?;
+            let of_hooks = at
+                .iter()
+                .map(|&column| stream.numbers(column, &[n_ctx, d_model]))
+                .collect::<Result<Vec<_>>>()?;
             let of_ids = stream.numbers(at_ids, &[n_ctx])?;
             let mut batches = Vec::with_capacity(of_ids.len());
             for (i, (rows, at)) in of_ids.into_iter().enumerate() {
                 let first = ids.len() / n_ctx;
                 let kind = stream.columns()[at_ids].number;
                 let bytes = stream.read(at)?;
-                ids.extend(
-                    token_ids(kind, &bytes).map_err(|id| Error::format(&path, format!("has {id} among its token_ids, which is none")))?,
-                );
-                let hooks = numbers.iter().zip(&of_hooks).map(|(&number, batches)| (number, batches[i].1.clone())).collect();
+                ids.extend(token_ids(kind, &bytes).map_err(|id| {
+                    Error::format(&path, format!("has {id} among its token_ids, which is none"))
+                })?);
+                let hooks = numbers
+                    .iter()
+                    .zip(&of_hooks)
+                    .map(|(&number, batches)| (number, batches[i].1.clone()))
+                    .collect();
                 batches.push(Batch { sequences: first..first + rows, hooks });
             }
             pieces.push(Piece { stream, batches });
@@ -123,11 +139,20 @@ impl Cache {
         let mut out = Vec::with_capacity(sequences.len() * row);
         for piece in self.pieces.borrow_mut().iter_mut() {
             for batch in &piece.batches {
-                let (from, to) = (sequences.start.max(batch.sequences.start), sequences.end.min(batch.sequences.end));
+                let (from, to) = (
+                    sequences.start.max(batch.sequences.start),
+                    sequences.end.min(batch.sequences.end),
+                );
                 if from < to {
                     let (number, at) = &batch.hooks[place];
-                    let bytes = |sequence: usize| ((sequence - batch.sequences.start) * row * number.bytes()) as u64;
-                    widen(*number, &piece.stream.read(at.start + bytes(from)..at.start + bytes(to))?, &mut out);
+                    let bytes = |sequence: usize| {
+                        ((sequence - batch.sequences.start) * row * number.bytes()) as u64
+                    };
+                    widen(
+                        *number,
+                        &piece.stream.read(at.start + bytes(from)..at.start + bytes(to))?,
+                        &mut out,
+                    );
                 }
             }
         }
@@ -154,10 +179,15 @@ fn data_files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     let state: State = json(&path)?;
     if state.indices.is_some_and(|files| !files.is_empty()) {
-        return Err(Error::format(&path, "its rows stand in another order than in its files: flatten_indices() and save it again"));
+        return Err(Error::format(
+            &path,
+            "its rows stand in another order than in its files: flatten_indices() and save it again",
+        ));
     }
     let file = |file: DataFile| {
-        let is_plain = Path::new(&file.filename).file_name().is_some_and(|name| name == file.filename.as_str());
+        let is_plain = Path::new(&file.filename)
+            .file_name()
+            .is_some_and(|name| name == file.filename.as_str());
         if is_plain {
             Ok(dir.join(&file.filename))
         } else {
@@ -167,14 +197,26 @@ fn data_files(dir: &Path) -> Result<Vec<PathBuf>> {
     state.data_files.into_iter().map(file).collect()
 }
 
-/// The hooks of a data set with the names of their columns, in the order of the model, and the length of its sequences.
+/// The hooks of a data set with the names of their columns, in the order of the model, and the
+/// length of its sequences.
 fn columns(dir: &Path, d_model: usize) -> Result<(Vec<(HookPoint, String)>, usize)> {
     let path = dir.join("dataset_info.json");
     let info: Info = json(&path)?;
-    let arrays: Vec<(&String, &Feature)> = info.features.iter().filter(|(_, feature)| feature.kind == "Array2D").collect();
+    let arrays: Vec<(&String, &Feature)> =
+        info.features.iter().filter(|(_, feature)| feature.kind == "Array2D").collect();
     let there = || info.features.keys().cloned().collect::<Vec<_>>().join(", ");
-    let Some(n_ctx) = arrays.first().and_then(|(_, feature)| feature.shape.first().copied()).filter(|&n_ctx| n_ctx > 0) else {
-        return Err(Error::format(&path, format!("has no column of activations, an Array2D named by its hook; there are: {}", there())));
+    let Some(n_ctx) = arrays
+        .first()
+        .and_then(|(_, feature)| feature.shape.first().copied())
+        .filter(|&n_ctx| n_ctx > 0)
+    else {
+        return Err(Error::format(
+            &path,
+            format!(
+                "has no column of activations, an Array2D named by its hook; there are: {}",
+                there()
+            ),
+        ));
     };
     if !info.features.contains_key(TOKEN_IDS) {
         let why = format!(
@@ -202,15 +244,21 @@ fn columns(dir: &Path, d_model: usize) -> Result<(Vec<(HookPoint, String)>, usiz
 /// The place of a column in a file.
 fn column(stream: &Stream, path: &Path, name: &str) -> Result<usize> {
     let place = stream.columns().iter().position(|column| column.name == name);
-    place.ok_or_else(|| Error::format(path, format!("has no column \"{name}\", which dataset_info.json names")))
+    place.ok_or_else(|| {
+        Error::format(path, format!("has no column \"{name}\", which dataset_info.json names"))
+    })
 }
 
 /// The tokens that integers stand for, or the first integer that stands for none.
 fn token_ids(kind: Number, bytes: &[u8]) -> std::result::Result<Vec<u32>, i64> {
     let id = |number: i64| u32::try_from(number).map_err(|_| number);
     match kind {
-        Number::I32 => bytes.as_chunks().0.iter().map(|bytes| id(i32::from_le_bytes(*bytes).into())).collect(),
-        Number::I64 => bytes.as_chunks().0.iter().map(|bytes| id(i64::from_le_bytes(*bytes))).collect(),
+        Number::I32 => {
+            bytes.as_chunks().0.iter().map(|bytes| id(i32::from_le_bytes(*bytes).into())).collect()
+        }
+        Number::I64 => {
+            bytes.as_chunks().0.iter().map(|bytes| id(i64::from_le_bytes(*bytes))).collect()
+        }
         Number::F16 | Number::F32 => Err(-1),
     }
 }
@@ -218,7 +266,8 @@ fn token_ids(kind: Number, bytes: &[u8]) -> std::result::Result<Vec<u32>, i64> {
 fn widen(number: Number, bytes: &[u8], out: &mut Vec<f32>) {
     match number {
         Number::F16 => {
-            let halves: Vec<f16> = bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect();
+            let halves: Vec<f16> =
+                bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect();
             out.extend(halves.to_f32_vec());
         }
         _ => out.extend(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))),

@@ -31,10 +31,12 @@ struct Plan {
 }
 
 impl ActivationStore {
-    /// Writes the activations of `hook` to the folder `dir` as SAELens caches them, tokens and all, for its `cached_activations_path` and for
-    /// `datasets.load_from_disk`. A row is a sequence; numbers stay in the width that the store has.
+    /// Writes the activations of `hook` to the folder `dir` as SAELens caches them, tokens and all,
+    /// for its `cached_activations_path` and for `datasets.load_from_disk`. A row is a sequence;
+    /// numbers stay in the width that the store has.
     ///
-    /// In SAELens, `context_size` is this store's `n_ctx`, and `d_in` its `d_model`. A killed export goes on with the first file that is not there.
+    /// In SAELens, `context_size` is this store's `n_ctx`, and `d_in` its `d_model`. A killed
+    /// export goes on with the first file that is not there.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -44,8 +46,8 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownHook`]; [`Error::Format`] if `dir` holds something else; [`Error::Checksum`] if a shard is damaged; [`Error::Interrupted`];
-    /// [`Error::Io`].
+    /// [`Error::UnknownHook`]; [`Error::Format`] if `dir` holds something else; [`Error::Checksum`]
+    /// if a shard is damaged; [`Error::Interrupted`]; [`Error::Io`].
     pub fn export_saelens(&self, hook: HookPoint, dir: impl AsRef<Path>) -> Result<()> {
         let (dir, place) = (dir.as_ref(), self.place(hook)?);
         self.verify_all(&[place])?;
@@ -95,11 +97,20 @@ impl Plan {
         let number = if store.dtype() == Dtype::F16 { Number::F16 } else { Number::F32 };
         let columns = [
             Column { name: hook.to_string(), lists: vec![List::Offsets; 2], number },
-            Column { name: TOKEN_IDS.to_owned(), lists: vec![List::Fixed(n_ctx)], number: Number::I32 },
+            Column {
+                name: TOKEN_IDS.to_owned(),
+                lists: vec![List::Fixed(n_ctx)],
+                number: Number::I32,
+            },
         ];
         let most = n_ctx.checked_mul(d_model).map_or(0, |row| i32::MAX as usize / row);
         if most == 0 {
-            return Err(Error::format(dir, format!("sequences of {n_ctx} rows of {d_model} numbers are too long for Arrow's lists")));
+            return Err(Error::format(
+                dir,
+                format!(
+                    "sequences of {n_ctx} rows of {d_model} numbers are too long for Arrow's lists"
+                ),
+            ));
         }
         let mut plan = Plan { columns, start: Vec::new(), n_ctx, d_model, most };
         let [acts, ids] = plan.columns.clone();
@@ -137,9 +148,15 @@ impl Plan {
         for from in (0..n_seq).step_by(self.most) {
             let of = from..n_seq.min(from + self.most);
             let batch = arrow::Batch::new(&self.columns, &shapes, of.len());
-            batches.push((of, batch.ok_or_else(|| Error::format(path, "would have more numbers than Arrow's lists can count"))?));
+            batches.push((
+                of,
+                batch.ok_or_else(|| {
+                    Error::format(path, "would have more numbers than Arrow's lists can count")
+                })?,
+            ));
         }
-        let messages: u64 = batches.iter().map(|(_, batch)| batch.head.len() as u64 + batch.body).sum();
+        let messages: u64 =
+            batches.iter().map(|(_, batch)| batch.head.len() as u64 + batch.body).sum();
         let bytes = self.start.len() as u64 + messages + arrow::end().len() as u64;
         if path.exists() {
             return self.check(path, bytes);
@@ -155,9 +172,12 @@ impl Plan {
                 out.write_at(body + place, offsets)?;
             }
             let row = self.n_ctx * self.d_model * self.columns[0].number.bytes();
-            for (numbers, place) in [&rows[of.start * row..of.end * row], &tokens[of.start * self.n_ctx * 4..of.end * self.n_ctx * 4]]
-                .iter()
-                .zip(&batch.numbers)
+            for (numbers, place) in [
+                &rows[of.start * row..of.end * row],
+                &tokens[of.start * self.n_ctx * 4..of.end * self.n_ctx * 4],
+            ]
+            .iter()
+            .zip(&batch.numbers)
             {
                 for (i, stretch) in numbers.chunks(STRETCH).enumerate() {
                     if interrupt::requested() {
@@ -174,14 +194,20 @@ impl Plan {
         out.commit()
     }
 
-    /// Checks that a file that is there is the one that would be written: files appear whole or not at all, so its length and its start tell.
+    /// Checks that a file that is there is the one that would be written: files appear whole or not
+    /// at all, so its length and its start tell.
     fn check(&self, path: &Path, bytes: u64) -> Result<()> {
         let mut start = Vec::new();
         let file = fs::File::open(path).map_err(Error::io("read", path))?;
         let there = file.metadata().map_err(Error::io("read", path))?.len();
-        file.take(self.start.len() as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        file.take(self.start.len() as u64)
+            .read_to_end(&mut start)
+            .map_err(Error::io("read", path))?;
         if there != bytes || start != self.start {
-            return Err(Error::format(path, "is there already, of other activations: choose another folder, or move it away"));
+            return Err(Error::format(
+                path,
+                "is there already, of other activations: choose another folder, or move it away",
+            ));
         }
         Ok(())
     }
@@ -190,10 +216,16 @@ impl Plan {
 /// Refuses a folder with files that are no part of this export.
 fn refuse_others(dir: &Path, names: &[String]) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let name = entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned();
-        let ours = name.starts_with('.') || ["state.json", "dataset_info.json"].contains(&name.as_str()) || names.contains(&name);
+        let name =
+            entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned();
+        let ours = name.starts_with('.')
+            || ["state.json", "dataset_info.json"].contains(&name.as_str())
+            || names.contains(&name);
         if !ours {
-            return Err(Error::format(dir, format!("holds something else already ({name}): choose an empty folder")));
+            return Err(Error::format(
+                dir,
+                format!("holds something else already ({name}): choose an empty folder"),
+            ));
         }
     }
     Ok(())
@@ -204,7 +236,10 @@ fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).map_err(Error::json(path.display()))?;
     match fs::read(path) {
         Ok(there) if there == text => Ok(()),
-        Ok(_) => Err(Error::format(path, "is there already, of other activations: choose another folder, or move it away")),
+        Ok(_) => Err(Error::format(
+            path,
+            "is there already, of other activations: choose another folder, or move it away",
+        )),
         Err(_) => write_atomic(path, |out| out.write_all(&text)),
     }
 }

@@ -22,7 +22,9 @@ impl Batch {
         let mut table = Table::new(&format!("Batch [{}, {d_model}]", self.len()), &columns);
         let norm = |x: &[f32]| x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let ids = self.tokens.iter().zip(&self.positions);
-        for (i, ((token, position), x)) in ids.zip(self.x.chunks(d_model.max(1))).take(ROWS).enumerate() {
+        for (i, ((token, position), x)) in
+            ids.zip(self.x.chunks(d_model.max(1))).take(ROWS).enumerate()
+        {
             let whole = |row: Row, n: u32| row.shown(f64::from(n), n.to_string());
             table.push(whole(whole(Row::new(&i.to_string()), *token), *position).number(norm(x)));
         }
@@ -44,7 +46,11 @@ impl Show for HarvestConfig {
         let rows = vec![
             ("dtype", self.dtype.to_string(), "how numbers are stored"),
             ("compute", self.compute.to_string(), "in what the model forms its products"),
-            ("shard_tokens", format::count(self.shard_tokens as u64), "tokens in a file; what a killed harvest loses is at most one file"),
+            (
+                "shard_tokens",
+                format::count(self.shard_tokens as u64),
+                "tokens in a file; what a killed harvest loses is at most one file",
+            ),
             ("batch", self.batch.to_string(), "sequences in one pass of the model"),
         ];
         settings("HarvestConfig", rows).into()
@@ -55,8 +61,16 @@ impl Show for Source {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("name", self.name.clone(), "the model's name, for people"),
-            ("revision", self.revision.clone().unwrap_or_else(|| "none".to_owned()), "the commit of its repository on the hub"),
-            ("fingerprint", self.fingerprint.clone(), "a checksum of its configuration and weights"),
+            (
+                "revision",
+                self.revision.clone().unwrap_or_else(|| "none".to_owned()),
+                "the commit of its repository on the hub",
+            ),
+            (
+                "fingerprint",
+                self.fingerprint.clone(),
+                "a checksum of its configuration and weights",
+            ),
             ("processing", self.processing.clone(), "what was done to its weights"),
             ("d_model", self.d_model.to_string(), "numbers in an activation"),
             ("d_vocab", self.d_vocab.to_string(), "number of token ids"),

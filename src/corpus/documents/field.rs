@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 /// What a line has in a field.
 #[derive(Debug, PartialEq)]
@@ -17,8 +19,8 @@ pub enum Field {
     Missing,
 }
 
-/// The field `name` of the object that `line` is; the last if there are two of that name. Half a surrogate pair, which JSON can spell and
-/// text cannot, becomes U+FFFD.
+/// The field `name` of the object that `line` is; the last if there are two of that name. Half a
+/// surrogate pair, which JSON can spell and text cannot, becomes U+FFFD.
 ///
 /// # Errors
 /// What is wrong with the JSON, as a sentence's end.
@@ -31,8 +33,13 @@ pub fn names(line: &[u8]) -> String {
     /// So many are named.
     const MOST: usize = 20;
     let fields: BTreeMap<String, IgnoredAny> = serde_json::from_slice(line).unwrap_or_default();
-    let more = if fields.len() > MOST { format!(" and {} more", fields.len() - MOST) } else { String::new() };
-    let names: Vec<String> = fields.into_keys().take(MOST).map(|name| format!("\"{name}\"")).collect();
+    let more = if fields.len() > MOST {
+        format!(" and {} more", fields.len() - MOST)
+    } else {
+        String::new()
+    };
+    let names: Vec<String> =
+        fields.into_keys().take(MOST).map(|name| format!("\"{name}\"")).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") + &more }
 }
 
@@ -158,14 +165,22 @@ mod tests {
     #[test]
     fn one_field_is_taken_whatever_the_others_are() {
         let some = |text: &str| Ok(Field::Text(text.to_owned()));
-        assert_eq!(text(r#"{"a": [1, {"text": "no"}], "text": "yes\n\u00e9\ud83d\ude00", "b": null}"#), some("yes\n\u{e9}\u{1f600}"));
+        assert_eq!(
+            text(r#"{"a": [1, {"text": "no"}], "text": "yes\n\u00e9\ud83d\ude00", "b": null}"#),
+            some("yes\n\u{e9}\u{1f600}")
+        );
         assert_eq!(text(r#"{"text": "first", "text": "last"}"#), some("last"));
         assert_eq!(text(r#"{"te\u0078t": "escaped"}"#), some("escaped"));
         assert_eq!(text(r#"{"text": null}"#), Ok(Field::Null));
         assert_eq!(text(r#"{"texts": ""}"#), Ok(Field::Missing));
-        for (value, what) in
-            [("3", "a number"), ("-3", "a number"), ("1e3", "a number"), ("[1]", "a list"), ("{}", "an object"), ("true", "true or false")]
-        {
+        for (value, what) in [
+            ("3", "a number"),
+            ("-3", "a number"),
+            ("1e3", "a number"),
+            ("[1]", "a list"),
+            ("{}", "an object"),
+            ("true", "true or false"),
+        ] {
             assert_eq!(text(&format!("{{\"text\": {value}}}")), Ok(Field::Other(what)));
         }
     }
@@ -173,7 +188,10 @@ mod tests {
     #[test]
     fn half_a_pair_of_surrogates_is_a_replacement_character() {
         let some = |text: &str| Ok(Field::Text(text.to_owned()));
-        assert_eq!(text(r#"{"text": "a\ud800b\udc00\ud83d\ude00é"}"#), some("a\u{FFFD}b\u{FFFD}\u{1f600}é"));
+        assert_eq!(
+            text(r#"{"text": "a\ud800b\udc00\ud83d\ude00é"}"#),
+            some("a\u{FFFD}b\u{FFFD}\u{1f600}é")
+        );
         assert_eq!(text(r#"{"url": "\ud800", "text": "a"}"#), some("a"));
     }
 

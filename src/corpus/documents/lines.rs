@@ -9,7 +9,8 @@ use super::{LONGEST, Place, Record, Records};
 use crate::corpus::reading::{Stop, stopped};
 use crate::error::{Error, Result};
 
-/// A file of JSON lines. White lines are passed over, and lines whose text is null; a byte-order mark may begin it.
+/// A file of JSON lines. White lines are passed over, and lines whose text is null; a byte-order
+/// mark may begin it.
 pub struct Lines {
     path: PathBuf,
     input: Unpacked,
@@ -21,7 +22,13 @@ pub struct Lines {
 
 impl Lines {
     pub fn new(path: &Path, input: Unpacked, column: &str) -> Lines {
-        Lines { path: path.to_owned(), input, column: column.to_owned(), place: Place::default(), line: Vec::new() }
+        Lines {
+            path: path.to_owned(),
+            input,
+            column: column.to_owned(),
+            place: Place::default(),
+            line: Vec::new(),
+        }
     }
 
     /// Reads a line into `self.line`, and says where it began; `None` at the end.
@@ -29,7 +36,9 @@ impl Lines {
         self.line.clear();
         let most = LONGEST as u64 + 1;
         let read = (&mut self.input).take(most).read_until(b'\n', &mut self.line);
-        let n = read.map_err(|e| unpack::failed(&self.path, &format!("line {} ", self.place.record + 1), e))?;
+        let n = read.map_err(|e| {
+            unpack::failed(&self.path, &format!("line {} ", self.place.record + 1), e)
+        })?;
         let place = self.place;
         self.place = Place { record: place.record + 1, byte: place.byte + n as u64 };
         if n > LONGEST {
@@ -59,15 +68,28 @@ impl Records for Lines {
                 Ok(Field::Text(text)) => return Ok(Some(Record { text, place })),
                 Ok(Field::Null) => {}
                 Ok(Field::Other(what)) => {
-                    return Err(self.wrong(place, format!("has {what} where its text should be, in the field \"{}\"", self.column)));
+                    return Err(self.wrong(
+                        place,
+                        format!(
+                            "has {what} where its text should be, in the field \"{}\"",
+                            self.column
+                        ),
+                    ));
                 }
                 Ok(Field::Missing) => {
                     let there = field::names(line);
-                    let why = format!("has no field \"{}\"; it has {there}: choose one with column(\"…\")", self.column);
+                    let why = format!(
+                        "has no field \"{}\"; it has {there}: choose one with column(\"…\")",
+                        self.column
+                    );
                     return Err(self.wrong(place, why));
                 }
                 Err(why) => {
-                    let cut = if line.ends_with(b"\n") { "" } else { "; it is the last line, and the file may be cut short" };
+                    let cut = if line.ends_with(b"\n") {
+                        ""
+                    } else {
+                        "; it is the last line, and the file may be cut short"
+                    };
                     return Err(self.wrong(place, format!("is not a JSON object: {why}{cut}")));
                 }
             }

@@ -1,8 +1,9 @@
 //! A column's pages, unpacked within limits.
 //!
-//! The parquet crate is built without its codecs and told that nothing is packed; it then hands a page's bytes on as they lie in the file, and
-//! they are unpacked here. So there is one gzip and one Zstandard in the program, and what a page says of its own size is not believed:
-//! memory is taken as bytes come.
+//! The parquet crate is built without its codecs and told that nothing is packed; it then hands a
+//! page's bytes on as they lie in the file, and they are unpacked here. So there is one gzip and
+//! one Zstandard in the program, and what a page says of its own size is not believed: memory is
+//! taken as bytes come.
 
 use std::io::Read;
 
@@ -13,7 +14,8 @@ use parquet::errors::{ParquetError, Result};
 
 use super::unpack::Frames;
 
-/// The most that a page may unpack to, in bytes. Writers make pages of about a megabyte, or of their longest row.
+/// The most that a page may unpack to, in bytes. Writers make pages of about a megabyte, or of
+/// their longest row.
 const LARGEST: usize = 256 << 20;
 
 /// What packs a page.
@@ -45,11 +47,20 @@ impl Codec {
         if self == Codec::None || packed.len() == plain {
             return Ok(packed.clone());
         }
-        let damaged = |why: &dyn std::fmt::Display| ParquetError::General(format!("a page does not unpack: {why}"));
-        let (before, packed) = packed.split_at_checked(plain).ok_or_else(|| damaged(&"it is shorter than its levels"))?;
+        let damaged = |why: &dyn std::fmt::Display| {
+            ParquetError::General(format!("a page does not unpack: {why}"))
+        };
+        let (before, packed) = packed
+            .split_at_checked(plain)
+            .ok_or_else(|| damaged(&"it is shorter than its levels"))?;
         let mut out = before.to_vec();
-        let stream = |stream: &mut dyn Read, out: &mut Vec<u8>| match stream.take(LARGEST as u64 + 1).read_to_end(out) {
-            Ok(n) if n > LARGEST => Err(damaged(&format!("it is larger than {} MiB", LARGEST >> 20))),
+        let stream = |stream: &mut dyn Read, out: &mut Vec<u8>| match stream
+            .take(LARGEST as u64 + 1)
+            .read_to_end(out)
+        {
+            Ok(n) if n > LARGEST => {
+                Err(damaged(&format!("it is larger than {} MiB", LARGEST >> 20)))
+            }
             read => read.map(|_| ()).map_err(|e| damaged(&e)),
         };
         match self {
@@ -61,11 +72,16 @@ impl Codec {
                 const BEST: usize = 22;
                 let size = snap::raw::decompress_len(packed).map_err(|e| damaged(&e))?;
                 if size > LARGEST || size > BEST * packed.len() {
-                    return Err(damaged(&format!("{} bytes are said to unpack to {size}", packed.len())));
+                    return Err(damaged(&format!(
+                        "{} bytes are said to unpack to {size}",
+                        packed.len()
+                    )));
                 }
                 let start = out.len();
                 out.resize(start + size, 0);
-                snap::raw::Decoder::new().decompress(packed, &mut out[start..]).map_err(|e| damaged(&e))?;
+                snap::raw::Decoder::new()
+                    .decompress(packed, &mut out[start..])
+                    .map_err(|e| damaged(&e))?;
             }
         }
         Ok(out.into())
@@ -82,8 +98,16 @@ impl<P: PageReader> PageReader for Pages<P> {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         let Some(mut page) = self.packed.get_next_page()? else { return Ok(None) };
         match &mut page {
-            Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => *buf = self.codec.unpack(buf, 0)?,
-            Page::DataPageV2 { buf, def_levels_byte_len, rep_levels_byte_len, is_compressed, .. } => {
+            Page::DataPage { buf, .. } | Page::DictionaryPage { buf, .. } => {
+                *buf = self.codec.unpack(buf, 0)?
+            }
+            Page::DataPageV2 {
+                buf,
+                def_levels_byte_len,
+                rep_levels_byte_len,
+                is_compressed,
+                ..
+            } => {
                 // They lie before the values, and are not packed.
                 let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
                 if *is_compressed {

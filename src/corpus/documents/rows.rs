@@ -43,11 +43,27 @@ impl<R: ChunkReader + 'static> Rows<R> {
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file);
         let metadata = metadata.map_err(|e| failed(path, "", &e))?;
         let column = column_of(&metadata, path, column)?;
-        if let Some(group) = metadata.row_groups().iter().position(|group| group.num_rows() < 0 || group.num_columns() <= column) {
-            return Err(Error::format(path, format!("is damaged: row group {group} is impossible; fetch it again")));
+        if let Some(group) = metadata
+            .row_groups()
+            .iter()
+            .position(|group| group.num_rows() < 0 || group.num_columns() <= column)
+        {
+            return Err(Error::format(
+                path,
+                format!("is damaged: row group {group} is impossible; fetch it again"),
+            ));
         }
         let (path, file) = (path.to_owned(), Arc::new(file));
-        Ok(Rows { path, file, metadata, column, group: 0, reader: None, decoded: Vec::new(), row: 0 })
+        Ok(Rows {
+            path,
+            file,
+            metadata,
+            column,
+            group: 0,
+            reader: None,
+            decoded: Vec::new(),
+            row: 0,
+        })
     }
 
     /// Opens the next row group.
@@ -69,20 +85,28 @@ impl<R: ChunkReader + 'static> Rows<R> {
                 self.open_group()?;
                 continue;
             };
-            let nullable = self.metadata.file_metadata().schema_descr().column(self.column).max_def_level();
+            let nullable =
+                self.metadata.file_metadata().schema_descr().column(self.column).max_def_level();
             let (mut levels, mut texts) = (Vec::new(), Vec::new());
             let wanted = ABREAST.min(usize::try_from(*left).unwrap_or(ABREAST));
             let read = reader.read_records(wanted, Some(&mut levels), None, &mut texts);
-            let (rows, ..) = read.map_err(|e| failed(&self.path, &format!("row {}: ", self.row + 1), &e))?;
+            let (rows, ..) =
+                read.map_err(|e| failed(&self.path, &format!("row {}: ", self.row + 1), &e))?;
             if rows == 0 {
-                let why = format!("is damaged: row group {} ends {left} rows too early; fetch it again", self.group - 1);
+                let why = format!(
+                    "is damaged: row group {} ends {left} rows too early; fetch it again",
+                    self.group - 1
+                );
                 return Err(Error::format(&self.path, why));
             }
             *left -= rows as u64;
             let mut texts = texts.into_iter();
             self.decoded = match nullable {
                 0 => texts.map(Some).collect(),
-                _ => levels.iter().map(|&level| if level == nullable { texts.next() } else { None }).collect(),
+                _ => levels
+                    .iter()
+                    .map(|&level| if level == nullable { texts.next() } else { None })
+                    .collect(),
             };
             self.decoded.reverse();
             return Ok(true);
@@ -98,8 +122,9 @@ impl<R: ChunkReader + 'static> Rows<R> {
                 LONGEST >> 20
             )));
         }
-        let text =
-            std::str::from_utf8(text.data()).map_err(|e| wrong(format!("is not UTF-8 text ({e}): is that the column that was meant?")))?;
+        let text = std::str::from_utf8(text.data()).map_err(|e| {
+            wrong(format!("is not UTF-8 text ({e}): is that the column that was meant?"))
+        })?;
         Ok(text.to_owned())
     }
 }
@@ -134,7 +159,9 @@ impl<R: ChunkReader + 'static> Records for Rows<R> {
             self.open_group()?;
             if let Some((reader, left)) = &mut self.reader {
                 let skipped = reader.skip_records(usize::try_from(skip).unwrap_or(usize::MAX));
-                *left -= skipped.map_err(|e| failed(&self.path, &format!("row {}: ", place.record + 1), &e))? as u64;
+                *left -= skipped
+                    .map_err(|e| failed(&self.path, &format!("row {}: ", place.record + 1), &e))?
+                    as u64;
             }
         }
         Ok(())
@@ -149,7 +176,14 @@ fn reader<R: ChunkReader + 'static>(
     column: usize,
     index: usize,
 ) -> Result<ColumnReaderImpl<ByteArrayType>> {
-    let damaged = || Error::format(path, format!("is damaged: the column of row group {index} does not lie in it; fetch it again"));
+    let damaged = || {
+        Error::format(
+            path,
+            format!(
+                "is damaged: the column of row group {index} does not lie in it; fetch it again"
+            ),
+        )
+    };
     let chunk = group.column(column);
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     let end = start.checked_add(chunk.compressed_size()).ok_or_else(damaged)?;
@@ -160,10 +194,13 @@ fn reader<R: ChunkReader + 'static>(
         let why = format!("is packed by {codec}, and only snappy, gzip, zstd and none are read: write it anew with one of these");
         Error::format(path, why)
     })?;
-    let chunk_as_it_lies = chunk.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build();
+    let chunk_as_it_lies =
+        chunk.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build();
     let in_group = |e: ParquetError| failed(path, &format!("row group {index}: "), &e);
     let chunk_as_it_lies = chunk_as_it_lies.map_err(in_group)?;
-    let packed = SerializedPageReader::new(file.clone(), &chunk_as_it_lies, group.num_rows() as usize, None).map_err(in_group)?;
+    let packed =
+        SerializedPageReader::new(file.clone(), &chunk_as_it_lies, group.num_rows() as usize, None)
+            .map_err(in_group)?;
     match get_column_reader(chunk.column_descr_ptr(), Box::new(Pages { packed, codec })) {
         ColumnReader::ByteArrayColumnReader(reader) => Ok(reader),
         _ => Err(damaged()),
@@ -176,18 +213,31 @@ fn column_of(metadata: &ParquetMetaData, path: &Path, name: &str) -> Result<usiz
     let known = || {
         /// So many are named.
         const MOST: usize = 20;
-        let more = if columns.len() > MOST { format!(" and {} more", columns.len() - MOST) } else { String::new() };
-        let named = |column: &Arc<ColumnDescriptor>| format!("{} ({})", column.path().string(), kind(column));
+        let more = if columns.len() > MOST {
+            format!(" and {} more", columns.len() - MOST)
+        } else {
+            String::new()
+        };
+        let named = |column: &Arc<ColumnDescriptor>| {
+            format!("{} ({})", column.path().string(), kind(column))
+        };
         columns.iter().take(MOST).map(named).collect::<Vec<_>>().join(", ") + &more
     };
     let choose = "choose a string column with column(\"…\")";
     match columns.iter().position(|column| column.path().string() == name) {
         Some(at) if kind(&columns[at]) == TEXT => Ok(at),
         Some(at) => {
-            let why = format!("has {} in its column \"{name}\", not texts; there are {}: {choose}", kind(&columns[at]), known());
+            let why = format!(
+                "has {} in its column \"{name}\", not texts; there are {}: {choose}",
+                kind(&columns[at]),
+                known()
+            );
             Err(Error::format(path, why))
         }
-        None => Err(Error::format(path, format!("has no column \"{name}\"; there are {}: {choose}", known()))),
+        None => Err(Error::format(
+            path,
+            format!("has no column \"{name}\"; there are {}: {choose}", known()),
+        )),
     }
 }
 

@@ -29,7 +29,10 @@ impl Records for Whole {
         let most = (self.longest as u64).saturating_add(1);
         input.take(most).read_to_end(&mut bytes).map_err(|e| unpack::failed(&self.path, "", e))?;
         if bytes.len() > self.longest {
-            let why = format!("unpacks to more than {} MiB, the longest document that is read: cut it up", self.longest >> 20);
+            let why = format!(
+                "unpacks to more than {} MiB, the longest document that is read: cut it up",
+                self.longest >> 20
+            );
             return Err(Error::format(&self.path, why));
         }
         Ok(Some(Record { text: normal(&self.path, bytes)?, place: Place::default() }))
@@ -66,7 +69,11 @@ mod tests {
     use super::super::Documents;
 
     fn read(bytes: &[u8]) -> Result<String, String> {
-        Documents::of_bytes("some/latin.txt", bytes.to_vec(), "text").unwrap().next().unwrap().map_err(|e| e.to_string())
+        Documents::of_bytes("some/latin.txt", bytes.to_vec(), "text")
+            .unwrap()
+            .next()
+            .unwrap()
+            .map_err(|e| e.to_string())
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! gzip and Zstandard, as streams: every member and every frame of a file, checked by the checksums that it has.
+//! gzip and Zstandard, as streams: every member and every frame of a file, checked by the checksums
+//! that it has.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -39,7 +40,10 @@ pub fn unpacked(packing: Packing, file: impl Read + Seek + Send + 'static) -> Un
 /// What to tell of a file that could not be read on: `at` is a place in it, such as "line 3: ".
 pub fn failed(path: &Path, at: &str, e: io::Error) -> Error {
     match e.kind() {
-        ErrorKind::UnexpectedEof => Error::format(path, format!("{at}is cut short: its packed data end too early; fetch it again")),
+        ErrorKind::UnexpectedEof => Error::format(
+            path,
+            format!("{at}is cut short: its packed data end too early; fetch it again"),
+        ),
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => {
             Error::format(path, format!("{at}is damaged ({e}): fetch it again"))
         }
@@ -82,8 +86,8 @@ fn read_past(from: &mut impl Read, n: u64) -> io::Result<()> {
     if passed < n { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
 
-/// The frames of a Zstandard file, one after the other. A frame that asks for a window of more than 128 MiB is refused, as the `zstd` command
-/// does it.
+/// The frames of a Zstandard file, one after the other. A frame that asks for a window of more than
+/// 128 MiB is refused, as the `zstd` command does it.
 pub struct Frames<R> {
     source: R,
     decoder: FrameDecoder,
@@ -100,7 +104,10 @@ impl<R: BufRead> Frames<R> {
         while !self.source.fill_buf()?.is_empty() {
             match self.decoder.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
                     read_past(&mut self.source, length.into())?;
                 }
                 Err(e) => return Err(cut_or_damaged(e)),
@@ -114,7 +121,9 @@ impl<R: BufRead> Frames<R> {
 fn cut_or_damaged(e: FrameDecoderError) -> io::Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&e);
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>().filter(|io| io.kind() != ErrorKind::Other) {
+        if let Some(io) =
+            error.downcast_ref::<io::Error>().filter(|io| io.kind() != ErrorKind::Other)
+        {
             return io::Error::new(io.kind(), io.to_string());
         }
         cause = error.source();
@@ -135,7 +144,9 @@ impl<R: BufRead> Read for Frames<R> {
                 self.in_frame = true;
             }
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                let more = self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1));
+                let more = self
+                    .decoder
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1));
                 more.map_err(cut_or_damaged)?;
             }
             let n = self.decoder.read(to)?;
@@ -145,7 +156,10 @@ impl<R: BufRead> Read for Frames<R> {
             if let Some(written) = self.decoder.get_checksum_from_data()
                 && self.decoder.get_calculated_checksum() != Some(written)
             {
-                return Err(io::Error::new(ErrorKind::InvalidData, "a frame's checksum is another than was written"));
+                return Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "a frame's checksum is another than was written",
+                ));
             }
             self.in_frame = false;
         }
@@ -156,11 +170,15 @@ impl<R: BufRead> Read for Frames<R> {
 mod tests {
     use super::*;
 
-    /// "one\n" by `zstd --no-check FILE` and "two\n" by `zstd` (with a checksum), a skippable frame between them.
+    /// "one\n" by `zstd --no-check FILE` and "two\n" by `zstd` (with a checksum), a skippable frame
+    /// between them.
     fn frames() -> Vec<u8> {
         let one = [0x28, 0xB5, 0x2F, 0xFD, 0x20, 0x04, 0x21, 0x00, 0x00, b'o', b'n', b'e', b'\n'];
         let skipped = [0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3];
-        let two = [0x28, 0xB5, 0x2F, 0xFD, 0x04, 0x58, 0x21, 0x00, 0x00, b't', b'w', b'o', b'\n', 0x0F, 0x2D, 0x04, 0xF9];
+        let two = [
+            0x28, 0xB5, 0x2F, 0xFD, 0x04, 0x58, 0x21, 0x00, 0x00, b't', b'w', b'o', b'\n', 0x0F,
+            0x2D, 0x04, 0xF9,
+        ];
         [&one[..], &skipped, &two].concat()
     }
 
@@ -180,7 +198,11 @@ mod tests {
         assert!(unpack(&damaged).unwrap_err().to_string().contains("checksum"));
         // Cut anywhere but between frames.
         for end in (1..whole.len()).filter(|end| ![13, 24].contains(end)) {
-            assert_eq!(unpack(&whole[..end]).unwrap_err().kind(), ErrorKind::UnexpectedEof, "cut at {end}");
+            assert_eq!(
+                unpack(&whole[..end]).unwrap_err().kind(),
+                ErrorKind::UnexpectedEof,
+                "cut at {end}"
+            );
         }
     }
 

@@ -63,7 +63,8 @@ impl Sink {
         matches!(self, Sink::Off)
     }
 
-    /// The least time between two updates, after so many seconds. Lines that stay, one below the other, must not fill a notebook.
+    /// The least time between two updates, after so many seconds. Lines that stay, one below the
+    /// other, must not fill a notebook.
     pub(super) fn interval_s(&self, elapsed: f64) -> f64 {
         match self {
             Sink::Terminal(_) => 0.1,
@@ -76,8 +77,12 @@ impl Sink {
         match self {
             Sink::Off => {}
             Sink::Lines(out) => out.write(&format!("{line}\n")),
-            // Wrapping is off while the line is drawn: a line too long for the terminal is cut instead of leaving its head behind.
-            Sink::Terminal(out) => out.write(&format!("\r\x1b[?7l{}{line}\x1b[K\x1b[?7h", share.map(drawn).unwrap_or_default())),
+            // Wrapping is off while the line is drawn: a line too long for the terminal is cut
+            // instead of leaving its head behind.
+            Sink::Terminal(out) => out.write(&format!(
+                "\r\x1b[?7l{}{line}\x1b[K\x1b[?7h",
+                share.map(drawn).unwrap_or_default()
+            )),
             Sink::Live(place, shown) => {
                 line.clone_into(shown);
                 place.draw(&bar::html(line, share, State::Running), line);
@@ -92,7 +97,11 @@ impl Sink {
             Sink::Lines(out) => out.write(&format!("{line}\n")),
             Sink::Terminal(out) => out.write(&format!("\r{line}\x1b[K\n")),
             Sink::Live(place, _) if place.is_drawn() => {
-                let state = if share.is_some_and(|share| share < 1.0) { State::Stopped } else { State::Done };
+                let state = if share.is_some_and(|share| share < 1.0) {
+                    State::Stopped
+                } else {
+                    State::Done
+                };
                 place.draw(&bar::html(line, share, state), line);
             }
             // It was too quick for a bar.
@@ -104,7 +113,9 @@ impl Sink {
     pub(super) fn abandon(&mut self, share: Option<f64>) {
         match self {
             Sink::Terminal(out) => out.write("\r\x1b[K"),
-            Sink::Live(place, shown) if place.is_drawn() => place.draw(&bar::html(shown, share, State::Stopped), shown),
+            Sink::Live(place, shown) if place.is_drawn() => {
+                place.draw(&bar::html(shown, share, State::Stopped), shown)
+            }
             Sink::Off | Sink::Lines(_) | Sink::Live(..) => {}
         }
     }
@@ -127,5 +138,10 @@ impl Out {
 
 fn drawn(share: f64) -> String {
     let full = (share * BAR as f64) as usize;
-    format!("{}{} {:3.0} %  ", "━".repeat(full), "╌".repeat(BAR - full.min(BAR)), (share * 100.0).floor())
+    format!(
+        "{}{} {:3.0} %  ",
+        "━".repeat(full),
+        "╌".repeat(BAR - full.min(BAR)),
+        (share * 100.0).floor()
+    )
 }

@@ -6,7 +6,11 @@ use super::sink::Out;
 use super::*;
 
 /// A progress whose clock is set by hand and whose lines are kept.
-fn watched(total: u64, unit: &str, terminal: bool) -> (Progress, Rc<Cell<f64>>, Rc<RefCell<String>>) {
+fn watched(
+    total: u64,
+    unit: &str,
+    terminal: bool,
+) -> (Progress, Rc<Cell<f64>>, Rc<RefCell<String>>) {
     let (time, text) = (Rc::new(Cell::new(0.0)), Rc::new(RefCell::new(String::new())));
     let out = Out::Memory(text.clone());
     let sink = if terminal { Sink::Terminal(out) } else { Sink::Lines(out) };
@@ -23,7 +27,10 @@ fn one_line_a_second() {
     let text = text.borrow();
     // At 0.5, 1.5, … 9.5 s.
     assert_eq!(text.lines().count(), 10, "{text}");
-    assert_eq!(text.lines().last(), Some("harvest  390 k of 4.0 M tokens · 41 k tok/s · 2 min left"));
+    assert_eq!(
+        text.lines().last(),
+        Some("harvest  390 k of 4.0 M tokens · 41 k tok/s · 2 min left")
+    );
 }
 
 #[test]
@@ -44,7 +51,10 @@ fn says_where_it_stopped() {
     progress.set(1_234_567);
     progress.note("interrupted");
     progress.finish();
-    assert_eq!(*text.borrow(), "harvest  stopped at 1.2 M of 4.0 M tokens · 3.1 M tok/s · 0.40 s · interrupted\n");
+    assert_eq!(
+        *text.borrow(),
+        "harvest  stopped at 1.2 M of 4.0 M tokens · 3.1 M tok/s · 0.40 s · interrupted\n"
+    );
 }
 
 #[test]
@@ -69,7 +79,11 @@ fn the_rate_follows_a_change() {
         time.set(s as f64);
         progress.set(if s <= 30 { s * 100 } else { 3_000 + (s - 30) * 1000 });
     }
-    assert!(text.borrow().lines().last().is_some_and(|l| l.contains("· 1000 steps/s · 17 min left")), "{}", text.borrow());
+    assert!(
+        text.borrow().lines().last().is_some_and(|l| l.contains("· 1000 steps/s · 17 min left")),
+        "{}",
+        text.borrow()
+    );
 }
 
 #[test]
@@ -80,7 +94,10 @@ fn unknown_totals_sizes_and_stalls() {
     time.set(2.0);
     progress.set(3_000_000);
     progress.finish();
-    assert_eq!(*text.borrow(), "harvest  0 B\nharvest  3.0 MB · 1.5 MB/s\nharvest  3.0 MB · 1.5 MB/s · 2.0 s\n");
+    assert_eq!(
+        *text.borrow(),
+        "harvest  0 B\nharvest  3.0 MB · 1.5 MB/s\nharvest  3.0 MB · 1.5 MB/s · 2.0 s\n"
+    );
 }
 
 #[test]
@@ -90,7 +107,10 @@ fn a_terminal_line_is_redrawn_and_taken_away() {
     progress.set(310);
     time.set(1.05);
     progress.set(320); // too soon
-    assert_eq!(*text.borrow(), "\r\x1b[?7l━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌  31 %  harvest  310 of 1000 steps · 310 steps/s · 2 s left\x1b[K\x1b[?7h");
+    assert_eq!(
+        *text.borrow(),
+        "\r\x1b[?7l━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌  31 %  harvest  310 of 1000 steps · 310 steps/s · 2 s left\x1b[K\x1b[?7h"
+    );
     drop(progress);
     assert!(text.borrow().ends_with("\r\x1b[K"));
 }
@@ -117,8 +137,16 @@ fn off_means_nothing_at_all() {
 #[test]
 fn a_bar_says_what_the_line_says() {
     let html = bar::html("train  <b> 1.0 M of 4.0 M tokens", Some(0.25), State::Running);
-    assert!(html.contains("aria-valuenow=\"25\"") && html.contains("width:25.0%") && html.contains("train  &lt;b&gt; 1.0 M"), "{html}");
+    assert!(
+        html.contains("aria-valuenow=\"25\"")
+            && html.contains("width:25.0%")
+            && html.contains("train  &lt;b&gt; 1.0 M"),
+        "{html}"
+    );
     assert_eq!(html.matches("<div").count(), html.matches("</div>").count());
-    assert!(!bar::html("train", None, State::Running).contains("progressbar"), "nobody knows how much there is");
+    assert!(
+        !bar::html("train", None, State::Running).contains("progressbar"),
+        "nobody knows how much there is"
+    );
     assert_ne!(bar::html("x", Some(1.0), State::Done), bar::html("x", Some(1.0), State::Stopped));
 }

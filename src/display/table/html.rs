@@ -1,5 +1,6 @@
-//! A table as HTML. Styles are inline, and those that matter of the kind that JupyterLab leaves in a notebook that it does not trust (it
-//! drops variables and `underline dotted`, for instance): one that is stored, exported or sanitised keeps them.
+//! A table as HTML. Styles are inline, and those that matter of the kind that JupyterLab leaves in
+//! a notebook that it does not trust (it drops variables and `underline dotted`, for instance): one
+//! that is stored, exported or sanitised keeps them.
 
 use super::super::escape;
 use super::{Cell, Table};
@@ -23,7 +24,8 @@ pub(super) fn html(table: &Table) -> String {
     if table.has_header() {
         out += &format!("<thead><tr style=\"border-bottom:{RULE};background:transparent\">");
         for c in 0..table.width() {
-            let (name, definition) = table.columns.get(c).map_or(("", ""), |column| (&column.name, &column.definition));
+            let (name, definition) =
+                table.columns.get(c).map_or(("", ""), |column| (&column.name, &column.definition));
             out += &format!(
                 "<th scope=\"col\" style=\"{};font-weight:600;vertical-align:bottom\">{}</th>",
                 place(table.right(c)),
@@ -36,7 +38,10 @@ pub(super) fn html(table: &Table) -> String {
     (0..table.rows.len()).for_each(|r| out += &row(table, r));
     out += "</tbody></table>";
     if !table.caption.is_empty() {
-        out += &format!("<div style=\"{MUTED};font-size:.88em;max-width:60em;margin:.2em 0 .5em\">{}</div>", escape(&table.caption));
+        out += &format!(
+            "<div style=\"{MUTED};font-size:.88em;max-width:60em;margin:.2em 0 .5em\">{}</div>",
+            escape(&table.caption)
+        );
     }
     out += &definitions(table);
     out += "</div>";
@@ -86,17 +91,24 @@ fn defined(name: &str, definition: &str) -> String {
     if definition.is_empty() {
         return escape(name);
     }
-    format!("<span title=\"{}\" style=\"border-bottom:1px dotted;cursor:help\">{}</span>", escape(definition), escape(name))
+    format!(
+        "<span title=\"{}\" style=\"border-bottom:1px dotted;cursor:help\">{}</span>",
+        escape(definition),
+        escape(name)
+    )
 }
 
 /// Tooltips do not show on paper or on a touch screen: the same definitions in a list that opens.
 fn definitions(table: &Table) -> String {
     let of_columns = table.columns.iter().map(|c| (c.name.as_str(), c.definition.as_str()));
-    let of_rows = table.rows.iter().map(|r| (r.cells.first().map_or("", Cell::shown), r.definition.as_str()));
+    let of_rows =
+        table.rows.iter().map(|r| (r.cells.first().map_or("", Cell::shown), r.definition.as_str()));
     let items: String = of_columns
         .chain(of_rows)
         .filter(|(_, definition)| !definition.is_empty())
-        .map(|(name, definition)| format!("<div><b>{}</b>: {}</div>", escape(name), escape(definition)))
+        .map(|(name, definition)| {
+            format!("<div><b>{}</b>: {}</div>", escape(name), escape(definition))
+        })
         .collect();
     if items.is_empty() {
         return items;

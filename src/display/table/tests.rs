@@ -1,12 +1,21 @@
 use super::*;
 
 fn evaluation() -> Table {
-    Table::new("Held-out text", &[Column::text("metric"), Column::number("SAE"), Column::number("TSAE")])
-        .with(Row::new("NMSE").defined("mean of ‖x̂ − x‖² / ‖x‖²").lowest_is_best().number(0.0412).number(0.0131))
-        .with(Row::new("dead").defined("never fired").lowest_is_best().percent(0.089).percent(0.415))
-        .with(Row::new("L0").number(16.0).number(16.0))
-        .with(Row::new("lookup").missing().text("learned"))
-        .caption("51 k tokens")
+    Table::new(
+        "Held-out text",
+        &[Column::text("metric"), Column::number("SAE"), Column::number("TSAE")],
+    )
+    .with(
+        Row::new("NMSE")
+            .defined("mean of ‖x̂ − x‖² / ‖x‖²")
+            .lowest_is_best()
+            .number(0.0412)
+            .number(0.0131),
+    )
+    .with(Row::new("dead").defined("never fired").lowest_is_best().percent(0.089).percent(0.415))
+    .with(Row::new("L0").number(16.0).number(16.0))
+    .with(Row::new("lookup").missing().text("learned"))
+    .caption("51 k tokens")
 }
 
 #[test]
@@ -52,7 +61,9 @@ fn markdown_has_footnotes_and_bold_numbers_and_no_markup_of_others() {
 #[test]
 fn html_has_tooltips_and_one_best_a_row() {
     let html = evaluation().html();
-    assert!(html.contains("<span title=\"mean of ‖x̂ − x‖² / ‖x‖²\" style=\"border-bottom:1px dotted"));
+    assert!(
+        html.contains("<span title=\"mean of ‖x̂ − x‖² / ‖x‖²\" style=\"border-bottom:1px dotted")
+    );
     assert_eq!(html.matches("font-weight:700").count(), 2, "NMSE and dead, not the tie in L0");
     assert!(html.contains(";font-weight:700\">0.0131</td>"));
     assert_eq!(html.matches("<tr").count(), 5);
@@ -87,7 +98,9 @@ fn best_of_a_column_ignores_what_is_not_finite() {
 fn ragged_wide_and_empty_tables() {
     assert_eq!(Table::new("", &[]).text(), "");
     assert!(Table::new("", &[]).html().contains("<tbody></tbody>"));
-    let table = Table::new("", &[Column::text("a")]).with(Row::new("日本").text("x")).with(Row::new("line\nbreak"));
+    let table = Table::new("", &[Column::text("a")])
+        .with(Row::new("日本").text("x"))
+        .with(Row::new("line\nbreak"));
     assert_eq!(table.text(), "a\n─────────────\n日本        x\nline⏎break  –\n");
 }
 
@@ -112,7 +125,13 @@ fn bars_are_filled_by_their_share_and_no_further() {
         .with(Row::new("a").bar(0.25))
         .with(Row::new("b").bar(3.0))
         .with(Row::new("c").bar(f64::NAN));
-    assert_eq!(table.text(), "run  done\n───────────────────────\na    ███░░░░░░░ 25.0 %\nb    ██████████ 300.0 %\nc    ░░░░░░░░░░ –\n");
+    assert_eq!(
+        table.text(),
+        "run  done\n───────────────────────\na    ███░░░░░░░ 25.0 %\nb    ██████████ 300.0 %\nc    ░░░░░░░░░░ –\n"
+    );
     let html = table.html();
-    assert!(["width:25.0%", "width:100.0%", "width:0.0%"].iter().all(|width| html.contains(width)), "{html}");
+    assert!(
+        ["width:25.0%", "width:100.0%", "width:0.0%"].iter().all(|width| html.contains(width)),
+        "{html}"
+    );
 }

@@ -1,4 +1,5 @@
-//! A table as aligned text: definitions as footnotes, or, where there is no header, behind the values.
+//! A table as aligned text: definitions as footnotes, or, where there is no header, behind the
+//! values.
 
 use super::super::format::width;
 use super::{Cell, Table};
@@ -7,15 +8,27 @@ const GAP: &str = "  ";
 
 pub(super) fn text(table: &Table) -> String {
     let mut notes = Vec::new();
-    let header: Vec<String> = table.columns.iter().map(|c| marked(&c.name, &c.definition, &mut notes)).collect();
-    let rows: Vec<Vec<String>> = (0..table.rows.len()).map(|r| row_text(table, r, &mut notes)).collect();
+    let header: Vec<String> =
+        table.columns.iter().map(|c| marked(&c.name, &c.definition, &mut notes)).collect();
+    let rows: Vec<Vec<String>> =
+        (0..table.rows.len()).map(|r| row_text(table, r, &mut notes)).collect();
 
     let columns = rows.iter().map(Vec::len).chain([table.width()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|c| rows.iter().chain([&header]).filter_map(|row| row.get(c)).map(|cell| width(cell)).max().unwrap_or(0))
+        .map(|c| {
+            rows.iter()
+                .chain([&header])
+                .filter_map(|row| row.get(c))
+                .map(|cell| width(cell))
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let line = |cells: &[String]| {
-        let places = widths.iter().enumerate().map(|(c, &w)| padded(cells.get(c).map_or("", String::as_str), w, table.right(c)));
+        let places = widths
+            .iter()
+            .enumerate()
+            .map(|(c, &w)| padded(cells.get(c).map_or("", String::as_str), w, table.right(c)));
         format!("{}\n", places.collect::<Vec<_>>().join(GAP).trim_end())
     };
 
@@ -94,5 +107,8 @@ fn one_line(text: &str) -> String {
 }
 
 pub(super) fn superscript(n: usize) -> String {
-    n.to_string().chars().filter_map(|d| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(d.to_digit(10)? as usize)).collect()
+    n.to_string()
+        .chars()
+        .filter_map(|d| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(d.to_digit(10)? as usize))
+        .collect()
 }

@@ -8,8 +8,8 @@
 //! records   bytes               per latent: top contexts; bands; histogram; tokens raised, lowered, embedding, table; latents that fire with it
 //! ```
 //!
-//! In a record whole numbers take as many bytes as they need (LEB128), and scores are f16. An activation is a share of the latent's greatest, in
-//! parts of 65,535. `page.js` reads it.
+//! In a record whole numbers take as many bytes as they need (LEB128), and scores are f16. An
+//! activation is a share of the latent's greatest, in parts of 65,535. `page.js` reads it.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,8 @@ pub(super) struct Packed {
 pub(super) fn pack(dashboard: &FeatureDashboard) -> Result<Packed> {
     let features = &*dashboard.features;
     let d_sae = features.d_sae();
-    let mut vocabulary = Vocabulary { model: &dashboard.model, numbers: HashMap::new(), texts: Vec::new() };
+    let mut vocabulary =
+        Vocabulary { model: &dashboard.model, numbers: HashMap::new(), texts: Vec::new() };
     let (places, pool) = pool(features, &mut vocabulary);
     let (mut starts, mut records) = (vec![0], Record::default());
     let (mut embedding, mut table) = (Vec::new(), Vec::new());
@@ -70,12 +71,19 @@ pub(super) fn pack(dashboard: &FeatureDashboard) -> Result<Packed> {
         progress.set(starts.len() as u64 - 1);
     }
     progress.finish();
-    let densities: Vec<f32> = features.densities().into_iter().map(|density| density as f32).collect();
+    let densities: Vec<f32> =
+        features.densities().into_iter().map(|density| density as f32).collect();
     let mean = |tally: &Tally| (tally.sum / tally.firings.max(1) as f64) as f32;
     let means: Vec<f32> = features.tallies.iter().map(mean).collect();
-    let mut packed = Packed { bytes: Vec::new(), sections: HashMap::new(), vocabulary: vocabulary.texts };
-    for (name, column) in [("density", densities), ("max", features.maxima()), ("mean", means), ("embedding", embedding), ("table", table)]
-    {
+    let mut packed =
+        Packed { bytes: Vec::new(), sections: HashMap::new(), vocabulary: vocabulary.texts };
+    for (name, column) in [
+        ("density", densities),
+        ("max", features.maxima()),
+        ("mean", means),
+        ("embedding", embedding),
+        ("table", table),
+    ] {
         packed.section(name, bytemuck::cast_slice(&column), column.len());
     }
     packed.section("starts", bytemuck::cast_slice(&starts), starts.len());
@@ -112,7 +120,8 @@ impl Vocabulary<'_> {
     }
 }
 
-/// For each row that was read its place in the pool, and the pool: the rows that lie in any context.
+/// For each row that was read its place in the pool, and the pool: the rows that lie in any
+/// context.
 fn pool(features: &Features, vocabulary: &mut Vocabulary<'_>) -> (Vec<u32>, Vec<u32>) {
     let mut is_needed = vec![false; features.ids.len()];
     for tally in &features.tallies {

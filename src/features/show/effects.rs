@@ -16,7 +16,9 @@ impl Effect {
             Intervention::Steer { scale, at: Positions::All } => {
                 format!("With latent {latent} added {scale} times, at every position but 0")
             }
-            Intervention::Steer { scale, at: Positions::Last } => format!("With latent {latent} added {scale} times, at the last position"),
+            Intervention::Steer { scale, at: Positions::Last } => {
+                format!("With latent {latent} added {scale} times, at the last position")
+            }
         }
     }
 
@@ -32,7 +34,11 @@ impl Effect {
         self.tokens.iter().enumerate().map(move |(i, token)| Token {
             text: &token.token,
             share: if most > 0.0 && token.kl > 1e-3 * most { token.kl / most } else { 0.0 },
-            tip: format!("KL {} nats, activation {}", number(token.kl), number(f64::from(token.activation))),
+            tip: format!(
+                "KL {} nats, activation {}",
+                number(token.kl),
+                number(f64::from(token.activation))
+            ),
             is_marked: i == last,
         })
     }
@@ -53,7 +59,9 @@ fn shifts(title: &str, shifts: &[Shift]) -> Table {
         Column::number("before").defined("probability as the next token, the model as it is"),
         Column::number("after").defined("the same after the intervention"),
     ];
-    let row = |shift: &Shift| Row::new(&format!("{:?}", shift.token)).percent(shift.before).percent(shift.after);
+    let row = |shift: &Shift| {
+        Row::new(&format!("{:?}", shift.token)).percent(shift.before).percent(shift.after)
+    };
     shifts.iter().fold(Table::new(title, &columns), |table, shift| table.with(row(shift)))
 }
 
@@ -70,7 +78,9 @@ fn number(x: f64) -> String {
 impl Show for Effect {
     fn shown(&self) -> Shown {
         let [gained, lost] = self.tables();
-        let block = |table: &Table| format!("<div style=\"flex:none;max-width:100%\">{}</div>", table.html());
+        let block = |table: &Table| {
+            format!("<div style=\"flex:none;max-width:100%\">{}</div>", table.html())
+        };
         let html = format!(
             "<div style=\"color:inherit\">{}\
              <div style=\"line-height:1.7;max-width:76em\">{}</div>\
@@ -82,28 +92,50 @@ impl Show for Effect {
             block(&gained),
             block(&lost)
         );
-        let text = format!("{}\n\n{}\n{}\n\n{}\n{}", self.title(), line(self.tokens()), self.meaning(), gained.text(), lost.text());
+        let text = format!(
+            "{}\n\n{}\n{}\n\n{}\n{}",
+            self.title(),
+            line(self.tokens()),
+            self.meaning(),
+            gained.text(),
+            lost.text()
+        );
         Shown { html, text }
     }
 }
 
 impl Show for EffectToken {
     fn shown(&self) -> Shown {
-        Shown::line(&format!("{:?}: activation {}, KL {} nats", self.token, number(f64::from(self.activation)), number(self.kl)))
+        Shown::line(&format!(
+            "{:?}: activation {}, KL {} nats",
+            self.token,
+            number(f64::from(self.activation)),
+            number(self.kl)
+        ))
     }
 }
 
 impl Show for Shift {
     fn shown(&self) -> Shown {
-        Shown::line(&format!("{:?}: {} before, {} after", self.token, format::percent(self.before), format::percent(self.after)))
+        Shown::line(&format!(
+            "{:?}: {} before, {} after",
+            self.token,
+            format::percent(self.before),
+            format::percent(self.after)
+        ))
     }
 }
 
 impl Show for Intervention {
     fn shown(&self) -> Shown {
         match self {
-            Intervention::Ablate => Shown::sentence("Ablate", "the latent's code is set to 0, and the SAE's error kept"),
-            Intervention::Steer { scale, at } => Shown::sentence("Steer", &format!("the latent's row of W_dec is {}", added(*scale, *at))),
+            Intervention::Ablate => {
+                Shown::sentence("Ablate", "the latent's code is set to 0, and the SAE's error kept")
+            }
+            Intervention::Steer { scale, at } => Shown::sentence(
+                "Steer",
+                &format!("the latent's row of W_dec is {}", added(*scale, *at)),
+            ),
         }
     }
 }
@@ -120,7 +152,12 @@ impl Show for Positions {
 impl Show for Continuations {
     fn shown(&self) -> Shown {
         let columns = [Column::text("text"), Column::text("as it is"), Column::text("steered")];
-        let title = format!("{:?}, with latent {} {}", self.prompt, self.latent, added(self.scale, Positions::All));
+        let title = format!(
+            "{:?}, with latent {} {}",
+            self.prompt,
+            self.latent,
+            added(self.scale, Positions::All)
+        );
         let mut table = Table::new(&title, &columns);
         for (i, (plain, steered)) in self.pairs.iter().enumerate() {
             table.push(Row::new(&(i + 1).to_string()).text(plain).text(steered));

@@ -5,7 +5,9 @@ pub(super) fn quoted(text: &str, keep_slash: bool) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(char::from(byte))
+            }
             b'/' if keep_slash => out.push('/'),
             _ => out += &format!("%{byte:02X}"),
         }
@@ -13,7 +15,8 @@ pub(super) fn quoted(text: &str, keep_slash: bool) -> String {
     out
 }
 
-/// The scheme, host and port of an address, each spelled in one way; `None` if it is no http address.
+/// The scheme, host and port of an address, each spelled in one way; `None` if it is no http
+/// address.
 pub(super) fn origin(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
@@ -22,8 +25,13 @@ pub(super) fn origin(url: &str) -> Option<String> {
         "https" => ":443",
         _ => return None,
     };
-    let authority = rest.split(['/', '?', '#']).next().filter(|authority| !authority.is_empty())?.to_ascii_lowercase();
-    // A name and password before the host would make two addresses of one host look like two hosts, or the reverse.
+    let authority = rest
+        .split(['/', '?', '#'])
+        .next()
+        .filter(|authority| !authority.is_empty())?
+        .to_ascii_lowercase();
+    // A name and password before the host would make two addresses of one host look like two hosts,
+    // or the reverse.
     if authority.contains(['@', '\\']) {
         return None;
     }
@@ -43,7 +51,10 @@ pub(super) fn followed(base: &str, location: &str) -> Option<String> {
         l if l.starts_with("//") => format!("{scheme}:{l}"),
         l if l.starts_with('/') => format!("{scheme}://{host}{l}"),
         l if l.is_empty() || l.contains("://") => return None,
-        l => format!("{scheme}://{host}{}/{l}", path.rsplit_once('/').map_or("", |(folder, _)| folder)),
+        l => format!(
+            "{scheme}://{host}{}/{l}",
+            path.rsplit_once('/').map_or("", |(folder, _)| folder)
+        ),
     };
     origin(&whole).map(|_| whole)
 }
@@ -74,7 +85,9 @@ mod tests {
         for (i, a) in all.iter().enumerate() {
             assert!(all.iter().skip(i + 1).all(|b| origin(a) != origin(b)), "{a}");
         }
-        for none in ["ftp://host/x", "host/x", "https://", "https://huggingface.co@evil.example/", "/x"] {
+        for none in
+            ["ftp://host/x", "host/x", "https://", "https://huggingface.co@evil.example/", "/x"]
+        {
             assert_eq!(origin(none), None, "{none}");
         }
     }
@@ -83,7 +96,10 @@ mod tests {
     fn redirects_are_followed_as_browsers_do() {
         let base = "https://hub.example:8443/gpt2/resolve/main/config.json?x=/y";
         for (location, want) in [
-            ("/openai-community/gpt2/resolve/main/config.json", "https://hub.example:8443/openai-community/gpt2/resolve/main/config.json"),
+            (
+                "/openai-community/gpt2/resolve/main/config.json",
+                "https://hub.example:8443/openai-community/gpt2/resolve/main/config.json",
+            ),
             ("https://cdn.example/blob?sig=a%2Fb", "https://cdn.example/blob?sig=a%2Fb"),
             ("//cdn.example/blob", "https://cdn.example/blob"),
             ("other.json", "https://hub.example:8443/gpt2/resolve/main/other.json"),

@@ -45,11 +45,21 @@ impl Blobs {
 
     /// How many bytes of a file are there.
     pub fn has(&self, remote: &Remote) -> u64 {
-        if self.path(remote).exists() { remote.size } else { len(&self.part(remote)).min(remote.size) }
+        if self.path(remote).exists() {
+            remote.size
+        } else {
+            len(&self.part(remote)).min(remote.size)
+        }
     }
 
     /// Fetches what there is not yet. `before` bytes of other files count as done in `progress`.
-    pub fn fetch(&self, client: &Client<'_>, remote: &Remote, progress: &mut Progress, before: u64) -> Result<(), Failure> {
+    pub fn fetch(
+        &self,
+        client: &Client<'_>,
+        remote: &Remote,
+        progress: &mut Progress,
+        before: u64,
+    ) -> Result<(), Failure> {
         let path = self.path(remote);
         if path.exists() {
             return Ok(());
@@ -65,7 +75,9 @@ impl Blobs {
             progress.note(&remote.file);
             while len(&part) < remote.size || !part.exists() {
                 let had = len(&part);
-                if let Err(failure) = self.append(client, remote, &part, |done| progress.set(before + done)) {
+                if let Err(failure) =
+                    self.append(client, remote, &part, |done| progress.set(before + done))
+                {
                     if len(&part) > had {
                         attempts.arrived();
                     }
@@ -78,7 +90,9 @@ impl Blobs {
             }
             progress.note(&format!("checking {}", remote.file));
             progress.set(before + remote.size);
-            let Some(difference) = check::difference(&part, &remote.etag, remote.size)? else { break };
+            let Some(difference) = check::difference(&part, &remote.etag, remote.size)? else {
+                break;
+            };
             fs::remove_file(&part).map_err(|e| files::failed("remove", &part, e))?;
             // What an earlier process left may be damaged: once more, from the beginning.
             if !std::mem::take(&mut from_before) {
@@ -88,17 +102,30 @@ impl Blobs {
                 )));
             }
         }
-        File::open(&part).and_then(|file| file.sync_all()).map_err(|e| files::failed("write", &part, e))?;
+        File::open(&part)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| files::failed("write", &part, e))?;
         fs::rename(&part, &path).map_err(|e| files::failed("rename", &part, e))?;
         files::sync_folder(&self.folder)?;
         Ok(())
     }
 
     /// Asks for the rest of a file, and writes it as it comes.
-    fn append(&self, client: &Client<'_>, remote: &Remote, part: &Path, mut tick: impl FnMut(u64)) -> Result<(), Failure> {
+    fn append(
+        &self,
+        client: &Client<'_>,
+        remote: &Remote,
+        part: &Path,
+        mut tick: impl FnMut(u64),
+    ) -> Result<(), Failure> {
         let failed = |e| Failure::Local(files::failed("write", part, e));
         let had = len(part);
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(part).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(part)
+            .map_err(failed)?;
         if remote.size == 0 {
             return Ok(());
         }
@@ -107,49 +134,79 @@ impl Blobs {
         if at < had {
             file.set_len(at).map_err(failed)?;
         }
-        // At a place of its own and not "at the end": should a file system's locks not work, two processes write the same bytes there.
+        // At a place of its own and not "at the end": should a file system's locks not work, two
+        // processes write the same bytes there.
         file.seek(SeekFrom::Start(at)).map_err(failed)?;
         while let Some(chunk) = reply.next()? {
             if at + chunk.len() as u64 > remote.size {
-                return Err(Failure::Refused(format!("sent more of {} than the {} bytes that it said", remote.file, remote.size)));
+                return Err(Failure::Refused(format!(
+                    "sent more of {} than the {} bytes that it said",
+                    remote.file, remote.size
+                )));
             }
             file.write_all(&chunk).map_err(failed)?;
             at += chunk.len() as u64;
             tick(at);
         }
         if at < remote.size {
-            return Err(Failure::passing(&format!("the connection was cut at {} of {}", format::bytes(at), format::bytes(remote.size))));
+            return Err(Failure::passing(&format!(
+                "the connection was cut at {} of {}",
+                format::bytes(at),
+                format::bytes(remote.size)
+            )));
         }
         Ok(())
     }
 
-    /// Sole right to fetch a file, for which another process may have to be waited for. It is the lock that `huggingface_hub` takes.
-    fn lock(&self, remote: &Remote, progress: &mut Progress, before: u64) -> Result<Option<File>, Failure> {
+    /// Sole right to fetch a file, for which another process may have to be waited for. It is the
+    /// lock that `huggingface_hub` takes.
+    fn lock(
+        &self,
+        remote: &Remote,
+        progress: &mut Progress,
+        before: u64,
+    ) -> Result<Option<File>, Failure> {
         let path = self.locks.join(format!("{}.lock", remote.etag));
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|e| files::failed("create", &path, e))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| files::failed("create", &path, e))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
-                Err(TryLockError::WouldBlock) if interrupt::requested() => return Err(Failure::Interrupted),
+                Err(TryLockError::WouldBlock) if interrupt::requested() => {
+                    return Err(Failure::Interrupted);
+                }
                 Err(TryLockError::WouldBlock) => {
-                    progress.note(&format!("another process fetches {}: waiting for it", remote.file));
+                    progress
+                        .note(&format!("another process fetches {}: waiting for it", remote.file));
                     progress.set(before + self.has(remote));
                     std::thread::sleep(LOOK);
                 }
                 // Some network file systems have no locks.
-                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => return Ok(None),
-                Err(TryLockError::Error(e)) => return Err(Failure::Local(Error::io("lock", &path)(e))),
+                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
+                    return Ok(None);
+                }
+                Err(TryLockError::Error(e)) => {
+                    return Err(Failure::Local(Error::io("lock", &path)(e)));
+                }
             }
         }
     }
 }
 
-/// Where the bytes of an answer begin: at the byte that was asked for, or at 0 if the server does not know ranges.
+/// Where the bytes of an answer begin: at the byte that was asked for, or at 0 if the server does
+/// not know ranges.
 fn begins_at(reply: &Reply, remote: &Remote, asked: u64) -> Result<u64, Failure> {
     let head = &reply.head;
-    let other_size =
-        |size: u64| Failure::Refused(format!("{} has {size} bytes where {} were announced: try again later", remote.file, remote.size));
+    let other_size = |size: u64| {
+        Failure::Refused(format!(
+            "{} has {size} bytes where {} were announced: try again later",
+            remote.file, remote.size
+        ))
+    };
     if head.status == 200 {
         return match head.number("content-length") {
             Some(size) if size != remote.size => Err(other_size(size)),
@@ -157,12 +214,19 @@ fn begins_at(reply: &Reply, remote: &Remote, asked: u64) -> Result<u64, Failure>
         };
     }
     // "bytes 100-199/200".
-    let range = head.text("content-range").and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('/'));
-    let Some((range, size)) = range else { return Err(Failure::passing("the server sent a part of a file without saying which")) };
-    match (range.split('-').next().and_then(|first| first.parse::<u64>().ok()), size.parse::<u64>()) {
+    let range = head
+        .text("content-range")
+        .and_then(|range| range.trim().strip_prefix("bytes ")?.split_once('/'));
+    let Some((range, size)) = range else {
+        return Err(Failure::passing("the server sent a part of a file without saying which"));
+    };
+    match (range.split('-').next().and_then(|first| first.parse::<u64>().ok()), size.parse::<u64>())
+    {
         (_, Ok(size)) if size != remote.size => Err(other_size(size)),
         (Some(first), _) if first == asked => Ok(asked),
-        _ => Err(Failure::passing(&format!("the server sent bytes {range} when asked for those from {asked}"))),
+        _ => Err(Failure::passing(&format!(
+            "the server sent bytes {range} when asked for those from {asked}"
+        ))),
     }
 }
 

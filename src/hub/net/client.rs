@@ -1,4 +1,5 @@
-//! Requests: each on a thread of its own, so that the one that waits for it can be stopped; redirects, and who sees the token.
+//! Requests: each on a thread of its own, so that the one that waits for it can be stopped;
+//! redirects, and who sees the token.
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -99,13 +100,16 @@ impl Reply {
     }
 }
 
-/// What comes next through a channel, or `None` if nothing will; looks at the stop button while it waits.
+/// What comes next through a channel, or `None` if nothing will; looks at the stop button while it
+/// waits.
 fn wait<T>(channel: &Receiver<T>) -> Option<Result<T, Failure>> {
     loop {
         match channel.recv_timeout(LOOK) {
             Ok(value) => return Some(Ok(value)),
             Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) if interrupt::requested() => return Some(Err(Failure::Interrupted)),
+            Err(RecvTimeoutError::Timeout) if interrupt::requested() => {
+                return Some(Err(Failure::Interrupted));
+            }
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
@@ -114,7 +118,10 @@ fn wait<T>(channel: &Receiver<T>) -> Option<Result<T, Failure>> {
 impl<'a> Client<'a> {
     pub fn new(hub: &'a Hub, repo: &'a Repo) -> Result<Client<'a>, Failure> {
         let Some(origin) = address::origin(&hub.endpoint) else {
-            return Err(Failure::Refused(format!("HF_ENDPOINT is \"{}\", which is no http address", hub.endpoint)));
+            return Err(Failure::Refused(format!(
+                "HF_ENDPOINT is \"{}\", which is no http address",
+                hub.endpoint
+            )));
         };
         let timeout = Some(hub.patience.timeout);
         let mut config = Agent::config_builder()
@@ -141,10 +148,20 @@ impl<'a> Client<'a> {
         let (head_to, head) = sync_channel(1);
         let (chunks_to, chunks) = sync_channel(CHUNKS);
         let token = self.hub.token.clone();
-        let job = Job { agent: self.agent.clone(), endpoint: self.hub.endpoint.clone(), token, method, url: url.to_owned(), from };
-        let spawned = std::thread::Builder::new().name("tsae-hub".to_owned()).spawn(move || job.run(&head_to, &chunks_to));
+        let job = Job {
+            agent: self.agent.clone(),
+            endpoint: self.hub.endpoint.clone(),
+            token,
+            method,
+            url: url.to_owned(),
+            from,
+        };
+        let spawned = std::thread::Builder::new()
+            .name("tsae-hub".to_owned())
+            .spawn(move || job.run(&head_to, &chunks_to));
         spawned.map_err(|e| Failure::Refused(format!("no thread could be started: {e}")))?;
-        let head: Head = wait(&head).unwrap_or_else(|| Ok(Err(Failure::passing("the connection broke"))))??;
+        let head: Head =
+            wait(&head).unwrap_or_else(|| Ok(Err(Failure::passing("the connection broke"))))??;
         match head.status {
             200 | 206 => Ok(Reply { head, chunks }),
             _ => Err(failure::of(&head, self.hub, self.repo)),
@@ -153,7 +170,11 @@ impl<'a> Client<'a> {
 
     /// Where a file of a commit lies, how large it is, and what its checksum is.
     pub fn find(&self, file: &str, commit: &str) -> Result<Remote, Failure> {
-        let url = format!("{}/resolve/{commit}/{}", self.repo.page(&self.hub.endpoint), address::quoted(file, true));
+        let url = format!(
+            "{}/resolve/{commit}/{}",
+            self.repo.page(&self.hub.endpoint),
+            address::quoted(file, true)
+        );
         let mut attempts = Attempts::new(&self.hub.patience, true);
         let head = loop {
             match self.ask(Method::Head, &url, 0) {
@@ -161,26 +182,46 @@ impl<'a> Client<'a> {
                 Err(failure) => attempts.again(failure, |_| {})?,
             }
         };
-        let missing = |what: &str| Failure::Refused(failure::no_hub(&format!("its answer for {file} has no {what}")));
+        let missing = |what: &str| {
+            Failure::Refused(failure::no_hub(&format!("its answer for {file} has no {what}")))
+        };
         let said = head.linked.commit.as_deref().ok_or_else(|| missing("x-repo-commit"))?;
         if said != commit {
-            return Err(Failure::Refused(format!("gave {file} of commit {said} when asked for {commit}: try again")));
+            return Err(Failure::Refused(format!(
+                "gave {file} of commit {said} when asked for {commit}: try again"
+            )));
         }
-        let etag = head.linked.etag.as_deref().or_else(|| head.text("etag")).ok_or_else(|| missing("etag"))?;
+        let etag = head
+            .linked
+            .etag
+            .as_deref()
+            .or_else(|| head.text("etag"))
+            .ok_or_else(|| missing("etag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
         // It becomes the name of a file.
-        if etag.is_empty() || etag.len() > 128 || !etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        if etag.is_empty()
+            || etag.len() > 128
+            || !etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
             return Err(missing("etag that could name a file"));
         }
-        let size = head.linked.size.or_else(|| head.number("content-length")).ok_or_else(|| missing("size"))?;
+        let size = head
+            .linked
+            .size
+            .or_else(|| head.number("content-length"))
+            .ok_or_else(|| missing("size"))?;
         Ok(Remote { file: file.to_owned(), url, etag: etag.to_owned(), size })
     }
 }
 
-/// The certificates to trust: those of the environment, which are a company's own, or Mozilla's list.
+/// The certificates to trust: those of the environment, which are a company's own, or Mozilla's
+/// list.
 fn root_certs() -> Result<RootCerts, Failure> {
     let names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
-    let Some((name, path)) = names.iter().find_map(|name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?))) else {
+    let Some((name, path)) = names
+        .iter()
+        .find_map(|name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?)))
+    else {
         return Ok(RootCerts::WebPki);
     };
     let text = std::fs::read(&path).map_err(|e| Failure::Local(Error::io("read", &path)(e)))?;
@@ -191,7 +232,10 @@ fn root_certs() -> Result<RootCerts, Failure> {
         })
         .collect();
     if certificates.is_empty() {
-        return Err(Failure::Local(Error::format(path, format!("holds no certificate, but {name} names it as the file that does"))));
+        return Err(Failure::Local(Error::format(
+            path,
+            format!("holds no certificate, but {name} names it as the file that does"),
+        )));
     }
     Ok(RootCerts::from(certificates))
 }
@@ -208,7 +252,11 @@ struct Job {
 
 impl Job {
     /// Sends the answer's head and then its body. A receiver that has gone away ends it.
-    fn run(self, head_to: &SyncSender<Result<Head, Failure>>, chunks_to: &SyncSender<Result<Vec<u8>, Failure>>) {
+    fn run(
+        self,
+        head_to: &SyncSender<Result<Head, Failure>>,
+        chunks_to: &SyncSender<Result<Vec<u8>, Failure>>,
+    ) {
         let (head, body) = match self.send() {
             Ok(answer) => answer,
             Err(failure) => return drop(head_to.send(Err(failure))),
@@ -225,7 +273,12 @@ impl Job {
                     chunk.truncate(n);
                     chunks_to.send(Ok(chunk))
                 }
-                Err(e) => return drop(chunks_to.send(Err(Failure::passing(&format!("the connection broke ({e})"))))),
+                Err(e) => {
+                    return drop(
+                        chunks_to
+                            .send(Err(Failure::passing(&format!("the connection broke ({e})")))),
+                    );
+                }
             };
             if sent.is_err() {
                 return;
@@ -240,7 +293,9 @@ impl Job {
         let mut linked = Linked::default();
         for _ in 0..=MOST_REDIRECTS {
             let at_home = address::origin(&url) == home;
-            let mut request = Request::builder().method(if self.method == Method::Head { "HEAD" } else { "GET" }).uri(&url);
+            let mut request = Request::builder()
+                .method(if self.method == Method::Head { "HEAD" } else { "GET" })
+                .uri(&url);
             if self.from > 0 {
                 request = request.header("Range", format!("bytes={}-", self.from));
             }
@@ -249,7 +304,9 @@ impl Job {
             }
             let request = request.body(()).map_err(|e| match &self.token {
                 // The message must not hold the token.
-                Some(token) => Failure::Refused(format!("the token from {} cannot be sent: {e}", token.from)),
+                Some(token) => {
+                    Failure::Refused(format!("the token from {} cannot be sent: {e}", token.from))
+                }
                 None => Failure::Refused(format!("{url} cannot be asked for: {e}")),
             })?;
             let answer = self.agent.run(request).map_err(|e| failure::of_transport(&e, &url))?;
@@ -266,9 +323,16 @@ impl Job {
             };
             let next = address::followed(&url, location)
                 .filter(|next| !(url.starts_with("https:") && next.starts_with("http:")))
-                .ok_or_else(|| Failure::Refused(format!("redirects to \"{location}\", which is not followed")))?;
-            // The hub has said all there is to know, and the host that has the bytes need not be asked.
-            if self.method == Method::Head && linked.commit.is_some() && linked.etag.is_some() && linked.size.is_some() {
+                .ok_or_else(|| {
+                    Failure::Refused(format!("redirects to \"{location}\", which is not followed"))
+                })?;
+            // The hub has said all there is to know, and the host that has the bytes need not be
+            // asked.
+            if self.method == Method::Head
+                && linked.commit.is_some()
+                && linked.etag.is_some()
+                && linked.size.is_some()
+            {
                 let (parts, body) = answer.into_parts();
                 return Ok((Head { status: 200, headers: parts.headers, linked }, body));
             }

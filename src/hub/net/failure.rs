@@ -1,4 +1,5 @@
-//! What can go wrong with a request, which of it is worth another attempt, and what a person can do about the rest.
+//! What can go wrong with a request, which of it is worth another attempt, and what a person can do
+//! about the rest.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,9 @@ impl Failure {
 
     /// As an error that says what to do. `so_far` is what there is of the download.
     pub fn into_error(self, hub: &Hub, repo: &Repo, so_far: &'static str) -> Error {
-        let cache = hub.cache.as_ref().map_or(String::new(), |cache| format!(" The cache, {}, does not have all of it.", cache.display()));
+        let cache = hub.cache.as_ref().map_or(String::new(), |cache| {
+            format!(" The cache, {}, does not have all of it.", cache.display())
+        });
         let why = match self {
             Failure::Interrupted => {
                 interrupt::clear();
@@ -43,7 +46,9 @@ impl Failure {
             }
             Failure::Local(error) => return error,
             Failure::Refused(why) => why,
-            Failure::Passing { why, .. } => format!("{why}, and so it was at every attempt; {so_far}"),
+            Failure::Passing { why, .. } => {
+                format!("{why}, and so it was at every attempt; {so_far}")
+            }
             Failure::Unreachable(why) => format!(
                 "{why}. Is there a network, are HTTPS_PROXY and HF_ENDPOINT right? Without one, give the path of a folder that holds the files.{cache}"
             ),
@@ -88,7 +93,10 @@ impl<'a> Attempts<'a> {
         }
         if wait > self.patience.longest_wait {
             let Failure::Passing { why, .. } = failure else { return Err(failure) };
-            return Err(Failure::Refused(format!("{why}, and asks to wait for {}: try again then", format::duration(wait.as_secs_f64()))));
+            return Err(Failure::Refused(format!(
+                "{why}, and asks to wait for {}: try again then",
+                format::duration(wait.as_secs_f64())
+            )));
         }
         let why = match &failure {
             Failure::Passing { why, .. } | Failure::Unreachable(why) => why.as_str(),
@@ -96,7 +104,9 @@ impl<'a> Attempts<'a> {
         };
         note(&format!("{why}: trying again in {}", format::duration(wait.as_secs_f64())));
         let end = Instant::now() + wait;
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) =
+            end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        {
             if interrupt::requested() {
                 return Err(Failure::Interrupted);
             }
@@ -125,13 +135,20 @@ pub(super) fn of(head: &Head, hub: &Hub, repo: &Repo) -> Failure {
     };
     match (head.status, head.text("x-error-code")) {
         (_, Some("GatedRepo")) => Failure::Refused(match token {
-            Some(from) => format!("its owners give access one by one: ask for it at {page} as the owner of the token from {from}"),
-            None => format!("its owners give access one by one: ask for it at {page}, and {set_token}"),
+            Some(from) => format!(
+                "its owners give access one by one: ask for it at {page} as the owner of the token from {from}"
+            ),
+            None => {
+                format!("its owners give access one by one: ask for it at {page}, and {set_token}")
+            }
         }),
-        (_, Some("RevisionNotFound")) => {
-            Failure::Refused(format!("there is no revision \"{}\": {page}/tree/main lists branches and tags", repo.revision))
+        (_, Some("RevisionNotFound")) => Failure::Refused(format!(
+            "there is no revision \"{}\": {page}/tree/main lists branches and tags",
+            repo.revision
+        )),
+        (_, Some("EntryNotFound")) => {
+            Failure::Refused("a file that it listed is not there: try again".to_owned())
         }
-        (_, Some("EntryNotFound")) => Failure::Refused("a file that it listed is not there: try again".to_owned()),
         (401, code) => Failure::Refused(match token {
             Some(from) if code != Some("RepoNotFound") => {
                 format!(
@@ -142,24 +159,45 @@ pub(super) fn of(head: &Head, hub: &Hub, repo: &Repo) -> Failure {
         }),
         (404, _) => Failure::Refused(nothing_there()),
         (403, _) => Failure::Refused(match token {
-            Some(from) => format!("the token from {from} does not allow it (403): it needs the right to read this repository"),
+            Some(from) => format!(
+                "the token from {from} does not allow it (403): it needs the right to read this repository"
+            ),
             None => format!("it refuses (403): {set_token}, or ask the network's keeper"),
         }),
         (429, _) => {
-            let hint = if token.is_none() { format!("; with a token more are allowed: {set_token}") } else { String::new() };
-            Failure::Passing { why: format!("it says there were too many requests (429){hint}"), wait: wait_of(head) }
+            let hint = if token.is_none() {
+                format!("; with a token more are allowed: {set_token}")
+            } else {
+                String::new()
+            };
+            Failure::Passing {
+                why: format!("it says there were too many requests (429){hint}"),
+                wait: wait_of(head),
+            }
         }
-        (status @ (408 | 500..=599), _) => Failure::Passing { why: format!("the hub has trouble ({status})"), wait: wait_of(head) },
+        (status @ (408 | 500..=599), _) => {
+            Failure::Passing { why: format!("the hub has trouble ({status})"), wait: wait_of(head) }
+        }
         (status, _) => {
-            let message = head.text("x-error-message").map_or(String::new(), |message| format!(" ({message})"));
+            let message = head
+                .text("x-error-message")
+                .map_or(String::new(), |message| format!(" ({message})"));
             Failure::Refused(format!("it answers with status {status}{message}"))
         }
     }
 }
 
-/// How long the hub asks to wait: `Retry-After` in seconds, or the `t` of `RateLimit: "api";r=0;t=55`.
+/// How long the hub asks to wait: `Retry-After` in seconds, or the `t` of `RateLimit:
+/// "api";r=0;t=55`.
 fn wait_of(head: &Head) -> Option<Duration> {
-    let limit = || head.text("ratelimit")?.split(';').find_map(|part| part.trim().strip_prefix("t="))?.trim().parse().ok();
+    let limit = || {
+        head.text("ratelimit")?
+            .split(';')
+            .find_map(|part| part.trim().strip_prefix("t="))?
+            .trim()
+            .parse()
+            .ok()
+    };
     head.number("retry-after").or_else(limit).map(Duration::from_secs)
 }
 
@@ -168,15 +206,25 @@ pub(super) fn of_transport(error: &ureq::Error, url: &str) -> Failure {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, InvalidData, NetworkUnreachable};
     let host = super::address::origin(url).unwrap_or_default();
     match error {
-        ureq::Error::HostNotFound => Failure::Unreachable(format!("{host} is not known to the name server")),
-        ureq::Error::Io(e) if is_lookup(e) => Failure::Unreachable(format!("{host} is not known to the name server ({e})")),
+        ureq::Error::HostNotFound => {
+            Failure::Unreachable(format!("{host} is not known to the name server"))
+        }
+        ureq::Error::Io(e) if is_lookup(e) => {
+            Failure::Unreachable(format!("{host} is not known to the name server ({e})"))
+        }
         ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)
         | ureq::Error::ConnectionFailed
-        | ureq::Error::ConnectProxyFailed(_) => Failure::Unreachable(format!("{host} could not be reached ({error})")),
-        ureq::Error::Io(e) if [ConnectionRefused, HostUnreachable, NetworkUnreachable].contains(&e.kind()) => {
+        | ureq::Error::ConnectProxyFailed(_) => {
+            Failure::Unreachable(format!("{host} could not be reached ({error})"))
+        }
+        ureq::Error::Io(e)
+            if [ConnectionRefused, HostUnreachable, NetworkUnreachable].contains(&e.kind()) =>
+        {
             Failure::Unreachable(format!("{host} could not be reached ({e})"))
         }
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => not_trusted(&host, error),
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
+            not_trusted(&host, error)
+        }
         ureq::Error::Io(e) if e.kind() == InvalidData => not_trusted(&host, error),
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
             Failure::Refused(format!("{host} cannot be asked ({error})"))
@@ -188,7 +236,8 @@ pub(super) fn of_transport(error: &ureq::Error, url: &str) -> Failure {
 /// Whether a name could not be looked up, for which there is no kind of error.
 fn is_lookup(error: &std::io::Error) -> bool {
     const WSAHOST_NOT_FOUND: i32 = 11001;
-    error.to_string().contains("failed to lookup address") || error.raw_os_error() == Some(WSAHOST_NOT_FOUND)
+    error.to_string().contains("failed to lookup address")
+        || error.raw_os_error() == Some(WSAHOST_NOT_FOUND)
 }
 
 fn not_trusted(host: &str, error: &ureq::Error) -> Failure {

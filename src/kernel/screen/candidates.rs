@@ -4,12 +4,15 @@ use crate::simd::vectorised;
 
 /// A list of latents with an upper and a lower bound of their scores.
 ///
-/// Entries are pushed as a scan finds them. When the list is full it is **cut**: the bar rises to (about, and never above) the k-th largest lower
-/// bound, and entries whose upper bound lies under it leave. The bar is found by halving the range of the lower bounds and counting, which
-/// costs a dozen passes over a list in first-level cache and no comparison that a processor could mispredict. So it pays to cut often: a bar
-/// that is up to date keeps out latents whose taking would cost more.
+/// Entries are pushed as a scan finds them. When the list is full it is **cut**: the bar rises to
+/// (about, and never above) the k-th largest lower bound, and entries whose upper bound lies under
+/// it leave. The bar is found by halving the range of the lower bounds and counting, which costs a
+/// dozen passes over a list in first-level cache and no comparison that a processor could
+/// mispredict. So it pays to cut often: a bar that is up to date keeps out latents whose taking
+/// would cost more.
 ///
-/// Where what is wanted is not a number of latents but all above a bar, the bar is [fixed](Candidates::above), and a full list grows.
+/// Where what is wanted is not a number of latents but all above a bar, the bar is
+/// [fixed](Candidates::above), and a full list grows.
 pub(crate) struct Candidates {
     k: usize,
     is_fixed: bool,
@@ -74,11 +77,13 @@ impl Candidates {
         self.bar
     }
 
-    /// The places of the next [`BURST`] entries, of which the caller writes the first few and then calls [`Candidates::pushed`].
+    /// The places of the next [`BURST`] entries, of which the caller writes the first few and then
+    /// calls [`Candidates::pushed`].
     #[inline(always)]
     pub(super) fn next(&mut self) -> (&mut [f32; BURST], &mut [f32; BURST], &mut [u32; BURST]) {
         let at = self.len;
-        let (upper, lower, latents) = (&mut self.upper[at..], &mut self.lower[at..], &mut self.latents[at..]);
+        let (upper, lower, latents) =
+            (&mut self.upper[at..], &mut self.lower[at..], &mut self.latents[at..]);
         match (upper.first_chunk_mut(), lower.first_chunk_mut(), latents.first_chunk_mut()) {
             (Some(upper), Some(lower), Some(latents)) => (upper, lower, latents),
             _ => unreachable!("a list is cut before fewer than {BURST} places are left"),
@@ -101,7 +106,8 @@ impl Candidates {
         self.pushed(1);
     }
 
-    /// Raises the bar and drops what lies under it. A list that stays full gives up. One whose bar is fixed grows.
+    /// Raises the bar and drops what lies under it. A list that stays full gives up. One whose bar
+    /// is fixed grows.
     fn cut(&mut self) {
         if self.is_fixed {
             let room = 2 * self.upper.len();
@@ -116,7 +122,8 @@ impl Candidates {
             let mut kept = 0;
             for i in 0..self.len {
                 let is_kept = self.upper[i] >= self.bar;
-                (self.upper[kept], self.lower[kept], self.latents[kept]) = (self.upper[i], self.lower[i], self.latents[i]);
+                (self.upper[kept], self.lower[kept], self.latents[kept]) =
+                    (self.upper[i], self.lower[i], self.latents[i]);
                 kept += usize::from(is_kept);
             }
             self.len = kept;
@@ -128,8 +135,9 @@ impl Candidates {
         self.full = (2 * self.len + BURST).min(self.most());
     }
 
-    /// After the last latent: the candidates in the order in which they came, the k largest among them for certain; or `None` if the row must be
-    /// done in full, because it overflowed or has fewer than k numbers.
+    /// After the last latent: the candidates in the order in which they came, the k largest among
+    /// them for certain; or `None` if the row must be done in full, because it overflowed or has
+    /// fewer than k numbers.
     pub(crate) fn finish(&mut self) -> Option<&[u32]> {
         if !self.is_fixed {
             self.cut();
@@ -140,7 +148,8 @@ impl Candidates {
 }
 
 vectorised! {
-    /// A number that at least `k` of `values` reach, close to the greatest such number. There must be at least `k`, none of them NaN.
+    /// A number that at least `k` of `values` reach, close to the greatest such number. There must
+    /// be at least `k`, none of them NaN.
     fn kth_largest_or_less(values: &[f32], k: usize) -> f32 {
         let (mut low, mut high) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &v| {
             (if v < low { v } else { low }, if v > high { v } else { high })
@@ -181,7 +190,8 @@ mod tests {
             order.sort_by_key(|&i| (-scores[i], i));
             if let Some(latents) = list.finish() {
                 for &i in &order[..k] {
-                    // Among equal scores any may be ruled out only if k others are larger: ties with the k-th stay.
+                    // Among equal scores any may be ruled out only if k others are larger: ties
+                    // with the k-th stay.
                     prop_assert!(latents.contains(&(i as u32)), "{i} of score {} is missing", scores[i]);
                 }
             } else {

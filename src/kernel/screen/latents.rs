@@ -14,7 +14,8 @@ use crate::simd::{dot, vectorised};
 pub(crate) struct PanelScale {
     /// Of a byte.
     pub step: [f32; PANEL],
-    /// `(μ − b_dec)·w + b`, less the latent's bar; −∞ for columns beyond the last latent, so that they are never taken.
+    /// `(μ − b_dec)·w + b`, less the latent's bar; −∞ for columns beyond the last latent, so that
+    /// they are never taken.
     pub bias: [f32; PANEL],
     /// The margin is `√(a²·p² + b²·q²)`.
     pub p: [f32; PANEL],
@@ -50,13 +51,15 @@ pub(crate) struct PackedLatents {
     /// `μ − b_dec`, and its norm.
     offset: Vec<f32>,
     pub offset_norm: f32,
-    /// Whether every latent can be screened: none has a weight or bias that is not finite, or too large to be squared.
+    /// Whether every latent can be screened: none has a weight or bias that is not finite, or too
+    /// large to be squared.
     pub is_finite: bool,
 }
 
 impl Default for PackedLatents {
     fn default() -> Self {
-        let (data, scales, outlier_values, offset) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (data, scales, outlier_values, offset) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         PackedLatents { data, scales, outlier_values, offset, offset_norm: 0.0, is_finite: false }
     }
 }
@@ -91,12 +94,19 @@ impl PackedLatents {
                         scale.slack[j] = 8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs() + bar.abs());
                         row[..d].copy_from_slice(w);
                         rows.outliers.iter().for_each(|&i| row[i] = 0.0);
-                        (scale.step[j], scale.p[j], scale.q[j]) =
-                            pack_latent(row, &mut packed[j * words..][..words], rows.screen, rows.exactness);
-                        is_finite &= [scale.bias[j], scale.norm[j], scale.p[j], scale.q[j]].iter().all(|v| v.abs() < TOO_LARGE);
+                        (scale.step[j], scale.p[j], scale.q[j]) = pack_latent(
+                            row,
+                            &mut packed[j * words..][..words],
+                            rows.screen,
+                            rows.exactness,
+                        );
+                        is_finite &= [scale.bias[j], scale.norm[j], scale.p[j], scale.q[j]]
+                            .iter()
+                            .all(|v| v.abs() < TOO_LARGE);
                     }
                     transpose(packed, words, data);
-                    scale.most = [&scale.p, &scale.q, &scale.norm, &scale.slack].map(|values| values.iter().copied().fold(0.0, f32::max));
+                    scale.most = [&scale.p, &scale.q, &scale.norm, &scale.slack]
+                        .map(|values| values.iter().copied().fold(0.0, f32::max));
                     is_finite
                 },
             )
@@ -104,19 +114,31 @@ impl PackedLatents {
             && self.offset_norm < TOO_LARGE;
 
         if n_out > 0 {
-            self.outlier_values.par_chunks_mut(n_out * PANEL).zip(encoder.w.par_chunks(PANEL * d)).for_each(|(values, w_enc)| {
-                for (values, &i) in values.chunks_exact_mut(PANEL).zip(&rows.outliers) {
-                    values.iter_mut().zip(w_enc.chunks_exact(d)).for_each(|(value, w)| *value = w[i]);
-                }
-            });
+            self.outlier_values
+                .par_chunks_mut(n_out * PANEL)
+                .zip(encoder.w.par_chunks(PANEL * d))
+                .for_each(|(values, w_enc)| {
+                    for (values, &i) in values.chunks_exact_mut(PANEL).zip(&rows.outliers) {
+                        values
+                            .iter_mut()
+                            .zip(w_enc.chunks_exact(d))
+                            .for_each(|(value, w)| *value = w[i]);
+                    }
+                });
         }
     }
 }
 
 /// Rounds a latent's weights, outliers set to 0, into `words`. Returns step, p and q.
 ///
-/// Bytes of a panel are unsigned: 128 is added to each, and what that brings into a product is 128 times the sum of the row's bytes.
-fn pack_latent(w: &[f32], words: &mut [u32], screen: Screen, exactness: Exactness) -> (f32, f32, f32) {
+/// Bytes of a panel are unsigned: 128 is added to each, and what that brings into a product is 128
+/// times the sum of the row's bytes.
+fn pack_latent(
+    w: &[f32],
+    words: &mut [u32],
+    screen: Screen,
+    exactness: Exactness,
+) -> (f32, f32, f32) {
     match (screen, exactness) {
         (Screen::Int8, _) => {
             let step = largest(w) / BYTE;

@@ -1,4 +1,5 @@
-//! The scan on any processor: products in f32, block by block, by the `gemm` crate, and a comparison of every score with its row's bar.
+//! The scan on any processor: products in f32, block by block, by the `gemm` crate, and a
+//! comparison of every score with its row's bar.
 
 use gemm::Parallelism;
 
@@ -8,7 +9,8 @@ use crate::matmul::portable::{Matrix, matmul};
 use crate::simd::tile::{PANEL, ROWS};
 use crate::simd::vectorised;
 
-/// Latents whose scores are computed at once; a whole number of panels. A block's scores, some 200 kB, then stay in the second-level cache.
+/// Latents whose scores are computed at once; a whole number of panels. A block's scores, some 200
+/// kB, then stay in the second-level cache.
 const TILE: usize = 512;
 
 /// As [`scan`](super::scan::scan), which it equals in what it promises. `scores` is a buffer.

@@ -11,11 +11,13 @@ use crate::simd::{add_scaled, dot, total, vectorised};
 /// Coordinates that leave the 8-bit product at most.
 const MAX_OUTLIERS: usize = 32;
 
-/// A coordinate is an outlier if its standard deviation is more than this many times the median coordinate's. Gaussian rows have a
-/// largest coordinate of 3 to 3.5 standard deviations, so that up to here an outlier hardly stretches the scale.
+/// A coordinate is an outlier if its standard deviation is more than this many times the median
+/// coordinate's. Gaussian rows have a largest coordinate of 3 to 3.5 standard deviations, so that
+/// up to here an outlier hardly stretches the scale.
 const OUTLIER: f32 = 3.0;
 
-/// What a screen needs to know of a tile's rows besides their numbers; sixteen places, of which [`ROWS`] are taken.
+/// What a screen needs to know of a tile's rows besides their numbers; sixteen places, of which
+/// [`ROWS`] are taken.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
 pub(crate) struct TileScale {
@@ -43,7 +45,8 @@ struct RowScale {
 
 impl TileScale {
     fn set(&mut self, i: usize, row: RowScale) {
-        (self.step[i], self.shift[i], self.a[i], self.b[i], self.norm[i]) = (row.step, row.shift, row.a, row.b, row.norm);
+        (self.step[i], self.shift[i], self.a[i], self.b[i], self.norm[i]) =
+            (row.step, row.shift, row.a, row.b, row.norm);
     }
 }
 
@@ -89,18 +92,27 @@ impl PackedRows {
             outliers,
         };
         let (mean, outliers) = (&packed.mean, &packed.outliers);
-        packed.data[..n * words].par_chunks_mut(BLOCK * words).zip(packed.scales.par_chunks_mut(BLOCK / ROWS)).enumerate().for_each_init(
-            || vec![0.0; words * screen.per_word()],
-            |row, (block, (data, scales))| {
-                let x = x[block * BLOCK * d..].chunks_exact(d);
-                for (i, (x, data)) in x.zip(data.chunks_exact_mut(words)).enumerate() {
-                    row.iter_mut().zip(x).zip(mean).for_each(|((row, x), mean)| *row = x - mean);
-                    scales[i / ROWS].set(i % ROWS, pack_row(row, outliers, data, screen, exactness));
-                }
-            },
-        );
+        packed.data[..n * words]
+            .par_chunks_mut(BLOCK * words)
+            .zip(packed.scales.par_chunks_mut(BLOCK / ROWS))
+            .enumerate()
+            .for_each_init(
+                || vec![0.0; words * screen.per_word()],
+                |row, (block, (data, scales))| {
+                    let x = x[block * BLOCK * d..].chunks_exact(d);
+                    for (i, (x, data)) in x.zip(data.chunks_exact_mut(words)).enumerate() {
+                        row.iter_mut()
+                            .zip(x)
+                            .zip(mean)
+                            .for_each(|((row, x), mean)| *row = x - mean);
+                        scales[i / ROWS]
+                            .set(i % ROWS, pack_row(row, outliers, data, screen, exactness));
+                    }
+                },
+            );
         if n_out > 0 {
-            for (values, x) in packed.outlier_values.chunks_exact_mut(n_out).zip(x.chunks_exact(d)) {
+            for (values, x) in packed.outlier_values.chunks_exact_mut(n_out).zip(x.chunks_exact(d))
+            {
                 values.iter_mut().zip(outliers).for_each(|(value, &i)| *value = x[i] - mean[i]);
             }
         }
@@ -108,8 +120,15 @@ impl PackedRows {
     }
 }
 
-/// Rounds a row (padded with zeros to a multiple of 16) into `data`. Outliers count for the norm and are set to 0 before the rest is rounded.
-fn pack_row(row: &mut [f32], outliers: &[usize], data: &mut [u32], screen: Screen, exactness: Exactness) -> RowScale {
+/// Rounds a row (padded with zeros to a multiple of 16) into `data`. Outliers count for the norm
+/// and are set to 0 before the rest is rounded.
+fn pack_row(
+    row: &mut [f32],
+    outliers: &[usize],
+    data: &mut [u32],
+    screen: Screen,
+    exactness: Exactness,
+) -> RowScale {
     let norm = norm(row);
     outliers.iter().for_each(|&i| row[i] = 0.0);
     let c = exactness.factor();
@@ -127,7 +146,9 @@ fn pack_row(row: &mut [f32], outliers: &[usize], data: &mut [u32], screen: Scree
             let rounded = to_bf16(row, bytemuck::cast_slice_mut(data));
             let (a, b) = match exactness {
                 Exactness::Proven => (c * rounded.error, c * rounded.norm),
-                Exactness::Statistical => (c * std::f32::consts::SQRT_2 * BF16_NOISE * rounded.four_norm.sqrt(), 0.0),
+                Exactness::Statistical => {
+                    (c * std::f32::consts::SQRT_2 * BF16_NOISE * rounded.four_norm.sqrt(), 0.0)
+                }
             };
             RowScale { a, b, norm, ..RowScale::default() }
         }
@@ -221,7 +242,8 @@ vectorised! {
     }
 }
 
-/// The mean and the standard deviation of every coordinate over the finite rows, about: they decide what is fast, not what is right.
+/// The mean and the standard deviation of every coordinate over the finite rows, about: they decide
+/// what is fast, not what is right.
 fn moments(x: &[f32], d: usize) -> (Vec<f32>, Vec<f32>) {
     let parts: Vec<(Vec<f32>, Vec<f32>, usize)> = x
         .par_chunks(BLOCK * d)
@@ -251,7 +273,8 @@ fn moments(x: &[f32], d: usize) -> (Vec<f32>, Vec<f32>) {
 fn find_outliers(deviation: &[f32]) -> Vec<usize> {
     let mut sorted = deviation.to_vec();
     let (_, &mut median, _) = sorted.select_nth_unstable_by(deviation.len() / 2, f32::total_cmp);
-    let mut outliers: Vec<usize> = (0..deviation.len()).filter(|&i| deviation[i] > OUTLIER * median).collect();
+    let mut outliers: Vec<usize> =
+        (0..deviation.len()).filter(|&i| deviation[i] > OUTLIER * median).collect();
     outliers.sort_by(|&a, &b| deviation[b].total_cmp(&deviation[a]));
     outliers.truncate(MAX_OUTLIERS);
     outliers.sort_unstable();

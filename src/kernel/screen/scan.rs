@@ -1,7 +1,8 @@
 //! The scan on AVX-512: tiles of scores, and of those what reaches its row's bar.
 //!
-//! For a panel of 32 latents and 14 rows at a time, the tile leaves its sums in registers. There they become estimates, get their margins,
-//! and are compared with the rows' bars, sixteen at a time; nothing is stored unless a comparison succeeds, which after the first few panels is rare
+//! For a panel of 32 latents and 14 rows at a time, the tile leaves its sums in registers. There
+//! they become estimates, get their margins, and are compared with the rows' bars, sixteen at a
+//! time; nothing is stored unless a comparison succeeds, which after the first few panels is rare
 //! (some `k ln(d_sae / k)` times a row in all).
 #![allow(unsafe_code)]
 
@@ -13,18 +14,26 @@ use super::rows::TileScale;
 use super::{Candidates, PackedLatents, PackedRows, Screen};
 use crate::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile, int8_tile};
 
-/// Offers every latent's score for the rows `from..from + lists.len()` to their lists. `from` is a multiple of 14.
+/// Offers every latent's score for the rows `from..from + lists.len()` to their lists. `from` is a
+/// multiple of 14.
 ///
 /// # Panics
 /// If the processor lacks the instructions of the rows' screen.
-pub(crate) fn scan(rows: &PackedRows, from: usize, latents: &PackedLatents, lists: &mut [Candidates]) {
+pub(crate) fn scan(
+    rows: &PackedRows,
+    from: usize,
+    latents: &PackedLatents,
+    lists: &mut [Candidates],
+) {
     assert!(rows.screen.is_supported() && from.is_multiple_of(ROWS));
     let (words, n_out) = (rows.words, rows.outliers.len());
     assert!(lists.len().next_multiple_of(ROWS) * words + from * words <= rows.data.len());
     assert!(
-        latents.data.len() == latents.scales.len() * PANEL * words && latents.outlier_values.len() == latents.scales.len() * PANEL * n_out
+        latents.data.len() == latents.scales.len() * PANEL * words
+            && latents.outlier_values.len() == latents.scales.len() * PANEL * n_out
     );
-    // SAFETY: the processor has the features (asserted), and the packed arrays hold whole tiles and panels (asserted).
+    // SAFETY: the processor has the features (asserted), and the packed arrays hold whole tiles and
+    // panels (asserted).
     unsafe {
         match rows.screen {
             Screen::Int8 => scan_int8(rows, from, latents, lists),
@@ -40,18 +49,30 @@ macro_rules! scan {
         /// # Safety
         /// Those of the tile.
         #[target_feature(enable = $features)]
-        unsafe fn $name(rows: &PackedRows, from: usize, latents: &PackedLatents, lists: &mut [Candidates]) {
+        unsafe fn $name(
+            rows: &PackedRows,
+            from: usize,
+            latents: &PackedLatents,
+            lists: &mut [Candidates],
+        ) {
             let (words, n_out) = (rows.words, rows.outliers.len());
             for (panel, scale) in latents.scales.iter().enumerate() {
                 let data = latents.data[panel * PANEL * words..][..PANEL * words].as_ptr();
                 let next = data.wrapping_add(PANEL * words);
-                let panel_outliers = &latents.outlier_values[panel * PANEL * n_out..][..PANEL * n_out];
+                let panel_outliers =
+                    &latents.outlier_values[panel * PANEL * n_out..][..PANEL * n_out];
                 for (group, lists) in lists.chunks_mut(ROWS).enumerate() {
                     let first = from + group * ROWS;
                     let tile_scale = &rows.scales[first / ROWS];
                     // SAFETY: whole tiles lie in `rows.data`, whole panels in `latents.data`.
                     let tile = unsafe {
-                        $tile::<ROWS>(rows.data[first * words..].as_ptr(), words, data, words, next.wrapping_add(4 * words * group))
+                        $tile::<ROWS>(
+                            rows.data[first * words..].as_ptr(),
+                            words,
+                            data,
+                            words,
+                            next.wrapping_add(4 * words * group),
+                        )
                     };
                     let slack = slack(tile_scale, scale, latents.offset_norm);
                     for (r, list) in lists.iter_mut().enumerate() {
@@ -69,7 +90,15 @@ macro_rules! scan {
                                 estimate = _mm512_fmadd_ps(_mm512_set1_ps(x), w, estimate);
                             }
                             if _mm512_cmp_ps_mask::<_CMP_GE_OQ>(estimate, bar) != 0 {
-                                offer(list, tile_scale, r, &$columns, estimate, latents.offset_norm, (panel * PANEL + left) as u32);
+                                offer(
+                                    list,
+                                    tile_scale,
+                                    r,
+                                    &$columns,
+                                    estimate,
+                                    latents.offset_norm,
+                                    (panel * PANEL + left) as u32,
+                                );
                             }
                         }
                     }
@@ -79,27 +108,44 @@ macro_rules! scan {
     };
 }
 
-scan!(scan_int8, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2", int8_tile, |sums, step, shift, columns| {
-    let whole = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, shift));
-    _mm512_fmadd_ps(_mm512_mul_ps(whole, step), columns.load(|scale| &scale.step), columns.load(|scale| &scale.bias))
-});
-scan!(scan_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2", bf16_tile, |sums, _step, _shift, columns| {
-    _mm512_add_ps(sums, columns.load(|scale| &scale.bias))
-});
-scan!(scan_f32, "avx512f,avx512bw,avx512dq,avx512vl,avx2", f32_tile, |sums, _step, _shift, columns| {
-    _mm512_add_ps(sums, columns.load(|scale| &scale.bias))
-});
+scan!(
+    scan_int8,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2",
+    int8_tile,
+    |sums, step, shift, columns| {
+        let whole = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, shift));
+        _mm512_fmadd_ps(
+            _mm512_mul_ps(whole, step),
+            columns.load(|scale| &scale.step),
+            columns.load(|scale| &scale.bias),
+        )
+    }
+);
+scan!(
+    scan_bf16,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2",
+    bf16_tile,
+    |sums, _step, _shift, columns| { _mm512_add_ps(sums, columns.load(|scale| &scale.bias)) }
+);
+scan!(
+    scan_f32,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2",
+    f32_tile,
+    |sums, _step, _shift, columns| { _mm512_add_ps(sums, columns.load(|scale| &scale.bias)) }
+);
 
-/// A margin that none of a row's latents in a panel exceeds: linear in what the margin takes the root of, so that it costs four
-/// multiplications for all rows of a tile.
+/// A margin that none of a row's latents in a panel exceeds: linear in what the margin takes the
+/// root of, so that it costs four multiplications for all rows of a tile.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn slack(rows: &TileScale, panel: &PanelScale, offset_norm: f32) -> [f32; 16] {
     let [p, q, norm, slack] = panel.most.map(|v| _mm512_set1_ps(v));
     // SAFETY: each array holds sixteen numbers.
-    let [a, b, norms] = [&rows.a, &rows.b, &rows.norm].map(|values| unsafe { _mm512_loadu_ps(values.as_ptr()) });
+    let [a, b, norms] =
+        [&rows.a, &rows.b, &rows.norm].map(|values| unsafe { _mm512_loadu_ps(values.as_ptr()) });
     let noise = _mm512_fmadd_ps(a, p, _mm512_mul_ps(b, q));
-    let most = _mm512_add_ps(noise, _mm512_fmadd_ps(rounded_norms(norms, offset_norm), norm, slack));
+    let most =
+        _mm512_add_ps(noise, _mm512_fmadd_ps(rounded_norms(norms, offset_norm), norm, slack));
     let mut out = [0.0; 16];
     // A little more, for the rounding of these sums themselves.
     // SAFETY: sixteen numbers.
@@ -107,7 +153,8 @@ fn slack(rows: &TileScale, panel: &PanelScale, offset_norm: f32) -> [f32; 16] {
     out
 }
 
-/// The norms of x − μ and of μ − b_dec bound that of x − b_dec, whose product with w the exact score is: this bounds all three.
+/// The norms of x − μ and of μ − b_dec bound that of x − b_dec, whose product with w the exact
+/// score is: this bounds all three.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn rounded_norms(norms: __m512, offset_norm: f32) -> __m512 {
@@ -132,28 +179,49 @@ impl Columns<'_> {
 /// Takes into the list what of sixteen estimates reaches the bar with a margin of its own.
 #[inline(never)]
 #[target_feature(enable = "avx512f")]
-fn offer(list: &mut Candidates, rows: &TileScale, r: usize, columns: &Columns<'_>, estimate: __m512, offset_norm: f32, first: u32) {
+fn offer(
+    list: &mut Candidates,
+    rows: &TileScale,
+    r: usize,
+    columns: &Columns<'_>,
+    estimate: __m512,
+    offset_norm: f32,
+    first: u32,
+) {
     /// `rsqrt14` errs by up to 2⁻¹⁴: so much and more is added to the root made of it.
     const ROOT: f32 = 1.0 + 1.0 / 8192.0;
     let a = _mm512_mul_ps(_mm512_set1_ps(rows.a[r]), columns.load(|scale| &scale.p));
     let b = _mm512_mul_ps(_mm512_set1_ps(rows.b[r]), columns.load(|scale| &scale.q));
     // A square of 0 would give 0·∞.
-    let square = _mm512_max_ps(_mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b)), _mm512_set1_ps(f32::MIN_POSITIVE));
-    let noise = _mm512_mul_ps(_mm512_mul_ps(square, _mm512_rsqrt14_ps(square)), _mm512_set1_ps(ROOT));
+    let square = _mm512_max_ps(
+        _mm512_fmadd_ps(a, a, _mm512_mul_ps(b, b)),
+        _mm512_set1_ps(f32::MIN_POSITIVE),
+    );
+    let noise =
+        _mm512_mul_ps(_mm512_mul_ps(square, _mm512_rsqrt14_ps(square)), _mm512_set1_ps(ROOT));
     let norms = rounded_norms(_mm512_set1_ps(rows.norm[r]), offset_norm);
-    let rounding = _mm512_fmadd_ps(norms, columns.load(|scale| &scale.norm), columns.load(|scale| &scale.slack));
+    let rounding = _mm512_fmadd_ps(
+        norms,
+        columns.load(|scale| &scale.norm),
+        columns.load(|scale| &scale.slack),
+    );
     let margin = _mm512_add_ps(noise, rounding);
     let (upper, lower) = (_mm512_add_ps(estimate, margin), _mm512_sub_ps(estimate, margin));
     let reaches = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(list.bar()));
-    let latents =
-        _mm512_add_epi32(_mm512_set1_epi32(first as i32), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    let latents = _mm512_add_epi32(
+        _mm512_set1_epi32(first as i32),
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+    );
     let (to_upper, to_lower, to_latents) = list.next();
     const { assert!(BURST == 16) };
     // SAFETY: each place holds sixteen numbers.
     unsafe {
         _mm512_storeu_ps(to_upper.as_mut_ptr(), _mm512_maskz_compress_ps(reaches, upper));
         _mm512_storeu_ps(to_lower.as_mut_ptr(), _mm512_maskz_compress_ps(reaches, lower));
-        _mm512_storeu_si512(to_latents.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(reaches, latents));
+        _mm512_storeu_si512(
+            to_latents.as_mut_ptr().cast(),
+            _mm512_maskz_compress_epi32(reaches, latents),
+        );
     }
     list.pushed(reaches.count_ones() as usize);
 }

@@ -1,4 +1,5 @@
-//! The `let`s of a cell, found in its text without a Rust parser: enough of Rust's words to know strings, comments and brackets.
+//! The `let`s of a cell, found in its text without a Rust parser: enough of Rust's words to know
+//! strings, comments and brackets.
 
 use std::ops::Range;
 
@@ -31,7 +32,8 @@ pub(super) struct Word {
     pub at: Range<usize>,
 }
 
-/// A cell's code, which is the cell without the commands at its head, and the `let`s in it; or what is wrong, to follow "the cell".
+/// A cell's code, which is the cell without the commands at its head, and the `let`s in it; or what
+/// is wrong, to follow "the cell".
 pub(super) fn declarations(cell: &str) -> Result<(String, Vec<Declaration>), String> {
     let code = without_commands(cell);
     let words = words(&code)?;
@@ -45,12 +47,16 @@ pub(super) fn declarations(cell: &str) -> Result<(String, Vec<Declaration>), Str
     Ok((code, found))
 }
 
-/// As evcxr takes a cell apart: lines for itself and for a shell come before all code, with comments and blank lines among them.
+/// As evcxr takes a cell apart: lines for itself and for a shell come before all code, with
+/// comments and blank lines among them.
 fn without_commands(cell: &str) -> String {
-    let is_command = |line: &str| line.trim_start_matches(' ').starts_with(':') || line.starts_with('!');
+    let is_command =
+        |line: &str| line.trim_start_matches(' ').starts_with(':') || line.starts_with('!');
     let mut code = String::new();
     let mut lines = cell.split_inclusive('\n').peekable();
-    while let Some(line) = lines.next_if(|line| is_command(line) || line.starts_with("//") || line.trim().is_empty()) {
+    while let Some(line) =
+        lines.next_if(|line| is_command(line) || line.starts_with("//") || line.trim().is_empty())
+    {
         if !is_command(line) {
             code.push_str(line);
         }
@@ -96,7 +102,8 @@ pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
 
 /// How many of the words are the first statement.
 fn statement(code: &str, words: &[Word]) -> Result<usize, String> {
-    let is_let = words[attributes(words)..].first().is_some_and(|word| &code[word.at.clone()] == "let");
+    let is_let =
+        words[attributes(words)..].first().is_some_and(|word| &code[word.at.clone()] == "let");
     let mut open = Vec::new();
     for (i, word) in words.iter().enumerate() {
         match word.kind {
@@ -125,7 +132,9 @@ fn statement(code: &str, words: &[Word]) -> Result<usize, String> {
 /// How many of the words are attributes: `#[allow(unused)]`.
 fn attributes(words: &[Word]) -> usize {
     let mut from = 0;
-    while let [Word { kind: Kind::Mark('#'), .. }, Word { kind: Kind::Mark('['), .. }, ..] = words[from..] {
+    while let [Word { kind: Kind::Mark('#'), .. }, Word { kind: Kind::Mark('['), .. }, ..] =
+        words[from..]
+    {
         let mut depth = 0;
         let end = words[from..].iter().position(|word| {
             match word.kind {
@@ -144,11 +153,13 @@ fn attributes(words: &[Word]) -> usize {
 }
 
 fn declaration(code: &str, statement: &[Word]) -> Option<Declaration> {
-    let is = |word: &Word, wanted: &str| word.kind == Kind::Name && &code[word.at.clone()] == wanted;
+    let is =
+        |word: &Word, wanted: &str| word.kind == Kind::Name && &code[word.at.clone()] == wanted;
     let rest = &statement[attributes(statement)..];
     let rest = rest.split_first().filter(|(word, _)| is(word, "let"))?.1;
     let rest = if is(rest.first()?, "mut") { &rest[1..] } else { rest };
-    let (named, rest) = rest.split_first().filter(|(word, _)| word.kind == Kind::Name && !is(word, "_"))?;
+    let (named, rest) =
+        rest.split_first().filter(|(word, _)| word.kind == Kind::Name && !is(word, "_"))?;
     let (mark, rest) = rest.split_first()?;
     let (ty, value) = match mark.kind {
         Kind::Mark(':') => {
@@ -162,21 +173,31 @@ fn declaration(code: &str, statement: &[Word]) -> Option<Declaration> {
     };
     let (end, value) = value.split_last()?;
     let value = value.first()?.at.start..value.last()?.at.end;
-    (end.kind == Kind::Mark(';')).then(|| Declaration { name: code[named.at.clone()].to_owned(), ty, value })
+    (end.kind == Kind::Mark(';')).then(|| Declaration {
+        name: code[named.at.clone()].to_owned(),
+        ty,
+        value,
+    })
 }
 
 /// How many words a type takes, up to the `=` after it; `None` if there is none, or it is no type.
 fn ty(words: &[Word]) -> Option<usize> {
     let mut depth = 0;
     for (i, word) in words.iter().enumerate() {
-        let arrow = i > 0 && words[i - 1].kind == Kind::Mark('-') && words[i - 1].at.end == word.at.start;
+        let arrow =
+            i > 0 && words[i - 1].kind == Kind::Mark('-') && words[i - 1].at.end == word.at.start;
         match word.kind {
             Kind::Mark('(' | '[' | '{' | '<') => depth += 1,
             Kind::Mark(')' | ']' | '}') => depth -= 1,
             Kind::Mark('>') if !arrow => depth -= 1,
             Kind::Mark('=') if depth == 0 => return (i > 0).then_some(i),
-            // `let A::B = …` is a pattern; but `::std::string::String` is a type, behind one more colon.
-            Kind::Mark(':') if i == 0 && words.get(1).is_none_or(|next| next.kind != Kind::Mark(':')) => return None,
+            // `let A::B = …` is a pattern; but `::std::string::String` is a type, behind one more
+            // colon.
+            Kind::Mark(':')
+                if i == 0 && words.get(1).is_none_or(|next| next.kind != Kind::Mark(':')) =>
+            {
+                return None;
+            }
             _ => {}
         }
     }
@@ -201,7 +222,8 @@ fn comment(text: &str) -> Option<usize> {
     }
 }
 
-/// How a text begins: the length up to its quote and with it, and what closes it if it has no escapes.
+/// How a text begins: the length up to its quote and with it, and what closes it if it has no
+/// escapes.
 type Opening = (usize, Option<String>);
 
 /// `"`, `b"`, `c"`, `r"`, `r#"`, `br##"` and the like.
@@ -212,9 +234,12 @@ fn text_opening(text: &str) -> Option<Opening> {
         "r" | "br" | "cr" => true,
         _ => return None,
     };
-    let hashes = if raw { text[letters..].len() - text[letters..].trim_start_matches('#').len() } else { 0 };
+    let hashes =
+        if raw { text[letters..].len() - text[letters..].trim_start_matches('#').len() } else { 0 };
     let opening = letters + hashes + 1;
-    text[letters + hashes..].starts_with('"').then(|| (opening, raw.then(|| format!("\"{}", "#".repeat(hashes)))))
+    text[letters + hashes..]
+        .starts_with('"')
+        .then(|| (opening, raw.then(|| format!("\"{}", "#".repeat(hashes)))))
 }
 
 fn closed_text(text: &str, (opening, raw): Opening) -> Option<usize> {
@@ -246,7 +271,11 @@ fn character(text: &str) -> Option<usize> {
 
 /// The length of the name that a text begins with, 0 if with none.
 fn name(text: &str) -> usize {
-    if text.starts_with(|c: char| c.is_alphabetic() || c == '_') { letters_and_digits(text) } else { 0 }
+    if text.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+        letters_and_digits(text)
+    } else {
+        0
+    }
 }
 
 fn letters_and_digits(text: &str) -> usize {
@@ -257,11 +286,17 @@ fn letters_and_digits(text: &str) -> usize {
 fn number(text: &str) -> usize {
     let mut end = letters_and_digits(text);
     // Not the range `1..2`, and not the method in `1.max(2)`.
-    if text[end..].starts_with('.') && !text[end + 1..].starts_with(|c: char| c == '.' || c == '_' || c.is_alphabetic()) {
+    if text[end..].starts_with('.')
+        && !text[end + 1..].starts_with(|c: char| c == '.' || c == '_' || c.is_alphabetic())
+    {
         end += 1 + letters_and_digits(&text[end + 1..]);
     }
     let exponent = !text.starts_with("0x") && text[..end].ends_with(['e', 'E']);
-    if exponent && text[end..].starts_with(['+', '-']) { end + 1 + letters_and_digits(&text[end + 1..]) } else { end }
+    if exponent && text[end..].starts_with(['+', '-']) {
+        end + 1 + letters_and_digits(&text[end + 1..])
+    } else {
+        end
+    }
 }
 
 #[cfg(test)]
@@ -273,7 +308,10 @@ mod tests {
     /// Names, types and values of a cell's `let`s.
     fn found(cell: &str) -> Vec<(String, String, String)> {
         let (code, found) = declarations(cell).unwrap();
-        found.into_iter().map(|d| (d.name, d.ty.unwrap_or_default(), code[d.value].to_owned())).collect()
+        found
+            .into_iter()
+            .map(|d| (d.name, d.ty.unwrap_or_default(), code[d.value].to_owned()))
+            .collect()
     }
 
     fn one(cell: &str) -> (String, String, String) {
@@ -290,9 +328,24 @@ mod tests {
             ("let mut k : usize\n    = 16 ;", "k", "usize", "16"),
             ("let k = 16;", "k", "", "16"),
             ("#[allow(unused, x = \"]\")]\n#[a]\nlet k: u8 = 1; // let z: u8 = 2;", "k", "u8", "1"),
-            ("/* let a: u8 = 1; /* let b: u8 = 1; */ */ let k: u8 = /* two */ 2 /* three */;", "k", "u8", "2"),
-            ("let v: Vec<Vec<u32>>= vec![vec![1; 2], vec![]];", "v", "Vec<Vec<u32>>", "vec![vec![1; 2], vec![]]"),
-            ("let f: fn(u8) -> u8 = |x| { let y: u8 = x; y };", "f", "fn(u8) -> u8", "|x| { let y: u8 = x; y }"),
+            (
+                "/* let a: u8 = 1; /* let b: u8 = 1; */ */ let k: u8 = /* two */ 2 /* three */;",
+                "k",
+                "u8",
+                "2",
+            ),
+            (
+                "let v: Vec<Vec<u32>>= vec![vec![1; 2], vec![]];",
+                "v",
+                "Vec<Vec<u32>>",
+                "vec![vec![1; 2], vec![]]",
+            ),
+            (
+                "let f: fn(u8) -> u8 = |x| { let y: u8 = x; y };",
+                "f",
+                "fn(u8) -> u8",
+                "|x| { let y: u8 = x; y }",
+            ),
             ("let b: Box<dyn Iterator<Item = u8>> = x;", "b", "Box<dyn Iterator<Item = u8>>", "x"),
             ("let b: Box<dyn Fn(u8) -> u8> = x;", "b", "Box<dyn Fn(u8) -> u8>", "x"),
             ("let a: [u8; 3] = [1, 2, 3];", "a", "[u8; 3]", "[1, 2, 3]"),
@@ -309,7 +362,12 @@ mod tests {
             ("fn f() -> u8 { let a: u8 = 1; a }\nlet k: u8 = f();", "k", "u8", "f()"),
             ("use std::{fmt, io};\nlet k: u8 = 1;\nk", "k", "u8", "1"),
             ("if let Some(a) = b { c } let k: u8 = 1;", "k", "u8", "1"),
-            ("// first\n\n:dep a = { path = \"..\" }\n:opt 2\n!ls \"\nlet k: u8 = 1;", "k", "u8", "1"),
+            (
+                "// first\n\n:dep a = { path = \"..\" }\n:opt 2\n!ls \"\nlet k: u8 = 1;",
+                "k",
+                "u8",
+                "1",
+            ),
             ("'a: loop { break 'a; }\nlet k: u8 = 1;", "k", "u8", "1"),
             ("println!(\"{}\", \"let a: u8 = 1;\");\nlet k: u8 = 1;", "k", "u8", "1"),
             ("let r: Range<u8> = 1..2;", "r", "Range<u8>", "1..2"),
@@ -367,8 +425,9 @@ mod tests {
     /// Pieces that trip a scanner, put together at random.
     fn pieces() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
-            "let ", "mut ", "k", ": ", "usize", " = ", "1", ";", "\n", "\"", "'", "\\", "r#", "r\"", "b'", "//", "/*", "*/", "{", "}", "(",
-            ")", "[", "]", "<", ">", "->", "#[", "é", "1.", "1e-", "0x", "..", ":dep", "!", "'a", "_", " ", "",
+            "let ", "mut ", "k", ": ", "usize", " = ", "1", ";", "\n", "\"", "'", "\\", "r#",
+            "r\"", "b'", "//", "/*", "*/", "{", "}", "(", ")", "[", "]", "<", ">", "->", "#[", "é",
+            "1.", "1e-", "0x", "..", ":dep", "!", "'a", "_", " ", "",
         ]);
         prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
     }

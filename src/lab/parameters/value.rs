@@ -29,7 +29,8 @@ enum Kind {
     Rust,
 }
 
-/// The value that `text` is in the declared type; without one, in that of `default`, the value that it stands for. Or why it is none.
+/// The value that `text` is in the declared type; without one, in that of `default`, the value that
+/// it stands for. Or why it is none.
 pub(super) fn value(ty: Option<&str>, default: &str, text: &str) -> Result<Parameter, String> {
     let kind = ty.map_or_else(|| of_literal(default), of_type);
     let shown = ty.map_or_else(|| format!("what {default} is"), str::to_owned);
@@ -38,29 +39,43 @@ pub(super) fn value(ty: Option<&str>, default: &str, text: &str) -> Result<Param
     match kind {
         Kind::Integer { min, max } => {
             let least = if min > 0 { format!("-{min}") } else { "0".to_owned() };
-            let wanted = || bad(&format!("give a whole number from {least} to {max}, such as 16, 2_000_000 or 2e6"));
+            let wanted = || {
+                bad(&format!(
+                    "give a whole number from {least} to {max}, such as 16, 2_000_000 or 2e6"
+                ))
+            };
             let (negative, size) = integer(plain).ok_or_else(wanted)?;
             if size > if negative { min } else { max } {
                 return Err(wanted());
             }
             let sign = if negative && size > 0 { "-" } else { "" };
             let source = format!("{sign}{size}");
-            Ok(Parameter { json: serde_json::from_str(&source).unwrap_or_else(|_| source.clone().into()), source })
+            Ok(Parameter {
+                json: serde_json::from_str(&source).unwrap_or_else(|_| source.clone().into()),
+                source,
+            })
         }
         Kind::Float { single } => {
-            let (source, number) = float(plain, single).ok_or_else(|| bad("give a number such as 0.5, 3e-4, 16 or inf"))?;
+            let (source, number) = float(plain, single)
+                .ok_or_else(|| bad("give a number such as 0.5, 3e-4, 16 or inf"))?;
             // JSON has no infinity.
             let json = if number.is_finite() { number.into() } else { Value::from(plain) };
             Ok(Parameter { source, json })
         }
         Kind::Bool => match plain {
-            "true" | "false" => Ok(Parameter { source: plain.to_owned(), json: (plain == "true").into() }),
+            "true" | "false" => {
+                Ok(Parameter { source: plain.to_owned(), json: (plain == "true").into() })
+            }
             _ => Err(bad("give true or false")),
         },
         Kind::String => Ok(Parameter { source: format!("{text:?}.to_owned()"), json: text.into() }),
         Kind::Str => Ok(Parameter { source: format!("{text:?}"), json: text.into() }),
-        Kind::Rust if is_expression(plain) => Ok(Parameter { source: plain.to_owned(), json: plain.into() }),
-        Kind::Rust => Err(bad("give it as Rust, as it would stand behind the `=`, with no `;` and no comment after it")),
+        Kind::Rust if is_expression(plain) => {
+            Ok(Parameter { source: plain.to_owned(), json: plain.into() })
+        }
+        Kind::Rust => Err(bad(
+            "give it as Rust, as it would stand behind the `=`, with no `;` and no comment after it",
+        )),
     }
 }
 
@@ -97,12 +112,18 @@ fn whole(ty: &str) -> Option<Kind> {
 /// What a `let` without a type holds, if it holds a literal.
 fn of_literal(default: &str) -> Kind {
     let Ok(words) = source::words(default) else { return Kind::Rust };
-    let words: Vec<(Word, &str)> = words.iter().map(|word| (word.kind, &default[word.at.clone()])).collect();
+    let words: Vec<(Word, &str)> =
+        words.iter().map(|word| (word.kind, &default[word.at.clone()])).collect();
     let number = |text: &str| {
-        let suffix = ["f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize"];
+        let suffix = [
+            "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64",
+            "u128", "usize",
+        ];
         match suffix.into_iter().find(|suffix| text.ends_with(suffix) && !text.starts_with("0x")) {
             Some(suffix) => of_type(suffix),
-            None if text.contains(['.', 'e', 'E']) && !text.starts_with("0x") => Kind::Float { single: false },
+            None if text.contains(['.', 'e', 'E']) && !text.starts_with("0x") => {
+                Kind::Float { single: false }
+            }
             // Which integer it is, the lines after it decide.
             None => Kind::Integer { min: 1 << 127, max: u128::MAX },
         }
@@ -127,7 +148,8 @@ fn integer(text: &str) -> Option<(bool, u128)> {
     let text = text.replace('_', "");
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
         if let Some(digits) = text.strip_prefix(prefix) {
-            let digits = Some(digits).filter(|digits| digits.starts_with(|c: char| c.is_digit(radix)))?;
+            let digits =
+                Some(digits).filter(|digits| digits.starts_with(|c: char| c.is_digit(radix)))?;
             return Some((negative, u128::from_str_radix(digits, radix).ok()?));
         }
     }
@@ -168,7 +190,8 @@ fn float(text: &str, single: bool) -> Option<(String, f64)> {
     if digits.contains(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let (sign, constant) = (if number < 0.0 { "-" } else { "" }, if number.is_nan() { "NAN" } else { "INFINITY" });
+    let (sign, constant) =
+        (if number < 0.0 { "-" } else { "" }, if number.is_nan() { "NAN" } else { "INFINITY" });
     Some((format!("{sign}{name}::{constant}"), number))
 }
 
@@ -220,8 +243,16 @@ mod tests {
             ("i8", "-128", "-128"),
             ("i8", "-129", "!"),
             ("i8", "128", "!"),
-            ("i128", "-170141183460469231731687303715884105728", "-170141183460469231731687303715884105728"),
-            ("u128", "340282366920938463463374607431768211455", "340282366920938463463374607431768211455"),
+            (
+                "i128",
+                "-170141183460469231731687303715884105728",
+                "-170141183460469231731687303715884105728",
+            ),
+            (
+                "u128",
+                "340282366920938463463374607431768211455",
+                "340282366920938463463374607431768211455",
+            ),
             ("u128", "340282366920938463463374607431768211456", "!"),
             ("u128", "1e38", "100000000000000000000000000000000000000"),
             ("u128", "1e99999999999", "!"),
@@ -313,7 +344,8 @@ mod tests {
                     '0' => '\0',
                     c @ ('\\' | '"' | '\'') => c,
                     'u' => {
-                        let digits: String = inner.by_ref().skip(1).take_while(|&c| c != '}').collect();
+                        let digits: String =
+                            inner.by_ref().skip(1).take_while(|&c| c != '}').collect();
                         char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?
                     }
                     _ => return None,

@@ -32,7 +32,11 @@ impl MlpActivation {
 impl Show for HookPoint {
     fn shown(&self) -> Shown {
         let (meaning, block) = (self.site.meaning(), format!("block {}", self.layer));
-        let meaning = if meaning.contains("the block") { meaning.replace("the block", &block) } else { format!("{meaning} in {block}") };
+        let meaning = if meaning.contains("the block") {
+            meaning.replace("the block", &block)
+        } else {
+            format!("{meaning} in {block}")
+        };
         Shown::sentence(&self.to_string(), &meaning)
     }
 }
@@ -47,7 +51,9 @@ impl Show for Family {
     fn shown(&self) -> Shown {
         let meaning = match self {
             Family::Gpt2 => "learned positions, attention and MLP one after the other",
-            Family::NeoX => "Pythia's architecture: rotary positions, attention and MLP in parallel",
+            Family::NeoX => {
+                "Pythia's architecture: rotary positions, attention and MLP in parallel"
+            }
         };
         Shown::sentence(&self.to_string(), meaning)
     }
@@ -78,7 +84,9 @@ impl Show for Processing {
     fn shown(&self) -> Shown {
         let meaning = match self {
             Processing::Raw => "weights as the checkpoint has them",
-            Processing::TransformerLens => "layer norms folded in, and what writes to the residual stream centred",
+            Processing::TransformerLens => {
+                "layer norms folded in, and what writes to the residual stream centred"
+            }
         };
         Shown::sentence(&self.to_string(), meaning)
     }

@@ -25,7 +25,8 @@ fn candidates(title: &str, candidates: &[Candidate]) -> Table {
         Column::number("log").defined("the natural logarithm of the probability"),
     ];
     candidates.iter().fold(Table::new(title, &columns), |table, candidate| {
-        let row = Row::new(&format!("{:?}", candidate.token)).shown(f64::from(candidate.id), candidate.id.to_string());
+        let row = Row::new(&format!("{:?}", candidate.token))
+            .shown(f64::from(candidate.id), candidate.id.to_string());
         table.with(row.bar(candidate.logprob.exp()).number(candidate.logprob))
     })
 }

@@ -1,6 +1,7 @@
 //! An SVG, read strictly.
 
-/// Reads the SVG as XML does: tags balance, attributes are quoted and occur once, no stray `<` or `&`; returns all text.
+/// Reads the SVG as XML does: tags balance, attributes are quoted and occur once, no stray `<` or
+/// `&`; returns all text.
 pub fn well_formed(svg: &str) -> Vec<String> {
     let mut open: Vec<String> = Vec::new();
     let mut texts = Vec::new();
@@ -35,9 +36,17 @@ fn check_attributes(mut attributes: &str) {
     while let Some((name, rest)) = attributes.split_once("=\"") {
         let (value, rest) = rest.split_once('"').expect("a closing quote");
         let name = name.trim();
-        assert!(!name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{name}");
+        assert!(
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
+            "{name}"
+        );
         assert!(!seen.contains(&name), "{name} twice");
-        assert!(!["NaN", "inf", "-inf"].iter().any(|bad| value.split([' ', ',', '(']).any(|v| v == *bad)), "{name}={value}");
+        assert!(
+            !["NaN", "inf", "-inf"]
+                .iter()
+                .any(|bad| value.split([' ', ',', '(']).any(|v| v == *bad)),
+            "{name}={value}"
+        );
         check_text(value);
         seen.push(name);
         attributes = rest;
@@ -47,7 +56,12 @@ fn check_attributes(mut attributes: &str) {
 
 fn check_text(text: &str) {
     for (i, _) in text.match_indices('&') {
-        assert!(["&amp;", "&lt;", "&gt;", "&quot;", "&#39;", "&apos;"].iter().any(|e| text[i..].starts_with(e)), "{text}");
+        assert!(
+            ["&amp;", "&lt;", "&gt;", "&quot;", "&#39;", "&apos;"]
+                .iter()
+                .any(|e| text[i..].starts_with(e)),
+            "{text}"
+        );
     }
     assert!(!text.contains('<') && !text.chars().any(|c| c.is_control() && c != '\n'));
 }

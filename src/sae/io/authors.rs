@@ -1,5 +1,7 @@
-//! The checkpoints of the authors of tokenized SAEs: a pickled state dict, `W_enc [d_sae, d_model]`, `W_dec [d_model, d_sae]`, `b_enc`, `b_dec`, and in a
-//! TSAE `lookup.W_lookup.weight [d_vocab, d_model]`. What it was trained on stands in the file's name: `gpt2_resid_pre_8_ot30.pt`.
+//! The checkpoints of the authors of tokenized SAEs: a pickled state dict, `W_enc [d_sae,
+//! d_model]`, `W_dec [d_model, d_sae]`, `b_enc`, `b_dec`, and in a TSAE `lookup.W_lookup.weight
+//! [d_vocab, d_model]`. What it was trained on stands in the file's name:
+//! `gpt2_resid_pre_8_ot30.pt`.
 
 use std::path::Path;
 
@@ -22,7 +24,10 @@ pub(super) fn is_baseline(tensors: &Arrays) -> bool {
 pub(super) fn read(mut tensors: Arrays, k: Option<usize>) -> Result<Sae> {
     let path = tensors.path().to_owned();
     if tensors.has("r_mag") || tensors.has("b_gate") {
-        return Err(Error::format(&path, "holds a gated SAE of the authors'; their TopK SAEs are read"));
+        return Err(Error::format(
+            &path,
+            "holds a gated SAE of the authors'; their TopK SAEs are read",
+        ));
     }
     let (named, origin) = of_name(&path);
     let k = k.or(named).ok_or_else(|| {
@@ -38,7 +43,10 @@ pub(super) fn read(mut tensors: Arrays, k: Option<usize>) -> Result<Sae> {
         let table = tensors.take(TABLE, &[d_vocab, d])?;
         sae.config.d_vocab = d_vocab;
         let balance = 0.5; // theirs
-        sae.config.lookup = Some(Lookup::from_table(table.iter().map(|w| w / balance).collect(), d)?.with_balance(balance)?);
+        sae.config.lookup = Some(
+            Lookup::from_table(table.iter().map(|w| w / balance).collect(), d)?
+                .with_balance(balance)?,
+        );
         sae.lookup = Some(table);
     }
     sae.config.check()?;
@@ -61,7 +69,15 @@ fn of_name(path: &Path) -> (Option<usize>, Origin) {
         let (place, layer) = trained.rsplit_once('_')?;
         let (model, site) = place.split_once('_')?;
         let hook: Option<HookPoint> = format!("blocks.{layer}.hook_{site}").parse().ok();
-        Some((k, Origin { model: Some(model.to_owned()), hook, processing: Some("TransformerLens".to_owned()), ..Origin::default() }))
+        Some((
+            k,
+            Origin {
+                model: Some(model.to_owned()),
+                hook,
+                processing: Some("TransformerLens".to_owned()),
+                ..Origin::default()
+            },
+        ))
     };
     parsed().map_or((None, Origin::default()), |(k, origin)| (Some(k), origin))
 }
@@ -72,12 +88,18 @@ mod tests {
 
     #[test]
     fn the_authors_file_names_say_what_was_trained_on() {
-        for (name, k) in
-            [("gpt2_resid_pre_8_o30.pt", Some(30)), ("gpt2_resid_pre_8_ot5.pt", Some(5)), ("gpt2.pt", None), ("a_b_c_d.pt", None)]
-        {
+        for (name, k) in [
+            ("gpt2_resid_pre_8_o30.pt", Some(30)),
+            ("gpt2_resid_pre_8_ot5.pt", Some(5)),
+            ("gpt2.pt", None),
+            ("a_b_c_d.pt", None),
+        ] {
             let (found, origin) = of_name(Path::new(name));
             assert_eq!(found, k, "{name}");
-            assert_eq!(origin.hook.map(|hook| hook.to_string()), k.map(|_| "blocks.8.hook_resid_pre".to_owned()));
+            assert_eq!(
+                origin.hook.map(|hook| hook.to_string()),
+                k.map(|_| "blocks.8.hook_resid_pre".to_owned())
+            );
         }
     }
 }

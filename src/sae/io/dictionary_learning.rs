@@ -22,14 +22,19 @@ const GATED: &str = "GatedAutoEncoder";
 const RELU: &str = "AutoEncoder";
 const NEW: &str = "AutoEncoderNew";
 
-/// Reads the tensors of a finished SAE, or of one that a running training left to go on from, `{step, ae, optimizer, config, norm_factor}`.
+/// Reads the tensors of a finished SAE, or of one that a running training left to go on from,
+/// `{step, ae, optimizer, config, norm_factor}`.
 pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> Result<Sae> {
     let path = tensors.path().to_owned();
     let json: Value = config.map(read_json).transpose()?.unwrap_or_default();
-    let class = json["trainer"]["dict_class"].as_str().or(tensors.text("config.dict_class")).map(str::to_owned);
+    let class = json["trainer"]["dict_class"]
+        .as_str()
+        .or(tensors.text("config.dict_class"))
+        .map(str::to_owned);
     let origin = origin(&json, &tensors);
     let is_left = tensors.names().iter().any(|name| name.starts_with("ae."));
-    // Biases of a running training are those for activations that were divided by this; of a finished one they are not.
+    // Biases of a running training are those for activations that were divided by this; of a
+    // finished one they are not.
     let scale = if is_left { tensors.number("norm_factor") } else { None };
     let mut tensors = if is_left { tensors.within("ae.") } else { tensors };
     let class = match class.map_or_else(|| of_tensors(&tensors).map(str::to_owned), Ok) {
@@ -39,7 +44,8 @@ pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> 
     let mut sae = match class.as_str() {
         TOPK | BATCH => {
             let k = of_k(&tensors, k)?;
-            let architecture = if class == TOPK { Architecture::TopK } else { Architecture::BatchTopK };
+            let architecture =
+                if class == TOPK { Architecture::TopK } else { Architecture::BatchTopK };
             let mut sae = linear(&mut tensors, architecture, k, "encoder.bias", "b_dec")?;
             if class == BATCH {
                 sae.threshold = vec![threshold(&tensors)?];
@@ -62,23 +68,43 @@ pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> 
             sae
         }
         GATED => {
-            let mut sae = linear(&mut tensors, Architecture::Gated { l1: 0.0 }, 1, "gate_bias", "decoder_bias")?;
+            let mut sae = linear(
+                &mut tensors,
+                Architecture::Gated { l1: 0.0 },
+                1,
+                "gate_bias",
+                "decoder_bias",
+            )?;
             sae.r_mag = tensors.take("r_mag", &[sae.d_sae()])?;
             sae.b_mag = tensors.take("mag_bias", &[sae.d_sae()])?;
             sae
         }
         RELU => linear(&mut tensors, Architecture::Relu { l1: 0.0 }, 1, "encoder.bias", "bias")?,
         NEW => {
-            let mut sae = linear(&mut tensors, Architecture::Relu { l1: 0.0 }, 1, "encoder.bias", "decoder.bias")?;
+            let mut sae = linear(
+                &mut tensors,
+                Architecture::Relu { l1: 0.0 },
+                1,
+                "encoder.bias",
+                "decoder.bias",
+            )?;
             let b_dec = sae.b_dec.clone();
             sae.read_further(&b_dec, 1.0);
             sae
         }
-        other => return Err(Error::format(config.unwrap_or(&path), format!("dict_class \"{other}\" is none of dictionary_learning's"))),
+        other => {
+            return Err(Error::format(
+                config.unwrap_or(&path),
+                format!("dict_class \"{other}\" is none of dictionary_learning's"),
+            ));
+        }
     };
     if let Some(scale) = scale {
         if scale <= 0.0 {
-            return Err(Error::format(&path, format!("norm_factor is {scale}; it must be above 0")));
+            return Err(Error::format(
+                &path,
+                format!("norm_factor is {scale}; it must be above 0"),
+            ));
         }
         sae.scale_biases(scale);
     }
@@ -107,23 +133,36 @@ fn of_tensors(tensors: &Arrays) -> std::result::Result<&'static str, String> {
     } else {
         let names = tensors.names();
         let more = if names.len() > 12 { ", …" } else { "" };
-        Err(format!("holds no SAE that is known; its tensors are {}{more}", names[..names.len().min(12)].join(", ")))
+        Err(format!(
+            "holds no SAE that is known; its tensors are {}{more}",
+            names[..names.len().min(12)].join(", ")
+        ))
     }
 }
 
 fn of_k(tensors: &Arrays, k: Option<usize>) -> Result<usize> {
     let said = tensors.number("k").filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as usize);
-    said.or(k).ok_or_else(|| Error::format(tensors.path(), "does not say k: say it, with Sae::load_with_k or --k"))
+    said.or(k).ok_or_else(|| {
+        Error::format(tensors.path(), "does not say k: say it, with Sae::load_with_k or --k")
+    })
 }
 
 /// The one threshold; −1 until it was set, when every positive code passes.
 fn threshold(tensors: &Arrays) -> Result<f32> {
     let threshold = tensors.number("threshold");
-    threshold.map(|threshold| threshold.max(0.0)).ok_or_else(|| Error::format(tensors.path(), "has no threshold, which must be one number"))
+    threshold
+        .map(|threshold| threshold.max(0.0))
+        .ok_or_else(|| Error::format(tensors.path(), "has no threshold, which must be one number"))
 }
 
 /// An SAE of two `nn.Linear`.
-fn linear(tensors: &mut Arrays, architecture: Architecture, k: usize, b_enc: &str, b_dec: &str) -> Result<Sae> {
+fn linear(
+    tensors: &mut Arrays,
+    architecture: Architecture,
+    k: usize,
+    b_enc: &str,
+    b_dec: &str,
+) -> Result<Sae> {
     let [d_sae, d] = matrix(tensors, "encoder.weight")?;
     Ok(Sae {
         w_enc: tensors.take("encoder.weight", &[d_sae, d])?,
@@ -163,10 +202,20 @@ fn prefixes(tensors: &mut Arrays) -> Result<Vec<usize>> {
 /// What the trainer's settings say, in `config.json` or in what a running training left.
 fn origin(json: &Value, tensors: &Arrays) -> Origin {
     let trainer = &json["trainer"];
-    let text = |name: &str| trainer[name].as_str().or(tensors.text(&format!("config.{name}"))).map(str::to_owned);
-    let layer = trainer["layer"].as_u64().or(tensors.number("config.layer").map(|layer| layer as u64)).map(|layer| layer as usize);
+    let text = |name: &str| {
+        trainer[name].as_str().or(tensors.text(&format!("config.{name}"))).map(str::to_owned)
+    };
+    let layer = trainer["layer"]
+        .as_u64()
+        .or(tensors.number("config.layer").map(|layer| layer as u64))
+        .map(|layer| layer as usize);
     let module = text("submodule_name").unwrap_or_else(|| "resid_post".to_owned());
-    let site = [("resid_post", Site::ResidPost), ("resid_pre", Site::ResidPre), ("mlp", Site::MlpOut), ("att", Site::AttnOut)];
+    let site = [
+        ("resid_post", Site::ResidPost),
+        ("resid_pre", Site::ResidPre),
+        ("mlp", Site::MlpOut),
+        ("att", Site::AttnOut),
+    ];
     let site = site.iter().find(|(name, _)| module.starts_with(name)).map(|(_, site)| *site);
     Origin {
         model: text("lm_name"),
@@ -194,17 +243,28 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         sae.read_further(&b_dec, -1.0);
         notes.push(format!("{JUMP} does not subtract b_dec before it encodes: W_enc·b_dec was taken from b_enc, and codes are the same"));
     }
-    if class == RELU && sae.w_dec.chunks(d).any(|row| (super::super::fold::decoder_norm(row) - 1.0).abs() > 1e-3) {
+    if class == RELU
+        && sae.w_dec.chunks(d).any(|row| (super::super::fold::decoder_norm(row) - 1.0).abs() > 1e-3)
+    {
         notes.push(format!(
             "rows of the decoder are not of length 1, and {RELU}.from_pretrained makes them so, which scales codes: say normalize_decoder=False to keep them"
         ));
     }
     let is_of_matrices = matches!(class, MATRYOSHKA | JUMP);
-    let turned = if is_of_matrices { transpose(&sae.w_enc, d_sae, d) } else { transpose(&sae.w_dec, d_sae, d) };
-    let k = [i32::try_from(sae.config.k).map_err(|_| Error::config("k", format!("k = {} is too large for {class}", sae.config.k)))?];
+    let turned = if is_of_matrices {
+        transpose(&sae.w_enc, d_sae, d)
+    } else {
+        transpose(&sae.w_dec, d_sae, d)
+    };
+    let k = [i32::try_from(sae.config.k).map_err(|_| {
+        Error::config("k", format!("k = {} is too large for {class}", sae.config.k))
+    })?];
     let threshold = if class == TOPK { vec![-1.0] } else { sae.threshold.clone() };
     let sizes: Vec<i64> = (0..sae.config.prefixes.len())
-        .map(|i| sae.config.prefixes[i] as i64 - i.checked_sub(1).map_or(0, |before| sae.config.prefixes[before] as i64))
+        .map(|i| {
+            sae.config.prefixes[i] as i64
+                - i.checked_sub(1).map_or(0, |before| sae.config.prefixes[before] as i64)
+        })
         .collect();
     let mut tensors = match is_of_matrices {
         true => vec![
@@ -212,7 +272,10 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
             ("b_enc", vec![d_sae], Data::F32(&sae.b_enc)),
             ("W_dec", vec![d_sae, d], Data::F32(&sae.w_dec)),
         ],
-        false => vec![("encoder.weight", vec![d_sae, d], Data::F32(&sae.w_enc)), ("decoder.weight", vec![d, d_sae], Data::F32(&turned))],
+        false => vec![
+            ("encoder.weight", vec![d_sae, d], Data::F32(&sae.w_enc)),
+            ("decoder.weight", vec![d, d_sae], Data::F32(&turned)),
+        ],
     };
     let b_dec = match class {
         RELU => "bias",
@@ -246,10 +309,14 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
 fn config(sae: &Sae, class: &str) -> Value {
     let hook = sae.origin.hook.map(|hook| match hook.site {
         // What enters a block has left the one before.
-        Site::ResidPre if hook.layer > 0 => HookPoint { layer: hook.layer - 1, site: Site::ResidPost },
+        Site::ResidPre if hook.layer > 0 => {
+            HookPoint { layer: hook.layer - 1, site: Site::ResidPost }
+        }
         _ => hook,
     });
-    let module = hook.map(|hook| format!("{}_layer_{}", hook.site.name().trim_start_matches("hook_"), hook.layer));
+    let module = hook.map(|hook| {
+        format!("{}_layer_{}", hook.site.name().trim_start_matches("hook_"), hook.layer)
+    });
     json!({
         "trainer": {
             "dict_class": class,

@@ -15,7 +15,8 @@ use crate::sae::{Architecture, Index, RowNorm, Sae};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SaeFormat {
-    /// This crate: `cfg.json` and `sae_weights.safetensors`, the table with them. See [`Sae::save`].
+    /// This crate: `cfg.json` and `sae_weights.safetensors`, the table with them. See
+    /// [`Sae::save`].
     #[value(help = "This program: cfg.json and sae_weights.safetensors, the table with them")]
     Tsae,
     /// SAELens 6: the same files without the table.
@@ -28,20 +29,25 @@ pub enum SaeFormat {
     /// dictionary_learning: `ae.pt` and `config.json`.
     #[value(help = "dictionary_learning: ae.pt and config.json")]
     DictionaryLearning,
-    /// Llamascopium: `config.json` and `sae_weights.safetensors`. ReLU, TopK, JumpReLU, and BatchTopK as JumpReLU.
-    #[value(help = "Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and BatchTopK as JumpReLU")]
+    /// Llamascopium: `config.json` and `sae_weights.safetensors`. ReLU, TopK, JumpReLU, and
+    /// BatchTopK as JumpReLU.
+    #[value(
+        help = "Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and BatchTopK as JumpReLU"
+    )]
     Llamascopium,
 }
 
 /// What becomes of the table of a TSAE where it is read by a library that knows no tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum TableExport {
-    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] gives back to the SAE beside it. What the library reconstructs lacks
-    /// `W_lookup[token]`, which is to be added by hand.
+    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] gives back to the
+    /// SAE beside it. What the library reconstructs lacks `W_lookup[token]`, which is to be added
+    /// by hand.
     #[value(help = "Keep it in a file of its own, lookup.safetensors; the library does not add it")]
     Keep,
-    /// Its mean row, every row counted the same, becomes part of `b_dec`, and `b_enc` is corrected so that codes stay the same.
-    /// See [`Sae::fold_table`], also for a mean by how often tokens occur.
+    /// Its mean row, every row counted the same, becomes part of `b_dec`, and `b_enc` is corrected
+    /// so that codes stay the same. See [`Sae::fold_table`], also for a mean by how often tokens
+    /// occur.
     #[value(help = "Fold its mean row into the biases, so that codes stay the same")]
     Fold,
     /// It is left out.
@@ -61,7 +67,8 @@ pub struct Exported {
 }
 
 impl Sae {
-    /// Writes the SAE to `dir` as another library has it, with a model card (`README.md`), so that its codes and reconstructions there are the same.
+    /// Writes the SAE to `dir` as another library has it, with a model card (`README.md`), so that
+    /// its codes and reconstructions there are the same.
     ///
     /// | | TopK | BatchTopK | ReLU | Gated | JumpReLU |
     /// | --- | --- | --- | --- | --- | --- |
@@ -70,7 +77,8 @@ impl Sae {
     /// | [`DictionaryLearning`](SaeFormat::DictionaryLearning) | AutoEncoderTopK | BatchTopKSAE, or MatryoshkaBatchTopKSAE with prefixes | AutoEncoder | GatedAutoEncoder | JumpReluAutoEncoder |
     /// | [`Llamascopium`](SaeFormat::Llamascopium) | topk | jumprelu | relu | – | jumprelu |
     ///
-    /// Nothing is lost in silence: what concerns training alone (AuxK, prefixes) is named in [`Exported::notes`], and so is what becomes of a table.
+    /// Nothing is lost in silence: what concerns training alone (AuxK, prefixes) is named in
+    /// [`Exported::notes`], and so is what becomes of a table.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -81,10 +89,17 @@ impl Sae {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that keeps negative codes
-    /// ([`relu`](super::SaeConfig::relu) is false), one that [scales rows](Sae::row_norm) as it does not, a table that is to be folded but is
-    /// no table of tokens, or to be left out but is [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds something else already, [`Error::Io`].
-    pub fn export(&self, dir: impl AsRef<Path>, format: SaeFormat, table: TableExport) -> Result<Exported> {
+    /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that
+    /// keeps negative codes ([`relu`](super::SaeConfig::relu) is false), one that [scales
+    /// rows](Sae::row_norm) as it does not, a table that is to be folded but is no table of tokens,
+    /// or to be left out but is [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds
+    /// something else already, [`Error::Io`].
+    pub fn export(
+        &self,
+        dir: impl AsRef<Path>,
+        format: SaeFormat,
+        table: TableExport,
+    ) -> Result<Exported> {
         let dir = dir.as_ref();
         self.check_for(format)?;
         let mut notes = Vec::new();
@@ -109,22 +124,35 @@ impl Sae {
 
     /// Refuses what the library would compute otherwise.
     fn check_for(&self, format: SaeFormat) -> Result<()> {
-        if format != SaeFormat::Tsae && self.config.architecture == Architecture::TopK && !self.config.relu {
+        if format != SaeFormat::Tsae
+            && self.config.architecture == Architecture::TopK
+            && !self.config.relu
+        {
             let why = format!(
                 "this TopK SAE keeps negative values among the k largest, and {format} makes them 0: set its config.relu to true (--relu), which changes \
                  nothing on a token that has k positive pre-activations"
             );
             return Err(Error::config("relu", why));
         }
-        if self.row_norm != RowNorm::None && matches!(format, SaeFormat::Sparsify | SaeFormat::DictionaryLearning) {
-            let why = format!("this SAE scales each row of activations by itself ({:?}), and {format} has no SAEs that do", self.row_norm);
+        if self.row_norm != RowNorm::None
+            && matches!(format, SaeFormat::Sparsify | SaeFormat::DictionaryLearning)
+        {
+            let why = format!(
+                "this SAE scales each row of activations by itself ({:?}), and {format} has no SAEs that do",
+                self.row_norm
+            );
             return Err(Error::config("row_norm", why));
         }
         Ok(())
     }
 
     /// The SAE that the library itself gets.
-    fn with_table_as(&self, format: SaeFormat, table: TableExport, notes: &mut Vec<String>) -> Result<Sae> {
+    fn with_table_as(
+        &self,
+        format: SaeFormat,
+        table: TableExport,
+        notes: &mut Vec<String>,
+    ) -> Result<Sae> {
         if self.lookup.is_none() || format == SaeFormat::Tsae && table == TableExport::Keep {
             return Ok(self.clone());
         }
@@ -134,7 +162,8 @@ impl Sae {
                     Index::Token => "W_lookup[token]",
                     _ => "its row of W_lookup",
                 };
-                let scaled = if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
+                let scaled =
+                    if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
                 if self.subtract {
                     let how = "is to be subtracted before encoding and added after decoding";
                     notes.push(format!("the table stands in {BESIDE}: {row} {how}{scaled}"));
@@ -160,24 +189,36 @@ impl Sae {
 
     /// Says which settings of training the library has no word for.
     fn note_training(&self, format: SaeFormat, notes: &mut Vec<String>) {
-        let of_class = format == SaeFormat::DictionaryLearning && self.config.architecture == Architecture::BatchTopK;
+        let of_class = format == SaeFormat::DictionaryLearning
+            && self.config.architecture == Architecture::BatchTopK;
         if !self.config.prefixes.is_empty() && format != SaeFormat::SaeLens && !of_class {
-            notes.push(format!("Matryoshka prefixes {:?} concern training alone, and are not written", self.config.prefixes));
+            notes.push(format!(
+                "Matryoshka prefixes {:?} concern training alone, and are not written",
+                self.config.prefixes
+            ));
         }
         if self.config.aux.is_some() && format != SaeFormat::SaeLens {
             notes.push("AuxK concerns training alone, and is not written".to_owned());
         }
-        if self.config.architecture == Architecture::BatchTopK && matches!(format, SaeFormat::SaeLens | SaeFormat::Llamascopium) {
+        if self.config.architecture == Architecture::BatchTopK
+            && matches!(format, SaeFormat::SaeLens | SaeFormat::Llamascopium)
+        {
             notes.push("a BatchTopK SAE is a JumpReLU SAE with equal thresholds outside of training, and written as one".to_owned());
         }
     }
 }
 
-/// Refuses a folder with the files of an SAE, whichever library's: two in one folder would be one that nobody wrote.
+/// Refuses a folder with the files of an SAE, whichever library's: two in one folder would be one
+/// that nobody wrote.
 fn check_folder(dir: &Path) -> Result<()> {
-    for name in ["cfg.json", "config.json", "sae_weights.safetensors", "sae.safetensors", "ae.pt", BESIDE] {
+    for name in
+        ["cfg.json", "config.json", "sae_weights.safetensors", "sae.safetensors", "ae.pt", BESIDE]
+    {
         if dir.join(name).exists() {
-            return Err(Error::format(dir, format!("has a {name} already: choose another folder, or move it away")));
+            return Err(Error::format(
+                dir,
+                format!("has a {name} already: choose another folder, or move it away"),
+            ));
         }
     }
     Ok(())
@@ -218,8 +259,12 @@ impl Show for SaeFormat {
 impl Show for TableExport {
     fn shown(&self) -> Shown {
         match self {
-            TableExport::Keep => Shown::sentence("keep", "the table stands in a file of its own beside the SAE"),
-            TableExport::Fold => Shown::sentence("fold", "the table's mean row becomes part of b_dec"),
+            TableExport::Keep => {
+                Shown::sentence("keep", "the table stands in a file of its own beside the SAE")
+            }
+            TableExport::Fold => {
+                Shown::sentence("fold", "the table's mean row becomes part of b_dec")
+            }
             TableExport::Drop => Shown::sentence("drop", "the table is left out"),
         }
     }

@@ -40,7 +40,10 @@ pub(super) fn find(path: &Path) -> Result<Found> {
         return Ok(Found::Sparsify(path.to_owned()));
     }
     if has("config.json") && has("sae_weights.safetensors") {
-        return Ok(Found::Llamascopium { dir: path.to_owned(), weights: path.join("sae_weights.safetensors") });
+        return Ok(Found::Llamascopium {
+            dir: path.to_owned(),
+            weights: path.join("sae_weights.safetensors"),
+        });
     }
     for name in ["ae.pt", "sae_weights.pt"] {
         if has(name) {
@@ -51,30 +54,45 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     if let (Some(one), None) = (pickles.next(), pickles.next()) {
         return torch(one);
     }
-    Err(Error::format(path, format!("holds no SAE that can be read: {}", what_is_there(path, &names))))
+    Err(Error::format(
+        path,
+        format!("holds no SAE that can be read: {}", what_is_there(path, &names)),
+    ))
 }
 
 fn of_file(path: &Path) -> Result<Found> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+        .to_owned();
     let mut start = [0; ZIP.len()];
-    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start));
+    let read =
+        std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start));
     let read = read.map_err(Error::io("read", path))?;
     if &start[..read] == ZIP {
         // A checkpoint in the midst of a training stands in a folder of its own.
-        let config = [Some(&*dir), dir.parent()].into_iter().flatten().map(|dir| dir.join("config.json")).find(|config| config.is_file());
+        let config = [Some(&*dir), dir.parent()]
+            .into_iter()
+            .flatten()
+            .map(|dir| dir.join("config.json"))
+            .find(|config| config.is_file());
         return Ok(Found::Torch { weights: path.to_owned(), config });
     }
     let beside = |name: &str| dir.join(name).is_file();
     match path.file_name().and_then(|name| name.to_str()) {
         Some("cfg.json" | "config.json" | "sae.safetensors") => find(&dir),
-        Some("sae_weights.safetensors") if beside("cfg.json") || beside("config.json") => find(&dir),
+        Some("sae_weights.safetensors") if beside("cfg.json") || beside("config.json") => {
+            find(&dir)
+        }
         Some(name) if name.ends_with(".safetensors") => Err(Error::format(
             path,
             "is a file of weights without its settings: cfg.json (SAELens, sparsify) or config.json (Llamascopium) must stand in the same folder",
         )),
-        Some(name) if name.ends_with(".npz") => {
-            Err(Error::format(path, "is a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it"))
-        }
+        Some(name) if name.ends_with(".npz") => Err(Error::format(
+            path,
+            "is a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it",
+        )),
         _ => Err(Error::format(
             path,
             "is no SAE that can be read: neither a file that torch.save of PyTorch 1.6 or later wrote, nor one of safetensors with its cfg.json",
@@ -86,7 +104,9 @@ fn of_file(path: &Path) -> Result<Found> {
 fn names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        names.push(entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned(),
+        );
     }
     names.sort();
     Ok(names)
@@ -102,11 +122,18 @@ fn what_is_there(dir: &Path, names: &[String]) -> String {
         return "it has a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it".to_owned();
     }
     if has("cfg.json") || has("config.json") {
-        return format!("it has settings but no weights (sae_weights.safetensors, sae.safetensors or ae.pt); there are {}", listed(names));
+        return format!(
+            "it has settings but no weights (sae_weights.safetensors, sae.safetensors or ae.pt); there are {}",
+            listed(names)
+        );
     }
     let of_saes: Vec<String> = names
         .iter()
-        .filter(|name| ["cfg.json", "config.json", "ae.pt"].iter().any(|file| dir.join(name).join(file).is_file()))
+        .filter(|name| {
+            ["cfg.json", "config.json", "ae.pt"]
+                .iter()
+                .any(|file| dir.join(name).join(file).is_file())
+        })
         .cloned()
         .collect();
     match (of_saes.is_empty(), names.is_empty()) {
@@ -117,6 +144,10 @@ fn what_is_there(dir: &Path, names: &[String]) -> String {
 }
 
 fn listed(names: &[String]) -> String {
-    let more = if names.len() > TOLD { format!(", and {} more", names.len() - TOLD) } else { String::new() };
+    let more = if names.len() > TOLD {
+        format!(", and {} more", names.len() - TOLD)
+    } else {
+        String::new()
+    };
     names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ") + &more
 }

@@ -1,4 +1,5 @@
-//! Llamascopium (Language-Model-SAEs): `config.json` and `sae_weights.safetensors`, with `W_E`, `b_E`, `W_D` and `b_D`. Its encoder does not subtract `b_D`.
+//! Llamascopium (Language-Model-SAEs): `config.json` and `sae_weights.safetensors`, with `W_E`,
+//! `b_E`, `W_D` and `b_D`. Its encoder does not subtract `b_D`.
 
 use std::path::Path;
 
@@ -72,13 +73,21 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
     let config: Config = read_json(&path)?;
     let refuse = |why: String| Err(Error::format(&path, why));
     if config.sae_type != "sae" {
-        return refuse(format!("is a Llamascopium \"{}\", and only \"sae\" is understood", config.sae_type));
+        return refuse(format!(
+            "is a Llamascopium \"{}\", and only \"sae\" is understood",
+            config.sae_type
+        ));
     }
     if config.use_glu_encoder {
-        return refuse("use_glu_encoder is true: a gated linear encoder is not computed here".to_owned());
+        return refuse(
+            "use_glu_encoder is true: a gated linear encoder is not computed here".to_owned(),
+        );
     }
     if config.hook_point_in != config.hook_point_out {
-        return refuse(format!("is a transcoder, from {} to {}", config.hook_point_in, config.hook_point_out));
+        return refuse(format!(
+            "is a transcoder, from {} to {}",
+            config.hook_point_in, config.hook_point_out
+        ));
     }
     let architecture = match config.act_fn.to_lowercase().as_str() {
         "relu" => Architecture::Relu { l1: 0.0 },
@@ -89,16 +98,27 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
                 "act_fn is batchtopk, which has no threshold outside of a batch until Llamascopium makes it jumprelu".to_owned(),
             );
         }
-        other => return refuse(format!("act_fn is \"{other}\"; relu, topk and jumprelu are understood")),
+        other => {
+            return refuse(format!(
+                "act_fn is \"{other}\"; relu, topk and jumprelu are understood"
+            ));
+        }
     };
     let d = config.d_model;
     let d_sae = d as f64 * config.expansion_factor;
-    if d == 0 || !(1.0..=f64::from(u32::MAX)).contains(&d_sae) || (d_sae - d_sae.round()).abs() > 1e-6 {
-        return refuse(format!("d_model {d} times expansion_factor {} is no number of latents", config.expansion_factor));
+    if d == 0
+        || !(1.0..=f64::from(u32::MAX)).contains(&d_sae)
+        || (d_sae - d_sae.round()).abs() > 1e-6
+    {
+        return refuse(format!(
+            "d_model {d} times expansion_factor {} is no number of latents",
+            config.expansion_factor
+        ));
     }
     let d_sae = d_sae.round() as usize;
     let (row_norm, scale) = scale(&config, &tensors, &path)?;
-    let mut sae = bare(d, d_sae, architecture, if architecture.uses_k() { config.top_k } else { 1 });
+    let mut sae =
+        bare(d, d_sae, architecture, if architecture.uses_k() { config.top_k } else { 1 });
     sae.config.check()?;
     sae.row_norm = row_norm;
     sae.w_enc = transpose(&tensors.take("W_E", &[d, d_sae])?, d, d_sae);
@@ -108,9 +128,14 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
     sae.origin.hook = Some(config.hook_point_in.parse()?);
     sae.origin.model = lm_name(dir);
     if matches!(architecture, Architecture::JumpRelu { .. }) {
-        sae.threshold = tensors.take(THRESHOLD, &[d_sae])?.into_iter().map(|log| log.exp().min(f32::MAX)).collect();
+        sae.threshold = tensors
+            .take(THRESHOLD, &[d_sae])?
+            .into_iter()
+            .map(|log| log.exp().min(f32::MAX))
+            .collect();
         if config.sparsity_include_decoder_norm {
-            // Their thresholds are for pre-activations times the decoder's length, their codes are not.
+            // Their thresholds are for pre-activations times the decoder's length, their codes are
+            // not.
             let norms: Vec<f32> = sae.w_dec.chunks_exact(d).map(decoder_norm).collect();
             sae.threshold.iter_mut().zip(norms).for_each(|(threshold, norm)| *threshold /= norm);
         }
@@ -124,7 +149,8 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
     Ok(sae)
 }
 
-/// What activations were divided by before the SAE read them: each row by its own, or all by one number.
+/// What activations were divided by before the SAE read them: each row by its own, or all by one
+/// number.
 fn scale(config: &Config, tensors: &Arrays, path: &Path) -> Result<(RowNorm, f32)> {
     match config.norm_activation.as_str() {
         "inference" => Ok((RowNorm::None, 1.0)),
@@ -133,15 +159,24 @@ fn scale(config: &Config, tensors: &Arrays, path: &Path) -> Result<(RowNorm, f32
             let name = format!("{NORM}{}", config.hook_point_in);
             let norm = tensors.number(&name).filter(|norm| *norm > 0.0);
             let norm = norm.ok_or_else(|| {
-                Error::format(tensors.path(), format!("norm_activation is dataset-wise, but {name} is no number above 0"))
+                Error::format(
+                    tensors.path(),
+                    format!("norm_activation is dataset-wise, but {name} is no number above 0"),
+                )
             })?;
             Ok((RowNorm::None, norm / (config.d_model as f32).sqrt()))
         }
-        other => Err(Error::format(path, format!("norm_activation is \"{other}\"; inference, dataset-wise and token-wise are understood"))),
+        other => Err(Error::format(
+            path,
+            format!(
+                "norm_activation is \"{other}\"; inference, dataset-wise and token-wise are understood"
+            ),
+        )),
     }
 }
 
-/// `d_sae / d`, and no less than gives `d_sae` again: Llamascopium drops what is behind the point of the product.
+/// `d_sae / d`, and no less than gives `d_sae` again: Llamascopium drops what is behind the point
+/// of the product.
 fn expansion_factor(d_sae: usize, d: usize) -> f64 {
     let mut factor = d_sae as f64 / d as f64;
     while factor * (d as f64) < d_sae as f64 {
@@ -159,7 +194,9 @@ fn lm_name(dir: &Path) -> Option<String> {
 /// Writes a plain SAE.
 pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()> {
     let (d, d_sae) = (sae.d_model(), sae.d_sae());
-    let refuse = |why: &str| Err(Error::config("format", format!("Llamascopium {why}: choose another library")));
+    let refuse = |why: &str| {
+        Err(Error::config("format", format!("Llamascopium {why}: choose another library")))
+    };
     let act_fn = match sae.config.architecture {
         Architecture::Relu { .. } => "relu",
         Architecture::TopK => "topk",
@@ -171,11 +208,17 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         RowNorm::ConstantNorm => "token-wise",
         RowNorm::LayerNorm => return refuse("does not subtract each row's mean, as this SAE does"),
     };
-    let threshold: Vec<f32> = if sae.threshold.len() == 1 { sae.threshold.repeat(d_sae) } else { sae.threshold.clone() };
-    // It keeps the logarithm, which 0 does not have: what stands instead is below every number that an encoder gives.
-    let logs: Vec<f32> = threshold.iter().map(|threshold| threshold.max(f32::MIN_POSITIVE).ln()).collect();
+    let threshold: Vec<f32> =
+        if sae.threshold.len() == 1 { sae.threshold.repeat(d_sae) } else { sae.threshold.clone() };
+    // It keeps the logarithm, which 0 does not have: what stands instead is below every number that
+    // an encoder gives.
+    let logs: Vec<f32> =
+        threshold.iter().map(|threshold| threshold.max(f32::MIN_POSITIVE).ln()).collect();
     let Some(hook) = sae.origin.hook else {
-        return Err(Error::config("origin", "Llamascopium must know the hook that the SAE reads: set its origin.hook"));
+        return Err(Error::config(
+            "origin",
+            "Llamascopium must know the hook that the SAE reads: set its origin.hook",
+        ));
     };
     let mut sae = sae.clone();
     let b_dec = sae.b_dec.clone();
@@ -225,7 +268,11 @@ mod tests {
     fn the_number_of_latents_comes_out_again() {
         for d in 1..60 {
             for d_sae in 1..200 {
-                assert_eq!((expansion_factor(d_sae, d) * d as f64) as usize, d_sae, "{d_sae} of {d}");
+                assert_eq!(
+                    (expansion_factor(d_sae, d) * d as f64) as usize,
+                    d_sae,
+                    "{d_sae} of {d}"
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! An SAE as a folder: `cfg.json` and `sae_weights.safetensors`, with SAELens' names and shapes, and `W_lookup` beside them.
+//! An SAE as a folder: `cfg.json` and `sae_weights.safetensors`, with SAELens' names and shapes,
+//! and `W_lookup` beside them.
 
 mod cfg;
 
@@ -19,11 +20,14 @@ const WEIGHTS: &str = "sae_weights.safetensors";
 const SCALER: &str = "activation_scaler.json";
 
 impl Sae {
-    /// Writes `dir/cfg.json` and `dir/sae_weights.safetensors`, each in one atomic step, the weights first.
+    /// Writes `dir/cfg.json` and `dir/sae_weights.safetensors`, each in one atomic step, the
+    /// weights first.
     ///
-    /// Tensors: `W_enc [d_in, d_sae]`, `b_enc [d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [d_in]`; in a JumpReLU or BatchTopK SAE `threshold [d_sae]`; in a Gated one
-    /// `b_gate`, `b_mag` and `r_mag` `[d_sae]` instead of `b_enc`; and in a TSAE `W_lookup [d_vocab, d_in]`. SAELens loads the folder of an SAE without a table
-    /// as its own; for one with a table, and for other libraries, there is [`export`](Sae::export).
+    /// Tensors: `W_enc [d_in, d_sae]`, `b_enc [d_sae]`, `W_dec [d_sae, d_in]`, `b_dec [d_in]`; in a
+    /// JumpReLU or BatchTopK SAE `threshold [d_sae]`; in a Gated one `b_gate`, `b_mag` and `r_mag`
+    /// `[d_sae]` instead of `b_enc`; and in a TSAE `W_lookup [d_vocab, d_in]`. SAELens loads the
+    /// folder of an SAE without a table as its own; for one with a table, and for other libraries,
+    /// there is [`export`](Sae::export).
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -43,7 +47,11 @@ impl Sae {
             tensors.push(("b_mag", vec![d_sae], &self.b_mag[..]));
             tensors.push(("r_mag", vec![d_sae], &self.r_mag[..]));
         }
-        let threshold = if self.threshold.len() == 1 { self.threshold.repeat(d_sae) } else { self.threshold.clone() };
+        let threshold = if self.threshold.len() == 1 {
+            self.threshold.repeat(d_sae)
+        } else {
+            self.threshold.clone()
+        };
         if !threshold.is_empty() {
             tensors.push(("threshold", vec![d_sae], &threshold[..]));
         }
@@ -78,7 +86,10 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
     match ours.and_then(|ours| ours.lookup.as_ref()).filter(|_| is_tokenized) {
         Some(about) => about.read(&mut tensors, d_vocab, d, dir)?.give(&mut sae),
         None if tensors.has(table::ROWS) => {
-            return Err(Error::format(&weights_path, format!("holds W_lookup, but {CFG} says \"{}\"", cfg.architecture)));
+            return Err(Error::format(
+                &weights_path,
+                format!("holds W_lookup, but {CFG} says \"{}\"", cfg.architecture),
+            ));
         }
         None => {}
     }
@@ -90,12 +101,16 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
     }
     let is_gated = matches!(architecture, Architecture::Gated { .. });
     sae.threshold = match architecture {
-        Architecture::JumpRelu { .. } if tensors.has("log_threshold") => {
-            tensors.take("log_threshold", &[d_sae])?.into_iter().map(|log| log.exp().min(f32::MAX)).collect()
-        }
+        Architecture::JumpRelu { .. } if tensors.has("log_threshold") => tensors
+            .take("log_threshold", &[d_sae])?
+            .into_iter()
+            .map(|log| log.exp().min(f32::MAX))
+            .collect(),
         Architecture::JumpRelu { .. } => from_0(tensors.take("threshold", &[d_sae])?),
         // A checkpoint has the one number, a finished SAE as many as latents, all equal.
-        Architecture::BatchTopK if tensors.has("topk_threshold") => from_0(tensors.take("topk_threshold", &[])?),
+        Architecture::BatchTopK if tensors.has("topk_threshold") => {
+            from_0(tensors.take("topk_threshold", &[])?)
+        }
         Architecture::BatchTopK => from_0(tensors.take("threshold", &[d_sae])?[..1].to_vec()),
         _ => Vec::new(),
     };
@@ -123,7 +138,8 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
         let scale = scale(dir)?;
         sae.unscale_input(scale);
         if cfg.rescale_acts_by_decoder_norm {
-            // Their threshold is in units of pre-activations times the decoder's length, which has just become shorter.
+            // Their threshold is in units of pre-activations times the decoder's length, which has
+            // just become shorter.
             sae.threshold.iter_mut().for_each(|threshold| *threshold /= scale);
         }
     }
@@ -151,7 +167,9 @@ fn scale(dir: &Path) -> Result<f32> {
     match json::<Scaler>(&path)?.scaling_factor {
         None => Ok(1.0),
         Some(scale) if scale > 0.0 && scale.is_finite() => Ok(scale),
-        Some(scale) => Err(Error::format(&path, format!("scaling_factor is {scale}; it must be above 0"))),
+        Some(scale) => {
+            Err(Error::format(&path, format!("scaling_factor is {scale}; it must be above 0")))
+        }
     }
 }
 
@@ -160,7 +178,10 @@ fn check_finetuning(tensors: &mut Arrays, d_sae: usize) -> Result<()> {
     if tensors.take("scaling_factor", &[d_sae])?.iter().all(|factor| (factor - 1.0).abs() < 1e-5) {
         return Ok(());
     }
-    Err(Error::format(tensors.path(), "has a finetuned scaling_factor, which SAELens itself no longer computes"))
+    Err(Error::format(
+        tensors.path(),
+        "has a finetuned scaling_factor, which SAELens itself no longer computes",
+    ))
 }
 
 #[cfg(test)]
@@ -171,7 +192,11 @@ mod tests {
     fn sample(with_table: bool) -> Sae {
         let config = SaeConfig { expansion: 3, k: 4, seed: 5, ..SaeConfig::new(10, 7) };
         let table = (0..70).map(|i| (i as f32).sin()).collect();
-        let config = if with_table { config.with_lookup(Lookup::from_table(table, 10).unwrap()) } else { config };
+        let config = if with_table {
+            config.with_lookup(Lookup::from_table(table, 10).unwrap())
+        } else {
+            config
+        };
         let mut sae = Sae::new(config).unwrap();
         sae.b_enc.iter_mut().enumerate().for_each(|(i, b)| *b = i as f32);
         sae.origin = Origin {
@@ -191,7 +216,10 @@ mod tests {
             let sae = sample(with_table);
             sae.save(dir.path()).unwrap();
             let read = Sae::load(dir.path()).unwrap();
-            assert_eq!((&read.w_enc, &read.b_enc, &read.w_dec, &read.b_dec), (&sae.w_enc, &sae.b_enc, &sae.w_dec, &sae.b_dec));
+            assert_eq!(
+                (&read.w_enc, &read.b_enc, &read.w_dec, &read.b_dec),
+                (&sae.w_enc, &sae.b_enc, &sae.w_dec, &sae.b_dec)
+            );
             assert_eq!((&read.lookup, &read.origin), (&sae.lookup, &sae.origin));
             assert_eq!((read.config.k, read.config.seed, read.config.relu), (4, 5, false));
         }
@@ -218,7 +246,10 @@ mod tests {
                 }
                 sae.save(dir.path()).unwrap();
                 let read = Sae::load(dir.path()).unwrap();
-                assert_eq!((&read.b_enc, &read.threshold, &read.r_mag, &read.b_mag), (&sae.b_enc, &sae.threshold, &sae.r_mag, &sae.b_mag));
+                assert_eq!(
+                    (&read.b_enc, &read.threshold, &read.r_mag, &read.b_mag),
+                    (&sae.b_enc, &sae.threshold, &sae.r_mag, &sae.b_mag)
+                );
                 assert_eq!((&read.lookup, &read.w_dec), (&sae.lookup, &sae.w_dec));
                 assert_eq!(serde_json::to_value(&read.config).unwrap(), {
                     let mut want = serde_json::to_value(&sae.config).unwrap();
@@ -256,7 +287,10 @@ mod tests {
             assert!(cfg.contains(from), "{cfg}");
             std::fs::write(dir.path().join(CFG), cfg.replace(from, to)).unwrap();
             let error = Sae::load(dir.path()).err().unwrap().to_string();
-            assert!(error.contains(told) && error.contains(&dir.path().display().to_string()), "{error}");
+            assert!(
+                error.contains(told) && error.contains(&dir.path().display().to_string()),
+                "{error}"
+            );
         }
     }
 
@@ -275,7 +309,8 @@ mod tests {
         assert!(told(dir.path()).contains("sae_weights.safetensors"), "{}", told(dir.path()));
 
         let cfg = std::fs::read_to_string(dir.path().join(CFG)).unwrap();
-        std::fs::write(dir.path().join(CFG), cfg.replace("tokenized_topk", "tokenized_transcoder")).unwrap();
+        std::fs::write(dir.path().join(CFG), cfg.replace("tokenized_topk", "tokenized_transcoder"))
+            .unwrap();
         assert!(told(dir.path()).contains("transcoder"), "{}", told(dir.path()));
     }
 }

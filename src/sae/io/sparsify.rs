@@ -1,4 +1,5 @@
-//! EleutherAI's sparsify: `cfg.json` and `sae.safetensors` in a folder named after the module whose output the SAE reads, `layers.10`.
+//! EleutherAI's sparsify: `cfg.json` and `sae.safetensors` in a folder named after the module whose
+//! output the SAE reads, `layers.10`.
 
 use std::path::Path;
 
@@ -42,7 +43,12 @@ fn topk() -> String {
 pub(super) fn load(dir: &Path) -> Result<Sae> {
     let path = dir.join(CFG);
     let cfg: Cfg = json(&path)?;
-    let refuse = |what: &str| Err(Error::format(&path, format!("is a sparsify {what}, which this crate does not compute")));
+    let refuse = |what: &str| {
+        Err(Error::format(
+            &path,
+            format!("is a sparsify {what}, which this crate does not compute"),
+        ))
+    };
     if cfg.activation != "topk" {
         return refuse(&format!("SAE with activation \"{}\"", cfg.activation));
     }
@@ -53,14 +59,21 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
         return refuse("SAE with a skip connection");
     }
     if cfg.signed {
-        return refuse("SAE whose codes are the largest by size, negative ones too (signed is true)");
+        return refuse(
+            "SAE whose codes are the largest by size, negative ones too (signed is true)",
+        );
     }
     let mut tensors = Arrays::load(&dir.join(WEIGHTS))?;
     let [d_sae, d] = matrix(&tensors, "encoder.weight")?;
-    let said = cfg.num_latents.filter(|&n| n > 0).or_else(|| cfg.d_in.checked_mul(cfg.expansion_factor));
+    let said =
+        cfg.num_latents.filter(|&n| n > 0).or_else(|| cfg.d_in.checked_mul(cfg.expansion_factor));
     if (said, cfg.d_in) != (Some(d_sae), d) {
         let what = format!("\"encoder.weight\" in {}", dir.join(WEIGHTS).display());
-        return Err(Error::Shape { what, want: vec![said.unwrap_or(usize::MAX), cfg.d_in], got: vec![d_sae, d] });
+        return Err(Error::Shape {
+            what,
+            want: vec![said.unwrap_or(usize::MAX), cfg.d_in],
+            got: vec![d_sae, d],
+        });
     }
     let mut sae = bare(d, d_sae, Architecture::TopK, cfg.k);
     sae.config.unit_norm = cfg.normalize_decoder;
@@ -77,7 +90,8 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
 
 /// The model stands in the run's `config.json`, the hook in the folder's name.
 fn origin(dir: &Path) -> Origin {
-    let run: Value = dir.parent().and_then(|run| json(&run.join("config.json")).ok()).unwrap_or_default();
+    let run: Value =
+        dir.parent().and_then(|run| json(&run.join("config.json")).ok()).unwrap_or_default();
     Origin {
         model: run["model"].as_str().map(str::to_owned),
         hook: dir.file_name().and_then(|name| hook_of(&name.to_string_lossy())),
@@ -102,7 +116,10 @@ fn hook_of(name: &str) -> Option<HookPoint> {
 /// Writes a plain TopK SAE.
 pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()> {
     if sae.config.architecture != Architecture::TopK {
-        let why = format!("sparsify has TopK SAEs only, and this one is {}: choose another library", sae.config.architecture.name());
+        let why = format!(
+            "sparsify has TopK SAEs only, and this one is {}: choose another library",
+            sae.config.architecture.name()
+        );
         return Err(Error::config("format", why));
     }
     let (d, d_sae) = (sae.d_model(), sae.d_sae());

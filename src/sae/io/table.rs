@@ -1,4 +1,5 @@
-//! The table of a TSAE as tensors; and as a file of its own, beside the SAE of a library that knows no tables.
+//! The table of a TSAE as tensors; and as a file of its own, beside the SAE of a library that knows
+//! no tables.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ pub(super) struct TableAbout {
     index: IndexName,
 }
 
-/// What the rows of a table stand for. N-grams stand in the tensor [`GRAMS`], a preceding SAE in the folder [`PRECEDING`].
+/// What the rows of a table stand for. N-grams stand in the tensor [`GRAMS`], a preceding SAE in
+/// the folder [`PRECEDING`].
 #[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum IndexName {
@@ -60,12 +62,23 @@ impl TableAbout {
             Index::Grams(_) => IndexName::Grams,
             Index::Latents(_) => IndexName::Latents,
         };
-        let about = |start: &Lookup| TableAbout { balance: start.balance(), learned: start.is_learned(), subtracted: sae.subtract, index };
+        let about = |start: &Lookup| TableAbout {
+            balance: start.balance(),
+            learned: start.is_learned(),
+            subtracted: sae.subtract,
+            index,
+        };
         sae.config.lookup.as_ref().map(about)
     }
 
     /// Reads the table from the file of weights in `dir`.
-    pub(super) fn read(&self, tensors: &mut Arrays, d_vocab: usize, d: usize, dir: &Path) -> Result<Table> {
+    pub(super) fn read(
+        &self,
+        tensors: &mut Arrays,
+        d_vocab: usize,
+        d: usize,
+        dir: &Path,
+    ) -> Result<Table> {
         let index = match self.index {
             IndexName::Token => Index::Token,
             IndexName::Grams => Index::Grams(Arc::new(read_grams(tensors, d_vocab)?)),
@@ -81,10 +94,12 @@ impl TableAbout {
         Ok(Table { rows, index, start, subtracted: self.subtracted })
     }
 
-    /// Directions T with α·T the table as it is now: a new SAE of the loaded settings starts from there.
+    /// Directions T with α·T the table as it is now: a new SAE of the loaded settings starts from
+    /// there.
     fn start(&self, table: &[f32], d: usize, index: &Index) -> Result<Lookup> {
         let unscaled = if self.balance > 0.0 { 1.0 / self.balance } else { 1.0 };
-        let start = Lookup::from_table(table.iter().map(|w| w * unscaled).collect(), d)?.with_balance(self.balance)?;
+        let start = Lookup::from_table(table.iter().map(|w| w * unscaled).collect(), d)?
+            .with_balance(self.balance)?;
         let start = start.indexed_by(index.clone())?;
         let start = if self.learned { start } else { start.frozen() };
         Ok(if self.subtracted { start.subtracted() } else { start })
@@ -108,7 +123,11 @@ pub(super) fn grams(sae: &Sae) -> GramNumbers {
 }
 
 /// The tensors of an SAE's table; a preceding SAE is saved at once.
-pub(super) fn tensors<'a>(sae: &'a Sae, grams: &'a GramNumbers, dir: &Path) -> Result<Vec<Array<'a>>> {
+pub(super) fn tensors<'a>(
+    sae: &'a Sae,
+    grams: &'a GramNumbers,
+    dir: &Path,
+) -> Result<Vec<Array<'a>>> {
     let mut tensors = Vec::new();
     if let Some(table) = &sae.lookup {
         tensors.push((ROWS, vec![table.len() / sae.d_model(), sae.d_model()], &table[..]));
@@ -133,7 +152,8 @@ struct Beside {
 pub(super) fn save_beside(sae: &Sae, dir: &Path) -> Result<()> {
     let Some(table) = TableAbout::of(sae) else { return Ok(()) };
     let grams = grams(sae);
-    let about = serde_json::to_string(&Beside { d_vocab: sae.config.d_vocab, table }).map_err(Error::json(BESIDE))?;
+    let about = serde_json::to_string(&Beside { d_vocab: sae.config.d_vocab, table })
+        .map_err(Error::json(BESIDE))?;
     arrays::save(&dir.join(BESIDE), &tensors(sae, &grams, dir)?, &about)
 }
 
@@ -144,10 +164,12 @@ pub(super) fn attach(mut sae: Sae, dir: &Path) -> Result<Sae> {
         return Ok(sae);
     }
     let mut tensors = Arrays::load(&path)?;
-    let about = tensors
-        .about
-        .take()
-        .ok_or_else(|| Error::format(&path, "does not say what its table is for: it is not one that this crate wrote"))?;
+    let about = tensors.about.take().ok_or_else(|| {
+        Error::format(
+            &path,
+            "does not say what its table is for: it is not one that this crate wrote",
+        )
+    })?;
     let about: Beside = serde_json::from_str(&about).map_err(Error::json(path.display()))?;
     sae.config.d_vocab = about.d_vocab;
     about.table.read(&mut tensors, about.d_vocab, sae.d_model(), dir)?.give(&mut sae);
@@ -159,7 +181,10 @@ pub(super) fn attach(mut sae: Sae, dir: &Path) -> Result<Sae> {
 fn gram_numbers(grams: &Grams) -> Vec<f32> {
     let padded = |gram: Vec<u32>| {
         let ended = grams.longest() - gram.len();
-        gram.into_iter().map(|token| token as f32).chain(std::iter::repeat_n(-1.0, ended)).collect::<Vec<f32>>()
+        gram.into_iter()
+            .map(|token| token as f32)
+            .chain(std::iter::repeat_n(-1.0, ended))
+            .collect::<Vec<f32>>()
     };
     grams.grams().into_iter().flat_map(padded).collect()
 }
@@ -167,11 +192,18 @@ fn gram_numbers(grams: &Grams) -> Vec<f32> {
 fn read_grams(tensors: &mut Arrays, d_vocab: usize) -> Result<Grams> {
     let (shape, numbers) = tensors.take_any(GRAMS)?;
     let path = tensors.path();
-    let wrong =
-        || Error::format(path, format!("tensor \"{GRAMS}\" of shape {shape:?} does not hold n-grams of 2 or 3 tokens below {d_vocab}"));
+    let wrong = || {
+        Error::format(
+            path,
+            format!(
+                "tensor \"{GRAMS}\" of shape {shape:?} does not hold n-grams of 2 or 3 tokens below {d_vocab}"
+            ),
+        )
+    };
     let [n, longest] = shape[..] else { return Err(wrong()) };
     let token = |&number: &f32| (number >= 0.0 && number.fract() == 0.0).then_some(number as u32);
-    let grams: Vec<Vec<u32>> = numbers.chunks(longest.max(1)).map(|gram| gram.iter().map_while(token).collect()).collect();
+    let grams: Vec<Vec<u32>> =
+        numbers.chunks(longest.max(1)).map(|gram| gram.iter().map_while(token).collect()).collect();
     let read = Grams::new(&grams, d_vocab).map_err(|_| wrong())?;
     // Rows of the table are in the order of the n-grams.
     if read.len() == n && read.grams() == grams { Ok(read) } else { Err(wrong()) }

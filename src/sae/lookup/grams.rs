@@ -1,7 +1,8 @@
 //! The n-grams that have rows of their own.
 //!
-//! A key is exact: the tokens of an n-gram as one number to the base of the vocabulary, `(t₁·V + t₂)·V + t₃`, of 64 bits, which holds three tokens of any
-//! vocabulary up to 2.6 million. So no two n-grams share a row, and finding one is a binary search among those of its length.
+//! A key is exact: the tokens of an n-gram as one number to the base of the vocabulary, `(t₁·V +
+//! t₂)·V + t₃`, of 64 bits, which holds three tokens of any vocabulary up to 2.6 million. So no two
+//! n-grams share a row, and finding one is a binary search among those of its length.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,18 +28,29 @@ pub struct Grams {
 }
 
 impl Grams {
-    /// The `rows` most common n-grams of two to `longest` tokens in a text, each seen at least twice; of equally common ones the shorter, then the lower tokens.
-    /// None reaches over the beginning of a sequence.
+    /// The `rows` most common n-grams of two to `longest` tokens in a text, each seen at least
+    /// twice; of equally common ones the shorter, then the lower tokens. None reaches over the
+    /// beginning of a sequence.
     ///
     /// # Errors
-    /// [`Error::Config`] unless `longest` is 2 or 3; [`Error::TokenId`] if a token is not below `d_vocab`.
-    pub fn most_common(text: &Tokens, d_vocab: usize, longest: usize, rows: usize) -> Result<Grams> {
+    /// [`Error::Config`] unless `longest` is 2 or 3; [`Error::TokenId`] if a token is not below
+    /// `d_vocab`.
+    pub fn most_common(
+        text: &Tokens,
+        d_vocab: usize,
+        longest: usize,
+        rows: usize,
+    ) -> Result<Grams> {
         if !(2..=LONGEST).contains(&longest) {
-            return Err(Error::config("longest", format!("longest = {longest}; n-grams of 2 or 3 tokens are counted")));
+            return Err(Error::config(
+                "longest",
+                format!("longest = {longest}; n-grams of 2 or 3 tokens are counted"),
+            ));
         }
         text.check(d_vocab)?;
         check_vocabulary(d_vocab, longest)?;
-        /// Its count, its length and its key, so that the least of what is kept lies on top of a heap.
+        /// Its count, its length and its key, so that the least of what is kept lies on top of a
+        /// heap.
         type Counted = Reverse<(u64, Reverse<usize>, Reverse<u64>)>;
         let mut kept: BinaryHeap<Counted> = BinaryHeap::new();
         for n in 2..=longest {
@@ -68,14 +80,18 @@ impl Grams {
     /// These n-grams, each of two or three tokens; sorted, and each once.
     ///
     /// # Errors
-    /// [`Error::Config`] for one of another length, [`Error::TokenId`] for a token not below `d_vocab`.
+    /// [`Error::Config`] for one of another length, [`Error::TokenId`] for a token not below
+    /// `d_vocab`.
     pub fn new(grams: &[Vec<u32>], d_vocab: usize) -> Result<Grams> {
         let longest = grams.iter().map(Vec::len).max().unwrap_or(2);
         check_vocabulary(d_vocab, longest.clamp(2, LONGEST))?;
         let mut keys = vec![Vec::new(); longest.clamp(2, LONGEST) - 1];
         for gram in grams {
             if !(2..=LONGEST).contains(&gram.len()) {
-                return Err(Error::config("grams", format!("an n-gram of {} tokens; 2 or 3 are supported", gram.len())));
+                return Err(Error::config(
+                    "grams",
+                    format!("an n-gram of {} tokens; 2 or 3 are supported", gram.len()),
+                ));
             }
             if let Some(position) = gram.iter().position(|&token| token as usize >= d_vocab) {
                 return Err(Error::TokenId { id: gram[position], position, d_vocab });
@@ -127,15 +143,21 @@ impl Grams {
     /// The rows of all positions of a text.
     pub fn rows_of(&self, text: &Tokens) -> Vec<u32> {
         let ends = |sequence: usize| (1..=text.n_ctx()).map(move |end| (sequence, end));
-        let row = |(sequence, end): (usize, usize)| self.row(&text.row(sequence)[end.saturating_sub(self.longest())..end]);
+        let row = |(sequence, end): (usize, usize)| {
+            self.row(&text.row(sequence)[end.saturating_sub(self.longest())..end])
+        };
         (0..text.n_seq()).flat_map(ends).map(row).collect()
     }
 
     /// The tokens of every n-gram, in the order of the rows.
     pub fn grams(&self) -> Vec<Vec<u32>> {
         let base = self.d_vocab as u64;
-        let tokens = |key: u64, n: usize| (0..n as u32).rev().map(|power| (key / base.pow(power) % base) as u32).collect();
-        let of_length = |(i, keys): (usize, &Vec<u64>)| keys.iter().map(|&key| tokens(key, i + 2)).collect::<Vec<Vec<u32>>>();
+        let tokens = |key: u64, n: usize| {
+            (0..n as u32).rev().map(|power| (key / base.pow(power) % base) as u32).collect()
+        };
+        let of_length = |(i, keys): (usize, &Vec<u64>)| {
+            keys.iter().map(|&key| tokens(key, i + 2)).collect::<Vec<Vec<u32>>>()
+        };
         self.keys.iter().enumerate().flat_map(of_length).collect()
     }
 }
@@ -144,7 +166,12 @@ impl Grams {
 fn check_vocabulary(d_vocab: usize, longest: usize) -> Result<()> {
     match (d_vocab as u64).checked_pow(longest as u32) {
         Some(_) => Ok(()),
-        None => Err(Error::config("d_vocab", format!("d_vocab = {d_vocab}; n-grams of {longest} tokens of so many cannot be told apart"))),
+        None => Err(Error::config(
+            "d_vocab",
+            format!(
+                "d_vocab = {d_vocab}; n-grams of {longest} tokens of so many cannot be told apart"
+            ),
+        )),
     }
 }
 
@@ -191,7 +218,13 @@ mod tests {
     #[test]
     fn a_vocabulary_whose_n_grams_no_number_holds_is_refused() {
         for d_vocab in [usize::MAX, 1 << 33, 3_000_000] {
-            assert!(matches!(Grams::new(&[vec![0, 1, 2]], d_vocab), Err(Error::Config { field: "d_vocab", .. })), "{d_vocab}");
+            assert!(
+                matches!(
+                    Grams::new(&[vec![0, 1, 2]], d_vocab),
+                    Err(Error::Config { field: "d_vocab", .. })
+                ),
+                "{d_vocab}"
+            );
         }
         let pair = vec![(1 << 31) - 1, 3];
         assert_eq!(Grams::new(std::slice::from_ref(&pair), 1 << 31).unwrap().grams(), [pair]);
@@ -201,7 +234,10 @@ mod tests {
     #[test]
     fn what_cannot_be_an_n_gram_is_refused() {
         let text = Tokens::new(vec![0, 1, 2, 3], 2).unwrap();
-        assert!(Grams::most_common(&text, 4, 4, 10).is_err() && Grams::most_common(&text, 3, 2, 10).is_err());
+        assert!(
+            Grams::most_common(&text, 4, 4, 10).is_err()
+                && Grams::most_common(&text, 3, 2, 10).is_err()
+        );
         assert!(Grams::new(&[vec![1]], 4).is_err() && Grams::new(&[vec![1, 4]], 4).is_err());
         assert!(Grams::most_common(&text, 4, 2, 10).unwrap().is_empty());
     }

@@ -11,9 +11,11 @@ pub enum Index {
     /// Tokens: row `t` is for token `t`. The authors'.
     #[default]
     Token,
-    /// Tokens, and behind them the n-grams that are common in a corpus: a position takes the row of the longest one that ends there.
+    /// Tokens, and behind them the n-grams that are common in a corpus: a position takes the row of
+    /// the longest one that ends there.
     Grams(Arc<Grams>),
-    /// The latents of a frozen SAE of an earlier hook: a position adds the rows of those that are active, each times its code.
+    /// The latents of a frozen SAE of an earlier hook: a position adds the rows of those that are
+    /// active, each times its code.
     Latents(Arc<Sae>),
 }
 

@@ -20,8 +20,10 @@ const ROWS: &str = "rows";
 const SAVED_EVERY: Duration = Duration::from_secs(60);
 
 impl Lookup {
-    /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and one after being killed or stopped goes on where the file
-    /// ends. The file's name tells the model and the hook, so a folder may hold several, and one of an earlier residual stream is gone on from.
+    /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and
+    /// one after being killed or stopped goes on where the file ends. The file's name tells the
+    /// model and the hook, so a folder may hold several, and one of an earlier residual stream is
+    /// gone on from.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -31,8 +33,8 @@ impl Lookup {
     /// ```
     ///
     /// # Errors
-    /// As [`Lookup::unigram`]; [`Error::Locked`] while another process writes into the folder; [`Error::Checksum`] or [`Error::Format`] if the file is damaged;
-    /// [`Error::Io`].
+    /// As [`Lookup::unigram`]; [`Error::Locked`] while another process writes into the folder;
+    /// [`Error::Checksum`] or [`Error::Format`] if the file is damaged; [`Error::Io`].
     pub fn unigram_in(model: &Model, hook: HookPoint, dir: impl AsRef<Path>) -> Result<Lookup> {
         let mut wanted = Unigrams::of(model, hook)?;
         if let Some(lookup) = wanted.at_hand() {
@@ -65,7 +67,10 @@ impl Lookup {
             Ok(()) => wanted.lookup(),
             Err(Error::Interrupted { what, .. }) => {
                 let n = wanted.rows().len() / kept.d_model;
-                Err(Error::Interrupted { what, remedy: format!("{n} rows are kept, and the same call goes on from there") })
+                Err(Error::Interrupted {
+                    what,
+                    remedy: format!("{n} rows are kept, and the same call goes on from there"),
+                })
             }
             Err(error) => Err(error),
         }
@@ -74,7 +79,8 @@ impl Lookup {
 
 /// Begins with the table in the folder of the nearest residual stream before, if it holds one.
 fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
-    let mut hooks: Vec<HookPoint> = model.hooks().into_iter().filter(|hook| wanted.is_nearer(*hook)).collect();
+    let mut hooks: Vec<HookPoint> =
+        model.hooks().into_iter().filter(|hook| wanted.is_nearer(*hook)).collect();
     hooks.sort_by_key(|hook| std::cmp::Reverse(hook.blocks_before()));
     for hook in hooks {
         // One that is damaged is told to whoever asks for it.
@@ -108,9 +114,19 @@ struct About {
 impl Kept {
     fn new(model: &Model, hook: HookPoint, dir: &Path) -> Kept {
         let (fingerprint, compute) = (model.fingerprint().to_owned(), model.compute().to_string());
-        let path = dir.join(format!("unigram-{hook}-{}-{compute}.safetensors", fingerprint.get(..12).unwrap_or_default()));
+        let path = dir.join(format!(
+            "unigram-{hook}-{}-{compute}.safetensors",
+            fingerprint.get(..12).unwrap_or_default()
+        ));
         let format = "tokenized-sae token table".to_owned();
-        let about = About { format, version: 1, model: fingerprint, hook: hook.to_string(), compute, sha256: String::new() };
+        let about = About {
+            format,
+            version: 1,
+            model: fingerprint,
+            hook: hook.to_string(),
+            compute,
+            sha256: String::new(),
+        };
         Kept { path, d_model: model.config().d_model, about }
     }
 
@@ -119,17 +135,29 @@ impl Kept {
         if !self.path.exists() {
             return Ok(());
         }
-        let damaged =
-            |why: &str| Error::format(&self.path, format!("does not hold the table ({why}): delete it, and the same call makes it anew"));
+        let damaged = |why: &str| {
+            Error::format(
+                &self.path,
+                format!(
+                    "does not hold the table ({why}): delete it, and the same call makes it anew"
+                ),
+            )
+        };
         let mut file = Arrays::load(&self.path)?;
         let about = file.about.as_deref().ok_or_else(|| damaged("it says nothing of itself"))?;
-        let about: About = serde_json::from_str(about).map_err(|error| damaged(&error.to_string()))?;
+        let about: About =
+            serde_json::from_str(about).map_err(|error| damaged(&error.to_string()))?;
         let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are no matrix")) };
         let rows = file.take(ROWS, &[n, self.d_model])?;
         let got = sha256(&rows);
         if got != about.sha256 {
             let remedy = "delete it, and the same call makes it anew".to_owned();
-            return Err(Error::Checksum { path: self.path.clone(), want: about.sha256, got, remedy });
+            return Err(Error::Checksum {
+                path: self.path.clone(),
+                want: about.sha256,
+                got,
+                remedy,
+            });
         }
         if about != (About { sha256: got, ..self.about.clone() }) || !wanted.go_on_from(rows) {
             return Err(damaged("it is of another model, hook or version"));
@@ -140,7 +168,11 @@ impl Kept {
     fn write(&self, rows: &[f32]) -> Result<()> {
         let about = About { sha256: sha256(rows), ..self.about.clone() };
         let about = serde_json::to_string(&about).map_err(Error::json("the token table"))?;
-        arrays::save(&self.path, &[(ROWS, vec![rows.len() / self.d_model, self.d_model], rows)], &about)
+        arrays::save(
+            &self.path,
+            &[(ROWS, vec![rows.len() / self.d_model, self.d_model], rows)],
+            &about,
+        )
     }
 }
 
@@ -164,7 +196,10 @@ mod tests {
         let made = Lookup::unigram(&model, HOOK).unwrap();
         let want = made.table().to_vec();
         // While somebody holds it, it is not made again, and not read.
-        assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table().as_ptr(), made.table().as_ptr());
+        assert_eq!(
+            Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table().as_ptr(),
+            made.table().as_ptr()
+        );
         assert!(!kept.path.exists());
         drop(made);
         // A part of it, as a stopped call leaves it, marked to be known again.
@@ -173,7 +208,10 @@ mod tests {
         kept.write(&part).unwrap();
         for _ in 0..2 {
             let table = Lookup::unigram_in(&model, HOOK, dir.path()).unwrap();
-            assert_eq!((&table.table()[..part.len()], &table.table()[part.len()..]), (&part[..], &want[part.len()..]));
+            assert_eq!(
+                (&table.table()[..part.len()], &table.table()[part.len()..]),
+                (&part[..], &want[part.len()..])
+            );
         }
         std::fs::remove_file(&kept.path).unwrap();
         assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table(), want);
@@ -181,7 +219,11 @@ mod tests {
 
     #[test]
     fn a_table_goes_on_from_that_of_an_earlier_hook_to_the_same_bits() {
-        for (name, compute) in [("tiny-pythia", Compute::F32), ("tiny-gpt2", Compute::F32), ("tiny-gpt2", Compute::Bf16)] {
+        for (name, compute) in [
+            ("tiny-pythia", Compute::F32),
+            ("tiny-gpt2", Compute::F32),
+            ("tiny-gpt2", Compute::Bf16),
+        ] {
             let model = Model::load_with(name, Processing::Raw).unwrap().computing(compute); // no other test's
             let whole = Lookup::unigram(&model, HookPoint::resid_pre(3)).unwrap().table().to_vec();
             let early = Lookup::unigram(&model, HookPoint::resid_pre(1)).unwrap();
@@ -195,13 +237,21 @@ mod tests {
             made.make(&mut |_| Ok(())).unwrap();
             assert!(!made.is_nearer(HookPoint::resid_pre(1)), "it began with what is in memory");
             let middle = made.lookup().unwrap();
-            assert_eq!(Lookup::unigram(&model, HookPoint::resid_pre(3)).unwrap().table(), whole, "{name} {compute}");
+            assert_eq!(
+                Lookup::unigram(&model, HookPoint::resid_pre(3)).unwrap().table(),
+                whole,
+                "{name} {compute}"
+            );
             let values = middle.table().to_vec();
             drop((early, middle));
             // And from a file.
             let dir = tempfile::tempdir().unwrap();
             Kept::new(&model, post, dir.path()).write(&values).unwrap();
-            assert_eq!(Lookup::unigram_in(&model, HookPoint::resid_pre(3), dir.path()).unwrap().table(), whole, "{name} {compute}");
+            assert_eq!(
+                Lookup::unigram_in(&model, HookPoint::resid_pre(3), dir.path()).unwrap().table(),
+                whole,
+                "{name} {compute}"
+            );
         }
     }
 

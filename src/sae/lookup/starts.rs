@@ -12,13 +12,16 @@ use crate::sae::Sae;
 const AT_ONCE: usize = 1024;
 
 impl Lookup {
-    /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS, t]`.
+    /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS,
+    /// t]`.
     ///
-    /// One that is still in memory is used again, and one of an earlier residual stream is gone on from, so that tables for all layers take no longer than that
-    /// of the last. Of a large model it takes minutes: [`Lookup::unigram_in`] does it once.
+    /// One that is still in memory is used again, and one of an earlier residual stream is gone on
+    /// from, so that tables for all layers take no longer than that of the last. Of a large model
+    /// it takes minutes: [`Lookup::unigram_in`] does it once.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Interrupted`], and what the model itself reports.
+    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Interrupted`], and what the
+    /// model itself reports.
     pub fn unigram(model: &Model, hook: HookPoint) -> Result<Lookup> {
         let mut rows = Unigrams::of(model, hook)?;
         if let Some(lookup) = rows.at_hand() {
@@ -28,21 +31,26 @@ impl Lookup {
         rows.lookup()
     }
 
-    /// A table of zeros, so that everything in it is learned; its balance is 0, since there is nothing to balance.
+    /// A table of zeros, so that everything in it is learned; its balance is 0, since there is
+    /// nothing to balance.
     ///
     /// # Errors
     /// [`Error::Shape`] if one of them is 0.
     pub fn zeros(d_vocab: usize, d_model: usize) -> Result<Lookup> {
-        Lookup::from_table(vec![0.0; d_vocab * d_model], d_model)?.started(Start::Zeros).with_balance(0.0)
+        Lookup::from_table(vec![0.0; d_vocab * d_model], d_model)?
+            .started(Start::Zeros)
+            .with_balance(0.0)
     }
 
-    /// A table with a row for every token and for every n-gram of [`Grams`]: a position takes the row of the longest n-gram that ends there, and that of
-    /// its token if there is none. A row starts at what the hook holds at the end of `[BOS, t₁, …, tₙ]`.
+    /// A table with a row for every token and for every n-gram of [`Grams`]: a position takes the
+    /// row of the longest n-gram that ends there, and that of its token if there is none. A row
+    /// starts at what the hook holds at the end of `[BOS, t₁, …, tₙ]`.
     ///
     /// In training it takes `3 · 4 · rows · d_model` bytes.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Shape`] if the n-grams are of another vocabulary, and what the model itself reports.
+    /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Shape`] if the n-grams are of
+    /// another vocabulary, and what the model itself reports.
     pub fn ngrams(model: &Model, hook: HookPoint, grams: Grams) -> Result<Lookup> {
         let config = model.config();
         let (want, got) = (vec![config.d_vocab + grams.len()], vec![grams.rows()]);
@@ -53,16 +61,20 @@ impl Lookup {
         let all = grams.grams();
         let mut table = table.to_vec();
         for n in 2..=grams.longest() {
-            let of_length: Vec<Vec<u32>> = all.iter().filter(|gram| gram.len() == n).cloned().collect();
+            let of_length: Vec<Vec<u32>> =
+                all.iter().filter(|gram| gram.len() == n).cloned().collect();
             let mut rows = Vec::new();
             after_bos(model, hook, &of_length, None, &mut rows, &mut |_| Ok(()))?;
             table.extend(rows);
         }
-        Lookup::from_table(table, config.d_model)?.started(start).indexed_by(Index::Grams(Arc::new(grams)))
+        Lookup::from_table(table, config.d_model)?
+            .started(start)
+            .indexed_by(Index::Grams(Arc::new(grams)))
     }
 
-    /// A table with a row for every latent of an SAE of an earlier hook, which stays as it is: each of its active latents adds its row, times its code. Rows
-    /// start as that SAE's decoder, which is where a residual stream would carry them.
+    /// A table with a row for every latent of an SAE of an earlier hook, which stays as it is: each
+    /// of its active latents adds its row, times its code. Rows start as that SAE's decoder, which
+    /// is where a residual stream would carry them.
     ///
     /// The store that is trained on needs the earlier hook too.
     ///
@@ -73,11 +85,13 @@ impl Lookup {
             let why = "the preceding SAE does not say which hook it reads: set its origin.hook";
             return Err(Error::config("preceding", why.to_owned()));
         }
-        Lookup::from_table(sae.w_dec.clone(), sae.d_model())?.indexed_by(Index::Latents(Arc::new(sae.clone())))
+        Lookup::from_table(sae.w_dec.clone(), sae.d_model())?
+            .indexed_by(Index::Latents(Arc::new(sae.clone())))
     }
 }
 
-/// Tables that somebody still holds: a sweep asks for the same one for every arm, and a notebook whenever its cell runs again.
+/// Tables that somebody still holds: a sweep asks for the same one for every arm, and a notebook
+/// whenever its cell runs again.
 static HELD: Mutex<Vec<(Made, Weak<Vec<f32>>)>> = Mutex::new(Vec::new());
 
 fn held() -> MutexGuard<'static, Vec<(Made, Weak<Vec<f32>>)>> {
@@ -92,7 +106,8 @@ pub(super) struct Unigrams<'a> {
     model: &'a Model,
     hook: HookPoint,
     rows: Vec<f32>,
-    /// The table of an earlier residual stream, that before so many blocks: what is between is all that there is to compute.
+    /// The table of an earlier residual stream, that before so many blocks: what is between is all
+    /// that there is to compute.
     before: Option<(usize, Arc<Vec<f32>>)>,
 }
 
@@ -138,7 +153,8 @@ impl<'a> Unigrams<'a> {
     /// Makes those that are missing, and shows `each` of every few what there is.
     pub(super) fn make(&mut self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let d = self.model.config().d_model;
-        let tokens: Vec<Vec<u32>> = (0..self.model.config().d_vocab as u32).map(|token| vec![token]).collect();
+        let tokens: Vec<Vec<u32>> =
+            (0..self.model.config().d_vocab as u32).map(|token| vec![token]).collect();
         for ((model, hook, compute), table) in held().iter() {
             let of_this = *model == self.model.fingerprint() && *compute == self.model.compute();
             if let Some(table) = table.upgrade().filter(|_| of_this && self.is_nearer(*hook)) {
@@ -146,7 +162,14 @@ impl<'a> Unigrams<'a> {
             }
         }
         let before = self.before.as_ref().map(|(depth, table)| (*depth, &table[self.rows.len()..]));
-        after_bos(self.model, self.hook, &tokens[self.rows.len() / d..], before, &mut self.rows, each)
+        after_bos(
+            self.model,
+            self.hook,
+            &tokens[self.rows.len() / d..],
+            before,
+            &mut self.rows,
+            each,
+        )
     }
 
     /// The table that somebody still holds, if anybody does.
@@ -155,7 +178,10 @@ impl<'a> Unigrams<'a> {
         held.retain(|(_, table)| table.strong_count() > 0);
         let (made, table) = held.iter().find(|(made, _)| *made == self.made())?;
         let (hook, model) = (made.1, made.0.clone());
-        Some(Lookup::from_shared(table.upgrade()?, self.model.config().d_model).started(Start::AfterBos(hook, model)))
+        Some(
+            Lookup::from_shared(table.upgrade()?, self.model.config().d_model)
+                .started(Start::AfterBos(hook, model)),
+        )
     }
 
     fn made(&self) -> Made {
@@ -170,8 +196,8 @@ impl<'a> Unigrams<'a> {
     }
 }
 
-/// Adds what the hook holds at the last position of BOS followed by each of these, all of one length: `[n, d_model]`. `before`: as of
-/// [`Model::after_bos`], for all of them.
+/// Adds what the hook holds at the last position of BOS followed by each of these, all of one
+/// length: `[n, d_model]`. `before`: as of [`Model::after_bos`], for all of them.
 fn after_bos(
     model: &Model,
     hook: HookPoint,
@@ -185,15 +211,18 @@ fn after_bos(
     interrupt::clear();
     let d = model.config().d_model;
     let there = out.len() / d;
-    let mut progress = Progress::new("token table", (there + grams.len()) as u64, "rows").resumed_at(there as u64);
+    let mut progress =
+        Progress::new("token table", (there + grams.len()) as u64, "rows").resumed_at(there as u64);
     out.reserve_exact(grams.len() * d);
     for (i, grams) in grams.chunks(AT_ONCE).enumerate() {
-        let before = before.map(|(depth, rows)| (depth, &rows[i * AT_ONCE * d..][..grams.len() * d]));
-        let rows = model.after_bos(hook, grams, before, &interrupt::requested).inspect_err(|error| {
-            if matches!(error, Error::Interrupted { .. }) {
-                interrupt::clear();
-            }
-        })?;
+        let before =
+            before.map(|(depth, rows)| (depth, &rows[i * AT_ONCE * d..][..grams.len() * d]));
+        let rows =
+            model.after_bos(hook, grams, before, &interrupt::requested).inspect_err(|error| {
+                if matches!(error, Error::Interrupted { .. }) {
+                    interrupt::clear();
+                }
+            })?;
         out.extend(rows);
         progress.set((out.len() / d) as u64);
         each(out)?;

@@ -1,10 +1,12 @@
 //! Which n-grams have a mean, the means, and how far rows are from them.
 //!
-//! The mean of an n-gram that was seen c times is off by the noise of c rows. So it is drawn towards the mean of the n-gram that is one
-//! token shorter, which counts as λ rows: `(c·mean + λ·shorter) / (c + λ)`, with λ = σ²/τ² one number for each length (empirical Bayes):
-//! σ² the variance of rows about the mean of their n-gram, τ² that of n-grams' true means about the shorter one's. Both are the usual
-//! estimates of a one-way analysis of variance: with W the squares within n-grams, B those between, and w the share that an n-gram has
-//! of the shorter one's rows,
+//! The mean of an n-gram that was seen c times is off by the noise of c rows. So it is drawn
+//! towards the mean of the n-gram that is one token shorter, which counts as λ rows: `(c·mean +
+//! λ·shorter) / (c + λ)`, with λ = σ²/τ² one number for each length (empirical Bayes): σ² the
+//! variance of rows about the mean of their n-gram, τ² that of n-grams' true means about the
+//! shorter one's. Both are the usual estimates of a one-way analysis of variance: with W the
+//! squares within n-grams, B those between, and w the share that an n-gram has of the shorter one's
+//! rows,
 //!
 //! ```text
 //! σ² = W / (rows − n-grams),   τ² = (B − σ² Σ(1 − w)) / Σ c(1 − w)
@@ -37,7 +39,8 @@ pub(super) struct Means {
     pub cut: bool,
 }
 
-/// A row that counts: where it stands in the batch, and for each length the place of the mean of the n-gram that it ends.
+/// A row that counts: where it stands in the batch, and for each length the place of the mean of
+/// the n-gram that it ends.
 pub(super) struct Found {
     row: usize,
     places: [Option<u32>; LONGEST],
@@ -49,8 +52,14 @@ fn shortened(gram: Gram, n: usize) -> Gram {
 }
 
 impl Means {
-    /// Those that occur often enough in these sequences, the more frequent first while memory lasts, and the shorter before the longer.
-    pub(super) fn of(tokens: &Tokens, sequences: &[u64], config: &NgramR2Config, d_model: usize) -> Means {
+    /// Those that occur often enough in these sequences, the more frequent first while memory
+    /// lasts, and the shorter before the longer.
+    pub(super) fn of(
+        tokens: &Tokens,
+        sequences: &[u64],
+        config: &NgramR2Config,
+        d_model: usize,
+    ) -> Means {
         let mut text = Counts::default();
         for &i in sequences {
             let sequence = tokens.row(i as usize);
@@ -62,19 +71,34 @@ impl Means {
         text.merge();
         let most = (config.memory / (8 * d_model as u64)).clamp(1, u64::from(u32::MAX)) as usize;
         let rows = (sequences.len() * (tokens.n_ctx() - 1)) as u32;
-        let mut means = Means { n: config.n, places: Vec::new(), counts: vec![rows], shorter: vec![ALL], cut: false };
+        let mut means = Means {
+            n: config.n,
+            places: Vec::new(),
+            counts: vec![rows],
+            shorter: vec![ALL],
+            cut: false,
+        };
         for n in 1..=config.n {
-            let mut frequent: Vec<(Gram, u32)> =
-                grouped(text.entries(), n).filter(|entry| entry.count >= config.min_count).map(|entry| (entry.gram, entry.count)).collect();
+            let mut frequent: Vec<(Gram, u32)> = grouped(text.entries(), n)
+                .filter(|entry| entry.count >= config.min_count)
+                .map(|entry| (entry.gram, entry.count))
+                .collect();
             frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
             means.cut |= frequent.len() > most - means.counts.len();
             frequent.truncate(most - means.counts.len());
             let first = means.counts.len() as u32;
             means.counts.extend(frequent.iter().map(|(_, count)| *count));
-            let shorter = |gram: Gram| (1..n).rev().find_map(|n| means.places[n - 1].get(&shortened(gram, n)).copied()).unwrap_or(ALL);
+            let shorter = |gram: Gram| {
+                (1..n)
+                    .rev()
+                    .find_map(|n| means.places[n - 1].get(&shortened(gram, n)).copied())
+                    .unwrap_or(ALL)
+            };
             let found: Vec<u32> = frequent.iter().map(|(gram, _)| shorter(*gram)).collect();
             means.shorter.extend(found);
-            means.places.push(frequent.into_iter().zip(first..).map(|((gram, _), place)| (gram, place)).collect());
+            means.places.push(
+                frequent.into_iter().zip(first..).map(|((gram, _), place)| (gram, place)).collect(),
+            );
         }
         means
     }
@@ -90,17 +114,30 @@ impl Means {
         first..first + self.grams(n)
     }
 
-    /// How many rows the shorter mean counts as, for each length, from what the strips have found of the variances within and between.
+    /// How many rows the shorter mean counts as, for each length, from what the strips have found
+    /// of the variances within and between.
     pub(super) fn priors(&self, strips: &[Strip]) -> Vec<f64> {
         let prior = |n: usize| {
-            let places =
-                || self.of_length(n).map(|place| (f64::from(self.counts[place]), f64::from(self.counts[self.shorter[place] as usize])));
+            let places = || {
+                self.of_length(n).map(|place| {
+                    (
+                        f64::from(self.counts[place]),
+                        f64::from(self.counts[self.shorter[place] as usize]),
+                    )
+                })
+            };
             let rows: f64 = places().map(|(count, _)| count).sum();
-            let (within, between) = strips.iter().map(|strip| strip.squares(self, n)).fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
-            // Rounding may leave less than nothing where an n-gram decides its rows, as a token does before the first block.
+            let (within, between) = strips
+                .iter()
+                .map(|strip| strip.squares(self, n))
+                .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+            // Rounding may leave less than nothing where an n-gram decides its rows, as a token
+            // does before the first block.
             let noise = within.max(0.0) / (rows - self.grams(n) as f64);
-            let spread = between - noise * places().map(|(count, of)| 1.0 - count / of).sum::<f64>();
-            let prior = noise * places().map(|(count, of)| count * (1.0 - count / of)).sum::<f64>() / spread;
+            let spread =
+                between - noise * places().map(|(count, of)| 1.0 - count / of).sum::<f64>();
+            let prior = noise * places().map(|(count, of)| count * (1.0 - count / of)).sum::<f64>()
+                / spread;
             // Where nothing is seen of the n-grams beyond noise, the shorter ones stand for them.
             if spread > 0.0 { prior } else { f64::INFINITY }
         };
@@ -108,10 +145,16 @@ impl Means {
     }
 
     /// The rows of the `i`th sequence of a batch that count.
-    pub(super) fn found<'a>(&'a self, i: usize, sequence: &'a [u32]) -> impl Iterator<Item = Found> + 'a {
+    pub(super) fn found<'a>(
+        &'a self,
+        i: usize,
+        sequence: &'a [u32],
+    ) -> impl Iterator<Item = Found> + 'a {
         (1..sequence.len()).map(move |at| {
             let gram = gram(sequence, at, self.n);
-            let place = |n: usize| self.places.get(n - 1).and_then(|places| places.get(&shortened(gram, n)).copied());
+            let place = |n: usize| {
+                self.places.get(n - 1).and_then(|places| places.get(&shortened(gram, n)).copied())
+            };
             Found { row: i * sequence.len() + at, places: std::array::from_fn(|i| place(i + 1)) }
         })
     }
@@ -121,7 +164,10 @@ impl Means {
         let mut covered = [0; LONGEST];
         for &i in sequences {
             for found in self.found(0, tokens.row(i as usize)) {
-                covered.iter_mut().zip(found.places).for_each(|(covered, place)| *covered += usize::from(place.is_some()));
+                covered
+                    .iter_mut()
+                    .zip(found.places)
+                    .for_each(|(covered, place)| *covered += usize::from(place.is_some()));
             }
         }
         covered
@@ -171,7 +217,11 @@ impl Strip {
                 sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += f64::from(*x));
             }
             let length: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
-            self.lengths.iter_mut().zip(found.places).filter(|(_, place)| place.is_some()).for_each(|(sum, _)| *sum += length);
+            self.lengths
+                .iter_mut()
+                .zip(found.places)
+                .filter(|(_, place)| place.is_some())
+                .for_each(|(sum, _)| *sum += length);
         }
     }
 
@@ -190,9 +240,18 @@ impl Strip {
     fn squares(&self, means: &Means, n: usize) -> (f64, f64) {
         let (mut within, mut between) = (self.lengths[n - 1], 0.0);
         for place in means.of_length(n) {
-            let (count, mean, shorter) = (f64::from(means.counts[place]), self.mean(place), self.mean(means.shorter[place] as usize));
+            let (count, mean, shorter) = (
+                f64::from(means.counts[place]),
+                self.mean(place),
+                self.mean(means.shorter[place] as usize),
+            );
             within -= count * mean.iter().map(|mean| mean * mean).sum::<f64>();
-            between += count * mean.iter().zip(shorter).map(|(mean, shorter)| (mean - shorter).powi(2)).sum::<f64>();
+            between += count
+                * mean
+                    .iter()
+                    .zip(shorter)
+                    .map(|(mean, shorter)| (mean - shorter).powi(2))
+                    .sum::<f64>();
         }
         (within, between)
     }
@@ -202,10 +261,14 @@ impl Strip {
         for (n, prior) in (1..).zip(priors) {
             for place in means.of_length(n) {
                 let own = f64::from(means.counts[place]) / (f64::from(means.counts[place]) + prior);
-                // The shorter one's place is the lesser, and it was drawn towards its own shorter one before.
+                // The shorter one's place is the lesser, and it was drawn towards its own shorter
+                // one before.
                 let (before, from) = self.means.split_at_mut(place * self.width);
                 let shorter = &before[means.shorter[place] as usize * self.width..][..self.width];
-                from[..self.width].iter_mut().zip(shorter).for_each(|(mean, shorter)| *mean = own * *mean + (1.0 - own) * shorter);
+                from[..self.width]
+                    .iter_mut()
+                    .zip(shorter)
+                    .for_each(|(mean, shorter)| *mean = own * *mean + (1.0 - own) * shorter);
             }
         }
     }
@@ -222,7 +285,8 @@ impl Strip {
             for (error, place) in self.errors.iter_mut().zip(found.places) {
                 longest = place.unwrap_or(longest);
                 let mean = &self.means[longest as usize * self.width..][..self.width];
-                *error += x.iter().zip(mean).map(|(x, mean)| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+                *error +=
+                    x.iter().zip(mean).map(|(x, mean)| (f64::from(*x) - mean).powi(2)).sum::<f64>();
             }
         }
     }

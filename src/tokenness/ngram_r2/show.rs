@@ -16,19 +16,28 @@ impl NgramR2 {
         let columns = [
             Column::text("n-gram of at most"),
             Column::number("R²").defined(R2),
-            Column::number("n-grams")
-                .defined(&format!("how many of exactly that length occur {} times or more in the first half", self.min_count)),
+            Column::number("n-grams").defined(&format!(
+                "how many of exactly that length occur {} times or more in the first half",
+                self.min_count
+            )),
             Column::number("drawn by").defined(DRAWN),
-            Column::number("rows covered").defined("the share of rows of the second half that end one of them"),
+            Column::number("rows covered")
+                .defined("the share of rows of the second half that end one of them"),
         ];
-        let mut table = Table::new(&format!("What the last tokens tell of {}", self.hook), &columns);
+        let mut table =
+            Table::new(&format!("What the last tokens tell of {}", self.hook), &columns);
         for score in &self.scores {
             let row = Row::new(length(score.n)).number(score.r2);
             table.push(row.count(score.grams as u64).number(score.prior).percent(score.covered));
         }
-        let cut = if self.cut { " Memory did not suffice for the rarest longest n-grams." } else { "" };
-        let (fitted, scored) = (format::count(self.fitted as u64), format::count(self.scored as u64));
-        table.caption(&format!("{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.{cut}", self.model))
+        let cut =
+            if self.cut { " Memory did not suffice for the rarest longest n-grams." } else { "" };
+        let (fitted, scored) =
+            (format::count(self.fitted as u64), format::count(self.scored as u64));
+        table.caption(&format!(
+            "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.{cut}",
+            self.model
+        ))
     }
 }
 
@@ -48,15 +57,27 @@ impl NgramR2s {
             .iter()
             .max_by_key(|hook| hook.scores.len())
             .map_or(Vec::new(), |hook| hook.scores.iter().map(|score| score.n).collect());
-        let columns = std::iter::once(Column::text("hook")).chain(lengths.iter().map(|n| Column::number(length(*n)).defined(R2)));
-        let mut table = Table::new("What the last tokens tell of the activations: R²", &columns.collect::<Vec<_>>());
+        let columns = std::iter::once(Column::text("hook"))
+            .chain(lengths.iter().map(|n| Column::number(length(*n)).defined(R2)));
+        let mut table = Table::new(
+            "What the last tokens tell of the activations: R²",
+            &columns.collect::<Vec<_>>(),
+        );
         for hook in &self.hooks {
-            table.push(hook.scores.iter().fold(Row::new(&hook.hook.to_string()), |row, score| row.number(score.r2)));
+            table.push(
+                hook.scores
+                    .iter()
+                    .fold(Row::new(&hook.hook.to_string()), |row, score| row.number(score.r2)),
+            );
         }
         match self.hooks.first() {
             Some(first) => {
-                let (fitted, scored) = (format::count(first.fitted as u64), format::count(first.scored as u64));
-                table.caption(&format!("{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.", first.model))
+                let (fitted, scored) =
+                    (format::count(first.fitted as u64), format::count(first.scored as u64));
+                table.caption(&format!(
+                    "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.",
+                    first.model
+                ))
             }
             None => table,
         }
@@ -91,8 +112,16 @@ impl Show for NgramR2Config {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("n", self.n.to_string(), "the longest n-gram"),
-            ("tokens", format::count(self.tokens as u64), "tokens that are read, at most, half of them to form the means"),
-            ("min_count", self.min_count.to_string(), "an n-gram has a mean if it occurs at least so often in the first half"),
+            (
+                "tokens",
+                format::count(self.tokens as u64),
+                "tokens that are read, at most, half of them to form the means",
+            ),
+            (
+                "min_count",
+                self.min_count.to_string(),
+                "an n-gram has a mean if it occurs at least so often in the first half",
+            ),
             ("memory", format::bytes(self.memory), "what the means may take"),
             ("seed", self.seed.to_string(), "decides the halves"),
         ];

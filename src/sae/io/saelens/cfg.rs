@@ -10,13 +10,16 @@ use super::json;
 use crate::error::{Error, Result};
 use crate::sae::{Architecture, AuxK, RowNorm, Sae};
 
-/// What the name of an architecture begins with if there is a token table, so that a reader that knows no tables does not leave it out in silence.
+/// What the name of an architecture begins with if there is a token table, so that a reader that
+/// knows no tables does not leave it out in silence.
 const TOKENIZED: &str = "tokenized_";
 
-/// SAELens' word for activations that are multiplied by one number, so that their mean length is √d_in.
+/// SAELens' word for activations that are multiplied by one number, so that their mean length is
+/// √d_in.
 pub(super) const SCALED: &str = "expected_average_only_in";
 
-/// The first version with `metadata`. To SAELens a file that names none is older, and what it says of the model is elsewhere.
+/// The first version with `metadata`. To SAELens a file that names none is older, and what it says
+/// of the model is elsewhere.
 const SAELENS: &str = "6.0.0";
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +79,8 @@ pub(super) struct Ours {
     pub lookup: Option<TableAbout>,
 }
 
-/// SAELens' word for an architecture. Outside of training a BatchTopK SAE is a JumpReLU one with equal thresholds, and SAELens saves it as such.
+/// SAELens' word for an architecture. Outside of training a BatchTopK SAE is a JumpReLU one with
+/// equal thresholds, and SAELens saves it as such.
 fn saelens_name(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::TopK => "topk",
@@ -103,7 +107,8 @@ impl Cfg {
     pub(super) fn of(sae: &Sae) -> Cfg {
         let architecture = sae.config.architecture;
         Cfg {
-            architecture: if sae.lookup.is_some() { TOKENIZED } else { "" }.to_owned() + saelens_name(architecture),
+            architecture: if sae.lookup.is_some() { TOKENIZED } else { "" }.to_owned()
+                + saelens_name(architecture),
             d_in: sae.d_model(),
             d_sae: sae.d_sae(),
             k: architecture.uses_k().then(|| sae.config.k.into()),
@@ -140,7 +145,9 @@ impl Cfg {
     /// Reads the settings of any version.
     pub(super) fn read(path: &Path) -> Result<Cfg> {
         let mut map: Map<String, Value> = json(path)?;
-        let has_metadata = map.get("metadata").is_some_and(|metadata| metadata.as_object().is_some_and(|metadata| !metadata.is_empty()));
+        let has_metadata = map.get("metadata").is_some_and(|metadata| {
+            metadata.as_object().is_some_and(|metadata| !metadata.is_empty())
+        });
         if !has_metadata {
             of_version_5(&mut map);
         }
@@ -150,14 +157,20 @@ impl Cfg {
     /// How it scales each row of activations.
     pub(super) fn row_norm(&self) -> RowNorm {
         let all = [RowNorm::LayerNorm, RowNorm::ConstantNorm];
-        all.into_iter().find(|norm| norm.saelens_name() == self.normalize_activations).unwrap_or_default()
+        all.into_iter()
+            .find(|norm| norm.saelens_name() == self.normalize_activations)
+            .unwrap_or_default()
     }
 
     /// How many latents are active, as far as that is said and matters.
     pub(super) fn k(&self, path: &Path) -> Result<usize> {
         let Some(k) = &self.k else { return Ok(1) };
-        let whole = k.as_u64().or_else(|| k.as_f64().filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as u64));
-        whole.map(|k| k as usize).ok_or_else(|| Error::format(path, format!("k is {k}; a whole number is needed")))
+        let whole = k
+            .as_u64()
+            .or_else(|| k.as_f64().filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as u64));
+        whole
+            .map(|k| k as usize)
+            .ok_or_else(|| Error::format(path, format!("k is {k}; a whole number is needed")))
     }
 
     /// Refuses whatever this crate would compute otherwise than its maker did.
@@ -171,18 +184,27 @@ impl Cfg {
             None => (false, self.architecture.as_str()),
         };
         let Some(named) = of_saelens(name) else {
-            let known = format!("topk, standard, gated, jumprelu and batchtopk are understood, and {TOKENIZED}topk and so on");
+            let known = format!(
+                "topk, standard, gated, jumprelu and batchtopk are understood, and {TOKENIZED}topk and so on"
+            );
             return refuse(format!("architecture \"{}\"; {known}", self.architecture));
         };
         let architecture = ours.map_or(named, |ours| ours.architecture);
         if ours.is_some() && saelens_name(architecture) != name {
-            return refuse(format!("architecture \"{}\", but metadata.tokenized_sae says {}", self.architecture, architecture.name()));
+            return refuse(format!(
+                "architecture \"{}\", but metadata.tokenized_sae says {}",
+                self.architecture,
+                architecture.name()
+            ));
         }
         if architecture.uses_k() && self.k.is_none() {
             return refuse(format!("a {} SAE needs k", architecture.name()));
         }
         if self.d_in == 0 || self.d_sae == 0 {
-            return refuse(format!("d_in = {} and d_sae = {}; both must be at least 1", self.d_in, self.d_sae));
+            return refuse(format!(
+                "d_in = {} and d_sae = {}; both must be at least 1",
+                self.d_in, self.d_sae
+            ));
         }
         match self.normalize_activations.as_str() {
             "none" | "layer_norm" | "constant_norm_rescale" | SCALED => {}
@@ -193,12 +215,16 @@ impl Cfg {
                 );
             }
             other => {
-                let known = format!("none, layer_norm, constant_norm_rescale and {SCALED} are understood");
+                let known =
+                    format!("none, layer_norm, constant_norm_rescale and {SCALED} are understood");
                 return refuse(format!("normalize_activations is \"{other}\"; {known}"));
             }
         }
         if self.reshape_activations != "none" {
-            return refuse(format!("reshape_activations is \"{}\"; \"none\" is understood", self.reshape_activations));
+            return refuse(format!(
+                "reshape_activations is \"{}\"; \"none\" is understood",
+                self.reshape_activations
+            ));
         }
         if is_tokenized && ours.is_none_or(|ours| ours.lookup.is_none()) {
             return refuse(format!("a {} needs metadata.tokenized_sae.lookup", self.architecture));
@@ -214,7 +240,9 @@ fn of_version_5(map: &mut Map<String, Value>) {
             map.entry(new).or_insert(value);
         }
     }
-    let text = |map: &Map<String, Value>, key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |map: &Map<String, Value>, key: &str| {
+        map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
     match text(map, "activation_fn").as_str() {
         "topk" => {
             let k = map.get("activation_fn_kwargs").and_then(|kwargs| kwargs.get("k")).cloned();
@@ -228,7 +256,9 @@ fn of_version_5(map: &mut Map<String, Value>) {
         other => drop(map.insert("architecture".to_owned(), other.into())),
     }
     match map.get("normalize_activations") {
-        Some(Value::Bool(true)) => drop(map.insert("normalize_activations".to_owned(), SCALED.into())),
+        Some(Value::Bool(true)) => {
+            drop(map.insert("normalize_activations".to_owned(), SCALED.into()))
+        }
         Some(Value::String(_)) => {}
         _ => drop(map.insert("normalize_activations".to_owned(), "none".into())),
     }
@@ -244,6 +274,9 @@ fn of_version_5(map: &mut Map<String, Value>) {
         map.entry(key).or_insert(value);
     }
     let of_model = ["model_name", "hook_name", "context_size", "prepend_bos"];
-    let metadata = of_model.iter().filter_map(|key| Some(((*key).to_owned(), map.get(*key)?.clone()))).collect();
+    let metadata = of_model
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), map.get(*key)?.clone())))
+        .collect();
     map.insert("metadata".to_owned(), Value::Object(metadata));
 }
