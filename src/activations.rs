@@ -46,9 +46,9 @@ pub use harvest::{Forward, HarvestConfig, Source};
 pub use sequences::Sequences;
 pub use shuffle::Shuffle;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint};
-use crate::tokens::Tokens;
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
 pub(crate) use verify::Waiting;

@@ -48,11 +48,11 @@ pub use encode::{Encode, Encoder};
 pub(crate) use stream::{Chunk, Cursor};
 pub use stream::{StreamedCorpus, TokenStream};
 
+use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::model::Model;
-use crate::tokens::Tokens;
+use crate::model::tokens::Tokens;
 use find::Found;
 use pack::Packer;
 use reading::{Held, Reading, Seen, Wanted};

@@ -5,8 +5,8 @@
 //! be seen in a notebook says by [`Show`] what it looks like and has an `evcxr_display` method,
 //! which ends in [`show`]; the same value printed by a command shows its text form.
 
+pub mod chart;
 mod figure;
-pub mod format;
 pub mod interrupt;
 mod live;
 mod progress;

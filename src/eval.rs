@@ -20,11 +20,11 @@ pub(crate) use show::metrics_table;
 
 use candle_core::{Device, Tensor};
 
+use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
+use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
-use crate::tokens::Tokens;
 use language::{Ablations, Predictions};
 use reconstruction::Sums;
 

@@ -60,70 +60,81 @@
 #![deny(clippy::unwrap_used)]
 
 pub mod activations;
-pub(crate) mod arrays;
-pub(crate) mod arrow;
-pub mod bench;
-pub mod compare;
+pub mod backend;
+mod base;
 pub mod corpus;
+mod cpu;
 pub mod display;
-pub mod error;
 pub mod eval;
-pub mod features;
-pub(crate) mod files;
-pub mod forecast;
+pub mod experiments;
+mod formats;
 pub mod hub;
-pub mod kernel;
-pub mod lab;
-pub(crate) mod matmul;
-pub(crate) mod memory;
+pub mod latents;
 pub mod model;
-pub mod paper;
-pub(crate) mod pickle;
-pub mod plot;
 pub mod sae;
-pub(crate) mod simd;
-pub mod spec;
-pub mod sweep;
-pub(crate) mod tensors;
-pub mod tokenness;
-pub mod tokens;
 pub mod train;
 
-pub use error::{Error, Result};
+pub use base::error::{Error, Result};
+pub use base::{error, forecast, format};
+
+/// The figures of this field, and the charts that they are made of.
+pub mod plot {
+    pub use crate::display::chart::*;
+    pub use crate::latents::tokenness::figures::{
+        ngram_r2, token_latents_by_frequency, top_token_shares,
+    };
+    pub use crate::train::figures::{courses, lookup_norms, reconstruction, training};
+}
+
+/// What the project's own command and benchmarks need of the inside. No promise is made of it.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::backend::{AdamState, Scratch, Stage, Stages};
+    pub use crate::base::files;
+    pub use crate::cpu::matmul::Precision;
+    pub use crate::cpu::memory;
+    pub use crate::cpu::simd::add_scaled;
+    pub use crate::cpu::simd::peak::{
+        multiply_and_add, multiply_and_add_bf16, multiply_and_add_int8,
+    };
+    pub use crate::model::Times;
+}
 
 /// Everything a notebook cell names.
 pub mod prelude {
     pub use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle};
-    pub use crate::compare::{CompareConfig, Report, Text, compare};
+    pub use crate::base::error::{Error, Result};
+    pub use crate::base::forecast::Forecast;
     pub use crate::corpus::{Corpus, Documents, StreamedCorpus, TextCorpus, TokenStream};
+    pub use crate::display::chart;
     pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
-    pub use crate::error::{Error, Result};
     pub use crate::eval::{Evaluation, Evaluations, HeldOut, Measure, Metrics};
-    pub use crate::features::{
-        Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig,
-    };
-    pub use crate::forecast::Forecast;
-    pub use crate::model::{
-        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused,
-        Prediction, Processing, Site, TokensView,
-    };
-    pub use crate::paper;
-    pub use crate::plot;
-    pub use crate::sae::{
-        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin,
-        RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
-    };
-    pub use crate::spec::{
+    pub use crate::experiments::compare::{CompareConfig, Report, Text, compare};
+    pub use crate::experiments::paper;
+    pub use crate::experiments::recipe::{
         EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
     };
-    pub use crate::sweep::{Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun};
-    pub use crate::tokenness::{
+    pub use crate::experiments::sweep::{
+        Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun,
+    };
+    pub use crate::latents::features::{
+        Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig,
+    };
+    pub use crate::latents::tokenness::{
         ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2,
         NgramR2Config, NgramR2s, NgramScore, SaeTokenness, TableMatch, TokenOrContext, TokenTest,
         TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all, ngram_r2_with, token_or_context,
         token_or_context_with,
     };
-    pub use crate::tokens::Tokens;
+    pub use crate::model::tokens::Tokens;
+    pub use crate::model::{
+        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused,
+        Prediction, Processing, Site, TokensView,
+    };
+    pub use crate::sae::{
+        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin,
+        RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
+    };
     pub use crate::train::{
         HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer,
         Training, TrainingState, TrainingStatus, evaluate, speedup,

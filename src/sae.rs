@@ -11,10 +11,12 @@
 
 mod architecture;
 mod card;
+pub(crate) mod codes;
 mod config;
 mod fold;
 mod init;
 mod io;
+pub(crate) mod keys;
 mod lookup;
 mod row_norm;
 mod show;
@@ -23,17 +25,18 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
-use crate::files;
-use crate::kernel;
+use crate::backend;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::tokens::Tokens;
 
-pub use crate::kernel::{Codes, Keys};
 pub use architecture::{Architecture, AuxK};
 pub use card::ModelCard;
+pub use codes::Codes;
 pub use config::SaeConfig;
 pub use io::{Exported, SaeFormat, TableExport};
+pub use keys::Keys;
 pub(crate) use lookup::Start;
 pub use lookup::{Grams, Index, Lookup};
 pub use row_norm::{RowNorm, RowScale};
@@ -110,7 +113,7 @@ impl Sae {
             return Err(Error::config("keys", why.to_owned()));
         }
         let (x, scales) = self.scaled(x)?;
-        Ok(kernel::fastest().encode(self, &x)?.with_scales(scales))
+        Ok(backend::fastest().encode(self, &x)?.with_scales(scales))
     }
 
     /// The codes of the activations `x` `[n, d_model]` with the keys of the rows, which are the `n`
@@ -125,8 +128,8 @@ impl Sae {
         let keys = keys.into();
         let (x, scales) = self.scaled(x)?;
         self.check_keys(&keys, x.len() / self.d_model())?;
-        Ok(kernel::fastest()
-            .encode(self, &kernel::rows::without_table(self, &x, &keys))?
+        Ok(backend::fastest()
+            .encode(self, &backend::rows::without_table(self, &x, &keys))?
             .with_scales(scales))
     }
 
@@ -151,7 +154,7 @@ impl Sae {
     pub fn decode<'a>(&self, codes: &Codes, keys: impl Into<Keys<'a>>) -> Result<Vec<f32>> {
         let keys = keys.into();
         self.check_keys(&keys, codes.n())?;
-        let mut x_hat = kernel::decode(self, codes, &keys);
+        let mut x_hat = backend::decode(self, codes, &keys);
         if self.row_norm != RowNorm::None {
             if codes.scales().len() != codes.n() {
                 let why = "this SAE reads each row in a scale of its own, which its own encode gives the codes, and these have none";

@@ -9,6 +9,7 @@ mod board;
 mod checkpoint;
 mod compare;
 mod config;
+pub(crate) mod figures;
 mod folder;
 mod forecast;
 mod history;

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use tokenized_sae::kernel::{self, AdamState, Exactness, Kernel, Rates, Scratch, Screen};
+use tokenized_sae::backend::{self, AdamState, Exactness, Kernel, Rates, Scratch, Screen};
 use tokenized_sae::prelude::*;
 
 /// Rows that each case looks at, in batches of 1,024.
@@ -127,7 +127,7 @@ fn along_training(case: &str, sae: SaeConfig, mut batch: impl FnMut() -> (Vec<f3
     let rates = Rates { lr: 1e-3, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let mut sae = Sae::new(sae).unwrap();
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
-    let kernel = kernel::fastest();
+    let kernel = backend::fastest();
     let batches = rows().div_ceil(BATCH);
     let mut fallback_rows = 0;
     for _ in 0..batches {

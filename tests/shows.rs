@@ -5,17 +5,28 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle, Source};
-use tokenized_sae::compare::{CompareConfig, Comparison, Report, Text, WithBos};
+use tokenized_sae::backend::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::corpus::{Corpus, Documents, Encoder};
 use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
 use tokenized_sae::eval::{self, Evaluations, HeldOut, Measure};
-use tokenized_sae::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
+use tokenized_sae::experiments::compare::{CompareConfig, Comparison, Report, Text, WithBos};
+use tokenized_sae::experiments::paper;
+use tokenized_sae::experiments::recipe::{
+    EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
+};
+use tokenized_sae::experiments::sweep::{
+    Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults,
+};
 use tokenized_sae::forecast::Forecast;
 use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
-use tokenized_sae::kernel::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
+use tokenized_sae::latents::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
+use tokenized_sae::latents::tokenness::{
+    ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting,
+    ngram_r2_of_all, token_or_context,
+};
+use tokenized_sae::model::tokens::Tokens;
 use tokenized_sae::model::{Compute, Family, HookPoint, MlpActivation, Model, Processing, Site};
-use tokenized_sae::paper;
 use tokenized_sae::plot::{
     self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit,
 };
@@ -23,15 +34,6 @@ use tokenized_sae::sae::{
     Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale,
     Sae, SaeConfig, SaeFormat, TableExport,
 };
-use tokenized_sae::spec::{
-    EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
-};
-use tokenized_sae::sweep::{Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults};
-use tokenized_sae::tokenness::{
-    ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting,
-    ngram_r2_of_all, token_or_context,
-};
-use tokenized_sae::tokens::Tokens;
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
 
 /// A name that a person may give to a run, a folder or a file, and that must not become markup.
@@ -378,7 +380,7 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let codes = sae.encode(&batch.x).unwrap();
     check!(checked, codes, sae.encode(&[]).unwrap());
 
-    let kernel = kernel::fastest();
+    let kernel = backend::fastest();
     kernel.evcxr_display();
     checked.check(kernel.as_ref());
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());

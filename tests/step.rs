@@ -5,7 +5,7 @@ use candle_core::{D, Device, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokenized_sae::kernel::{self, AdamState, Kernel, Rates, Scratch, Screen, StepReport};
+use tokenized_sae::backend::{self, AdamState, Kernel, Rates, Scratch, Screen, StepReport};
 use tokenized_sae::prelude::*;
 
 const D_MODEL: usize = 24;
@@ -23,7 +23,7 @@ fn train_step(
     rates: &Rates,
     scratch: &mut Scratch,
 ) -> Result<StepReport> {
-    step_with(kernel::fastest().as_ref(), sae, state, x, tokens, rates, scratch)
+    step_with(backend::fastest().as_ref(), sae, state, x, tokens, rates, scratch)
 }
 
 fn step_with(
@@ -247,7 +247,7 @@ fn the_dense_step_on_a_candle_device_equals_the_sparse_one() {
         let [mut sparse, mut dense] = [fresh(6, relu, table), fresh(6, relu, table)];
         let [mut of_sparse, mut of_dense] = [AdamState::new(&sparse), AdamState::new(&dense)];
         let [mut here, mut there] = [Scratch::default(), Scratch::default()];
-        let candle = kernel::by_name("candle").unwrap();
+        let candle = backend::by_name("candle").unwrap();
         for step in 0..6 {
             let (x, tokens) = batch(step);
             let a =
@@ -297,7 +297,7 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
     let train = |threads: usize, kernel: &str| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let kernel = kernel::by_name(kernel).unwrap();
+            let kernel = backend::by_name(kernel).unwrap();
             let mut sae = fresh(6, false, Table::Learned);
             let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
             let losses: Vec<u64> = (0..5)
@@ -329,7 +329,7 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
             screen.name()
         );
     }
-    assert!(matches!(kernel::by_name("fast"), Err(Error::Config { .. })));
+    assert!(matches!(backend::by_name("fast"), Err(Error::Config { .. })));
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn rows_of_the_table_that_are_left_for_later_end_with_the_same_bits() {
     // Another kernel goes on from there.
     let (x, tokens) = batch(99);
     step_with(
-        kernel::by_name("candle").unwrap().as_ref(),
+        backend::by_name("candle").unwrap().as_ref(),
         &mut lazy,
         &mut of_lazy,
         &x,
@@ -415,7 +415,7 @@ fn tokens_outside_the_table_are_refused() {
     assert!(matches!(error, Error::TokenId { id: 13, position: 9, .. }), "{error}");
     assert!(matches!(sae.encode(&x[1..]), Err(Error::Shape { .. })));
     for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
-        let kernel = kernel::by_name(screen.name()).unwrap();
+        let kernel = backend::by_name(screen.name()).unwrap();
         let refused = |x: &[f32], tokens: &[u32], d: usize| {
             matches!(kernel.prepare(x, tokens, d), Err(Error::Shape { .. }))
         };

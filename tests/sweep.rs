@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use tokenized_sae::experiments::sweep::{SweepFile, results_page};
 use tokenized_sae::prelude::*;
-use tokenized_sae::sweep::{SweepFile, results_page};
 use tokenized_sae::train;
 
 struct Material {

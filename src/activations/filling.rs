@@ -9,10 +9,11 @@ use super::harvest::ForwardOf;
 use super::manifest::Manifest;
 use super::sequences::{After, Feed, Next};
 use super::shard::ShardWriter;
+use crate::base::error::{Error, Result};
+use crate::base::format;
 use crate::corpus::Chunk;
-use crate::display::{Progress, format, interrupt};
-use crate::error::{Error, Result};
-use crate::tokens::Tokens;
+use crate::display::{Progress, interrupt};
+use crate::model::tokens::Tokens;
 
 /// How much may wait for the writer: what a slow disk keeps in memory.
 pub const WORK_WAITING: usize = 1;

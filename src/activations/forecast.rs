@@ -1,11 +1,11 @@
 //! What a harvest will take.
 
 use super::{ActivationStore, HarvestConfig};
-use crate::error::{Error, Result};
-use crate::forecast::{self, Forecast};
-use crate::matmul::has_bf16_tiles;
+use crate::base::error::{Error, Result};
+use crate::base::forecast::{self, Forecast};
+use crate::cpu::matmul::has_bf16_tiles;
+use crate::model::tokens::Tokens;
 use crate::model::{Compute, Family, HookPoint, Model};
-use crate::tokens::Tokens;
 
 /// What a harvest takes whatever its shape: what each thread works in, the writer's buffers, what
 /// the allocator keeps. As it was measured.

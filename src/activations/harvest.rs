@@ -13,11 +13,11 @@ use super::sequences::{Feed, Feeder, Sequences, marks_path};
 use super::shard::Shard;
 use super::verify::{Waiting, verify};
 use super::{ActivationStore, Dtype};
+use crate::base::error::{Error, Result};
+use crate::base::files::{FolderLock, create_folder, remove_leftovers};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
-use crate::files::{FolderLock, create_folder, remove_leftovers};
+use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint, Model};
-use crate::tokens::Tokens;
 
 /// How a harvest runs and what it writes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a table is indexed by, for rows of a store.
 
 use super::{ActivationStore, Batch, Waiting};
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::sae::{Codes, Index, Keys, Sae};
 
 impl ActivationStore {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::Dtype;
 use super::sequences::{After, is_marks};
 use super::shard::Layout;
-use crate::error::{Error, Result};
-use crate::files::{sha256, write_atomic};
+use crate::base::error::{Error, Result};
+use crate::base::files::{sha256, write_atomic};
 use crate::model::{Compute, HookPoint};
 
 const NAME: &str = "manifest.json";

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::{ActivationStore, Batch};
+use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
 use crate::model::HookPoint;
 use crate::sae::{Grams, Index, Lookup, Start};
 

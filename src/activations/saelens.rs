@@ -12,9 +12,9 @@ use std::path::Path;
 use cache::Cache;
 
 use super::{ActivationStore, HarvestConfig, Source};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::tokens::Tokens;
 
 /// The column of the tokens.
 const TOKEN_IDS: &str = "token_ids";

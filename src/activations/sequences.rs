@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{CorpusId, Manifest};
+use crate::base::error::{Error, Result};
+use crate::base::files::{sha256, write_atomic};
 use crate::corpus::{Chunk, Cursor, TokenStream};
 use crate::display::interrupt;
-use crate::error::{Error, Result};
-use crate::files::{sha256, write_atomic};
-use crate::tokens::Tokens;
+use crate::model::tokens::Tokens;
 
 /// What a harvest runs through the model: `&Tokens` from memory, or a `&TokenStream`.
 #[derive(Clone, Copy)]

@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use super::Dtype;
 use super::manifest::{IDS, Manifest, ShardId};
 use super::map::Map;
-use crate::error::{Error, Result};
-use crate::files::{AtomicFile, hex, sha256};
+use crate::base::error::{Error, Result};
+use crate::base::files::{AtomicFile, hex, sha256};
 use crate::model::HookPoint;
 
 #[cfg(target_endian = "big")]

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::shard::Shard;
+use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
 
 /// Fewer bytes are checked in a few seconds, and nothing is said of it.
 const SPOKEN_OF: u64 = 4 << 30;

@@ -6,7 +6,8 @@ use std::fmt;
 
 use super::ActivationStore;
 use super::manifest::short;
-use crate::display::{Show, Shown, Table, format, shows};
+use crate::base::format;
+use crate::display::{Show, Shown, Table, shows};
 use crate::model::HookPoint;
 
 impl ActivationStore {

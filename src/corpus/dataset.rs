@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::find::{Found, order};
 use super::form::{Form, Kind};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 #[cfg(feature = "hub")]
 use crate::hub::Listing;
 use crate::hub::{Hub, Repo};

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::form::{Form, Kind, Packing};
 use super::reading::Stop;
+use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, settings, shows};
-use crate::error::{Error, Result};
 use lines::Lines;
 use text::Whole;
 

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
 use super::words::Words;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A piece is at least so long: small enough to share out, large enough to make the calls' cost
 /// unnoticeable.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::dataset::Remote;
 use super::documents::Documents;
 use super::form::Form;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A file that has been found but not read.
 #[derive(Clone, Debug)]

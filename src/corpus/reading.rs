@@ -8,7 +8,7 @@ use super::documents::{Documents, Place};
 use super::find::Found;
 use super::form::Kind;
 use super::split;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Which of the files' documents are wanted.
 #[derive(Clone, Debug, PartialEq)]

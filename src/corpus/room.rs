@@ -1,8 +1,8 @@
 //! Whether there is room for what is about to be kept in memory.
 
-use crate::display::format;
-use crate::error::Result;
-use crate::forecast;
+use crate::base::error::Result;
+use crate::base::forecast;
+use crate::base::format;
 
 /// Looks at the memory that is left while tokens pile up.
 pub struct Room {
@@ -39,7 +39,7 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
+    use crate::base::error::Error;
 
     #[test]
     fn too_little_memory_says_what_to_do() {

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Corpus, DEFAULT_N_CTX};
-use crate::display::{Progress, format, interrupt};
-use crate::error::{Error, Result};
-use crate::files::{FolderLock, create_folder, hex, remove_leftovers, write_atomic};
+use crate::base::error::{Error, Result};
+use crate::base::files::{FolderLock, create_folder, hex, remove_leftovers, write_atomic};
+use crate::base::format;
+use crate::display::{Progress, interrupt};
 use crate::model::Model;
-use crate::tokens::Tokens;
+use crate::model::tokens::Tokens;
 
 /// The number of the first held-out sequence that a model writes; training sequences are numbered
 /// from 0 and never come here.

@@ -14,10 +14,10 @@ use super::find::Found;
 use super::reading::{Held, Reading, Seen, Stop, Wanted};
 use super::waves::{Encoded, Waves};
 use super::{Side, TextCorpus, Tokenised};
-use crate::display::format;
-use crate::error::{Error, Result};
-use crate::files::hex;
-use crate::tokens::Tokens;
+use crate::base::error::{Error, Result};
+use crate::base::files::hex;
+use crate::base::format;
+use crate::model::tokens::Tokens;
 
 /// The most held-out tokens that are kept: they are in memory, and an evaluation is exact long
 /// before so many.
@@ -238,7 +238,7 @@ impl TokenStream {
     /// What tells these sequences from any others: the SHA-256, in hex, of all that decides which
     /// they are, among it the names, sizes and both ends of all files.
     pub fn fingerprint(&self) -> String {
-        crate::files::sha256(format!("{:?}", self.made_of).as_bytes())
+        crate::base::files::sha256(format!("{:?}", self.made_of).as_bytes())
     }
 
     /// Number of token ids.

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::reading::Wanted;
 use super::{Corpus, Encoder, StreamedCorpus, TextCorpus, TokenStream};
-use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
-use crate::tokens::Tokens;
+use crate::base::format;
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::model::tokens::Tokens;
 
 impl Corpus {
     /// The two sides of the corpus, as a table.

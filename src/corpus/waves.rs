@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::encode::{self, Encoder};
 use super::reading::Text;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Bytes of text in a wave: between two looks at the stop button, which is looked at whenever a
 /// document is read.

@@ -29,7 +29,7 @@ use tokenizers::normalizers::NormalizerWrapper;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::tokenizer::Tokenizer;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::vocabulary;
 
 /// A longer stretch is not worth keeping: it hardly comes again.

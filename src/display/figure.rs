@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{escape, show};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// The text colour of a saved figure; in a notebook it is the page's own.
 const INK: &str = "#1a1a1a";

@@ -6,7 +6,7 @@ mod sink;
 
 use std::collections::VecDeque;
 
-use super::format;
+use crate::base::format;
 use clock::Clock;
 use sink::Sink;
 

@@ -4,7 +4,8 @@ mod html;
 mod markdown;
 mod text;
 
-use super::{format, show};
+use super::show;
+use crate::base::format;
 
 /// A table: a title, columns, rows, and a caption; each column and row may carry the definition of
 /// what it holds, which is a tooltip in a notebook, and in text a footnote or, in a table without a

@@ -5,11 +5,11 @@ use candle_core::{Device, Tensor};
 use super::language::{Ablations, Mean, Predictions, spliced};
 use super::reconstruction::{Sums, ce_added, loss_recovered};
 use super::{check_fit, check_text, sequences_at_once, values};
-use crate::error::Result;
-use crate::files;
+use crate::base::error::Result;
+use crate::base::files;
+use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model, Paused};
 use crate::sae::Sae;
-use crate::tokens::Tokens;
 
 /// Held-out text whose activations, clean and zero-ablated cross-entropies are known. Position 0 is
 /// never counted.

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use crate::simd::{divergence, log_sum_exp};
-use crate::tokens::Tokens;
+use crate::cpu::simd::{divergence, log_sum_exp};
+use crate::model::tokens::Tokens;
 
 /// A mean over the positions that count.
 #[derive(Clone, Copy, Default)]

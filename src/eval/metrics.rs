@@ -4,7 +4,7 @@ use std::ops::Index;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
 
 /// One SAE on one text. CE is the mean next-token cross-entropy in nats.

@@ -2,9 +2,9 @@
 
 use super::language::{Ablations, Mean, Predictions};
 use super::metrics::Metrics;
-use crate::kernel::rows::NMSE_EPSILON;
+use crate::backend::rows::NMSE_EPSILON;
+use crate::model::tokens::Tokens;
 use crate::sae::{Codes, Sae};
-use crate::tokens::Tokens;
 
 /// The authors' guard in their relative CE added.
 const CE_EPSILON: f64 = 0.001;

@@ -2,7 +2,8 @@
 //! figure.
 
 use super::{Evaluation, Evaluations, HeldOut, HeldOutMeasure, Measure, Metrics};
-use crate::display::{Best, Column, Row, Show, Shown, Table, format, settings, shows};
+use crate::base::format;
+use crate::display::{Best, Column, Row, Show, Shown, Table, settings, shows};
 
 /// Every figure of several SAEs on one text, one column each.
 pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {

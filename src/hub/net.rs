@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use super::cache::is_commit;
 use super::{Hub, Kind, Repo, Snapshot};
+use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
 use blob::{Blobs, Remote};
 use client::{Client, Method};
 use failure::{Attempts, Failure};

@@ -1,7 +1,8 @@
 //! How the hub's parts show themselves.
 
 use super::{Hub, Kind, Patience, Repo, Snapshot, Token};
-use crate::display::{Show, Shown, format, settings, shows};
+use crate::base::format;
+use crate::display::{Show, Shown, settings, shows};
 
 shows!(Hub, Kind, Patience, Repo, Snapshot, Token);
 

@@ -5,9 +5,9 @@ use candle_core::{Device, Storage, Tensor};
 use candle_transformers::utils::build_causal_mask;
 use gemm::Parallelism;
 
-use crate::error::Result;
-use crate::matmul::portable::{Matrix, matmul};
-use crate::matmul::{Heads, RowsMut, Shape, in_pieces};
+use crate::base::error::Result;
+use crate::cpu::matmul::portable::{Matrix, matmul};
+use crate::cpu::matmul::{Heads, RowsMut, Shape, in_pieces};
 use crate::model::lanes;
 use crate::model::ops::{cpu_f32, is_cpu_f32};
 
@@ -75,7 +75,9 @@ pub(super) fn attend([q, k, v]: [Heads<'_>; 3], shape: Shape, out: RowsMut<'_>) 
             of_one([q, k, v], shape, out)
         }
         #[cfg(target_arch = "x86_64")]
-        out if crate::matmul::has_tiles() => crate::matmul::attention::causal(q, k, v, shape, out),
+        out if crate::cpu::matmul::has_tiles() => {
+            crate::cpu::matmul::attention::causal(q, k, v, shape, out)
+        }
         RowsMut::F32(out) => by_gemm([q, k, v], shape, out),
         RowsMut::Bf16(_) => unreachable!("rows of bf16 are asked for only where there are tiles"),
     }
@@ -181,14 +183,14 @@ mod tests {
             by_gemm([q, k, v], shape, &mut out);
             assert_close(&Tensor::from_slice(&out, want.dims(), &Device::Cpu).unwrap(), &want);
             #[cfg(target_arch = "x86_64")]
-            if crate::matmul::has_tiles() {
+            if crate::cpu::matmul::has_tiles() {
                 out.fill(f32::NAN);
-                crate::matmul::attention::causal(q, k, v, shape, RowsMut::F32(&mut out));
+                crate::cpu::matmul::attention::causal(q, k, v, shape, RowsMut::F32(&mut out));
                 assert_close(&Tensor::from_slice(&out, want.dims(), &Device::Cpu).unwrap(), &want);
                 let mut pairs = vec![u32::MAX; n_seq * n_new * d / 2];
-                crate::matmul::attention::causal(q, k, v, shape, RowsMut::Bf16(&mut pairs));
+                crate::cpu::matmul::attention::causal(q, k, v, shape, RowsMut::Bf16(&mut pairs));
                 let rounded: Vec<u16> =
-                    out.iter().map(|x| crate::matmul::bf16::round(*x)).collect();
+                    out.iter().map(|x| crate::cpu::matmul::bf16::round(*x)).collect();
                 assert_eq!(bytemuck::cast_slice::<u32, u16>(&pairs), rounded);
             }
         }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use crate::error::{Error, Result};
-use crate::matmul::{Compute, Heads, Lines, Out, Rows, RowsMut, Shape, has_bf16_tiles};
+use crate::base::error::{Error, Result};
+use crate::cpu::matmul::{Compute, Heads, Lines, Out, Rows, RowsMut, Shape, has_bf16_tiles};
 use crate::model::attention::attend;
 use crate::model::norm::Norm;
 use crate::model::ops::Dense;
@@ -55,11 +55,11 @@ pub(crate) enum Part {
 
 /// The seconds that the parts of a pass took.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Times([f64; 8]);
+pub struct Times([f64; 8]);
 
 impl Times {
     /// Adds to a part what has passed since `since`, and sets that to now.
-    pub fn add(&mut self, part: Part, since: &mut Instant) {
+    pub(crate) fn add(&mut self, part: Part, since: &mut Instant) {
         let now = Instant::now();
         self.0[part as usize] += (now - *since).as_secs_f64();
         *since = now;

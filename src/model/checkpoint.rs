@@ -9,11 +9,11 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-use crate::error::{Error, Result};
-use crate::matmul::{Precision, has_tiles};
+use crate::base::error::{Error, Result};
+use crate::cpu::matmul::{Precision, has_tiles};
+use crate::formats::pickle;
+use crate::formats::tensors::{Numbers, TensorFile};
 use crate::model::source::Weights;
-use crate::pickle;
-use crate::tensors::{Numbers, TensorFile};
 
 /// A place in a checkpoint's tree of names, from which tensors are read.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// A family of models with one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]

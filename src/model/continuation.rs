@@ -4,14 +4,14 @@ use candle_core::{Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
 
 use super::sample::seed_of;
+use crate::base::error::{Error, Result};
+use crate::cpu::simd::add_scaled;
 use crate::display::interrupt;
-use crate::error::{Error, Result};
 use crate::model::ops::with_f32;
+use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
 use crate::model::{HookPoint, Model};
 use crate::sae::RowNorm;
-use crate::simd::add_scaled;
-use crate::tokens::Tokens;
 
 /// Something that is added to a hook at every position but the first.
 #[derive(Clone)]

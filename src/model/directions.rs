@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::Model;
 
 impl Model {
@@ -58,8 +58,8 @@ mod tests {
     use candle_core::{D, Device};
 
     use super::*;
+    use crate::model::tokens::Tokens;
     use crate::model::{HookPoint, Processing};
-    use crate::tokens::Tokens;
 
     fn numbers(x: &Tensor) -> Vec<f32> {
         x.flatten_all().unwrap().to_vec1().unwrap()

@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::checkpoint::Reader;
 use super::config::ModelConfig;
 use super::{Processing, checkpoint};
-use crate::error::Result;
-use crate::forecast::{self, Forecast};
+use crate::base::error::Result;
+use crate::base::forecast::{self, Forecast};
 use crate::hub::Hub;
 use crate::model::Model;
 use crate::model::block::Block;
@@ -45,7 +45,7 @@ pub(super) fn check(
     let [peak, _] = memory_of(root, config, processing);
     forecast::check(&format!("loading {name} from {}", root.file().display()), peak, |_| {
         let matrices: checkpoint::Matrices = root.bytes_of_matrices();
-        match matrices.bytes > 3 * matrices.numbers && crate::matmul::has_tiles() {
+        match matrices.bytes > 3 * matrices.numbers && crate::cpu::matmul::has_tiles() {
             true => "save it in f16 (model.half().save_pretrained(…) in transformers), which is kept so and takes half of that".to_owned(),
             false => "take a smaller model, or a larger machine".to_owned(),
         }

@@ -1,6 +1,6 @@
 //! GPT-2's names and layouts.
 
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
 use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};

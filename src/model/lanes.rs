@@ -1,8 +1,8 @@
 //! The loops of a language model over plain f32 slices: softmax, attention of a single position,
 //! layer norm, turning by position.
 
-use crate::matmul::bf16;
-use crate::simd::{LANES, exp, maximum, total, vectorised};
+use crate::cpu::matmul::bf16;
+use crate::cpu::simd::{LANES, exp, maximum, total, vectorised};
 
 vectorised! {
     /// Turns scores into probabilities: the softmax of `scores`, in place. A row of no scores stays

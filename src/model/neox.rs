@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
 use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};

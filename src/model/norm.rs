@@ -2,8 +2,8 @@
 
 use candle_core::{D, Device, Tensor};
 
-use crate::error::Result;
-use crate::matmul::{RowsMut, in_pieces};
+use crate::base::error::Result;
+use crate::cpu::matmul::{RowsMut, in_pieces};
 use crate::model::lanes;
 use crate::model::ops::with_f32;
 use crate::model::weights::Gain;
@@ -59,7 +59,7 @@ impl Norm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matmul::bf16;
+    use crate::cpu::matmul::bf16;
     use crate::model::ops::tests::{assert_close, random};
     use candle_core::Module;
 

@@ -9,10 +9,10 @@ use candle_core::{CpuStorage, D, DType, Device, Module, Storage, Tensor};
 use candle_nn::{Activation as CandleActivation, Linear};
 use gemm::Parallelism;
 
-use crate::error::{Error, Result};
-use crate::matmul::activation::bias_and_activate;
-use crate::matmul::portable::{Matrix, matmul};
-use crate::matmul::{
+use crate::base::error::{Error, Result};
+use crate::cpu::matmul::activation::bias_and_activate;
+use crate::cpu::matmul::portable::{Matrix, matmul};
+use crate::cpu::matmul::{
     Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
 };
 use crate::model::config::MlpActivation;
@@ -21,7 +21,7 @@ use crate::model::weights::Affine;
 /// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
 ///
 /// # Errors
-/// [`Error::Candle`](crate::error::Error::Candle) if the tensor is of another type or lies
+/// [`Error::Candle`](crate::base::error::Error::Candle) if the tensor is of another type or lies
 /// elsewhere.
 pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let x = if x.is_contiguous() { x.clone() } else { x.contiguous()? };
@@ -281,7 +281,7 @@ fn forward_any(linear: &Linear, x: &Tensor, activation: Option<MlpActivation>) -
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::matmul::Precision;
+    use crate::cpu::matmul::Precision;
     use rand::{Rng, SeedableRng};
 
     pub fn random(shape: &[usize], seed: u64) -> Tensor {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::Model;
 use crate::model::ops::with_f32;
-use crate::tokens::Tokens;
+use crate::model::tokens::Tokens;
 
 /// A token that may come next.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -19,8 +19,8 @@ use std::str::FromStr;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::matmul::RowWise;
+use crate::base::error::{Error, Result};
+use crate::cpu::matmul::RowWise;
 use crate::model::ops::with_f32;
 use crate::model::weights::{Affine, BlockWeights, Ends, Gain};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::matmul::in_pieces;
+use crate::cpu::matmul::in_pieces;
 use crate::model::config::ModelConfig;
 use crate::model::lanes;
 

@@ -6,13 +6,13 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::cpu::simd::log_sum_exp;
 use crate::model::block::Layout;
 use crate::model::ops::{Dense, is_cpu_f32, with_f32};
+use crate::model::tokens::Tokens;
 use crate::model::transformer::Stage;
 use crate::model::{HookPoint, Model, Site};
-use crate::simd::log_sum_exp;
-use crate::tokens::Tokens;
 
 /// How many numbers the widest activation of a pass has, at most: 24 MB. A larger batch is split,
 /// so that its activations stay near the processor and in memory that is used again.
@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn what_follows_a_shared_bos_is_what_follows_its_own() {
         for name in ["tests/golden/gpt2", "tests/golden/neox"] {
-            for compute in [crate::matmul::Compute::F32, crate::matmul::Compute::Bf16] {
+            for compute in [crate::cpu::matmul::Compute::F32, crate::cpu::matmul::Compute::Bf16] {
                 let model = Model::load(name).unwrap().computing(compute);
                 for len in [1, 3] {
                     let grams: Vec<Vec<u32>> = (0..37)

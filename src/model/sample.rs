@@ -6,10 +6,10 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::Model;
+use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
-use crate::tokens::Tokens;
 
 /// The least and the most sequences that are written at once.
 const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
@@ -123,7 +123,7 @@ pub(super) fn seed_of(seed: u64, sequence: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matmul::Compute;
+    use crate::cpu::matmul::Compute;
 
     #[test]
     fn reading_token_by_token_with_the_cache_gives_the_logits_of_one_pass() {

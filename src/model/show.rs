@@ -5,7 +5,7 @@ mod prediction;
 
 use std::fmt;
 
-use crate::display::format::{count, significant};
+use crate::base::format::{count, significant};
 use crate::display::{Show, Shown, Table, settings, shows};
 use crate::model::{Model, ModelConfig, Paused};
 

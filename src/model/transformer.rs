@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::kv_cache::KvCache;
 
-use crate::error::{Error, Result};
-use crate::matmul::{Compute, RowWise};
+use crate::base::error::{Error, Result};
+use crate::cpu::matmul::{Compute, RowWise};
 use crate::model::attention::causal_attention;
 use crate::model::block::{Block, Layout, Room};
 use crate::model::config::ModelConfig;

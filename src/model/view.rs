@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::display::{Show, Shown, escape, shows};
 use crate::model::Model;
-use crate::tokens::Tokens;
+use crate::model::tokens::Tokens;
 
 /// Two shades in turn, which show on light and on dark pages.
 const SHADES: [&str; 2] = ["rgba(66,133,214,.20)", "rgba(214,140,40,.24)"];

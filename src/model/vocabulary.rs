@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use crate::error::{Error, Result, panic_message};
+use crate::base::error::{Error, Result, panic_message};
 use crate::model::config::ModelConfig;
 use crate::model::source::Part;
 

@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
-use crate::matmul::{Precision, RowWise};
+use crate::base::error::Result;
+use crate::cpu::matmul::{Precision, RowWise};
 use crate::model::config::ModelConfig;
 use crate::model::ops::with_f32;
 
@@ -153,8 +153,8 @@ pub(super) fn fingerprint(
     digests: &[[u8; 32]],
 ) -> Result<String> {
     let mut hash = Sha256::new();
-    let config =
-        serde_json::to_vec(config).map_err(crate::error::Error::json("model configuration"))?;
+    let config = serde_json::to_vec(config)
+        .map_err(crate::base::error::Error::json("model configuration"))?;
     hash.update(config);
     hash.update(note);
     for digest in digests {

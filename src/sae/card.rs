@@ -5,9 +5,10 @@ use std::path::Path;
 
 use super::io::{Exported, SaeFormat};
 use super::{Architecture, Index, RowNorm, Sae};
-use crate::display::{Figure, Show, Shown, Table, format, shows};
-use crate::error::Result;
-use crate::files;
+use crate::base::error::Result;
+use crate::base::files;
+use crate::base::format;
+use crate::display::{Figure, Show, Shown, Table, shows};
 use crate::hub::Repo;
 
 const CARD: &str = "README.md";
@@ -21,7 +22,7 @@ const CARD: &str = "README.md";
 ///     license: Some("mit".into()),
 ///     data: vec![("text".into(), "500,000 tokens of the model's own samples".into())],
 ///     metrics: vec![evaluate(model, hook, runs, valid)?.table()],
-///     figures: vec![("reconstruction.svg".into(), plot::reconstruction(runs)?)],
+///     figures: vec![("reconstruction.svg".into(), figures::reconstruction(runs)?)],
 /// };
 /// runs.get("TSAE")?.sae.write_card("for-the-hub", &about)?;
 /// # Ok(())
@@ -57,7 +58,7 @@ impl Sae {
 
     /// Writes the [card](Sae::card) to `dir/README.md`, and its figures beside it.
     ///
-    /// A finished training and [`compare`](crate::compare::compare) leave a card with what they
+    /// A finished training and [`compare`](crate::experiments::compare::compare) leave a card with what they
     /// measured; [`export`](Sae::export) leaves one with what to know.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, AuxK, Lookup};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::Model;
 
 /// The settings of one SAE. The defaults are the authors' (expansion 16, k 30, values kept as TopK

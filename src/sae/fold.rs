@@ -2,7 +2,7 @@
 
 use super::lookup::wide_dot;
 use super::{Index, Sae};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 impl Sae {
     /// Without its table: a plain SAE, which reconstructs worse by what the table said.

@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Architecture, Index, Lookup, Origin, RowNorm, Sae, SaeConfig};
-use crate::error::Result;
-use crate::memory;
+use crate::base::error::Result;
+use crate::cpu::memory;
 
 impl Sae {
     /// An untrained SAE: rows of `W_dec` are random unit vectors, `W_enc = (1 − α)·W_dec`,

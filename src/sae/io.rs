@@ -17,8 +17,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::{Architecture, Origin, RowNorm, Sae, SaeConfig};
-use crate::arrays::Arrays;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::formats::arrays::Arrays;
 
 pub use export::{Exported, SaeFormat, TableExport};
 

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::SaeConfig;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
 
 pub use grams::Grams;
@@ -235,6 +235,6 @@ impl Lookup {
             }),
             Index::Latents(sae) => hash.update(sae.fingerprint()),
         }
-        crate::files::hex(hash.finalize())
+        crate::base::files::hex(hash.finalize())
     }
 }

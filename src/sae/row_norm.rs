@@ -11,7 +11,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What OpenAI's code and SAELens add to the standard deviation that they divide by, though not to
 /// the one that they multiply by.

@@ -6,9 +6,10 @@ use super::{
     Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, RowNorm, RowScale, Sae,
     SaeConfig,
 };
-use crate::display::{Column, Figure, Row, Show, Shown, Table, format, settings, shows};
-use crate::error::Result;
-use crate::plot::{self, Axis, Options, Sample};
+use crate::base::error::Result;
+use crate::base::format;
+use crate::display::chart::{self, Axis, Options, Sample};
+use crate::display::{Column, Figure, Row, Show, Shown, Table, settings, shows};
 
 /// Rows of codes that are shown, and codes of each.
 const ROWS: usize = 5;
@@ -80,7 +81,7 @@ impl Sae {
             x: Axis { range: unless_all_equal(&samples), ..Axis::default() },
             ..Options::default()
         };
-        plot::histogram(
+        chart::histogram(
             "Lengths of the latents' weights",
             "‖W[latent]‖",
             "latents",

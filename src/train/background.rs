@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::board::Board;
 use super::{History, Runs, Trainer, TrainingState, TrainingStatus};
+use crate::base::error::{Error, Result, panic_message};
 use crate::display::{Figure, Progress, interrupt};
-use crate::error::{Error, Result, panic_message};
-use crate::plot;
+use crate::train::figures;
 
 /// How often a cell that waits looks whether the training has ended, or whether the stop button was
 /// pressed.
@@ -117,7 +117,7 @@ impl Training {
         let histories = self.histories();
         let courses: Vec<(&str, &History)> =
             histories.iter().map(|(name, history)| (name.as_str(), history)).collect();
-        plot::courses(&format!("Training in {}", self.dir.display()), &courses)
+        figures::courses(&format!("Training in {}", self.dir.display()), &courses)
     }
 
     /// The history of each run so far, with its name.
@@ -224,7 +224,7 @@ impl fmt::Debug for Training {
 mod tests {
     use super::*;
     use crate::activations::{ActivationStore, HarvestConfig};
-    use crate::kernel::{self, AdamState, Kernel, Prepared, Rates, Scratch, StepReport};
+    use crate::backend::{self, AdamState, Kernel, Prepared, Rates, Scratch, StepReport};
     use crate::model::{HookPoint, Model};
     use crate::sae::{Codes, Sae, SaeConfig};
     use crate::train::TrainConfig;
@@ -280,7 +280,7 @@ mod tests {
         let config = TrainConfig { tokens: 64, batch: 16, ..Default::default() };
         let sae = SaeConfig { expansion: 1, k: 4, ..SaeConfig::for_model(&model) };
         let mut trainer = Trainer::new(&acts, hook, config).unwrap().add("SAE", sae).unwrap();
-        trainer.kernel = Arc::new(Defective(kernel::fastest()));
+        trainer.kernel = Arc::new(Defective(backend::fastest()));
         let training = trainer.fit_in_background(dir.path().join("runs")).unwrap();
         for _ in 0..2 {
             let told = training.join().unwrap_err();

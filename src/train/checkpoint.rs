@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::History;
 use super::job::{Job, Sums};
-use crate::arrays::{self, Arrays};
-use crate::error::{Error, Result};
-use crate::kernel::AdamState;
-use crate::kernel::adam::Moments;
+use crate::backend::AdamState;
+use crate::backend::adam::Moments;
+use crate::base::error::{Error, Result};
+use crate::formats::arrays::{self, Arrays};
 use crate::sae::Sae;
 
 /// What stands beside the arrays.

@@ -1,10 +1,10 @@
 //! Evaluating the runs of a trainer.
 
 use super::Runs;
-use crate::error::Result;
+use crate::base::error::Result;
 use crate::eval::{self, Evaluations};
+use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::tokens::Tokens;
 
 /// Evaluates every run on held-out text; see [`eval::evaluate`] for what is measured and
 /// [`eval::Metrics`] for the definitions.

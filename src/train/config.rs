@@ -4,9 +4,9 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::kernel::Rates;
-use crate::tokens::Tokens;
+use crate::backend::Rates;
+use crate::base::error::{Error, Result};
+use crate::model::tokens::Tokens;
 
 /// The settings that all SAEs of one [`Trainer`](super::Trainer) share. The defaults are the
 /// authors', but for `tokens`.
@@ -142,7 +142,8 @@ impl TrainConfig {
     }
 
     /// The rates of step `step`, counted from 0: a cosine from the starting rates to `lr_end`.
-    pub(crate) fn rates(&self, step: u64, lr: f64) -> Rates {
+    #[doc(hidden)]
+    pub fn rates(&self, step: u64, lr: f64) -> Rates {
         let share = (1.0 + (PI * step as f64 / self.steps() as f64).cos()) / 2.0;
         let warm = self.warm(self.lr_warmup, step + 1);
         let at = |start: f64| warm * (self.lr_end + (start - self.lr_end) * share);

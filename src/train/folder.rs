@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::job::Job;
 use super::{History, checkpoint};
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
 use crate::sae::{ModelCard, Sae};
 
 const RUN: &str = "run.json";

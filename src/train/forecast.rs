@@ -7,8 +7,8 @@ use super::job::Job;
 use super::penalty::Penalty;
 use super::trainer::CHECKPOINTS;
 use crate::activations::{Batch, Waiting};
-use crate::error::Result;
-use crate::forecast::{self, Forecast};
+use crate::base::error::Result;
+use crate::base::forecast::{self, Forecast};
 use crate::sae::{Sae, SaeConfig};
 
 /// Steps that are tried, of which the first, which finds cold caches and fresh memory, does not
@@ -138,7 +138,7 @@ mod tests {
     use crate::sae::Lookup;
 
     /// docs/performance.md: 0.80 GB at the peak for 768 → 12,288, k 30, batch 4,096 with a learned
-    /// table of 50,257 tokens, of which some 0.05 GB are the made-up batches and the program
+    /// table of 50,257 tokens, of which some 0.05 GB are the synthetic batches and the program
     /// itself.
     #[test]
     fn a_run_of_gpt_2_is_predicted_as_it_was_measured() {

@@ -3,9 +3,9 @@
 use super::history::{HeldOutPoint, TrainPoint};
 use super::penalty::Penalty;
 use super::{History, TrainConfig};
-use crate::error::{Error, Result};
+use crate::backend::{AdamState, Kernel, Prepared, Scratch};
+use crate::base::error::{Error, Result};
 use crate::eval::HeldOut;
-use crate::kernel::{AdamState, Kernel, Prepared, Scratch};
 use crate::sae::Sae;
 
 /// Sums over the steps since the last point of the history.

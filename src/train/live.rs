@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::History;
 use super::job::Job;
 use crate::display::Place;
-use crate::plot;
+use crate::train::figures;
 
 /// At least so long between two drawings,
 const LEAST: Duration = Duration::from_millis(250);
@@ -48,7 +48,8 @@ impl LiveCurves {
         let courses: Vec<(&str, &History)> =
             jobs.iter().map(|job| job.name.as_str()).zip(&thinned).collect();
         // There is nothing to draw before the first point.
-        if let (Some(place), Ok(figure)) = (&mut self.place, plot::courses("Training", &courses)) {
+        if let (Some(place), Ok(figure)) = (&mut self.place, figures::courses("Training", &courses))
+        {
             place.draw(&figure.html(), figure.summary());
         }
         self.next = Instant::now() + LEAST.max(COST * start.elapsed());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::Folder;
 use super::{Run, Runs};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 impl Runs {
     /// Reads the finished runs in a folder, in the order of their names: what
@@ -14,7 +14,7 @@ impl Runs {
     /// ```no_run
     /// use tokenized_sae::prelude::*;
     /// let runs: Runs = Runs::open("runs/mine")?;
-    /// plot::reconstruction(&runs)?.save("reconstruction.svg")?;
+    /// figures::reconstruction(&runs)?.save("reconstruction.svg")?;
     /// # Ok::<(), Error>(())
     /// ```
     ///

@@ -1,7 +1,7 @@
 //! The penalty of an architecture, in the units of the activations.
 
-use crate::error::Result;
-use crate::kernel::Objective;
+use crate::backend::Objective;
+use crate::base::error::Result;
 use crate::sae::{Architecture, Sae, SaeConfig};
 
 /// What training adds to the error of an SAE, once its penalty has risen to its full size.

@@ -4,8 +4,9 @@ use std::ops::Index;
 
 use super::{History, TrainConfig};
 use crate::activations::ActivationStore;
-use crate::display::{Column, Row, Table, format};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::format;
+use crate::display::{Column, Row, Table};
 use crate::model::HookPoint;
 use crate::sae::Sae;
 

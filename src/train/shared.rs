@@ -9,13 +9,13 @@ use super::trainer::Settings;
 use super::watch::Part;
 use super::{Runs, TrainConfig, Trainer};
 use crate::activations::ActivationStore;
+use crate::base::error::Result;
+use crate::base::files::{self, FolderLock};
 use crate::display::Progress;
-use crate::error::Result;
 use crate::eval::HeldOut;
-use crate::files::{self, FolderLock};
 use crate::model::HookPoint;
+use crate::model::tokens::Tokens;
 use crate::sae::SaeConfig;
-use crate::tokens::Tokens;
 
 /// Where the locks of single runs are, in the folder that the runs are in.
 const LOCKS: &str = ".locks";

@@ -6,8 +6,9 @@ use super::{
     HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer,
     Training, TrainingState, TrainingStatus,
 };
-use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
-use crate::plot;
+use crate::base::format;
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::train::figures;
 
 shows!(
     TrainConfig,
@@ -177,7 +178,7 @@ impl History {
 /// The curves, and the last points in words.
 impl Show for History {
     fn shown(&self) -> Shown {
-        Shown::from(self.table()).and_figure(plot::courses("History", &[("run", self)]))
+        Shown::from(self.table()).and_figure(figures::courses("History", &[("run", self)]))
     }
 }
 
@@ -203,7 +204,7 @@ impl Run {
 impl Show for Run {
     fn shown(&self) -> Shown {
         Shown::from(self.table())
-            .and_figure(plot::courses(&self.name, &[(&self.name, &self.history)]))
+            .and_figure(figures::courses(&self.name, &[(&self.name, &self.history)]))
     }
 }
 

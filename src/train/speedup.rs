@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{HeldOutPoint, History, Runs};
-use crate::display::format;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::base::format;
 
 /// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the
 /// same value.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{HeldOutPoint, TrainPoint};
-use crate::display::{Cell, Column, Row, Table, format};
+use crate::base::format;
+use crate::display::{Cell, Column, Row, Table};
 
 /// How far a training in the background has come: what
 /// [`Training::status`](super::Training::status) found at one moment.

@@ -13,14 +13,15 @@ use super::runs::{Made, standing};
 use super::watch::{Foreground, Watch};
 use super::{Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
-use crate::display::{format, interrupt};
-use crate::error::{Error, Result};
+use crate::backend::{self, Kernel};
+use crate::base::error::{Error, Result};
+use crate::base::files::{self, FolderLock};
+use crate::base::format;
+use crate::display::interrupt;
 use crate::eval::HeldOut;
-use crate::files::{self, FolderLock};
-use crate::kernel::{self, Kernel};
+use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Index, Lookup, ModelCard, Origin, Sae, SaeConfig};
-use crate::tokens::Tokens;
 
 /// Trains SAEs on the activations of one hook, all on the same batches in the same order.
 ///
@@ -67,17 +68,17 @@ impl Trainer {
             config,
             held_out: None,
             saes: Vec::new(),
-            kernel: kernel::fastest(),
+            kernel: backend::fastest(),
         })
     }
 
-    /// Computes with the kernel of this name (see [`kernel::by_name`]) instead of the fastest one.
+    /// Computes with the kernel of this name (see [`backend::by_name`]) instead of the fastest one.
     /// The result is the same.
     ///
     /// # Errors
     /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
     pub fn kernel(mut self, name: &str) -> Result<Trainer> {
-        self.kernel = kernel::by_name(name)?;
+        self.kernel = backend::by_name(name)?;
         Ok(self)
     }
 

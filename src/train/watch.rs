@@ -3,7 +3,8 @@
 use super::job::Job;
 use super::live::LiveCurves;
 use crate::activations::Waiting;
-use crate::display::{Progress, format, interrupt};
+use crate::base::format;
+use crate::display::{Progress, interrupt};
 
 /// Watches a training: asked before every step of every run whether to stop, and told after it how
 /// far all have come.

@@ -6,7 +6,7 @@ mod oracle;
 use oracle::Oracle;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokenized_sae::kernel::{self, AdamState, Objective, Rates, Scratch, Screen};
+use tokenized_sae::backend::{self, AdamState, Objective, Rates, Scratch, Screen};
 use tokenized_sae::prelude::*;
 
 const D_MODEL: usize = 24;
@@ -117,7 +117,7 @@ fn assert_equals_autograd(case: &str, config: SaeConfig, objective: Objective) {
         let (mut oracle, start) = (Oracle::new(&sae, &objective), sae.clone());
         let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
         state.objective = objective.clone();
-        let kernel = kernel::fastest();
+        let kernel = backend::fastest();
         for step in 0..STEPS {
             let (x, tokens) = batch(step);
             let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
@@ -179,7 +179,7 @@ fn batch_top_k_equals_autograd_and_learns_its_threshold() {
     assert_equals_autograd("BatchTopK", config(Architecture::BatchTopK), Objective::default());
     let mut sae = fresh(config(Architecture::BatchTopK), Table::None);
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
-    let kernel = kernel::fastest();
+    let kernel = backend::fastest();
     let (mut want, slow) = (0.0f32, Rates { lr: 1e-5, ..RATES });
     for step in 0..40 {
         let (x, tokens) = batch(step);
@@ -248,7 +248,7 @@ fn one_prefix_of_all_latents_gives_the_bits_of_none() {
     let train = |config: SaeConfig| {
         let mut sae = fresh(config, Table::Learned);
         let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
-        let kernel = kernel::fastest();
+        let kernel = backend::fastest();
         for step in 0..STEPS {
             let (x, tokens) = batch(step);
             kernel
@@ -283,7 +283,7 @@ fn any_number_of_threads_and_any_kernel_gives_the_same_bits() {
         let train = |threads: usize, kernel: &str| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let kernel = kernel::by_name(kernel).unwrap();
+                let kernel = backend::by_name(kernel).unwrap();
                 let mut sae = fresh(config.clone(), Table::Subtracted);
                 let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
                 state.objective = objective.clone();
@@ -338,7 +338,7 @@ fn a_batch_that_is_not_finite_moves_nothing() {
             let (before, mut state) = (sae.clone(), AdamState::new(&sae));
             let (mut x, tokens) = batch(0);
             x[170 * D_MODEL + 3] = value;
-            let kernel = kernel::fastest();
+            let kernel = backend::fastest();
             let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
             let error = kernel
                 .train_step(&mut sae, &mut state, &prepared, &RATES, &mut Scratch::default())

@@ -22,7 +22,6 @@ mod json;
 mod memory;
 mod models;
 mod mutate;
-mod notebooks;
 mod runs;
 mod saes;
 mod stores;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use tokenized_sae::paper;
+use tokenized_sae::experiments::paper;
+use tokenized_sae::experiments::sweep::{SweepFile, results_page};
 use tokenized_sae::prelude::*;
-use tokenized_sae::sweep::{SweepFile, results_page};
 
 use super::hammer::{self, Reader, Seed};
 use super::mutate::Kind;

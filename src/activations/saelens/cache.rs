@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::TOKEN_IDS;
-use crate::arrow::{Number, Stream};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::formats::arrow::{Number, Stream};
 use crate::model::HookPoint;
-use crate::tokens::Tokens;
+use crate::model::tokens::Tokens;
 
 /// `state.json`, as far as it matters.
 #[derive(Deserialize)]

@@ -10,10 +10,10 @@ use serde_json::json;
 use super::TOKEN_IDS;
 use crate::activations::shard::Shard;
 use crate::activations::{ActivationStore, Dtype};
-use crate::arrow::{self, Column, List, Number};
+use crate::base::error::{Error, Result};
+use crate::base::files::{AtomicFile, create_folder, sha256, write_atomic};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
-use crate::files::{AtomicFile, create_folder, sha256, write_atomic};
+use crate::formats::arrow::{self, Column, List, Number};
 use crate::model::HookPoint;
 
 /// Bytes that are written between two looks at the stop button.

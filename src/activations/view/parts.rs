@@ -1,7 +1,8 @@
 //! How what goes into a store and comes out of it shows itself.
 
 use crate::activations::{Batch, Dtype, HarvestConfig, Shuffle, Source};
-use crate::display::{Column, Row, Show, Shown, Table, format, settings, shows};
+use crate::base::format;
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
 
 /// Rows of a batch that are shown.
 const ROWS: usize = 5;

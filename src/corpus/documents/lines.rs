@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::field::{self, Field};
 use super::unpack::{self, Unpacked};
 use super::{LONGEST, Place, Record, Records};
+use crate::base::error::{Error, Result};
 use crate::corpus::reading::{Stop, stopped};
-use crate::error::{Error, Result};
 
 /// A file of JSON lines. White lines are passed over, and lines whose text is null; a byte-order
 /// mark may begin it.

@@ -14,8 +14,8 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::pages::{Codec, Pages};
 use super::{LONGEST, Place, Record, Records};
+use crate::base::error::{Error, Result};
 use crate::corpus::reading::Stop;
-use crate::error::{Error, Result};
 
 /// Rows that are decoded at a time: few, for each may be long.
 const ABREAST: usize = 16;
@@ -118,7 +118,7 @@ impl<R: ChunkReader + 'static> Rows<R> {
         if text.len() > LONGEST {
             return Err(wrong(format!(
                 "is {} long, and {} MiB is the longest that is read",
-                crate::display::format::bytes(text.len() as u64),
+                crate::base::format::bytes(text.len() as u64),
                 LONGEST >> 20
             )));
         }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::unpack::{self, Unpacked};
 use super::{Place, Record, Records};
+use crate::base::error::{Error, Result};
 use crate::corpus::reading::Stop;
-use crate::error::{Error, Result};
 
 /// A text file. Its text is UTF-8, without a byte-order mark, its lines ended by `\n` alone.
 pub struct Whole {

@@ -8,8 +8,8 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::base::error::Error;
 use crate::corpus::form::Packing;
-use crate::error::Error;
 
 /// Bytes that are read of a file at a time.
 const BUFFER: usize = 256 << 10;

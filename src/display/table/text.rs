@@ -1,8 +1,8 @@
 //! A table as aligned text: definitions as footnotes, or, where there is no header, behind the
 //! values.
 
-use super::super::format::width;
 use super::{Cell, Table};
+use crate::base::format::width;
 
 const GAP: &str = "  ";
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::check;
 use super::client::{Client, LOOK, Method, Reply};
 use super::failure::{Attempts, Failure};
-use crate::display::{Progress, format, interrupt};
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::base::format;
+use crate::display::{Progress, interrupt};
 
 /// A file as the hub describes it.
 pub(super) struct Remote {

@@ -8,9 +8,9 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
+use crate::base::error::Error;
+use crate::base::files::hex;
 use crate::display::interrupt;
-use crate::error::Error;
-use crate::files::hex;
 
 /// What an etag is the checksum of. One of another form is only a name.
 enum Checksum {

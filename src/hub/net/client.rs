@@ -12,8 +12,8 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use super::address;
 use super::blob::Remote;
 use super::failure::{self, Attempts, Failure};
+use crate::base::error::Error;
 use crate::display::interrupt;
-use crate::error::Error;
 use crate::hub::{Hub, Repo, Token};
 
 /// How often a wait looks at the stop button.

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::client::{Head, LOOK};
-use crate::display::{format, interrupt};
-use crate::error::Error;
+use crate::base::error::Error;
+use crate::base::format;
+use crate::display::interrupt;
 use crate::hub::repo::did_you_mean;
 use crate::hub::{Hub, Patience, Repo};
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
 
 /// Gives a blob the name `file` in a snapshot, by a relative link if the file system has links.
 pub(super) fn link(blob: &Path, snapshot: &Path, file: &str) -> Result<()> {

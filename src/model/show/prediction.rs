@@ -1,6 +1,7 @@
 //! How a prediction shows itself: the next tokens with their probabilities as bars.
 
-use crate::display::{Column, Row, Show, Shown, Table, format, shows};
+use crate::base::format;
+use crate::display::{Column, Row, Show, Shown, Table, shows};
 use crate::model::{Candidate, Prediction};
 
 impl Prediction {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Source;
 use super::folder::{self, CONFIG, TOKENIZER};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::hub::{Hub, Repo, Snapshot};
 
 /// Finds the model `repo`, which was asked for as `name`.

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::{Architecture, Origin, Sae, bare, matrix, transpose};
-use crate::arrays::Arrays;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::formats::arrays::Arrays;
 use crate::model::HookPoint;
 use crate::sae::Lookup;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Architecture, Origin, Sae, bare, from_0, json as read_json, matrix, transpose};
-use crate::arrays::Arrays;
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::formats::arrays::Arrays;
+use crate::formats::pickle::{self, Data};
 use crate::model::{HookPoint, Site};
-use crate::pickle::{self, Data};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "ae.pt";

@@ -7,51 +7,41 @@ use serde::Serialize;
 
 use super::table::{self, BESIDE};
 use super::{dictionary_learning, llamascopium, sparsify};
+use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, shows};
-use crate::error::{Error, Result};
 use crate::sae::{Architecture, Index, RowNorm, Sae};
 
 /// The library that is to read an SAE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SaeFormat {
     /// This crate: `cfg.json` and `sae_weights.safetensors`, the table with them. See
     /// [`Sae::save`].
-    #[value(help = "This program: cfg.json and sae_weights.safetensors, the table with them")]
     Tsae,
     /// SAELens 6: the same files without the table.
-    #[value(name = "saelens", help = "SAELens 6: the same files without the table")]
     #[serde(rename = "saelens")]
     SaeLens,
     /// EleutherAI's sparsify: `cfg.json` and `sae.safetensors`. TopK only.
-    #[value(help = "EleutherAI's sparsify: cfg.json and sae.safetensors; TopK only")]
     Sparsify,
     /// dictionary_learning: `ae.pt` and `config.json`.
-    #[value(help = "dictionary_learning: ae.pt and config.json")]
     DictionaryLearning,
     /// Llamascopium: `config.json` and `sae_weights.safetensors`. ReLU, TopK, JumpReLU, and
     /// BatchTopK as JumpReLU.
-    #[value(
-        help = "Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and BatchTopK as JumpReLU"
-    )]
     Llamascopium,
 }
 
 /// What becomes of the table of a TSAE where it is read by a library that knows no tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TableExport {
     /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] gives back to the
     /// SAE beside it. What the library reconstructs lacks `W_lookup[token]`, which is to be added
     /// by hand.
-    #[value(help = "Keep it in a file of its own, lookup.safetensors; the library does not add it")]
     Keep,
     /// Its mean row, every row counted the same, becomes part of `b_dec`, and `b_enc` is corrected
     /// so that codes stay the same. See [`Sae::fold_table`], also for a mean by how often tokens
     /// occur.
-    #[value(help = "Fold its mean row into the biases, so that codes stay the same")]
     Fold,
     /// It is left out.
-    #[value(help = "Leave it out")]
     Drop,
 }
 

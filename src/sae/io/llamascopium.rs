@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Architecture, RowNorm, Sae, bare, json as read_json, transpose};
-use crate::arrays::{self, Arrays};
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::formats::arrays::{self, Arrays};
 use crate::sae::fold::decoder_norm;
 
 const CONFIG: &str = "config.json";

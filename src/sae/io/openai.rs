@@ -2,8 +2,8 @@
 //! normalise each row of activations.
 
 use super::{Architecture, RowNorm, Sae, bare, matrix, transpose};
-use crate::arrays::Arrays;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::formats::arrays::Arrays;
 
 pub(super) fn read(mut tensors: Arrays) -> Result<Sae> {
     let path = tensors.path().to_owned();

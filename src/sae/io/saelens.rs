@@ -8,9 +8,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Architecture, Origin, Sae, SaeConfig, bare, from_0, json, table, transpose};
-use crate::arrays::{self, Arrays};
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::formats::arrays::{self, Arrays};
 use cfg::Cfg;
 
 const CFG: &str = "cfg.json";

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Architecture, Origin, Sae, bare, json, matrix};
-use crate::arrays::{self, Arrays};
-use crate::error::{Error, Result};
-use crate::files;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::formats::arrays::{self, Arrays};
 use crate::model::{HookPoint, Site};
 
 const CFG: &str = "cfg.json";

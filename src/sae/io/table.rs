@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arrays::{self, Array, Arrays};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::formats::arrays::{self, Array, Arrays};
 use crate::sae::{Grams, Index, Lookup, Sae};
 
 /// Beside the files of another library, the table that belongs to them.

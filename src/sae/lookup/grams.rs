@@ -7,8 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::error::{Error, Result};
-use crate::tokens::Tokens;
+use crate::base::error::{Error, Result};
+use crate::model::tokens::Tokens;
 
 /// The longest n-gram.
 const LONGEST: usize = 3;

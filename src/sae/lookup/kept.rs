@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::Lookup;
 use super::starts::Unigrams;
-use crate::arrays::{self, Arrays};
-use crate::error::{Error, Result};
-use crate::files::{FolderLock, create_folder, hex, remove_leftovers};
+use crate::base::error::{Error, Result};
+use crate::base::files::{FolderLock, create_folder, hex, remove_leftovers};
+use crate::formats::arrays::{self, Arrays};
 use crate::model::{HookPoint, Model};
 
 /// The one array of the file: `[rows so far, d_model]`.

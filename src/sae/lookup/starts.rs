@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Grams, Index, Lookup, Start};
+use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use crate::error::{Error, Result};
 use crate::model::{Compute, HookPoint, Model};
 use crate::sae::Sae;
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::table::TableAbout;
 use super::json;
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 use crate::sae::{Architecture, AuxK, RowNorm, Sae};
 
 /// What the name of an architecture begins with if there is a token table, so that a reader that

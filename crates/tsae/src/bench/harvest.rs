@@ -1,0 +1,277 @@
+//! How many tokens a second go through a model to a hook.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::machine::{Numbers, peak, peak_rss_bytes};
+use super::median;
+use tokenized_sae::activations::HarvestConfig;
+use tokenized_sae::display::{Column, Row, Table};
+use tokenized_sae::error::{Error, Result};
+use tokenized_sae::format;
+use tokenized_sae::internal::Precision;
+use tokenized_sae::model::tokens::Tokens;
+use tokenized_sae::model::{Compute, Model, ModelConfig};
+
+/// The models whose shapes can be measured. Their weights are made up: the time does not depend on
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelShape {
+    /// GPT-2 small: 12 blocks of width 768.
+    Gpt2,
+    /// Pythia 160M: 12 blocks of width 768.
+    Pythia160M,
+    /// Pythia 1.4B: 24 blocks of width 2048.
+    Pythia1_4B,
+}
+
+impl ModelShape {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            ModelShape::Gpt2 => "gpt2",
+            ModelShape::Pythia160M => "pythia-160m",
+            ModelShape::Pythia1_4B => "pythia-1.4b",
+        }
+    }
+
+    /// As its `config.json` says.
+    pub(super) fn config(self) -> &'static str {
+        match self {
+            ModelShape::Gpt2 => {
+                r#"{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257,
+                    "bos_token_id": 50256, "eos_token_id": 50256}"#
+            }
+            ModelShape::Pythia160M => {
+                r#"{"model_type": "gpt_neox", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+                    "intermediate_size": 3072, "max_position_embeddings": 2048, "vocab_size": 50304,
+                    "bos_token_id": 0, "eos_token_id": 0}"#
+            }
+            ModelShape::Pythia1_4B => {
+                r#"{"model_type": "gpt_neox", "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
+                    "intermediate_size": 8192, "max_position_embeddings": 2048, "vocab_size": 50304,
+                    "bos_token_id": 0, "eos_token_id": 0}"#
+            }
+        }
+    }
+
+    /// The names and shapes of its tensors on the hub.
+    pub(super) fn tensors(self) -> Vec<(String, Vec<usize>)> {
+        let (n_layers, d, d_vocab, n_ctx) = match self {
+            ModelShape::Gpt2 => (12, 768, 50_257, 1024),
+            ModelShape::Pythia160M => (12, 768, 50_304, 2048),
+            ModelShape::Pythia1_4B => (24, 2048, 50_304, 2048),
+        };
+        let mut all = Vec::new();
+        let mut push = |name: String, shape: &[usize]| all.push((name, shape.to_vec()));
+        let gpt2 = self == ModelShape::Gpt2;
+        let (embed, blocks, last) = match gpt2 {
+            true => ("wte", "h", "ln_f"),
+            false => ("gpt_neox.embed_in", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
+        };
+        push(format!("{embed}.weight"), &[d_vocab, d]);
+        if gpt2 {
+            push("wpe.weight".to_owned(), &[n_ctx, d]);
+        }
+        // A matrix with its two sides, or a layer norm, in the order of a block. GPT-2 has its
+        // matrices the other way round.
+        let parts: [(&str, &str, Option<[usize; 2]>); 6] = [
+            ("ln_1", "input_layernorm", None),
+            ("attn.c_attn", "attention.query_key_value", Some([3 * d, d])),
+            ("attn.c_proj", "attention.dense", Some([d, d])),
+            ("ln_2", "post_attention_layernorm", None),
+            ("mlp.c_fc", "mlp.dense_h_to_4h", Some([4 * d, d])),
+            ("mlp.c_proj", "mlp.dense_4h_to_h", Some([d, 4 * d])),
+        ];
+        for layer in 0..n_layers {
+            for (of_gpt2, of_neox, matrix) in parts {
+                let name = format!("{blocks}.{layer}.{}", if gpt2 { of_gpt2 } else { of_neox });
+                match matrix {
+                    Some([to, from]) => {
+                        push(format!("{name}.weight"), &if gpt2 { [from, to] } else { [to, from] })
+                    }
+                    None => push(format!("{name}.weight"), &[d]),
+                }
+                push(format!("{name}.bias"), &[matrix.map_or(d, |[to, _]| to)]);
+            }
+        }
+        push(format!("{last}.weight"), &[d]);
+        push(format!("{last}.bias"), &[d]);
+        if !gpt2 {
+            push("embed_out.weight".to_owned(), &[d_vocab, d]);
+        }
+        all
+    }
+}
+
+/// The numbers of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Weights {
+    /// f32.
+    F32,
+    /// f16.
+    F16,
+    /// bf16.
+    Bf16,
+}
+
+impl Weights {
+    /// As safetensors and file names have it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Weights::F32 => "F32",
+            Weights::F16 => "F16",
+            Weights::Bf16 => "BF16",
+        }
+    }
+
+    fn precision(self) -> Precision {
+        match self {
+            Weights::F32 => Precision::Single,
+            Weights::F16 => Precision::F16,
+            Weights::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HarvestBench {
+    /// The model's shape.
+    pub shape: ModelShape,
+    /// How many blocks the tokens go through: the hook is `blocks.{layer}.hook_resid_pre`. Default 8.
+    pub layer: usize,
+    /// In what products are formed.
+    pub compute: Compute,
+    /// The numbers of the checkpoint that the weights would come from. Default f32.
+    pub weights: Weights,
+    /// How many sequences there are. Default 32.
+    pub sequences: usize,
+    /// Tokens in each. Default 256.
+    pub n_ctx: usize,
+    /// How often it is repeated; the middle one counts. Default 5.
+    pub repetitions: usize,
+}
+
+impl Default for HarvestBench {
+    fn default() -> HarvestBench {
+        HarvestBench {
+            shape: ModelShape::Gpt2,
+            layer: 8,
+            compute: Compute::F32,
+            weights: Weights::F32,
+            sequences: 32,
+            n_ctx: 256,
+            repetitions: 5,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HarvestReport {
+    /// Tokens through the model per second, the middle of the repetitions.
+    pub tokens_per_s: f64,
+    /// 10⁹ operations per second that the products alone amount to.
+    pub gflops: f64,
+    /// As a share of what the machine's multipliers can do, measured just before and after.
+    pub peak_share: f64,
+    /// The most memory that the process has held, in bytes; 0 where the system does not tell.
+    pub peak_rss_bytes: u64,
+    /// The seconds of each part of the middle repetition.
+    pub stages: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Runs synthetic tokens through a model of the shape asked for, in passes of as many sequences as a
+/// harvest takes. Writes nothing.
+///
+/// # Errors
+/// [`Error::Config`] if the model has no such layer, or there is nothing to run.
+pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
+    let model =
+        Model::synthetic(bench.shape.name(), bench.shape.config(), bench.weights.precision())?
+            .computing(bench.compute);
+    let config = model.config().clone();
+    if bench.layer == 0 || bench.layer >= config.n_layers {
+        let why = format!(
+            "is {}; {} has blocks 1 to {} to run to",
+            bench.layer,
+            bench.shape.name(),
+            config.n_layers - 1
+        );
+        return Err(Error::config("layer", why));
+    }
+    if bench.sequences == 0 || bench.n_ctx == 0 || bench.repetitions == 0 {
+        return Err(Error::config(
+            "sequences",
+            "there is nothing to run: sequences, tokens and repetitions are at least 1 each",
+        ));
+    }
+    let ids = (0..bench.sequences * bench.n_ctx)
+        .map(|i| (i as u32).wrapping_mul(2_654_435_761) % config.d_vocab as u32)
+        .collect();
+    let tokens = Tokens::new(ids, bench.n_ctx)?;
+    let batch = HarvestConfig::default().batch;
+    let passes: Vec<Tokens> = (0..bench.sequences)
+        .step_by(batch)
+        .map(|from| tokens.rows(from, (from + batch).min(bench.sequences)))
+        .collect();
+    model.time_blocks(&passes[0], bench.layer)?; // what is made when it is first needed
+
+    let numbers = match bench.compute {
+        Compute::F32 => Numbers::F32,
+        Compute::Bf16 => Numbers::Bf16,
+    };
+    let before = peak(numbers);
+    let mut repetitions = Vec::new();
+    for _ in 0..bench.repetitions {
+        let (start, mut times) = (Instant::now(), tokenized_sae::internal::Times::default());
+        for pass in &passes {
+            times.add_all(&model.time_blocks(pass, bench.layer)?);
+        }
+        repetitions.push((start.elapsed().as_secs_f64(), times));
+    }
+    let peak = before.max(peak(numbers));
+    let seconds = median(repetitions.iter().map(|(seconds, _)| *seconds).collect());
+    let times = repetitions
+        .into_iter()
+        .find(|repetition| repetition.0 == seconds)
+        .map(|(_, times)| times)
+        .unwrap_or_default();
+    let operations = operations(&config, bench) / seconds;
+    Ok(HarvestReport {
+        tokens_per_s: tokens.len() as f64 / seconds,
+        gflops: operations / 1e9,
+        peak_share: operations / peak,
+        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
+        stages: times
+            .named()
+            .into_iter()
+            .map(|(name, seconds)| (name.to_owned(), seconds.into()))
+            .collect(),
+    })
+}
+
+/// Multiplications and additions in the products of a repetition; of attention's, those below the
+/// diagonal.
+fn operations(config: &ModelConfig, bench: &HarvestBench) -> f64 {
+    let (d, d_mlp, n_ctx) = (config.d_model as f64, config.d_mlp as f64, bench.n_ctx as f64);
+    let token = 2.0 * (4.0 * d * d + 2.0 * d * d_mlp) + 4.0 * d * (n_ctx + 1.0) / 2.0;
+    bench.layer as f64 * (bench.sequences * bench.n_ctx) as f64 * token
+}
+
+impl HarvestReport {
+    /// The report as a table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new("harvest", &[Column::text(""), Column::text("")]);
+        let mut push = |name: &str, shown: String| table.push(Row::new(name).text(&shown));
+        push("tokens per second", format!("{:.0}", self.tokens_per_s));
+        push("GFLOP/s", format!("{:.0}", self.gflops));
+        push("of the machine's peak", format!("{:.1} %", 100.0 * self.peak_share));
+        push("peak memory", format::bytes(self.peak_rss_bytes));
+        for (name, seconds) in &self.stages {
+            push(name, format!("{:.3} s", seconds.as_f64().unwrap_or(0.0)));
+        }
+        table
+    }
+}

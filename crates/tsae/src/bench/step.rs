@@ -1,0 +1,233 @@
+//! `tsae bench step`: the training step on synthetic activations.
+
+use std::str::FromStr;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::machine::{Numbers, peak, peak_rss_bytes};
+use super::synthetic::Synthetic;
+use tokenized_sae::backend;
+use tokenized_sae::display::{Column, Row, Table};
+use tokenized_sae::error::{Error, Result};
+use tokenized_sae::format;
+use tokenized_sae::internal::{AdamState, Scratch, Stage, Stages};
+use tokenized_sae::sae::{Lookup, Sae, SaeConfig};
+use tokenized_sae::train::TrainConfig;
+
+/// The shape of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepShape {
+    /// Dimensions of an activation.
+    pub d_model: usize,
+    /// Latents.
+    pub d_sae: usize,
+    /// Active latents a row.
+    pub k: usize,
+    /// Rows in a batch.
+    pub batch: usize,
+    /// Tokens that the table has a row for.
+    pub d_vocab: usize,
+}
+
+impl FromStr for StepShape {
+    type Err = Error;
+
+    /// `gpt2` (768, 12288, 30, 4096), `pythia-1.4b` (2048, 16384, 50, 4096), or `D,N,K,B`.
+    fn from_str(text: &str) -> Result<StepShape> {
+        let shape =
+            |d_model, d_sae, k, batch, d_vocab| StepShape { d_model, d_sae, k, batch, d_vocab };
+        match text {
+            "gpt2" => return Ok(shape(768, 12_288, 30, 4096, 50_257)),
+            "pythia-1.4b" => return Ok(shape(2048, 16_384, 50, 4096, 50_304)),
+            _ => {}
+        }
+        let numbers: Vec<usize> = text
+            .split(',')
+            .filter_map(|number| number.trim().parse().ok())
+            .filter(|&n| n > 0)
+            .collect();
+        match numbers[..] {
+            [d, n, k, b] if n.is_multiple_of(d) && k <= n => Ok(shape(d, n, k, b, 50_257)),
+            _ => {
+                let why = format!(
+                    "\"{text}\" is none: take gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N"
+                );
+                Err(Error::config("shape", why))
+            }
+        }
+    }
+}
+
+/// The token table of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StepLookup {
+    /// No table.
+    None,
+    /// A learned table, of which every step moves every row, as PyTorch's Adam does.
+    Learned,
+    /// A learned table with the same bits, of which a step moves the rows whose tokens occur and
+    /// leaves the others for later.
+    Lazy,
+}
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct StepBench {
+    /// The shape.
+    pub shape: StepShape,
+    /// The token table.
+    pub lookup: StepLookup,
+    /// The kernel's name; the fastest if `None`.
+    pub kernel: Option<String>,
+    /// SAEs that train on the same batches.
+    pub saes: usize,
+    /// Steps that count; one more goes before.
+    pub steps: usize,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    /// The kernel that ran.
+    pub kernel: String,
+    /// Rows a second, times the number of SAEs, at the median step.
+    pub tokens_per_s: f64,
+    /// Seconds of the median, the fastest and the slowest step.
+    pub step_s: [f64; 3],
+    /// Multiplications and additions that the step's result calls for, 2·d·N for the encoder and
+    /// 8·d·k for the rest a token, over time.
+    pub gflops: f64,
+    /// As a share of what the machine's multipliers can do in the numbers of the screen, measured
+    /// just before and after.
+    pub peak_share: f64,
+    /// The most memory that the process has held, in bytes, synthetic batches included; 0 where the
+    /// system does not tell.
+    pub peak_rss_bytes: u64,
+    /// Rows scored in full, over all steps.
+    pub fallback_rows: usize,
+    /// Mean seconds a step and SAE, by stage.
+    pub stages: Map<String, Value>,
+    /// Losses of the first and last step.
+    pub loss: [f64; 2],
+}
+
+/// Different batches, taken in turn.
+const BATCHES: usize = 4;
+
+/// Runs the measurement.
+///
+/// # Errors
+/// [`Error::Config`] for a kernel that there is not or that this processor cannot run, or if there
+/// is nothing to run.
+pub fn step(bench: &StepBench) -> Result<StepReport> {
+    let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
+    if bench.saes == 0 || bench.steps == 0 {
+        return Err(Error::config(
+            "steps",
+            "there is nothing to run: steps and SAEs are at least 1 each",
+        ));
+    }
+    let kernel = match &bench.kernel {
+        Some(name) => backend::by_name(name)?,
+        None => backend::fastest(),
+    };
+    let data = Synthetic::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
+    let mut config =
+        SaeConfig { expansion: d_sae / d_model, k, ..SaeConfig::new(d_model, d_vocab) };
+    if bench.lookup != StepLookup::None {
+        config = config.with_lookup(Lookup::from_table(
+            Synthetic::new(d_vocab, d_model, d_vocab, 8 * d_model, 1).x,
+            d_model,
+        )?);
+    }
+    let train = TrainConfig::default();
+    let mut saes = Vec::new();
+    for seed in 0..bench.saes as u64 {
+        let mut sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
+        let state = AdamState::new(&sae);
+        let state = if bench.lookup == StepLookup::Lazy { state.lazy() } else { state };
+        sae.config.lookup = None; // where the table started is no part of a step, and need not stay in memory
+        saes.push((state, sae, Scratch::default()));
+    }
+    drop(config);
+    let numbers = match kernel.name().as_str() {
+        name if name.starts_with("int8") => Numbers::Int8,
+        name if name.starts_with("bf16") => Numbers::Bf16,
+        _ => Numbers::F32,
+    };
+    let before = peak(numbers);
+    let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
+    let mut packing = 0.0;
+    // The first step finds cold caches and memory that was never touched.
+    let mut warm_up = vec![Stages::default(); saes.len()];
+    for step in 0..=bench.steps {
+        let at = step % BATCHES * batch;
+        let start = Instant::now();
+        let prepared = kernel.prepare(
+            &data.x[at * d_model..][..batch * d_model],
+            &data.tokens[at..at + batch],
+            d_model,
+        )?;
+        packing += if step > 0 { start.elapsed().as_secs_f64() } else { 0.0 };
+        for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
+            let report =
+                kernel.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
+            fallback_rows += report.fallback_rows;
+            losses.push(report.loss);
+            if step == 0 {
+                *warm_up = *scratch.stages();
+            }
+        }
+        if step > 0 {
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let steps = bench.steps as f64;
+    let mut stages = Map::new();
+    stages.insert("pack_rows".to_owned(), (packing / steps / bench.saes as f64).into());
+    for stage in Stage::ALL {
+        let total: f64 = saes
+            .iter()
+            .zip(&warm_up)
+            .map(|((_, _, scratch), warm_up)| {
+                (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64()
+            })
+            .sum();
+        stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
+    }
+    let median = times[times.len() / 2];
+    let rows = (batch * bench.saes) as f64;
+    let flops = rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median;
+    Ok(StepReport {
+        kernel: kernel.name(),
+        tokens_per_s: rows / median,
+        step_s: [median, times[0], times[times.len() - 1]],
+        gflops: flops / 1e9,
+        peak_share: flops / before.max(peak(numbers)),
+        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
+        fallback_rows,
+        stages,
+        loss: [losses[0], losses[losses.len() - 1]],
+    })
+}
+
+impl StepReport {
+    /// The report as a table.
+    pub fn table(&self) -> Table {
+        let mut table = Table::new("training step", &[Column::text(""), Column::text("")]);
+        let mut push = |name: &str, shown: String| table.push(Row::new(name).text(&shown));
+        push("kernel", self.kernel.clone());
+        push("tokens per second", format!("{:.0}", self.tokens_per_s));
+        push("GFLOP/s", format!("{:.0}", self.gflops));
+        push("of the machine's peak", format!("{:.1} %", 100.0 * self.peak_share));
+        push("peak memory", format::bytes(self.peak_rss_bytes));
+        push("rows scored in full", self.fallback_rows.to_string());
+        for (name, seconds) in &self.stages {
+            push(name, format!("{:.1} ms", 1e3 * seconds.as_f64().unwrap_or(0.0)));
+        }
+        table
+    }
+}

@@ -1,0 +1,131 @@
+//! What there is to type, a verb a file, and how a command ends.
+
+mod bench;
+mod common;
+mod compare;
+mod completions;
+mod convert;
+mod download;
+mod eval;
+mod features;
+mod harvest;
+mod lab;
+mod output;
+mod plot;
+mod predict;
+mod run;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod tokenness;
+mod train;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokenized_sae::Error as Library;
+use tokenized_sae::display::interrupt;
+use tsae::{Error, Result};
+
+/// What stands below the list of verbs.
+const AFTER: &str = "\
+Exit status:
+  0    done
+  1    failed; the standard error says why
+  2    wrong usage: no such option, or a setting that cannot be used
+  130  interrupted; what was made is kept, and the same command goes on from there
+
+Results go to the standard output, with --json as one line of JSON; progress and remarks go to the standard error (--quiet: neither).
+Every verb goes on where it was stopped, and does nothing twice that is done. `tsae VERB --help` has examples of each.
+
+Examples:
+  tsae lab                                        # JupyterLab, on the notebooks
+  tsae compare tiny-gpt2 --out results            # the whole job without a notebook: offline, in minutes
+  tsae features results/TSAE --out features.html  # what its latents do
+
+  tsae harvest tiny-gpt2 --sampled 400000 --out cache/tiny    # the same step by step
+  tsae train cache/tiny --lookup none,unigram --k 16 --out runs/mine
+  tsae eval runs/mine";
+
+/// Tokenized sparse autoencoders: train, compare and look at them.
+#[derive(Parser)]
+#[command(name = "tsae", version, after_help = AFTER)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Lab(lab::Lab),
+    Run(run::Run),
+    Compare(compare::Compare),
+    Harvest(harvest::Harvest),
+    Train(Box<train::Train>),
+    Eval(eval::Eval),
+    Plot(plot::Plot),
+    Speedup(plot::Speed),
+    Tokenness(tokenness::Tokenness),
+    Ngrams(tokenness::Ngrams),
+    Features(features::Features),
+    Sweep(sweep::Sweep),
+    Results(sweep::Results),
+    Convert(convert::Convert),
+    Predict(predict::Predict),
+    Download(download::Download),
+    Bench(bench::Bench),
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Does what was typed.
+    pub fn run(self) -> Result<()> {
+        match self.verb {
+            Verb::Lab(args) => args.run(),
+            Verb::Run(args) => args.run(),
+            Verb::Compare(args) => args.run(),
+            Verb::Harvest(args) => args.run(),
+            Verb::Train(args) => args.run(),
+            Verb::Eval(args) => args.run(),
+            Verb::Plot(args) => args.run(),
+            Verb::Speedup(args) => args.run(),
+            Verb::Tokenness(args) => args.run(),
+            Verb::Ngrams(args) => args.run(),
+            Verb::Features(args) => args.run(),
+            Verb::Sweep(args) => args.run(),
+            Verb::Results(args) => args.run(),
+            Verb::Convert(args) => args.run(),
+            Verb::Predict(args) => args.run(),
+            Verb::Download(args) => args.run(),
+            Verb::Bench(args) => args.run(),
+            Verb::Completions(args) => args.run(),
+        }
+    }
+}
+
+/// Says what went wrong, and gives the exit status; see [`AFTER`].
+pub fn exit(done: Result<()>) -> ExitCode {
+    let status = match &done {
+        Err(Error::Library(Library::Interrupted { .. })) => 130,
+        // Whoever read what we print has heard enough.
+        Err(Error::Library(Library::Io { path, source, .. }))
+            if output::is_stdout(path) && source.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            return 0.into();
+        }
+        Err(Error::Library(Library::Config { .. } | Library::Description { .. })) => 2,
+        Err(_) => 1,
+        Ok(()) if interrupt::was_pressed() => 130,
+        Ok(()) => 0,
+    };
+    // Nothing is left to be done if nobody listens there either.
+    let _ = match &done {
+        Err(error) => writeln!(io::stderr(), "tsae: {error}"),
+        Ok(()) if status == 130 => {
+            writeln!(io::stderr(), "tsae: interrupted; the same command goes on from here")
+        }
+        Ok(()) => Ok(()),
+    };
+    status.into()
+}

@@ -1,0 +1,251 @@
+//! `tsae bench`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use tsae::Result;
+use tsae::bench::{
+    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, StepLookup,
+    StepShape, Weights,
+};
+
+use super::common::Products;
+use super::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  tsae bench step --shape gpt2
+  tsae bench harvest --shape pythia-160m --dtype bf16
+  tsae bench notebook";
+
+const STEP_EXAMPLES: &str = "\
+Examples:
+  tsae bench step --shape pythia-1.4b --lookup lazy
+  tsae bench step --shape 128,1024,16,256 --steps 3 --json    # seconds";
+
+const HARVEST_EXAMPLES: &str = "\
+Examples:
+  tsae bench harvest --shape gpt2 --layer 8
+  tsae bench harvest --shape pythia-160m --dtype bf16 --weights f16 --json";
+
+const EXPERIMENT_EXAMPLES: &str = "\
+Examples:
+  tsae bench experiment --shape gpt2 --out full-size
+  tsae bench experiment --shape pythia-1.4b --weights f16 --dtype bf16 --out full-size";
+
+const NOTEBOOK_EXAMPLES: &str = "\
+Examples:
+  tsae bench notebook --starts 1
+  tsae bench notebook --spare --json";
+
+/// Measure how fast this machine does the work, beside what it could do at best.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Step(Step),
+    Harvest(Harvest),
+    Experiment(Experiment),
+    Notebook(Notebook),
+}
+
+/// The training step, on synthetic activations.
+#[derive(clap::Args)]
+#[command(after_help = STEP_EXAMPLES)]
+struct Step {
+    /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents,
+    /// active latents, batch.
+    #[arg(long, default_value = "gpt2")]
+    shape: StepShape,
+    /// The token table.
+    #[arg(long, value_enum, default_value_t = StepLookup::Learned)]
+    lookup: StepLookup,
+    /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this
+    /// processor.
+    #[arg(long)]
+    kernel: Option<String>,
+    /// SAEs that train on the same batches.
+    #[arg(long, default_value_t = 1)]
+    saes: usize,
+    /// Steps that count; the middle one does.
+    #[arg(long, default_value_t = 15)]
+    steps: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Tokens through a model to a hook, with synthetic weights of the true shape; writes no file.
+#[derive(clap::Args)]
+#[command(after_help = HARVEST_EXAMPLES)]
+struct Harvest {
+    /// The model's shape.
+    #[arg(long, value_enum, default_value_t = Shape::Gpt2)]
+    shape: Shape,
+    /// The hook is blocks.LAYER.hook_resid_pre.
+    #[arg(long, default_value_t = 8)]
+    layer: usize,
+    /// In what products are formed.
+    #[arg(long, value_enum, default_value_t = Products::F32)]
+    dtype: Products,
+    /// The numbers of the checkpoint: those of 16 bits are kept so, and widened as they are
+    /// multiplied.
+    #[arg(long, value_enum, default_value_t = Weights::F32)]
+    weights: Weights,
+    /// How many sequences.
+    #[arg(long, default_value_t = 32)]
+    sequences: usize,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 256)]
+    context: usize,
+    /// How often; the middle one counts.
+    #[arg(long, default_value_t = 5)]
+    repetitions: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// A whole experiment at full size, with synthetic weights and text: what it was said to take of
+/// memory and time, and what it took.
+#[derive(clap::Args)]
+#[command(after_help = EXPERIMENT_EXAMPLES)]
+struct Experiment {
+    /// The model's shape, and the paper's hook and dictionary for it.
+    #[arg(long, value_enum, default_value_t = Shape::Gpt2)]
+    shape: Shape,
+    /// The numbers of the checkpoint.
+    #[arg(long, value_enum, default_value_t = Weights::F16)]
+    weights: Weights,
+    /// In what products are formed.
+    #[arg(long, value_enum, default_value_t = Products::F32)]
+    dtype: Products,
+    /// Tokens to harvest.
+    #[arg(long, default_value_t = 65_536)]
+    harvested: usize,
+    /// Tokens to train on.
+    #[arg(long, default_value_t = 409_600)]
+    trained: u64,
+    /// Where the checkpoint, the activations and the runs go: 1 to 5 GB. The checkpoint is found
+    /// again.
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What a notebook's reader waits for: the kernel's start, first and later cells; and the training
+/// step in a cell and outside.
+#[derive(clap::Args)]
+#[command(after_help = NOTEBOOK_EXAMPLES)]
+struct Notebook {
+    /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the
+    /// standard library's source and the compiled library and crates are made anew (minutes, which
+    /// "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are taken from where
+    /// they are installed, and installed in that folder if they are not.
+    #[arg(long)]
+    cold: bool,
+    /// With a warmed spare kernel waiting for each start, as `tsae lab` has it.
+    #[arg(long)]
+    spare: bool,
+    /// How many kernels are started; the middle one counts.
+    #[arg(long, default_value_t = 3)]
+    starts: usize,
+    /// How often each kind of later cell is run, over all kernels; the middle one counts.
+    #[arg(long, default_value_t = 10)]
+    repetitions: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Shape {
+    Gpt2,
+    #[value(name = "pythia-160m")]
+    Pythia160M,
+    #[value(name = "pythia-1.4b")]
+    Pythia1_4B,
+}
+
+impl From<Shape> for ModelShape {
+    fn from(shape: Shape) -> ModelShape {
+        match shape {
+            Shape::Gpt2 => ModelShape::Gpt2,
+            Shape::Pythia160M => ModelShape::Pythia160M,
+            Shape::Pythia1_4B => ModelShape::Pythia1_4B,
+        }
+    }
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        match self.what {
+            What::Step(args) => args.run(),
+            What::Harvest(args) => args.run(),
+            What::Experiment(args) => args.run(),
+            What::Notebook(args) => args.run(),
+        }
+    }
+}
+
+impl Step {
+    fn run(self) -> Result<()> {
+        self.output.begin();
+        let report = bench::step(&StepBench {
+            shape: self.shape,
+            lookup: self.lookup,
+            kernel: self.kernel,
+            saes: self.saes,
+            steps: self.steps,
+        })?;
+        self.output.result(&report, || report.table().text())
+    }
+}
+
+impl Harvest {
+    fn run(self) -> Result<()> {
+        self.output.begin();
+        let report = bench::harvest(&HarvestBench {
+            shape: self.shape.into(),
+            layer: self.layer,
+            compute: self.dtype.into(),
+            weights: self.weights,
+            sequences: self.sequences,
+            n_ctx: self.context,
+            repetitions: self.repetitions,
+        })?;
+        self.output.result(&report, || report.table().text())
+    }
+}
+
+impl Experiment {
+    fn run(self) -> Result<()> {
+        self.output.begin();
+        let report = bench::experiment(&ExperimentBench {
+            shape: self.shape.into(),
+            weights: self.weights,
+            compute: self.dtype.into(),
+            harvested: self.harvested,
+            trained: self.trained,
+            dir: self.out,
+        })?;
+        self.output.result(&report, || report.table().text())
+    }
+}
+
+impl Notebook {
+    fn run(self) -> Result<()> {
+        self.output.begin();
+        let report = bench::notebook(&NotebookBench {
+            cold: self.cold,
+            spare: self.spare,
+            starts: self.starts,
+            repetitions: self.repetitions,
+            ..Default::default()
+        })?;
+        self.output.result(&report, || report.table().text())
+    }
+}

@@ -1,0 +1,84 @@
+//! `tsae compare`.
+
+use std::path::PathBuf;
+
+use tokenized_sae::display::interrupt;
+use tokenized_sae::experiments::compare::LEARNING_RATES;
+use tokenized_sae::prelude::*;
+use tsae::Result;
+
+use super::common::ModelArgs;
+use super::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  tsae compare tiny-gpt2 --out results
+  tsae compare tiny-gpt2 --sampled 40000 --tokens 60000 --lr 3e-3 --out results    # a minute
+  tsae compare gpt2 --text 'books/*.txt' --hook blocks.8.hook_resid_pre --k 30 --lr 1e-4 --tokens 100000000 --out results";
+
+/// Train an SAE and a TSAE on the same activations and compare them on held-out text.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Compare {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text to train on: a file, a folder or a glob.
+    #[arg(long, conflicts_with = "sampled")]
+    text: Option<String>,
+    /// Without text: how many tokens the model samples for itself.
+    #[arg(long, default_value_t = 500_000)]
+    sampled: usize,
+    /// The hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way
+    /// up.
+    #[arg(long)]
+    hook: Option<HookPoint>,
+    /// Active latents per token.
+    #[arg(long, default_value_t = 16)]
+    k: usize,
+    /// Latents per dimension.
+    #[arg(long, default_value_t = 16)]
+    expansion: usize,
+    /// Training tokens for each SAE.
+    #[arg(long, default_value_t = 4_000_000)]
+    tokens: u64,
+    /// Learning rates to choose from; the SAE gets the best for itself, the TSAE the same one.
+    #[arg(long, value_delimiter = ',', default_values_t = LEARNING_RATES)]
+    lr: Vec<f64>,
+    /// Seeds samples, directions and the order of the activations.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Seconds between two checkpoints, at least.
+    #[arg(long, default_value_t = TrainConfig::default().checkpoint_seconds)]
+    checkpoint_seconds: f64,
+    /// Where everything goes.
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Compare {
+    pub fn run(self) -> Result<()> {
+        self.output.begin();
+        interrupt::watch();
+        let model = self.model.load()?;
+        let config = CompareConfig {
+            text: self.text.map_or(Text::Sampled(self.sampled), Text::Files),
+            hook: self.hook,
+            k: self.k,
+            expansion: self.expansion,
+            tokens: self.tokens,
+            learning_rates: self.lr,
+            seed: self.seed,
+            checkpoint_seconds: self.checkpoint_seconds,
+        };
+        // None if it was interrupted, which the exit status says.
+        if let Some(found) = compare(&model, &config, &self.out)? {
+            let text =
+                || format!("{}\n{}", found.evaluations.table().text(), found.report.speedup.text());
+            self.output.result(&found.report, text)?;
+            self.output.remark(&format!("Written to {}.", self.out.display()));
+        }
+        Ok(())
+    }
+}

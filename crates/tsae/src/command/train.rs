@@ -1,0 +1,237 @@
+//! `tsae train`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Command, FromArgMatches};
+use serde_json::json;
+use tokenized_sae::display::interrupt;
+use tokenized_sae::prelude::*;
+use tsae::{Error, Result};
+
+use super::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  tsae train cache/tiny-gpt2 --k 16 --lr 3e-3 --tokens 2000000 --out runs/mine
+  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/both    # an SAE and a TSAE, on the same batches
+  tsae train cache/gpt2 --hook blocks.8.hook_resid_pre --arch jumprelu --penalty 2 --out runs/jumprelu
+  tsae train run.toml --out runs/described
+  tsae train runs/mine/run.toml --out runs/again    # the same bytes once more
+
+A description, of which every key but the model may be left out:
+  model = \"tiny-gpt2\"
+  hook = \"blocks.2.hook_resid_pre\"
+  sampled = 400_000                     # or text = \"books/*.txt\", context = 256
+  harvest = { dtype = \"f16\" }           # also hooks, compute, shard_tokens, batch
+  train = { tokens = 2_000_000, lr = 3e-3 }
+  [[sae]]
+  name = \"TSAE\"
+  k = 16                                # also expansion, architecture, prefixes, aux, lr, seed, …
+  lookup = \"unigram\"                    # learned = false freezes it; balance = 0.3, subtracted = true";
+
+/// Train SAEs: by options, on activations that `tsae harvest` or a notebook has made; or as a TOML
+/// file describes.
+///
+/// Each goes into a folder of its own, and the whole description into run.toml beside them. The
+/// same command goes on where it was stopped.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Train {
+    /// The folder of the activations, or a description: run.toml, or a folder with one.
+    source: PathBuf,
+    /// Where everything goes.
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    settings: Option<Settings>,
+}
+
+/// What a description says in its place.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Options in the place of a description")]
+struct Settings {
+    /// The hook; by default the first that was harvested.
+    #[arg(long)]
+    hook: Option<HookPoint>,
+    /// What makes a latent active.
+    #[arg(long, value_enum, default_value_t = Arch::Topk)]
+    arch: Arch,
+    /// Active latents per token, of topk and batch-topk.
+    #[arg(long, default_value_t = SaeSpec::default().k)]
+    k: usize,
+    /// The coefficient of the penalty of relu and gated (l1) or jumprelu (l0).
+    #[arg(long, default_value_t = 1.0)]
+    penalty: f64,
+    /// Latents per dimension.
+    #[arg(long, default_value_t = SaeSpec::default().expansion)]
+    expansion: usize,
+    /// Make negative values among the k largest 0.
+    #[arg(long)]
+    relu: bool,
+    /// Sizes of Matryoshka prefixes, ascending; all latents last.
+    #[arg(long, value_delimiter = ',')]
+    prefixes: Vec<usize>,
+    /// Help for dead latents (AuxK).
+    #[arg(long)]
+    aux: bool,
+    /// Keep the rows of the decoder at length 1.
+    #[arg(long)]
+    unit_norm: bool,
+    /// The table: where it starts. With several, an SAE for each.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "none")]
+    lookup: Vec<Start>,
+    /// Keep the table as it starts.
+    #[arg(long)]
+    frozen: bool,
+    /// The share of the reconstruction that the table starts with.
+    #[arg(long)]
+    balance: Option<f32>,
+    /// Subtract the table before the encoder, too.
+    #[arg(long)]
+    subtracted: bool,
+    /// The name of the SAE; by default SAE, or TSAE with a table.
+    #[arg(long)]
+    name: Option<String>,
+    /// Training tokens of each.
+    #[arg(long, default_value_t = TrainConfig::default().tokens)]
+    tokens: u64,
+    /// Tokens in a batch.
+    #[arg(long, default_value_t = TrainConfig::default().batch)]
+    batch: usize,
+    /// Learning rate of weights and biases at the start.
+    #[arg(long, default_value_t = TrainConfig::default().lr)]
+    lr: f64,
+    /// Learning rate of the table at the start.
+    #[arg(long, default_value_t = TrainConfig::default().lookup_lr)]
+    lookup_lr: f64,
+    /// Seeds the directions of the decoder and the order of the activations.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Seconds between two checkpoints, at least.
+    #[arg(long, default_value_t = TrainConfig::default().checkpoint_seconds)]
+    checkpoint_seconds: f64,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Arch {
+    Topk,
+    BatchTopk,
+    Relu,
+    Gated,
+    Jumprelu,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Start {
+    /// No table: a plain SAE.
+    None,
+    /// The hook after BOS and the token: the authors'.
+    Unigram,
+    /// The mean activation on the token.
+    Means,
+    /// Zeros.
+    Zeros,
+}
+
+impl Train {
+    pub fn run(self) -> Result<()> {
+        self.output.begin();
+        interrupt::watch();
+        let spec = match (self.source.join("manifest.json").exists(), self.settings) {
+            (true, settings) => settings
+                .map_or_else(Settings::unsaid, Ok)?
+                .description(&Harvested::open(&self.source)?)?,
+            (false, None) => RunSpec::load(&self.source)?,
+            (false, Some(_)) => {
+                let why = format!(
+                    "{} is a description, which says it all: change it there, or give the folder of a harvest",
+                    self.source.display()
+                );
+                return Err(Error::config("options", why));
+            }
+        };
+        let runs = spec.run(&self.out)?;
+        let told: Vec<_> = runs
+            .runs
+            .iter()
+            .map(|run| {
+                json!({
+                    "name": run.name, "dir": self.out.join(&run.name), "finished": run.finished, "tokens": run.tokens, "lr": run.lr,
+                    "train": run.history.train.last(), "held_out": run.history.held_out.last(),
+                })
+            })
+            .collect();
+        self.output.result(&json!({ "dir": self.out, "runs": told }), || runs.table().text())?;
+        self.output.remark(&format!("Written to {}.", self.out.display()));
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Those of a command without any of these options.
+    fn unsaid() -> Result<Settings> {
+        let matches = Settings::augment_args(Command::new("train")).try_get_matches_from(["train"]);
+        let settings = matches.and_then(|matches| Settings::from_arg_matches(&matches));
+        settings.map_err(|error| Error::config("options", error.to_string()))
+    }
+
+    /// The description that the options stand for.
+    fn description(self, harvested: &Harvested) -> Result<RunSpec> {
+        let l = self.penalty;
+        let architecture = match self.arch {
+            Arch::Topk => Architecture::TopK,
+            Arch::BatchTopk => Architecture::BatchTopK,
+            Arch::Relu => Architecture::Relu { l1: l },
+            Arch::Gated => Architecture::Gated { l1: l },
+            Arch::Jumprelu => Architecture::jump_relu(l),
+        };
+        let several = self.lookup.len() > 1;
+        if several && self.name.is_some() {
+            return Err(Error::config(
+                "name",
+                "is for one SAE, and there are several tables: leave one of the two out",
+            ));
+        }
+        let sae = self.lookup.iter().map(|&start| {
+            let (name, lookup) = match start {
+                Start::None => ("SAE", None),
+                Start::Unigram => ("TSAE", Some(LookupSpec::Unigram)),
+                Start::Means => ("TSAE means", Some(LookupSpec::Means)),
+                Start::Zeros => ("TSAE zeros", Some(LookupSpec::Zeros)),
+            };
+            let name = self.name.clone().unwrap_or_else(|| {
+                if several || lookup.is_none() { name } else { "TSAE" }.to_owned()
+            });
+            // What is said of the table is said of those that there are; of none it is an error.
+            let is_said = lookup.is_some() || !several;
+            SaeSpec {
+                name,
+                expansion: self.expansion,
+                k: self.k,
+                relu: self.relu,
+                architecture,
+                prefixes: self.prefixes.clone(),
+                aux: self.aux.then(AuxK::default),
+                unit_norm: self.unit_norm,
+                seed: self.seed,
+                learned: (self.frozen && is_said).then_some(false),
+                balance: self.balance.filter(|_| is_said),
+                subtracted: (self.subtracted && is_said).then_some(true),
+                lookup,
+                ..SaeSpec::default()
+            }
+        });
+        let train = TrainConfig {
+            tokens: self.tokens,
+            batch: self.batch,
+            lr: self.lr,
+            lookup_lr: self.lookup_lr,
+            seed: self.seed,
+            checkpoint_seconds: self.checkpoint_seconds,
+            ..TrainConfig::default()
+        };
+        Ok(RunSpec { hook: self.hook, train, sae: sae.collect(), ..harvested.description() })
+    }
+}

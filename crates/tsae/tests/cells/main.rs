@@ -1,0 +1,95 @@
+//! The promises about a cell's end, and about two notebooks at once.
+//!
+//! What a cell wrote is there when it ends; a cell that fails says so, and gives back those that
+//! wait behind it. And two kernels do not compile each other's cells, although they are hard-linked
+//! copies of one build folder: what is written in place there must not be linked, above all the
+//! source of the cell.
+#![cfg(unix)]
+
+#[path = "../shared/kernel.rs"]
+mod kernel;
+
+use serde_json::{Value, json};
+use tsae::lab;
+
+/// What a program saw in a folder of its own.
+fn seen(program: &str, arguments: &[&str]) -> Value {
+    let lab = lab::set_up(&lab::Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    kernel::drive(&lab, folder.path(), false, program, arguments)
+}
+
+#[test]
+fn a_cell_has_said_all_when_it_ends_and_its_failure_ends_a_run_of_all() {
+    let seen = seen(include_str!("ends.py"), &[]);
+    assert_eq!(seen["all"].as_array().unwrap().len(), 20);
+    for (i, said) in seen["all"].as_array().unwrap().iter().enumerate() {
+        // Out of two pipes; only within each is there an order.
+        assert_eq!(
+            said,
+            &json!({ "stdout": format!("a {i}\nb {i}\n"), "stderr": format!("c {i}\nd {i}\n") })
+        );
+    }
+    let unended: Vec<Value> = seen["unended"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|said| json!([said["stdout"], said["stderr"]]))
+        .collect();
+    let wanted = [
+        ["", "remark"],
+        ["text", ""],
+        ["flushed", ""],
+        ["shown ", ""],
+        ["failed ", ""],
+        ["panicked ", ""],
+        ["1", ""],
+    ];
+    assert_eq!(unended, wanted.map(|said| json!(said)));
+    assert_eq!(
+        seen["early"],
+        json!([["stderr", "early\n"], ["stdout", "late\n"]]),
+        "a remark does not wait for the cell's end"
+    );
+
+    let failed = seen["failed"].as_object().unwrap();
+    assert_eq!(
+        failed["panic"]["error"],
+        json!(["panic", "index out of bounds: the len is 0 but the index is 3"])
+    );
+    let told = failed["panic"]["traceback"].as_str().unwrap();
+    assert!(told.contains("panicked at line 3, column 20 of the cell:\n"), "{told}");
+    assert!(
+        !told.contains("evcxr") && !told.contains("<unknown>"),
+        "what is below the cell is of no use: {told}"
+    );
+    assert_eq!(failed["question mark"]["error"], json!(["Error", "invalid digit found in string"]));
+    assert_eq!(failed["question mark"]["traceback"], "invalid digit found in string");
+    assert_eq!(failed["compiler"]["error"][1], "cannot find function `nowhere` in this scope");
+    assert_eq!(failed["end"]["error"][1], "Subprocess terminated with status: exit status: 3");
+    for (kind, run) in failed {
+        assert_eq!(
+            run["states"],
+            json!(["ok", "error", "aborted", "ok"]),
+            "{kind}: all but the last are one run of all cells"
+        );
+        assert_eq!(run["reply"], run["error"], "{kind}: who reads only the reply");
+        assert_eq!(run["stderr"], "", "{kind}: it would be said twice");
+    }
+    assert_eq!(seen["whatever happens"], json!(["error", "ok"]));
+}
+
+#[test]
+fn two_kernels_at_once_keep_their_cells_apart() {
+    const ROUNDS: usize = 5;
+    let seen = seen(include_str!("two.py"), &[&ROUNDS.to_string()]);
+    let answers = seen.as_array().unwrap();
+    assert_eq!(answers.len(), ROUNDS);
+    for (i, both) in answers.iter().enumerate() {
+        assert_eq!(
+            both,
+            &json!([format!("kernel 0, round {i}"), format!("kernel 1, round {i}")]),
+            "round {i}"
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! The step on a CPU.
+
+use std::sync::Arc;
+
+use super::activate::encode;
+use super::screen::PackedRows;
+use super::{
+    AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step,
+};
+use crate::base::error::{Error, Result};
+use crate::sae::Sae;
+
+/// The sparse step, screened in the numbers of a [`Screen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu {
+    screen: Screen,
+    exactness: Exactness,
+}
+
+impl Cpu {
+    /// A kernel with the screen of your choice.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this processor cannot run it.
+    pub fn new(screen: Screen, exactness: Exactness) -> Result<Cpu> {
+        if !screen.is_supported() {
+            let why = format!(
+                "this processor cannot screen in {}; it can in {}",
+                screen.name(),
+                Screen::fastest().name()
+            );
+            return Err(Error::config("screen", why));
+        }
+        Ok(Cpu { screen, exactness })
+    }
+
+    /// The fastest that this processor can run.
+    pub fn fastest(exactness: Exactness) -> Cpu {
+        Cpu { screen: Screen::fastest(), exactness }
+    }
+}
+
+impl Kernel for Cpu {
+    fn name(&self) -> String {
+        match self.exactness {
+            Exactness::Proven => format!("{}-proven", self.screen.name()),
+            Exactness::Statistical => self.screen.name().to_owned(),
+        }
+    }
+
+    fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
+        let batch = Prepared::new(x, tokens, d_model)?;
+        Ok(Prepared {
+            packed: Some(Arc::new(PackedRows::new(x, d_model, self.screen, self.exactness))),
+            ..batch
+        })
+    }
+
+    fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
+        sae.check_rows("activations", x)?;
+        encode(sae, x, &PackedRows::new(x, sae.d_model(), self.screen, self.exactness))
+    }
+
+    fn train_step(
+        &self,
+        sae: &mut Sae,
+        state: &mut AdamState,
+        batch: &Prepared<'_>,
+        rates: &Rates,
+        scratch: &mut Scratch,
+    ) -> Result<StepReport> {
+        batch.check(sae)?;
+        match &batch.packed {
+            Some(rows) => step::train_step(sae, state, batch.x, rows, &batch.keys, rates, scratch),
+            None => Err(Error::config("batch", "it was prepared by another kernel".to_owned())),
+        }
+    }
+}

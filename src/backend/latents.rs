@@ -1,0 +1,280 @@
+//! By latent: the gradient of a latent's two rows, formed in registers by one thread, and Adam on
+//! them at once.
+
+use rayon::prelude::*;
+
+use super::adam::{AdamStep, Moments, adam_row};
+use super::reconstruct::prefix_of;
+use super::tiled::{STRIP, Tiled};
+use super::transpose::ByKey;
+use super::{AdamState, Codes};
+use crate::cpu::simd::{add_scaled, dot, prefetch, vectorised};
+use crate::sae::Sae;
+
+/// Latents that one task takes; fixed, so that sums over latents are added in the same order on any
+/// number of threads.
+const CHUNK: usize = 32;
+
+/// A code as a latent sees it: its row, and what it gives to the gradient of the latent's weights.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    row: u32,
+    value: f32,
+    gradient: f32,
+}
+
+/// The codes of a batch by latent; the buffers serve again.
+#[derive(Default)]
+pub(super) struct Shares {
+    by_latent: ByKey,
+    shares: Vec<Share>,
+}
+
+impl Shares {
+    /// Sorts codes, with the gradients of their pre-activations.
+    pub(super) fn fill(&mut self, codes: &Codes, gradients: &[f32], d_sae: usize) {
+        self.by_latent.fill(codes.latents(), d_sae);
+        self.shares.resize(codes.latents().len(), Share::default());
+        let rows = codes.rows();
+        let share = |&code: &u32| {
+            let code = code as usize;
+            Share { row: rows[code], value: codes.values()[code], gradient: gradients[code] }
+        };
+        self.shares
+            .par_iter_mut()
+            .zip(self.by_latent.all())
+            .with_min_len(4096)
+            .for_each(|(to, code)| *to = share(code));
+    }
+
+    fn of(&self, latent: usize) -> &[Share] {
+        &self.shares[self.by_latent.range(latent)]
+    }
+}
+
+/// Codes and what their decoding left, from which gradients are formed.
+#[derive(Clone, Copy)]
+pub(super) struct Stream<'a> {
+    pub shares: &'a Shares,
+    /// Of every prefix; see [`reconstruct`](super::reconstruct).
+    pub residuals: &'a [Tiled],
+}
+
+impl Stream<'_> {
+    fn residuals_of(&self, prefixes: &[usize], latent: usize) -> &Tiled {
+        if self.residuals.len() == 1 {
+            &self.residuals[0]
+        } else {
+            &self.residuals[prefix_of(prefixes, latent)]
+        }
+    }
+}
+
+/// The sum of the gradients of a latent's pre-activations.
+fn bias_gradient(streams: &[Stream<'_>], latent: usize) -> f32 {
+    streams.iter().flat_map(|stream| stream.shares.of(latent)).map(|share| share.gradient).sum()
+}
+
+/// Updates `W_enc`, `W_dec` and `b_enc`, the last by `of_b_enc` if that is given, and leaves
+/// `Σ_latent (gradient of its pre-activations)·W_enc[latent]` in `through_encoder`: what `b_dec`
+/// receives through the encoder, taken before the rows move.
+pub(super) fn update(
+    sae: &mut Sae,
+    state: &mut AdamState,
+    streams: &[Stream<'_>],
+    centred: &Tiled,
+    of_b_enc: Option<&[f32]>,
+    through_encoder: &mut Vec<f32>,
+    adam: AdamStep,
+) {
+    let d = sae.d_model();
+    let mut partial = vec![0.0; sae.d_sae().div_ceil(CHUNK) * d];
+    let keeps_unit_norm = sae.config.keeps_unit_norm();
+    for strip in 0..centred.strips() {
+        let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d);
+        encoder.zip(partial.par_chunks_mut(d)).enumerate().for_each(|(chunk, (rows, through))| {
+            for_each_piece(rows, d, strip, |i, [w, m, v]| {
+                let latent = chunk * CHUNK + i;
+                let bias = bias_gradient(streams, latent);
+                if bias != 0.0 {
+                    add_scaled(&mut through[strip * STRIP..][..w.len()], bias, w);
+                }
+                let mut gradient = [0.0; STRIP];
+                gather(&mut gradient[..w.len()], streams, latent, strip, |_| centred, Of::Gradient);
+                adam_row(adam, w, m, v, &gradient[..w.len()]);
+            });
+        });
+        if !keeps_unit_norm {
+            let prefixes = &sae.config.prefixes;
+            rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each(|(chunk, rows)| {
+                for_each_piece(rows, d, strip, |i, [w, m, v]| {
+                    let latent = chunk * CHUNK + i;
+                    let mut gradient = [0.0; STRIP];
+                    gather(
+                        &mut gradient[..w.len()],
+                        streams,
+                        latent,
+                        strip,
+                        |stream| stream.residuals_of(prefixes, latent),
+                        Of::Value,
+                    );
+                    adam_row(adam, w, m, v, &gradient[..w.len()]);
+                });
+            });
+        }
+    }
+    if keeps_unit_norm {
+        update_unit_rows(sae, state, streams, adam);
+    }
+    let gradient: Vec<f32> = match of_b_enc {
+        Some(gradient) => gradient.to_vec(),
+        None => (0..sae.d_sae()).map(|latent| bias_gradient(streams, latent)).collect(),
+    };
+    adam_row(adam, &mut sae.b_enc, &mut state.b_enc.m, &mut state.b_enc.v, &gradient);
+
+    through_encoder.clear();
+    through_encoder.resize(d, 0.0);
+    for partial in partial.chunks_exact(d) {
+        add_scaled(through_encoder, 1.0, partial);
+    }
+}
+
+/// Updates `W_dec` on the sphere: without the part of the gradient along a row, which Adam would
+/// only spoil its moments with, and back to length 1.
+fn update_unit_rows(sae: &mut Sae, state: &mut AdamState, streams: &[Stream<'_>], adam: AdamStep) {
+    let d = sae.d_model();
+    let prefixes = &sae.config.prefixes;
+    rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each_init(
+        || vec![0.0; d],
+        |gradient, (chunk, [w, m, v])| {
+            let rows = w.chunks_exact_mut(d).zip(m.chunks_exact_mut(d)).zip(v.chunks_exact_mut(d));
+            for (i, ((w, m), v)) in rows.enumerate() {
+                let latent = chunk * CHUNK + i;
+                for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
+                    gather(
+                        gradient,
+                        streams,
+                        latent,
+                        strip,
+                        |stream| stream.residuals_of(prefixes, latent),
+                        Of::Value,
+                    );
+                }
+                take_out(gradient, w);
+                adam_row(adam, w, m, v, gradient);
+                to_unit(w);
+            }
+        },
+    );
+}
+
+vectorised! {
+    /// Takes out of `gradient` what lies along `w`, whose length is about 1.
+    fn take_out(gradient: &mut [f32], w: &[f32]) {
+        let square = dot(w, w);
+        if square > 0.0 {
+            let along = dot(gradient, w) / square;
+            add_scaled(gradient, -along, w);
+        }
+    }
+}
+
+vectorised! {
+    /// Brings `w` to length 1; nothing can be done for zeros.
+    fn to_unit(w: &mut [f32]) {
+        let norm = dot(w, w).sqrt();
+        if norm > 0.0 {
+            w.iter_mut().for_each(|w| *w /= norm);
+        }
+    }
+}
+
+/// `sum = Σ factor·row` over a strip of the rows that a latent's shares in all streams name.
+#[inline(always)]
+fn gather<'a>(
+    sum: &mut [f32],
+    streams: &'a [Stream<'a>],
+    latent: usize,
+    strip: usize,
+    rows: impl Fn(&'a Stream<'a>) -> &'a Tiled,
+    of: Of,
+) {
+    for (i, stream) in streams.iter().enumerate() {
+        let shares = stream.shares.of(latent);
+        if i == 0 {
+            gather_one(sum, shares, rows(stream), strip, of);
+        } else if !shares.is_empty() {
+            let mut more = [0.0; STRIP];
+            let more = &mut more[..sum.len()];
+            gather_one(more, shares, rows(stream), strip, of);
+            add_scaled(sum, 1.0, more);
+        }
+    }
+}
+
+/// Chunks of latents: their weights and moments.
+fn rows_of<'a>(
+    w: &'a mut [f32],
+    moments: &'a mut Moments,
+    d: usize,
+) -> impl IndexedParallelIterator<Item = [&'a mut [f32]; 3]> {
+    let (m, v) = (moments.m.par_chunks_mut(CHUNK * d), moments.v.par_chunks_mut(CHUNK * d));
+    w.par_chunks_mut(CHUNK * d).zip(m).zip(v).map(|((w, m), v)| [w, m, v])
+}
+
+/// Calls `f` with the columns of a strip of every row of a chunk, and its number. The next row's
+/// are asked for ahead.
+#[inline(always)]
+fn for_each_piece(
+    [w, m, v]: [&mut [f32]; 3],
+    d: usize,
+    strip: usize,
+    mut f: impl FnMut(usize, [&mut [f32]; 3]),
+) {
+    let width = STRIP.min(d - strip * STRIP);
+    for i in 0..w.len() / d {
+        let at = i * d + strip * STRIP;
+        if at + d < w.len() {
+            [&w, &m, &v].into_iter().for_each(|rows| prefetch(&rows[at + d..][..width]));
+        }
+        f(i, [&mut w[at..][..width], &mut m[at..][..width], &mut v[at..][..width]]);
+    }
+}
+
+/// Which factor a row is added with.
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Value,
+    Gradient,
+}
+
+vectorised! {
+    /// `sum = Σ factor·row` over a strip of the rows that the shares name. A full strip's sums stay
+    /// in registers.
+    fn gather_one(sum: &mut [f32], shares: &[Share], rows: &Tiled, strip: usize, of: Of) {
+        let factor = |share: &Share| if of == Of::Value { share.value } else { share.gradient };
+        let ahead = |i: usize| {
+            if let Some(next) = shares.get(i + 1) {
+                prefetch(rows.piece(next.row as usize, strip));
+            }
+        };
+        if let Ok(sum) = <&mut [f32; STRIP]>::try_from(&mut *sum) {
+            let mut lanes = [0.0f32; STRIP];
+            for (i, share) in shares.iter().enumerate() {
+                ahead(i);
+                let factor = factor(share);
+                if let Ok(row) = <&[f32; STRIP]>::try_from(rows.piece(share.row as usize, strip)) {
+                    for lane in 0..STRIP {
+                        lanes[lane] += factor * row[lane];
+                    }
+                }
+            }
+            *sum = lanes;
+        } else {
+            sum.fill(0.0);
+            for share in shares {
+                add_scaled(sum, factor(share), rows.piece(share.row as usize, strip));
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! One training step, from a batch to moved parameters.
+
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::activate::{self, Chosen, Extra};
+use super::adam::{AdamStep, Moments, adam_row};
+use super::encode::{BLOCK, centre};
+use super::fused::Fused;
+use super::latents::{Shares, Stream};
+use super::reconstruct::{Decoding, Reconstruction};
+use super::revive::revive;
+use super::rows::{add_codes, without_table};
+use super::screen::PackedRows;
+use super::stages::{Stage, Stages};
+use super::tiled::{Tiled, write_row};
+use super::transpose::ByKey;
+use super::{AdamState, Codes, Keys, Rates, latents, table};
+use crate::base::error::{Error, Result};
+use crate::cpu::simd::add_scaled;
+use crate::sae::{Architecture, Sae};
+
+/// How much of a BatchTopK SAE's threshold a batch decides. SAELens takes 0.01, which in a run of
+/// some hundred steps remembers its first; the least of `n·k` codes is a quantile that hardly
+/// varies from batch to batch, so that ten of them are enough.
+const THRESHOLD_RATE: f32 = 0.1;
+
+/// Buffers that one step leaves for the next; they hold no state.
+#[derive(Default)]
+pub struct Scratch {
+    pub(super) codes: Codes,
+    fused: Fused,
+    centred: Tiled, // x − b_dec
+    made: Reconstruction,
+    again: Reconstruction,
+    help: Reconstruction,
+    /// What the table's gradients are made of, where it is subtracted before the encoder.
+    of_table: Tiled,
+    shares: Shares,
+    helpers: Shares,
+    by_token: ByKey,
+    /// The bar above which the codes of the last batch lay; a guess for the next.
+    bar: Option<f32>,
+    through_encoder: Vec<f32>, // [d_model]
+    stages: Stages,
+}
+
+impl Scratch {
+    /// The codes of the last step.
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// Where the time of the steps so far went.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
+    }
+}
+
+/// What a step saw before it moved the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Mean over rows of ‖x̂ − x‖².
+    pub loss: f64,
+    /// What the step goes down: the mean over rows and prefixes of ‖x̂ − x‖², penalties and help
+    /// for dead latents included.
+    pub objective: f64,
+    /// Mean over rows of ‖x̂ − x‖² / (‖x‖² + 1e-4), the authors' NMSE.
+    pub nmse: f64,
+    /// Mean number of codes per row that are not 0.
+    pub l0: f64,
+    /// Rows that no screen could decide and that were scored in full.
+    pub fallback_rows: usize,
+}
+
+/// One step on a CPU; see [`Kernel::train_step`](super::Kernel::train_step).
+pub(super) fn train_step(
+    sae: &mut Sae,
+    state: &mut AdamState,
+    x: &[f32],
+    rows: &PackedRows,
+    keys: &Keys<'_>,
+    rates: &Rates,
+    scratch: &mut Scratch,
+) -> Result<StepReport> {
+    let d = sae.d_model();
+    let start = Instant::now();
+    if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
+        scratch.by_token.fill(keys.all(), table.len() / d);
+        if let Some(owed) = &mut state.owed {
+            owed.catch_up(&scratch.by_token, table, moments);
+        }
+    }
+    scratch.stages.since(Stage::Table, start);
+    let forward = forward(sae, state, x, rows, keys, scratch)?;
+
+    let t = state.steps + 1;
+    let adam = AdamStep::new(rates, rates.lr, t);
+    let start = Instant::now();
+    let Scratch { codes, made, help, shares, helpers, centred, through_encoder, stages, .. } =
+        scratch;
+    shares.fill(codes, &made.gradients, sae.d_sae());
+    if let Some(codes) = &forward.helpers {
+        helpers.fill(codes, &help.gradients, sae.d_sae());
+    }
+    let start = stages.since(Stage::Transpose, start);
+    let streams = [
+        Stream { shares, residuals: &made.residuals },
+        Stream { shares: helpers, residuals: &help.residuals },
+    ];
+    let streams = if forward.helpers.is_some() { &streams[..] } else { &streams[..1] };
+    latents::update(
+        sae,
+        state,
+        streams,
+        centred,
+        forward.extra.b_enc.as_deref(),
+        through_encoder,
+        adam,
+    );
+    update_extra(sae, state, &forward.extra, adam);
+    if let (Architecture::BatchTopK, Some(least)) =
+        (sae.config.architecture, activate::least(codes))
+    {
+        let rate = if state.steps == 0 { 1.0 } else { THRESHOLD_RATE };
+        sae.threshold[0] += rate * (least - sae.threshold[0]);
+    }
+    let start = stages.since(Stage::Gradients, start);
+
+    if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
+        let adam = AdamStep::new(rates, rates.lookup_lr, t);
+        let rows = if state.owed.is_some() { table::Rows::Occurring } else { table::Rows::All };
+        let residuals = if sae.subtract { &scratch.of_table } else { &made.residuals[0] };
+        table::update(
+            table,
+            moments,
+            &scratch.by_token,
+            keys.places().as_deref(),
+            residuals,
+            d,
+            adam,
+            rows,
+        );
+        if let Some(owed) = &mut state.owed {
+            owed.take_down(adam, &scratch.by_token, table, moments);
+        }
+    }
+    stages.since(Stage::Table, start);
+
+    add_scaled(&mut made.residual, -1.0, through_encoder);
+    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &made.residual);
+    state.steps = t;
+    Ok(forward.report)
+}
+
+/// What the forward pass leaves besides the buffers.
+struct Forward {
+    report: StepReport,
+    extra: Extra,
+    /// The codes of dead latents that were asked to help.
+    helpers: Option<Codes>,
+}
+
+/// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and
+/// scaled residuals in `scratch`. Moves nothing.
+fn forward(
+    sae: &Sae,
+    state: &AdamState,
+    x: &[f32],
+    rows: &PackedRows,
+    keys: &Keys<'_>,
+    scratch: &mut Scratch,
+) -> Result<Forward> {
+    let d = sae.d_model();
+    let n = x.len() / d;
+    let Scratch { codes, fused, centred, made, again, help, of_table, bar, stages, .. } = scratch;
+    // What the encoder reads, which is the target but for a table that is subtracted.
+    let start = Instant::now();
+    let less = sae.subtract.then(|| {
+        let less = without_table(sae, x, keys);
+        let packed = PackedRows::new(&less, d, rows.screen, rows.exactness);
+        (less, packed)
+    });
+    let (input, rows) = less.as_ref().map_or((x, rows), |(less, packed)| (&less[..], packed));
+    stages.since(Stage::Pack, start);
+    let (mut penalty, mut extra) = (0.0, Extra::default());
+    let mut fallback_rows;
+    if sae.config.architecture == Architecture::TopK
+        && sae.config.prefixes.is_empty()
+        && !sae.subtract
+    {
+        fallback_rows = fused.forward(sae, x, rows, keys, codes, centred, made, stages)?;
+    } else {
+        let start = Instant::now();
+        let chosen = activate::choose(sae, &state.objective, input, rows, bar)?;
+        let start = stages.since(Stage::Screen, start);
+        fill_centred(centred, input, &sae.b_dec);
+        let base = Some((sae, keys));
+        let decoding = Decoding {
+            w_dec: &sae.w_dec,
+            prefixes: &sae.config.prefixes,
+            base,
+            target: x,
+            d,
+            scale: 2.0 / n as f32,
+        };
+        made.fill(decoding, &chosen.codes);
+        (penalty, extra) = activate::backward(
+            sae,
+            &state.objective,
+            &chosen,
+            decoding,
+            &mut made.gradients,
+            again,
+        );
+        fallback_rows = chosen.fallback_rows;
+        *codes = chosen.codes;
+        stages.since(Stage::Decode, start);
+    }
+
+    let loss = made.sums.squared_error / n as f64;
+    if !loss.is_finite() {
+        let at = "this step: the learning rate may be too high".to_owned();
+        return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
+    }
+    let mut helpers = None;
+    if let Some(aux) = sae.config.aux.filter(|_| !state.objective.dead.is_empty()) {
+        let start = Instant::now();
+        let residuals = last_residuals(made, n, d);
+        let (chosen, gain) =
+            revive(sae, aux, &state.objective.dead, input, &residuals, rows, help)?;
+        let Chosen { codes, fallback_rows: more, .. } = chosen;
+        (helpers, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
+        stages.since(Stage::Decode, start);
+    }
+    if sae.subtract && state.lookup.is_some() {
+        let helpers = helpers.as_ref().map(|codes| (codes, &help.gradients[..]));
+        fill_of_table(
+            of_table,
+            &made.residuals[0],
+            &sae.w_enc,
+            n,
+            d,
+            [Some((&*codes, &made.gradients[..])), helpers],
+        );
+    }
+    let objective = made.squared_errors / n as f64 + penalty;
+    let report = StepReport {
+        loss,
+        objective,
+        nmse: made.sums.nmse / n as f64,
+        l0: codes.l0(),
+        fallback_rows,
+    };
+    Ok(Forward { report, extra, helpers })
+}
+
+/// `x − b_dec`, laid out for the gradients.
+fn fill_centred(centred: &mut Tiled, x: &[f32], b_dec: &[f32]) {
+    let d = b_dec.len();
+    centred.resize(x.len() / d, d);
+    centred.parts_mut(BLOCK).zip(x.par_chunks(BLOCK * d)).for_each_init(
+        || vec![0.0; d],
+        |row, (part, x)| {
+            for (i, x) in x.chunks_exact(d).enumerate() {
+                centre(x, b_dec, row);
+                write_row(part, i, row);
+            }
+        },
+    );
+}
+
+/// What a table that is both subtracted and added receives: the residuals, less what comes back
+/// through the encoder, `Σ (gradient of a pre-activation)·W_enc[latent]`.
+fn fill_of_table(
+    of_table: &mut Tiled,
+    residuals: &Tiled,
+    w_enc: &[f32],
+    n: usize,
+    d: usize,
+    streams: [Option<(&Codes, &[f32])>; 2],
+) {
+    of_table.resize(n, d);
+    of_table.parts_mut(BLOCK).enumerate().for_each_init(
+        || (vec![0.0; d], vec![0.0; d]),
+        |(row, back), (block, part)| {
+            for i in 0..BLOCK.min(n - block * BLOCK) {
+                let at = block * BLOCK + i;
+                residuals.read_row(at, 1.0, row);
+                back.fill(0.0);
+                for (codes, gradients) in streams.into_iter().flatten() {
+                    add_codes(back, w_enc, codes.row(at).0, &gradients[codes.range(at..at + 1)]);
+                }
+                add_scaled(row, -1.0, back);
+                write_row(part, i, row);
+            }
+        },
+    );
+}
+
+/// `x̂ − x` `[n, d]`, by all latents.
+fn last_residuals(made: &Reconstruction, n: usize, d: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n * d];
+    let scale = n as f32 / 2.0 * made.residuals.len() as f32;
+    if let Some(residuals) = made.residuals.last() {
+        out.par_chunks_mut(d)
+            .enumerate()
+            .for_each(|(row, out)| residuals.read_row(row, scale, out));
+    }
+    out
+}
+
+/// Moves what only some architectures have.
+fn update_extra(sae: &mut Sae, state: &mut AdamState, extra: &Extra, adam: AdamStep) {
+    let step = |w: &mut [f32], Moments { m, v }: &mut Moments, gradient: &[f32]| {
+        if !gradient.is_empty() {
+            adam_row(adam, w, m, v, gradient);
+        }
+    };
+    if !extra.threshold.is_empty() {
+        step(&mut sae.threshold, &mut state.threshold, &extra.threshold);
+        // A code is never negative.
+        sae.threshold.iter_mut().for_each(|threshold| *threshold = threshold.max(0.0));
+    }
+    step(&mut sae.r_mag, &mut state.r_mag, &extra.r_mag);
+    step(&mut sae.b_mag, &mut state.b_mag, &extra.b_mag);
+}

@@ -1,0 +1,7 @@
+//! What every other room stands on: errors, files, the numbers of a forecast, and how numbers are
+//! written.
+
+pub mod error;
+pub mod files;
+pub mod forecast;
+pub mod format;

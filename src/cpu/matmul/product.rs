@@ -1,0 +1,441 @@
+//! A product of rows with a packed matrix: how it is cut up, and what happens to a tile's sums.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::half::Form;
+use super::pack::Columns;
+use super::{Activation, Compute, Lines, Out, Packed, Rows, RowsMut, bf16, has_bf16_tiles};
+use crate::cpu::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile};
+use crate::cpu::simd::vectorised;
+
+/// Words of the depth that a tile runs over at a time.
+const STRETCH: usize = 768;
+
+/// Rows of a block, at most: with a stretch of each, a third of a megabyte.
+const BLOCK: usize = 8 * ROWS;
+
+/// The sums of a tile.
+pub(super) type Sums = [[f32; PANEL]; ROWS];
+
+impl Packed {
+    /// `activation(rows · matrix + bias)`, both operands rounded as `compute` says, on all threads.
+    ///
+    /// The processor must [have tiles](super::has_tiles).
+    ///
+    /// # Panics
+    /// If rows, matrix and output do not fit together: a bug of the caller, as is giving bf16 rows
+    /// to a product in f32.
+    pub fn multiply(&self, rows: Rows<'_>, out: Out<'_>, activation: Activation, compute: Compute) {
+        assert!(super::has_tiles(), "a processor without tiles");
+        let rounded;
+        let (rows, columns, form) = match (rows, compute) {
+            (Rows::F32(x), Compute::F32) => (as_words(x), self.columns(), Form::F32),
+            (Rows::Bf16(x), Compute::Bf16) if has_bf16_tiles() => (x, self.rounded(), Form::Pairs),
+            (Rows::F32(x), Compute::Bf16) => {
+                rounded = round(x, self.depth);
+                (
+                    rounded.words(),
+                    self.rounded(),
+                    if has_bf16_tiles() { Form::Pairs } else { Form::Rounded },
+                )
+            }
+            (Rows::Bf16(_), _) => panic!("rows of bf16 for a product in f32"),
+        };
+        let words = if form == Form::Pairs { self.depth.div_ceil(2) } else { self.depth };
+        let target = Target::of(out, self.width);
+        let n = target.n;
+        assert!(rows.len() >= n * words, "rows that do not fit");
+        let job = Job { matrix: self, columns, rows, words, form, activation };
+        if n == 0 || words == 0 || self.width == 0 {
+            return job.of_nothing(&target);
+        }
+        let cut = Cut::of(n, words, self.n_panels(), 2 * n * self.depth * self.width);
+        let task = |task: usize| {
+            let (block, group) = (task % cut.blocks, task / cut.blocks);
+            job.part(
+                share(n, cut.blocks, block),
+                share(self.n_panels(), cut.groups, group),
+                &target,
+            );
+        };
+        if cut.alone {
+            (0..cut.blocks * cut.groups).for_each(task);
+        } else {
+            (0..cut.blocks * cut.groups).into_par_iter().with_max_len(1).for_each(task);
+        }
+    }
+}
+
+/// The numbers as they lie in memory.
+pub(super) fn as_words(x: &[f32]) -> &[u32] {
+    bytemuck::cast_slice(x)
+}
+
+/// Rows rounded to bf16, as [`Packed::rounded`] is.
+fn round(x: &[f32], depth: usize) -> Lines {
+    const ROWS_AT_ONCE: usize = 64;
+    if depth == 0 {
+        return Lines::default();
+    }
+    let pairs = has_bf16_tiles();
+    let words = if pairs { depth.div_ceil(2) } else { depth };
+    let mut rounded = Lines::zeroed(x.len() / depth * words);
+    let to = rounded.words_mut().par_chunks_mut(ROWS_AT_ONCE * words);
+    to.zip(x.par_chunks(ROWS_AT_ONCE * depth)).for_each(|(out, x)| {
+        for (out, x) in out.chunks_mut(words).zip(x.chunks_exact(depth)) {
+            if pairs {
+                bf16::pair_up(x, out)
+            } else {
+                bf16::round_all(x, bytemuck::cast_slice_mut(out))
+            }
+        }
+    });
+    rounded
+}
+
+/// How a product is shared out: so many blocks of rows, and groups of panels for each.
+struct Cut {
+    blocks: usize,
+    groups: usize,
+    /// Whether one thread does it all.
+    alone: bool,
+}
+
+impl Cut {
+    /// For `n` rows of `words`, and about `work` operations.
+    fn of(n: usize, words: usize, n_panels: usize, work: usize) -> Cut {
+        /// What is worth waking a thread for, and what a thread should at least be given then.
+        const WORTH_WAKING: usize = 1 << 20;
+        const WORTH_TAKING: usize = 1 << 24;
+        /// Tasks a thread, so that the last to end is not long behind.
+        const TASKS: usize = 24;
+        /// Panels in a group whose sums are kept between stretches: 12 of a block take 172 KiB.
+        const KEPT: usize = 12;
+        let threads = rayon::current_num_threads();
+        let blocks = n.div_ceil(BLOCK);
+        let least = if words > STRETCH { n_panels.div_ceil(KEPT) } else { 1 };
+        let alone = work < WORTH_WAKING || threads == 1;
+        let tasks = if alone { 1 } else { (work / WORTH_TAKING).clamp(threads, threads * TASKS) };
+        // Rows that have to be copied are copied once for each group.
+        let tasks = if spread(words).is_some() { tasks.min(4 * threads) } else { tasks };
+        Cut { blocks, groups: tasks.div_ceil(blocks).max(least).min(n_panels), alone }
+    }
+}
+
+/// Part `i` of `n` in `parts` parts as even as can be.
+pub(super) fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
+    n * i / parts..n * (i + 1) / parts
+}
+
+/// Where the tasks write, each its own part.
+pub(super) struct Target<'a> {
+    at: *mut u8,
+    kind: Kind,
+    /// The number of rows.
+    pub n: usize,
+    /// Numbers from one row to the next.
+    stride: usize,
+    _borrowed: PhantomData<&'a mut [u32]>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Write,
+    Add,
+    Bf16,
+}
+
+// SAFETY: tasks write to parts that do not overlap, and nobody else has the borrowed output
+// meanwhile.
+unsafe impl Sync for Target<'_> {}
+
+impl<'a> Target<'a> {
+    /// Rows of so many numbers.
+    pub fn of(out: Out<'a>, width: usize) -> Target<'a> {
+        let (at, kind, len, stride): (*mut u8, _, _, _) = match out {
+            Out::Write(RowsMut::F32(y)) => (y.as_mut_ptr().cast(), Kind::Write, y.len(), width),
+            Out::Add(y) => (y.as_mut_ptr().cast(), Kind::Add, y.len(), width),
+            Out::Write(RowsMut::Bf16(y)) => {
+                (y.as_mut_ptr().cast(), Kind::Bf16, 2 * y.len(), width.next_multiple_of(2))
+            }
+        };
+        let n = len.checked_div(stride).unwrap_or(0);
+        assert!(len == n * stride, "an output that is not whole rows");
+        Target { at, kind, n, stride, _borrowed: PhantomData }
+    }
+
+    /// Puts values into a row, from a column on.
+    ///
+    /// # Safety
+    /// The place must lie within the output, and nobody else may be at it.
+    #[inline(always)]
+    pub unsafe fn put(&self, row: usize, column: usize, values: &[f32]) {
+        let at = row * self.stride + column;
+        match self.kind {
+            // SAFETY: the caller grants `values.len()` numbers from here.
+            Kind::Write => unsafe {
+                std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len())
+            }
+            .copy_from_slice(values),
+            Kind::Add => {
+                // SAFETY: as above.
+                let y = unsafe {
+                    std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len())
+                };
+                y.iter_mut().zip(values).for_each(|(y, x)| *y += x);
+            }
+            Kind::Bf16 => {
+                // SAFETY: as above.
+                let y = unsafe {
+                    std::slice::from_raw_parts_mut(self.at.cast::<u16>().add(at), values.len())
+                };
+                y.iter_mut().zip(values).for_each(|(y, x)| *y = bf16::round(*x));
+            }
+        }
+    }
+}
+
+/// What a thread works in.
+#[derive(Default)]
+struct Desk {
+    /// Sums kept between stretches.
+    kept: Vec<f32>,
+    /// A stretch of a block's rows.
+    rows: Lines,
+    /// A stretch of a panel that had to be widened.
+    column: Lines,
+}
+
+thread_local! {
+    /// No task of a product begins another.
+    static DESK: RefCell<Desk> = RefCell::default();
+}
+
+/// Words from a row to the next, if rows of so many words lie so that their cache lines drive each
+/// other out: a first-level cache has one place for every 4 KiB, a dozen deep, and a tile reads
+/// fourteen rows at once.
+fn spread(words: usize) -> Option<usize> {
+    (words > 0 && (4 * words).is_multiple_of(4096))
+        .then(|| words.min(STRETCH).next_multiple_of(16) + 16)
+}
+
+/// A product under way.
+struct Job<'a> {
+    matrix: &'a Packed,
+    columns: Columns<'a>,
+    rows: &'a [u32],
+    /// Words of a row, and of a column.
+    words: usize,
+    form: Form,
+    activation: Activation,
+}
+
+impl Job<'_> {
+    /// A product of rows of no numbers: the bias alone.
+    fn of_nothing(&self, target: &Target<'_>) {
+        for row in 0..target.n {
+            for panel in 0..self.matrix.n_panels() {
+                finish(
+                    &mut [[0.0; PANEL]],
+                    &self.matrix.bias()[panel * PANEL..][..PANEL],
+                    self.activation,
+                    target,
+                    [row, panel * PANEL],
+                );
+            }
+        }
+    }
+
+    /// The part of the product that lies in some rows and some panels.
+    fn part(&self, rows: Range<usize>, panels: Range<usize>, target: &Target<'_>) {
+        let stretches = self.words.div_ceil(STRETCH);
+        DESK.with_borrow_mut(|Desk { kept, rows: copied, column }| {
+            if stretches > 1 {
+                kept.resize((rows.len() * panels.len() * PANEL).max(kept.len()), 0.0);
+            }
+            for stretch in 0..stretches {
+                let words = share(self.words, stretches, stretch);
+                let block = Block::of(self, rows.clone(), words.clone(), copied);
+                for panel in panels.clone() {
+                    let kept = kept
+                        .get_mut((panel - panels.start) * rows.len() * PANEL..)
+                        .unwrap_or_default();
+                    self.panel(&block, panel, words.clone(), kept, column, target);
+                }
+            }
+        });
+    }
+
+    /// One stretch of one panel. `kept` holds the sums of the stretches before, if there are any.
+    fn panel(
+        &self,
+        block: &Block<'_>,
+        panel: usize,
+        words: Range<usize>,
+        kept: &mut [f32],
+        room: &mut Lines,
+        target: &Target<'_>,
+    ) {
+        let (column, next) = match self.columns {
+            Columns::Words(panels) => {
+                let next =
+                    panels.as_ptr().wrapping_add(((panel + 1) * self.words + words.start) * PANEL);
+                (&panels[(panel * self.words + words.start) * PANEL..][..words.len() * PANEL], next)
+            }
+            Columns::Half(half) => {
+                half.widen(panel, words.clone(), self.form, room);
+                (&room.words()[..words.len() * PANEL], half.place(panel + 1, words.start))
+            }
+        };
+        let tiles = block.n.div_ceil(ROWS);
+        let mut sums: Sums = [[0.0; PANEL]; ROWS];
+        for tile in 0..tiles {
+            let within = share(block.n, tiles, tile);
+            let n = within.len();
+            tile_sums(
+                self.form == Form::Pairs,
+                n,
+                [&block.data[within.start * block.stride..], column],
+                block.stride,
+                words.len(),
+                next.wrapping_add(tile * 4 * words.len()),
+                &mut sums,
+            );
+            let sums = &mut sums[..n];
+            if words.start > 0 {
+                add(sums.as_flattened_mut(), &kept[within.start * PANEL..][..n * PANEL]);
+            }
+            if words.end < self.words {
+                kept[within.start * PANEL..][..n * PANEL].copy_from_slice(sums.as_flattened());
+            } else {
+                let at = [block.first + within.start, panel * PANEL];
+                finish(
+                    sums,
+                    &self.matrix.bias()[panel * PANEL..][..PANEL],
+                    self.activation,
+                    target,
+                    at,
+                );
+            }
+        }
+    }
+}
+
+/// A stretch of some rows.
+struct Block<'a> {
+    data: &'a [u32],
+    stride: usize,
+    /// The first of the rows, among all of the product.
+    first: usize,
+    n: usize,
+}
+
+impl<'a> Block<'a> {
+    /// The rows where they lie, or copied into `room` if they lie badly.
+    fn of(
+        job: &Job<'a>,
+        rows: Range<usize>,
+        words: Range<usize>,
+        room: &'a mut Lines,
+    ) -> Block<'a> {
+        let (first, n) = (rows.start, rows.len());
+        let Some(stride) = spread(job.words).filter(|_| n > 1) else {
+            return Block {
+                data: &job.rows[first * job.words + words.start..],
+                stride: job.words,
+                first,
+                n,
+            };
+        };
+        room.hold(n * stride);
+        for (to, row) in room.words_mut().chunks_exact_mut(stride).zip(rows) {
+            to[..words.len()]
+                .copy_from_slice(&job.rows[row * job.words + words.start..][..words.len()]);
+        }
+        Block { data: room.words(), stride, first, n }
+    }
+}
+
+vectorised! {
+    /// `y += x`.
+    fn add(y: &mut [f32], x: &[f32]) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+    }
+}
+
+vectorised! {
+    /// Adds the bias, applies the activation, and puts the tile's sums where they belong: from row
+    /// and column `at`.
+    fn finish(sums: &mut [[f32; PANEL]], bias: &[f32], activation: Activation, target: &Target<'_>, at: [usize; 2]) {
+        let [row, column] = at;
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (x, b) in sums.iter_mut().zip(bias) {
+                *x += b;
+            }
+            activation.apply(sums);
+            // Of an odd number of bf16, a 0 goes beyond the last.
+            let n = PANEL.min(target.stride - column);
+            // SAFETY: `row + r` and `column..column + n` lie in the output, and in this task's part
+            // of it.
+            unsafe {
+                // The whole panel has a length that the compiler knows.
+                if n == PANEL { target.put(row + r, column, sums) } else { target.put(row + r, column, &sums[..n]) }
+            }
+        }
+    }
+}
+
+/// The products of `n` rows with the columns of a panel, while something is fetched from `ahead`
+/// on; see [`crate::cpu::simd::tile`].
+#[inline]
+pub(super) fn tile_sums(
+    pairs: bool,
+    n: usize,
+    [rows, panel]: [&[u32]; 2],
+    stride: usize,
+    words: usize,
+    ahead: *const u32,
+    sums: &mut Sums,
+) {
+    assert!(
+        (1..=ROWS).contains(&n)
+            && rows.len() >= (n - 1) * stride + words
+            && panel.len() >= words * PANEL,
+        "a tile that does not fit"
+    );
+    // SAFETY: the ranges are those just asserted. The processor has the instructions: `multiply`
+    // and `causal` check for tiles, and there are pairs only where it multiplies them.
+    unsafe {
+        if pairs {
+            bf16_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, ahead, sums);
+        } else {
+            f32_sums(n, rows.as_ptr(), panel.as_ptr(), stride, words, ahead, sums);
+        }
+    }
+}
+
+macro_rules! sums_of {
+    ($name:ident, $tile:ident, $features:literal: $($height:literal)*) => {
+        /// # Safety
+        /// As for the tile.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(n: usize, rows: *const u32, panel: *const u32, stride: usize, words: usize, ahead: *const u32, sums: &mut Sums) {
+            match n {
+                // SAFETY: the caller grants what the tile needs. A vector of sixteen f32 is an
+                // array of them.
+                $($height => unsafe {
+                    let of_tile: [[[f32; 16]; 2]; $height] = std::mem::transmute($tile::<$height>(rows, stride, panel, words, ahead));
+                    sums.as_flattened_mut()[..$height * PANEL].copy_from_slice(of_tile.as_flattened().as_flattened());
+                },)*
+                _ => unreachable!("a tile has 1 to 14 rows"),
+            }
+        }
+    };
+}
+sums_of!(f32_sums, f32_tile, "avx512f": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+sums_of!(bf16_sums, bf16_tile, "avx512f,avx512bf16": 1 2 3 4 5 6 7 8 9 10 11 12 13 14);

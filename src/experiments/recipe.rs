@@ -1,0 +1,240 @@
+//! A run described in one file: model, text, harvest, training, and the SAEs, in TOML.
+//!
+//! ```toml
+//! model = "tiny-gpt2"
+//! hook = "blocks.2.hook_resid_pre"
+//! sampled = 400_000                        # or text = "books/*.txt"
+//!
+//! [train]                                  # any field of TrainConfig
+//! tokens = 2_000_000
+//! lr = 3e-3
+//!
+//! [[sae]]                                  # any field of SaeConfig
+//! name = "SAE"
+//! k = 16
+//!
+//! [[sae]]
+//! name = "TSAE"
+//! k = 16
+//! lookup = "unigram"
+//! ```
+//!
+//! `tsae train run.toml --out runs/mine` and [`RunSpec::run`] do it, and leave the whole
+//! description, with everything that was not said filled in, as `runs/mine/run.toml`: that file,
+//! run anywhere, gives the same bytes. [`Runs::description`](crate::train::Runs::description) gives
+//! it of runs that a notebook trained, [`Trainer::description`](crate::train::Trainer::description)
+//! before they are; a cell that ends in one shows the same TOML.
+//!
+//! A sweep has a description [of its own](crate::experiments::sweep::SweepFile), in the same words.
+
+mod describe;
+mod evaluate;
+mod lookup;
+mod read;
+mod resolve;
+mod run;
+mod sae;
+mod show;
+mod store;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use evaluate::{EvalSpec, hook_of, model_of};
+pub use lookup::{GramsSpec, LookupSpec};
+pub use sae::SaeSpec;
+pub use store::Harvested;
+
+pub(crate) use lookup::Table;
+pub use read::Written;
+pub(crate) use read::parse;
+
+use crate::activations::{Dtype, HarvestConfig};
+use crate::model::{Compute, HookPoint, Processing};
+use crate::train::TrainConfig;
+
+/// The name of the description in the folder of a run.
+pub(crate) const FILE: &str = "run.toml";
+
+/// The share of the text that is held out unless another is asked for, as in
+/// [`compare`](mod@crate::experiments::compare).
+const HELD_OUT: f64 = 0.02;
+/// Tokens that the model samples where there is no text.
+const SAMPLED: usize = 500_000;
+/// Held-out tokens of an evaluation, at most, unless another number is asked for.
+const EVALUATED: usize = 65_536;
+
+/// All that decides a run, as a file describes it; see the [module](self).
+///
+/// What is `None` is decided when the model is known, and is there in the description that
+/// [`run`](RunSpec::run) writes.
+///
+/// ```no_run
+/// use tokenized_sae::prelude::*;
+/// let spec: RunSpec = RunSpec::load("run.toml")?;
+/// let runs: Runs = spec.run("runs/mine")?; // harvests, trains; again, it reads
+/// println!("{}", spec.evaluate("runs/mine")?.table().text());
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// The model, as [`Model::load`](crate::model::Model::load) takes it; with `@commit` behind it
+    /// if it came from the hub.
+    pub model: String,
+    /// What is done to its weights.
+    #[serde(default)]
+    pub processing: Processing,
+    /// The hook that is trained on; by default `hook_resid_pre` of the block half-way up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookPoint>,
+    /// Text to train on, as [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it: a
+    /// file, a folder, a glob, or `hub:` and a data set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The field of JSON lines, or the column of parquet files, that holds the text, if it is not
+    /// `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Documents of fewer characters are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_chars: Option<usize>,
+    /// Documents of more characters are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_chars: Option<usize>,
+    /// Whether the text is read while the model runs, instead of before: it may then be larger than
+    /// memory, and needs `max_tokens`.
+    #[serde(default)]
+    pub stream: bool,
+    /// Seeds the order of the files, and of data sets which documents are held out.
+    #[serde(default)]
+    pub text_seed: u64,
+    /// Without text: how many tokens the model samples for itself; 500,000 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<usize>,
+    /// Seeds those samples.
+    #[serde(default)]
+    pub sampling_seed: u64,
+    /// Tokens in a sequence of the text; by default 256, or what the model reads if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
+    /// No more of the text is read than gives so many training tokens; by default as many as are
+    /// trained on, and all of it for activations with a folder of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
+    /// The share of the text that is held out. (Of samples it is always 2 %, but at least 32
+    /// sequences.)
+    #[serde(default = "held_out")]
+    pub held_out_share: f64,
+    /// Held-out tokens of the evaluation at the end, at most.
+    #[serde(default = "evaluated")]
+    pub evaluated_on: usize,
+    /// The folder of the activations, which are harvested into it unless they are there; by default
+    /// `activations` in the folder of the run. With neither `text` nor `sampled`, what is in it is
+    /// trained on as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
+    /// How activations are harvested.
+    #[serde(default)]
+    pub harvest: HarvestSpec,
+    /// How all SAEs are trained.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// The SAEs, which are trained on the same batches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sae: Vec<SaeSpec>,
+    /// Where it was read, so that errors can name the line.
+    #[serde(skip)]
+    pub written: Written,
+}
+
+/// How activations are harvested: the fields of [`HarvestConfig`], and the hooks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HarvestSpec {
+    /// The hooks that are harvested together; by default the one that is trained on, and those that
+    /// preceding SAEs read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookPoint>,
+    /// How numbers are stored.
+    pub dtype: Dtype,
+    /// In what the model forms its products.
+    pub compute: Compute,
+    /// Tokens in a file.
+    pub shard_tokens: usize,
+    /// Sequences in one pass of the model.
+    pub batch: usize,
+}
+
+impl Default for HarvestSpec {
+    fn default() -> HarvestSpec {
+        HarvestSpec::of(HarvestConfig::default(), &[])
+    }
+}
+
+impl HarvestSpec {
+    /// These settings, for these hooks.
+    pub fn of(config: HarvestConfig, hooks: &[HookPoint]) -> HarvestSpec {
+        let HarvestConfig { dtype, compute, shard_tokens, batch } = config;
+        HarvestSpec { hooks: hooks.to_vec(), dtype, compute, shard_tokens, batch }
+    }
+
+    /// The settings, without the hooks.
+    pub fn config(&self) -> HarvestConfig {
+        HarvestConfig {
+            dtype: self.dtype,
+            compute: self.compute,
+            shard_tokens: self.shard_tokens,
+            batch: self.batch,
+        }
+    }
+}
+
+impl RunSpec {
+    /// The description of a run on this model's own samples, all as by default, and as yet without
+    /// an SAE.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let mut spec = RunSpec::new("tiny-gpt2");
+    /// spec.sae.push(SaeSpec { k: 16, ..SaeSpec::new("SAE") });
+    /// assert_eq!(RunSpec::parse(&spec.to_toml()?)?, spec);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn new(model: &str) -> RunSpec {
+        RunSpec {
+            model: model.to_owned(),
+            processing: Processing::default(),
+            hook: None,
+            text: None,
+            column: None,
+            min_chars: None,
+            max_chars: None,
+            stream: false,
+            text_seed: 0,
+            sampled: None,
+            sampling_seed: 0,
+            context: None,
+            max_tokens: None,
+            held_out_share: HELD_OUT,
+            evaluated_on: EVALUATED,
+            store: None,
+            harvest: HarvestSpec::default(),
+            train: TrainConfig::default(),
+            sae: Vec::new(),
+            written: Written::default(),
+        }
+    }
+}
+
+fn held_out() -> f64 {
+    HELD_OUT
+}
+
+fn evaluated() -> usize {
+    EVALUATED
+}

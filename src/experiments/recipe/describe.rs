@@ -1,0 +1,70 @@
+//! The description of what a notebook trains, or has trained.
+
+use super::{Harvested, RunSpec, SaeSpec};
+use crate::activations::ActivationStore;
+use crate::base::error::{Error, Result};
+use crate::model::HookPoint;
+use crate::sae::SaeConfig;
+use crate::train::{Runs, TrainConfig, Trainer};
+
+impl Trainer {
+    /// The description of what it is going to train: what `tsae train run.toml` takes.
+    ///
+    /// ```no_run
+    /// # use tokenized_sae::prelude::*;
+    /// # let model = Model::load("tiny-gpt2")?;
+    /// # let acts = ActivationStore::open("cache")?;
+    /// let trainer = Trainer::new(&acts, HookPoint::resid_pre(2), TrainConfig::default())?.add("SAE", SaeConfig::for_model(&model))?;
+    /// trainer.description()?.save("run.toml")?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`SaeSpec::of`]; what reading the description beside the activations reports.
+    pub fn description(&self) -> Result<RunSpec> {
+        let (acts, hook, train) = self.settings();
+        described(acts, hook, train, self.saes())
+    }
+}
+
+impl Runs {
+    /// The description of the training that they came from: what `tsae train run.toml` takes, and
+    /// what gives the same bytes again.
+    ///
+    /// ```no_run
+    /// # use tokenized_sae::prelude::*;
+    /// # let runs = RunSpec::load("run.toml")?.run("runs/mine")?;
+    /// let spec: RunSpec = runs.description()?;
+    /// spec // shown as the TOML that it is
+    /// # ; Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if they were not trained with the same settings on the same activations,
+    /// and as [`SaeSpec::of`].
+    pub fn description(&self) -> Result<RunSpec> {
+        let why = "they were not trained with the same settings on the same activations, so that no one description is of all of them";
+        let made = self.made().ok_or_else(|| Error::config("runs", why))?;
+        let saes: Vec<(String, SaeConfig)> =
+            self.runs.iter().map(|run| (run.name.clone(), run.sae.config.clone())).collect();
+        described(&made.acts, made.hook, &made.train, &saes)
+    }
+}
+
+fn described(
+    acts: &ActivationStore,
+    hook: HookPoint,
+    train: &TrainConfig,
+    saes: &[(String, SaeConfig)],
+) -> Result<RunSpec> {
+    let sae = saes
+        .iter()
+        .map(|(name, config)| SaeSpec::of(name, config, acts, hook))
+        .collect::<Result<_>>()?;
+    Ok(RunSpec {
+        hook: Some(hook),
+        train: train.clone(),
+        sae,
+        ..Harvested::open(acts.dir())?.description()
+    })
+}

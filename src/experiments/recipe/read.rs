@@ -1,0 +1,190 @@
+//! Reading a description, and saying in which line it is wrong.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fmt, fs};
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{FILE, RunSpec};
+use crate::base::error::{Error, Result};
+use crate::hub::distance;
+
+/// What a description was read from, if it was: so that what turns out wrong later can be told with
+/// its line. It is no part of what the description says, and any two are equal.
+#[derive(Clone, Default)]
+pub struct Written(Option<Arc<Source>>);
+
+struct Source {
+    /// The file, or what stands in its place.
+    place: String,
+    text: String,
+}
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Written) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_ref().map_or("nowhere", |source| &source.place))
+    }
+}
+
+/// A step on the way to a value: a key, or the place in a list.
+#[derive(Clone, Copy)]
+pub(super) enum Step<'a> {
+    Key(&'a str),
+    Item(usize),
+}
+
+/// Reads TOML.
+///
+/// # Errors
+/// [`Error::Description`] with the line, and for a wrong name the right one that is nearest.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let message = error.message();
+        let line = line_of(text, error.span().map_or(0, |span| span.start));
+        Error::Description {
+            file: place.to_owned(),
+            line,
+            why: format!("{message}{}", hint(message)),
+        }
+    })
+}
+
+impl RunSpec {
+    /// Reads a description: a TOML file, or a folder that a run has left its own in.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Description`] with the line if it says something that cannot be.
+    pub fn load(path: impl AsRef<Path>) -> Result<RunSpec> {
+        let path = path.as_ref();
+        let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        RunSpec::read(text, path.display().to_string())
+    }
+
+    /// Reads a description from a text in TOML.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let spec = RunSpec::parse("model = 'tiny-gpt2'\n[train]\ntokens = 1_000_000\n[[sae]]\nk = 16")?;
+    /// assert_eq!((spec.train.tokens, spec.sae[0].k), (1_000_000, 16));
+    /// let wrong = RunSpec::parse("model = 'tiny-gpt2'\n[train]\ntokns = 1_000_000").unwrap_err();
+    /// assert!(wrong.to_string().ends_with("did you mean \"tokens\"?"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`load`](RunSpec::load).
+    pub fn parse(text: &str) -> Result<RunSpec> {
+        RunSpec::read(text.to_owned(), "the description".to_owned())
+    }
+
+    fn read(text: String, place: String) -> Result<RunSpec> {
+        let spec: RunSpec = parse(&text, &place)?;
+        let spec = RunSpec { written: Written(Some(Arc::new(Source { place, text }))), ..spec };
+        spec.check()?;
+        Ok(spec)
+    }
+
+    /// Says of a setting that cannot be used where it stands: what is called `field` in the table
+    /// that `within` leads to.
+    pub(super) fn located(&self, within: &[Step<'_>], error: Error) -> Error {
+        let Error::Config { field, why } = error else { return error };
+        // Most say themselves what is wrong with which value.
+        let why = if why.contains(field) { why } else { format!("{field}: {why}") };
+        let path: String = within
+            .iter()
+            .map(|step| match step {
+                Step::Key(key) => (*key).to_owned(),
+                Step::Item(i) => format!("[{i}]"),
+            })
+            .collect();
+        let why = if path.is_empty() { why } else { format!("in {path}: {why}") };
+        match &self.written.0 {
+            Some(written) => {
+                let steps: Vec<Step<'_>> =
+                    within.iter().copied().chain([Step::Key(field)]).collect();
+                let at = span(&written.text, &steps).map_or(0, |span| span.start);
+                Error::Description {
+                    file: written.place.clone(),
+                    line: line_of(&written.text, at),
+                    why,
+                }
+            }
+            None => Error::config(field, why),
+        }
+    }
+}
+
+/// The line in which a byte lies, counted from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.as_bytes().iter().take(at).filter(|&&byte| byte == b'\n').count()
+}
+
+/// Where a value stands, or, if it is not there, the last of those that lead to it.
+fn span(text: &str, steps: &[Step<'_>]) -> Option<Range<usize>> {
+    let whole = DeTable::parse(text).ok()?;
+    let [Step::Key(first), rest @ ..] = steps else { return None };
+    let mut value: &Spanned<DeValue<'_>> = whole.get_ref().get(*first)?;
+    for step in rest {
+        let next = match (value.get_ref(), step) {
+            (DeValue::Table(table), Step::Key(key)) => {
+                table.get(*key).or_else(|| within(table, key))
+            }
+            (DeValue::Array(items), Step::Item(i)) => items.get(*i),
+            _ => None,
+        };
+        match next {
+            Some(next) => value = next,
+            None => break,
+        }
+    }
+    Some(value.span())
+}
+
+/// A value one table further in, as the `l1` of `architecture = { relu = { l1 = 1.0 } }`.
+fn within<'a>(table: &'a DeTable<'_>, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+    table.values().find_map(|value| match value.get_ref() {
+        DeValue::Table(inner) => inner.get(key).or_else(|| within(inner, key)),
+        _ => None,
+    })
+}
+
+/// `; did you mean "tokens"?`, if an unknown name in the message is nearly one of those that it
+/// names.
+fn hint(message: &str) -> String {
+    let Some((name, names)) = unknown(message) else { return String::new() };
+    let simple = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    let nearest =
+        names.into_iter().map(|known| (distance(&simple(known), &simple(name)), known)).min();
+    match nearest {
+        Some((far, known)) if far <= 1 + simple(name).chars().count() / 3 => {
+            format!("; did you mean \"{known}\"?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The unknown name in a message, and the names there are, as serde and toml tell them.
+fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
+    if let Some((name, known)) = message
+        .strip_prefix("unexpected keys in table: ")
+        .and_then(|rest| rest.split_once(", available keys: "))
+    {
+        return Some((name, known.split(", ").collect()));
+    }
+    let rest = ["unknown field `", "unknown variant `"]
+        .iter()
+        .find_map(|begin| message.split(begin).nth(1))?;
+    let (name, expected) = rest.split_once('`')?;
+    Some((name, expected.split('`').skip(1).step_by(2).collect()))
+}

@@ -1,0 +1,181 @@
+//! Doing what a description says.
+
+use std::path::{Path, PathBuf};
+
+use super::{Harvested, RunSpec, Written};
+use crate::activations::ActivationStore;
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::corpus::{Corpus, TextCorpus};
+use crate::model::Model;
+use crate::train::{Runs, TrainConfig, Trainer};
+
+/// The folder of the activations in that of the run, unless they have one of their own.
+const STORE: &str = "activations";
+/// The folder of the model's own samples in that of the activations.
+const SAMPLES: &str = "corpus";
+
+impl RunSpec {
+    /// The model that it names.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_model(&self) -> Result<Model> {
+        Model::load_with(&self.model, self.processing)
+    }
+
+    /// The part of the description that decides the activations.
+    pub(super) fn of_harvest(&self) -> RunSpec {
+        let defaults = RunSpec::new(&self.model);
+        let train = TrainConfig::default();
+        RunSpec {
+            store: None,
+            evaluated_on: defaults.evaluated_on,
+            train,
+            sae: Vec::new(),
+            written: Written::default(),
+            hook: None,
+            ..self.clone()
+        }
+    }
+
+    /// Reads or samples the text, and harvests the hooks into `dir`, where the description and the
+    /// held-out text are kept beside the activations.
+    ///
+    /// What a finished harvest of the same description has left there is used again, without the
+    /// text being read once more; one that was interrupted goes on.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if it was stopped, with what is kept; what reading the text and
+    /// [`ActivationStore::harvest`] report.
+    pub fn harvest(&self, model: &Model, dir: impl AsRef<Path>) -> Result<Harvested> {
+        let dir = dir.as_ref();
+        let spec = self.resolved(model)?;
+        if !spec.names_text() {
+            return spec.as_it_is(model, Harvested::open(dir)?);
+        }
+        if let Some(there) = Harvested::made_by(&spec.of_harvest(), dir)? {
+            return spec.as_it_is(model, there);
+        }
+        let (hooks, config) = (&spec.harvest.hooks, spec.harvest.config());
+        let (acts, held_out) = match &spec.text {
+            Some(pattern) if spec.stream => {
+                let corpus = spec.text_corpus(model, pattern)?.stream(spec.held_out_share)?;
+                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+            }
+            Some(pattern) => {
+                let corpus = spec.text_corpus(model, pattern)?.split(spec.held_out_share)?;
+                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+            }
+            None => {
+                let n_tokens = spec.sampled.unwrap_or(super::SAMPLED);
+                let corpus =
+                    Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
+                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+            }
+        };
+        if !acts.is_complete() {
+            let remedy = format!(
+                "{} tokens are kept in {}, and the same call goes on from there",
+                acts.n_rows(),
+                dir.display()
+            );
+            return Err(Error::Interrupted { what: "the harvest", remedy });
+        }
+        Harvested::remember(acts, &spec.of_harvest(), &held_out)
+    }
+
+    /// Activations that are there already: are they of this model?
+    fn as_it_is(&self, model: &Model, harvested: Harvested) -> Result<Harvested> {
+        let acts = &harvested.acts;
+        if model.fingerprint() != acts.model_fingerprint() {
+            return Err(Error::Changed {
+                path: acts.dir().to_owned(),
+                what: "the model of the activations",
+                stored: format!(
+                    "{} ({}, {})",
+                    acts.model_fingerprint(),
+                    acts.model_name(),
+                    acts.processing()
+                ),
+                now: format!("{} ({}, {})", model.fingerprint(), model.name(), model.processing()),
+                remedy: "name the model and processing that they came from, or another store"
+                    .to_owned(),
+            });
+        }
+        Ok(harvested)
+    }
+
+    fn text_corpus(&self, model: &Model, pattern: &str) -> Result<TextCorpus> {
+        let mut text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
+        if let Some(n_ctx) = self.context {
+            text = text.context(n_ctx);
+        }
+        if let Some(column) = &self.column {
+            text = text.column(column);
+        }
+        if let Some(least) = self.min_chars {
+            text = text.min_chars(least);
+        }
+        if let Some(most) = self.max_chars {
+            text = text.max_chars(most);
+        }
+        Ok(match self.max_tokens {
+            Some(most) => text.max_tokens(most),
+            None => text,
+        })
+    }
+
+    /// The trainer of a resolved description: all its SAEs, with their tables.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`] and [`Trainer::add`]; what making a table reports.
+    pub fn trainer(&self, model: &Model, harvested: &Harvested) -> Result<Trainer> {
+        let spec = self.resolved(model)?;
+        if spec.sae.is_empty() {
+            return Err(Error::config(
+                "sae",
+                "there is nothing to train: describe an SAE, as [[sae]] in the file",
+            ));
+        }
+        let acts = &harvested.acts;
+        let hook = spec.hook.ok_or_else(|| Error::config("hook", "none is named"))?;
+        let mut trainer = Trainer::new(acts, hook, spec.train.clone())?;
+        if let Some(text) = &harvested.held_out {
+            trainer = trainer.held_out(model, text)?;
+        }
+        let text = acts.tokens()?;
+        for sae in &spec.sae {
+            let mut config = sae.config(acts.d_model(), acts.d_vocab());
+            if let Some(table) = sae.table()? {
+                config = config.with_lookup(table.make(model, hook, acts, &text)?);
+            }
+            trainer = trainer.add(&sae.name, config)?;
+        }
+        Ok(trainer)
+    }
+
+    /// Where the activations of a run in `out` are.
+    pub(super) fn store_of(&self, out: &Path) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| out.join(STORE))
+    }
+
+    /// Harvests unless that is done, and trains every SAE to its end in `out/NAME/`; the whole
+    /// description is written to `out/run.toml`.
+    ///
+    /// The same call again reads what is finished and goes on with what is not, as [`Trainer::fit`]
+    /// does, and so does `tsae train`. At an interrupt the runs are returned as they stand.
+    ///
+    /// # Errors
+    /// As [`harvest`](RunSpec::harvest), [`trainer`](RunSpec::trainer) and [`Trainer::fit`].
+    pub fn run(&self, out: impl AsRef<Path>) -> Result<Runs> {
+        let out = out.as_ref();
+        let model = self.load_model()?;
+        let spec = self.resolved(&model)?;
+        let harvested = spec.harvest(&model, spec.store_of(out))?;
+        let trainer = spec.trainer(&model, &harvested)?;
+        files::create_folder(out)?;
+        spec.save(out.join(super::FILE))?;
+        trainer.fit(out)
+    }
+}

@@ -1,0 +1,242 @@
+//! The SAEs of a description.
+
+use serde::{Deserialize, Serialize};
+
+use super::lookup::{GramsSpec, LookupSpec, Table};
+use crate::activations::ActivationStore;
+use crate::base::error::{Error, Result};
+use crate::model::HookPoint;
+use crate::sae::{Architecture, AuxK, Grams, Index, Lookup, SaeConfig, Start};
+
+/// An SAE in a [`RunSpec`](super::RunSpec): the fields of [`SaeConfig`] that the model does not
+/// decide, a name, and how its table is made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SaeSpec {
+    /// Its name, which is its folder's.
+    pub name: String,
+    /// Latents per dimension.
+    pub expansion: usize,
+    /// How many latents there are, where they are no whole number per dimension; `expansion` then
+    /// counts for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latents: Option<usize>,
+    /// How many latents are active on every token.
+    pub k: usize,
+    /// Whether negative values among the k largest become 0.
+    pub relu: bool,
+    /// What makes a latent active.
+    pub architecture: Architecture,
+    /// Matryoshka: how many of the first latents make up each prefix.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<usize>,
+    /// Help for dead latents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aux: Option<AuxK>,
+    /// Whether rows of the decoder are kept at length 1.
+    pub unit_norm: bool,
+    /// The learning rate of the weights, if not that of `[train]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Seeds the directions of the decoder.
+    pub seed: u64,
+    /// The table; none in a plain SAE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<LookupSpec>,
+    /// Whether training moves the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learned: Option<bool>,
+    /// The balance α of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance: Option<f32>,
+    /// Whether the table is subtracted before the encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subtracted: Option<bool>,
+}
+
+impl Default for SaeSpec {
+    fn default() -> SaeSpec {
+        SaeSpec::with("SAE", SaeConfig::new(1, 1))
+    }
+}
+
+impl SaeSpec {
+    /// The authors' settings, without a table.
+    pub fn new(name: &str) -> SaeSpec {
+        SaeSpec { name: name.to_owned(), ..SaeSpec::default() }
+    }
+
+    /// The same settings with a table.
+    pub fn with_lookup(self, lookup: LookupSpec) -> SaeSpec {
+        SaeSpec { lookup: Some(lookup), ..self }
+    }
+
+    /// These settings under a name, without their table.
+    fn with(name: &str, config: SaeConfig) -> SaeSpec {
+        let SaeConfig {
+            d_model: _,
+            d_vocab: _,
+            expansion,
+            latents,
+            k,
+            relu,
+            architecture,
+            prefixes,
+            aux,
+            unit_norm,
+            lr,
+            seed,
+            lookup: _,
+        } = config;
+        let name = name.to_owned();
+        let (lookup, learned, balance, subtracted) = (None, None, None, None);
+        SaeSpec {
+            name,
+            expansion,
+            latents,
+            k,
+            relu,
+            architecture,
+            prefixes,
+            aux,
+            unit_norm,
+            lr,
+            seed,
+            lookup,
+            learned,
+            balance,
+            subtracted,
+        }
+    }
+
+    /// The description of an SAE that is trained on `hook` of a store.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if it has a table that no file describes: one of your own, one that was
+    /// made for another hook, or the latents of an SAE at hand.
+    pub fn of(
+        name: &str,
+        config: &SaeConfig,
+        acts: &ActivationStore,
+        hook: HookPoint,
+    ) -> Result<SaeSpec> {
+        let spec = SaeSpec::with(name, config.clone());
+        match &config.lookup {
+            None => Ok(spec),
+            Some(lookup) => Ok(SaeSpec {
+                lookup: Some(described(name, lookup, hook, acts)?),
+                learned: Some(lookup.is_learned()),
+                balance: Some(lookup.balance()),
+                subtracted: Some(lookup.is_subtracted()),
+                ..spec
+            }),
+        }
+    }
+
+    /// The configuration for a model of this width and vocabulary, without the table, which takes
+    /// activations to make.
+    pub fn config(&self, d_model: usize, d_vocab: usize) -> SaeConfig {
+        SaeConfig {
+            d_model,
+            d_vocab,
+            expansion: self.expansion,
+            latents: self.latents,
+            k: self.k,
+            relu: self.relu,
+            architecture: self.architecture,
+            prefixes: self.prefixes.clone(),
+            aux: self.aux,
+            unit_norm: self.unit_norm,
+            lr: self.lr,
+            seed: self.seed,
+            lookup: None,
+        }
+    }
+
+    /// The table, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is none, and something is said of it.
+    pub(super) fn table(&self) -> Result<Option<Table>> {
+        let said = [
+            ("learned", self.learned.is_some()),
+            ("balance", self.balance.is_some()),
+            ("subtracted", self.subtracted.is_some()),
+        ];
+        match (&self.lookup, said.into_iter().find(|(_, is_said)| *is_said)) {
+            (None, Some((key, _))) => Err(Error::config(
+                key,
+                "there is no table that it could be said of: give one, as lookup = \"unigram\"",
+            )),
+            (None, None) => Ok(None),
+            (Some(kind), _) => {
+                if let Some(alpha) = self.balance.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
+                    return Err(Error::config(
+                        "balance",
+                        format!("balance = {alpha}; it must lie between 0 and 1"),
+                    ));
+                }
+                let subtracted = self.subtracted.unwrap_or(false);
+                Ok(Some(Table {
+                    kind: kind.clone(),
+                    learned: self.learned,
+                    balance: self.balance,
+                    subtracted,
+                }))
+            }
+        }
+    }
+
+    /// The same with everything filled in that is decided without being said.
+    pub(super) fn resolved(&self) -> SaeSpec {
+        let zeros = matches!(self.lookup, Some(LookupSpec::Zeros));
+        let there = self.lookup.is_some();
+        SaeSpec {
+            learned: self.learned.or(there.then_some(true)),
+            balance: self.balance.or(there.then_some(if zeros { 0.0 } else { Lookup::BALANCE })),
+            subtracted: self.subtracted.or(there.then_some(false)),
+            ..self.clone()
+        }
+    }
+}
+
+/// How a table is made.
+fn described(
+    name: &str,
+    lookup: &Lookup,
+    hook: HookPoint,
+    acts: &ActivationStore,
+) -> Result<LookupSpec> {
+    let is_made_here = match lookup.start() {
+        Start::AfterBos(at, model) => *at == hook && model == acts.model_fingerprint(),
+        Start::Means(at, of) => *at == hook && of == acts.fingerprint(),
+        Start::Zeros => true,
+        Start::Other => false,
+    };
+    let grams = match lookup.index() {
+        Index::Grams(grams) => {
+            let spec = GramsSpec { longest: grams.longest(), rows: grams.len() };
+            (Grams::most_common(&acts.tokens()?, acts.d_vocab(), spec.longest, spec.rows)?
+                == **grams)
+                .then_some(spec)
+        }
+        _ => None,
+    };
+    match (lookup.start(), lookup.index(), grams) {
+        (Start::AfterBos(..), Index::Token, _) if is_made_here => Ok(LookupSpec::Unigram),
+        (Start::Means(..), Index::Token, _) if is_made_here => Ok(LookupSpec::Means),
+        (Start::Zeros, Index::Token, _) => Ok(LookupSpec::Zeros),
+        (Start::AfterBos(..), _, Some(grams)) if is_made_here => Ok(LookupSpec::Ngrams(grams)),
+        (Start::Means(..), _, Some(grams)) if is_made_here => Ok(LookupSpec::NgramMeans(grams)),
+        _ => {
+            let ways =
+                "a table of your own, of another hook or text, or of the latents of an SAE at hand";
+            Err(Error::config(
+                "lookup",
+                format!(
+                    "the table of \"{name}\" was made in a way that a file does not describe ({ways})"
+                ),
+            ))
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Sweeps: a grid of runs over hooks, arms, sparsity, expansion, learning rates and seeds, each run
+//! a folder, and what came of them.
+//!
+//! ```no_run
+//! # use tokenized_sae::prelude::*;
+//! # let model = Model::load("tiny-gpt2")?;
+//! # let corpus = Corpus::sampled_in(&model, 500_000, 0, "cache")?;
+//! let hooks = [HookPoint::resid_pre(1), HookPoint::resid_pre(2)];
+//! let acts = ActivationStore::harvest(&model, &hooks, &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?; // one for all hooks
+//! let sae = SaeConfig::for_model(&model);
+//! let sweep: Sweep = Sweep::new(&acts, TrainConfig { tokens: 1_000_000, lr: 3e-3, ..Default::default() })?
+//!     .held_out(&model, &corpus.valid)
+//!     .arm("SAE", sae.clone())
+//!     .arm_with("TSAE", sae.clone(), Lookup::unigram) // a table for each hook
+//!     .arm("ReLU", sae.with_architecture(Architecture::Relu { l1: 1.0 }))
+//!     .ks(&[5, 10, 20, 30, 50]) // on the two that have a k,
+//!     .penalties(&[0.5, 1.0, 2.0, 4.0]) // and on the one that has a penalty
+//!     .seeds(&[0, 1, 2])
+//!     .baseline("SAE");
+//! let results: SweepResults = sweep.run("runs/pareto")?;
+//! println!("{}", results.table().text());
+//! results.pareto()?.save("pareto.svg")?;
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! **Folders.** `dir/HOOK/NAME/` is the folder of a run, as
+//! [`Trainer::fit`](crate::train::Trainer::fit) writes it, with the evaluation on held-out text as
+//! `evaluation.json`; the name says every value: `TSAE k=16 expansion=16 lr=3e-3 seed=0`.
+//! `dir/sweep.json` lists the grid. The same sweep again trains and evaluates only what is not
+//! there, also after it was stopped or killed, and a larger grid adds to a smaller one.
+//!
+//! **Streams.** Runs of one hook and one seed are trained on the same batches at once, as many as
+//! fit into memory, and each ends with the bytes that it would have if it were trained alone.
+//!
+//! **Seeds.** A seed decides the first directions of the decoder ([`SaeConfig::seed`]) and the
+//! order of the activations ([`TrainConfig::seed`]); arms of one seed have both in common. It does
+//! not change the text, nor what is held out.
+//!
+//! **Several processes** may run the same sweep in the same folder: each run is trained by one of
+//! them. A process passes over the runs that another has in hand, so that it is enough to start as
+//! many as there are machines; [`Sweep::only`] gives each its share beforehand.
+
+mod arm;
+mod choose;
+mod description;
+mod figures;
+mod grid;
+mod memory;
+mod page;
+mod plan;
+mod results;
+mod run;
+mod show;
+mod spread;
+mod table;
+mod work;
+mod write;
+
+use std::path::Path;
+
+pub use arm::Arm;
+pub use description::SweepFile;
+pub use grid::Setting;
+pub use page::results_page;
+pub use results::{FailedRun, SweepResults, SweepRow, SweepRun};
+pub use spread::Spread;
+
+use crate::activations::ActivationStore;
+use crate::base::error::{Error, Result};
+use crate::model::tokens::Tokens;
+use crate::model::{HookPoint, Model};
+use crate::sae::{Lookup, SaeConfig};
+use crate::train::{TrainConfig, check_name};
+use arm::Axis;
+use grid::Point;
+
+/// Held-out tokens of the evaluation at the end of each run, at most, unless another number is
+/// asked for.
+const EVALUATED: usize = 65_536;
+
+/// A grid of runs; see the [module](self).
+#[derive(Clone)]
+pub struct Sweep {
+    acts: ActivationStore,
+    train: TrainConfig,
+    hooks: Vec<HookPoint>,
+    held_out: Option<(Model, Tokens)>,
+    arms: Vec<Arm>,
+    axes: Vec<Axis>,
+    seeds: Vec<u64>,
+    baseline: Option<String>,
+    evaluated: usize,
+    memory: Option<u64>,
+    /// Which of how many equal shares is to be run.
+    share: (usize, usize),
+}
+
+/// More than anybody waits for, and few enough to be laid out at once.
+const MOST_RUNS: usize = 100_000;
+
+impl Sweep {
+    /// A sweep over SAEs that are trained on `acts` with these settings: at first over all its
+    /// hooks, with the one seed of `train`, and without any arm.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting cannot be used.
+    pub fn new(acts: &ActivationStore, train: TrainConfig) -> Result<Sweep> {
+        train.check()?;
+        Ok(Sweep {
+            acts: acts.clone(),
+            hooks: acts.hooks().to_vec(),
+            held_out: None,
+            arms: Vec::new(),
+            axes: Vec::new(),
+            seeds: vec![train.seed],
+            baseline: None,
+            evaluated: EVALUATED,
+            memory: None,
+            share: (0, 1),
+            train,
+        })
+    }
+
+    /// Trains at these hooks only.
+    pub fn hooks(mut self, hooks: &[HookPoint]) -> Sweep {
+        self.hooks = hooks.to_vec();
+        self
+    }
+
+    /// The text on which every run is measured: on its first
+    /// [`held_out_tokens`](TrainConfig::held_out_tokens) tokens while it trains, and on 65,536 of
+    /// them, or on all if there are fewer, when it has ended. A sweep needs one.
+    pub fn held_out(mut self, model: &Model, tokens: &Tokens) -> Sweep {
+        self.held_out = Some((model.clone(), tokens.clone()));
+        self
+    }
+
+    /// Evaluates every run on so many held-out tokens, in whole sequences, instead of 65,536.
+    pub fn evaluated_on(mut self, tokens: usize) -> Sweep {
+        self.evaluated = tokens;
+        self
+    }
+
+    /// Adds an arm: a named configuration, the same at every hook.
+    pub fn arm(self, name: &str, config: SaeConfig) -> Sweep {
+        self.with_arm(Arm::new(name, config))
+    }
+
+    /// Adds an arm with a table, which is made for each hook: `.arm_with("TSAE", config,
+    /// Lookup::unigram)`.
+    pub fn arm_with(
+        self,
+        name: &str,
+        config: SaeConfig,
+        lookup: impl Fn(&Model, HookPoint) -> Result<Lookup> + Send + Sync + 'static,
+    ) -> Sweep {
+        self.with_arm(Arm::with_lookup(name, config, lookup))
+    }
+
+    /// Adds an arm with axes of its own, or one that is made in another way.
+    pub fn with_arm(mut self, arm: Arm) -> Sweep {
+        self.arms.push(arm);
+        self
+    }
+
+    /// Varies [`SaeConfig::k`] on every arm that has a use for it (TopK and BatchTopK) and no
+    /// values of its own.
+    pub fn ks(self, ks: &[usize]) -> Sweep {
+        self.along(Axis::ks(ks))
+    }
+
+    /// Varies the coefficient of the penalty on every arm that has one (ReLU and Gated `l1`,
+    /// JumpReLU `l0`) and no values of its own. It is named "penalty".
+    pub fn penalties(self, coefficients: &[f64]) -> Sweep {
+        self.along(Axis::penalties(coefficients))
+    }
+
+    /// Varies [`SaeConfig::expansion`] on every arm that has no values of its own.
+    pub fn expansions(self, expansions: &[usize]) -> Sweep {
+        self.along(Axis::expansions(expansions))
+    }
+
+    /// Varies the learning rate, likewise. Without, it is each configuration's own, or
+    /// [`TrainConfig::lr`].
+    pub fn lrs(self, lrs: &[f64]) -> Sweep {
+        self.along(Axis::lrs(lrs))
+    }
+
+    /// Varies any other setting, likewise: `set` puts a value into a configuration. See
+    /// [`Arm::vary`].
+    pub fn vary(
+        self,
+        name: &str,
+        values: &[f64],
+        set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
+    ) -> Sweep {
+        self.along(Axis::new(name, values.to_vec(), set))
+    }
+
+    fn along(mut self, axis: Axis) -> Sweep {
+        arm::add(&mut self.axes, axis);
+        self
+    }
+
+    /// Trains everything once with each of these seeds, for the directions of the decoder and for
+    /// the order of the activations.
+    pub fn seeds(mut self, seeds: &[u64]) -> Sweep {
+        self.seeds = seeds.to_vec();
+        self
+    }
+
+    /// Says which arm the others are compared with: their results then have how many times sooner
+    /// they reach what it ends at.
+    pub fn baseline(mut self, arm: &str) -> Sweep {
+        self.baseline = Some(arm.to_owned());
+        self
+    }
+
+    /// Lets runs that train together take so many bytes, instead of three quarters of what is free.
+    /// The results are the same.
+    pub fn memory(mut self, bytes: u64) -> Sweep {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Runs only the `i`th of `n` equal shares of the grid, counted from 1, for a process that
+    /// others run beside.
+    ///
+    /// # Errors
+    /// [`Error::Config`] unless `1 ≤ i ≤ n`.
+    pub fn only(mut self, i: usize, n: usize) -> Result<Sweep> {
+        if i == 0 || i > n {
+            return Err(Error::config(
+                "only",
+                format!("{i}/{n} is no share: give 1/{n} to {n}/{n}"),
+            ));
+        }
+        self.share = (i - 1, n);
+        Ok(self)
+    }
+
+    /// Trains and evaluates what is not finished yet, in folders below `dir`, and gives the results
+    /// of all that is.
+    ///
+    /// It is resumable: interrupted, it gives what it has, and the same call goes on from there. A
+    /// run whose numbers overflow, as at a learning rate that is too high, is put down as failed
+    /// and the others go on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is nothing to run, no held-out text, or a setting that cannot be
+    /// used; [`Error::UnknownHook`]; [`Error::Changed`] if the model is not the activations';
+    /// [`Error::Checksum`] if a finished run is damaged; [`Error::Io`].
+    pub fn run(&self, dir: impl AsRef<Path>) -> Result<SweepResults> {
+        run::run(self, dir.as_ref())?;
+        SweepResults::open(dir)
+    }
+
+    /// How many streams of batches there are: one for each hook and seed.
+    pub fn n_streams(&self) -> usize {
+        self.hooks.len() * self.seeds.len()
+    }
+
+    /// The hook and the name of every run, in the order in which they are trained.
+    ///
+    /// # Errors
+    /// As [`run`](Sweep::run).
+    pub fn names(&self) -> Result<Vec<(HookPoint, String)>> {
+        Ok(self.points()?.into_iter().map(|point| (point.setting.hook, point.name)).collect())
+    }
+
+    /// Every run of the grid, hook by hook, seed by seed, arm by arm.
+    fn points(&self) -> Result<Vec<Point>> {
+        self.check()?;
+        let mut points = Vec::new();
+        for &hook in &self.hooks {
+            for &seed in &self.seeds {
+                for arm in &self.arms {
+                    for values in grid::combinations(arm, &self.axes) {
+                        let sae = grid::config(&arm.base, &values, seed, self.train.lr)?;
+                        sae.check()?;
+                        points.push(grid::point(hook, &arm.name, &values, &sae));
+                    }
+                }
+            }
+        }
+        grid::check_names(&points)?;
+        Ok(points)
+    }
+
+    /// Checks all that can be known before anything is trained.
+    fn check(&self) -> Result<()> {
+        let model = &self.text()?.0;
+        if model.fingerprint() != self.acts.model_fingerprint() {
+            return Err(Error::Changed {
+                path: self.acts.dir().to_owned(),
+                what: "the model of the activations",
+                stored: self.acts.model_fingerprint().to_owned(),
+                now: format!("{} ({})", model.fingerprint(), model.name()),
+                remedy: "sweep with the model and processing that the activations came from"
+                    .to_owned(),
+            });
+        }
+        for (field, what, n) in [
+            ("hooks", "hook", self.hooks.len()),
+            ("seeds", "seed", self.seeds.len()),
+            ("arm", "arm", self.arms.len()),
+        ] {
+            if n == 0 {
+                return Err(Error::config(
+                    field,
+                    format!("there is no {what} to run: give at least one"),
+                ));
+            }
+        }
+        self.hooks.iter().try_for_each(|&hook| self.acts.check_hook(hook))?;
+        for arm in &self.arms {
+            check_name(&arm.name)?;
+            arm.axes.iter().try_for_each(Axis::check)?;
+        }
+        self.axes.iter().try_for_each(Axis::check)?;
+        self.axes
+            .iter()
+            .chain(self.arms.iter().flat_map(|arm| &arm.axes))
+            .try_for_each(|axis| check_name(&axis.name))?;
+        let of_streams =
+            |arm| grid::n_combinations(arm, &self.axes).saturating_mul(self.n_streams());
+        let runs = self.arms.iter().map(of_streams).fold(0, usize::saturating_add);
+        if runs > MOST_RUNS {
+            return Err(Error::config(
+                "arms",
+                format!(
+                    "{runs} runs; at most {MOST_RUNS} make a sweep: vary fewer values with each other"
+                ),
+            ));
+        }
+        match &self.baseline {
+            Some(name) if !self.arms.iter().any(|arm| arm.name == *name) => {
+                Err(Error::UnknownRun {
+                    name: name.clone(),
+                    there: self.arms.iter().map(|arm| arm.name.clone()).collect(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The model and its held-out text.
+    fn text(&self) -> Result<&(Model, Tokens)> {
+        let why = "a sweep measures its runs on held-out text: give it some with .held_out(&model, &corpus.valid)";
+        self.held_out.as_ref().ok_or_else(|| Error::config("held_out", why))
+    }
+}

@@ -1,0 +1,404 @@
+//! A sweep described in a file, for the command line and for clusters.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Arm, Sweep};
+use crate::activations::{ActivationStore, HarvestConfig};
+use crate::base::error::{Error, Result};
+use crate::corpus::Corpus;
+use crate::display::{Show, Shown, interrupt, settings};
+use crate::experiments::recipe::{self, LookupSpec, Table};
+use crate::model::{HookPoint, Model, Processing};
+use crate::sae::SaeConfig;
+use crate::train::TrainConfig;
+
+/// The share of the text that is held out, as in [`compare`](mod@crate::experiments::compare).
+const VALID_SHARE: f64 = 0.02;
+/// The longest context that is used unless another is asked for: the authors'.
+const N_CTX: usize = 256;
+/// Tokens that the model samples where there is no text.
+const SAMPLED: usize = 500_000;
+
+/// A sweep as a TOML or JSON file describes it: in the words of [`Sweep`], with a model and a text.
+///
+/// ```
+/// use tokenized_sae::sweep::SweepFile;
+/// let file = SweepFile::parse(r#"
+///     model = "tiny-gpt2"
+///     sampled = 500_000                        # or text = "books/*.txt"
+///     hooks = ["blocks.1.hook_resid_pre", "blocks.2.hook_resid_pre"]
+///     ks = [5, 10, 20, 30, 50]                 # on every arm that has no ks of its own; so are expansions, lrs and [vary]
+///     seeds = [0, 1, 2]
+///     baseline = "SAE"
+///
+///     [train]                                  # any field of TrainConfig
+///     tokens = 1_000_000
+///     lr = 3e-3
+///
+///     [[arms]]
+///     name = "SAE"
+///     expansion = 8                            # any field of SaeConfig
+///
+///     [[arms]]
+///     name = "TSAE"
+///     expansion = 8
+///     lookup = "unigram"                       # learned = false freezes it; balance = 0.3, subtracted = true
+///
+///     [[arms]]
+///     name = "3-grams"
+///     lookup = { ngrams = { longest = 3, rows = 20_000 } }
+///
+///     [[arms]]
+///     name = "ReLU"
+///     architecture = { relu = { l1 = 1.0 } }
+///     penalties = [0.5, 1.0, 2.0]
+/// "#)?;
+/// assert_eq!(file.n_streams(), 6);
+/// # Ok::<(), tokenized_sae::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepFile {
+    /// The model, as [`Model::load`] takes it.
+    pub model: String,
+    /// What is done to its weights.
+    #[serde(default)]
+    pub processing: Processing,
+    /// Text to train on: a file, a folder or a glob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Without text: how many tokens the model samples for itself; 500,000 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<usize>,
+    /// Tokens in a sequence of the text; 256 unless said, or what the model reads if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
+    /// The hooks; `hook_resid_pre` of the block half-way up if there are none.
+    #[serde(default)]
+    pub hooks: Vec<HookPoint>,
+    /// The arms.
+    pub arms: Vec<ArmFile>,
+    /// The axes of all arms.
+    #[serde(flatten)]
+    pub axes: AxesFile,
+    /// The seeds; that of `train` if there are none.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+    /// The arm that the others are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
+    /// Held-out tokens of the evaluation of each run; 65,536 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated_on: Option<usize>,
+    /// Fields of [`TrainConfig`] that are not as by default.
+    #[serde(default)]
+    pub train: Map<String, Value>,
+}
+
+/// An arm in a [`SweepFile`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmFile {
+    /// Its name.
+    pub name: String,
+    /// Its table, made for each hook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<LookupSpec>,
+    /// Whether training moves the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<bool>,
+    /// The balance α of the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<f32>,
+    /// Whether the table is subtracted before the encoder.
+    #[serde(default)]
+    pub subtracted: bool,
+    /// Axes of its own.
+    #[serde(flatten)]
+    pub axes: AxesFile,
+    /// Fields of [`SaeConfig`] that are not as by default.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
+}
+
+/// Axes in a [`SweepFile`]; an empty one is none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AxesFile {
+    /// Values of [`SaeConfig::k`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ks: Vec<usize>,
+    /// Coefficients of a penalty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub penalties: Vec<f64>,
+    /// Values of [`SaeConfig::expansion`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expansions: Vec<usize>,
+    /// Learning rates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lrs: Vec<f64>,
+    /// Values of any other field of [`SaeConfig`] that is a number, by its name; `a.b` is the field
+    /// b within a.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vary: BTreeMap<String, Vec<f64>>,
+}
+
+impl SweepFile {
+    /// Reads a description: JSON if the name ends in `.json`, else TOML.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Description`] with the line, or [`Error::Json`], if it cannot be
+    /// read.
+    pub fn read(path: impl AsRef<Path>) -> Result<SweepFile> {
+        let path = path.as_ref();
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return serde_json::from_str(&text).map_err(Error::json(path.display()));
+        }
+        recipe::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads a description in TOML.
+    ///
+    /// # Errors
+    /// [`Error::Description`] with the line if it cannot be read.
+    pub fn parse(text: &str) -> Result<SweepFile> {
+        recipe::parse(text, "the description of a sweep")
+    }
+
+    /// How many streams of batches there are: one for each hook and seed.
+    pub fn n_streams(&self) -> usize {
+        self.hooks.len().max(1) * self.seeds.len().max(1)
+    }
+
+    /// Loads the model and reads or samples the text, harvests into `dir/activations` unless that
+    /// is done, and gives the sweep; none if it was interrupted. Another process that harvests
+    /// there is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting that there is not; what loading, reading and harvesting
+    /// report.
+    pub fn sweep(&self, dir: impl AsRef<Path>) -> Result<Option<Sweep>> {
+        let dir = dir.as_ref();
+        let train: TrainConfig = overlaid(&TrainConfig::default(), &self.train)?;
+        train.check()?;
+        let model = Model::load_with(&self.model, self.processing)?;
+        let hooks = match &self.hooks[..] {
+            [] => vec![HookPoint::resid_pre(model.config().n_layers / 2)],
+            hooks => hooks.to_vec(),
+        };
+        hooks.iter().try_for_each(|&hook| model.check_hook(hook))?;
+        self.arms.iter().try_for_each(|arm| arm.config(&model)?.check())?;
+        let corpus = patiently(|| self.corpus(&model, &train, dir))?;
+        let harvest = || {
+            ActivationStore::harvest(
+                &model,
+                &hooks,
+                &corpus.train,
+                dir.join("activations"),
+                HarvestConfig::default(),
+            )
+        };
+        let acts = patiently(harvest)?;
+        if !acts.is_complete() {
+            return Ok(None);
+        }
+        let arms = self
+            .arms
+            .iter()
+            .map(|arm| arm.arm(&model, &corpus, &acts))
+            .collect::<Result<Vec<_>>>()?;
+        let mut sweep = arms.into_iter().fold(
+            Sweep::new(&acts, train)?.hooks(&hooks).held_out(&model, &corpus.valid),
+            Sweep::with_arm,
+        );
+        for axis in self.axes.axes() {
+            sweep = sweep.along(axis);
+        }
+        if !self.seeds.is_empty() {
+            sweep = sweep.seeds(&self.seeds);
+        }
+        if let Some(baseline) = &self.baseline {
+            sweep = sweep.baseline(baseline);
+        }
+        if let Some(tokens) = self.evaluated_on {
+            sweep = sweep.evaluated_on(tokens);
+        }
+        Ok(Some(sweep))
+    }
+
+    fn corpus(&self, model: &Model, train: &TrainConfig, dir: &Path) -> Result<Corpus> {
+        let n_ctx = self.context.unwrap_or(N_CTX.min(model.config().n_ctx));
+        match (&self.text, self.sampled) {
+            (Some(_), Some(_)) => {
+                Err(Error::config("sampled", "there is text as well: give one of the two"))
+            }
+            (Some(pattern), None) => {
+                let wanted = usize::try_from(train.tokens).unwrap_or(usize::MAX);
+                Corpus::text_files(model, pattern)?
+                    .context(n_ctx)
+                    .max_tokens(wanted)
+                    .split(VALID_SHARE)
+            }
+            (None, tokens) => {
+                Corpus::sampled_in(model, tokens.unwrap_or(SAMPLED), 0, dir.join("corpus"))
+            }
+        }
+    }
+}
+
+impl ArmFile {
+    /// The configuration, without a table.
+    fn config(&self, model: &Model) -> Result<SaeConfig> {
+        if self.lookup.is_none()
+            && (self.learned.is_some() || self.balance.is_some() || self.subtracted)
+        {
+            let why = format!(
+                "\"{}\" has none to be learned, balanced or subtracted: give it one, as lookup = \"unigram\"",
+                self.name
+            );
+            return Err(Error::config("lookup", why));
+        }
+        overlaid(&SaeConfig::for_model(model), &self.settings)
+    }
+
+    fn arm(&self, model: &Model, corpus: &Corpus, acts: &ActivationStore) -> Result<Arm> {
+        let config = self.config(model)?;
+        let mut arm = match &self.lookup {
+            None => Arm::new(&self.name, config),
+            Some(kind) => {
+                let table = Table {
+                    kind: kind.clone(),
+                    learned: self.learned,
+                    balance: self.balance,
+                    subtracted: self.subtracted,
+                };
+                let (text, acts) = (corpus.train.clone(), acts.clone());
+                Arm::with_lookup(&self.name, config, move |model, hook| {
+                    table.make(model, hook, &acts, &text)
+                })
+            }
+        };
+        for axis in self.axes.axes() {
+            arm = arm.along(axis);
+        }
+        Ok(arm)
+    }
+}
+
+impl AxesFile {
+    fn axes(&self) -> Vec<super::Axis> {
+        use super::Axis;
+        let mut axes = vec![
+            Axis::ks(&self.ks),
+            Axis::penalties(&self.penalties),
+            Axis::expansions(&self.expansions),
+            Axis::lrs(&self.lrs),
+        ];
+        axes.extend(self.vary.iter().map(|(name, values)| {
+            let path = name.clone();
+            Axis::new(name.rsplit('.').next().unwrap_or(name), values.clone(), move |sae, value| {
+                let setting = Map::from_iter([(path.clone(), number(value))]);
+                Ok(SaeConfig { lookup: sae.lookup.clone(), ..overlaid(&sae, &setting)? })
+            })
+        }));
+        axes.retain(|axis| !axis.values.is_empty());
+        axes
+    }
+}
+
+/// Whole numbers as such: a JSON number with a point is none.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 2f64.powi(53) {
+        Value::from(value as i64)
+    } else {
+        Value::from(value)
+    }
+}
+
+/// `base` with some of its fields changed, each named by the path to it: `a.b` is the field b
+/// within a.
+fn overlaid<T: Serialize + DeserializeOwned>(base: &T, settings: &Map<String, Value>) -> Result<T> {
+    let mut all = serde_json::to_value(base).map_err(Error::json("settings"))?;
+    for (path, value) in settings {
+        let mut place = Some(&mut all);
+        for name in path.split('.') {
+            place = place.and_then(|place| place.as_object_mut()?.get_mut(name));
+        }
+        match place {
+            Some(place) => *place = value.clone(),
+            None => {
+                let there: Vec<&str> = all
+                    .as_object()
+                    .map(|all| all.keys().map(String::as_str).collect())
+                    .unwrap_or_default();
+                return Err(Error::config(
+                    "settings",
+                    format!("there is no \"{path}\"; there are {}", there.join(", ")),
+                ));
+            }
+        }
+    }
+    serde_json::from_value(all).map_err(|error| Error::config("settings", error.to_string()))
+}
+
+/// Does what another process may be doing; waits as long as that has the folder.
+pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    const LOOK: Duration = Duration::from_millis(100);
+    interrupt::watch();
+    loop {
+        match work() {
+            Err(Error::Locked { path }) => {
+                std::thread::sleep(LOOK);
+                if interrupt::requested() {
+                    interrupt::clear();
+                    let remedy = format!(
+                        "another process was working in {}; the same call goes on",
+                        path.display()
+                    );
+                    return Err(Error::Interrupted { what: "the sweep", remedy });
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+impl Show for SweepFile {
+    fn shown(&self) -> Shown {
+        let text = match (&self.text, self.sampled) {
+            (Some(pattern), _) => pattern.clone(),
+            (None, tokens) => {
+                format!("{} tokens of the model's own samples", tokens.unwrap_or(SAMPLED))
+            }
+        };
+        let list = |all: Vec<String>| {
+            if all.is_empty() { "as by default".to_owned() } else { all.join(", ") }
+        };
+        let rows = vec![
+            ("model", self.model.clone(), "the model"),
+            ("text", text, "where the text comes from"),
+            (
+                "hooks",
+                list(self.hooks.iter().map(|hook| hook.to_string()).collect()),
+                "the places in the model",
+            ),
+            (
+                "arms",
+                list(self.arms.iter().map(|arm| arm.name.clone()).collect()),
+                "the configurations",
+            ),
+            (
+                "seeds",
+                list(self.seeds.iter().map(u64::to_string).collect()),
+                "of the directions and of the order of the activations",
+            ),
+        ];
+        settings("Sweep", rows).into()
+    }
+}

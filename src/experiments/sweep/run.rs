@@ -1,0 +1,275 @@
+//! Running a sweep: stream by stream, part by part; locked, trained, evaluated.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::grid::{self, Point};
+use super::plan::Plan;
+use super::work::{Evaluated, Failed};
+use super::{Sweep, memory};
+use crate::base::error::{Error, Result};
+use crate::base::files::{self, FolderLock};
+use crate::display::{Progress, interrupt};
+use crate::eval::HeldOut;
+use crate::model::tokens::Tokens;
+use crate::model::{HookPoint, Model};
+use crate::sae::SaeConfig;
+use crate::train::{self, Runs, TrainConfig, Trainer};
+
+/// Trains and evaluates what is not finished yet of the sweep's share.
+pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
+    interrupt::watch();
+    interrupt::clear();
+    let (model, held_out) = sweep.text()?;
+    let text = held_out.rows(0, sweep.evaluated.div_ceil(held_out.n_ctx()).max(1));
+    let plan = Plan::new(sweep, &text)?;
+    files::create_folder(dir)?;
+    plan.write(dir)?;
+    let (index, of) = sweep.share;
+    let mine = grid::share(plan.runs, index, of);
+    // The bar begins behind what earlier calls have finished.
+    let mut done = 0;
+    for point in &mine {
+        done += u64::from(train::finished_in(&folder(dir, point))?.is_some()) * sweep.train.tokens;
+    }
+    let mut running = Running {
+        sweep,
+        model,
+        measured: sweep.train.measured(held_out),
+        fingerprint: text.fingerprint(),
+        text,
+        budget: sweep.memory.unwrap_or_else(memory::budget),
+        progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens")
+            .resumed_at(done),
+        done,
+        at_hook: HashMap::new(),
+    };
+    let mut stopped = false;
+    for points in mine.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
+        stopped = stopped || running.at_hook(dir, points[0].setting.hook, points)?;
+    }
+    running.progress.note("");
+    if stopped {
+        interrupt::clear();
+        running.progress.note("interrupted; the same call goes on from here");
+    }
+    running.progress.finish();
+    Ok(())
+}
+
+/// A sweep under way.
+struct Running<'a> {
+    sweep: &'a Sweep,
+    model: &'a Model,
+    /// The text on which runs are measured while they train.
+    measured: Tokens,
+    /// The text on which they are evaluated, and its fingerprint.
+    text: Tokens,
+    fingerprint: String,
+    budget: u64,
+    progress: Progress,
+    /// Tokens trained on so far, of all runs together.
+    done: u64,
+    /// The configurations of the arms at the hook in hand; held until those of the next are made,
+    /// whose tables go on from theirs.
+    at_hook: HashMap<String, SaeConfig>,
+}
+
+/// A run that is to be trained, or only evaluated.
+struct Job {
+    point: Point,
+    sae: SaeConfig,
+    key: String,
+}
+
+impl Running<'_> {
+    /// Does what is to be done at one hook; true if it was stopped by hand.
+    fn at_hook(&mut self, dir: &Path, hook: HookPoint, points: &[Point]) -> Result<bool> {
+        self.at_hook = self.arms_at(hook, points)?;
+        let root = dir.join(hook.to_string());
+        let mut held_out = None;
+        for stream in points.chunk_by(|a, b| a.seed == b.seed) {
+            let config = TrainConfig { seed: stream[0].seed, ..self.sweep.train.clone() };
+            let jobs =
+                stream.iter().map(|point| self.job(point, &config)).collect::<Result<Vec<_>>>()?;
+            let mut todo = Vec::new();
+            for job in jobs {
+                if self.is_to_be_done(&root, &job)? {
+                    todo.push(job);
+                }
+            }
+            for part in
+                memory::parts(todo, self.budget, |job| train::memory_of(&job.sae, config.batch))
+            {
+                if interrupt::requested() || self.part(&root, hook, &config, part, &mut held_out)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The configurations of the arms that are needed, complete for the hook.
+    fn arms_at(&self, hook: HookPoint, points: &[Point]) -> Result<HashMap<String, SaeConfig>> {
+        let needed = self
+            .sweep
+            .arms
+            .iter()
+            .filter(|arm| points.iter().any(|point| point.setting.arm == arm.name));
+        needed
+            .map(|arm| {
+                let base = arm.base.clone();
+                let made = arm
+                    .made
+                    .as_ref()
+                    .map_or(Ok(base.clone()), |made| made(self.model, hook, base))?;
+                Ok((arm.name.clone(), made))
+            })
+            .collect()
+    }
+
+    fn job(&self, point: &Point, config: &TrainConfig) -> Result<Job> {
+        let arm = self.sweep.arms.iter().find(|arm| arm.name == point.setting.arm);
+        let unknown = || Error::UnknownRun {
+            name: point.setting.arm.clone(),
+            there: self.at_hook.keys().cloned().collect(),
+        };
+        let (arm, sae) = arm.zip(self.at_hook.get(&point.setting.arm)).ok_or_else(unknown)?;
+        let hook = point.setting.hook;
+        for values in grid::combinations(arm, &self.sweep.axes) {
+            let sae = grid::config(sae, &values, point.seed, self.sweep.train.lr)?;
+            if grid::point(hook, &arm.name, &values, &sae) == *point {
+                let key =
+                    train::key(&self.sweep.acts, hook, config, &self.measured, &point.name, &sae);
+                return Ok(Job { point: point.clone(), sae, key });
+            }
+        }
+        let why = format!(
+            "what is made for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead",
+            arm.name
+        );
+        Err(Error::config("per_hook", why))
+    }
+
+    /// Whether a run is not trained, or trained but not evaluated, and has not failed.
+    fn is_to_be_done(&self, root: &Path, job: &Job) -> Result<bool> {
+        let folder = root.join(&job.point.name);
+        match train::finished(root, &job.point.name, &job.key)? {
+            Some(finished) => {
+                Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none())
+            }
+            None => Ok(Failed::read(&folder, Some(&job.key))?.is_none()),
+        }
+    }
+
+    /// Trains and evaluates runs of one stream, but for those that another process has in hand;
+    /// true if it was stopped by hand.
+    fn part(
+        &mut self,
+        root: &Path,
+        hook: HookPoint,
+        config: &TrainConfig,
+        jobs: Vec<Job>,
+        held_out: &mut Option<Arc<HeldOut>>,
+    ) -> Result<bool> {
+        let mut mine: Vec<(Job, FolderLock)> = Vec::new();
+        for job in jobs {
+            match train::lock(root, &job.point.name) {
+                // Another process may have done it before it gave the lock away.
+                Ok(lock) if self.is_to_be_done(root, &job)? => mine.push((job, lock)),
+                Ok(_) | Err(Error::Locked { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if mine.is_empty() {
+            return Ok(false);
+        }
+        self.progress.note(&format!("{hook}, seed {}: {} at once", config.seed, mine.len()));
+        let held_out = match held_out {
+            Some(text) => text.clone(),
+            None => {
+                held_out.insert(Arc::new(HeldOut::new(self.model, hook, &self.measured)?)).clone()
+            }
+        };
+        let Some(runs) = self.trained(root, hook, config, &mut mine, &held_out)? else {
+            return Ok(false);
+        };
+        if runs.runs.iter().any(|run| !run.finished) || interrupt::requested() {
+            return Ok(true);
+        }
+        self.evaluate(root, hook, &mine, &runs)
+    }
+
+    /// Trains runs together. One whose numbers overflow is put down as failed, and the others go
+    /// on; none if all did.
+    fn trained(
+        &mut self,
+        root: &Path,
+        hook: HookPoint,
+        config: &TrainConfig,
+        mine: &mut Vec<(Job, FolderLock)>,
+        held_out: &Arc<HeldOut>,
+    ) -> Result<Option<Runs>> {
+        while !mine.is_empty() {
+            let mut trainer =
+                Trainer::new(&self.sweep.acts, hook, config.clone())?.measured_on(held_out.clone());
+            let mut new = 0;
+            for (job, _) in &*mine {
+                trainer = trainer.add(&job.point.name, job.sae.clone())?;
+                new += u64::from(train::finished_in(&root.join(&job.point.name))?.is_none());
+            }
+            match trainer.fit_beside_others(root, &mut self.progress, self.done) {
+                Ok(runs) => {
+                    self.done += new * config.tokens;
+                    return Ok(Some(runs));
+                }
+                Err(error @ Error::NotFinite { .. }) => {
+                    let why = error.to_string();
+                    let Some(at) = mine
+                        .iter()
+                        .position(|(job, _)| why.contains(&format!("run \"{}\"", job.point.name)))
+                    else {
+                        return Err(error);
+                    };
+                    let (job, _lock) = mine.remove(at);
+                    Failed { key: job.key, why }.write(&root.join(&job.point.name))?;
+                    self.done += config.tokens;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Evaluates runs that are trained; true if that was stopped by hand.
+    fn evaluate(
+        &self,
+        root: &Path,
+        hook: HookPoint,
+        mine: &[(Job, FolderLock)],
+        runs: &Runs,
+    ) -> Result<bool> {
+        let evaluations = match train::evaluate(self.model, hook, runs, &self.text) {
+            Ok(evaluations) if evaluations.tokens == self.text.len() => evaluations,
+            Ok(_) | Err(Error::Interrupted { .. }) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        for ((job, _), evaluation) in mine.iter().zip(evaluations.rows) {
+            if let Some(finished) = train::finished(root, &job.point.name, &job.key)? {
+                let evaluated = Evaluated {
+                    weights: finished.weights,
+                    text: self.fingerprint.clone(),
+                    evaluation,
+                };
+                evaluated.write(&root.join(&job.point.name))?;
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The folder of a run below that of its sweep.
+pub(super) fn folder(dir: &Path, point: &Point) -> PathBuf {
+    dir.join(point.setting.hook.to_string()).join(&point.name)
+}

@@ -1,0 +1,237 @@
+//! Results as tables.
+
+use super::{Setting, Spread, SweepResults, SweepRow, SweepRun};
+use crate::base::format;
+use crate::display::{Best, Column, Row, Table};
+use crate::eval::Measure;
+use crate::experiments::paper;
+use crate::model::HookPoint;
+
+/// The figures of the table.
+const SHOWN: [Measure; 5] =
+    [Measure::L0, Measure::Nmse, Measure::CeAdded, Measure::LossRecovered, Measure::Dead];
+
+impl SweepResults {
+    /// One row a place of the grid: its values, and the mean of each figure over the seeds ± its
+    /// standard deviation.
+    pub fn table(&self) -> Table {
+        let (rows, varied) = (self.rows(), self.varied());
+        let with_hook = self.has_hooks();
+        let compared = rows.iter().any(SweepRow::is_compared);
+        let mut columns = vec![Column::text("arm")];
+        columns.extend(with_hook.then(|| Column::text("hook")));
+        columns.extend(varied.iter().map(|axis| axis_column(axis)));
+        columns.extend(SHOWN.map(measure_column));
+        if compared {
+            columns.extend(self.sooner_columns());
+        }
+        columns
+            .push(Column::number("seeds").defined(
+                "runs over which the mean and its standard deviation (after ±) are taken",
+            ));
+        let mut table = Table::new(&self.title(), &columns);
+        for row in &rows {
+            let setting = &row.setting;
+            let mut line = Row::new(&setting.arm);
+            if with_hook {
+                line = line.text(&setting.hook.to_string());
+            }
+            line = varied.iter().fold(line, |line, axis| match setting.get(axis) {
+                Some(value) => line.shown(value, Setting::written(axis, value)),
+                None => line.missing(),
+            });
+            line = SHOWN.into_iter().fold(line, |line, measure| {
+                let spread = row.spread(measure);
+                line.shown(
+                    spread.mean,
+                    if measure.is_share() { spread.percent() } else { spread.text() },
+                )
+            });
+            if compared {
+                line = sooner(line, row.sooner_by_nmse(), &row.factors(|speedup| speedup.nmse));
+                line = sooner(
+                    line,
+                    row.sooner_by_ce_added(),
+                    &row.factors(|speedup| speedup.ce_added),
+                );
+            }
+            table.push(line.shown(row.runs.len() as f64, row.runs.len().to_string()));
+        }
+        table.caption(&self.caption())
+    }
+
+    /// For each arm, hook and k, by how much NMSE and CE added differ from the baseline's; beside
+    /// it what the paper's TopK SAE gained at that k by a table.
+    pub fn changes(&self) -> Table {
+        let with_hook = self.has_hooks();
+        let mut columns = vec![Column::text("arm")];
+        columns.extend(with_hook.then(|| Column::text("hook")));
+        columns.extend([
+            Column::number("k").defined("active latents per token"),
+            Column::number("NMSE")
+                .defined("change against the baseline: mean over everything else that is varied"),
+            Column::number("CE added")
+                .defined("change against the baseline: mean over everything else that is varied"),
+            Column::number("paper: NMSE").defined(
+                "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included",
+            ),
+            Column::number("paper: CE added").defined(
+                "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included",
+            ),
+        ]);
+        let baseline = self.baseline().unwrap_or_default();
+        let mut table = Table::new(&format!("Change against {baseline}"), &columns);
+        let mut places: Vec<(String, HookPoint, Option<usize>)> = Vec::new();
+        for run in &self.runs {
+            let place = (run.setting.arm.clone(), run.setting.hook, run.setting.k);
+            if run.setting.arm != baseline && !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        for (arm, hook, k) in places {
+            let here = |run: &&SweepRun| {
+                (&run.setting.arm, run.setting.hook, run.setting.k) == (&arm, hook, k)
+            };
+            let change = |measure: Measure| {
+                let pairs = self
+                    .runs
+                    .iter()
+                    .filter(here)
+                    .filter_map(|run| Some((run, self.counterpart(run, baseline)?)));
+                let changes: Vec<f64> = pairs
+                    .map(|(run, base)| run.metrics.get(measure) / base.metrics.get(measure) - 1.0)
+                    .collect();
+                Spread::of(&changes).map(|spread| spread.mean)
+            };
+            let (nmse, ce_added) = (change(Measure::Nmse), change(Measure::CeAdded));
+            if nmse.is_none() {
+                continue;
+            }
+            let mut line = Row::new(&arm);
+            if with_hook {
+                line = line.text(&hook.to_string());
+            }
+            line = match k {
+                Some(k) => line.shown(k as f64, k.to_string()),
+                None => line.missing(),
+            };
+            let published = k.and_then(published_change);
+            let changes = [
+                nmse,
+                ce_added,
+                published.map(|change| change.0),
+                published.map(|change| change.1),
+            ];
+            table.push(changes.into_iter().fold(line, |line, change| match change {
+                Some(change) => line.shown(change, signed(change)),
+                None => line.missing(),
+            }));
+        }
+        table
+    }
+
+    fn sooner_columns(&self) -> [Column; 2] {
+        let of = |what: &str| {
+            format!(
+                "the tokens {} needed for its final held-out {what} ÷ the tokens needed here",
+                self.baseline().unwrap_or("the baseline")
+            )
+        };
+        [
+            Column::number("sooner, NMSE").defined(&of("NMSE")).highest_is_best(),
+            Column::number("sooner, CE").defined(&of("CE added")).highest_is_best(),
+        ]
+    }
+
+    /// Whether there are runs at more than one hook.
+    pub(super) fn has_hooks(&self) -> bool {
+        self.runs.iter().any(|run| run.setting.hook != self.runs[0].setting.hook)
+    }
+
+    /// The model, and the hook if there is only one.
+    pub(super) fn title(&self) -> String {
+        match self.runs.first() {
+            Some(run) if !self.has_hooks() => format!("{}, {}", self.plan.model, run.setting.hook),
+            _ => self.plan.model.clone(),
+        }
+    }
+
+    /// What the figures were measured on, and what is not there yet.
+    pub(super) fn caption(&self) -> String {
+        let (tokens, text) =
+            (format::count(self.plan.train.tokens), format::count(self.plan.text_tokens as u64));
+        let mut caption = format!(
+            "{tokens} training tokens each; {text} held-out tokens, position 0 keeps the model's own activation and is not counted ({} weights).",
+            self.plan.processing
+        );
+        if !self.failed.is_empty() {
+            let names: Vec<String> = self
+                .failed
+                .iter()
+                .map(|run| format!("{} at lr {:e}", run.setting.arm, run.setting.lr))
+                .collect();
+            caption += &format!(
+                " {} overflowed: {}.",
+                format::count(self.failed.len() as u64),
+                names.join(", ")
+            );
+        }
+        if !self.is_complete() {
+            caption += &format!(
+                " {} of {} runs are finished; the same sweep goes on with the others.",
+                self.runs.len(),
+                self.planned()
+            );
+        }
+        caption
+    }
+}
+
+fn axis_column(axis: &str) -> Column {
+    let column = Column::number(axis);
+    match axis {
+        "k" => column.defined("active latents per token"),
+        "expansion" => column.defined("latents per dimension"),
+        "lr" => column.defined("learning rate at the start"),
+        "penalty" => {
+            column.defined("coefficient of the penalty, in units of the activations' scale")
+        }
+        _ => column,
+    }
+}
+
+fn measure_column(measure: Measure) -> Column {
+    let column = Column::number(measure.name()).defined(measure.definition());
+    match measure.best() {
+        Best::Lowest => column.lowest_is_best(),
+        Best::Highest => column.highest_is_best(),
+        Best::None => column,
+    }
+}
+
+/// `8.1× ± 0.3`, and how many seeds that is over if not all; `factors` are those of all seeds.
+fn sooner(line: Row, spread: Option<Spread>, factors: &[Option<f64>]) -> Row {
+    let n = factors.len();
+    match spread {
+        Some(spread) if spread.n < n => {
+            line.shown(spread.mean, format!("{} ({} of {n})", spread.times(), spread.n))
+        }
+        Some(spread) => line.shown(spread.mean, spread.times()),
+        None if n == 0 => line.missing(),
+        None if factors.iter().all(Option::is_some) => line.text("from the start"),
+        None => line.text("never"),
+    }
+}
+
+/// What the paper's TopK SAE gained by a table at this k: change of NMSE and of CE added.
+fn published_change(k: usize) -> Option<(f64, f64)> {
+    let published = paper::pareto();
+    let find = |method: &str| published.of(method).rows.into_iter().find(|row| row.l0 == k as f64);
+    let (sae, tsae) = (find("TopK")?, find("TopK + lookup")?);
+    Some((tsae.nmse / sae.nmse - 1.0, tsae.ce_added / sae.ce_added - 1.0))
+}
+
+/// `−14 %`.
+fn signed(change: f64) -> String {
+    format!("{:+.0} %", 100.0 * change).replace('-', "−")
+}

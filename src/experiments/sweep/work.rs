@@ -1,0 +1,72 @@
+//! What a sweep puts beside a run: its evaluation, or why there is none.
+
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::base::error::{Error, Result};
+use crate::base::files;
+use crate::eval::Evaluation;
+
+const EVALUATION: &str = "evaluation.json";
+const FAILED: &str = "failed.json";
+
+/// `evaluation.json`: good as long as weights and text are the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Evaluated {
+    /// The checksum of the weights.
+    pub weights: String,
+    /// The fingerprint of the text.
+    pub text: String,
+    pub evaluation: Evaluation,
+}
+
+/// `failed.json`: good as long as the run's settings are the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Failed {
+    /// The key of the run.
+    pub key: String,
+    /// What went wrong.
+    pub why: String,
+}
+
+impl Evaluated {
+    pub(super) fn write(&self, run: &Path) -> Result<()> {
+        write(&run.join(EVALUATION), self)
+    }
+
+    /// The evaluation of these weights on this text, if it has been made.
+    pub(super) fn read(run: &Path, weights: &str, text: &str) -> Result<Option<Evaluation>> {
+        let found: Option<Evaluated> = read(&run.join(EVALUATION))?;
+        Ok(found
+            .filter(|found| found.weights == weights && found.text == text)
+            .map(|found| found.evaluation))
+    }
+}
+
+impl Failed {
+    pub(super) fn write(&self, run: &Path) -> Result<()> {
+        write(&run.join(FAILED), self)
+    }
+
+    /// Why the run in this folder failed, if it did; `key` is that of the run, where it is known.
+    pub(super) fn read(run: &Path, key: Option<&str>) -> Result<Option<String>> {
+        let found: Option<Failed> = read(&run.join(FAILED))?;
+        Ok(found.filter(|found| key.is_none_or(|key| found.key == key)).map(|found| found.why))
+    }
+}
+
+fn write(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(Error::json(path.display()))?;
+    files::write_atomic(path, |out| out.write_all(&text))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text).map_err(Error::json(path.display()))?)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path)(e)),
+    }
+}

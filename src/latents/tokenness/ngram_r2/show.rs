@@ -1,0 +1,133 @@
+//! How R² of n-grams shows itself.
+
+use super::{NgramR2, NgramR2Config, NgramR2s, NgramScore};
+use crate::base::format;
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::latents::tokenness::figures;
+
+const R2: &str = "1 − Σ‖x − prediction‖² / Σ‖x − x̄‖² on the second half of the sequences; the prediction is the mean activation, over the \
+                  first half, of the longest n-gram that ends there, drawn towards the shorter one's the more the rarer it is";
+
+const DRAWN: &str = "how many rows the mean of the next shorter n-gram counts as beside its own: the variance of rows about the mean of \
+                     their n-gram over that of n-grams about the shorter";
+
+impl NgramR2 {
+    /// R² for each length, as a table.
+    pub fn table(&self) -> Table {
+        let columns = [
+            Column::text("n-gram of at most"),
+            Column::number("R²").defined(R2),
+            Column::number("n-grams").defined(&format!(
+                "how many of exactly that length occur {} times or more in the first half",
+                self.min_count
+            )),
+            Column::number("drawn by").defined(DRAWN),
+            Column::number("rows covered")
+                .defined("the share of rows of the second half that end one of them"),
+        ];
+        let mut table =
+            Table::new(&format!("What the last tokens tell of {}", self.hook), &columns);
+        for score in &self.scores {
+            let row = Row::new(length(score.n)).number(score.r2);
+            table.push(row.count(score.grams as u64).number(score.prior).percent(score.covered));
+        }
+        let cut =
+            if self.cut { " Memory did not suffice for the rarest longest n-grams." } else { "" };
+        let (fitted, scored) =
+            (format::count(self.fitted as u64), format::count(self.scored as u64));
+        table.caption(&format!(
+            "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.{cut}",
+            self.model
+        ))
+    }
+}
+
+fn length(n: usize) -> &'static str {
+    match n {
+        1 => "1 token",
+        2 => "2 tokens",
+        _ => "3 tokens",
+    }
+}
+
+impl NgramR2s {
+    /// R² by hook, one column for each length.
+    pub fn table(&self) -> Table {
+        let lengths: Vec<usize> = self
+            .hooks
+            .iter()
+            .max_by_key(|hook| hook.scores.len())
+            .map_or(Vec::new(), |hook| hook.scores.iter().map(|score| score.n).collect());
+        let columns = std::iter::once(Column::text("hook"))
+            .chain(lengths.iter().map(|n| Column::number(length(*n)).defined(R2)));
+        let mut table = Table::new(
+            "What the last tokens tell of the activations: R²",
+            &columns.collect::<Vec<_>>(),
+        );
+        for hook in &self.hooks {
+            table.push(
+                hook.scores
+                    .iter()
+                    .fold(Row::new(&hook.hook.to_string()), |row, score| row.number(score.r2)),
+            );
+        }
+        match self.hooks.first() {
+            Some(first) => {
+                let (fitted, scored) =
+                    (format::count(first.fitted as u64), format::count(first.scored as u64));
+                table.caption(&format!(
+                    "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.",
+                    first.model
+                ))
+            }
+            None => table,
+        }
+    }
+}
+
+impl Show for NgramR2 {
+    fn shown(&self) -> Shown {
+        self.table().into()
+    }
+}
+
+/// The table, and its bars.
+impl Show for NgramR2s {
+    fn shown(&self) -> Shown {
+        Shown::from(self.table()).and_figure(figures::ngram_r2(self))
+    }
+}
+
+impl Show for NgramScore {
+    fn shown(&self) -> Shown {
+        let (r2, covered) = (format::significant(self.r2, 3), format::percent(self.covered));
+        Shown::line(&format!(
+            "n-grams of at most {}: R² {r2}, {} n-grams on {covered} of rows",
+            length(self.n),
+            format::count(self.grams as u64)
+        ))
+    }
+}
+
+impl Show for NgramR2Config {
+    fn shown(&self) -> Shown {
+        let rows = vec![
+            ("n", self.n.to_string(), "the longest n-gram"),
+            (
+                "tokens",
+                format::count(self.tokens as u64),
+                "tokens that are read, at most, half of them to form the means",
+            ),
+            (
+                "min_count",
+                self.min_count.to_string(),
+                "an n-gram has a mean if it occurs at least so often in the first half",
+            ),
+            ("memory", format::bytes(self.memory), "what the means may take"),
+            ("seed", self.seed.to_string(), "decides the halves"),
+        ];
+        settings("NgramR2Config", rows).into()
+    }
+}
+
+shows!(NgramR2, NgramR2s, NgramScore, NgramR2Config);
