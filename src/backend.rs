@@ -49,172 +49,43 @@
 //! the dense form, `tests/exact.rs` the codes of every kernel to a dense f32 top k;
 //! `tests/architectures` holds every architecture, with every kind of table, to autograd.
 
-mod activate;
-pub mod adam;
-mod candle;
-mod cpu;
-mod encode;
-mod fused;
-mod latents;
-mod lazy;
-mod pool;
-mod reconstruct;
-mod rescore;
-mod revive;
-pub(crate) mod rows;
-mod screen;
-mod show;
-mod stages;
-mod step;
-mod table;
-mod tiled;
-mod topk;
-mod transpose;
+pub(crate) mod adam;
+mod apply;
+mod batch;
+pub(crate) mod cpu;
+pub(crate) mod deferred;
+mod state;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::Device;
-
-pub use adam::{AdamState, Objective, Rates};
-pub use candle::Candle;
-pub use cpu::Cpu;
-pub use rows::decode;
-pub use screen::{Exactness, Screen};
-pub use stages::{Stage, Stages};
-pub use step::{Scratch, StepReport};
-
 use crate::base::error::{Error, Result};
-use crate::sae::{Codes, Keys, RowNorm, Sae};
-use screen::PackedRows;
+use cpu::Cpu;
 
-/// A batch, made ready for a kernel once and then given to every SAE that trains on it.
-pub struct Prepared<'a> {
-    x: &'a [f32],
-    keys: Keys<'a>,
-    d_model: usize,
-    packed: Option<Arc<PackedRows>>,
-}
-
-/// A way to compute the training step. All give the same codes, and the same parameters within
-/// rounding.
-pub trait Kernel: Debug + Send + Sync {
-    /// How it is called, as [`by_name`] takes it.
-    fn name(&self) -> String;
-
-    /// Makes a batch of rows `x` `[n, d_model]` and their `tokens` `[n]` ready.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if `x` is not a row of `d_model` numbers for every token.
-    fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>>;
-
-    /// The codes of the rows `x` `[n, d_model]`, in the scale that the SAE reads, from which a
-    /// table that is subtracted has been taken.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if `x` is not whole rows of the SAE's `d_model`. [`Error::NotFinite`]
-    /// naming the first row that has fewer than k pre-activations that are numbers.
-    fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes>;
-
-    /// Moves an SAE one Adam step down the gradient of its loss on a batch that this kernel has
-    /// prepared.
-    ///
-    /// With a state that is [`lazy`](AdamState::lazy), the rows of the table whose tokens do not
-    /// occur stay behind.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`] if the batch or the loss holds NaN or an infinity; the parameters have
-    /// then not moved. [`Error::Shape`] or [`Error::TokenId`] if the tokens do not fit,
-    /// [`Error::Config`] if the SAE [scales rows](Sae::row_norm).
-    fn train_step(
-        &self,
-        sae: &mut Sae,
-        state: &mut AdamState,
-        batch: &Prepared<'_>,
-        rates: &Rates,
-        scratch: &mut Scratch,
-    ) -> Result<StepReport>;
-}
-
-impl<'a> Prepared<'a> {
-    /// The same rows, with keys for a table that is not indexed by token.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if they are not for as many rows.
-    pub fn with_keys<'b>(&'b self, keys: &'b Keys<'_>) -> Result<Prepared<'b>> {
-        if keys.n() != self.keys.n() {
-            return Err(Error::Shape {
-                what: "keys of a batch".to_owned(),
-                want: vec![self.keys.n()],
-                got: vec![keys.n()],
-            });
-        }
-        Ok(Prepared {
-            x: self.x,
-            keys: keys.into(),
-            d_model: self.d_model,
-            packed: self.packed.clone(),
-        })
-    }
-
-    fn new(x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
-        if d_model == 0 || x.len() != tokens.len() * d_model {
-            return Err(Error::Shape {
-                what: "a batch of activations".to_owned(),
-                want: vec![tokens.len(), d_model],
-                got: vec![x.len()],
-            });
-        }
-        Ok(Prepared { x, keys: tokens.into(), d_model, packed: None })
-    }
-
-    /// Whether an SAE can train on the batch.
-    fn check(&self, sae: &Sae) -> Result<()> {
-        if sae.d_model() != self.d_model {
-            return Err(Error::Shape {
-                what: "the SAE's d_model".to_owned(),
-                want: vec![self.d_model],
-                got: vec![sae.d_model()],
-            });
-        }
-        if sae.row_norm != RowNorm::None {
-            let why = format!(
-                "this SAE scales each row of activations by itself ({:?}), and is read, not trained",
-                sae.row_norm
-            );
-            return Err(Error::config("row_norm", why));
-        }
-        sae.check_keys(&self.keys, self.keys.n())
-    }
-}
+pub use adam::Rates;
+pub use batch::{Backend, PreparedBatch};
+pub use cpu::screen::{Exactness, Screen};
+pub use cpu::stages::{Stage, Stages};
+pub use cpu::step::{Scratch, StepReport};
+pub use state::{AdamState, Objective};
 
 /// The fastest kernel of this processor.
-pub fn fastest() -> Arc<dyn Kernel> {
+pub fn fastest() -> Arc<dyn Backend> {
     Arc::new(Cpu::fastest(Exactness::default()))
 }
 
-/// The kernel for a candle device: on the CPU the [`fastest`], on any other [`Candle`].
-pub fn for_device(device: &Device) -> Arc<dyn Kernel> {
-    if device.is_cpu() { fastest() } else { Arc::new(Candle::new(device.clone())) }
-}
-
 /// The kernel called `name`: `int8`, `bf16`, `f32` or `portable`, with [`Exactness::Proven`] if
-/// `-proven` follows, as in `int8-proven` (in f32 both margins are the same); or `candle`, the
-/// dense step, on the CPU.
+/// `-proven` follows, as in `int8-proven` (in f32 both margins are the same).
 ///
 /// # Errors
 /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
-pub fn by_name(name: &str) -> Result<Arc<dyn Kernel>> {
-    if name == "candle" {
-        return Ok(Arc::new(Candle::new(Device::Cpu)));
-    }
+pub fn by_name(name: &str) -> Result<Arc<dyn Backend>> {
     let (plain, exactness) = match name.strip_suffix("-proven") {
         Some(plain) => (plain, Exactness::Proven),
         None => (name, Exactness::Statistical),
     };
     let why = || {
         format!(
-            "there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven, bf16-proven or candle"
+            "there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven or bf16-proven"
         )
     };
     let screen = Screen::ALL

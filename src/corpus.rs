@@ -31,16 +31,16 @@
 mod dataset;
 mod documents;
 mod encode;
-mod find;
+mod encode_batches;
 mod form;
+mod memory_budget;
 mod pack;
 mod reading;
-mod room;
 mod sampled;
+mod source_file;
 mod split;
 mod stream;
 mod view;
-mod waves;
 mod words;
 
 pub use documents::Documents;
@@ -53,10 +53,10 @@ use crate::display::{Progress, interrupt};
 use crate::hub::Hub;
 use crate::model::Model;
 use crate::model::tokens::Tokens;
-use find::Found;
+use encode_batches::EncodeBatches;
 use pack::Packer;
-use reading::{Held, Reading, Seen, Wanted};
-use waves::Waves;
+use reading::{DocumentFilter, HeldOut, Reading, Seen};
+use source_file::SourceFile;
 
 /// The context length unless another is asked for, if the model reads that much: the paper's.
 pub(crate) const DEFAULT_N_CTX: usize = 256;
@@ -66,7 +66,7 @@ pub(crate) const DEFAULT_N_CTX: usize = 256;
 pub struct Corpus {
     /// The sequences that activations are harvested from.
     pub train: Tokens,
-    /// Held-out sequences: no token of `train` came from their documents.
+    /// HeldOut-out sequences: no token of `train` came from their documents.
     pub valid: Tokens,
     /// Where the text came from, in words.
     pub source: String,
@@ -128,7 +128,7 @@ impl Corpus {
         if pattern.starts_with(dataset::PREFIX) {
             return Corpus::dataset_with(encoder, pattern, &Hub::from_env());
         }
-        Ok(TextCorpus::new(encoder, pattern, find::find(pattern)?))
+        Ok(TextCorpus::new(encoder, pattern, source_file::find(pattern)?))
     }
 
     /// Finds the files of a data set of the Hugging Face hub: `org/name`, with `@revision`,
@@ -185,19 +185,22 @@ impl Corpus {
 #[derive(Clone)]
 pub struct TextCorpus {
     pattern: String,
-    files: Vec<Found>,
+    files: Vec<SourceFile>,
     encoder: Encoder,
     n_ctx: usize,
     max_tokens: Option<usize>,
-    wanted: Wanted,
+    wanted: DocumentFilter,
     seed: u64,
 }
 
 impl TextCorpus {
-    fn new(encoder: Encoder, pattern: &str, files: Vec<Found>) -> TextCorpus {
+    fn new(encoder: Encoder, pattern: &str, files: Vec<SourceFile>) -> TextCorpus {
         let n_ctx = encoder.n_ctx.min(DEFAULT_N_CTX);
-        let wanted =
-            Wanted { column: documents::COLUMN.to_owned(), min_chars: 0, max_chars: usize::MAX };
+        let wanted = DocumentFilter {
+            column: documents::COLUMN.to_owned(),
+            min_chars: 0,
+            max_chars: usize::MAX,
+        };
         TextCorpus {
             files,
             pattern: pattern.to_owned(),
@@ -224,22 +227,22 @@ impl TextCorpus {
     /// Names the field of JSON lines, or the column of parquet files, that holds the text. Default:
     /// `text`. One within a struct is named with a point, `page.text`.
     pub fn column(self, column: &str) -> TextCorpus {
-        TextCorpus { wanted: Wanted { column: column.to_owned(), ..self.wanted }, ..self }
+        TextCorpus { wanted: DocumentFilter { column: column.to_owned(), ..self.wanted }, ..self }
     }
 
     /// Leaves out documents of fewer than so many characters. Default: none but blank ones.
     pub fn min_chars(self, min_chars: usize) -> TextCorpus {
-        TextCorpus { wanted: Wanted { min_chars, ..self.wanted }, ..self }
+        TextCorpus { wanted: DocumentFilter { min_chars, ..self.wanted }, ..self }
     }
 
     /// Leaves out documents of more than so many characters. Default: none.
     pub fn max_chars(self, max_chars: usize) -> TextCorpus {
-        TextCorpus { wanted: Wanted { max_chars, ..self.wanted }, ..self }
+        TextCorpus { wanted: DocumentFilter { max_chars, ..self.wanted }, ..self }
     }
 
     /// Another order of the files, and of data sets another choice of held-out documents. Default: 0.
     pub fn seed(mut self, seed: u64) -> TextCorpus {
-        find::order(&mut self.files, seed);
+        source_file::order(&mut self.files, seed);
         TextCorpus { seed, ..self }
     }
 
@@ -292,18 +295,18 @@ impl TextCorpus {
     }
 
     /// How it is decided which documents are held out.
-    fn held(&self, share: f64) -> Held {
+    fn held(&self, share: f64) -> HeldOut {
         // Six bytes to a token is on the safe side of any tokenizer: enough text for one held-out
         // sequence.
         let wanted = 6 * self.n_ctx;
         if self.files.iter().any(|file| file.form.holds_many()) {
-            return Held::Contents { share, seed: self.seed };
+            return HeldOut::Contents { share, seed: self.seed };
         }
         if self.files.len() == 1 {
-            return Held::Tail { share, wanted };
+            return HeldOut::Tail { share, wanted };
         }
         let bytes: Vec<u64> = self.files.iter().map(|file| file.bytes).collect();
-        Held::Files(split::held_out(&bytes, share, wanted as u64))
+        HeldOut::Files(split::held_out(&bytes, share, wanted as u64))
     }
 
     /// The most sequences of the training and of the held-out side; checks the settings.
@@ -394,16 +397,16 @@ impl<'a> Tokenised<'a> {
     }
 
     /// Packs the documents of a side until there are `limit` sequences.
-    fn side(&mut self, held: &Held, held_out: bool, limit: Option<usize>) -> Result<Side> {
+    fn side(&mut self, held: &HeldOut, held_out: bool, limit: Option<usize>) -> Result<Side> {
         let TextCorpus { encoder, files, wanted, .. } = self.corpus;
         let mut packer = Packer::new(self.corpus.n_ctx, encoder.bos, encoder.eos, limit);
         let mut documents: Vec<String> = Vec::new();
         let reading = Reading::new(files, wanted, held, held_out, &interrupt::requested)
             .after(std::mem::take(&mut self.seen));
-        let mut waves = Waves::new(encoder, reading, self.piecewise);
-        let mut memory = room::Room::new();
+        let mut encode_batches = EncodeBatches::new(encoder, reading, self.piecewise);
+        let mut memory = memory_budget::MemoryBudget::new();
         while !packer.is_full() {
-            let wave = waves.next(packer.wanted()).inspect_err(|_| interrupt::clear())?;
+            let wave = encode_batches.next(packer.wanted()).inspect_err(|_| interrupt::clear())?;
             if wave.is_empty() {
                 break;
             }
@@ -416,7 +419,7 @@ impl<'a> Tokenised<'a> {
                 }
                 if piece.begins {
                     packer.begin();
-                    documents.push(waves.text(piece.text).name.clone());
+                    documents.push(encode_batches.text(piece.text).name.clone());
                 }
                 packer.push(&piece.ids);
             }
@@ -424,7 +427,7 @@ impl<'a> Tokenised<'a> {
             self.done += (if self.in_tokens { packer.len() - before } else { bytes }) as u64;
             self.progress.set(self.done);
         }
-        let (reading, piecewise) = waves.end();
+        let (reading, piecewise) = encode_batches.end();
         (self.seen, self.piecewise) = (reading.seen(), piecewise);
         let n_tokens = packer.len();
         Ok(Side { tokens: Tokens::new(packer.finish(), self.corpus.n_ctx)?, n_tokens, documents })

@@ -5,6 +5,7 @@
 //! be seen in a notebook says by [`Show`] what it looks like and has an `evcxr_display` method,
 //! which ends in [`show`]; the same value printed by a command shows its text form.
 
+mod base;
 pub mod chart;
 mod figure;
 pub mod interrupt;

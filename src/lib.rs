@@ -52,7 +52,7 @@
 //!
 //! # The rooms
 //!
-//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s, by the [`kernel`]) →
+//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s) →
 //! [`eval`], [`tokenness`] and [`features`] → [`plot`], all shown by [`display`]; [`compare`] does
 //! it all in one call, [`sweep`] a whole grid of it, beside what the [`paper`] has; [`hub`] fetches
 //! models, [`lab`] sets Jupyter up.
@@ -60,6 +60,7 @@
 #![deny(clippy::unwrap_used)]
 
 pub mod activations;
+#[doc(hidden)]
 pub mod backend;
 mod base;
 pub mod corpus;
@@ -89,7 +90,6 @@ pub mod plot {
 /// What the project's own command and benchmarks need of the inside. No promise is made of it.
 #[doc(hidden)]
 pub mod internal {
-    pub use crate::backend::{AdamState, Scratch, Stage, Stages};
     pub use crate::base::files;
     pub use crate::cpu::matmul::Precision;
     pub use crate::cpu::memory;
@@ -112,7 +112,7 @@ pub mod prelude {
     pub use crate::experiments::compare::{CompareConfig, Report, Text, compare};
     pub use crate::experiments::paper;
     pub use crate::experiments::recipe::{
-        EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
+        EvalRecipe, HarvestRecipe, Harvested, LookupRecipe, NgramRecipe, RunRecipe, SaeRecipe,
     };
     pub use crate::experiments::sweep::{
         Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun,
@@ -132,7 +132,7 @@ pub mod prelude {
         Prediction, Processing, Site, TokensView,
     };
     pub use crate::sae::{
-        Architecture, AuxK, Codes, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin,
+        Architecture, AuxK, Codes, Exported, Index, Keys, Lookup, ModelCard, Ngrams, Origin,
         RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
     };
     pub use crate::train::{

@@ -18,11 +18,11 @@ mod checkpoint;
 mod config;
 mod continuation;
 mod directions;
+mod elementwise;
 mod embed;
 mod forecast;
 mod gpt2;
 mod hook;
-mod lanes;
 mod neox;
 mod norm;
 pub(crate) mod ops;
@@ -214,7 +214,7 @@ impl Model {
         progress.finish_if_long();
         all.extend(last);
         let fingerprint = fingerprint(&config, &processing.to_string(), &all)?;
-        memory::give_back(); // the tensors of blocks, which are packed now
+        memory::trim_heap(); // the tensors of blocks, which are packed now
         Ok(Model {
             inner: Arc::new(Inner {
                 name,

@@ -28,7 +28,6 @@ mod watch;
 pub use background::Training;
 pub use compare::evaluate;
 pub use config::TrainConfig;
-pub(crate) use config::check_rate;
 pub(crate) use forecast::memory_of;
 pub use history::{HeldOutPoint, History, TrainPoint};
 pub use runs::{Made, Run, Runs};

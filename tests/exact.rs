@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use tokenized_sae::backend::{self, AdamState, Exactness, Kernel, Rates, Scratch, Screen};
+use tokenized_sae::backend::{self, AdamState, Backend, Exactness, Rates, Scratch, Screen};
 use tokenized_sae::prelude::*;
 
 /// Rows that each case looks at, in batches of 1,024.
@@ -21,15 +21,13 @@ fn rows() -> usize {
 const BATCH: usize = 1024;
 
 /// All kernels that this processor can run.
-fn kernels() -> Vec<(String, Arc<dyn Kernel>)> {
+fn kernels() -> Vec<(String, Arc<dyn Backend>)> {
     let mut all = Vec::new();
     for screen in Screen::ALL.into_iter().filter(|screen| screen.is_supported()) {
         for exactness in [Exactness::Statistical, Exactness::Proven] {
-            let kernel = kernel::Cpu::new(screen, exactness).unwrap();
-            all.push((
-                format!("{} {exactness:?}", screen.name()),
-                Arc::new(kernel) as Arc<dyn Kernel>,
-            ));
+            let proven = if exactness == Exactness::Proven { "-proven" } else { "" };
+            let backend = backend::by_name(&format!("{}{proven}", screen.name())).unwrap();
+            all.push((format!("{} {exactness:?}", screen.name()), backend));
         }
     }
     all

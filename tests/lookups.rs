@@ -38,8 +38,8 @@ impl Material {
         Material { model, corpus, acts, sae, dir }
     }
 
-    fn grams(&self) -> Grams {
-        Grams::most_common(&self.corpus.train, self.model.config().d_vocab, 3, 200).unwrap()
+    fn grams(&self) -> Ngrams {
+        Ngrams::most_common(&self.corpus.train, self.model.config().d_vocab, 3, 200).unwrap()
     }
 
     /// A trained SAE of the layer before.
@@ -239,7 +239,7 @@ fn what_does_not_fit_is_refused() {
             .unwrap()
             .to_string()
     };
-    let other = Grams::most_common(&it.corpus.train, it.sae.d_vocab + 1, 2, 10).unwrap();
+    let other = Ngrams::most_common(&it.corpus.train, it.sae.d_vocab + 1, 2, 10).unwrap();
     assert!(matches!(Lookup::ngrams(&it.model, hook(), other.clone()), Err(Error::Shape { .. })));
     assert!(matches!(Lookup::ngram_means(&it.acts, hook(), other), Err(Error::Shape { .. })));
     let mut sae = Sae::new(it.sae.clone()).unwrap();

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle, Source};
-use tokenized_sae::backend::{self, AdamState, Cpu, Exactness, Rates, Scratch, Screen, Stage};
 use tokenized_sae::corpus::{Corpus, Documents, Encoder};
 use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
@@ -13,7 +12,7 @@ use tokenized_sae::eval::{self, Evaluations, HeldOut, Measure};
 use tokenized_sae::experiments::compare::{CompareConfig, Comparison, Report, Text, WithBos};
 use tokenized_sae::experiments::paper;
 use tokenized_sae::experiments::recipe::{
-    EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec,
+    EvalRecipe, HarvestRecipe, Harvested, LookupRecipe, NgramRecipe, RunRecipe, SaeRecipe,
 };
 use tokenized_sae::experiments::sweep::{
     Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults,
@@ -31,8 +30,8 @@ use tokenized_sae::plot::{
     self, Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit,
 };
 use tokenized_sae::sae::{
-    Architecture, AuxK, Exported, Grams, Index, Keys, Lookup, ModelCard, Origin, RowNorm, RowScale,
-    Sae, SaeConfig, SaeFormat, TableExport,
+    Architecture, AuxK, Exported, Index, Keys, Lookup, ModelCard, Ngrams, Origin, RowNorm,
+    RowScale, Sae, SaeConfig, SaeFormat, TableExport,
 };
 use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
 
@@ -380,27 +379,6 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let codes = sae.encode(&batch.x).unwrap();
     check!(checked, codes, sae.encode(&[]).unwrap());
 
-    let kernel = backend::fastest();
-    kernel.evcxr_display();
-    checked.check(kernel.as_ref());
-    let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
-    let rates = Rates { lr: 1e-3, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-    let prepared = kernel.prepare(&batch.x, &batch.tokens, it.acts.d_model()).unwrap();
-    let report =
-        kernel.train_step(&mut sae.clone(), &mut state, &prepared, &rates, &mut scratch).unwrap();
-    check!(
-        checked,
-        rates,
-        report,
-        state,
-        state.w_dec,
-        scratch,
-        *scratch.stages(),
-        Stage::Screen,
-        Screen::Portable,
-        Exactness::default()
-    );
-    check!(checked, Cpu::fastest(Exactness::Proven), Exactness::Proven, state.objective);
     check!(checked, Architecture::TopK, AuxK::default(), RowScale::AS_IT_IS);
     for row_norm in [RowNorm::None, RowNorm::LayerNorm, RowNorm::ConstantNorm] {
         check!(checked, row_norm, Sae { row_norm, ..sae.clone() });
@@ -408,7 +386,7 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let exported =
         Exported { dir: EVIL.into(), format: SaeFormat::Sparsify, notes: vec![EVIL.into()] };
     check!(checked, SaeFormat::SaeLens, TableExport::Fold, exported);
-    let grams = Grams::most_common(&it.corpus.train, it.model.config().d_vocab, 3, 5).unwrap();
+    let grams = Ngrams::most_common(&it.corpus.train, it.model.config().d_vocab, 3, 5).unwrap();
     let by_grams = Lookup::ngrams(&it.model, it.hook, grams.clone()).unwrap();
     let sae_of_grams = Sae::new(config.clone().with_lookup(by_grams.clone())).unwrap();
     let mut preceding = sae_of_grams.clone();
@@ -683,26 +661,29 @@ fn sweeps(checked: &mut Checked, it: &Made) {
     results.runs.clear();
     check!(checked, results);
     check!(checked, SweepFile::parse("model = \"<script>\"\narms = [{ name = \"a\" }]").unwrap());
-    let spec =
-        RunSpec { text: Some(EVIL.into()), sae: vec![SaeSpec::new(EVIL)], ..RunSpec::new(EVIL) };
+    let spec = RunRecipe {
+        text: Some(EVIL.into()),
+        sae: vec![SaeRecipe::new(EVIL)],
+        ..RunRecipe::new(EVIL)
+    };
     check!(
         checked,
         spec,
         spec.sae[0],
         spec.harvest,
-        HarvestSpec::default(),
+        HarvestRecipe::default(),
         Harvested::open(it.acts.dir()).unwrap()
     );
     check!(
         checked,
-        LookupSpec::Unigram,
-        LookupSpec::Preceding(EVIL.into()),
-        GramsSpec { longest: 3, rows: 5 }
+        LookupRecipe::Unigram,
+        LookupRecipe::Preceding(EVIL.into()),
+        NgramRecipe { longest: 3, rows: 5 }
     );
     check!(
         checked,
-        EvalSpec::default(),
-        EvalSpec { text: Some(EVIL.into()), ..Default::default() }
+        EvalRecipe::default(),
+        EvalRecipe { text: Some(EVIL.into()), ..Default::default() }
     );
     let card = ModelCard {
         license: Some(EVIL.into()),

@@ -33,7 +33,7 @@ fn near(name: &str, got: f64, want: f64) {
 }
 
 /// By n-gram in the order of the text: how often, and with what mass.
-type Grams = BTreeMap<Vec<u32>, (f64, f64)>;
+type Ngrams = BTreeMap<Vec<u32>, (f64, f64)>;
 
 fn bits(weights: impl Iterator<Item = f64>) -> f64 {
     let weights: Vec<f64> = weights.collect();
@@ -42,7 +42,7 @@ fn bits(weights: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// MI = H(fires) + H(gram) − H(both), each from its own distribution.
-fn mutual_information(fired: &Grams, text: &Grams) -> f64 {
+fn mutual_information(fired: &Ngrams, text: &Ngrams) -> f64 {
     let (n, f): (f64, f64) = (text.values().map(|v| v.0).sum(), fired.values().map(|v| v.0).sum());
     let fires = bits([f, n - f].into_iter().filter(|w| *w > 0.0));
     let count = |gram| fired.get(gram).map_or(0.0, |v| v.0);
@@ -75,8 +75,8 @@ fn every_figure_is_that_of_a_naive_count() {
     for (name, sae) in [("SAE", &plain), ("TSAE", &tokenized)] {
         let codes = sae.encode(&x).unwrap();
         for n in 1..=3 {
-            let mut text = Grams::new();
-            let mut fired = vec![Grams::new(); sae.d_sae()];
+            let mut text = Ngrams::new();
+            let mut fired = vec![Ngrams::new(); sae.d_sae()];
             for i in (0..tokens.len()).filter(|i| i % 32 != 0) {
                 let start = (i + 1).saturating_sub(n).max(i / 32 * 32);
                 let gram = tokens.ids()[start..=i].to_vec();

@@ -14,7 +14,7 @@ use super::shard::Shard;
 use super::verify::{Waiting, verify};
 use super::{ActivationStore, Dtype};
 use crate::base::error::{Error, Result};
-use crate::base::files::{FolderLock, create_folder, remove_leftovers};
+use crate::base::files::{FolderLock, create_folder, remove_stale_files};
 use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint, Model};
@@ -258,7 +258,7 @@ struct Harvest<'a> {
 impl<'a> Harvest<'a> {
     /// Takes up what is in `dir`, or begins anew.
     fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
-        remove_leftovers(dir, Manifest::writes)?;
+        remove_stale_files(dir, Manifest::writes)?;
         let manifest = match Manifest::read_if_there(dir)? {
             Some(stored) => {
                 stored.same_as(&planned, dir)?;

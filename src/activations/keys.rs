@@ -38,7 +38,7 @@ impl ActivationStore {
                 let keys = self.keys_for(waiting, preceding, rows)?;
                 Ok(preceding.encode_on(&batch.x, &keys)?.into())
             }
-            Index::Grams(grams) => {
+            Index::Ngrams(grams) => {
                 self.verify_ids_of(rows, waiting)?;
                 let row = |&row: &u64| {
                     let (shard, within) = self.place_of(row);

@@ -8,7 +8,7 @@ use super::{ActivationStore, Batch};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
 use crate::model::HookPoint;
-use crate::sae::{Grams, Index, Lookup, Start};
+use crate::sae::{Index, Lookup, Ngrams, Start};
 
 /// Rows of the table that are computed between two looks at the stop button.
 const ABREAST: usize = 256;
@@ -29,12 +29,12 @@ impl Lookup {
         Ok(lookup.started(Start::Means(hook, acts.fingerprint().to_owned())))
     }
 
-    /// A table with a row for every token and for every n-gram of [`Grams`], each starting at the
+    /// A table with a row for every token and for every n-gram of [`Ngrams`], each starting at the
     /// mean activation over the positions that take it.
     ///
     /// # Errors
     /// As [`Lookup::means`], and [`Error::Shape`] if the n-grams are of another vocabulary.
-    pub fn ngram_means(acts: &ActivationStore, hook: HookPoint, grams: Grams) -> Result<Lookup> {
+    pub fn ngram_means(acts: &ActivationStore, hook: HookPoint, grams: Ngrams) -> Result<Lookup> {
         let (want, got) = (vec![acts.d_vocab() + grams.len()], vec![grams.rows()]);
         if want != got {
             return Err(Error::Shape { what: "rows of tokens and n-grams".to_owned(), want, got });
@@ -43,7 +43,7 @@ impl Lookup {
         let lookup = Lookup::from_table(means(acts, hook, &keys, grams.rows())?, acts.d_model())?;
         lookup
             .started(Start::Means(hook, acts.fingerprint().to_owned()))
-            .indexed_by(Index::Grams(Arc::new(grams)))
+            .indexed_by(Index::Ngrams(Arc::new(grams)))
     }
 }
 

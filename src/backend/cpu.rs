@@ -1,14 +1,32 @@
 //! The step on a CPU.
 
+pub(super) mod activate;
+pub(super) mod csr;
+pub(super) mod encode;
+mod fused;
+mod latents;
+mod pool;
+mod reconstruct;
+mod rescore;
+mod revive;
+pub(crate) mod rows;
+pub(super) mod screen;
+pub(super) mod stages;
+pub(super) mod step;
+mod table;
+mod tiled;
+mod topk;
+
 use std::sync::Arc;
 
-use super::activate::encode;
-use super::screen::PackedRows;
-use super::{
-    AdamState, Codes, Exactness, Kernel, Prepared, Rates, Scratch, Screen, StepReport, step,
-};
+use super::adam::Rates;
+use super::batch::{Backend, PreparedBatch};
+use super::state::AdamState;
 use crate::base::error::{Error, Result};
-use crate::sae::Sae;
+use crate::sae::{Codes, Sae};
+use activate::encode;
+use screen::{Exactness, PackedRows, Screen};
+use step::{Scratch, StepReport};
 
 /// The sparse step, screened in the numbers of a [`Screen`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +58,7 @@ impl Cpu {
     }
 }
 
-impl Kernel for Cpu {
+impl Backend for Cpu {
     fn name(&self) -> String {
         match self.exactness {
             Exactness::Proven => format!("{}-proven", self.screen.name()),
@@ -48,9 +66,14 @@ impl Kernel for Cpu {
         }
     }
 
-    fn prepare<'a>(&self, x: &'a [f32], tokens: &'a [u32], d_model: usize) -> Result<Prepared<'a>> {
-        let batch = Prepared::new(x, tokens, d_model)?;
-        Ok(Prepared {
+    fn prepare<'a>(
+        &self,
+        x: &'a [f32],
+        tokens: &'a [u32],
+        d_model: usize,
+    ) -> Result<PreparedBatch<'a>> {
+        let batch = PreparedBatch::new(x, tokens, d_model)?;
+        Ok(PreparedBatch {
             packed: Some(Arc::new(PackedRows::new(x, d_model, self.screen, self.exactness))),
             ..batch
         })
@@ -65,7 +88,7 @@ impl Kernel for Cpu {
         &self,
         sae: &mut Sae,
         state: &mut AdamState,
-        batch: &Prepared<'_>,
+        batch: &PreparedBatch<'_>,
         rates: &Rates,
         scratch: &mut Scratch,
     ) -> Result<StepReport> {

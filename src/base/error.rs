@@ -8,7 +8,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::base::format;
-use crate::display::{Show, Shown, escape, shows};
 
 /// The result of every fallible call in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -242,17 +241,6 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a message")
-}
-
-shows!(Error);
-
-/// As the sentence that it is.
-impl Show for Error {
-    fn shown(&self) -> Shown {
-        let text = self.to_string();
-        let style = "margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(214,69,65,.9);white-space:pre-wrap";
-        Shown { html: format!("<p style=\"{style}\">{}</p>", escape(&text)), text }
-    }
 }
 
 impl Error {

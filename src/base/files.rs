@@ -98,7 +98,7 @@ impl Drop for AtomicFile {
 ///
 /// Only for a folder that this process has [locked](FolderLock): in any other, a temporary file may
 /// be someone's work in hand.
-pub fn remove_leftovers(dir: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
+pub fn remove_stale_files(dir: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let entry = entry.map_err(Error::io("read", dir))?;
         let name = entry.file_name();
@@ -277,7 +277,7 @@ mod tests {
         ] {
             fs::write(dir.path().join(name), "x").unwrap();
         }
-        remove_leftovers(dir.path(), |target| target.starts_with("shard-")).unwrap();
+        remove_stale_files(dir.path(), |target| target.starts_with("shard-")).unwrap();
         assert_eq!(
             names(dir.path()),
             [".notes.77-0.tmp", ".shard-1.tmp", "a.tmp", "shard-00001.safetensors"]

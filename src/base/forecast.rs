@@ -7,7 +7,6 @@ use std::fmt;
 
 use crate::base::error::{Error, Result};
 use crate::base::format;
-use crate::display::{Show, Shown, settings, shows};
 
 /// What work will take.
 ///
@@ -40,29 +39,6 @@ impl fmt::Display for Forecast {
         Ok(())
     }
 }
-
-impl Show for Forecast {
-    fn shown(&self) -> Shown {
-        let mut rows = vec![
-            (
-                "time",
-                format::duration(self.seconds),
-                "as measured on a little of it, on this machine as busy as it is now",
-            ),
-            (
-                "memory",
-                format::bytes(self.memory),
-                "at the most, without the model and whatever else is in memory already",
-            ),
-        ];
-        if self.disk > 0 {
-            rows.push(("disk", format::bytes(self.disk), "size of the files"));
-        }
-        settings("Forecast", rows).into()
-    }
-}
-
-shows!(Forecast);
 
 /// Bytes that this process may still take; `None` where the system does not say.
 ///

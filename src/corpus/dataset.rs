@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::find::{Found, order};
 use super::form::{Form, Kind};
+use super::source_file::{SourceFile, order};
 use crate::base::error::{Error, Result};
 #[cfg(feature = "hub")]
 use crate::hub::Listing;
@@ -51,7 +51,7 @@ impl Remote {
     ///
     /// # Errors
     /// [`Error::Hub`], [`Error::Io`], [`Error::Interrupted`].
-    pub fn fetch(&self, file: &Found) -> Result<()> {
+    pub fn fetch(&self, file: &SourceFile) -> Result<()> {
         if file.path.exists() {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl Remote {
 /// # Errors
 /// [`Error::Config`] if that is no name of one, or leaves open which configuration is meant;
 /// [`Error::EmptyCorpus`] if it has no file that is read; [`Error::Hub`].
-pub fn find(name: &str, hub: &Hub) -> Result<Vec<Found>> {
+pub fn find(name: &str, hub: &Hub) -> Result<Vec<SourceFile>> {
     let name = parse(name)?;
     let (there, files) = listed(&name.repo, hub)?;
     let mut chosen = choose(&name, &files)?;
@@ -94,10 +94,10 @@ pub fn find(name: &str, hub: &Hub) -> Result<Vec<Found>> {
     }
     let (folder, remote) = from;
     let remote = Arc::new(remote);
-    let mut found: Vec<Found> = chosen
+    let mut found: Vec<SourceFile> = chosen
         .into_iter()
         .filter_map(|file| {
-            Some(Found {
+            Some(SourceFile {
                 path: folder.join(&file),
                 form: Form::known(Path::new(&file))?,
                 name: file,

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 
 use super::documents::{Documents, Place};
-use super::find::Found;
 use super::form::Kind;
+use super::source_file::SourceFile;
 use super::split;
 use crate::base::error::{Error, Result};
 
 /// Which of the files' documents are wanted.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted {
+pub struct DocumentFilter {
     /// The field or column that holds the text.
     pub column: String,
     /// The fewest characters of a document.
@@ -21,7 +21,7 @@ pub struct Wanted {
     pub max_chars: usize,
 }
 
-impl Wanted {
+impl DocumentFilter {
     fn takes(&self, text: &str) -> bool {
         // Nothing is counted where nothing is asked, and a document has no more characters than
         // bytes.
@@ -35,7 +35,7 @@ impl Wanted {
 
 /// Which side a document is on.
 #[derive(Clone, Debug)]
-pub enum Held {
+pub enum HeldOut {
     /// Whole files are held out: each is a document.
     Files(Vec<bool>),
     /// The only document is cut, and its tail held out: `share` of it, and at least so many bytes.
@@ -54,7 +54,7 @@ pub struct Text {
     pub file: usize,
     pub place: Place,
     /// What tells its text from others: the beginning of its SHA-256.
-    pub mark: u64,
+    pub text_hash: u64,
 }
 
 /// Whether to stop.
@@ -62,9 +62,9 @@ pub type Stop<'a> = &'a dyn Fn() -> bool;
 
 /// The documents of one side; [`Error::Interrupted`] as soon as it is to stop.
 pub struct Reading<'a> {
-    files: &'a [Found],
-    wanted: &'a Wanted,
-    held: &'a Held,
+    files: &'a [SourceFile],
+    wanted: &'a DocumentFilter,
+    held: &'a HeldOut,
     held_out: bool,
     stop: Stop<'a>,
     /// The next file.
@@ -77,9 +77,9 @@ pub struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub fn new(
-        files: &'a [Found],
-        wanted: &'a Wanted,
-        held: &'a Held,
+        files: &'a [SourceFile],
+        wanted: &'a DocumentFilter,
+        held: &'a HeldOut,
         held_out: bool,
         stop: Stop<'a>,
     ) -> Reading<'a> {
@@ -105,7 +105,7 @@ impl<'a> Reading<'a> {
     /// one that is not.
     pub fn seen(self) -> Seen {
         match self.held {
-            Held::Contents { .. } => Seen::default(),
+            HeldOut::Contents { .. } => Seen::default(),
             _ => self.seen,
         }
     }
@@ -136,7 +136,7 @@ impl<'a> Reading<'a> {
             }
             let Some(documents) = &mut self.open else {
                 let Some(file) = self.files.get(self.file) else { return Ok(None) };
-                if matches!(self.held, Held::Files(held) if held[self.file] != self.held_out)
+                if matches!(self.held, HeldOut::Files(held) if held[self.file] != self.held_out)
                     || (file.bytes == 0 && file.remote.is_none())
                 {
                     self.file += 1;
@@ -154,15 +154,15 @@ impl<'a> Reading<'a> {
             if !self.wanted.takes(&text) {
                 continue;
             }
-            let mark = mark(&text);
-            if matches!(*self.held, Held::Contents { share, seed } if is_held(mark, share, seed) != self.held_out)
+            let text_hash = text_hash(&text);
+            if matches!(*self.held, HeldOut::Contents { share, seed } if is_held(text_hash, share, seed) != self.held_out)
             {
                 continue;
             }
             if self.begun.take_if(|begun| *begun == (file, record.place)).is_some()
-                || self.seen.is_new(mark)
+                || self.seen.is_new(text_hash)
             {
-                return Ok(Some(Text { name, text, file, place: record.place, mark }));
+                return Ok(Some(Text { name, text, file, place: record.place, text_hash }));
             }
         }
     }
@@ -171,7 +171,7 @@ impl<'a> Reading<'a> {
     fn part(&self, file: usize, place: Place, mut text: String) -> (String, String) {
         let name = &self.files[file].name;
         match (self.held, self.files[file].form.kind) {
-            (&Held::Tail { share, wanted }, _) => {
+            (&HeldOut::Tail { share, wanted }, _) => {
                 let tail = text.split_off(split::cut(&text, share, wanted));
                 let part = if share == 0.0 { "whole" } else { "all but its tail" };
                 if self.held_out {
@@ -203,15 +203,15 @@ pub fn stopped() -> Error {
     }
 }
 
-fn mark(text: &str) -> u64 {
+fn text_hash(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).fold(0, |mark, &byte| mark << 8 | u64::from(byte))
+    digest.iter().take(8).fold(0, |text_hash, &byte| text_hash << 8 | u64::from(byte))
 }
 
-fn is_held(mark: u64, share: f64, seed: u64) -> bool {
+fn is_held(text_hash: u64, share: f64, seed: u64) -> bool {
     // The mark is a hash, and a product by an odd number keeps it one; the seed chooses which.
     let mixed =
-        (mark ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (text_hash ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let mixed = (mixed ^ (mixed >> 31)).wrapping_mul(0x94D0_49BB_1331_11EB);
     ((mixed >> 11) as f64) < share * (1u64 << 53) as f64
 }
@@ -226,11 +226,11 @@ impl Seen {
     const MOST: usize = (1 << 22) / 8 * 7;
 
     /// Takes a mark; whether it is new.
-    pub fn is_new(&mut self, mark: u64) -> bool {
+    pub fn is_new(&mut self, text_hash: u64) -> bool {
         if self.0.len() == Seen::MOST {
             self.0.clear();
         }
-        self.0.insert(mark)
+        self.0.insert(text_hash)
     }
 }
 
@@ -240,9 +240,9 @@ mod tests {
 
     #[test]
     fn a_share_of_the_documents_is_held_out_another_for_each_seed() {
-        let marks: Vec<u64> = (0..20_000).map(|i| mark(&format!("document {i}"))).collect();
+        let marks: Vec<u64> = (0..20_000).map(|i| text_hash(&format!("document {i}"))).collect();
         let held = |share: f64, seed| {
-            marks.iter().filter(|&&mark| is_held(mark, share, seed)).count() as f64
+            marks.iter().filter(|&&text_hash| is_held(text_hash, share, seed)).count() as f64
         };
         for (share, seed) in [(0.02f64, 0), (0.5, 1), (0.9, 77), (0.02, u64::MAX)] {
             let sigma = (20_000.0 * share * (1.0 - share)).sqrt();
@@ -253,14 +253,16 @@ mod tests {
             );
         }
         assert_eq!(held(0.0, 3), 0.0);
-        let both =
-            marks.iter().filter(|&&mark| is_held(mark, 0.5, 0) && is_held(mark, 0.5, 1)).count();
+        let both = marks
+            .iter()
+            .filter(|&&text_hash| is_held(text_hash, 0.5, 0) && is_held(text_hash, 0.5, 1))
+            .count();
         assert!((4_700..5_300).contains(&both), "{both} of two seeds");
     }
 
     #[test]
     fn lengths_are_in_characters() {
-        let wanted = Wanted { column: "text".into(), min_chars: 2, max_chars: 3 };
+        let wanted = DocumentFilter { column: "text".into(), min_chars: 2, max_chars: 3 };
         for (text, takes) in [
             ("é", false),
             ("éé", true),
@@ -271,7 +273,7 @@ mod tests {
         ] {
             assert_eq!(wanted.takes(text), takes, "{text:?}");
         }
-        let any = Wanted { min_chars: 0, max_chars: usize::MAX, ..wanted };
+        let any = DocumentFilter { min_chars: 0, max_chars: usize::MAX, ..wanted };
         assert!(any.takes("x") && !any.takes(" \n\u{2003}"));
     }
 }

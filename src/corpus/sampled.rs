@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Corpus, DEFAULT_N_CTX};
 use crate::base::error::{Error, Result};
-use crate::base::files::{FolderLock, create_folder, hex, remove_leftovers, write_atomic};
+use crate::base::files::{FolderLock, create_folder, hex, remove_stale_files, write_atomic};
 use crate::base::format;
 use crate::display::{Progress, interrupt};
 use crate::model::Model;
@@ -51,7 +51,7 @@ impl Corpus {
     /// [`Error::Config`] if `n_tokens` is 0 or the model has no BOS; [`Error::Interrupted`] if it
     /// is stopped before it has a training sequence.
     pub fn sampled(model: &Model, n_tokens: usize, seed: u64) -> Result<Corpus> {
-        let wanted = Wanted::new(model, n_tokens, seed)?;
+        let wanted = DocumentFilter::new(model, n_tokens, seed)?;
         let mut written = Written::default();
         let stopped = !written.grow(&wanted, &mut |_| Ok(()))?;
         if stopped && written.train.is_empty() {
@@ -86,7 +86,7 @@ impl Corpus {
         dir: impl AsRef<Path>,
     ) -> Result<Corpus> {
         let dir = dir.as_ref();
-        let wanted = Wanted::new(model, n_tokens, seed)?;
+        let wanted = DocumentFilter::new(model, n_tokens, seed)?;
         let path = wanted.path(dir);
         if let Some(written) = wanted.read(&path)?
             && wanted.is_met_by(&written)
@@ -96,7 +96,7 @@ impl Corpus {
         create_folder(dir)?;
         let _lock = FolderLock::acquire(dir)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        remove_leftovers(dir, |target| target == name)?;
+        remove_stale_files(dir, |target| target == name)?;
         // Again under the lock: another process may have gone on with it.
         let mut written = wanted.read(&path)?.unwrap_or_default();
         let mut saved = Instant::now();
@@ -120,7 +120,7 @@ impl Corpus {
 }
 
 /// What a model is to write.
-struct Wanted<'a> {
+struct DocumentFilter<'a> {
     model: &'a Model,
     seed: u64,
     n_ctx: usize,
@@ -149,15 +149,15 @@ struct About {
 
 const ABOUT: &str = "tokenized_sae";
 
-impl<'a> Wanted<'a> {
-    fn new(model: &'a Model, n_tokens: usize, seed: u64) -> Result<Wanted<'a>> {
+impl<'a> DocumentFilter<'a> {
+    fn new(model: &'a Model, n_tokens: usize, seed: u64) -> Result<DocumentFilter<'a>> {
         if n_tokens == 0 {
             return Err(Error::config("n_tokens", "is 0; a corpus has at least one sequence"));
         }
         let n_ctx = model.config().n_ctx.min(DEFAULT_N_CTX);
         let n_train = n_tokens.div_ceil(n_ctx);
         let n_valid = ((n_train as f64 * HELD_OUT_SHARE).round() as usize).max(LEAST_HELD_OUT);
-        Ok(Wanted { model, seed, n_ctx, n_train, n_valid })
+        Ok(DocumentFilter { model, seed, n_ctx, n_train, n_valid })
     }
 
     fn is_met_by(&self, written: &Written) -> bool {
@@ -259,7 +259,7 @@ impl Written {
     /// `false` if it was stopped by hand.
     fn grow(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &DocumentFilter<'_>,
         each: &mut dyn FnMut(&Written) -> Result<()>,
     ) -> Result<bool> {
         interrupt::watch();
@@ -268,7 +268,7 @@ impl Written {
         let all = (wanted.n_train + wanted.n_valid) * wanted.n_ctx;
         let mut progress = Progress::new("sample", all as u64, "tokens").resumed_at(done(self));
         loop {
-            // Held-out sequences first, so that even a corpus stopped early has both sides.
+            // HeldOut-out sequences first, so that even a corpus stopped early has both sides.
             let (ids, numbered_from, n) = match self.valid.len() < wanted.n_valid * wanted.n_ctx {
                 true => (&mut self.valid, FIRST_HELD_OUT, wanted.n_valid),
                 false => (&mut self.train, 0, wanted.n_train),
@@ -298,7 +298,7 @@ impl Written {
     }
 
     /// No more than is wanted of what there is.
-    fn corpus(mut self, wanted: &Wanted<'_>) -> Result<Corpus> {
+    fn corpus(mut self, wanted: &DocumentFilter<'_>) -> Result<Corpus> {
         let stopped = if wanted.is_met_by(&self) { "" } else { ", stopped by hand" };
         self.train.truncate(wanted.n_train * wanted.n_ctx);
         self.valid.truncate(wanted.n_valid * wanted.n_ctx);

@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::documents::{LONGEST, Place};
 use super::encode::Encoder;
-use super::find::Found;
-use super::reading::{Held, Reading, Seen, Stop, Wanted};
-use super::waves::{Encoded, Waves};
+use super::encode_batches::{EncodeBatches, Encoded};
+use super::reading::{DocumentFilter, HeldOut, Reading, Seen, Stop};
+use super::source_file::SourceFile;
 use super::{Side, TextCorpus, Tokenised};
 use crate::base::error::{Error, Result};
 use crate::base::files::hex;
@@ -31,7 +31,7 @@ const PROBE: &str = "It's 1999, isn't it?\nThe na\u{ef}ve quick brown fox (aged 
 pub struct StreamedCorpus {
     /// What activations are harvested from, read and tokenised as the model comes to it.
     pub train: TokenStream,
-    /// Held-out sequences: no token of `train` comes from their documents.
+    /// HeldOut-out sequences: no token of `train` comes from their documents.
     pub valid: Tokens,
     /// Where the text comes from, in words.
     pub source: String,
@@ -43,9 +43,9 @@ pub struct StreamedCorpus {
 /// from the beginning or from any place on.
 #[derive(Clone)]
 pub struct TokenStream {
-    files: Arc<[Found]>,
-    wanted: Wanted,
-    held: Held,
+    files: Arc<[SourceFile]>,
+    wanted: DocumentFilter,
+    held: HeldOut,
     /// Documents that are held out as files, copies of which may lie among the others.
     held_out: Arc<Seen>,
     encoder: Encoder,
@@ -83,8 +83,8 @@ impl StreamPlace {
     pub fn pass(&mut self, after: Cursor, marks: &[u64]) {
         self.cursor = after;
         self.begun += marks.len() as u64;
-        for &mark in marks {
-            self.seen.is_new(mark);
+        for &text_hash in marks {
+            self.seen.is_new(text_hash);
         }
     }
 }
@@ -171,7 +171,7 @@ impl TextCorpus {
 
     /// All that decides which sequences come.
     fn made_of(&self, share: f64, n_seq: usize) -> Result<BTreeMap<String, String>> {
-        let Wanted { column, min_chars, max_chars } = &self.wanted;
+        let DocumentFilter { column, min_chars, max_chars } = &self.wanted;
         let most =
             if *max_chars == usize::MAX { "any number".to_owned() } else { max_chars.to_string() };
         let encoder = &self.encoder;
@@ -200,7 +200,7 @@ impl TextCorpus {
 
 /// What tells these files from others without reading all of them: their names in order, their
 /// sizes, and how each begins and ends.
-fn fingerprint(files: &[Found]) -> Result<String> {
+fn fingerprint(files: &[SourceFile]) -> Result<String> {
     /// Bytes at either end.
     const END: u64 = 64 << 10;
     let mut hash = Sha256::new();
@@ -270,7 +270,7 @@ impl TokenStream {
         let reading = Reading::new(&self.files, &self.wanted, &self.held, false, stop).after(seen);
         let reading = reading.from(cursor.file, cursor.place, goes_on)?;
         Ok(Chunks {
-            waves: Waves::new(&self.encoder, reading, self.piecewise),
+            encode_batches: EncodeBatches::new(&self.encoder, reading, self.piecewise),
             stream: self,
             size: n_seq * self.n_ctx,
             left: most * self.n_ctx,
@@ -289,7 +289,7 @@ impl TokenStream {
 
 /// A stream under way.
 pub(crate) struct Chunks<'a> {
-    waves: Waves<'a, Reading<'a>>,
+    encode_batches: EncodeBatches<'a, Reading<'a>>,
     stream: &'a TokenStream,
     /// Ids in a chunk, and in all that are still wanted.
     size: usize,
@@ -313,7 +313,7 @@ impl Chunks<'_> {
     /// What reading and encoding say; [`Error::Interrupted`].
     pub fn next(&mut self) -> Result<Option<Chunk>> {
         while self.ready.is_empty() && !self.ended {
-            let wave = self.waves.next(Some(self.left.saturating_sub(self.ids.len())))?;
+            let wave = self.encode_batches.next(Some(self.left.saturating_sub(self.ids.len())))?;
             if wave.is_empty() {
                 self.ids.truncate(self.ids.len() / self.stream.n_ctx * self.stream.n_ctx);
                 self.emit()?;
@@ -332,12 +332,12 @@ impl Chunks<'_> {
             return Ok(());
         }
         if piece.begins {
-            let text = self.waves.text(piece.text);
+            let text = self.encode_batches.text(piece.text);
             self.eos_due = !std::mem::take(&mut self.first);
             self.after = Cursor { file: text.file, place: text.place, used: 0 };
             // One that goes on began before.
             if self.skip == 0 {
-                self.marks.push(text.mark);
+                self.marks.push(text.text_hash);
             }
         }
         let eos = (!piece.ids.is_empty() && std::mem::take(&mut self.eos_due))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::reading::Wanted;
+use super::reading::DocumentFilter;
 use super::{Corpus, Encoder, StreamedCorpus, TextCorpus, TokenStream};
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
@@ -78,7 +78,7 @@ impl TextCorpus {
         if self.files.iter().any(|file| file.form.holds_many()) {
             pairs.push(("column", self.wanted.column.clone()));
         }
-        let Wanted { min_chars, max_chars, .. } = self.wanted;
+        let DocumentFilter { min_chars, max_chars, .. } = self.wanted;
         if (min_chars, max_chars) != (0, usize::MAX) {
             let most =
                 if max_chars == usize::MAX { String::new() } else { format!(" to {max_chars}") };

@@ -38,7 +38,7 @@ pub fn collect(n: usize, values: impl Iterator<Item = f32>) -> Vec<f32> {
 
 /// Gives memory that was freed back to the system, which the allocator would keep for later: after
 /// work that took more than what follows will.
-pub fn give_back() {
+pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the allocator locks itself, and touches only what nobody holds.
     unsafe {

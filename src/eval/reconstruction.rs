@@ -2,8 +2,8 @@
 
 use super::language::{Ablations, Mean, Predictions};
 use super::metrics::Metrics;
-use crate::backend::rows::NMSE_EPSILON;
 use crate::model::tokens::Tokens;
+use crate::sae::NMSE_EPSILON;
 use crate::sae::{Codes, Sae};
 
 /// The authors' guard in their relative CE added.

@@ -166,7 +166,7 @@ pub fn compare(
     let _lock = FolderLock::acquire(dir)?;
     for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE")] {
         if folder.is_dir() {
-            files::remove_leftovers(&folder, |_| true)?;
+            files::remove_stale_files(&folder, |_| true)?;
         }
     }
 

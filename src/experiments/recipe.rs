@@ -19,7 +19,7 @@
 //! lookup = "unigram"
 //! ```
 //!
-//! `tsae train run.toml --out runs/mine` and [`RunSpec::run`] do it, and leave the whole
+//! `tsae train run.toml --out runs/mine` and [`RunRecipe::run`] do it, and leave the whole
 //! description, with everything that was not said filled in, as `runs/mine/run.toml`: that file,
 //! run anywhere, gives the same bytes. [`Runs::description`](crate::train::Runs::description) gives
 //! it of runs that a notebook trained, [`Trainer::description`](crate::train::Trainer::description)
@@ -44,9 +44,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use evaluate::{EvalSpec, hook_of, model_of};
-pub use lookup::{GramsSpec, LookupSpec};
-pub use sae::SaeSpec;
+pub use evaluate::{EvalRecipe, hook_of, model_of};
+pub use lookup::{LookupRecipe, NgramRecipe};
+pub use sae::SaeRecipe;
 pub use store::Harvested;
 
 pub(crate) use lookup::Table;
@@ -71,18 +71,18 @@ const EVALUATED: usize = 65_536;
 /// All that decides a run, as a file describes it; see the [module](self).
 ///
 /// What is `None` is decided when the model is known, and is there in the description that
-/// [`run`](RunSpec::run) writes.
+/// [`run`](RunRecipe::run) writes.
 ///
 /// ```no_run
 /// use tokenized_sae::prelude::*;
-/// let spec: RunSpec = RunSpec::load("run.toml")?;
+/// let spec: RunRecipe = RunRecipe::load("run.toml")?;
 /// let runs: Runs = spec.run("runs/mine")?; // harvests, trains; again, it reads
 /// println!("{}", spec.evaluate("runs/mine")?.table().text());
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RunSpec {
+pub struct RunRecipe {
     /// The model, as [`Model::load`](crate::model::Model::load) takes it; with `@commit` behind it
     /// if it came from the hub.
     pub model: String,
@@ -140,13 +140,13 @@ pub struct RunSpec {
     pub store: Option<PathBuf>,
     /// How activations are harvested.
     #[serde(default)]
-    pub harvest: HarvestSpec,
+    pub harvest: HarvestRecipe,
     /// How all SAEs are trained.
     #[serde(default)]
     pub train: TrainConfig,
     /// The SAEs, which are trained on the same batches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sae: Vec<SaeSpec>,
+    pub sae: Vec<SaeRecipe>,
     /// Where it was read, so that errors can name the line.
     #[serde(skip)]
     pub written: Written,
@@ -155,7 +155,7 @@ pub struct RunSpec {
 /// How activations are harvested: the fields of [`HarvestConfig`], and the hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct HarvestSpec {
+pub struct HarvestRecipe {
     /// The hooks that are harvested together; by default the one that is trained on, and those that
     /// preceding SAEs read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -170,17 +170,17 @@ pub struct HarvestSpec {
     pub batch: usize,
 }
 
-impl Default for HarvestSpec {
-    fn default() -> HarvestSpec {
-        HarvestSpec::of(HarvestConfig::default(), &[])
+impl Default for HarvestRecipe {
+    fn default() -> HarvestRecipe {
+        HarvestRecipe::of(HarvestConfig::default(), &[])
     }
 }
 
-impl HarvestSpec {
+impl HarvestRecipe {
     /// These settings, for these hooks.
-    pub fn of(config: HarvestConfig, hooks: &[HookPoint]) -> HarvestSpec {
+    pub fn of(config: HarvestConfig, hooks: &[HookPoint]) -> HarvestRecipe {
         let HarvestConfig { dtype, compute, shard_tokens, batch } = config;
-        HarvestSpec { hooks: hooks.to_vec(), dtype, compute, shard_tokens, batch }
+        HarvestRecipe { hooks: hooks.to_vec(), dtype, compute, shard_tokens, batch }
     }
 
     /// The settings, without the hooks.
@@ -194,19 +194,19 @@ impl HarvestSpec {
     }
 }
 
-impl RunSpec {
+impl RunRecipe {
     /// The description of a run on this model's own samples, all as by default, and as yet without
     /// an SAE.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
-    /// let mut spec = RunSpec::new("tiny-gpt2");
-    /// spec.sae.push(SaeSpec { k: 16, ..SaeSpec::new("SAE") });
-    /// assert_eq!(RunSpec::parse(&spec.to_toml()?)?, spec);
+    /// let mut spec = RunRecipe::new("tiny-gpt2");
+    /// spec.sae.push(SaeRecipe { k: 16, ..SaeRecipe::new("SAE") });
+    /// assert_eq!(RunRecipe::parse(&spec.to_toml()?)?, spec);
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn new(model: &str) -> RunSpec {
-        RunSpec {
+    pub fn new(model: &str) -> RunRecipe {
+        RunRecipe {
             model: model.to_owned(),
             processing: Processing::default(),
             hook: None,
@@ -223,7 +223,7 @@ impl RunSpec {
             held_out_share: HELD_OUT,
             evaluated_on: EVALUATED,
             store: None,
-            harvest: HarvestSpec::default(),
+            harvest: HarvestRecipe::default(),
             train: TrainConfig::default(),
             sae: Vec::new(),
             written: Written::default(),

@@ -8,7 +8,7 @@ use gemm::Parallelism;
 use crate::base::error::Result;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{Heads, RowsMut, Shape, in_pieces};
-use crate::model::lanes;
+use crate::model::elementwise;
 use crate::model::ops::{cpu_f32, is_cpu_f32};
 
 /// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last
@@ -103,7 +103,7 @@ fn by_gemm([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
                 matmul(scores, seen, queries, keys.transposed(), scale, Parallelism::None);
                 for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
                     let (visible, hidden) = row.split_at_mut(before + from + i + 1);
-                    lanes::softmax(visible);
+                    elementwise::softmax(visible);
                     hidden.fill(0.0);
                 }
                 let pattern =
@@ -141,7 +141,7 @@ fn of_one([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
         let mut shares = vec![0f32; n_heads * n_all];
         let of = |x: Heads<'_>| seq * x.seq_stride;
         let keys_and_values = [&k.data[of(k)..], &v.data[of(v)..]];
-        lanes::attend(
+        elementwise::attend(
             &q.data[of(q)..][..d_model],
             keys_and_values,
             k.row_stride,

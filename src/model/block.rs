@@ -81,7 +81,7 @@ impl Times {
 /// What lies between the products of a block. Kept with the model from pass to pass: fresh memory
 /// of this size takes longer to come by than the layer norms.
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Workspace {
     /// A layer norm's output, and then attention's: `[n, d_model]`.
     narrow: Lines,
     /// Where attention and MLP run in parallel, the MLP's layer norm.
@@ -146,13 +146,13 @@ impl Transformer {
         resid: &mut [f32],
         layout: Layout,
         compute: Compute,
-        room: &mut Room,
+        room: &mut Workspace,
         clock: &mut Clock<'_>,
     ) -> Result<()> {
         let (block, config) = (&self.blocks[layer], &self.config);
         let (n, d, d_mlp) = (layout.rows(), config.d_model, config.d_mlp);
         let pairs = compute == Compute::Bf16 && has_bf16_tiles();
-        let Room { narrow, second, wide, apart } = room;
+        let Workspace { narrow, second, wide, apart } = room;
 
         block.ln1.apply(resid, RowsMut::of(narrow, n, d, pairs));
         clock.done(Part::LayerNorm)?;

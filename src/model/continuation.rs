@@ -11,16 +11,14 @@ use crate::model::ops::with_f32;
 use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
 use crate::model::{HookPoint, Model};
-use crate::sae::RowNorm;
 
 /// Something that is added to a hook at every position but the first.
-#[derive(Clone)]
 pub(crate) struct Added<'a> {
     pub hook: HookPoint,
     /// `[d_model]`
     pub direction: &'a [f32],
-    /// In the units of the rows as an SAE reads them.
-    pub row_norm: RowNorm,
+    /// How much of it a row gets.
+    pub amount: &'a (dyn Fn(&[f32]) -> f32 + Sync),
 }
 
 impl Model {
@@ -35,7 +33,7 @@ impl Model {
     /// let model = Model::load("tiny-gpt2")?;
     /// let mut ids = vec![model.bos()];
     /// ids.extend(model.encode("It was the best of")?);
-    /// let texts = model.go_on(&ids, 2, 8, 0)?;
+    /// let texts = model.generate(&ids, 2, 8, 0)?;
     /// println!("{}", model.decode(texts.row(0))?);
     /// # Ok::<(), Error>(())
     /// ```
@@ -44,12 +42,12 @@ impl Model {
     /// [`Error::Config`] if there is nothing to go on from, or more than the model can read;
     /// [`Error::TokenId`] for a token outside its vocabulary; [`Error::Interrupted`] if it is
     /// stopped before the first token.
-    pub fn go_on(&self, ids: &[u32], n: usize, length: usize, seed: u64) -> Result<Tokens> {
-        self.go_on_with(ids, n, length, seed, None)
+    pub fn generate(&self, ids: &[u32], n: usize, length: usize, seed: u64) -> Result<Tokens> {
+        self.generate_with(ids, n, length, seed, None)
     }
 
-    /// As [`go_on`](Model::go_on), with something added.
-    pub(crate) fn go_on_with(
+    /// As [`generate`](Model::generate), with something added.
+    pub(crate) fn generate_with(
         &self,
         ids: &[u32],
         n: usize,
@@ -109,15 +107,14 @@ impl Model {
         let transformer = &self.inner.transformer;
         let from = cache.len();
         let mut stage = transformer.start(ids, n_seq, from)?;
-        if let Some(Added { hook, direction, row_norm }) = added {
+        if let Some(Added { hook, direction, amount }) = added {
             stage = transformer.walk_cached_to(stage, *hook, cache, self.compute)?;
             let (n_new, d) = (ids.len() / n_seq, direction.len());
             let mut rows = with_f32(&stage.value, <[f32]>::to_vec)?; // [n_seq, n_new, d_model]
             for (_, row) in
                 rows.chunks_exact_mut(d).enumerate().filter(|(i, _)| from + i % n_new > 0)
             {
-                let scale = row_norm.of(row).scale;
-                add_scaled(row, scale, direction);
+                add_scaled(row, amount(row), direction);
             }
             stage.value = Tensor::from_vec(rows, (n_seq, n_new, d), &Device::Cpu)?;
         }
@@ -133,9 +130,9 @@ mod tests {
     fn a_text_goes_on_as_the_sampler_goes_on_from_bos() {
         let model = Model::load("tiny-gpt2").unwrap();
         let sampled = model.sample(3, 12, 5).unwrap();
-        let texts = model.go_on(&[model.bos()], 3, 11, 5).unwrap();
+        let texts = model.generate(&[model.bos()], 3, 11, 5).unwrap();
         (0..3).for_each(|i| assert_eq!(texts.row(i), &sampled.row(i)[1..]));
-        assert_eq!(model.go_on(&[model.bos()], 1, 11, 5).unwrap().row(0), texts.row(0));
+        assert_eq!(model.generate(&[model.bos()], 1, 11, 5).unwrap().row(0), texts.row(0));
     }
 
     #[test]
@@ -170,43 +167,43 @@ mod tests {
                 site: crate::model::Site::ResidPost,
             };
             let texts = model
-                .go_on_with(
+                .generate_with(
                     &[model.bos(), 20],
                     2,
                     6,
                     0,
-                    Some(&Added { hook, direction: &direction, row_norm: RowNorm::None }),
+                    Some(&Added { hook, direction: &direction, amount: &|_| 1.0 }),
                 )
                 .unwrap();
             assert_eq!(texts.ids(), [wanted as u32; 12], "{name}");
             // Nothing is added at the first position, so from there the model goes on as it is.
             let first = model
-                .go_on_with(
+                .generate_with(
                     &[model.bos()],
                     2,
                     1,
                     0,
-                    Some(&Added { hook, direction: &direction, row_norm: RowNorm::None }),
+                    Some(&Added { hook, direction: &direction, amount: &|_| 1.0 }),
                 )
                 .unwrap();
-            assert_eq!(first.ids(), model.go_on(&[model.bos()], 2, 1, 0).unwrap().ids());
+            assert_eq!(first.ids(), model.generate(&[model.bos()], 2, 1, 0).unwrap().ids());
         }
     }
 
     #[test]
     fn adding_nothing_changes_nothing_at_any_hook() {
         let model = Model::load("tests/golden/neox").unwrap();
-        let plain = model.go_on(&[1, 2, 3], 2, 8, 1).unwrap();
+        let plain = model.generate(&[1, 2, 3], 2, 8, 1).unwrap();
         let direction = vec![0.0; model.config().d_model];
         for hook in model.hooks() {
-            let added = Added { hook, direction: &direction, row_norm: RowNorm::None };
+            let added = Added { hook, direction: &direction, amount: &|_| 1.0 };
             assert_eq!(
-                model.go_on_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(),
+                model.generate_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(),
                 plain.ids(),
                 "{hook}"
             );
         }
-        assert!(matches!(model.go_on(&[], 2, 8, 1), Err(Error::Config { .. })));
-        assert!(matches!(model.go_on(&[1; 10], 2, 100_000, 1), Err(Error::Config { .. })));
+        assert!(matches!(model.generate(&[], 2, 8, 1), Err(Error::Config { .. })));
+        assert!(matches!(model.generate(&[1; 10], 2, 100_000, 1), Err(Error::Config { .. })));
     }
 }

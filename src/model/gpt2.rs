@@ -3,7 +3,7 @@
 use crate::base::error::Result;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
-use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
+use crate::model::weights::{BlockWeights, Embeddings, LayerNormWeights, Linear, ModelWeights};
 
 /// A GPT-2 checkpoint, its names with or without the prefix `transformer.`.
 pub(super) struct Gpt2<'a> {
@@ -12,7 +12,7 @@ pub(super) struct Gpt2<'a> {
 }
 
 impl ModelWeights for Gpt2<'_> {
-    fn ends(&self) -> Result<Ends> {
+    fn ends(&self) -> Result<Embeddings> {
         let body = self.root.body("transformer");
         let d = self.config.d_model;
         let shape = [self.config.d_vocab, d];
@@ -23,7 +23,12 @@ impl ModelWeights for Gpt2<'_> {
             true => (embed.clone(), precision),
             false => self.root.get_with_precision(&shape, "lm_head.weight")?,
         };
-        Ok(Ends { embed, positions, ln_final, unembed: Affine::new((head.t()?, precision), None) })
+        Ok(Embeddings {
+            embed,
+            positions,
+            ln_final,
+            unembed: Linear::new((head.t()?, precision), None),
+        })
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
@@ -41,13 +46,16 @@ impl ModelWeights for Gpt2<'_> {
 }
 
 /// GPT-2 stores its matrices `[in, out]`.
-fn conv1d(at: &Reader, d_in: usize, d_out: usize) -> Result<Affine> {
-    Ok(Affine::new(
+fn conv1d(at: &Reader, d_in: usize, d_out: usize) -> Result<Linear> {
+    Ok(Linear::new(
         at.get_with_precision(&[d_in, d_out], "weight")?,
         Some(at.get(&[d_out], "bias")?),
     ))
 }
 
-fn gain(at: &Reader, d_model: usize) -> Result<Gain> {
-    Ok(Gain { weight: at.get(&[d_model], "weight")?, bias: at.get(&[d_model], "bias")? })
+fn gain(at: &Reader, d_model: usize) -> Result<LayerNormWeights> {
+    Ok(LayerNormWeights {
+        weight: at.get(&[d_model], "weight")?,
+        bias: at.get(&[d_model], "bias")?,
+    })
 }

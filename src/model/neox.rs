@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::base::error::Result;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
-use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
+use crate::model::weights::{BlockWeights, Embeddings, LayerNormWeights, Linear, ModelWeights};
 
 /// A GPT-NeoX checkpoint, its names with or without the prefix `gpt_neox.`.
 pub(super) struct NeoX<'a> {
@@ -14,7 +14,7 @@ pub(super) struct NeoX<'a> {
 }
 
 impl ModelWeights for NeoX<'_> {
-    fn ends(&self) -> Result<Ends> {
+    fn ends(&self) -> Result<Embeddings> {
         let body = self.root.body("gpt_neox");
         let d = self.config.d_model;
         let shape = [self.config.d_vocab, d];
@@ -24,11 +24,11 @@ impl ModelWeights for NeoX<'_> {
             true => (embed.clone(), precision),
             false => self.root.get_with_precision(&shape, "embed_out.weight")?,
         };
-        Ok(Ends {
+        Ok(Embeddings {
             embed,
             positions: None,
             ln_final,
-            unembed: Affine::new((head.t()?, precision), None),
+            unembed: Linear::new((head.t()?, precision), None),
         })
     }
 
@@ -48,25 +48,28 @@ impl ModelWeights for NeoX<'_> {
 
 /// The file's rows are `[n_heads, 3, d_head]`; they are put in the order `[3, n_heads, d_head]` of
 /// [`BlockWeights`].
-fn qkv(at: &Reader, config: &ModelConfig) -> Result<Affine> {
+fn qkv(at: &Reader, config: &ModelConfig) -> Result<Linear> {
     let d = config.d_model;
-    let Affine { weight, bias, precision, .. } = linear(at, d, 3 * d, config.attn_bias)?;
+    let Linear { weight, bias, precision, .. } = linear(at, d, 3 * d, config.attn_bias)?;
     let split = [config.n_heads, 3, config.d_head];
     let by_kind = |x: Tensor| x.transpose(0, 1)?.contiguous();
     let weight = by_kind(weight.t()?.reshape(&[split.as_slice(), &[d]].concat()[..])?)?
         .reshape((3 * d, d))?
         .t()?;
     let bias = bias.map(|b| by_kind(b.reshape(&split[..])?)?.reshape(3 * d)).transpose()?;
-    Ok(Affine::new((weight, precision), bias))
+    Ok(Linear::new((weight, precision), bias))
 }
 
 /// GPT-NeoX stores its matrices `[out, in]`; what is returned is the view of them as `[in, out]`.
-fn linear(at: &Reader, d_in: usize, d_out: usize, bias: bool) -> Result<Affine> {
+fn linear(at: &Reader, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
     let (weight, precision) = at.get_with_precision(&[d_out, d_in], "weight")?;
     let bias = if bias { Some(at.get(&[d_out], "bias")?) } else { None };
-    Ok(Affine::new((weight.t()?, precision), bias))
+    Ok(Linear::new((weight.t()?, precision), bias))
 }
 
-fn gain(at: &Reader, d_model: usize) -> Result<Gain> {
-    Ok(Gain { weight: at.get(&[d_model], "weight")?, bias: at.get(&[d_model], "bias")? })
+fn gain(at: &Reader, d_model: usize) -> Result<LayerNormWeights> {
+    Ok(LayerNormWeights {
+        weight: at.get(&[d_model], "weight")?,
+        bias: at.get(&[d_model], "bias")?,
+    })
 }

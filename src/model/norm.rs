@@ -4,9 +4,9 @@ use candle_core::{D, Device, Tensor};
 
 use crate::base::error::Result;
 use crate::cpu::matmul::{RowsMut, in_pieces};
-use crate::model::lanes;
+use crate::model::elementwise;
 use crate::model::ops::with_f32;
-use crate::model::weights::Gain;
+use crate::model::weights::LayerNormWeights;
 
 /// A layer norm: `(x − mean) / √(variance + eps) · gain + bias`.
 pub(super) struct Norm {
@@ -16,7 +16,7 @@ pub(super) struct Norm {
 }
 
 impl Norm {
-    pub fn new(gain: &Gain, eps: f64) -> Result<Norm> {
+    pub fn new(gain: &LayerNormWeights, eps: f64) -> Result<Norm> {
         let of = |x| with_f32(x, <[f32]>::to_vec);
         Ok(Norm { gain: of(&gain.weight)?, bias: of(&gain.bias)?, eps: eps as f32 })
     }
@@ -45,12 +45,12 @@ impl Norm {
             RowsMut::F32(out) => in_pieces(out, ROWS * d, work, |i, out| {
                 out.chunks_exact_mut(d)
                     .zip(rows(i))
-                    .for_each(|(out, x)| lanes::normalise(x, gain, bias, *eps, out));
+                    .for_each(|(out, x)| elementwise::normalise(x, gain, bias, *eps, out));
             }),
             RowsMut::Bf16(out) => in_pieces(out, ROWS * d.div_ceil(2), work, |i, out| {
                 out.chunks_exact_mut(d.div_ceil(2))
                     .zip(rows(i))
-                    .for_each(|(out, x)| lanes::normalise_to_bf16(x, gain, bias, *eps, out));
+                    .for_each(|(out, x)| elementwise::normalise_to_bf16(x, gain, bias, *eps, out));
             }),
         }
     }
@@ -67,7 +67,7 @@ mod tests {
     fn a_layer_norm_equals_candles() {
         for (n, d) in [(1, 1), (3, 5), (70, 48), (100, 33)] {
             let x = (random(&[2, n, d], 1) * 3.0).unwrap();
-            let gain = Gain { weight: random(&[d], 2), bias: random(&[d], 3) };
+            let gain = LayerNormWeights { weight: random(&[d], 2), bias: random(&[d], 3) };
             let want = candle_nn::LayerNorm::new(gain.weight.clone(), gain.bias.clone(), 1e-5)
                 .forward(&x)
                 .unwrap();

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, D, DType, Device, Module, Storage, Tensor};
-use candle_nn::{Activation as CandleActivation, Linear};
+use candle_nn::{Activation as CandleActivation, Linear as CandleLinear};
 use gemm::Parallelism;
 
 use crate::base::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::cpu::matmul::{
     Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
 };
 use crate::model::config::MlpActivation;
-use crate::model::weights::Affine;
+use crate::model::weights::Linear;
 
 /// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
 ///
@@ -61,37 +61,37 @@ enum Kind {
 
 /// A matrix as candle has it.
 struct Plain {
-    linear: Linear,
+    linear: CandleLinear,
     /// The matrix with every number rounded to bf16; made when it is first asked for.
     rounded: OnceLock<Tensor>,
 }
 
 impl Dense {
     /// Takes the matrix as it lies in memory: `[in, out]`, or the view of an `[out, in]`.
-    pub fn as_it_lies(affine: Affine) -> Result<Dense> {
-        let linear = Linear::new(affine.processed()?.t()?, affine.bias);
+    pub fn as_it_lies(weights: Linear) -> Result<Dense> {
+        let linear = CandleLinear::new(weights.processed()?.t()?, weights.bias);
         Ok(Dense { kind: Kind::Plain(Arc::new(Plain { linear, rounded: OnceLock::new() })) })
     }
 
     /// Lays the matrix out in the order in which products read it: packed where the processor has
     /// tiles, and `[in, out]` elsewhere.
-    pub fn laid_out(affine: Affine) -> Result<Dense> {
-        if has_tiles() && is_cpu_f32(&affine.weight) {
-            return Dense::packed(&affine);
+    pub fn laid_out(weights: Linear) -> Result<Dense> {
+        if has_tiles() && is_cpu_f32(&weights.weight) {
+            return Dense::packed(&weights);
         }
-        let weight = affine.processed()?.contiguous()?;
-        Dense::as_it_lies(Affine::new((weight, affine.precision), affine.bias))
+        let weight = weights.processed()?.contiguous()?;
+        Dense::as_it_lies(Linear::new((weight, weights.precision), weights.bias))
     }
 
-    fn packed(affine: &Affine) -> Result<Dense> {
-        let (depth, width) = affine.weight.dims2()?;
-        let is_turned = !affine.weight.is_contiguous();
-        let weight = if is_turned { affine.weight.t()? } else { affine.weight.clone() };
+    fn packed(weights: &Linear) -> Result<Dense> {
+        let (depth, width) = weights.weight.dims2()?;
+        let is_turned = !weights.weight.is_contiguous();
+        let weight = if is_turned { weights.weight.t()? } else { weights.weight.clone() };
         let (row_stride, col_stride) = if is_turned { (1, depth) } else { (width, 1) };
-        let bias = affine.bias.as_ref().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?;
+        let bias = weights.bias.as_ref().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?;
         let packed = with_f32(&weight, |data| {
             let view = View { data, depth, width, row_stride, col_stride };
-            Packed::new(view, bias.as_deref(), affine.precision, affine.row_wise.clone())
+            Packed::new(view, bias.as_deref(), weights.precision, weights.row_wise.clone())
         })?;
         Ok(Dense { kind: Kind::Packed(Arc::new(packed)) })
     }
@@ -268,7 +268,11 @@ impl Plain {
     }
 }
 
-fn forward_any(linear: &Linear, x: &Tensor, activation: Option<MlpActivation>) -> Result<Tensor> {
+fn forward_any(
+    linear: &CandleLinear,
+    x: &Tensor,
+    activation: Option<MlpActivation>,
+) -> Result<Tensor> {
     let y = linear.forward(x)?;
     Ok(match activation {
         None => y,
@@ -325,9 +329,10 @@ pub(super) mod tests {
                     Some(MlpActivation::Relu),
                 ] {
                     let of = |weight: &Tensor| {
-                        Affine::new((weight.clone(), Precision::Single), bias.clone())
+                        Linear::new((weight.clone(), Precision::Single), bias.clone())
                     };
-                    let candle = |weight: &Tensor| Linear::new(weight.t().unwrap(), bias.clone());
+                    let candle =
+                        |weight: &Tensor| CandleLinear::new(weight.t().unwrap(), bias.clone());
                     let want = forward_any(&candle(&matrix), &x, activation).unwrap();
                     let rounded =
                         |x: &Tensor| x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
@@ -352,7 +357,7 @@ pub(super) mod tests {
             }
         }
         let dense =
-            Dense::laid_out(Affine::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
+            Dense::laid_out(Linear::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
         assert!(dense.forward(&random(&[2, 5], 1), None, Compute::F32).is_err());
         // A view that is not contiguous is read in its own order.
         let turned = random(&[3, 6], 4).t().unwrap();

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::RowWise;
 use crate::model::ops::with_f32;
-use crate::model::weights::{Affine, BlockWeights, Ends, Gain};
+use crate::model::weights::{BlockWeights, Embeddings, LayerNormWeights, Linear};
 
 /// What is done to a model's weights when it is loaded; the log-probabilities it predicts are the
 /// same either way.
@@ -78,7 +78,7 @@ impl Processing {
     }
 
     /// Does it to what lies around the blocks. A tied unembedding becomes a matrix of its own.
-    pub(super) fn ends(self, ends: &mut Ends) -> Result<()> {
+    pub(super) fn ends(self, ends: &mut Embeddings) -> Result<()> {
         if self == Processing::Raw {
             return Ok(());
         }
@@ -92,14 +92,14 @@ impl Processing {
 
 /// Makes of `affine` what does after a bare normalisation what it did after `gain`, and takes the
 /// gain away.
-fn fold(gain: &mut Gain, affine: &mut Affine) -> Result<()> {
+fn fold(gain: &mut LayerNormWeights, affine: &mut Linear) -> Result<()> {
     let added = gain.bias.unsqueeze(0)?.matmul(&affine.weight)?.squeeze(0)?; // [out]
     affine.bias = Some(match &affine.bias {
         Some(bias) => (bias + added)?,
         None => added,
     });
     affine.row_wise = RowWise::Times(numbers(&gain.weight)?);
-    *gain = Gain::none(gain.weight.elem_count())?;
+    *gain = LayerNormWeights::none(gain.weight.elem_count())?;
     Ok(())
 }
 

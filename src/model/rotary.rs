@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::cpu::matmul::in_pieces;
 use crate::model::config::ModelConfig;
-use crate::model::lanes;
+use crate::model::elementwise;
 
 /// What queries and keys are turned by.
 pub(super) struct Rotary {
@@ -66,7 +66,7 @@ impl Rotary {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 let at = (from + (piece * ROWS + i) % n_new) * half;
                 let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
-                lanes::turn(&mut row[..2 * self.d_model], self.d_head, cos, sin);
+                elementwise::turn(&mut row[..2 * self.d_model], self.d_head, cos, sin);
             }
         });
     }

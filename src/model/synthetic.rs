@@ -11,7 +11,7 @@ use crate::cpu::matmul::Precision;
 use crate::model::block::{Layout, Part, Times};
 use crate::model::config::ModelConfig;
 use crate::model::tokens::Tokens;
-use crate::model::weights::{Affine, BlockWeights, Ends, Gain, ModelWeights};
+use crate::model::weights::{BlockWeights, Embeddings, LayerNormWeights, Linear, ModelWeights};
 use crate::model::{Model, Processing};
 
 /// Weights of about the size that they have when training begins, their matrices as if they had
@@ -19,31 +19,31 @@ use crate::model::{Model, Processing};
 struct Synthetic(ModelConfig, Precision);
 
 impl ModelWeights for Synthetic {
-    fn ends(&self) -> Result<Ends> {
+    fn ends(&self) -> Result<Embeddings> {
         let (d, d_vocab) = (self.0.d_model, self.0.d_vocab);
         let embed = noise([d_vocab, d], 1)?;
         let head = if self.0.tied { embed.clone() } else { noise([d_vocab, d], 2)? };
         let positions =
             if self.0.rotary_dim == 0 { Some(noise([self.0.n_ctx, d], 3)?) } else { None };
-        Ok(Ends {
+        Ok(Embeddings {
             embed,
             positions,
-            ln_final: Gain::none(d)?,
-            unembed: Affine::new((head.t()?, self.1), None),
+            ln_final: LayerNormWeights::none(d)?,
+            unembed: Linear::new((head.t()?, self.1), None),
         })
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
         let (d, d_mlp) = (self.0.d_model, self.0.d_mlp);
-        let affine = |d_in: usize, d_out: usize, seed| -> Result<Affine> {
-            Ok(Affine::new((noise([d_in, d_out], seed)?, self.1), Some(noise([d_out], seed + 1)?)))
+        let affine = |d_in: usize, d_out: usize, seed| -> Result<Linear> {
+            Ok(Linear::new((noise([d_in, d_out], seed)?, self.1), Some(noise([d_out], seed + 1)?)))
         };
         let seed = 100 * (layer as u64 + 1);
         Ok(BlockWeights {
-            ln1: Gain::none(d)?,
+            ln1: LayerNormWeights::none(d)?,
             qkv: affine(d, 3 * d, seed)?,
             out: affine(d, d, seed + 10)?,
-            ln2: Gain::none(d)?,
+            ln2: LayerNormWeights::none(d)?,
             up: affine(d, d_mlp, seed + 20)?,
             down: affine(d_mlp, d, seed + 30)?,
         })

@@ -13,13 +13,13 @@ use candle_nn::kv_cache::KvCache;
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::{Compute, RowWise};
 use crate::model::attention::causal_attention;
-use crate::model::block::{Block, Layout, Room};
+use crate::model::block::{Block, Layout, Workspace};
 use crate::model::config::ModelConfig;
 use crate::model::embed::Embed;
 use crate::model::norm::Norm;
 use crate::model::ops::{Dense, is_cpu_f32, with_f32};
 use crate::model::rotary::Rotary;
-use crate::model::weights::{BlockWeights, Ends};
+use crate::model::weights::{BlockWeights, Embeddings};
 use crate::model::{HookPoint, Site};
 
 /// A pass that has come as far as a hook.
@@ -67,12 +67,12 @@ pub(super) struct Transformer {
     ln_final: Norm,
     unembed: Dense,
     /// One for each pass that has been under way at once.
-    pub rooms: Mutex<Vec<Room>>,
+    pub rooms: Mutex<Vec<Workspace>>,
 }
 
 impl Transformer {
     /// Lays out the weights around the blocks; [`push`](Transformer::push) adds those.
-    pub fn new(config: ModelConfig, ends: Ends) -> Result<Transformer> {
+    pub fn new(config: ModelConfig, ends: Embeddings) -> Result<Transformer> {
         let eps = config.layer_norm_eps;
         let rotary = if config.rotary_dim > 0 { Some(Rotary::new(&config)) } else { None };
         let untouched = ends.unembed.row_wise == RowWise::Nothing;
@@ -282,10 +282,10 @@ impl Transformer {
     /// used.
     #[cfg(test)]
     pub fn break_from(&mut self, hook: HookPoint) {
-        use crate::model::weights::Affine;
+        use crate::model::weights::Linear;
         let matrix = Tensor::zeros((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
         let broken =
-            || Dense::as_it_lies(Affine::new((matrix.clone(), Default::default()), None)).unwrap();
+            || Dense::as_it_lies(Linear::new((matrix.clone(), Default::default()), None)).unwrap();
         for (layer, block) in self.blocks.iter_mut().enumerate().skip(hook.layer) {
             if layer > hook.layer || hook.site < Site::AttnOut {
                 (block.qkv, block.out) = (broken(), broken());

@@ -15,7 +15,7 @@ use crate::model::ops::with_f32;
 
 /// A matrix `[in, out]`, which may be the view of an `[out, in]`, and a bias `[out]`.
 #[derive(Clone)]
-pub(super) struct Affine {
+pub(super) struct Linear {
     /// In f32, whatever it came in.
     pub weight: Tensor,
     /// What it came in: all its numbers are such.
@@ -25,10 +25,10 @@ pub(super) struct Affine {
     pub bias: Option<Tensor>,
 }
 
-impl Affine {
+impl Linear {
     /// A matrix with nothing to be done to it.
-    pub fn new((weight, precision): (Tensor, Precision), bias: Option<Tensor>) -> Affine {
-        Affine { weight, precision, row_wise: RowWise::Nothing, bias }
+    pub fn new((weight, precision): (Tensor, Precision), bias: Option<Tensor>) -> Linear {
+        Linear { weight, precision, row_wise: RowWise::Nothing, bias }
     }
 
     /// The matrix that is multiplied, in f32.
@@ -44,15 +44,15 @@ impl Affine {
 
 /// The gain and bias of a layer norm, `[d_model]` each.
 #[derive(Clone)]
-pub(super) struct Gain {
+pub(super) struct LayerNormWeights {
     pub weight: Tensor,
     pub bias: Tensor,
 }
 
-impl Gain {
-    /// Gain 1, bias 0: what a layer norm is once it has been folded into the matrix behind it.
-    pub fn none(d_model: usize) -> Result<Gain> {
-        Ok(Gain {
+impl LayerNormWeights {
+    /// LayerNormWeights 1, bias 0: what a layer norm is once it has been folded into the matrix behind it.
+    pub fn none(d_model: usize) -> Result<LayerNormWeights> {
+        Ok(LayerNormWeights {
             weight: Tensor::ones(d_model, DType::F32, &Device::Cpu)?,
             bias: Tensor::zeros(d_model, DType::F32, &Device::Cpu)?,
         })
@@ -62,17 +62,17 @@ impl Gain {
 /// The weights of a block.
 pub(super) struct BlockWeights {
     /// The layer norm before attention.
-    pub ln1: Gain,
+    pub ln1: LayerNormWeights,
     /// Queries, keys and values: `[d_model, 3 · d_model]`.
-    pub qkv: Affine,
+    pub qkv: Linear,
     /// Attention's output: `[d_model, d_model]`.
-    pub out: Affine,
+    pub out: Linear,
     /// The layer norm before the MLP.
-    pub ln2: Gain,
+    pub ln2: LayerNormWeights,
     /// Into the MLP: `[d_model, d_mlp]`.
-    pub up: Affine,
+    pub up: Linear,
     /// Out of the MLP: `[d_mlp, d_model]`.
-    pub down: Affine,
+    pub down: Linear,
 }
 
 impl BlockWeights {
@@ -93,18 +93,18 @@ impl BlockWeights {
 }
 
 /// What lies before the first block and after the last.
-pub(super) struct Ends {
+pub(super) struct Embeddings {
     /// The embedding: `[d_vocab, d_model]`.
     pub embed: Tensor,
     /// Learned positions, GPT-2's: `[n_ctx, d_model]`.
     pub positions: Option<Tensor>,
     /// The layer norm before the unembedding.
-    pub ln_final: Gain,
+    pub ln_final: LayerNormWeights,
     /// The unembedding: `[d_model, d_vocab]`; if it is tied, a view of the embedding.
-    pub unembed: Affine,
+    pub unembed: Linear,
 }
 
-impl Ends {
+impl Embeddings {
     /// The tensors before the first block, in a fixed order.
     pub fn first(&self) -> Vec<&Tensor> {
         std::iter::once(&self.embed).chain(&self.positions).collect()
@@ -121,7 +121,7 @@ impl Ends {
 /// The weights of a whole model, of which a block at a time is in memory.
 pub(super) trait ModelWeights {
     /// What lies around the blocks.
-    fn ends(&self) -> Result<Ends>;
+    fn ends(&self) -> Result<Embeddings>;
 
     /// The weights of a block.
     fn block(&self, layer: usize) -> Result<BlockWeights>;

@@ -266,7 +266,7 @@ impl Sae {
         let table = match (&self.lookup, &self.index) {
             (None, _) => "",
             (Some(_), Index::Token) => " + W_lookup[token]",
-            (Some(_), Index::Grams(_)) => " + W_lookup[longest known n-gram that ends here]",
+            (Some(_), Index::Ngrams(_)) => " + W_lookup[longest known n-gram that ends here]",
             (Some(_), Index::Latents(_)) => {
                 " + Σ code·W_lookup[latent] over the preceding SAE's codes"
             }

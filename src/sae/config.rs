@@ -195,14 +195,22 @@ impl SaeConfig {
             if aux.k == Some(0) {
                 return Err(Error::config("aux.k", "aux.k = 0; at least 1 is needed".to_owned()));
             }
-            crate::train::check_rate("aux.alpha", aux.alpha)?;
+            check_rate("aux.alpha", aux.alpha)?;
         }
         if let Some(lr) = self.lr {
-            crate::train::check_rate("lr", lr)?;
+            check_rate("lr", lr)?;
         }
         if let Some(lookup) = &self.lookup {
             lookup.check(self)?;
         }
         Ok(())
+    }
+}
+/// Checks a learning rate or the like.
+pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
+    if rate.is_finite() && rate > 0.0 {
+        Ok(())
+    } else {
+        Err(Error::config(field, format!("{field} = {rate}; it must be above 0")))
     }
 }

@@ -1,9 +1,9 @@
 //! The table: what its rows stand for, where it starts, and whether it learns.
 
-mod grams;
+mod cached;
 mod index;
-mod kept;
-mod starts;
+mod init;
+mod ngrams;
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::SaeConfig;
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
 
-pub use grams::Grams;
 pub use index::Index;
+pub use ngrams::Ngrams;
 
 /// Numbers that are summed at a time, so that the sum is the same on any number of threads.
 const SUMMED: usize = 1 << 16;
@@ -123,7 +123,7 @@ impl Lookup {
     pub(crate) fn indexed_by(self, index: Index) -> Result<Lookup> {
         let rows = match &index {
             Index::Token => self.rows(),
-            Index::Grams(grams) => grams.rows(),
+            Index::Ngrams(grams) => grams.rows(),
             Index::Latents(sae) => sae.d_sae(),
         };
         if rows != self.rows() {
@@ -209,7 +209,7 @@ impl Lookup {
     pub(super) fn check(&self, config: &SaeConfig) -> Result<()> {
         let (rows, what) = match &self.index {
             Index::Token => (config.d_vocab, "lookup table"),
-            Index::Grams(grams) => {
+            Index::Ngrams(grams) => {
                 (config.d_vocab + grams.len(), "lookup table of tokens and n-grams")
             }
             Index::Latents(sae) => (sae.d_sae(), "lookup table of a preceding SAE's latents"),
@@ -229,7 +229,7 @@ impl Lookup {
         }
         match &self.index {
             Index::Token => {}
-            Index::Grams(grams) => grams.grams().iter().for_each(|gram| {
+            Index::Ngrams(grams) => grams.grams().iter().for_each(|gram| {
                 hash.update([gram.len() as u8]);
                 hash.update(bytemuck::cast_slice::<u32, u8>(gram));
             }),

@@ -88,7 +88,7 @@ impl RowNorm {
 
     /// Rows `x` `[n, d]` as the SAE reads them, and how each comes back. A row of zeros that is to
     /// be made longer stays one.
-    pub(super) fn apply(self, x: &[f32], d: usize) -> (Vec<f32>, Vec<RowScale>) {
+    pub(crate) fn apply(self, x: &[f32], d: usize) -> (Vec<f32>, Vec<RowScale>) {
         let mut z = x.to_vec();
         let scales = z
             .par_chunks_mut(d)
@@ -107,7 +107,7 @@ impl RowNorm {
     }
 
     /// Takes reconstructions back to the scale of activations.
-    pub(super) fn undo(x_hat: &mut [f32], scales: &[RowScale], d: usize) {
+    pub(crate) fn undo(x_hat: &mut [f32], scales: &[RowScale], d: usize) {
         x_hat
             .par_chunks_mut(d)
             .zip(scales)

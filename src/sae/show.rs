@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Architecture, AuxK, Codes, Grams, Index, Keys, Lookup, Origin, RowNorm, RowScale, Sae,
+    Architecture, AuxK, Codes, Index, Keys, Lookup, Ngrams, Origin, RowNorm, RowScale, Sae,
     SaeConfig,
 };
 use crate::base::error::Result;
@@ -329,7 +329,7 @@ impl Index {
     fn count(&self, rows: usize) -> String {
         match self {
             Index::Token => format!("{rows} tokens"),
-            Index::Grams(grams) => {
+            Index::Ngrams(grams) => {
                 format!("{} tokens and {} n-grams", rows.saturating_sub(grams.len()), grams.len())
             }
             Index::Latents(_) => format!("{rows} latents"),
@@ -342,7 +342,7 @@ impl Index {
             Index::Token => {
                 "the table whose row of the current token is added to every reconstruction"
             }
-            Index::Grams(_) => {
+            Index::Ngrams(_) => {
                 "the table whose row of the longest known n-gram, or of the current token, is added to every reconstruction"
             }
             Index::Latents(_) => {
@@ -356,13 +356,13 @@ impl Show for Index {
     fn shown(&self) -> Shown {
         match self {
             Index::Token => Shown::sentence("tokens", self.meaning()),
-            Index::Grams(grams) => grams.shown(),
+            Index::Ngrams(grams) => grams.shown(),
             Index::Latents(sae) => sae.shown(),
         }
     }
 }
 
-impl Show for Grams {
+impl Show for Ngrams {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("n-grams", self.len().to_string(), "those with rows of their own, behind the tokens'"),
@@ -373,7 +373,7 @@ impl Show for Grams {
                 "rows of a table with one for every token and every n-gram",
             ),
         ];
-        settings("Grams", rows).into()
+        settings("Ngrams", rows).into()
     }
 }
 
@@ -387,7 +387,7 @@ impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Index::Token => "by token",
-            Index::Grams(_) => "by token and n-gram",
+            Index::Ngrams(_) => "by token and n-gram",
             Index::Latents(_) => "by a preceding SAE's latents",
         })
     }
@@ -477,7 +477,7 @@ shows!(
     AuxK,
     Lookup,
     Index,
-    Grams,
+    Ngrams,
     Keys<'_>,
     Origin,
     Codes

@@ -224,16 +224,16 @@ impl fmt::Debug for Training {
 mod tests {
     use super::*;
     use crate::activations::{ActivationStore, HarvestConfig};
-    use crate::backend::{self, AdamState, Kernel, Prepared, Rates, Scratch, StepReport};
+    use crate::backend::{self, AdamState, Backend, PreparedBatch, Rates, Scratch, StepReport};
     use crate::model::{HookPoint, Model};
     use crate::sae::{Codes, Sae, SaeConfig};
     use crate::train::TrainConfig;
 
     /// A kernel with a defect.
     #[derive(Debug)]
-    struct Defective(Arc<dyn Kernel>);
+    struct Defective(Arc<dyn Backend>);
 
-    impl Kernel for Defective {
+    impl Backend for Defective {
         fn name(&self) -> String {
             "defective".to_owned()
         }
@@ -243,7 +243,7 @@ mod tests {
             x: &'a [f32],
             tokens: &'a [u32],
             d_model: usize,
-        ) -> Result<Prepared<'a>> {
+        ) -> Result<PreparedBatch<'a>> {
             self.0.prepare(x, tokens, d_model)
         }
 
@@ -255,7 +255,7 @@ mod tests {
             &self,
             _: &mut Sae,
             _: &mut AdamState,
-            _: &Prepared<'_>,
+            _: &PreparedBatch<'_>,
             _: &Rates,
             _: &mut Scratch,
         ) -> Result<StepReport> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Rates;
 use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
+use crate::sae::check_rate;
 
 /// The settings that all SAEs of one [`Trainer`](super::Trainer) share. The defaults are the
 /// authors', but for `tokens`.
@@ -175,15 +176,6 @@ impl TrainConfig {
         let guess =
             ((step as f64 / self.steps() as f64).sqrt() * self.evaluations as f64).round() as u64;
         (guess.saturating_sub(1)..=guess + 1).any(|i| i <= self.evaluations && place(i) == step)
-    }
-}
-
-/// Checks a learning rate or the like.
-pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
-    if rate.is_finite() && rate > 0.0 {
-        Ok(())
-    } else {
-        Err(Error::config(field, format!("{field} = {rate}; it must be above 0")))
     }
 }
 

@@ -188,7 +188,7 @@ impl Folder {
 
     /// Removes the checkpoint of a finished run.
     pub(super) fn tidy(&self) -> Result<()> {
-        files::remove_leftovers(&self.dir, |_| true)?;
+        files::remove_stale_files(&self.dir, |_| true)?;
         let path = self.dir.join(CHECKPOINT);
         if self.is_finished() && path.exists() {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
@@ -205,7 +205,7 @@ impl Folder {
 /// Whether a folder holds nothing but temporary files: what is left if a process is killed before
 /// it has written `run.json`.
 fn is_bare(dir: &Path) -> Result<bool> {
-    files::remove_leftovers(dir, |name| name == RUN)?;
+    files::remove_stale_files(dir, |name| name == RUN)?;
     Ok(fs::read_dir(dir).map_err(Error::io("read", dir))?.next().is_none())
 }
 

@@ -3,7 +3,7 @@
 use super::history::{HeldOutPoint, TrainPoint};
 use super::penalty::Penalty;
 use super::{History, TrainConfig};
-use crate::backend::{AdamState, Kernel, Prepared, Scratch};
+use crate::backend::{AdamState, Backend, PreparedBatch, Scratch};
 use crate::base::error::{Error, Result};
 use crate::eval::HeldOut;
 use crate::sae::Sae;
@@ -56,14 +56,14 @@ impl Job {
 
     /// Brings the table up to date, before anybody looks at it.
     pub(super) fn settle(&mut self) {
-        self.state.settle(&mut self.sae);
+        self.state.flush(&mut self.sae);
     }
 
     /// Trains on one batch and takes down what it saw.
     pub(super) fn step(
         &mut self,
-        kernel: &dyn Kernel,
-        batch: &Prepared<'_>,
+        kernel: &dyn Backend,
+        batch: &PreparedBatch<'_>,
         config: &TrainConfig,
     ) -> Result<()> {
         let rates = config.rates(self.state.steps, self.lr);

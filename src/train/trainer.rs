@@ -13,7 +13,7 @@ use super::runs::{Made, standing};
 use super::watch::{Foreground, Watch};
 use super::{Run, Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch};
-use crate::backend::{self, Kernel};
+use crate::backend::{self, Backend};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
 use crate::base::format;
@@ -45,7 +45,7 @@ pub struct Trainer {
     pub(super) config: TrainConfig,
     pub(super) held_out: Option<Arc<HeldOut>>,
     pub(super) saes: Vec<(String, SaeConfig)>,
-    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) kernel: Arc<dyn Backend>,
 }
 
 impl Trainer {

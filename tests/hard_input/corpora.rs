@@ -63,7 +63,7 @@ fn spoilt_sampled_tokens_are_read_or_refused_and_nothing_else() {
         let corpus = Corpus::sampled_in(&model, 64, 0, folder)?;
         let _ = (
             model.loss(&corpus.train),
-            Grams::most_common(&corpus.train, 61, 2, 10),
+            Ngrams::most_common(&corpus.train, 61, 2, 10),
             format!("{corpus:?}"),
         );
         Ok(())

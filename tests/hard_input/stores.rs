@@ -136,10 +136,10 @@ fn used(store: &ActivationStore) {
     let gram = |ids: &[u32]| ids.to_vec();
     let mut sae =
         Sae::new(SaeConfig { expansion: 1, k: 1, ..SaeConfig::new(D_MODEL, D_VOCAB) }).unwrap();
-    if let Ok(grams) = Grams::new(&[gram(&[0, 1]), gram(&[3, 4, 5])], D_VOCAB) {
+    if let Ok(grams) = Ngrams::new(&[gram(&[0, 1]), gram(&[3, 4, 5])], D_VOCAB) {
         let lookup = Lookup::from_table(vec![0.5; grams.rows() * D_MODEL], D_MODEL).unwrap();
         sae.lookup = Some(lookup.table().to_vec());
-        sae.index = Index::Grams(grams.into());
+        sae.index = Index::Ngrams(grams.into());
     }
     for &hook in store.hooks() {
         let _ = (

@@ -35,9 +35,9 @@ fn what_another_library_cannot_compute_is_not_written() {
     for table in [TableExport::Fold, TableExport::Drop] {
         has(&refused(&subtracted, SaeFormat::Sparsify, table), &["subtracted", "keep"]);
     }
-    let grams = Grams::new(&[vec![1, 2]], D_VOCAB).unwrap();
+    let grams = Ngrams::new(&[vec![1, 2]], D_VOCAB).unwrap();
     let mut by_gram = sample(Architecture::TopK, true);
-    by_gram.index = Index::Grams(grams.into());
+    by_gram.index = Index::Ngrams(grams.into());
     by_gram.lookup = Some(vec![0.5; (D_VOCAB + 1) * D]);
     has(
         &refused(&by_gram, SaeFormat::SaeLens, TableExport::Fold),

@@ -28,7 +28,6 @@ mod cold;
 mod evcxr;
 mod folders;
 mod install;
-mod leftovers;
 mod open;
 mod parameters;
 mod process;
@@ -36,6 +35,7 @@ mod project;
 mod python;
 mod report;
 mod run;
+mod stale_files;
 mod std_source;
 mod template;
 mod timing;
@@ -123,7 +123,7 @@ fn set_up_in(folders: &folders::Folders, options: &Options) -> Result<Lab> {
         &evcxr,
         &std_source.path,
     )?;
-    leftovers::remove(folders, &project)?;
+    stale_files::remove(folders, &project)?;
     Ok(Lab {
         python: python.interpreter,
         jupyter_path: folders.jupyter(),

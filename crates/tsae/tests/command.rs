@@ -197,7 +197,7 @@ fn a_run_that_a_file_describes_is_the_run_of_a_notebook() {
     // activations.
     let shown = runs.description().unwrap();
     assert_eq!(shown, before);
-    let of_file = RunSpec::load(dir.join("a")).unwrap();
+    let of_file = RunRecipe::load(dir.join("a")).unwrap();
     assert_eq!(
         (&shown.train, &shown.sae, shown.hook, &shown.harvest),
         (&of_file.train, &of_file.sae, of_file.hook, &of_file.harvest)

@@ -1,6 +1,6 @@
 //! The description of what a notebook trains, or has trained.
 
-use super::{Harvested, RunSpec, SaeSpec};
+use super::{Harvested, RunRecipe, SaeRecipe};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
@@ -20,8 +20,8 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// As [`SaeSpec::of`]; what reading the description beside the activations reports.
-    pub fn description(&self) -> Result<RunSpec> {
+    /// As [`SaeRecipe::of`]; what reading the description beside the activations reports.
+    pub fn description(&self) -> Result<RunRecipe> {
         let (acts, hook, train) = self.settings();
         described(acts, hook, train, self.saes())
     }
@@ -33,16 +33,16 @@ impl Runs {
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
-    /// # let runs = RunSpec::load("run.toml")?.run("runs/mine")?;
-    /// let spec: RunSpec = runs.description()?;
+    /// # let runs = RunRecipe::load("run.toml")?.run("runs/mine")?;
+    /// let spec: RunRecipe = runs.description()?;
     /// spec // shown as the TOML that it is
     /// # ; Ok::<(), Error>(())
     /// ```
     ///
     /// # Errors
     /// [`Error::Config`] if they were not trained with the same settings on the same activations,
-    /// and as [`SaeSpec::of`].
-    pub fn description(&self) -> Result<RunSpec> {
+    /// and as [`SaeRecipe::of`].
+    pub fn description(&self) -> Result<RunRecipe> {
         let why = "they were not trained with the same settings on the same activations, so that no one description is of all of them";
         let made = self.made().ok_or_else(|| Error::config("runs", why))?;
         let saes: Vec<(String, SaeConfig)> =
@@ -56,12 +56,12 @@ fn described(
     hook: HookPoint,
     train: &TrainConfig,
     saes: &[(String, SaeConfig)],
-) -> Result<RunSpec> {
+) -> Result<RunRecipe> {
     let sae = saes
         .iter()
-        .map(|(name, config)| SaeSpec::of(name, config, acts, hook))
+        .map(|(name, config)| SaeRecipe::of(name, config, acts, hook))
         .collect::<Result<_>>()?;
-    Ok(RunSpec {
+    Ok(RunRecipe {
         hook: Some(hook),
         train: train.clone(),
         sae,

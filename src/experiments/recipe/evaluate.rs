@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{EVALUATED, FILE, Harvested, RunSpec};
+use super::{EVALUATED, FILE, Harvested, RunRecipe};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
@@ -16,7 +16,7 @@ use crate::sae::Sae;
 
 /// What SAEs are evaluated on; `None` is what the SAEs and the description beside them say.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct EvalSpec {
+pub struct EvalRecipe {
     /// The model, as [`Model::load`] takes it.
     pub model: Option<String>,
     /// What is done to its weights.
@@ -35,14 +35,14 @@ pub struct EvalSpec {
     pub tokens: Option<usize>,
 }
 
-impl RunSpec {
-    /// Evaluates the SAEs that [`run`](RunSpec::run) has trained in `out`, on the text that was
+impl RunRecipe {
+    /// Evaluates the SAEs that [`run`](RunRecipe::run) has trained in `out`, on the text that was
     /// held out.
     ///
     /// # Errors
     /// [`Error::EmptyCorpus`] if none was; what loading and [`evaluate`](eval::evaluate) report.
     pub fn evaluate(&self, out: impl AsRef<Path>) -> Result<Evaluations> {
-        EvalSpec::default().evaluate(&[out.as_ref()])
+        EvalRecipe::default().evaluate(&[out.as_ref()])
     }
 }
 
@@ -53,8 +53,8 @@ struct Named {
     run: Option<PathBuf>,
 }
 
-impl EvalSpec {
-    /// Evaluates SAEs: `paths` are folders of SAEs, folders that a [description](RunSpec) was run
+impl EvalRecipe {
+    /// Evaluates SAEs: `paths` are folders of SAEs, folders that a [description](RunRecipe) was run
     /// in, or the `run.toml` in one.
     ///
     /// Without another text it is the text that was held out when the activations were harvested.
@@ -71,11 +71,11 @@ impl EvalSpec {
     }
 
     /// Tells [token latents from context latents](token_or_context_with): of SAEs as
-    /// [`evaluate`](EvalSpec::evaluate) takes them; without a text, on the activations of the store
+    /// [`evaluate`](EvalRecipe::evaluate) takes them; without a text, on the activations of the store
     /// or the run.
     ///
     /// # Errors
-    /// As [`evaluate`](EvalSpec::evaluate) and [`token_or_context_with`].
+    /// As [`evaluate`](EvalRecipe::evaluate) and [`token_or_context_with`].
     pub fn token_or_context<P: AsRef<Path>>(
         &self,
         paths: &[P],
@@ -123,7 +123,7 @@ impl EvalSpec {
         // A run's description knows better where its model is than an SAE, which has only its name.
         let model = match (&self.model, &first.run) {
             (None, Some(run)) => {
-                let spec = RunSpec::load(run)?;
+                let spec = RunRecipe::load(run)?;
                 model_of(&first.sae, Some(&spec.model), self.processing.or(Some(spec.processing)))?
             }
             (model, _) => model_of(&first.sae, model.as_deref(), self.processing)?,
@@ -135,13 +135,13 @@ impl EvalSpec {
     fn store_beside(&self, sae: &Named) -> Result<Option<PathBuf>> {
         match (&self.store, &sae.run) {
             (Some(store), _) => Ok(Some(store.clone())),
-            (None, Some(run)) => Ok(Some(RunSpec::load(run)?.store_of(run))),
+            (None, Some(run)) => Ok(Some(RunRecipe::load(run)?.store_of(run))),
             (None, None) => Ok(None),
         }
     }
 
     fn text(&self, model: &Model, first: &Named) -> Result<Tokens> {
-        let spec = first.run.as_ref().map(RunSpec::load).transpose()?;
+        let spec = first.run.as_ref().map(RunRecipe::load).transpose()?;
         let most = self.tokens.or(spec.as_ref().map(|spec| spec.evaluated_on)).unwrap_or(EVALUATED);
         let n_ctx = self.context.or(first.sae.origin.n_ctx);
         let tokens = match (&self.text, self.sampled) {
@@ -199,7 +199,7 @@ fn saes_in(path: &Path) -> Result<Vec<Named>> {
             }
             Ok(Named { name: name.clone(), sae: Sae::load(&folder)?, run: Some(run.clone()) })
         };
-        return RunSpec::load(&run)?.sae.iter().map(|sae| load(&sae.name)).collect();
+        return RunRecipe::load(&run)?.sae.iter().map(|sae| load(&sae.name)).collect();
     }
     let above = run
         .canonicalize()

@@ -8,12 +8,12 @@ use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::sae::{Grams, Lookup, Sae};
+use crate::sae::{Lookup, Ngrams, Sae};
 
 /// What a table has rows for, and what they start at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LookupSpec {
+pub enum LookupRecipe {
     /// [`Lookup::unigram`].
     Unigram,
     /// [`Lookup::means`].
@@ -21,19 +21,19 @@ pub enum LookupSpec {
     /// [`Lookup::zeros`].
     Zeros,
     /// [`Lookup::ngrams`]: `lookup = { ngrams = { longest = 3, rows = 20_000 } }`.
-    Ngrams(GramsSpec),
+    Ngrams(NgramRecipe),
     /// [`Lookup::ngram_means`], likewise.
     #[serde(alias = "ngram-means")]
-    NgramMeans(GramsSpec),
+    NgramMeans(NgramRecipe),
     /// [`Lookup::preceding`]: `lookup = { preceding = "runs/before/SAE" }`, the folder of an SAE of
     /// an earlier hook, which is harvested too.
     Preceding(PathBuf),
 }
 
-/// The most common n-grams of the training text, as [`Grams::most_common`] finds them.
+/// The most common n-grams of the training text, as [`Ngrams::most_common`] finds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GramsSpec {
+pub struct NgramRecipe {
     /// How many tokens they have at most.
     pub longest: usize,
     /// How many there are, at most.
@@ -46,7 +46,7 @@ const TABLES: &str = "tables";
 /// A table that is to be made, and what training does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    pub kind: LookupSpec,
+    pub kind: LookupRecipe,
     pub learned: Option<bool>,
     pub balance: Option<f32>,
     pub subtracted: bool,
@@ -61,19 +61,21 @@ impl Table {
         acts: &ActivationStore,
         text: &Tokens,
     ) -> Result<Lookup> {
-        let grams = |it: &GramsSpec| Grams::most_common(text, acts.d_vocab(), it.longest, it.rows);
+        let grams =
+            |it: &NgramRecipe| Ngrams::most_common(text, acts.d_vocab(), it.longest, it.rows);
         let lookup = match &self.kind {
             // A store that cannot be written to, or that another process makes the table in, is no
             // reason not to make it.
-            LookupSpec::Unigram => match Lookup::unigram_in(model, hook, acts.dir().join(TABLES)) {
+            LookupRecipe::Unigram => match Lookup::unigram_in(model, hook, acts.dir().join(TABLES))
+            {
                 Err(Error::Io { .. } | Error::Locked { .. }) => Lookup::unigram(model, hook)?,
                 made => made?,
             },
-            LookupSpec::Means => Lookup::means(acts, hook)?,
-            LookupSpec::Zeros => Lookup::zeros(acts.d_vocab(), acts.d_model())?,
-            LookupSpec::Ngrams(it) => Lookup::ngrams(model, hook, grams(it)?)?,
-            LookupSpec::NgramMeans(it) => Lookup::ngram_means(acts, hook, grams(it)?)?,
-            LookupSpec::Preceding(folder) => Lookup::preceding(&Sae::load(folder)?)?,
+            LookupRecipe::Means => Lookup::means(acts, hook)?,
+            LookupRecipe::Zeros => Lookup::zeros(acts.d_vocab(), acts.d_model())?,
+            LookupRecipe::Ngrams(it) => Lookup::ngrams(model, hook, grams(it)?)?,
+            LookupRecipe::NgramMeans(it) => Lookup::ngram_means(acts, hook, grams(it)?)?,
+            LookupRecipe::Preceding(folder) => Lookup::preceding(&Sae::load(folder)?)?,
         };
         let lookup = if self.learned == Some(false) { lookup.frozen() } else { lookup };
         let lookup = if self.subtracted { lookup.subtracted() } else { lookup };

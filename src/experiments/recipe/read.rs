@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{FILE, RunSpec};
+use super::{FILE, RunRecipe};
 use crate::base::error::{Error, Result};
 use crate::hub::distance;
 
@@ -59,38 +59,38 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
     })
 }
 
-impl RunSpec {
+impl RunRecipe {
     /// Reads a description: a TOML file, or a folder that a run has left its own in.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Description`] with the line if it says something that cannot be.
-    pub fn load(path: impl AsRef<Path>) -> Result<RunSpec> {
+    pub fn load(path: impl AsRef<Path>) -> Result<RunRecipe> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        RunSpec::read(text, path.display().to_string())
+        RunRecipe::read(text, path.display().to_string())
     }
 
     /// Reads a description from a text in TOML.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
-    /// let spec = RunSpec::parse("model = 'tiny-gpt2'\n[train]\ntokens = 1_000_000\n[[sae]]\nk = 16")?;
+    /// let spec = RunRecipe::parse("model = 'tiny-gpt2'\n[train]\ntokens = 1_000_000\n[[sae]]\nk = 16")?;
     /// assert_eq!((spec.train.tokens, spec.sae[0].k), (1_000_000, 16));
-    /// let wrong = RunSpec::parse("model = 'tiny-gpt2'\n[train]\ntokns = 1_000_000").unwrap_err();
+    /// let wrong = RunRecipe::parse("model = 'tiny-gpt2'\n[train]\ntokns = 1_000_000").unwrap_err();
     /// assert!(wrong.to_string().ends_with("did you mean \"tokens\"?"));
     /// # Ok::<(), Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`load`](RunSpec::load).
-    pub fn parse(text: &str) -> Result<RunSpec> {
-        RunSpec::read(text.to_owned(), "the description".to_owned())
+    /// As [`load`](RunRecipe::load).
+    pub fn parse(text: &str) -> Result<RunRecipe> {
+        RunRecipe::read(text.to_owned(), "the description".to_owned())
     }
 
-    fn read(text: String, place: String) -> Result<RunSpec> {
-        let spec: RunSpec = parse(&text, &place)?;
-        let spec = RunSpec { written: Written(Some(Arc::new(Source { place, text }))), ..spec };
+    fn read(text: String, place: String) -> Result<RunRecipe> {
+        let spec: RunRecipe = parse(&text, &place)?;
+        let spec = RunRecipe { written: Written(Some(Arc::new(Source { place, text }))), ..spec };
         spec.check()?;
         Ok(spec)
     }

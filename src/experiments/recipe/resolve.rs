@@ -1,7 +1,7 @@
 //! Checking a description, and filling in what it leaves to the model.
 
 use super::read::Step;
-use super::{LookupSpec, RunSpec, SAMPLED, SaeSpec};
+use super::{LookupRecipe, RunRecipe, SAMPLED, SaeRecipe};
 use crate::base::error::{Error, Result};
 use crate::corpus::DEFAULT_N_CTX;
 use crate::model::{HookPoint, Model};
@@ -12,7 +12,7 @@ use crate::train::check_name;
 /// than any model has.
 const WIDEST: (usize, usize) = (1 << 20, 1 << 24);
 
-impl RunSpec {
+impl RunRecipe {
     /// Checks every setting that can be checked without the model.
     ///
     /// # Errors
@@ -109,9 +109,9 @@ impl RunSpec {
     /// The same with everything filled in that is decided without being said.
     ///
     /// # Errors
-    /// As [`check`](RunSpec::check), now also for what depends on the model;
+    /// As [`check`](RunRecipe::check), now also for what depends on the model;
     /// [`Error::UnknownHook`].
-    pub fn resolved(&self, model: &Model) -> Result<RunSpec> {
+    pub fn resolved(&self, model: &Model) -> Result<RunRecipe> {
         self.check()?;
         let config = model.config();
         for (i, sae) in self.sae.iter().enumerate() {
@@ -131,7 +131,7 @@ impl RunSpec {
         if spec.harvest.hooks.is_empty() {
             spec.harvest.hooks.push(hook);
             for sae in &self.sae {
-                if let Some(LookupSpec::Preceding(folder)) = &sae.lookup {
+                if let Some(LookupRecipe::Preceding(folder)) = &sae.lookup {
                     spec.harvest.hooks.push(Sae::load(folder)?.own_hook()?);
                 }
             }
@@ -143,7 +143,7 @@ impl RunSpec {
             spec.resolve_text(config.n_ctx.min(DEFAULT_N_CTX))
                 .map_err(|error| self.located(&[], error))?;
         }
-        spec.sae = self.sae.iter().map(SaeSpec::resolved).collect();
+        spec.sae = self.sae.iter().map(SaeRecipe::resolved).collect();
         Ok(spec)
     }
 

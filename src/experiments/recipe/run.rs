@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Harvested, RunSpec, Written};
+use super::{Harvested, RunRecipe, Written};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::base::files;
@@ -15,7 +15,7 @@ const STORE: &str = "activations";
 /// The folder of the model's own samples in that of the activations.
 const SAMPLES: &str = "corpus";
 
-impl RunSpec {
+impl RunRecipe {
     /// The model that it names.
     ///
     /// # Errors
@@ -25,10 +25,10 @@ impl RunSpec {
     }
 
     /// The part of the description that decides the activations.
-    pub(super) fn of_harvest(&self) -> RunSpec {
-        let defaults = RunSpec::new(&self.model);
+    pub(super) fn of_harvest(&self) -> RunRecipe {
+        let defaults = RunRecipe::new(&self.model);
         let train = TrainConfig::default();
-        RunSpec {
+        RunRecipe {
             store: None,
             evaluated_on: defaults.evaluated_on,
             train,
@@ -167,7 +167,7 @@ impl RunSpec {
     /// does, and so does `tsae train`. At an interrupt the runs are returned as they stand.
     ///
     /// # Errors
-    /// As [`harvest`](RunSpec::harvest), [`trainer`](RunSpec::trainer) and [`Trainer::fit`].
+    /// As [`harvest`](RunRecipe::harvest), [`trainer`](RunRecipe::trainer) and [`Trainer::fit`].
     pub fn run(&self, out: impl AsRef<Path>) -> Result<Runs> {
         let out = out.as_ref();
         let model = self.load_model()?;

@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lookup::{GramsSpec, LookupSpec, Table};
+use super::lookup::{LookupRecipe, NgramRecipe, Table};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
-use crate::sae::{Architecture, AuxK, Grams, Index, Lookup, SaeConfig, Start};
+use crate::sae::{Architecture, AuxK, Index, Lookup, Ngrams, SaeConfig, Start};
 
-/// An SAE in a [`RunSpec`](super::RunSpec): the fields of [`SaeConfig`] that the model does not
+/// An SAE in a [`RunRecipe`](super::RunRecipe): the fields of [`SaeConfig`] that the model does not
 /// decide, a name, and how its table is made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct SaeSpec {
+pub struct SaeRecipe {
     /// Its name, which is its folder's.
     pub name: String,
     /// Latents per dimension.
@@ -42,7 +42,7 @@ pub struct SaeSpec {
     pub seed: u64,
     /// The table; none in a plain SAE.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lookup: Option<LookupSpec>,
+    pub lookup: Option<LookupRecipe>,
     /// Whether training moves the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learned: Option<bool>,
@@ -54,25 +54,25 @@ pub struct SaeSpec {
     pub subtracted: Option<bool>,
 }
 
-impl Default for SaeSpec {
-    fn default() -> SaeSpec {
-        SaeSpec::with("SAE", SaeConfig::new(1, 1))
+impl Default for SaeRecipe {
+    fn default() -> SaeRecipe {
+        SaeRecipe::with("SAE", SaeConfig::new(1, 1))
     }
 }
 
-impl SaeSpec {
+impl SaeRecipe {
     /// The authors' settings, without a table.
-    pub fn new(name: &str) -> SaeSpec {
-        SaeSpec { name: name.to_owned(), ..SaeSpec::default() }
+    pub fn new(name: &str) -> SaeRecipe {
+        SaeRecipe { name: name.to_owned(), ..SaeRecipe::default() }
     }
 
     /// The same settings with a table.
-    pub fn with_lookup(self, lookup: LookupSpec) -> SaeSpec {
-        SaeSpec { lookup: Some(lookup), ..self }
+    pub fn with_lookup(self, lookup: LookupRecipe) -> SaeRecipe {
+        SaeRecipe { lookup: Some(lookup), ..self }
     }
 
     /// These settings under a name, without their table.
-    fn with(name: &str, config: SaeConfig) -> SaeSpec {
+    fn with(name: &str, config: SaeConfig) -> SaeRecipe {
         let SaeConfig {
             d_model: _,
             d_vocab: _,
@@ -90,7 +90,7 @@ impl SaeSpec {
         } = config;
         let name = name.to_owned();
         let (lookup, learned, balance, subtracted) = (None, None, None, None);
-        SaeSpec {
+        SaeRecipe {
             name,
             expansion,
             latents,
@@ -119,11 +119,11 @@ impl SaeSpec {
         config: &SaeConfig,
         acts: &ActivationStore,
         hook: HookPoint,
-    ) -> Result<SaeSpec> {
-        let spec = SaeSpec::with(name, config.clone());
+    ) -> Result<SaeRecipe> {
+        let spec = SaeRecipe::with(name, config.clone());
         match &config.lookup {
             None => Ok(spec),
-            Some(lookup) => Ok(SaeSpec {
+            Some(lookup) => Ok(SaeRecipe {
                 lookup: Some(described(name, lookup, hook, acts)?),
                 learned: Some(lookup.is_learned()),
                 balance: Some(lookup.balance()),
@@ -188,10 +188,10 @@ impl SaeSpec {
     }
 
     /// The same with everything filled in that is decided without being said.
-    pub(super) fn resolved(&self) -> SaeSpec {
-        let zeros = matches!(self.lookup, Some(LookupSpec::Zeros));
+    pub(super) fn resolved(&self) -> SaeRecipe {
+        let zeros = matches!(self.lookup, Some(LookupRecipe::Zeros));
         let there = self.lookup.is_some();
-        SaeSpec {
+        SaeRecipe {
             learned: self.learned.or(there.then_some(true)),
             balance: self.balance.or(there.then_some(if zeros { 0.0 } else { Lookup::BALANCE })),
             subtracted: self.subtracted.or(there.then_some(false)),
@@ -206,7 +206,7 @@ fn described(
     lookup: &Lookup,
     hook: HookPoint,
     acts: &ActivationStore,
-) -> Result<LookupSpec> {
+) -> Result<LookupRecipe> {
     let is_made_here = match lookup.start() {
         Start::AfterBos(at, model) => *at == hook && model == acts.model_fingerprint(),
         Start::Means(at, of) => *at == hook && of == acts.fingerprint(),
@@ -214,20 +214,20 @@ fn described(
         Start::Other => false,
     };
     let grams = match lookup.index() {
-        Index::Grams(grams) => {
-            let spec = GramsSpec { longest: grams.longest(), rows: grams.len() };
-            (Grams::most_common(&acts.tokens()?, acts.d_vocab(), spec.longest, spec.rows)?
+        Index::Ngrams(grams) => {
+            let spec = NgramRecipe { longest: grams.longest(), rows: grams.len() };
+            (Ngrams::most_common(&acts.tokens()?, acts.d_vocab(), spec.longest, spec.rows)?
                 == **grams)
                 .then_some(spec)
         }
         _ => None,
     };
     match (lookup.start(), lookup.index(), grams) {
-        (Start::AfterBos(..), Index::Token, _) if is_made_here => Ok(LookupSpec::Unigram),
-        (Start::Means(..), Index::Token, _) if is_made_here => Ok(LookupSpec::Means),
-        (Start::Zeros, Index::Token, _) => Ok(LookupSpec::Zeros),
-        (Start::AfterBos(..), _, Some(grams)) if is_made_here => Ok(LookupSpec::Ngrams(grams)),
-        (Start::Means(..), _, Some(grams)) if is_made_here => Ok(LookupSpec::NgramMeans(grams)),
+        (Start::AfterBos(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::Unigram),
+        (Start::Means(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::Means),
+        (Start::Zeros, Index::Token, _) => Ok(LookupRecipe::Zeros),
+        (Start::AfterBos(..), _, Some(grams)) if is_made_here => Ok(LookupRecipe::Ngrams(grams)),
+        (Start::Means(..), _, Some(grams)) if is_made_here => Ok(LookupRecipe::NgramMeans(grams)),
         _ => {
             let ways =
                 "a table of your own, of another hook or text, or of the latents of an SAE at hand";

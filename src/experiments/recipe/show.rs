@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{EvalSpec, GramsSpec, HarvestSpec, Harvested, LookupSpec, RunSpec, SaeSpec};
+use super::{
+    EvalRecipe, HarvestRecipe, Harvested, LookupRecipe, NgramRecipe, RunRecipe, SaeRecipe,
+};
 use crate::base::error::Result;
 use crate::base::format;
 use crate::display::{Show, Shown, escape, settings, shows};
@@ -19,13 +21,13 @@ fn toml(text: Result<String>) -> Shown {
     }
 }
 
-impl Show for RunSpec {
+impl Show for RunRecipe {
     fn shown(&self) -> Shown {
         toml(self.to_toml())
     }
 }
 
-impl Show for SaeSpec {
+impl Show for SaeRecipe {
     fn shown(&self) -> Shown {
         toml(self.to_toml())
     }
@@ -44,7 +46,7 @@ impl Show for Harvested {
     }
 }
 
-impl Show for HarvestSpec {
+impl Show for HarvestRecipe {
     fn shown(&self) -> Shown {
         let hooks: Vec<String> = self.hooks.iter().map(|hook| hook.to_string()).collect();
         let hooks = if hooks.is_empty() {
@@ -63,26 +65,26 @@ impl Show for HarvestSpec {
     }
 }
 
-impl Show for LookupSpec {
+impl Show for LookupRecipe {
     fn shown(&self) -> Shown {
         let (name, meaning) = match self {
-            LookupSpec::Unigram => (
+            LookupRecipe::Unigram => (
                 "unigram",
                 "a row for every token, which starts at the hook after BOS and the token"
                     .to_owned(),
             ),
-            LookupSpec::Means => (
+            LookupRecipe::Means => (
                 "means",
                 "a row for every token, which starts at the mean activation on it".to_owned(),
             ),
-            LookupSpec::Zeros => ("zeros", "a row for every token, which starts at 0".to_owned()),
-            LookupSpec::Ngrams(grams) => {
+            LookupRecipe::Zeros => ("zeros", "a row for every token, which starts at 0".to_owned()),
+            LookupRecipe::Ngrams(grams) => {
                 ("ngrams", format!("as unigram, with rows for {} n-grams", grams.rows))
             }
-            LookupSpec::NgramMeans(grams) => {
+            LookupRecipe::NgramMeans(grams) => {
                 ("ngram_means", format!("as means, with rows for {} n-grams", grams.rows))
             }
-            LookupSpec::Preceding(folder) => {
+            LookupRecipe::Preceding(folder) => {
                 ("preceding", format!("a row for every latent of the SAE in {}", folder.display()))
             }
         };
@@ -90,7 +92,7 @@ impl Show for LookupSpec {
     }
 }
 
-impl Show for GramsSpec {
+impl Show for NgramRecipe {
     fn shown(&self) -> Shown {
         Shown::line(&format!(
             "the {} most common n-grams of 2 to {} tokens",
@@ -99,7 +101,7 @@ impl Show for GramsSpec {
     }
 }
 
-impl Show for EvalSpec {
+impl Show for EvalRecipe {
     fn shown(&self) -> Shown {
         let said = |value: Option<String>| value.unwrap_or_else(|| "as the SAE says".to_owned());
         let text = match (&self.text, self.sampled, &self.store) {
@@ -119,7 +121,7 @@ impl Show for EvalSpec {
     }
 }
 
-shows!(RunSpec, SaeSpec, Harvested, HarvestSpec, LookupSpec, GramsSpec, EvalSpec);
+shows!(RunRecipe, SaeRecipe, Harvested, HarvestRecipe, LookupRecipe, NgramRecipe, EvalRecipe);
 
 impl fmt::Debug for Harvested {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

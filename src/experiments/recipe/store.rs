@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `harvest.toml` | the description of the harvest: a [`RunSpec`] without training |
+//! | `harvest.toml` | the description of the harvest: a [`RunRecipe`] without training |
 //! | `held_out.safetensors` | the held-out sequences, `ids` `[n_seq, n_ctx]`, with the fingerprints of both sides |
 //! | `corpus/` | what the model wrote, if it was asked to |
 //! | `tables/` | the authors' token tables, once they have been asked for |
@@ -14,7 +14,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::{HarvestSpec, RunSpec};
+use super::{HarvestRecipe, RunRecipe};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files;
@@ -35,7 +35,7 @@ pub struct Harvested {
     /// The held-out text; none if the folder does not remember any, as where
     /// [`ActivationStore::harvest`] was given tokens alone.
     pub held_out: Option<Tokens>,
-    description: Option<RunSpec>,
+    description: Option<RunRecipe>,
 }
 
 /// What stands beside the held-out ids.
@@ -59,7 +59,7 @@ impl Harvested {
         let dir = dir.as_ref();
         let acts = ActivationStore::open(dir)?;
         let path = dir.join(DESCRIPTION);
-        let description = if path.exists() { Some(RunSpec::load(&path)?) } else { None };
+        let description = if path.exists() { Some(RunRecipe::load(&path)?) } else { None };
         let held_out = read(&dir.join(HELD_OUT), &acts)?;
         Ok(Harvested { acts, held_out, description })
     }
@@ -67,7 +67,7 @@ impl Harvested {
     /// Puts the description of a harvest and the held-out text beside the activations.
     pub(super) fn remember(
         acts: ActivationStore,
-        spec: &RunSpec,
+        spec: &RunRecipe,
         held_out: &Tokens,
     ) -> Result<Harvested> {
         let dir = acts.dir();
@@ -82,7 +82,7 @@ impl Harvested {
     }
 
     /// The finished harvest in `dir` if it was made by this description.
-    pub(super) fn made_by(spec: &RunSpec, dir: &Path) -> Result<Option<Harvested>> {
+    pub(super) fn made_by(spec: &RunRecipe, dir: &Path) -> Result<Option<Harvested>> {
         if !dir.join(DESCRIPTION).exists() {
             return Ok(None);
         }
@@ -90,14 +90,14 @@ impl Harvested {
         Ok((there.acts.is_complete() && there.description.as_ref() == Some(spec)).then_some(there))
     }
 
-    /// The description of the harvest, from which that of a training begins: add [`RunSpec::train`]
-    /// and [`RunSpec::sae`]. Where the folder does not remember one, it says that the activations
+    /// The description of the harvest, from which that of a training begins: add [`RunRecipe::train`]
+    /// and [`RunRecipe::sae`]. Where the folder does not remember one, it says that the activations
     /// are taken as they are.
-    pub fn description(&self) -> RunSpec {
+    pub fn description(&self) -> RunRecipe {
         let acts = &self.acts;
         let store = Some(acts.dir().to_owned());
         match &self.description {
-            Some(spec) => RunSpec { store, ..spec.clone() },
+            Some(spec) => RunRecipe { store, ..spec.clone() },
             None => {
                 let name = match acts.model_revision() {
                     Some(commit) => format!("{}@{commit}", acts.model_name()),
@@ -108,11 +108,11 @@ impl Harvested {
                     compute: acts.compute(),
                     ..HarvestConfig::default()
                 };
-                RunSpec {
+                RunRecipe {
                     processing: acts.processing().parse().unwrap_or_default(),
-                    harvest: HarvestSpec::of(config, acts.hooks()),
+                    harvest: HarvestRecipe::of(config, acts.hooks()),
                     store,
-                    ..RunSpec::new(&name)
+                    ..RunRecipe::new(&name)
                 }
             }
         }

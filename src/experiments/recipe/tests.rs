@@ -33,7 +33,7 @@ lr = 3e-3
 
 #[test]
 fn the_quickstarts_settings_are_the_same_in_a_file_and_in_rust() {
-    let spec = RunSpec::parse(QUICKSTART).unwrap();
+    let spec = RunRecipe::parse(QUICKSTART).unwrap();
     let model = Model::load("tiny-gpt2").unwrap();
     assert_eq!((spec.hook, spec.sampled), (Some(HookPoint::resid_pre(2)), Some(400_000)));
     assert_eq!(spec.train, TrainConfig { tokens: 2_000_000, ..Default::default() });
@@ -45,13 +45,13 @@ fn the_quickstarts_settings_are_the_same_in_a_file_and_in_rust() {
     };
     assert_eq!(config(0), serde_json::to_value(sae.clone().with_lr(1e-3)).unwrap());
     assert_eq!(config(1), serde_json::to_value(sae.with_lr(3e-3)).unwrap());
-    assert_eq!((&spec.sae[0].lookup, &spec.sae[1].lookup), (&None, &Some(LookupSpec::Unigram)));
+    assert_eq!((&spec.sae[0].lookup, &spec.sae[1].lookup), (&None, &Some(LookupRecipe::Unigram)));
 }
 
 #[test]
 fn what_is_filled_in_stays_as_it_is() {
     let model = Model::load("tiny-gpt2").unwrap();
-    let spec = RunSpec::parse(QUICKSTART).unwrap().resolved(&model).unwrap();
+    let spec = RunRecipe::parse(QUICKSTART).unwrap().resolved(&model).unwrap();
     assert_eq!(
         (spec.context, spec.harvest.hooks.as_slice()),
         (Some(256), &[HookPoint::resid_pre(2)][..])
@@ -61,23 +61,23 @@ fn what_is_filled_in_stays_as_it_is() {
         (Some(true), Some(0.5), Some(false))
     );
     assert_eq!(spec.resolved(&model).unwrap(), spec);
-    assert_eq!(RunSpec::parse(&spec.to_toml().unwrap()).unwrap(), spec);
-    let zeros = SaeSpec::new("z").with_lookup(LookupSpec::Zeros).resolved();
+    assert_eq!(RunRecipe::parse(&spec.to_toml().unwrap()).unwrap(), spec);
+    let zeros = SaeRecipe::new("z").with_lookup(LookupRecipe::Zeros).resolved();
     assert_eq!(zeros.balance, Some(0.0), "a table of zeros has nothing to balance");
 }
 
 #[test]
 fn a_description_is_written_as_a_person_would() {
-    let mut spec = RunSpec::new("tiny-gpt2");
+    let mut spec = RunRecipe::new("tiny-gpt2");
     spec.train.tokens = 12_345_678;
-    spec.sae.push(SaeSpec {
+    spec.sae.push(SaeRecipe {
         architecture: Architecture::Relu { l1: 2.0 },
         lr: Some(1e-4),
-        ..SaeSpec::new("ReLU")
+        ..SaeRecipe::new("ReLU")
     });
     spec.sae.push(
-        SaeSpec::new("3-grams")
-            .with_lookup(LookupSpec::Ngrams(GramsSpec { longest: 3, rows: 20_000 })),
+        SaeRecipe::new("3-grams")
+            .with_lookup(LookupRecipe::Ngrams(NgramRecipe { longest: 3, rows: 20_000 })),
     );
     let text = spec.to_toml().unwrap();
     for line in [
@@ -105,13 +105,13 @@ fn an_unknown_key_is_told_with_its_line_and_the_nearest_right_one() {
         ("model = 'a'\n[[sae]]\narchitecture = { relu = { l2 = 1.0 } }", 3, "did you mean \"l1\"?"),
         ("model = 'a'\n[[sae]]\nlookup = 'unigrams'", 3, "did you mean \"unigram\"?"),
     ] {
-        let told = RunSpec::parse(text).unwrap_err().to_string();
+        let told = RunRecipe::parse(text).unwrap_err().to_string();
         assert!(
             told.starts_with(&format!("the description:{line}: ")) && told.ends_with(hint),
             "{text}\n{told}"
         );
     }
-    let told = RunSpec::parse("model = 'a'\nzzzzzz = 1").unwrap_err().to_string();
+    let told = RunRecipe::parse("model = 'a'\nzzzzzz = 1").unwrap_err().to_string();
     assert!(told.contains("zzzzzz") && !told.contains("did you mean"), "{told}");
 }
 
@@ -153,7 +153,7 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
         ("model = 'a'\n[train]\ntokens = 'many'", 3, "invalid type"),
         ("model = 'a'\n[train\n", 2, ""),
     ] {
-        let told = RunSpec::parse(text).unwrap_err().to_string();
+        let told = RunRecipe::parse(text).unwrap_err().to_string();
         assert!(
             told.starts_with(&format!("the description:{line}: ")) && told.contains(words),
             "{text}\n{told}"
@@ -161,14 +161,14 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
     }
     // What depends on the model is told with its line as well.
     let model = Model::load("tiny-gpt2").unwrap();
-    let spec = RunSpec::parse("model = 'tiny-gpt2'\n[[sae]]\nexpansion = 1\nk = 4096").unwrap();
+    let spec = RunRecipe::parse("model = 'tiny-gpt2'\n[[sae]]\nexpansion = 1\nk = 4096").unwrap();
     let told = spec.resolved(&model).unwrap_err().to_string();
     assert!(
         told.starts_with("the description:4: ") && told.contains("k = 4096, but there are only"),
         "{told}"
     );
     // And without a file, by its name.
-    let mut spec = RunSpec::new("tiny-gpt2");
+    let mut spec = RunRecipe::new("tiny-gpt2");
     spec.train.lr = 0.0;
     assert!(spec.check().unwrap_err().to_string().contains("lr = 0; it must be above 0"));
 }
@@ -176,12 +176,12 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
 #[test]
 fn a_hook_that_there_is_not_and_a_file_that_there_is_not_are_told() {
     assert!(
-        RunSpec::parse("model = 'a'\nhook = 'blocks.2.hook_resid'")
+        RunRecipe::parse("model = 'a'\nhook = 'blocks.2.hook_resid'")
             .unwrap_err()
             .to_string()
             .starts_with("the description:2: ")
     );
-    assert!(matches!(RunSpec::load("/there/is/none.toml"), Err(Error::Io { .. })));
+    assert!(matches!(RunRecipe::load("/there/is/none.toml"), Err(Error::Io { .. })));
 }
 
 fn hook() -> impl Strategy<Value = HookPoint> {
@@ -199,16 +199,16 @@ fn whole() -> impl Strategy<Value = u64> {
     prop_oneof![0..100u64, 0..=i64::MAX as u64]
 }
 
-fn lookup() -> impl Strategy<Value = LookupSpec> {
+fn lookup() -> impl Strategy<Value = LookupRecipe> {
     let grams =
-        || (2..=3usize, 1..100_000usize).prop_map(|(longest, rows)| GramsSpec { longest, rows });
+        || (2..=3usize, 1..100_000usize).prop_map(|(longest, rows)| NgramRecipe { longest, rows });
     prop_oneof![
-        Just(LookupSpec::Unigram),
-        Just(LookupSpec::Means),
-        Just(LookupSpec::Zeros),
-        grams().prop_map(LookupSpec::Ngrams),
-        grams().prop_map(LookupSpec::NgramMeans),
-        "[a-z \"'\\\\é]{1,9}".prop_map(|path| LookupSpec::Preceding(path.into())),
+        Just(LookupRecipe::Unigram),
+        Just(LookupRecipe::Means),
+        Just(LookupRecipe::Zeros),
+        grams().prop_map(LookupRecipe::Ngrams),
+        grams().prop_map(LookupRecipe::NgramMeans),
+        "[a-z \"'\\\\é]{1,9}".prop_map(|path| LookupRecipe::Preceding(path.into())),
     ]
 }
 
@@ -226,7 +226,7 @@ fn architecture() -> impl Strategy<Value = Architecture> {
     ]
 }
 
-fn sae(name: String) -> impl Strategy<Value = SaeSpec> {
+fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
     let numbers = (
         1..99usize,
         proptest::option::of(1..9999usize),
@@ -263,7 +263,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeSpec> {
             };
             let k = k.min(latents.unwrap_or(k));
             let (name, aux) = (name.clone(), aux.filter(|_| uses_k));
-            SaeSpec {
+            SaeRecipe {
                 name,
                 expansion,
                 latents,
@@ -339,7 +339,7 @@ fn train() -> impl Strategy<Value = TrainConfig> {
     })
 }
 
-fn spec() -> impl Strategy<Value = RunSpec> {
+fn spec() -> impl Strategy<Value = RunRecipe> {
     let text = prop_oneof![
         (".{0,12}", 1..999_999usize).prop_map(|(text, most)| (Some(text), None, Some(most))),
         (1..999_999usize).prop_map(|sampled| (None, Some(sampled), None)),
@@ -376,7 +376,7 @@ fn spec() -> impl Strategy<Value = RunSpec> {
             let (sampling_seed, context, held_out_share, evaluated_on, store) = shape;
             let (text, sampled, max_tokens) = text;
             let (column, min_chars, max_chars, stream, text_seed) = chosen;
-            RunSpec {
+            RunRecipe {
                 model,
                 processing: if raw { Processing::Raw } else { Processing::TransformerLens },
                 hook: hooks.first().copied(),
@@ -393,7 +393,7 @@ fn spec() -> impl Strategy<Value = RunSpec> {
                 held_out_share,
                 evaluated_on,
                 store: store.map(PathBuf::from),
-                harvest: HarvestSpec {
+                harvest: HarvestRecipe {
                     hooks,
                     dtype: if wide { Dtype::F32 } else { Dtype::F16 },
                     compute: if coarse { Compute::Bf16 } else { Compute::F32 },
@@ -412,7 +412,7 @@ proptest! {
     #[test]
     fn every_field_comes_back_as_it_was_written(spec in spec()) {
         let text = spec.to_toml().unwrap();
-        let read = RunSpec::parse(&text);
+        let read = RunRecipe::parse(&text);
         prop_assert!(read.is_ok(), "{:?}\n{text}", read);
         prop_assert_eq!(read.unwrap(), spec);
     }

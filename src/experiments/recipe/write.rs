@@ -5,12 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{FILE, RunSpec, SaeSpec};
+use super::{FILE, RunRecipe, SaeRecipe};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 
-impl RunSpec {
-    /// The description as TOML, which [`parse`](RunSpec::parse) reads back.
+impl RunRecipe {
+    /// The description as TOML, which [`parse`](RunRecipe::parse) reads back.
     ///
     /// # Errors
     /// [`Error::Config`] for what TOML cannot hold: a whole number of 2⁶³ or more, or a path that
@@ -50,7 +50,7 @@ impl RunSpec {
     /// Writes the description to a file, or as `run.toml` into a folder.
     ///
     /// # Errors
-    /// As [`to_toml`](RunSpec::to_toml), and [`Error::Io`].
+    /// As [`to_toml`](RunRecipe::to_toml), and [`Error::Io`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
@@ -59,7 +59,7 @@ impl RunSpec {
     }
 }
 
-impl SaeSpec {
+impl SaeRecipe {
     /// Its part of the description.
     pub(super) fn to_toml(&self) -> Result<String> {
         Ok(format!("[[sae]]\n{}", lines(&table(self)?)))

@@ -14,7 +14,7 @@ use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::display::{Show, Shown, interrupt, settings};
-use crate::experiments::recipe::{self, LookupSpec, Table};
+use crate::experiments::recipe::{self, LookupRecipe, Table};
 use crate::model::{HookPoint, Model, Processing};
 use crate::sae::SaeConfig;
 use crate::train::TrainConfig;
@@ -109,7 +109,7 @@ pub struct ArmFile {
     pub name: String,
     /// Its table, made for each hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lookup: Option<LookupSpec>,
+    pub lookup: Option<LookupRecipe>,
     /// Whether training moves the table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<bool>,

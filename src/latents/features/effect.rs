@@ -231,7 +231,7 @@ impl Continuations {
     /// `n` pairs of texts of `length` tokens after `ids`, which are taken as they are.
     ///
     /// # Errors
-    /// As [`Effect::of`], and as [`Model::go_on`].
+    /// As [`Effect::of`], and as [`Model::generate`].
     #[allow(clippy::too_many_arguments)] // what a text depends on, each once
     pub fn of(
         model: &Model,
@@ -249,13 +249,13 @@ impl Continuations {
         model.check_hook(hook)?;
         let d = sae.d_model();
         let direction: Vec<f32> = sae.w_dec[latent * d..][..d].iter().map(|w| scale * w).collect();
-        let plain = model.go_on(ids, n, length, seed)?;
-        let steered = model.go_on_with(
+        let plain = model.generate(ids, n, length, seed)?;
+        let steered = model.generate_with(
             ids,
             n,
             length,
             seed,
-            Some(&Added { hook, direction: &direction, row_norm: sae.row_norm }),
+            Some(&Added { hook, direction: &direction, amount: &|row| sae.row_norm.of(row).scale }),
         )?;
         let text = |ids: &[u32]| {
             if model.tokenizer().is_ok() { model.decode(ids) } else { Ok(numbered(model, ids)) }

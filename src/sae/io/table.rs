@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::formats::arrays::{self, Array, Arrays};
-use crate::sae::{Grams, Index, Lookup, Sae};
+use crate::sae::{Index, Lookup, Ngrams, Sae};
 
 /// Beside the files of another library, the table that belongs to them.
 pub(super) const BESIDE: &str = "lookup.safetensors";
@@ -40,7 +40,7 @@ pub(super) struct TableAbout {
 enum IndexName {
     #[default]
     Token,
-    Grams,
+    Ngrams,
     Latents,
 }
 
@@ -59,7 +59,7 @@ impl TableAbout {
     pub(super) fn of(sae: &Sae) -> Option<TableAbout> {
         let index = match &sae.index {
             Index::Token => IndexName::Token,
-            Index::Grams(_) => IndexName::Grams,
+            Index::Ngrams(_) => IndexName::Ngrams,
             Index::Latents(_) => IndexName::Latents,
         };
         let about = |start: &Lookup| TableAbout {
@@ -81,12 +81,12 @@ impl TableAbout {
     ) -> Result<Table> {
         let index = match self.index {
             IndexName::Token => Index::Token,
-            IndexName::Grams => Index::Grams(Arc::new(read_grams(tensors, d_vocab)?)),
+            IndexName::Ngrams => Index::Ngrams(Arc::new(read_grams(tensors, d_vocab)?)),
             IndexName::Latents => Index::Latents(Arc::new(Sae::load(dir.join(PRECEDING))?)),
         };
         let n = match &index {
             Index::Token => d_vocab,
-            Index::Grams(grams) => grams.rows(),
+            Index::Ngrams(grams) => grams.rows(),
             Index::Latents(sae) => sae.d_sae(),
         };
         let rows = tensors.take(ROWS, &[n, d])?;
@@ -117,7 +117,7 @@ impl Table {
 /// The n-grams of an SAE's table as numbers.
 pub(super) fn grams(sae: &Sae) -> GramNumbers {
     match &sae.index {
-        Index::Grams(grams) => Some((vec![grams.len(), grams.longest()], gram_numbers(grams))),
+        Index::Ngrams(grams) => Some((vec![grams.len(), grams.longest()], gram_numbers(grams))),
         _ => None,
     }
 }
@@ -178,7 +178,7 @@ pub(super) fn attach(mut sae: Sae, dir: &Path) -> Result<Sae> {
 }
 
 /// The tokens of n-grams as f32, which holds every number below 2²⁴.
-fn gram_numbers(grams: &Grams) -> Vec<f32> {
+fn gram_numbers(grams: &Ngrams) -> Vec<f32> {
     let padded = |gram: Vec<u32>| {
         let ended = grams.longest() - gram.len();
         gram.into_iter()
@@ -189,7 +189,7 @@ fn gram_numbers(grams: &Grams) -> Vec<f32> {
     grams.grams().into_iter().flat_map(padded).collect()
 }
 
-fn read_grams(tensors: &mut Arrays, d_vocab: usize) -> Result<Grams> {
+fn read_grams(tensors: &mut Arrays, d_vocab: usize) -> Result<Ngrams> {
     let (shape, numbers) = tensors.take_any(GRAMS)?;
     let path = tensors.path();
     let wrong = || {
@@ -204,7 +204,7 @@ fn read_grams(tensors: &mut Arrays, d_vocab: usize) -> Result<Grams> {
     let token = |&number: &f32| (number >= 0.0 && number.fract() == 0.0).then_some(number as u32);
     let grams: Vec<Vec<u32>> =
         numbers.chunks(longest.max(1)).map(|gram| gram.iter().map_while(token).collect()).collect();
-    let read = Grams::new(&grams, d_vocab).map_err(|_| wrong())?;
+    let read = Ngrams::new(&grams, d_vocab).map_err(|_| wrong())?;
     // Rows of the table are in the order of the n-grams.
     if read.len() == n && read.grams() == grams { Ok(read) } else { Err(wrong()) }
 }

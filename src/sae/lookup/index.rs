@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::grams::Grams;
+use super::ngrams::Ngrams;
 use crate::sae::Sae;
 
 /// What the rows of a table stand for.
@@ -13,7 +13,7 @@ pub enum Index {
     Token,
     /// Tokens, and behind them the n-grams that are common in a corpus: a position takes the row of
     /// the longest one that ends there.
-    Grams(Arc<Grams>),
+    Ngrams(Arc<Ngrams>),
     /// The latents of a frozen SAE of an earlier hook: a position adds the rows of those that are
     /// active, each times its code.
     Latents(Arc<Sae>),

@@ -200,7 +200,7 @@ impl MemoryWatch {
         said: impl FnOnce() -> Result<Option<Forecast>>,
         run: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        memory::give_back();
+        memory::trim_heap();
         let before = anonymous().unwrap_or(0);
         let said = said()?;
         self.now.store(before, Ordering::Relaxed);

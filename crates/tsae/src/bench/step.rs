@@ -9,10 +9,10 @@ use serde_json::{Map, Value};
 use super::machine::{Numbers, peak, peak_rss_bytes};
 use super::synthetic::Synthetic;
 use tokenized_sae::backend;
+use tokenized_sae::backend::{AdamState, Scratch, Stage, Stages};
 use tokenized_sae::display::{Column, Row, Table};
 use tokenized_sae::error::{Error, Result};
 use tokenized_sae::format;
-use tokenized_sae::internal::{AdamState, Scratch, Stage, Stages};
 use tokenized_sae::sae::{Lookup, Sae, SaeConfig};
 use tokenized_sae::train::TrainConfig;
 

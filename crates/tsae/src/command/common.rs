@@ -89,8 +89,8 @@ pub struct SaesArgs {
 
 impl SaesArgs {
     /// What is to be measured, on at most so many tokens.
-    pub fn spec(&self, tokens: Option<usize>) -> EvalSpec {
-        EvalSpec {
+    pub fn spec(&self, tokens: Option<usize>) -> EvalRecipe {
+        EvalRecipe {
             model: self.origin.model.clone(),
             processing: self.origin.processing.map(Into::into),
             hook: self.origin.hook,

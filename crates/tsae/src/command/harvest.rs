@@ -51,7 +51,7 @@ pub struct Harvest {
     #[arg(long, requires = "tokens")]
     stream: bool,
     /// The share of the text that is held out.
-    #[arg(long, default_value_t = RunSpec::new("").held_out_share)]
+    #[arg(long, default_value_t = RunRecipe::new("").held_out_share)]
     held_out_share: f64,
     /// Seeds the model's own samples; of text the order of the files, and which documents of a data
     /// set are held out.
@@ -86,7 +86,7 @@ impl Harvest {
             shard_tokens: self.shard_tokens,
             batch: self.batch,
         };
-        let spec = RunSpec {
+        let spec = RunRecipe {
             processing: self.model.processing.into(),
             text: self.text.text,
             sampled: self.text.sampled,
@@ -99,8 +99,8 @@ impl Harvest {
             context: self.text.context,
             max_tokens: self.tokens,
             held_out_share: self.held_out_share,
-            harvest: HarvestSpec::of(config, &self.hooks),
-            ..RunSpec::new(&self.model.model)
+            harvest: HarvestRecipe::of(config, &self.hooks),
+            ..RunRecipe::new(&self.model.model)
         };
         spec.check()?;
         let harvested = spec.harvest(&spec.load_model()?, &self.out)?;

@@ -59,13 +59,13 @@ struct Settings {
     #[arg(long, value_enum, default_value_t = Arch::Topk)]
     arch: Arch,
     /// Active latents per token, of topk and batch-topk.
-    #[arg(long, default_value_t = SaeSpec::default().k)]
+    #[arg(long, default_value_t = SaeRecipe::default().k)]
     k: usize,
     /// The coefficient of the penalty of relu and gated (l1) or jumprelu (l0).
     #[arg(long, default_value_t = 1.0)]
     penalty: f64,
     /// Latents per dimension.
-    #[arg(long, default_value_t = SaeSpec::default().expansion)]
+    #[arg(long, default_value_t = SaeRecipe::default().expansion)]
     expansion: usize,
     /// Make negative values among the k largest 0.
     #[arg(long)]
@@ -143,7 +143,7 @@ impl Train {
             (true, settings) => settings
                 .map_or_else(Settings::unsaid, Ok)?
                 .description(&Harvested::open(&self.source)?)?,
-            (false, None) => RunSpec::load(&self.source)?,
+            (false, None) => RunRecipe::load(&self.source)?,
             (false, Some(_)) => {
                 let why = format!(
                     "{} is a description, which says it all: change it there, or give the folder of a harvest",
@@ -178,7 +178,7 @@ impl Settings {
     }
 
     /// The description that the options stand for.
-    fn description(self, harvested: &Harvested) -> Result<RunSpec> {
+    fn description(self, harvested: &Harvested) -> Result<RunRecipe> {
         let l = self.penalty;
         let architecture = match self.arch {
             Arch::Topk => Architecture::TopK,
@@ -197,16 +197,16 @@ impl Settings {
         let sae = self.lookup.iter().map(|&start| {
             let (name, lookup) = match start {
                 Start::None => ("SAE", None),
-                Start::Unigram => ("TSAE", Some(LookupSpec::Unigram)),
-                Start::Means => ("TSAE means", Some(LookupSpec::Means)),
-                Start::Zeros => ("TSAE zeros", Some(LookupSpec::Zeros)),
+                Start::Unigram => ("TSAE", Some(LookupRecipe::Unigram)),
+                Start::Means => ("TSAE means", Some(LookupRecipe::Means)),
+                Start::Zeros => ("TSAE zeros", Some(LookupRecipe::Zeros)),
             };
             let name = self.name.clone().unwrap_or_else(|| {
                 if several || lookup.is_none() { name } else { "TSAE" }.to_owned()
             });
             // What is said of the table is said of those that there are; of none it is an error.
             let is_said = lookup.is_some() || !several;
-            SaeSpec {
+            SaeRecipe {
                 name,
                 expansion: self.expansion,
                 k: self.k,
@@ -220,7 +220,7 @@ impl Settings {
                 balance: self.balance.filter(|_| is_said),
                 subtracted: (self.subtracted && is_said).then_some(true),
                 lookup,
-                ..SaeSpec::default()
+                ..SaeRecipe::default()
             }
         });
         let train = TrainConfig {
@@ -232,6 +232,6 @@ impl Settings {
             checkpoint_seconds: self.checkpoint_seconds,
             ..TrainConfig::default()
         };
-        Ok(RunSpec { hook: self.hook, train, sae: sae.collect(), ..harvested.description() })
+        Ok(RunRecipe { hook: self.hook, train, sae: sae.collect(), ..harvested.description() })
     }
 }

@@ -262,7 +262,10 @@ mod tests {
         for text in ["", "no JSON", "[]", "{\"worksheets\": []}", "{\"cells\": 3}"] {
             std::fs::write(&path, text).unwrap();
             assert!(
-                matches!(inject(&path, &pairs(&[("k", "1")])), Err(Error::Library(tokenized_sae::Error::Format { .. }))),
+                matches!(
+                    inject(&path, &pairs(&[("k", "1")])),
+                    Err(Error::Library(tokenized_sae::Error::Format { .. }))
+                ),
                 "{text}"
             );
         }

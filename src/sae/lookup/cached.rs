@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Lookup;
-use super::starts::Unigrams;
+use super::init::Unigrams;
 use crate::base::error::{Error, Result};
-use crate::base::files::{FolderLock, create_folder, hex, remove_leftovers};
+use crate::base::files::{FolderLock, create_folder, hex, remove_stale_files};
 use crate::formats::arrays::{self, Arrays};
 use crate::model::{HookPoint, Model};
 
@@ -40,7 +40,7 @@ impl Lookup {
         if let Some(lookup) = wanted.at_hand() {
             return Ok(lookup);
         }
-        let kept = Kept::new(model, hook, dir.as_ref());
+        let kept = CachedTable::new(model, hook, dir.as_ref());
         kept.read(&mut wanted)?;
         if wanted.is_whole() {
             return wanted.lookup();
@@ -48,7 +48,7 @@ impl Lookup {
         create_folder(dir.as_ref())?;
         let _lock = FolderLock::acquire(dir.as_ref())?;
         let name = kept.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        remove_leftovers(dir.as_ref(), |target| target == name)?;
+        remove_stale_files(dir.as_ref(), |target| target == name)?;
         // Again under the lock: another process may have gone on with it.
         kept.read(&mut wanted)?;
         begin_with_nearest(&mut wanted, model, dir.as_ref());
@@ -85,14 +85,14 @@ fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
     for hook in hooks {
         // One that is damaged is told to whoever asks for it.
         let Ok(mut other) = Unigrams::of(model, hook) else { continue };
-        if Kept::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
+        if CachedTable::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
             return wanted.begin_with(hook, other.into_rows());
         }
     }
 }
 
 /// A file, and what its rows are.
-struct Kept {
+struct CachedTable {
     path: PathBuf,
     d_model: usize,
     about: About,
@@ -111,8 +111,8 @@ struct About {
     sha256: String,
 }
 
-impl Kept {
-    fn new(model: &Model, hook: HookPoint, dir: &Path) -> Kept {
+impl CachedTable {
+    fn new(model: &Model, hook: HookPoint, dir: &Path) -> CachedTable {
         let (fingerprint, compute) = (model.fingerprint().to_owned(), model.compute().to_string());
         let path = dir.join(format!(
             "unigram-{hook}-{}-{compute}.safetensors",
@@ -127,7 +127,7 @@ impl Kept {
             compute,
             sha256: String::new(),
         };
-        Kept { path, d_model: model.config().d_model, about }
+        CachedTable { path, d_model: model.config().d_model, about }
     }
 
     /// Gives what an earlier call has kept, if any did.
@@ -192,7 +192,7 @@ mod tests {
     fn a_table_is_made_once_and_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-gpt2").unwrap();
-        let kept = Kept::new(&model, HOOK, dir.path());
+        let kept = CachedTable::new(&model, HOOK, dir.path());
         let made = Lookup::unigram(&model, HOOK).unwrap();
         let want = made.table().to_vec();
         // While somebody holds it, it is not made again, and not read.
@@ -246,7 +246,7 @@ mod tests {
             drop((early, middle));
             // And from a file.
             let dir = tempfile::tempdir().unwrap();
-            Kept::new(&model, post, dir.path()).write(&values).unwrap();
+            CachedTable::new(&model, post, dir.path()).write(&values).unwrap();
             assert_eq!(
                 Lookup::unigram_in(&model, HookPoint::resid_pre(3), dir.path()).unwrap().table(),
                 whole,
@@ -259,7 +259,7 @@ mod tests {
     fn damage_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-pythia").unwrap();
-        let mut kept = Kept::new(&model, HOOK, dir.path());
+        let mut kept = CachedTable::new(&model, HOOK, dir.path());
         let told = || Lookup::unigram_in(&model, HOOK, dir.path()).unwrap_err();
         kept.about.hook = "another".to_owned();
         kept.write(&[0.5; 128]).unwrap();

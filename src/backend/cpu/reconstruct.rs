@@ -13,13 +13,13 @@
 
 use rayon::prelude::*;
 
+use super::csr::Csr;
 use super::encode::BLOCK;
 use super::rows::{RowSums, add_latent, begin_row, products, residual_row};
 use super::tiled::{Tiled, write_row};
-use super::transpose::ByKey;
-use super::{Codes, Keys};
 use crate::cpu::simd::add_scaled;
 use crate::sae::Sae;
+use crate::sae::{Codes, Keys};
 
 /// What codes are decoded with, and what they are held to.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ pub(super) struct Reconstruction {
 /// The buffers of one thread.
 #[derive(Default)]
 struct Buffers {
-    by_latent: ByKey,
+    by_latent: Csr,
     rows: Vec<u32>,
     x_hat: Vec<f32>,
     /// `[prefixes, rows, d]`

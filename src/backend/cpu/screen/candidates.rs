@@ -4,14 +4,14 @@ use crate::cpu::simd::vectorised;
 
 /// A list of latents with an upper and a lower bound of their scores.
 ///
-/// Entries are pushed as a scan finds them. When the list is full it is **cut**: the bar rises to
+/// Entries are pushed as a scan finds them. When the list is full it is **cut**: the threshold rises to
 /// (about, and never above) the k-th largest lower bound, and entries whose upper bound lies under
-/// it leave. The bar is found by halving the range of the lower bounds and counting, which costs a
+/// it leave. The threshold is found by halving the range of the lower bounds and counting, which costs a
 /// dozen passes over a list in first-level cache and no comparison that a processor could
-/// mispredict. So it pays to cut often: a bar that is up to date keeps out latents whose taking
+/// mispredict. So it pays to cut often: a threshold that is up to date keeps out latents whose taking
 /// would cost more.
 ///
-/// Where what is wanted is not a number of latents but all above a bar, the bar is
+/// Where what is wanted is not a number of latents but all above a threshold, the threshold is
 /// [fixed](Candidates::above), and a full list grows.
 pub(crate) struct Candidates {
     k: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Candidates {
     len: usize,
     /// The length from which the list is cut.
     full: usize,
-    bar: f32,
+    threshold: f32,
     upper: Vec<f32>,
     lower: Vec<f32>,
     latents: Vec<u32>,
@@ -41,7 +41,7 @@ impl Candidates {
             is_fixed: false,
             len: 0,
             full: room.min(2 * k + BURST),
-            bar: f32::MIN,
+            threshold: f32::MIN,
             upper: empty(),
             lower: empty(),
             latents: vec![0; room],
@@ -57,7 +57,7 @@ impl Candidates {
 
     /// Begins another row.
     pub(crate) fn clear(&mut self) {
-        (self.len, self.bar) = (0, if self.is_fixed { 0.0 } else { f32::MIN });
+        (self.len, self.threshold) = (0, if self.is_fixed { 0.0 } else { f32::MIN });
         self.full = if self.is_fixed { self.most() } else { self.most().min(2 * self.k + BURST) };
     }
 
@@ -68,13 +68,13 @@ impl Candidates {
 
     /// Begins a row that takes nothing.
     pub(crate) fn close(&mut self) {
-        (self.len, self.bar) = (0, f32::INFINITY);
+        (self.len, self.threshold) = (0, f32::INFINITY);
     }
 
     /// What an upper bound must reach to be taken; +∞ once the row has overflowed.
     #[inline(always)]
-    pub(crate) fn bar(&self) -> f32 {
-        self.bar
+    pub(crate) fn threshold(&self) -> f32 {
+        self.threshold
     }
 
     /// The places of the next [`BURST`] entries, of which the caller writes the first few and then
@@ -106,7 +106,7 @@ impl Candidates {
         self.pushed(1);
     }
 
-    /// Raises the bar and drops what lies under it. A list that stays full gives up. One whose bar
+    /// Raises the threshold and drops what lies under it. A list that stays full gives up. One whose threshold
     /// is fixed grows.
     fn cut(&mut self) {
         if self.is_fixed {
@@ -118,10 +118,11 @@ impl Candidates {
             return;
         }
         if self.len > self.k {
-            self.bar = self.bar.max(kth_largest_or_less(&self.lower[..self.len], self.k));
+            self.threshold =
+                self.threshold.max(kth_largest_or_less(&self.lower[..self.len], self.k));
             let mut kept = 0;
             for i in 0..self.len {
-                let is_kept = self.upper[i] >= self.bar;
+                let is_kept = self.upper[i] >= self.threshold;
                 (self.upper[kept], self.lower[kept], self.latents[kept]) =
                     (self.upper[i], self.lower[i], self.latents[i]);
                 kept += usize::from(is_kept);
@@ -142,7 +143,7 @@ impl Candidates {
         if !self.is_fixed {
             self.cut();
         }
-        let is_complete = self.bar < f32::INFINITY && self.len >= self.k;
+        let is_complete = self.threshold < f32::INFINITY && self.len >= self.k;
         is_complete.then(|| &self.latents[..self.len])
     }
 }
@@ -182,7 +183,7 @@ mod tests {
             for (latent, &score) in scores.iter().enumerate() {
                 // The estimate errs by up to the margin, this way and that.
                 let estimate = score as f32 + margin * ((latent % 5) as f32 / 2.0 - 1.0);
-                if estimate + margin >= list.bar() {
+                if estimate + margin >= list.threshold() {
                     list.push(estimate + margin, estimate - margin, latent as u32);
                 }
             }
@@ -204,11 +205,11 @@ mod tests {
         #[test]
         fn the_bar_is_reached_by_k_and_close(values in prop::collection::vec(-1e3f32..1e3, 1..300), k in 1usize..50) {
             let k = k.min(values.len());
-            let bar = kth_largest_or_less(&values, k);
+            let threshold = kth_largest_or_less(&values, k);
             let mut sorted = values.clone();
             sorted.sort_by(|a, b| b.total_cmp(a));
-            prop_assert!(bar <= sorted[k - 1]);
-            prop_assert!(sorted[k - 1] - bar <= (sorted[0] - sorted[values.len() - 1]) / 4000.0 + 1e-3);
+            prop_assert!(threshold <= sorted[k - 1]);
+            prop_assert!(sorted[k - 1] - threshold <= (sorted[0] - sorted[values.len() - 1]) / 4000.0 + 1e-3);
         }
     }
 
@@ -216,7 +217,7 @@ mod tests {
     fn a_crowd_overflows_and_then_nothing_is_taken() {
         let mut list = Candidates::new(3, 4);
         for latent in 0..10_000 {
-            if 1.0 >= list.bar() {
+            if 1.0 >= list.threshold() {
                 list.push(1.0, 0.0, latent);
             }
         }

@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::adam::{AdamStep, Moments, adam_row};
+use super::csr::Csr;
 use super::tiled::{STRIP, Tiled};
-use super::transpose::ByKey;
+use crate::backend::adam::{AdamStep, Moments, adam_row};
 use crate::cpu::simd::add_scaled;
 
 /// Rows of the table that one task takes.
@@ -24,7 +24,7 @@ pub(super) enum Rows {
 pub(super) fn update(
     table: &mut [f32],
     moments: &mut Moments,
-    by_token: &ByKey,
+    by_token: &Csr,
     places: Option<&[(u32, f32)]>,
     residuals: &Tiled,
     d: usize,

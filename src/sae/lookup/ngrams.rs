@@ -21,13 +21,13 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The n-grams of two and more tokens that a table has rows for, behind those of the tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grams {
+pub struct Ngrams {
     d_vocab: usize,
     /// For each length from 2 on, the keys in ascending order.
     keys: Vec<Vec<u64>>,
 }
 
-impl Grams {
+impl Ngrams {
     /// The `rows` most common n-grams of two to `longest` tokens in a text, each seen at least
     /// twice; of equally common ones the shorter, then the lower tokens. None reaches over the
     /// beginning of a sequence.
@@ -40,7 +40,7 @@ impl Grams {
         d_vocab: usize,
         longest: usize,
         rows: usize,
-    ) -> Result<Grams> {
+    ) -> Result<Ngrams> {
         if !(2..=LONGEST).contains(&longest) {
             return Err(Error::config(
                 "longest",
@@ -74,7 +74,7 @@ impl Grams {
             keys[n - 2].push(key);
         }
         keys.iter_mut().for_each(|keys| keys.sort_unstable());
-        Ok(Grams { d_vocab, keys })
+        Ok(Ngrams { d_vocab, keys })
     }
 
     /// These n-grams, each of two or three tokens; sorted, and each once.
@@ -82,7 +82,7 @@ impl Grams {
     /// # Errors
     /// [`Error::Config`] for one of another length, [`Error::TokenId`] for a token not below
     /// `d_vocab`.
-    pub fn new(grams: &[Vec<u32>], d_vocab: usize) -> Result<Grams> {
+    pub fn new(grams: &[Vec<u32>], d_vocab: usize) -> Result<Ngrams> {
         let longest = grams.iter().map(Vec::len).max().unwrap_or(2);
         check_vocabulary(d_vocab, longest.clamp(2, LONGEST))?;
         let mut keys = vec![Vec::new(); longest.clamp(2, LONGEST) - 1];
@@ -102,7 +102,7 @@ impl Grams {
             keys.sort_unstable();
             keys.dedup();
         });
-        Ok(Grams { d_vocab, keys })
+        Ok(Ngrams { d_vocab, keys })
     }
 
     /// How many n-grams there are, those of one token not counted.
@@ -189,7 +189,7 @@ mod tests {
         #[test]
         fn the_most_common_are_kept_and_found(ids in prop::collection::vec(0u32..5, 12..=12), more in prop::collection::vec(0u32..5, 12..=12), rows in 0usize..12) {
             let text = Tokens::new([ids, more].concat(), 6).unwrap();
-            let grams = Grams::most_common(&text, 5, 3, rows).unwrap();
+            let grams = Ngrams::most_common(&text, 5, 3, rows).unwrap();
             // Counted naively.
             let mut counts = std::collections::BTreeMap::new();
             for n in [2, 3] {
@@ -204,7 +204,7 @@ mod tests {
             want.sort();
             let want: Vec<Vec<u32>> = want.into_iter().map(|(_, gram)| gram).collect();
             prop_assert_eq!(&grams.grams(), &want);
-            prop_assert_eq!(&Grams::new(&want, 5).unwrap().grams(), &want);
+            prop_assert_eq!(&Ngrams::new(&want, 5).unwrap().grams(), &want);
             // The longest that ends at a position.
             let rows = grams.rows_of(&text);
             for (at, &row) in rows.iter().enumerate() {
@@ -220,25 +220,28 @@ mod tests {
         for d_vocab in [usize::MAX, 1 << 33, 3_000_000] {
             assert!(
                 matches!(
-                    Grams::new(&[vec![0, 1, 2]], d_vocab),
+                    Ngrams::new(&[vec![0, 1, 2]], d_vocab),
                     Err(Error::Config { field: "d_vocab", .. })
                 ),
                 "{d_vocab}"
             );
         }
         let pair = vec![(1 << 31) - 1, 3];
-        assert_eq!(Grams::new(std::slice::from_ref(&pair), 1 << 31).unwrap().grams(), [pair]);
-        assert_eq!(Grams::new(&[vec![2_599_999; 3]], 2_600_000).unwrap().grams(), [[2_599_999; 3]]);
+        assert_eq!(Ngrams::new(std::slice::from_ref(&pair), 1 << 31).unwrap().grams(), [pair]);
+        assert_eq!(
+            Ngrams::new(&[vec![2_599_999; 3]], 2_600_000).unwrap().grams(),
+            [[2_599_999; 3]]
+        );
     }
 
     #[test]
     fn what_cannot_be_an_n_gram_is_refused() {
         let text = Tokens::new(vec![0, 1, 2, 3], 2).unwrap();
         assert!(
-            Grams::most_common(&text, 4, 4, 10).is_err()
-                && Grams::most_common(&text, 3, 2, 10).is_err()
+            Ngrams::most_common(&text, 4, 4, 10).is_err()
+                && Ngrams::most_common(&text, 3, 2, 10).is_err()
         );
-        assert!(Grams::new(&[vec![1]], 4).is_err() && Grams::new(&[vec![1, 4]], 4).is_err());
-        assert!(Grams::most_common(&text, 4, 2, 10).unwrap().is_empty());
+        assert!(Ngrams::new(&[vec![1]], 4).is_err() && Ngrams::new(&[vec![1, 4]], 4).is_err());
+        assert!(Ngrams::most_common(&text, 4, 2, 10).unwrap().is_empty());
     }
 }

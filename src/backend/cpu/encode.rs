@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::Codes;
 use super::rescore::{Rescorer, select_in_full};
 use super::rows::BlockDecoder;
 use super::screen::{Candidates, PackedLatents, PackedRows, Screen, portable};
 use super::stages::{Stage, Stages};
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::tile::ROWS;
+use crate::sae::Codes;
 use crate::sae::Sae;
 
 /// Rows in a block, the unit in which rows are summed and stored; whole tiles.
@@ -18,7 +18,7 @@ pub(super) const BLOCK: usize = 8 * ROWS;
 
 /// The part of an SAE that turns rows into codes.
 #[derive(Clone, Copy)]
-pub(super) struct Encoder<'a> {
+pub(in crate::backend) struct Encoder<'a> {
     /// `[d_sae, d]`
     pub w: &'a [f32],
     /// `[d_sae]`
@@ -27,7 +27,7 @@ pub(super) struct Encoder<'a> {
     pub b_dec: &'a [f32],
     /// How many latents of a row are selected, where it is a number of them.
     pub k: usize,
-    /// What a latent's score must exceed, where it is a bar: `[d_sae]`, or one for all.
+    /// What a latent's score must exceed, where it is a threshold: `[d_sae]`, or one for all.
     pub bars: &'a [f32],
 }
 
@@ -49,10 +49,10 @@ impl<'a> Encoder<'a> {
 
     /// What the latent's score must exceed; 0 where that is not asked.
     #[inline]
-    pub(super) fn bar(&self, latent: usize) -> f32 {
+    pub(super) fn threshold(&self, latent: usize) -> f32 {
         match self.bars {
             [] => 0.0,
-            [bar] => *bar,
+            [threshold] => *threshold,
             bars => bars[latent],
         }
     }
@@ -111,7 +111,7 @@ pub(super) fn largest(
     Ok((codes, fallbacks.iter().sum()))
 }
 
-/// The latents of the rows `x` `[n, d_model]` whose score exceeds their bar, with their scores, and
+/// The latents of the rows `x` `[n, d_model]` whose score exceeds their threshold, with their scores, and
 /// how many rows had to be scored in full.
 ///
 /// # Errors

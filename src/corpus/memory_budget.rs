@@ -5,17 +5,17 @@ use crate::base::forecast;
 use crate::base::format;
 
 /// Looks at the memory that is left while tokens pile up.
-pub struct Room {
+pub struct MemoryBudget {
     /// The number of tokens at which to look again.
     look_at: usize,
 }
 
-impl Room {
+impl MemoryBudget {
     /// Fewer tokens, of 64 MiB, are not worth a look.
     const FIRST: usize = 16 << 20;
 
-    pub fn new() -> Room {
-        Room { look_at: Room::FIRST }
+    pub fn new() -> MemoryBudget {
+        MemoryBudget { look_at: MemoryBudget::FIRST }
     }
 
     /// Checks that the array of `n_tokens` tokens can grow: to twice its size, beside itself.
@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn too_little_memory_says_what_to_do() {
-        let mut room = Room::new();
-        room.check(Room::FIRST - 1).unwrap();
+        let mut room = MemoryBudget::new();
+        room.check(MemoryBudget::FIRST - 1).unwrap();
         let told = room.check(1 << 60).unwrap_err();
         assert!(
             matches!(told, Error::Memory { .. }) && told.to_string().contains("stream("),

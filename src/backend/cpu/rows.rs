@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::csr::Csr;
 use super::encode::BLOCK;
-use super::transpose::ByKey;
-use super::{Codes, Keys};
 use crate::cpu::simd::{add_scaled, dot, prefetch, vectorised};
-use crate::sae::Sae;
+use crate::sae::{Codes, Keys};
+use crate::sae::{NMSE_EPSILON, Sae};
 
 /// `x̂` `[n, d_model]` of the codes and, if there is a table, the keys of `n` rows, which must lie
 /// inside it.
@@ -71,7 +71,7 @@ vectorised! {
 /// in the second-level cache. Each row's sum has the order of [`add_codes`].
 #[derive(Default)]
 pub(super) struct BlockDecoder {
-    by_latent: ByKey,
+    by_latent: Csr,
     /// The row of every code.
     rows: Vec<u32>,
     x_hat: Vec<f32>,
@@ -163,9 +163,6 @@ impl RowSums {
         self.nmse += other.nmse;
     }
 }
-
-/// The authors' guard against a division by a vanishing activation, in their NMSE.
-pub(crate) const NMSE_EPSILON: f64 = 1e-4;
 
 vectorised! {
     /// Turns `x̂` into the scaled residual `scale·(x̂ − x)`.

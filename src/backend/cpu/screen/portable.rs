@@ -1,10 +1,10 @@
 //! The scan on any processor: products in f32, block by block, by the `gemm` crate, and a
-//! comparison of every score with its row's bar.
+//! comparison of every score with its row's threshold.
 
 use gemm::Parallelism;
 
 use super::{Candidates, PackedLatents, PackedRows};
-use crate::backend::encode::Encoder;
+use crate::backend::cpu::encode::Encoder;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::simd::tile::{PANEL, ROWS};
 use crate::cpu::simd::vectorised;
@@ -49,12 +49,12 @@ vectorised! {
             let (estimate, margin) = (score + bias[i], norms * norm[i] + slack[i]);
             (upper[i], lower[i]) = (estimate + margin, estimate - margin);
         }
-        let bar = list.bar();
-        if !upper.iter().fold(false, |any, &u| any | (u >= bar)) {
+        let threshold = list.threshold();
+        if !upper.iter().fold(false, |any, &u| any | (u >= threshold)) {
             return;
         }
         for i in 0..scores.len() {
-            if upper[i] >= list.bar() {
+            if upper[i] >= list.threshold() {
                 list.push(upper[i], lower[i], first + i as u32);
             }
         }

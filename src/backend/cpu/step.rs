@@ -5,21 +5,24 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::activate::{self, Chosen, Extra};
-use super::adam::{AdamStep, Moments, adam_row};
+use super::csr::Csr;
 use super::encode::{BLOCK, centre};
 use super::fused::Fused;
-use super::latents::{Shares, Stream};
+use super::latents::{CodeGrads, Stream};
 use super::reconstruct::{Decoding, Reconstruction};
 use super::revive::revive;
 use super::rows::{add_codes, without_table};
 use super::screen::PackedRows;
 use super::stages::{Stage, Stages};
 use super::tiled::{Tiled, write_row};
-use super::transpose::ByKey;
-use super::{AdamState, Codes, Keys, Rates, latents, table};
+use super::{latents, table};
+use crate::backend::adam::Rates;
+use crate::backend::adam::{AdamStep, Moments, adam_row};
+use crate::backend::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::add_scaled;
 use crate::sae::{Architecture, Sae};
+use crate::sae::{Codes, Keys};
 
 /// How much of a BatchTopK SAE's threshold a batch decides. SAELens takes 0.01, which in a run of
 /// some hundred steps remembers its first; the least of `n·k` codes is a quantile that hardly
@@ -32,16 +35,16 @@ pub struct Scratch {
     pub(super) codes: Codes,
     fused: Fused,
     centred: Tiled, // x − b_dec
-    made: Reconstruction,
-    again: Reconstruction,
-    help: Reconstruction,
+    recon: Reconstruction,
+    through: Reconstruction,
+    aux_recon: Reconstruction,
     /// What the table's gradients are made of, where it is subtracted before the encoder.
     of_table: Tiled,
-    shares: Shares,
-    helpers: Shares,
-    by_token: ByKey,
-    /// The bar above which the codes of the last batch lay; a guess for the next.
-    bar: Option<f32>,
+    code_grads: CodeGrads,
+    aux_grads: CodeGrads,
+    by_token: Csr,
+    /// The threshold above which the codes of the last batch lay; a guess for the next.
+    threshold: Option<f32>,
     through_encoder: Vec<f32>, // [d_model]
     stages: Stages,
 }
@@ -74,7 +77,7 @@ pub struct StepReport {
     pub fallback_rows: usize,
 }
 
-/// One step on a CPU; see [`Kernel::train_step`](super::Kernel::train_step).
+/// One step on a CPU; see [`Backend::train_step`](super::Backend::train_step).
 pub(super) fn train_step(
     sae: &mut Sae,
     state: &mut AdamState,
@@ -88,8 +91,8 @@ pub(super) fn train_step(
     let start = Instant::now();
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
         scratch.by_token.fill(keys.all(), table.len() / d);
-        if let Some(owed) = &mut state.owed {
-            owed.catch_up(&scratch.by_token, table, moments);
+        if let Some(deferred) = &mut state.deferred {
+            deferred.replay(&scratch.by_token, table, moments);
         }
     }
     scratch.stages.since(Stage::Table, start);
@@ -98,18 +101,27 @@ pub(super) fn train_step(
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
     let start = Instant::now();
-    let Scratch { codes, made, help, shares, helpers, centred, through_encoder, stages, .. } =
-        scratch;
-    shares.fill(codes, &made.gradients, sae.d_sae());
-    if let Some(codes) = &forward.helpers {
-        helpers.fill(codes, &help.gradients, sae.d_sae());
+    let Scratch {
+        codes,
+        recon,
+        aux_recon,
+        code_grads,
+        aux_grads,
+        centred,
+        through_encoder,
+        stages,
+        ..
+    } = scratch;
+    code_grads.fill(codes, &recon.gradients, sae.d_sae());
+    if let Some(codes) = &forward.aux_codes {
+        aux_grads.fill(codes, &aux_recon.gradients, sae.d_sae());
     }
     let start = stages.since(Stage::Transpose, start);
     let streams = [
-        Stream { shares, residuals: &made.residuals },
-        Stream { shares: helpers, residuals: &help.residuals },
+        Stream { code_grads, residuals: &recon.residuals },
+        Stream { code_grads: aux_grads, residuals: &aux_recon.residuals },
     ];
-    let streams = if forward.helpers.is_some() { &streams[..] } else { &streams[..1] };
+    let streams = if forward.aux_codes.is_some() { &streams[..] } else { &streams[..1] };
     latents::update(
         sae,
         state,
@@ -130,8 +142,8 @@ pub(super) fn train_step(
 
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
         let adam = AdamStep::new(rates, rates.lookup_lr, t);
-        let rows = if state.owed.is_some() { table::Rows::Occurring } else { table::Rows::All };
-        let residuals = if sae.subtract { &scratch.of_table } else { &made.residuals[0] };
+        let rows = if state.deferred.is_some() { table::Rows::Occurring } else { table::Rows::All };
+        let residuals = if sae.subtract { &scratch.of_table } else { &recon.residuals[0] };
         table::update(
             table,
             moments,
@@ -142,14 +154,14 @@ pub(super) fn train_step(
             adam,
             rows,
         );
-        if let Some(owed) = &mut state.owed {
-            owed.take_down(adam, &scratch.by_token, table, moments);
+        if let Some(deferred) = &mut state.deferred {
+            deferred.record(adam, &scratch.by_token, table, moments);
         }
     }
     stages.since(Stage::Table, start);
 
-    add_scaled(&mut made.residual, -1.0, through_encoder);
-    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &made.residual);
+    add_scaled(&mut recon.residual, -1.0, through_encoder);
+    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &recon.residual);
     state.steps = t;
     Ok(forward.report)
 }
@@ -159,7 +171,7 @@ struct Forward {
     report: StepReport,
     extra: Extra,
     /// The codes of dead latents that were asked to help.
-    helpers: Option<Codes>,
+    aux_codes: Option<Codes>,
 }
 
 /// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and
@@ -174,15 +186,28 @@ fn forward(
 ) -> Result<Forward> {
     let d = sae.d_model();
     let n = x.len() / d;
-    let Scratch { codes, fused, centred, made, again, help, of_table, bar, stages, .. } = scratch;
+    let Scratch {
+        codes,
+        fused,
+        centred,
+        recon,
+        through,
+        aux_recon,
+        of_table,
+        threshold,
+        stages,
+        ..
+    } = scratch;
     // What the encoder reads, which is the target but for a table that is subtracted.
     let start = Instant::now();
-    let less = sae.subtract.then(|| {
-        let less = without_table(sae, x, keys);
-        let packed = PackedRows::new(&less, d, rows.screen, rows.exactness);
-        (less, packed)
+    let x_minus_table = sae.subtract.then(|| {
+        let x_minus_table = without_table(sae, x, keys);
+        let packed = PackedRows::new(&x_minus_table, d, rows.screen, rows.exactness);
+        (x_minus_table, packed)
     });
-    let (input, rows) = less.as_ref().map_or((x, rows), |(less, packed)| (&less[..], packed));
+    let (input, rows) = x_minus_table
+        .as_ref()
+        .map_or((x, rows), |(x_minus_table, packed)| (&x_minus_table[..], packed));
     stages.since(Stage::Pack, start);
     let (mut penalty, mut extra) = (0.0, Extra::default());
     let mut fallback_rows;
@@ -190,10 +215,10 @@ fn forward(
         && sae.config.prefixes.is_empty()
         && !sae.subtract
     {
-        fallback_rows = fused.forward(sae, x, rows, keys, codes, centred, made, stages)?;
+        fallback_rows = fused.forward(sae, x, rows, keys, codes, centred, recon, stages)?;
     } else {
         let start = Instant::now();
-        let chosen = activate::choose(sae, &state.objective, input, rows, bar)?;
+        let chosen = activate::choose(sae, &state.objective, input, rows, threshold)?;
         let start = stages.since(Stage::Screen, start);
         fill_centred(centred, input, &sae.b_dec);
         let base = Some((sae, keys));
@@ -205,55 +230,55 @@ fn forward(
             d,
             scale: 2.0 / n as f32,
         };
-        made.fill(decoding, &chosen.codes);
+        recon.fill(decoding, &chosen.codes);
         (penalty, extra) = activate::backward(
             sae,
             &state.objective,
             &chosen,
             decoding,
-            &mut made.gradients,
-            again,
+            &mut recon.gradients,
+            through,
         );
         fallback_rows = chosen.fallback_rows;
         *codes = chosen.codes;
         stages.since(Stage::Decode, start);
     }
 
-    let loss = made.sums.squared_error / n as f64;
+    let loss = recon.sums.squared_error / n as f64;
     if !loss.is_finite() {
         let at = "this step: the learning rate may be too high".to_owned();
         return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
     }
-    let mut helpers = None;
+    let mut aux_codes = None;
     if let Some(aux) = sae.config.aux.filter(|_| !state.objective.dead.is_empty()) {
         let start = Instant::now();
-        let residuals = last_residuals(made, n, d);
+        let residuals = last_residuals(recon, n, d);
         let (chosen, gain) =
-            revive(sae, aux, &state.objective.dead, input, &residuals, rows, help)?;
+            revive(sae, aux, &state.objective.dead, input, &residuals, rows, aux_recon)?;
         let Chosen { codes, fallback_rows: more, .. } = chosen;
-        (helpers, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
+        (aux_codes, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
         stages.since(Stage::Decode, start);
     }
     if sae.subtract && state.lookup.is_some() {
-        let helpers = helpers.as_ref().map(|codes| (codes, &help.gradients[..]));
+        let aux_codes = aux_codes.as_ref().map(|codes| (codes, &aux_recon.gradients[..]));
         fill_of_table(
             of_table,
-            &made.residuals[0],
+            &recon.residuals[0],
             &sae.w_enc,
             n,
             d,
-            [Some((&*codes, &made.gradients[..])), helpers],
+            [Some((&*codes, &recon.gradients[..])), aux_codes],
         );
     }
-    let objective = made.squared_errors / n as f64 + penalty;
+    let objective = recon.squared_errors / n as f64 + penalty;
     let report = StepReport {
         loss,
         objective,
-        nmse: made.sums.nmse / n as f64,
+        nmse: recon.sums.nmse / n as f64,
         l0: codes.l0(),
         fallback_rows,
     };
-    Ok(Forward { report, extra, helpers })
+    Ok(Forward { report, extra, aux_codes })
 }
 
 /// `x − b_dec`, laid out for the gradients.
@@ -300,10 +325,10 @@ fn fill_of_table(
 }
 
 /// `x̂ − x` `[n, d]`, by all latents.
-fn last_residuals(made: &Reconstruction, n: usize, d: usize) -> Vec<f32> {
+fn last_residuals(recon: &Reconstruction, n: usize, d: usize) -> Vec<f32> {
     let mut out = vec![0.0; n * d];
-    let scale = n as f32 / 2.0 * made.residuals.len() as f32;
-    if let Some(residuals) = made.residuals.last() {
+    let scale = n as f32 / 2.0 * recon.residuals.len() as f32;
+    if let Some(residuals) = recon.residuals.last() {
         out.par_chunks_mut(d)
             .enumerate()
             .for_each(|(row, out)| residuals.read_row(row, scale, out));

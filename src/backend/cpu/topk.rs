@@ -1,8 +1,8 @@
 //! The k largest of a row that arrives in pieces.
 //!
 //! A row's candidates are what exceeded the k-th largest value seen so far. When they have grown to
-//! a few times k they are cut back to k and the bar rises. Of 12,288 values in random order a few
-//! hundred are ever kept, so the cost is that of comparing every value with the bar once, sixteen
+//! a few times k they are cut back to k and the threshold rises. Of 12,288 values in random order a few
+//! hundred are ever kept, so the cost is that of comparing every value with the threshold once, sixteen
 //! at a time.
 
 use crate::cpu::simd::vectorised;
@@ -13,14 +13,14 @@ type Candidate = (f32, u32);
 /// Collects the `k` largest values of one row; among equal values the lower latent comes first.
 pub struct TopK {
     k: usize,
-    bar: f32,
+    threshold: f32,
     kept: Vec<Candidate>,
 }
 
 impl TopK {
     /// Begins a row.
     pub fn new(k: usize) -> TopK {
-        TopK { k, bar: f32::NEG_INFINITY, kept: Vec::with_capacity(room(k)) }
+        TopK { k, threshold: f32::NEG_INFINITY, kept: Vec::with_capacity(room(k)) }
     }
 
     /// Offers the values of the latents `first..first + values.len()`. Latents must come in
@@ -44,7 +44,7 @@ impl TopK {
         true
     }
 
-    /// Keeps the k best and raises the bar to the worst of them.
+    /// Keeps the k best and raises the threshold to the worst of them.
     fn cut(&mut self) {
         if self.kept.len() > self.k {
             let order = |a: &Candidate, b: &Candidate| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
@@ -53,7 +53,7 @@ impl TopK {
         }
         if self.kept.len() == self.k {
             // After the selection the k-th best stands last.
-            self.bar = self.kept.iter().map(|c| c.0).fold(f32::INFINITY, f32::min);
+            self.threshold = self.kept.iter().map(|c| c.0).fold(f32::INFINITY, f32::min);
         }
     }
 }
@@ -69,14 +69,14 @@ vectorised! {
     fn offer(row: &mut TopK, values: &[f32], first: u32) {
         let limit = room(row.k);
         for (i, chunk) in values.chunks(CHUNK).enumerate() {
-            let bar = row.bar;
-            if !chunk.iter().fold(false, |any, v| any | (*v > bar)) {
+            let threshold = row.threshold;
+            if !chunk.iter().fold(false, |any, v| any | (*v > threshold)) {
                 continue;
             }
             let first = first + (i * CHUNK) as u32;
             for (j, &value) in chunk.iter().enumerate() {
-                // A value equal to the bar loses to the lower latent that set it.
-                if value > row.bar {
+                // A value equal to the threshold loses to the lower latent that set it.
+                if value > row.threshold {
                     row.kept.push((value, first + j as u32));
                     if row.kept.len() == limit {
                         row.cut();

@@ -1,23 +1,24 @@
 //! Which latents are active, by architecture; and the way back from the gradients of codes to those
 //! of pre-activations and of what else there is to learn.
 //!
-//! TopK selects within a row. All others take what lies above a bar, for which the same screens
-//! rule out the rest: a bar for all latents (ReLU and Gated: 0; BatchTopK in use: its threshold),
-//! or for each its own (JumpReLU). In training BatchTopK has no bar but a number, `n·k` codes a
-//! batch: it guesses a bar from the last batch's, takes all above it, and cuts. If there are too
+//! TopK selects within a row. All others take what lies above a threshold, for which the same screens
+//! rule out the rest: a threshold for all latents (ReLU and Gated: 0; BatchTopK in use: its threshold),
+//! or for each its own (JumpReLU). In training BatchTopK has no threshold but a number, `n·k` codes a
+//! batch: it guesses a threshold from the last batch's, takes all above it, and cuts. If there are too
 //! few it lowers the guess, so that the guess decides how long it takes and never what comes out.
 
 use super::encode::{Encoder, above, largest};
 use super::reconstruct::{Decoding, Reconstruction};
 use super::screen::PackedRows;
-use super::{Codes, adam::Objective};
+use crate::backend::state::Objective;
 use crate::base::error::Result;
+use crate::sae::Codes;
 use crate::sae::{Architecture, Sae};
 
-/// By how much a guessed bar lies under the one that was right for the batch before.
+/// By how much a guessed threshold lies under the one that was right for the batch before.
 const CAUTION: f32 = 0.8;
 
-/// Rows from which the first bar of all is guessed.
+/// Rows from which the first threshold of all is guessed.
 const SAMPLED_ROWS: usize = 128;
 
 /// The codes of a batch.
@@ -57,13 +58,13 @@ pub(super) fn clamp(sae: &Sae, values: &mut [f32]) {
     }
 }
 
-/// Chooses the codes of a training batch. `bar` is what was learned from the batch before.
+/// Chooses the codes of a training batch. `threshold` is what was learned from the batch before.
 pub(super) fn choose(
     sae: &Sae,
     objective: &Objective,
     x: &[f32],
     rows: &PackedRows,
-    bar: &mut Option<f32>,
+    threshold: &mut Option<f32>,
 ) -> Result<Chosen> {
     let encoder = Encoder::of(sae);
     let all = |(codes, fallback_rows)| Chosen { codes, scores: Vec::new(), fallback_rows };
@@ -74,7 +75,7 @@ pub(super) fn choose(
             Ok(chosen)
         }
         Architecture::Relu { .. } => Ok(all(above(encoder, x, rows)?)),
-        Architecture::BatchTopK => Ok(all(largest_of_batch(encoder, x, rows, bar)?)),
+        Architecture::BatchTopK => Ok(all(largest_of_batch(encoder, x, rows, threshold)?)),
         Architecture::JumpRelu { .. } => {
             // Below its threshold a pre-activation is no code, but may still say something about
             // the threshold.
@@ -112,11 +113,11 @@ fn largest_of_batch(
     encoder: Encoder<'_>,
     x: &[f32],
     rows: &PackedRows,
-    bar: &mut Option<f32>,
+    threshold: &mut Option<f32>,
 ) -> Result<(Codes, usize)> {
     let wanted = x.len() / encoder.d() * encoder.k;
-    let mut guess = match *bar {
-        Some(bar) => bar,
+    let mut guess = match *threshold {
+        Some(threshold) => threshold,
         None => first_guess(encoder, x, rows)?,
     };
     let (mut codes, mut fallback_rows) = above(Encoder { bars: &[guess], ..encoder }, x, rows)?;
@@ -135,14 +136,14 @@ fn largest_of_batch(
             equals -= usize::from(is_equal);
             values[code] > last || is_equal
         });
-        *bar = Some(last * CAUTION);
+        *threshold = Some(last * CAUTION);
     } else {
-        *bar = Some(0.0);
+        *threshold = Some(0.0);
     }
     Ok((codes, fallback_rows))
 }
 
-/// A bar that somewhat more than k scores of a row exceed, judging by the first rows.
+/// A threshold that somewhat more than k scores of a row exceed, judging by the first rows.
 fn first_guess(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<f32> {
     let sampled = SAMPLED_ROWS.min(x.len() / encoder.d());
     let (codes, _) = above(encoder, &x[..sampled * encoder.d()], rows)?;
@@ -177,7 +178,7 @@ pub(super) fn backward(
     chosen: &Chosen,
     decoding: Decoding<'_>,
     gradients: &mut [f32],
-    again: &mut Reconstruction,
+    through: &mut Reconstruction,
 ) -> (f64, Extra) {
     let (codes, n) = (&chosen.codes, chosen.codes.n().max(1) as f64);
     let share = (objective.sparsity / n) as f32;
@@ -212,12 +213,12 @@ pub(super) fn backward(
             // What the gates alone would reconstruct: its error moves the gates, not the decoder.
             let mut gates = codes.clone();
             gates.arrays_mut().1.copy_from_slice(&chosen.scores);
-            again.fill(decoding, &gates);
+            through.fill(decoding, &gates);
             let mut b_enc = vec![0.0; sae.d_sae()];
             (extra.r_mag, extra.b_mag) = (vec![0.0; sae.d_sae()], vec![0.0; sae.d_sae()]);
             for (code, gradient) in gradients.iter_mut().enumerate() {
                 let latent = codes.latents()[code] as usize;
-                let of_gate = again.gradients[code] + share;
+                let of_gate = through.gradients[code] + share;
                 let of_magnitude = if codes.values()[code] > 0.0 { *gradient } else { 0.0 };
                 let scaled = of_magnitude * sae.r_mag[latent].exp();
                 b_enc[latent] += of_gate;
@@ -226,7 +227,7 @@ pub(super) fn backward(
                 *gradient = of_gate + scaled;
             }
             extra.b_enc = Some(b_enc);
-            objective.sparsity / n * sum(&chosen.scores) + again.squared_errors / n
+            objective.sparsity / n * sum(&chosen.scores) + through.squared_errors / n
         }
     };
     (penalty, extra)

@@ -12,8 +12,8 @@ use crate::base::error::{Error, Result};
 /// document is read.
 const WAVE: usize = 2 << 20;
 
-/// The waves of some texts. Long ones are encoded in pieces.
-pub struct Waves<'a, T> {
+/// The encode_batches of some texts. Long ones are encoded in pieces.
+pub struct EncodeBatches<'a, T> {
     encoder: &'a Encoder,
     texts: T,
     /// Whether texts may be encoded in pieces; not known before the first that has more than one.
@@ -35,7 +35,7 @@ struct Piece {
 
 /// A piece of a text as ids.
 pub struct Encoded {
-    /// For [`Waves::text`].
+    /// For [`EncodeBatches::text`].
     pub text: usize,
     /// Whether the text begins with it.
     pub begins: bool,
@@ -44,9 +44,9 @@ pub struct Encoded {
     pub ids: Vec<u32>,
 }
 
-impl<'a, T: Iterator<Item = Result<Text>>> Waves<'a, T> {
-    pub fn new(encoder: &'a Encoder, texts: T, piecewise: Option<bool>) -> Waves<'a, T> {
-        Waves {
+impl<'a, T: Iterator<Item = Result<Text>>> EncodeBatches<'a, T> {
+    pub fn new(encoder: &'a Encoder, texts: T, piecewise: Option<bool>) -> EncodeBatches<'a, T> {
+        EncodeBatches {
             encoder,
             texts,
             piecewise,

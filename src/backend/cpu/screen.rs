@@ -42,7 +42,7 @@
 //! scores' own included.
 //!
 //! So each score has a lower and an upper bound. The k-th largest lower bound seen so far is a
-//! **bar**; a latent whose upper bound lies under it cannot be among the k largest. A row that
+//! **threshold**; a latent whose upper bound lies under it cannot be among the k largest. A row that
 //! keeps too many candidates for its list (its scores are all but equal, or not numbers) **falls
 //! back** to f32 for all latents, and is counted.
 //!
@@ -56,9 +56,9 @@ pub(super) mod rows;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod scan;
 
-pub(super) use candidates::Candidates;
-pub(super) use latents::PackedLatents;
-pub(super) use rows::PackedRows;
+pub(in crate::backend) use candidates::Candidates;
+pub(in crate::backend) use latents::PackedLatents;
+pub(in crate::backend) use rows::PackedRows;
 
 /// The numbers in which scores are screened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

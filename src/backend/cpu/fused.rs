@@ -13,10 +13,10 @@ use super::rows::{RowSums, residual_row};
 use super::screen::{PackedLatents, PackedRows};
 use super::stages::{Stage, Stages};
 use super::tiled::{Tiled, write_row};
-use super::{Codes, Keys};
 use crate::base::error::Result;
 use crate::cpu::simd::add_scaled;
 use crate::sae::Sae;
+use crate::sae::{Codes, Keys};
 
 /// Buffers that one batch leaves for the next.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Fused {
         keys: &Keys<'_>,
         codes: &mut Codes,
         centred: &mut Tiled,
-        made: &mut Reconstruction,
+        recon: &mut Reconstruction,
         stages: &mut Stages,
     ) -> Result<usize> {
         let (d, k) = (sae.d_model(), sae.config.k);
@@ -56,9 +56,9 @@ impl Fused {
             self.encoders = Pool::default();
         }
         centred.resize(n, d);
-        made.residuals.resize_with(1, Tiled::default);
-        made.residuals[0].resize(n, d);
-        made.gradients.resize(n * k, 0.0);
+        recon.residuals.resize_with(1, Tiled::default);
+        recon.residuals[0].resize(n, d);
+        recon.gradients.resize(n * k, 0.0);
         let start = Instant::now();
         let encoder = Encoder::of(sae);
         self.packed.fill(encoder, packed_rows);
@@ -71,11 +71,11 @@ impl Fused {
         let of_codes = (
             latents.par_chunks_mut(at_once * k),
             values.par_chunks_mut(at_once * k),
-            made.gradients.par_chunks_mut(at_once * k),
+            recon.gradients.par_chunks_mut(at_once * k),
         );
         let rows = (
             centred.parts_mut(at_once),
-            made.residuals[0].parts_mut(at_once),
+            recon.residuals[0].parts_mut(at_once),
             x.par_chunks(at_once * d),
         );
         let parts: Vec<Result<Part, usize>> = (of_codes.into_par_iter(), rows.into_par_iter())
@@ -122,20 +122,20 @@ impl Fused {
             })
             .collect();
 
-        (made.sums, made.squared_errors) = (RowSums::default(), 0.0);
-        made.residual.clear();
-        made.residual.resize(d, 0.0);
+        (recon.sums, recon.squared_errors) = (RowSums::default(), 0.0);
+        recon.residual.clear();
+        recon.residual.resize(d, 0.0);
         let mut fallback_rows = 0;
         for part in parts {
             let part = part.map_err(not_a_number)?;
             for (sums, residual) in &part.blocks {
-                made.sums.add(*sums);
-                add_scaled(&mut made.residual, 1.0, residual);
+                recon.sums.add(*sums);
+                add_scaled(&mut recon.residual, 1.0, residual);
             }
             fallback_rows += part.fallback_rows;
             stages.add_of_threads(&part.stages);
         }
-        made.squared_errors = made.sums.squared_error;
+        recon.squared_errors = recon.sums.squared_error;
         Ok(fallback_rows)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::{Grams, Index, Lookup, Start};
+use super::{Index, Lookup, Ngrams, Start};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
 use crate::model::{Compute, HookPoint, Model};
@@ -42,7 +42,7 @@ impl Lookup {
             .with_balance(0.0)
     }
 
-    /// A table with a row for every token and for every n-gram of [`Grams`]: a position takes the
+    /// A table with a row for every token and for every n-gram of [`Ngrams`]: a position takes the
     /// row of the longest n-gram that ends there, and that of its token if there is none. A row
     /// starts at what the hook holds at the end of `[BOS, t₁, …, tₙ]`.
     ///
@@ -51,7 +51,7 @@ impl Lookup {
     /// # Errors
     /// [`Error::UnknownHook`] if the model lacks the hook, [`Error::Shape`] if the n-grams are of
     /// another vocabulary, and what the model itself reports.
-    pub fn ngrams(model: &Model, hook: HookPoint, grams: Grams) -> Result<Lookup> {
+    pub fn ngrams(model: &Model, hook: HookPoint, grams: Ngrams) -> Result<Lookup> {
         let config = model.config();
         let (want, got) = (vec![config.d_vocab + grams.len()], vec![grams.rows()]);
         if want != got {
@@ -69,7 +69,7 @@ impl Lookup {
         }
         Lookup::from_table(table, config.d_model)?
             .started(start)
-            .indexed_by(Index::Grams(Arc::new(grams)))
+            .indexed_by(Index::Ngrams(Arc::new(grams)))
     }
 
     /// A table with a row for every latent of an SAE of an earlier hook, which stays as it is: each

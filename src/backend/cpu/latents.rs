@@ -3,12 +3,13 @@
 
 use rayon::prelude::*;
 
-use super::adam::{AdamStep, Moments, adam_row};
+use super::csr::Csr;
 use super::reconstruct::prefix_of;
 use super::tiled::{STRIP, Tiled};
-use super::transpose::ByKey;
-use super::{AdamState, Codes};
+use crate::backend::adam::{AdamStep, Moments, adam_row};
+use crate::backend::state::AdamState;
 use crate::cpu::simd::{add_scaled, dot, prefetch, vectorised};
+use crate::sae::Codes;
 use crate::sae::Sae;
 
 /// Latents that one task takes; fixed, so that sums over latents are added in the same order on any
@@ -17,7 +18,7 @@ const CHUNK: usize = 32;
 
 /// A code as a latent sees it: its row, and what it gives to the gradient of the latent's weights.
 #[derive(Clone, Copy, Default)]
-struct Share {
+struct CodeGrad {
     row: u32,
     value: f32,
     gradient: f32,
@@ -25,37 +26,37 @@ struct Share {
 
 /// The codes of a batch by latent; the buffers serve again.
 #[derive(Default)]
-pub(super) struct Shares {
-    by_latent: ByKey,
-    shares: Vec<Share>,
+pub(super) struct CodeGrads {
+    by_latent: Csr,
+    code_grads: Vec<CodeGrad>,
 }
 
-impl Shares {
+impl CodeGrads {
     /// Sorts codes, with the gradients of their pre-activations.
     pub(super) fn fill(&mut self, codes: &Codes, gradients: &[f32], d_sae: usize) {
         self.by_latent.fill(codes.latents(), d_sae);
-        self.shares.resize(codes.latents().len(), Share::default());
+        self.code_grads.resize(codes.latents().len(), CodeGrad::default());
         let rows = codes.rows();
-        let share = |&code: &u32| {
+        let code_grad = |&code: &u32| {
             let code = code as usize;
-            Share { row: rows[code], value: codes.values()[code], gradient: gradients[code] }
+            CodeGrad { row: rows[code], value: codes.values()[code], gradient: gradients[code] }
         };
-        self.shares
+        self.code_grads
             .par_iter_mut()
             .zip(self.by_latent.all())
             .with_min_len(4096)
-            .for_each(|(to, code)| *to = share(code));
+            .for_each(|(to, code)| *to = code_grad(code));
     }
 
-    fn of(&self, latent: usize) -> &[Share] {
-        &self.shares[self.by_latent.range(latent)]
+    fn of(&self, latent: usize) -> &[CodeGrad] {
+        &self.code_grads[self.by_latent.range(latent)]
     }
 }
 
 /// Codes and what their decoding left, from which gradients are formed.
 #[derive(Clone, Copy)]
 pub(super) struct Stream<'a> {
-    pub shares: &'a Shares,
+    pub code_grads: &'a CodeGrads,
     /// Of every prefix; see [`reconstruct`](super::reconstruct).
     pub residuals: &'a [Tiled],
 }
@@ -72,7 +73,11 @@ impl Stream<'_> {
 
 /// The sum of the gradients of a latent's pre-activations.
 fn bias_gradient(streams: &[Stream<'_>], latent: usize) -> f32 {
-    streams.iter().flat_map(|stream| stream.shares.of(latent)).map(|share| share.gradient).sum()
+    streams
+        .iter()
+        .flat_map(|stream| stream.code_grads.of(latent))
+        .map(|code_grad| code_grad.gradient)
+        .sum()
 }
 
 /// Updates `W_enc`, `W_dec` and `b_enc`, the last by `of_b_enc` if that is given, and leaves
@@ -200,13 +205,13 @@ fn gather<'a>(
     of: Of,
 ) {
     for (i, stream) in streams.iter().enumerate() {
-        let shares = stream.shares.of(latent);
+        let code_grads = stream.code_grads.of(latent);
         if i == 0 {
-            gather_one(sum, shares, rows(stream), strip, of);
-        } else if !shares.is_empty() {
+            gather_one(sum, code_grads, rows(stream), strip, of);
+        } else if !code_grads.is_empty() {
             let mut more = [0.0; STRIP];
             let more = &mut more[..sum.len()];
-            gather_one(more, shares, rows(stream), strip, of);
+            gather_one(more, code_grads, rows(stream), strip, of);
             add_scaled(sum, 1.0, more);
         }
     }
@@ -251,19 +256,19 @@ enum Of {
 vectorised! {
     /// `sum = Σ factor·row` over a strip of the rows that the shares name. A full strip's sums stay
     /// in registers.
-    fn gather_one(sum: &mut [f32], shares: &[Share], rows: &Tiled, strip: usize, of: Of) {
-        let factor = |share: &Share| if of == Of::Value { share.value } else { share.gradient };
+    fn gather_one(sum: &mut [f32], code_grads: &[CodeGrad], rows: &Tiled, strip: usize, of: Of) {
+        let factor = |code_grad: &CodeGrad| if of == Of::Value { code_grad.value } else { code_grad.gradient };
         let ahead = |i: usize| {
-            if let Some(next) = shares.get(i + 1) {
+            if let Some(next) = code_grads.get(i + 1) {
                 prefetch(rows.piece(next.row as usize, strip));
             }
         };
         if let Ok(sum) = <&mut [f32; STRIP]>::try_from(&mut *sum) {
             let mut lanes = [0.0f32; STRIP];
-            for (i, share) in shares.iter().enumerate() {
+            for (i, code_grad) in code_grads.iter().enumerate() {
                 ahead(i);
-                let factor = factor(share);
-                if let Ok(row) = <&[f32; STRIP]>::try_from(rows.piece(share.row as usize, strip)) {
+                let factor = factor(code_grad);
+                if let Ok(row) = <&[f32; STRIP]>::try_from(rows.piece(code_grad.row as usize, strip)) {
                     for lane in 0..STRIP {
                         lanes[lane] += factor * row[lane];
                     }
@@ -272,8 +277,8 @@ vectorised! {
             *sum = lanes;
         } else {
             sum.fill(0.0);
-            for share in shares {
-                add_scaled(sum, factor(share), rows.piece(share.row as usize, strip));
+            for code_grad in code_grads {
+                add_scaled(sum, factor(code_grad), rows.piece(code_grad.row as usize, strip));
             }
         }
     }

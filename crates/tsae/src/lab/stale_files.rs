@@ -16,7 +16,7 @@ use tokenized_sae::internal::files;
 pub(super) fn remove(folders: &Folders, project: &Project) -> Result<()> {
     folders::remove(&folders.root.join(evcxr::BUILD))?;
     cold::remove_left(&folders.root)?;
-    files::remove_leftovers(&folders.root, |_| true)?;
+    files::remove_stale_files(&folders.root, |_| true)?;
     for path in template::list(&folders.root)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let unfinished = (name.starts_with("python-") || name.starts_with("conda-"))
@@ -37,7 +37,7 @@ fn remove_in_kernel_folder(kernel: &Path, project: &Project) -> Result<()> {
         template::project_folder(&file)
             .is_some_and(|folder| folder != project.root && folder.is_dir())
     };
-    files::remove_leftovers(kernel, |_| true)?;
+    files::remove_stale_files(kernel, |_| true)?;
     for path in template::list(kernel)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let building = name.strip_prefix(template::BUILDING);
@@ -48,7 +48,7 @@ fn remove_in_kernel_folder(kernel: &Path, project: &Project) -> Result<()> {
     if !projects.is_dir() {
         return Ok(());
     }
-    files::remove_leftovers(&projects, |_| true)?;
+    files::remove_stale_files(&projects, |_| true)?;
     for path in template::list(&projects)? {
         let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.extension().is_some_and(|e| e == template::WARMING) && !goes_on(&id) {

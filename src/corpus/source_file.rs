@@ -13,7 +13,7 @@ use crate::base::error::{Error, Result};
 
 /// A file that has been found but not read.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct SourceFile {
     /// The file.
     pub path: PathBuf,
     /// Its path below the folder that all files have in common, with `/` between folders: the same
@@ -27,7 +27,7 @@ pub struct Found {
     pub remote: Option<Arc<Remote>>,
 }
 
-impl Found {
+impl SourceFile {
     /// Opens the file, and fetches it first if need be.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Found {
 /// # Errors
 /// [`Error::EmptyCorpus`] if there is none, [`Error::Io`], [`Error::Format`] for a file of a kind
 /// that is not read.
-pub fn find(pattern: &str) -> Result<Vec<Found>> {
+pub fn find(pattern: &str) -> Result<Vec<SourceFile>> {
     let root = Path::new(pattern);
     let mut paths = if root.is_dir() {
         let mut below = Vec::new();
@@ -79,7 +79,7 @@ pub fn find(pattern: &str) -> Result<Vec<Found>> {
             let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
             let below = path.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
             let name = below.collect::<Vec<_>>().join("/");
-            Ok(Found { path, name, bytes, form, remote: None })
+            Ok(SourceFile { path, name, bytes, form, remote: None })
         })
         .collect::<Result<Vec<_>>>()?;
     order(&mut found, 0);
@@ -87,7 +87,7 @@ pub fn find(pattern: &str) -> Result<Vec<Found>> {
 }
 
 /// Puts files in the order of a hash of their names, and of the seed unless it is 0.
-pub fn order(files: &mut [Found], seed: u64) {
+pub fn order(files: &mut [SourceFile], seed: u64) {
     let seed = if seed == 0 { String::new() } else { format!("\0{seed}") };
     files.sort_by_cached_key(|file| {
         (Sha256::digest(format!("{}{seed}", file.name)), file.path.clone())

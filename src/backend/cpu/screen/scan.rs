@@ -1,4 +1,4 @@
-//! The scan on AVX-512: tiles of scores, and of those what reaches its row's bar.
+//! The scan on AVX-512: tiles of scores, and of those what reaches its row's threshold.
 //!
 //! For a panel of 32 latents and 14 rows at a time, the tile leaves its sums in registers. There
 //! they become estimates, get their margins, and are compared with the rows' bars, sixteen at a
@@ -76,7 +76,7 @@ macro_rules! scan {
                     };
                     let slack = slack(tile_scale, scale, latents.offset_norm);
                     for (r, list) in lists.iter_mut().enumerate() {
-                        let bar = _mm512_set1_ps(list.bar() - slack[r]);
+                        let threshold = _mm512_set1_ps(list.threshold() - slack[r]);
                         let $step = _mm512_set1_ps(tile_scale.step[r]);
                         let $shift = _mm512_set1_epi32(tile_scale.shift[r]);
                         let outliers = &rows.outlier_values[(first + r) * n_out..][..n_out];
@@ -89,7 +89,7 @@ macro_rules! scan {
                                 let w = unsafe { _mm512_loadu_ps(w.as_ptr().add(left)) };
                                 estimate = _mm512_fmadd_ps(_mm512_set1_ps(x), w, estimate);
                             }
-                            if _mm512_cmp_ps_mask::<_CMP_GE_OQ>(estimate, bar) != 0 {
+                            if _mm512_cmp_ps_mask::<_CMP_GE_OQ>(estimate, threshold) != 0 {
                                 offer(
                                     list,
                                     tile_scale,
@@ -176,7 +176,7 @@ impl Columns<'_> {
     }
 }
 
-/// Takes into the list what of sixteen estimates reaches the bar with a margin of its own.
+/// Takes into the list what of sixteen estimates reaches the threshold with a margin of its own.
 #[inline(never)]
 #[target_feature(enable = "avx512f")]
 fn offer(
@@ -207,7 +207,7 @@ fn offer(
     );
     let margin = _mm512_add_ps(noise, rounding);
     let (upper, lower) = (_mm512_add_ps(estimate, margin), _mm512_sub_ps(estimate, margin));
-    let reaches = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(list.bar()));
+    let reaches = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(upper, _mm512_set1_ps(list.threshold()));
     let latents = _mm512_add_epi32(
         _mm512_set1_epi32(first as i32),
         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),

@@ -21,7 +21,7 @@ pub(super) fn revive(
     x: &[f32],
     residuals: &[f32],
     rows: &PackedRows,
-    help: &mut Reconstruction,
+    aux_recon: &mut Reconstruction,
 ) -> Result<(Chosen, f64)> {
     let d = sae.d_model();
     let wanted = aux.k(d);
@@ -38,11 +38,11 @@ pub(super) fn revive(
     let weight = aux.alpha * (dead.len() as f64 / wanted as f64).min(1.0);
     let error: Vec<f32> = residuals.iter().map(|r| -r).collect();
     let scale = (2.0 * weight / n) as f32;
-    help.fill(
+    aux_recon.fill(
         Decoding { w_dec: &sae.w_dec, prefixes: &[], base: None, target: &error, d, scale },
         &codes,
     );
-    stop_at_zeros(codes.values(), &mut help.gradients);
-    let objective = weight * help.squared_errors / n;
+    stop_at_zeros(codes.values(), &mut aux_recon.gradients);
+    let objective = weight * aux_recon.squared_errors / n;
     Ok((Chosen { codes, scores: Vec::new(), fallback_rows }, objective))
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::rows::{Rounded, largest, norm, to_bf16, to_bytes};
 use super::{BYTE, Exactness, PackedRows, Screen, TOO_LARGE, UNIFORM, UNIT_ROUNDOFF};
-use crate::backend::encode::Encoder;
+use crate::backend::cpu::encode::Encoder;
 use crate::cpu::simd::tile::PANEL;
 use crate::cpu::simd::{dot, vectorised};
 
@@ -14,7 +14,7 @@ use crate::cpu::simd::{dot, vectorised};
 pub(crate) struct PanelScale {
     /// Of a byte.
     pub step: [f32; PANEL],
-    /// `(μ − b_dec)·w + b`, less the latent's bar; −∞ for columns beyond the last latent, so that
+    /// `(μ − b_dec)·w + b`, less the latent's threshold; −∞ for columns beyond the last latent, so that
     /// they are never taken.
     pub bias: [f32; PANEL],
     /// The margin is `√(a²·p² + b²·q²)`.
@@ -88,10 +88,12 @@ impl PackedLatents {
                     *scale = PanelScale::EMPTY;
                     let mut is_finite = true;
                     for (j, (w, &b)) in w_enc.chunks_exact(d).zip(b_enc).enumerate() {
-                        let (moved, bar) = (offset_dot(offset, w), encoder.bar(panel * PANEL + j));
-                        scale.bias[j] = moved + b - bar;
+                        let (moved, threshold) =
+                            (offset_dot(offset, w), encoder.threshold(panel * PANEL + j));
+                        scale.bias[j] = moved + b - threshold;
                         scale.norm[j] = norm(w) * rounding;
-                        scale.slack[j] = 8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs() + bar.abs());
+                        scale.slack[j] =
+                            8.0 * UNIT_ROUNDOFF * (moved.abs() + b.abs() + threshold.abs());
                         row[..d].copy_from_slice(w);
                         rows.outliers.iter().for_each(|&i| row[i] = 0.0);
                         (scale.step[j], scale.p[j], scale.q[j]) = pack_latent(

@@ -22,11 +22,11 @@
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, Moments, moved};
-use super::transpose::ByKey;
+use super::cpu::csr::Csr;
 use crate::cpu::simd::vectorised;
 
 /// Steps that may be owed. Then all rows are brought up to date, whoever looks.
-const MOST: usize = 1024;
+const MAX_STEPS: usize = 1024;
 
 /// Rows that one task takes.
 const CHUNK: usize = 64;
@@ -42,47 +42,47 @@ const LEAST_V: f32 = 1e-30;
 
 /// The steps that rows of a table have not made yet.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Owed {
+pub(super) struct DeferredAdam {
     /// The steps since all rows were last up to date.
     steps: Vec<AdamStep>,
     /// How many of them each row has made.
     made: Vec<u32>,
 }
 
-impl Owed {
-    /// Nothing, for a table of so many rows.
-    pub(super) fn nothing(rows: usize) -> Owed {
-        Owed { steps: Vec::new(), made: vec![0; rows] }
+impl DeferredAdam {
+    /// For a table of so many rows, all up to date.
+    pub(super) fn up_to_date(rows: usize) -> DeferredAdam {
+        DeferredAdam { steps: Vec::new(), made: vec![0; rows] }
     }
 
     /// Brings the rows whose tokens occur up to date.
-    pub(super) fn catch_up(&mut self, by_token: &ByKey, table: &mut [f32], moments: &mut Moments) {
-        self.replay(|row| !by_token.entries(row).is_empty(), table, moments);
+    pub(super) fn replay(&mut self, by_token: &Csr, table: &mut [f32], moments: &mut Moments) {
+        self.replay_where(|row| !by_token.entries(row).is_empty(), table, moments);
     }
 
     /// Brings all rows up to date.
-    pub(super) fn settle(&mut self, table: &mut [f32], moments: &mut Moments) {
-        self.replay(|_| true, table, moments);
+    pub(super) fn flush(&mut self, table: &mut [f32], moments: &mut Moments) {
+        self.replay_where(|_| true, table, moments);
         self.steps.clear();
         self.made.fill(0);
     }
 
-    /// Takes down a step that the rows whose tokens occur have made.
-    pub(super) fn take_down(
+    /// Records a step that the rows whose tokens occur have made.
+    pub(super) fn record(
         &mut self,
         step: AdamStep,
-        by_token: &ByKey,
+        by_token: &Csr,
         table: &mut [f32],
         moments: &mut Moments,
     ) {
         self.steps.push(step);
         by_token.keys().for_each(|(row, _)| self.made[row] = self.steps.len() as u32);
-        if self.steps.len() == MOST {
-            self.settle(table, moments);
+        if self.steps.len() == MAX_STEPS {
+            self.flush(table, moments);
         }
     }
 
-    fn replay(
+    fn replay_where(
         &mut self,
         wanted: impl Fn(usize) -> bool + Sync,
         table: &mut [f32],
@@ -213,9 +213,9 @@ fn stands_still(ahead: &Ahead, w: &[f32; WIDTH], m: &[f32; WIDTH], v: &[f32; WID
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::adam::adam_row;
     use super::*;
     use crate::backend::Rates;
+    use crate::backend::adam::adam_row;
 
     const D: usize = 70;
     const ROWS: usize = 90;
@@ -243,14 +243,14 @@ mod tests {
         let mut lazy = dense.clone();
         let zeros = || Moments { m: vec![0.0; ROWS * D], v: vec![0.0; ROWS * D] };
         let (mut of_dense, mut of_lazy) = (zeros(), zeros());
-        let (mut owed, mut by_token) = (Owed::nothing(ROWS), ByKey::default());
+        let (mut owed, mut by_token) = (DeferredAdam::up_to_date(ROWS), Csr::default());
         for t in 1..=steps {
             let tokens: Vec<u32> = (0..ROWS as u64)
                 .filter(|row| draw() < 1.0 / (1.0 + (row * every) as f32))
                 .map(|row| row as u32)
                 .collect();
             by_token.fill(&tokens, ROWS);
-            owed.catch_up(&by_token, &mut lazy, &mut of_lazy);
+            owed.replay(&by_token, &mut lazy, &mut of_lazy);
             for &token in &tokens {
                 let at = token as usize * D..(token as usize + 1) * D;
                 assert_eq!(lazy[at.clone()], dense[at], "step {t}, row {token} is looked at");
@@ -279,9 +279,9 @@ mod tests {
                     );
                 }
             }
-            owed.take_down(step, &by_token, &mut lazy, &mut of_lazy);
+            owed.record(step, &by_token, &mut lazy, &mut of_lazy);
         }
-        owed.settle(&mut lazy, &mut of_lazy);
+        owed.flush(&mut lazy, &mut of_lazy);
         let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&lazy), bits(&dense));
         assert_eq!(bits(&of_lazy.m), bits(&of_dense.m));
@@ -300,7 +300,7 @@ mod tests {
     fn steps_owed_for_long_give_the_same_bits() {
         // Longer than the list of steps, and until momentum has faded to the smallest numbers there
         // are.
-        both(5, 2 * MOST as u64 + 300, 400, 1e-2);
+        both(5, 2 * MAX_STEPS as u64 + 300, 400, 1e-2);
     }
 
     #[test]

@@ -8,12 +8,12 @@
 //! in ascending order, for all rows of the block that may have it, and those lie in the
 //! second-level cache.
 
-use super::Codes;
+use super::csr::Csr;
 use super::encode::Encoder;
 use super::screen::Candidates;
 use super::topk::TopK;
-use super::transpose::ByKey;
 use crate::cpu::simd::{dot, vectorised};
+use crate::sae::Codes;
 
 /// Latents that the fall-back scores before it goes to the next row: their weights stay in the
 /// second-level cache.
@@ -28,7 +28,7 @@ pub(super) struct Rescorer {
     /// Where each row's candidates begin, and their end.
     starts: Vec<usize>,
     scores: Vec<f32>,
-    by_latent: ByKey,
+    by_latent: Csr,
     sorted: Vec<f32>,
     /// A row's scores, and their latents, where a screen could not decide.
     all: Vec<f32>,
@@ -65,7 +65,7 @@ impl Rescorer {
     }
 
     /// Adds to `codes`, for every row of a block `centred` `[rows, d]`, the latents whose score
-    /// lies above their bar, with their scores. Fails with the first row that has a score that is
+    /// lies above their threshold, with their scores. Fails with the first row that has a score that is
     /// no number.
     pub(super) fn above(
         &mut self,
@@ -96,7 +96,9 @@ impl Rescorer {
                     (&self.every[..], &self.all[..])
                 }
             };
-            codes.push_some(latents, scores, |latent, score| score > encoder.bar(latent as usize));
+            codes.push_some(latents, scores, |latent, score| {
+                score > encoder.threshold(latent as usize)
+            });
         }
         Ok(())
     }

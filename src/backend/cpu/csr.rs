@@ -3,14 +3,14 @@
 
 /// For every key, the entries that have it, in ascending order.
 #[derive(Default)]
-pub struct ByKey {
+pub struct Csr {
     starts: Vec<u32>,
     /// The keys that have entries.
     present: Vec<u32>,
     entries: Vec<u32>,
 }
 
-impl ByKey {
+impl Csr {
     /// Sorts `keys`, all below `n_keys`; the i-th key belongs to entry i.
     pub fn fill(&mut self, keys: &[u32], n_keys: usize) {
         self.starts.clear();
@@ -71,7 +71,7 @@ mod tests {
     proptest! {
         #[test]
         fn lists_every_entry_under_its_key_in_order(keys in prop::collection::vec(0u32..20, 0..300), again in prop::collection::vec(0u32..7, 0..50)) {
-            let mut by_key = ByKey::default();
+            let mut by_key = Csr::default();
             for (keys, n_keys) in [(&keys, 20usize), (&again, 7)] {
                 by_key.fill(keys, n_keys);
                 for key in 0..n_keys {

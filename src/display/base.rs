@@ -1,0 +1,40 @@
+//! How errors and forecasts show themselves.
+
+use super::{Show, Shown, escape, settings, shows};
+use crate::base::error::Error;
+use crate::base::forecast::Forecast;
+use crate::base::format;
+
+shows!(Error);
+
+/// As the sentence that it is.
+impl Show for Error {
+    fn shown(&self) -> Shown {
+        let text = self.to_string();
+        let style = "margin:.3em 0;padding-left:.7em;border-left:3px solid rgba(214,69,65,.9);white-space:pre-wrap";
+        Shown { html: format!("<p style=\"{style}\">{}</p>", escape(&text)), text }
+    }
+}
+
+impl Show for Forecast {
+    fn shown(&self) -> Shown {
+        let mut rows = vec![
+            (
+                "time",
+                format::duration(self.seconds),
+                "as measured on a little of it, on this machine as busy as it is now",
+            ),
+            (
+                "memory",
+                format::bytes(self.memory),
+                "at the most, without the model and whatever else is in memory already",
+            ),
+        ];
+        if self.disk > 0 {
+            rows.push(("disk", format::bytes(self.disk), "size of the files"));
+        }
+        settings("Forecast", rows).into()
+    }
+}
+
+shows!(Forecast);
