@@ -52,10 +52,9 @@
 //!
 //! # The rooms
 //!
-//! [`model`] → [`corpus`] → [`activations`] → [`train`] (of [`sae`]s) →
-//! [`eval`], [`tokenness`] and [`features`] → [`plot`], all shown by [`display`]; [`compare`] does
-//! it all in one call, [`sweep`] a whole grid of it, beside what the [`paper`] has; [`hub`] fetches
-//! models, [`lab`] sets Jupyter up.
+//! [`model`] and [`corpus`] → [`activations`] → [`train`] (of [`sae`]s) → [`eval`], [`latents`],
+//! drawn by [`plot`] and shown by [`display`]; [`experiments`] does it all in one call, or a whole
+//! grid of it; [`hub`] fetches models. ARCHITECTURE.md in the repository has the whole picture.
 
 #![deny(clippy::unwrap_used)]
 
@@ -100,43 +99,24 @@ pub mod internal {
     pub use crate::model::Times;
 }
 
-/// Everything a notebook cell names.
+/// What notebooks name most; everything else is found by its module.
 pub mod prelude {
-    pub use crate::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle};
+    pub use crate::activations::{ActivationStore, HarvestConfig};
     pub use crate::base::error::{Error, Result};
-    pub use crate::base::forecast::Forecast;
-    pub use crate::corpus::{Corpus, Documents, StreamedCorpus, TextCorpus, TokenStream};
-    pub use crate::display::chart;
-    pub use crate::display::{Best, Cell, Column, Figure, Progress, Row, Table};
-    pub use crate::eval::{Evaluation, Evaluations, HeldOut, Measure, Metrics};
-    pub use crate::experiments::compare::{CompareConfig, Report, Text, compare};
+    pub use crate::corpus::{Corpus, Documents};
+    pub use crate::eval::Measure;
     pub use crate::experiments::paper;
-    pub use crate::experiments::recipe::{
-        EvalRecipe, HarvestRecipe, Harvested, LookupRecipe, NgramRecipe, RunRecipe, SaeRecipe,
-    };
-    pub use crate::experiments::sweep::{
-        Arm, Setting, Spread, Sweep, SweepResults, SweepRow, SweepRun,
-    };
-    pub use crate::latents::features::{
-        Continuations, Effect, Feature, FeatureDashboard, FeatureView, Features, FeaturesConfig,
-    };
+    pub use crate::experiments::sweep::{Arm, Sweep, SweepResults};
+    pub use crate::latents::features::{FeatureDashboard, Features, FeaturesConfig};
     pub use crate::latents::tokenness::{
-        ActivationSource, Coverage, FrequencyBin, LatentTokenness, NgramProfile, NgramR2,
-        NgramR2Config, NgramR2s, NgramScore, SaeTokenness, TableMatch, TokenOrContext, TokenTest,
-        TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all, ngram_r2_with, token_or_context,
-        token_or_context_with,
+        NgramR2s, TokenOrContext, TokenTest, TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all,
+        token_or_context, token_or_context_with,
     };
     pub use crate::model::tokens::Tokens;
-    pub use crate::model::{
-        Candidate, Compute, Family, HookPoint, MlpActivation, Model, ModelConfig, Paused,
-        Prediction, Processing, Site, TokensView,
-    };
+    pub use crate::model::{Compute, HookPoint, Model, Processing};
+    pub use crate::plot;
     pub use crate::sae::{
-        Architecture, AuxK, Codes, Exported, Index, Keys, Lookup, ModelCard, Ngrams, Origin,
-        RowNorm, RowScale, Sae, SaeConfig, SaeFormat, TableExport,
+        Architecture, AuxK, Codes, Lookup, Sae, SaeConfig, SaeFormat, TableExport,
     };
-    pub use crate::train::{
-        HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer,
-        Training, TrainingState, TrainingStatus, evaluate, speedup,
-    };
+    pub use crate::train::{Run, Runs, TrainConfig, Trainer, Training, evaluate, speedup};
 }

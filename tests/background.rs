@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokenized_sae::prelude::*;
+use tokenized_sae::train::TrainingState;
 
 fn hook() -> HookPoint {
     HookPoint::resid_pre(2)

@@ -1,6 +1,7 @@
 //! The metrics against identities and against a second implementation.
 
 use candle_core::{D, DType, Device, Tensor};
+use tokenized_sae::eval::HeldOut;
 use tokenized_sae::eval::evaluate;
 use tokenized_sae::prelude::*;
 

@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
+use tokenized_sae::activations::{Batch, Dtype};
+use tokenized_sae::eval::HeldOut;
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::Ngrams;
 
 fn hook() -> HookPoint {
     HookPoint::resid_pre(2)

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tokenized_sae::latents::features::FeatureView;
 use tokenized_sae::prelude::*;
 
 fn browser() -> Option<PathBuf> {

@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokenized_sae::backend::{self, AdamState, Backend, Rates, Scratch, Screen, StepReport};
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::RowNorm;
 
 const D_MODEL: usize = 24;
 const D_VOCAB: usize = 13;

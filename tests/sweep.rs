@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use tokenized_sae::experiments::sweep::SweepRun;
 use tokenized_sae::experiments::sweep::{SweepFile, results_page};
 use tokenized_sae::prelude::*;
 use tokenized_sae::train;

@@ -96,6 +96,7 @@ impl ActivationStore {
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
+    /// use tokenized_sae::activations::Batch;
     /// let model = Model::load("tiny-gpt2")?;
     /// let corpus = Corpus::sampled(&model, 2_000_000, 0)?;
     /// let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;

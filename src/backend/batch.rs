@@ -21,7 +21,7 @@ pub struct PreparedBatch<'a> {
 /// A way to compute the training step. All give the same codes, and the same parameters within
 /// rounding.
 pub trait Backend: Debug + Send + Sync {
-    /// How it is called, as [`by_name`] takes it.
+    /// How it is called, as [`by_name`](super::by_name) takes it.
     fn name(&self) -> String;
 
     /// Makes a batch of rows `x` `[n, d_model]` and their `tokens` `[n]` ready.

@@ -3,7 +3,7 @@
 /// A count with a suffix from ten thousand on: `4096`, `41 k`, `1.2 M`, `3.0 G`.
 ///
 /// ```
-/// use tokenized_sae::display::format::count;
+/// use tokenized_sae::format::count;
 /// assert_eq!(count(4_096), "4096");
 /// assert_eq!(count(1_234_567), "1.2 M");
 /// ```
@@ -30,7 +30,7 @@ pub fn rate(per_second: f64) -> String {
 /// A size in decimal units: `512 B`, `812 kB`, `5.0 MB`, `1.5 GB`.
 ///
 /// ```
-/// assert_eq!(tokenized_sae::display::format::bytes(5_000_000), "5.0 MB");
+/// assert_eq!(tokenized_sae::format::bytes(5_000_000), "5.0 MB");
 /// ```
 pub fn bytes(n: u64) -> String {
     if n < 1000 {
@@ -43,7 +43,7 @@ pub fn bytes(n: u64) -> String {
 /// A time span: `0.42 s`, `4.2 s`, `42 s`, `1 min 20 s`, `2 h 5 min`, `3 d 4 h`.
 ///
 /// ```
-/// assert_eq!(tokenized_sae::display::format::duration(80.0), "1 min 20 s");
+/// assert_eq!(tokenized_sae::format::duration(80.0), "1 min 20 s");
 /// ```
 pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
@@ -75,7 +75,7 @@ pub fn coarse_duration(seconds: f64) -> String {
 /// ten where that would be long.
 ///
 /// ```
-/// use tokenized_sae::display::format::significant;
+/// use tokenized_sae::format::significant;
 /// assert_eq!(significant(0.04123, 3), "0.0412");
 /// assert_eq!(significant(1.5e-7, 3), "1.50e-7");
 /// ```

@@ -6,7 +6,7 @@
 //! training batches, and we measure it on held-out text.
 //!
 //! ```
-//! use tokenized_sae::paper;
+//! use tokenized_sae::experiments::paper;
 //! let row = paper::pareto().rows.into_iter().find(|row| row.tokenized && row.l0 == 30.0).unwrap();
 //! assert_eq!((row.method.as_str(), row.nmse, row.ce_added), ("TopK + lookup", 0.080, 0.027));
 //! ```

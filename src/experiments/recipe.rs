@@ -75,6 +75,7 @@ const EVALUATED: usize = 65_536;
 ///
 /// ```no_run
 /// use tokenized_sae::prelude::*;
+/// use tokenized_sae::experiments::recipe::RunRecipe;
 /// let spec: RunRecipe = RunRecipe::load("run.toml")?;
 /// let runs: Runs = spec.run("runs/mine")?; // harvests, trains; again, it reads
 /// println!("{}", spec.evaluate("runs/mine")?.table().text());
@@ -200,6 +201,7 @@ impl RunRecipe {
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
+    /// use tokenized_sae::experiments::recipe::{RunRecipe, SaeRecipe};
     /// let mut spec = RunRecipe::new("tiny-gpt2");
     /// spec.sae.push(SaeRecipe { k: 16, ..SaeRecipe::new("SAE") });
     /// assert_eq!(RunRecipe::parse(&spec.to_toml()?)?, spec);

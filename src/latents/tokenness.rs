@@ -165,7 +165,7 @@ impl<const N: usize> NamedSaes for [(&str, &Sae); N] {
 /// let found = token_or_context(&model, hook, &[("SAE", &sae), ("TSAE", &tsae)], &corpus.valid)?;
 /// println!("{}", found.table(Weighting::Latents).text());
 /// println!("{}", found["TSAE"].context_latents(10).text());
-/// figures::top_token_shares(&found)?.save("top_token_shares.svg")?;
+/// plot::top_token_shares(&found)?.save("top_token_shares.svg")?;
 /// # Ok::<(), Error>(())
 /// ```
 ///

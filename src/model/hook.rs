@@ -51,6 +51,7 @@ impl Site {
 ///
 /// ```
 /// use tokenized_sae::prelude::*;
+/// use tokenized_sae::model::Site;
 /// let hook: HookPoint = "blocks.8.hook_resid_pre".parse()?;
 /// assert_eq!((hook.layer, hook.site), (8, Site::ResidPre));
 /// assert_eq!(hook.to_string(), "blocks.8.hook_resid_pre");

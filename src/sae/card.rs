@@ -17,6 +17,7 @@ const CARD: &str = "README.md";
 ///
 /// ```no_run
 /// # use tokenized_sae::prelude::*;
+/// # use tokenized_sae::sae::ModelCard;
 /// # fn publish(model: &Model, hook: HookPoint, runs: &Runs, valid: &Tokens) -> Result<()> {
 /// let about = ModelCard {
 ///     license: Some("mit".into()),
@@ -48,6 +49,7 @@ impl Sae {
     ///
     /// ```
     /// # use tokenized_sae::prelude::*;
+    /// # use tokenized_sae::sae::ModelCard;
     /// let card = Sae::new(SaeConfig::new(128, 4096))?.card(&ModelCard::default());
     /// assert!(card.starts_with("---\nlibrary_name: tokenized-sae\n"));
     /// # Ok::<(), Error>(())

@@ -107,7 +107,7 @@ impl Training {
         self.board.status()
     }
 
-    /// The curves so far: loss, NMSE and what else [`plot::training`] draws, and held-out NMSE
+    /// The curves so far: loss, NMSE and what else [`plot::training`](crate::plot::training) draws, and held-out NMSE
     /// where it is measured.
     ///
     /// # Errors

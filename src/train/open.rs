@@ -14,7 +14,7 @@ impl Runs {
     /// ```no_run
     /// use tokenized_sae::prelude::*;
     /// let runs: Runs = Runs::open("runs/mine")?;
-    /// figures::reconstruction(&runs)?.save("reconstruction.svg")?;
+    /// plot::reconstruction(&runs)?.save("reconstruction.svg")?;
     /// # Ok::<(), Error>(())
     /// ```
     ///

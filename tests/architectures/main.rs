@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokenized_sae::backend::{self, AdamState, Objective, Rates, Scratch, Screen};
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::{Index, Keys};
 
 const D_MODEL: usize = 24;
 const D_VOCAB: usize = 13;

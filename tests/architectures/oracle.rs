@@ -4,6 +4,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use tokenized_sae::backend::Objective;
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::Keys;
 
 use super::{D_MODEL, D_SAE, K, N, RATES};
 

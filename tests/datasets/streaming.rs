@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokenized_sae::activations::Dtype;
+use tokenized_sae::corpus::{TextCorpus, TokenStream};
 
 use tokenized_sae::activations::Source;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::Ngrams;
 
 use super::hammer::{self, Reader, Seed, kind};
 use super::json::{self, Json};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tokenized_sae::activations::Dtype;
 use tokenized_sae::plot;
 use tokenized_sae::prelude::*;
 

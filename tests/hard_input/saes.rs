@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::ModelCard;
 
 use super::hammer::{self, Reader, Seed, kind};
 

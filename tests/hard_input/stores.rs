@@ -5,7 +5,10 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tokenized_sae::activations::Source;
+use tokenized_sae::activations::{Batch, Dtype};
+use tokenized_sae::model::Site;
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::{Index, Ngrams};
 
 use super::hammer::{self, Reader, Seed};
 use super::json::{self, Json};

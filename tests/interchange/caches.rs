@@ -2,6 +2,8 @@
 //! SAELens.
 
 use std::fs;
+use tokenized_sae::activations::Batch;
+use tokenized_sae::model::Site;
 
 use tokenized_sae::activations::{Dtype, Source};
 

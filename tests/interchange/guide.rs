@@ -3,6 +3,8 @@
 
 use super::packages::{python, run};
 use super::*;
+use tokenized_sae::activations::Batch;
+use tokenized_sae::eval::Evaluations;
 
 const PAGE: &str = include_str!("../../docs/coming-from-saelens.md");
 

@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tokenized_sae::prelude::*;
+use tokenized_sae::sae::{Origin, RowNorm};
 
 /// The greatest difference allowed in any code and any number of a reconstruction.
 const TOLERANCE: f32 = 1e-5;

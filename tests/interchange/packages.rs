@@ -1,6 +1,7 @@
 //! With the real packages: what they write anew is read, and what is written here is read by them.
 
 use std::process::Command;
+use tokenized_sae::sae::ModelCard;
 
 use super::*;
 

@@ -1,6 +1,7 @@
 //! What cannot be read or written is refused, with what was found and what to do.
 
 use super::*;
+use tokenized_sae::sae::{Index, Ngrams};
 
 fn told(path: &Path) -> String {
     Sae::load(path).err().unwrap_or_else(|| panic!("{} is read", path.display())).to_string()

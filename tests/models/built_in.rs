@@ -1,6 +1,7 @@
 //! The models that come with the crate: threads, what they have learned, bf16.
 
 use super::*;
+use tokenized_sae::model::Site;
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {

@@ -1,6 +1,7 @@
 //! Activations read at a hook, and put back changed.
 
 use super::*;
+use tokenized_sae::model::Site;
 
 #[test]
 fn a_hooks_own_value_put_back_changes_nothing() {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokenized_sae::corpus::Encoder;
+use tokenized_sae::corpus::TextCorpus;
 use tokenized_sae::prelude::*;
 
 pub const BOS: u32 = 256;

@@ -15,6 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tokenized_sae::activations::Source;
+use tokenized_sae::activations::{Batch, Dtype};
+use tokenized_sae::model::Site;
 use tokenized_sae::prelude::*;
 
 const D_MODEL: usize = 24;

@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use folder::assert_same;
 use serde_json::Value;
+use tokenized_sae::experiments::recipe::RunRecipe;
 use tokenized_sae::prelude::*;
 
 /// Text that is at hand.

@@ -33,6 +33,7 @@ impl Runs {
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
+    /// # use tokenized_sae::experiments::recipe::RunRecipe;
     /// # let runs = RunRecipe::load("run.toml")?.run("runs/mine")?;
     /// let spec: RunRecipe = runs.description()?;
     /// spec // shown as the TOML that it is

@@ -75,6 +75,7 @@ impl RunRecipe {
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
+    /// use tokenized_sae::experiments::recipe::RunRecipe;
     /// let spec = RunRecipe::parse("model = 'tiny-gpt2'\n[train]\ntokens = 1_000_000\n[[sae]]\nk = 16")?;
     /// assert_eq!((spec.train.tokens, spec.sae[0].k), (1_000_000, 16));
     /// let wrong = RunRecipe::parse("model = 'tiny-gpt2'\n[train]\ntokns = 1_000_000").unwrap_err();

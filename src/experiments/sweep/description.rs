@@ -29,7 +29,7 @@ const SAMPLED: usize = 500_000;
 /// A sweep as a TOML or JSON file describes it: in the words of [`Sweep`], with a model and a text.
 ///
 /// ```
-/// use tokenized_sae::sweep::SweepFile;
+/// use tokenized_sae::experiments::sweep::SweepFile;
 /// let file = SweepFile::parse(r#"
 ///     model = "tiny-gpt2"
 ///     sampled = 500_000                        # or text = "books/*.txt"

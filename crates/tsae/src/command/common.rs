@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tokenized_sae::activations::Dtype;
+use tokenized_sae::experiments::recipe::EvalRecipe;
 use tokenized_sae::prelude::*;
 use tsae::Result;
 

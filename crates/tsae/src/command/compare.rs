@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tokenized_sae::display::interrupt;
-use tokenized_sae::experiments::compare::LEARNING_RATES;
+use tokenized_sae::experiments::compare::{CompareConfig, LEARNING_RATES, Text, compare};
 use tokenized_sae::prelude::*;
 use tsae::Result;
 

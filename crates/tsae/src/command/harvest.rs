@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use tokenized_sae::display::{Show, interrupt};
+use tokenized_sae::experiments::recipe::{HarvestRecipe, RunRecipe};
 use tokenized_sae::prelude::*;
 use tsae::Result;
 

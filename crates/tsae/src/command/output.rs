@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use tokenized_sae::prelude::Progress;
+use tokenized_sae::display::Progress;
 use tsae::{Error, Result};
 
 /// How the result is printed.

@@ -1,6 +1,6 @@
 //! `tsae predict`.
 
-use tokenized_sae::prelude::*;
+use tokenized_sae::model::Candidate;
 use tsae::Result;
 
 use super::common::ModelArgs;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, FromArgMatches};
 use serde_json::json;
 use tokenized_sae::display::interrupt;
+use tokenized_sae::experiments::recipe::{Harvested, LookupRecipe, RunRecipe, SaeRecipe};
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 

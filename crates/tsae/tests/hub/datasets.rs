@@ -1,6 +1,7 @@
 //! Data sets: which files are taken, when each is fetched, and what is read offline.
 
 use std::sync::Arc;
+use tokenized_sae::corpus::{TextCorpus, TokenStream};
 
 use tokenized_sae::corpus::Encoder;
 
