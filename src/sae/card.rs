@@ -23,7 +23,7 @@ const CARD: &str = "README.md";
 ///     license: Some("mit".into()),
 ///     data: vec![("text".into(), "500,000 tokens of the model's own samples".into())],
 ///     metrics: vec![evaluate(model, hook, runs, valid)?.table()],
-///     figures: vec![("reconstruction.svg".into(), figures::reconstruction(runs)?)],
+///     figures: vec![("reconstruction.svg".into(), plot::reconstruction(runs)?)],
 /// };
 /// runs.get("TSAE")?.sae.write_card("for-the-hub", &about)?;
 /// # Ok(())
