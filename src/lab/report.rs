@@ -62,7 +62,7 @@ pub fn check(options: &Options) -> Result<Report> {
     let found = python.as_ref().map(|p| format!("{} with JupyterLab {} ({})", p.interpreter.display(), p.jupyterlab, p.origin));
     item("Jupyter", found, "would be installed from PyPI (1 min, 250 MB)");
     let kernel = evcxr::find(&cache).map(|path| path.display().to_string());
-    item(&format!("evcxr_jupyter {}", evcxr::VERSION), kernel, "would be installed by cargo (11 min on two cores)");
+    item(&format!("evcxr_jupyter {}", evcxr::VERSION), kernel, "would be compiled (5 min on two cores)");
     let source = std_source::find(&cache, &project).and_then(|s| Some(format!("{} ({})", s.path.display(), s.origin?)));
     item("standard library", source, "its source would be taken from the toolchain");
     let jupyter = folders::Folders { root: cache.clone() }.jupyter();
