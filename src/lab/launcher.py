@@ -25,7 +25,8 @@ import time
 import relay
 import spare
 import wire
-from session import changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored, shared_lock, show
+from session import CONNECTION, changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored
+from session import shared_lock, show
 
 SECOND_PRESS = 3.0  # seconds
 
@@ -116,8 +117,8 @@ def begin(project, folder, outer_file, is_fresh, is_live, kept=()):
     """Starts evcxr in a session's folder. Its process, and the connection file by which it listens."""
     inner_file = outer_file
     if is_live:
-        inner_file = os.path.join(folder, "connection.json")
-        wire.remove_sockets(folder)  # of one that did not answer
+        inner_file = os.path.join(folder, CONNECTION)
+        wire.remove_sockets(inner_file)  # of one that did not answer
         wire.write_connection(wire.read(outer_file), inner_file)
     else:
         wire.lend_names(wire.read(outer_file))
@@ -236,6 +237,7 @@ def main():
             wait_a_second(kernel)
         if os.getppid() != parent:
             kill(kernel)
+            wire.remove_sockets(connection_file)
             # And cargo, which would finish the crates it has begun, and keep its locks as long.
             if os.getpgrp() == os.getpid():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -246,7 +248,7 @@ def main():
         between.end()
     canary.end()
     if not warming and not is_taken:
-        wire.remove_sockets(folder)
+        wire.remove_sockets(inner_file)
         shutil.rmtree(folder, ignore_errors=True)
     if lock:
         lock.close()

@@ -10,6 +10,7 @@ import time
 from wire import remove_sockets
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+CONNECTION = "connection.json"  # where in a session's folder it says by which sockets evcxr listens
 # A standard library without anything in it, and what tells cargo.sh of it.
 UNSEEN = os.path.join(HERE, "unseen")
 RESTORED = []  # the locks of folders that were put back, as long as this process runs
@@ -79,7 +80,7 @@ def remove_dead_sessions(folder):
         try:
             with open(os.path.join(path, "session.lock")) as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_sockets(path)
+                remove_sockets(os.path.join(path, CONNECTION))
                 shutil.rmtree(path, ignore_errors=True)
         except FileNotFoundError:
             shutil.rmtree(path, ignore_errors=True)

@@ -25,7 +25,7 @@ import sys
 import time
 import uuid
 
-from session import HERE, changed_since, environment, make_session, shared_lock
+from session import CONNECTION, HERE, changed_since, environment, make_session, shared_lock
 from wire import command, evcxr_address, is_signed, message, parts_of, read, remove_sockets, write_connection, zmq
 
 IDLE = 10  # seconds after which a launcher gets a spare
@@ -174,7 +174,7 @@ def keep(project, jupyter, folder):
             os.remove(os.path.join(folder, name))
     with shared_lock():
         session, alive = make_session(project, True)
-    connection = os.path.join(session, "connection.json")
+    connection = os.path.join(session, CONNECTION)
     write_connection({"key": uuid.uuid4().hex, "signature_scheme": "hmac-sha256"}, connection)
     kernel = subprocess.Popen(
         [project["evcxr"], "--control_file", connection],
@@ -199,7 +199,7 @@ def keep(project, jupyter, folder):
     finally:
         kernel.kill()
         kernel.wait()
-        remove_sockets(session)
+        remove_sockets(connection)
         shutil.rmtree(session, ignore_errors=True)
         alive.close()
 

@@ -1,5 +1,6 @@
 """Jupyter's protocol over ZeroMQ: where a kernel listens, and how messages are put together, signed and read."""
 
+import contextlib
 import datetime
 import hashlib
 import hmac
@@ -17,7 +18,7 @@ except ImportError:
 
 DELIMITER = b"<IDS|MSG>"
 CHANNELS = ("shell", "control", "stdin", "iopub", "hb")
-LONGEST_FOLDER = 80  # bytes: the whole path of a socket may have some 100
+LONGEST_TEMPORARY = 60  # bytes: the whole path of a socket may have some 100
 
 
 def is_possible(connection_file):
@@ -38,11 +39,9 @@ def write_connection(like, path):
     kernels look for at once, two are the same one time in twenty. Then one evcxr ends, or its relay speaks to the other's; and evcxr hears no
     more cells once a message has come whose key it has not.
     """
+    is_short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY
     try:
-        folder = tempfile.mkdtemp(prefix="tsae-")
-        if len(os.fsencode(folder)) > LONGEST_FOLDER:
-            os.rmdir(folder)
-            folder = tempfile.mkdtemp(prefix="tsae-", dir="/tmp")
+        folder = tempfile.mkdtemp(prefix="tsae-", dir=None if is_short else "/tmp")
     except OSError as error:
         sys.exit(f"the kernel has no place for its sockets: {error}")
     connection = dict(like, transport="ipc", ip=os.path.join(folder, "evcxr"), **{f"{channel}_port": n for n, channel in enumerate(CHANNELS, 1)})
@@ -50,12 +49,12 @@ def write_connection(like, path):
         json.dump(connection, file)
 
 
-def remove_sockets(session):
-    """Removes the sockets of the evcxr that runs, or ran, in a session's folder."""
+def remove_sockets(path):
+    """Removes the folder of the sockets that a connection file tells of, if it is one of ours."""
     try:
-        folder = os.path.dirname(read(os.path.join(session, "connection.json"))["ip"])
+        folder = os.path.dirname(read(path)["ip"])
     except (OSError, ValueError, KeyError):
-        return  # it has none
+        return
     if os.path.basename(folder).startswith("tsae-"):
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -75,7 +74,8 @@ def lend_names(connection):
     """Where evcxr itself is to listen at Jupyter's sockets, if they are files: has those found that evcxr will make."""
     if connection["transport"] == "ipc":
         for channel in CHANNELS:
-            os.symlink(evcxr_address(connection, channel)[len("ipc://") :], address(connection, channel)[len("ipc://") :])
+            with contextlib.suppress(FileExistsError):
+                os.symlink(evcxr_address(connection, channel)[len("ipc://") :], address(connection, channel)[len("ipc://") :])
 
 
 def parts_of(frames):
