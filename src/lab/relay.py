@@ -298,7 +298,7 @@ class Relay:
         if self.is_free:
             self.owed = self.clock
         else:
-            self.untaken -= 1
+            self.untaken = max(0, self.untaken - 1)
 
     def compiled(self):
         """What evcxr has made of the cell."""

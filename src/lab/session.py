@@ -78,7 +78,7 @@ def remove_dead_sessions(folder):
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         try:
-            with open(os.path.join(path, "session.lock")) as lock:
+            with open(os.path.join(path, "session.lock"), "r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 remove_sockets(os.path.join(path, CONNECTION))
                 shutil.rmtree(path, ignore_errors=True)
