@@ -11,7 +11,8 @@ use crate::sae::{Codes, Index, Keys, RowNorm, RowScale, Sae};
 
 impl Sae {
     /// The codes of the activations `x` `[n, d_model]`, exactly: the `k` largest pre-activations of
-    /// each row, ties to the lower latent; or whatever else the [`Architecture`](crate::sae::Architecture) takes.
+    /// each row, ties to the lower latent; or whatever else the
+    /// [`Architecture`](crate::sae::Architecture) takes.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN

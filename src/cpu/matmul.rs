@@ -3,8 +3,8 @@
 //! # The algorithm
 //!
 //! A matrix `[depth, width]` is **packed** once, when a model is loaded, into panels of 32 columns
-//! ([`pack`]), the order in which the [tiles](crate::cpu::simd::tile) read it: nothing is packed, turned
-//! or copied while a product is formed. Rows are read where they lie.
+//! ([`pack`]), the order in which the [tiles](crate::cpu::simd::tile) read it: nothing is packed,
+//! turned or copied while a product is formed. Rows are read where they lie.
 //!
 //! 1. The rows are cut into blocks of about a hundred, the columns into groups of panels. A thread
 //!    takes one block and one group at a time, so any number of threads shares the work and no two

@@ -45,8 +45,8 @@ use crate::display::Figure;
 /// axes if there is more than one name.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::base::error::Error::Figure) if there is nothing to draw, or a number that a
-/// logarithmic axis cannot hold.
+/// [`Error::Figure`](crate::base::error::Error::Figure) if there is nothing to draw, or a number
+/// that a logarithmic axis cannot hold.
 pub fn curves(
     title: &str,
     x_label: &str,
@@ -64,8 +64,8 @@ pub fn curves(
 /// size of the samples. Values that are not finite are left out.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::base::error::Error::Figure) if there is nothing to draw, or a number that a
-/// logarithmic axis cannot hold.
+/// [`Error::Figure`](crate::base::error::Error::Figure) if there is nothing to draw, or a number
+/// that a logarithmic axis cannot hold.
 pub fn histogram(
     title: &str,
     x_label: &str,
@@ -80,8 +80,8 @@ pub fn histogram(
 /// Draws groups of bars side by side: each group has one value for each category.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::base::error::Error::Figure) if there is nothing to draw, if a group has too
-/// many or too few values, or for a number that a logarithmic axis cannot hold.
+/// [`Error::Figure`](crate::base::error::Error::Figure) if there is nothing to draw, if a group has
+/// too many or too few values, or for a number that a logarithmic axis cannot hold.
 pub fn bars(
     title: &str,
     x_label: &str,
@@ -103,7 +103,8 @@ pub fn bars(
 /// equal colours in all of them.
 ///
 /// # Errors
-/// [`Error::Figure`](crate::base::error::Error::Figure) as for the single figures, naming the panel.
+/// [`Error::Figure`](crate::base::error::Error::Figure) as for the single figures, naming the
+/// panel.
 pub fn panels(title: &str, panels: &[PanelSpec], columns: usize) -> Result<Figure> {
     layout::draw(title, panels, columns, None)
 }

@@ -154,8 +154,8 @@ impl<const N: usize> NamedSaes for [(&str, &Sae); N] {
 
 /// How closely every latent of some SAEs is tied to the current token, and to the current bigram.
 ///
-/// `source` is a store of the hook's activations or held-out [`Tokens`](crate::model::tokens::Tokens), on
-/// which the model then runs.
+/// `source` is a store of the hook's activations or held-out
+/// [`Tokens`](crate::model::tokens::Tokens), on which the model then runs.
 ///
 /// ```no_run
 /// use tokenized_sae::prelude::*;

@@ -60,8 +60,8 @@ impl Sae {
 
     /// Writes the [card](Sae::card) to `dir/README.md`, and its figures beside it.
     ///
-    /// A finished training and [`compare`](crate::experiments::compare::compare) leave a card with what they
-    /// measured; [`export`](Sae::export) leaves one with what to know.
+    /// A finished training and [`compare`](crate::experiments::compare::compare) leave a card with
+    /// what they measured; [`export`](Sae::export) leaves one with what to know.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).

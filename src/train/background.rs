@@ -107,8 +107,8 @@ impl Training {
         self.board.status()
     }
 
-    /// The curves so far: loss, NMSE and what else [`plot::training`](crate::plot::training) draws, and held-out NMSE
-    /// where it is measured.
+    /// The curves so far: loss, NMSE and what else [`plot::training`](crate::plot::training) draws,
+    /// and held-out NMSE where it is measured.
     ///
     /// # Errors
     /// [`Error::Figure`] if nothing was logged yet, which the first

@@ -9,7 +9,7 @@
 //! | what | looked for | made otherwise | takes |
 //! | --- | --- | --- | --- |
 //! | Python with Jupyter | the active virtual or conda environment, `python3` | a private one from PyPI, or by conda from `environment.yml` | 1 min |
-//! | `evcxr_jupyter` 0.22.0 | `PATH` | `cargo install` | 11 min on two cores |
+//! | `evcxr_jupyter` 0.22.0, with sockets in a folder (`evcxr/`) | an earlier set-up | compiled | 5 min on two cores |
 //! | source of the standard library | `RUST_SRC_PATH`, the toolchain | read out of the toolchain's own documentation | 2 s |
 //! | this library, compiled for cells | an earlier set-up of the same sources | compiled | 5 min on two cores, 1 min after an edit |
 //!

@@ -85,8 +85,8 @@ fn a_notebook_that_is_not_there_is_named_before_anything_is_set_up() {
     assert!(!cache.exists());
 }
 
-/// Runs a set-up with programs of our own in place of conda and of the kernel, in a process of its
-/// own, since it needs another `PATH`.
+/// Runs a set-up with a program of our own in place of conda, in a process of its own, since it
+/// needs another `PATH`.
 #[cfg(unix)]
 #[test]
 fn conda_is_asked_for_the_environment_of_the_file() {
@@ -115,12 +115,16 @@ esac
     );
     std::fs::write(folder.path().join("python"), python).unwrap();
     program(&bin.join("conda"), &conda);
-    program(&bin.join("evcxr_jupyter"), "#!/bin/sh\n");
-    std::fs::write(
-        folder.path().join(".crates.toml"),
-        "[v1]\n\"evcxr_jupyter 0.22.0 (registry)\" = [\"evcxr_jupyter\"]\n",
-    )
-    .unwrap();
+    // The kernel itself is there.
+    let made = lab::set_up(&Options::default()).unwrap().cache;
+    std::fs::create_dir(&cache).unwrap();
+    for kernel in std::fs::read_dir(&made)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("evcxr-0"))
+    {
+        std::os::unix::fs::symlink(kernel.path(), cache.join(kernel.file_name())).unwrap();
+    }
 
     let path = std::env::join_paths(
         [bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),

@@ -1,11 +1,12 @@
 //! Which latents are active, by architecture; and the way back from the gradients of codes to those
 //! of pre-activations and of what else there is to learn.
 //!
-//! TopK selects within a row. All others take what lies above a threshold, for which the same screens
-//! rule out the rest: a threshold for all latents (ReLU and Gated: 0; BatchTopK in use: its threshold),
-//! or for each its own (JumpReLU). In training BatchTopK has no threshold but a number, `n·k` codes a
-//! batch: it guesses a threshold from the last batch's, takes all above it, and cuts. If there are too
-//! few it lowers the guess, so that the guess decides how long it takes and never what comes out.
+//! TopK selects within a row. All others take what lies above a threshold, for which the same
+//! screens rule out the rest: a threshold for all latents (ReLU and Gated: 0; BatchTopK in use: its
+//! threshold), or for each its own (JumpReLU). In training BatchTopK has no threshold but a number,
+//! `n·k` codes a batch: it guesses a threshold from the last batch's, takes all above it, and cuts.
+//! If there are too few it lowers the guess, so that the guess decides how long it takes and never
+//! what comes out.
 
 use super::encode::{Encoder, above, largest};
 use super::reconstruct::{Decoding, Reconstruction};

@@ -111,8 +111,8 @@ pub(super) fn largest(
     Ok((codes, fallbacks.iter().sum()))
 }
 
-/// The latents of the rows `x` `[n, d_model]` whose score exceeds their threshold, with their scores, and
-/// how many rows had to be scored in full.
+/// The latents of the rows `x` `[n, d_model]` whose score exceeds their threshold, with their
+/// scores, and how many rows had to be scored in full.
 ///
 /// # Errors
 /// [`Error::NotFinite`] naming the first row that has a pre-activation that is no number.

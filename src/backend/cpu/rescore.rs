@@ -65,8 +65,8 @@ impl Rescorer {
     }
 
     /// Adds to `codes`, for every row of a block `centred` `[rows, d]`, the latents whose score
-    /// lies above their threshold, with their scores. Fails with the first row that has a score that is
-    /// no number.
+    /// lies above their threshold, with their scores. Fails with the first row that has a score
+    /// that is no number.
     pub(super) fn above(
         &mut self,
         encoder: Encoder<'_>,

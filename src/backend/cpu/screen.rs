@@ -42,9 +42,9 @@
 //! scores' own included.
 //!
 //! So each score has a lower and an upper bound. The k-th largest lower bound seen so far is a
-//! **threshold**; a latent whose upper bound lies under it cannot be among the k largest. A row that
-//! keeps too many candidates for its list (its scores are all but equal, or not numbers) **falls
-//! back** to f32 for all latents, and is counted.
+//! **threshold**; a latent whose upper bound lies under it cannot be among the k largest. A row
+//! that keeps too many candidates for its list (its scores are all but equal, or not numbers)
+//! **falls back** to f32 for all latents, and is counted.
 //!
 //! `tests/exact.rs` holds every screen to the plain f32 top k, with and without outliers, on as
 //! many rows as `TSAE_EXACT_ROWS` says.

@@ -1,9 +1,9 @@
 //! The k largest of a row that arrives in pieces.
 //!
 //! A row's candidates are what exceeded the k-th largest value seen so far. When they have grown to
-//! a few times k they are cut back to k and the threshold rises. Of 12,288 values in random order a few
-//! hundred are ever kept, so the cost is that of comparing every value with the threshold once, sixteen
-//! at a time.
+//! a few times k they are cut back to k and the threshold rises. Of 12,288 values in random order a
+//! few hundred are ever kept, so the cost is that of comparing every value with the threshold once,
+//! sixteen at a time.
 
 use crate::cpu::simd::vectorised;
 

@@ -71,8 +71,8 @@ impl EvalRecipe {
     }
 
     /// Tells [token latents from context latents](token_or_context_with): of SAEs as
-    /// [`evaluate`](EvalRecipe::evaluate) takes them; without a text, on the activations of the store
-    /// or the run.
+    /// [`evaluate`](EvalRecipe::evaluate) takes them; without a text, on the activations of the
+    /// store or the run.
     ///
     /// # Errors
     /// As [`evaluate`](EvalRecipe::evaluate) and [`token_or_context_with`].

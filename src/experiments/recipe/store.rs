@@ -90,9 +90,9 @@ impl Harvested {
         Ok((there.acts.is_complete() && there.description.as_ref() == Some(spec)).then_some(there))
     }
 
-    /// The description of the harvest, from which that of a training begins: add [`RunRecipe::train`]
-    /// and [`RunRecipe::sae`]. Where the folder does not remember one, it says that the activations
-    /// are taken as they are.
+    /// The description of the harvest, from which that of a training begins: add
+    /// [`RunRecipe::train`] and [`RunRecipe::sae`]. Where the folder does not remember one, it says
+    /// that the activations are taken as they are.
     pub fn description(&self) -> RunRecipe {
         let acts = &self.acts;
         let store = Some(acts.dir().to_owned());

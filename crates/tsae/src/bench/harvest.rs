@@ -182,8 +182,8 @@ pub struct HarvestReport {
     pub stages: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Runs synthetic tokens through a model of the shape asked for, in passes of as many sequences as a
-/// harvest takes. Writes nothing.
+/// Runs synthetic tokens through a model of the shape asked for, in passes of as many sequences as
+/// a harvest takes. Writes nothing.
 ///
 /// # Errors
 /// [`Error::Config`] if the model has no such layer, or there is nothing to run.

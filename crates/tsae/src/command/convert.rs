@@ -194,7 +194,8 @@ enum Format {
     Sparsify,
     /// dictionary_learning: ae.pt and config.json
     DictionaryLearning,
-    /// Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and BatchTopK as JumpReLU
+    /// Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and BatchTopK
+    /// as JumpReLU
     Llamascopium,
 }
 

@@ -1,12 +1,13 @@
-//! `evcxr_jupyter`, the kernel that compiles and runs cells.
+//! `evcxr_jupyter`, the kernel that compiles and runs cells: with sockets in a folder, which what
+//! crates.io installs under that name has not.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::folders::Folders;
+use super::folders::{self, Folders};
 use super::process::{self, Line};
-use super::project::Project;
+use super::project::{self, Project};
 use crate::error::Result;
 use tokenized_sae::display::Progress;
 
@@ -14,15 +15,20 @@ use tokenized_sae::display::Progress;
 pub(super) const VERSION: &str = "0.22.0";
 /// The folder in the cache folder where it is compiled.
 pub(super) const BUILD: &str = "evcxr-build";
-/// How many crates `cargo install evcxr_jupyter --locked` compiles on Linux.
-const CRATES: u64 = 273;
+/// The package whose program it is. Its files have other names here: a folder with a `Cargo.toml`
+/// is left out of what crates.io gets.
+const PACKAGE: [(&str, &str); 3] = [
+    ("Cargo.toml", include_str!("evcxr/package.toml")),
+    ("Cargo.lock", include_str!("evcxr/package.lock")),
+    ("main.rs", include_str!("evcxr/main.rs")),
+];
+/// How many crates it is made of on Linux.
+const CRATES: u64 = 274;
 
-/// The kernel's program, if it is there: on `PATH` in the right version, or in the cache folder.
+/// The kernel's program, if it is there.
 pub(super) fn find(cache: &Path) -> Option<PathBuf> {
     let installed = program_in(&folder(cache));
-    process::on_path(&["evcxr_jupyter"])
-        .filter(|program| is_our_version(program))
-        .or_else(|| installed.is_file().then_some(installed))
+    installed.is_file().then_some(installed)
 }
 
 /// Whether it is installed in `folder`.
@@ -30,7 +36,7 @@ pub(super) fn is_installed(folder: &Path) -> bool {
     program_in(folder).is_file()
 }
 
-/// The kernel's program: found, or compiled by `cargo install`.
+/// The kernel's program: found, or compiled.
 pub(super) fn find_or_install(
     folders: &Folders,
     lock: &File,
@@ -41,16 +47,22 @@ pub(super) fn find_or_install(
     }
     let target = folder(&folders.root);
     eprintln!(
-        "compiling evcxr_jupyter {VERSION}, the kernel, into {} (about 11 minutes on two cores; done once)",
+        "compiling evcxr_jupyter {VERSION}, the kernel, into {} (about 5 minutes on two cores; done once)",
         target.display()
     );
     // Kept until it is done, so that an installation that is killed goes on where it was.
     let build = folders.root.join(BUILD);
+    let package = build.join("package");
+    for (name, text) in PACKAGE {
+        folders::write(&package.join(name), text)?;
+    }
     let mut cargo = Command::new(project.sysroot.join("bin").join("cargo"));
     process::without_build_settings(&mut cargo)
-        .args(["install", "evcxr_jupyter", "--version", VERSION, "--locked", "--root"])
+        .args(["install", "--locked", "--path"])
+        .arg(&package)
+        .arg("--root")
         .arg(&target)
-        .env("CARGO_TARGET_DIR", &build)
+        .env("CARGO_TARGET_DIR", build.join("target"))
         .env("RUSTC", project.sysroot.join("bin").join("rustc"))
         .env("CARGO_TERM_COLOR", "never")
         .current_dir(&folders.root);
@@ -78,26 +90,8 @@ fn program_in(folder: &Path) -> PathBuf {
 
 /// The folder in the cache folder where it is installed.
 pub(super) fn folder(cache: &Path) -> PathBuf {
-    cache.join(format!("evcxr-{VERSION}"))
-}
-
-/// Whether a program found elsewhere is the version we know. It has no `--version`; cargo's own
-/// list of what it installed has it, and the program holds the paths of its sources.
-fn is_our_version(program: &Path) -> bool {
-    let listed = program
-        .parent()
-        .and_then(Path::parent)
-        .and_then(|root| std::fs::read_to_string(root.join(".crates.toml")).ok());
-    let line = listed.as_deref().and_then(|text| {
-        text.lines().find(|line| line.contains("evcxr_jupyter ")).map(str::to_owned)
-    });
-    match line {
-        Some(line) => line.contains(&format!("evcxr_jupyter {VERSION} ")),
-        None => {
-            let marker = format!("evcxr_jupyter-{VERSION}/");
-            std::fs::read(program).is_ok_and(|bytes| {
-                bytes.windows(marker.len()).any(|window| window == marker.as_bytes())
-            })
-        }
-    }
+    cache.join(format!(
+        "evcxr-{VERSION}-{}",
+        project::short_hash(&PACKAGE.map(|(_, text)| text.as_bytes()))
+    ))
 }

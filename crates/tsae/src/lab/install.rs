@@ -47,6 +47,8 @@ impl Kernel {
 /// The kernel's folder. Other versions of its files are another folder, so that two clones do not
 /// disturb each other.
 pub(super) fn folder(cache: &Path) -> PathBuf {
+    let evcxr = evcxr::folder(cache);
+    let evcxr = evcxr.file_name().unwrap_or_default().to_string_lossy();
     let parts = [
         LAUNCHER,
         LETS,
@@ -61,7 +63,7 @@ pub(super) fn folder(cache: &Path) -> PathBuf {
         RUSTC,
         RUSTC_WRAPPER,
         CARGO_CONFIG,
-        evcxr::VERSION,
+        &*evcxr,
     ];
     cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
 }

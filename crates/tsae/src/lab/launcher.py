@@ -13,6 +13,7 @@ Jupyter runs this as `launcher.py CONNECTION_FILE`. It stays while the kernel ru
 It runs under any Python 3.9 or later, and needs nothing but the standard library, and pyzmq for the relay.
 """
 
+import contextlib
 import glob
 import os
 import shutil
@@ -24,7 +25,8 @@ import time
 import relay
 import spare
 import wire
-from session import changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored, shared_lock, show
+from session import CONNECTION, changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored
+from session import shared_lock, show
 
 SECOND_PRESS = 3.0  # seconds
 
@@ -111,6 +113,32 @@ class Canary:
         self.process.wait()
 
 
+def begin(project, folder, outer_file, is_fresh, is_live, kept=()):
+    """Starts evcxr in a session's folder. Its process, and the connection file by which it listens."""
+    inner_file = outer_file
+    if is_live:
+        inner_file = os.path.join(folder, CONNECTION)
+        wire.remove_sockets(inner_file)  # of one that did not answer
+        wire.write_connection(wire.read(outer_file), inner_file)
+    else:
+        wire.lend_names(wire.read(outer_file))
+    kernel = subprocess.Popen(
+        [project["evcxr"], "--control_file", inner_file],
+        env=environment(project, folder, is_fresh, is_live, types=not is_live),
+        stdin=subprocess.DEVNULL,
+        pass_fds=kept,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    return kernel, inner_file
+
+
+def kill(kernel):
+    for pid in cell_processes(kernel.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    kernel.kill()
+
+
 def wait_a_second(kernel):
     try:
         kernel.wait(timeout=1)
@@ -122,7 +150,8 @@ def main():
     if sys.argv[1] == "--copy":
         copy_tree(sys.argv[2], sys.argv[3])
         return
-    connection_file, started = sys.argv[1], time.time_ns()
+    connection_file, started, parent = sys.argv[1], time.time_ns(), os.getppid()
+    between = None
     warming = os.environ.get("TSAE_WARM")  # the set-up fills this folder itself
     if warming:
         # Every process of a set-up that was killed has this lock too, so this waits until the last of them is gone.
@@ -135,32 +164,23 @@ def main():
         project, folder, kernel = choose_project(), warming, None
         is_fresh = is_live = wants_spare = False
     else:
+        is_live = os.environ.get("TSAE_LIVE") != "off" and wire.is_possible(connection_file)
+        if is_live:
+            between = relay.Relay(connection_file)
         with shared_lock():
             project = choose_project()
             is_fresh = not changed_since(project["template"], project)
-            is_live = os.environ.get("TSAE_LIVE") != "off" and wire.is_possible(connection_file)
             wants_spare = is_live and is_fresh and spare.is_wanted()
             kernel = spare.take(project) if wants_spare else None
             folder, lock = (None, None) if kernel else make_session(project, is_fresh)
 
-    between = None
     last_press = [-SECOND_PRESS]
     canary = Canary()
-    is_taken = kernel is not None
+    is_taken, is_second, complaint = kernel is not None, False, None
     if is_taken:
-        inner_file, counted = kernel.connection, kernel.counted
+        inner_file = kernel.connection
     else:
-        inner_file, counted = connection_file, 1
-        if is_live:
-            inner_file = os.path.join(folder, "connection.json")
-            wire.write_connection(wire.read(connection_file), inner_file)
-        kernel = subprocess.Popen(
-            [project["evcxr"], "--control_file", inner_file],
-            env=environment(project, folder, is_fresh, is_live, types=not is_live),
-            stdin=subprocess.DEVNULL,
-            pass_fds=(9, lock.fileno()) if warming else (),
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        )
+        kernel, inner_file = begin(project, folder, connection_file, is_fresh, is_live, (9, lock.fileno()) if warming else ())
 
     def on_interrupt(_signal, _frame):
         now = time.monotonic()
@@ -180,32 +200,44 @@ def main():
 
     signal.signal(signal.SIGINT, on_interrupt)
     signal.signal(signal.SIGTERM, on_terminate)
-    parent = os.getppid()
-    here = os.path.dirname(inner_file)
-    if is_live:
-        reveal = None if is_taken else lambda: show(project, here, True)
-        is_outdated = lambda: edited_since(started, project)
-        between = relay.Relay(
-            connection_file,
+
+    def attach():
+        here = os.path.dirname(inner_file)
+        between.attach(
             inner_file,
             lambda: restored(project, here),
-            reveal,
-            is_outdated,
+            None if is_taken else lambda: show(project, here, True),
+            lambda: edited_since(started, project),
             Behind(kernel.pid).write,
-            counted,
+            kernel.counted if is_taken else 1,
         )
+
+    if between:
+        attach()
     while kernel.poll() is None:
         if between:
             between.turn()
             if wants_spare and between.idle() > spare.IDLE:
                 wants_spare = False
                 spare.start(project)
+            if between.trouble and not between.is_open and not is_second:
+                # Nobody has seen this one yet: another takes its place.
+                kill(kernel)
+                kernel.wait()
+                if is_taken:
+                    with shared_lock():
+                        folder, lock = make_session(project, is_fresh)
+                is_taken, is_second = False, True
+                kernel, inner_file = begin(project, folder, connection_file, is_fresh, is_live)
+                attach()
+            elif between.trouble and not complaint:
+                complaint = between.give_up()
+                kill(kernel)
         else:
             wait_a_second(kernel)
         if os.getppid() != parent:
-            for pid in cell_processes(kernel.pid):
-                os.kill(pid, signal.SIGKILL)
-            kernel.kill()
+            kill(kernel)
+            wire.remove_sockets(connection_file)
             # And cargo, which would finish the crates it has begun, and keep its locks as long.
             if os.getpgrp() == os.getpid():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -216,10 +248,11 @@ def main():
         between.end()
     canary.end()
     if not warming and not is_taken:
+        wire.remove_sockets(inner_file)
         shutil.rmtree(folder, ignore_errors=True)
     if lock:
         lock.close()
-    sys.exit(code if code >= 0 else 128 - code)
+    sys.exit(complaint or (code if code >= 0 else 128 - code))
 
 
 if __name__ == "__main__":

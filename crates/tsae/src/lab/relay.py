@@ -22,7 +22,14 @@ Both sides speak Jupyter's protocol over ZeroMQ; messages are signed anew where 
 
     Jupyter  ⇄  ROUTER shell, control, stdin  ⇄  DEALER  ⇄  evcxr
              ←  PUB iopub                     ←  SUB     ←
-             ⇄  REP heartbeat
+             ⇄  REP heartbeat                    DEALER  ⇄  heartbeat
+
+Jupyter finds free ports and lets them go again before it starts us, so they are taken here before anything else is done: whoever found the same
+ones meanwhile is told so by an error, and not by a stranger's silence. evcxr's sockets are in a folder of its own: see wire.py. Whatever comes from
+there must be signed with our key, and what opens the relay must answer a question of ours.
+
+Nobody waits without an end. evcxr says that it is busy when it takes a request, and answers its heartbeat at any time; where one of these fails to
+come, the cell is answered with an error, and the kernel ends: what it knew is beyond reach.
 
 Before the first cell that leaves a type to be found, and the first question for completions or help, rust-analyzer is shown the standard
 library; until then it sees nothing, and costs nothing: see lets.py.
@@ -33,11 +40,13 @@ Needs pyzmq, which comes with every Jupyter. Without it the kernel runs as it wo
 import json
 import os
 import re
+import sys
 import time
+import uuid
 
 from lets import need_types
 from remarks import Remarks
-from wire import DELIMITER, address, command, is_signed, message, parts_of, read, signed, with_content, zmq
+from wire import DELIMITER, address, command, evcxr_address, is_signed, message, parts_of, read, signed, with_content, zmq
 
 MARK = "\x1eTSAE "
 REQUESTS = ("shell", "control", "stdin")
@@ -53,12 +62,17 @@ END = MARK + "end of cell "
 PATIENCE = 0.25  # seconds between two looks at whether the kernel still runs
 # Seconds that an answer waits for what the cell wrote last: until our line has come, or where none could be written.
 LONGEST_WAIT, BLIND_WAIT = 10.0, 0.05
+PULSE = 1.0  # seconds between two heartbeats
+# Seconds that may pass: until evcxr takes a request when it has nothing else to do; without a heartbeat, which a machine short of memory may
+# hold back, while it starts or runs a cell; until it has started.
+LONGEST_PAUSE, LONGEST_SILENCE, LONGEST_START = 10.0, 60.0, 600.0
 
 
 class Cell:
     """The cell that evcxr works on, and what is kept of it until it has ended."""
 
     def __init__(self, frames):
+        self.frames = frames
         self.header, _, _, content = map(json.loads, parts_of(frames))
         self.code = content["code"]
         self.remarks = Remarks()
@@ -73,54 +87,75 @@ class Cell:
 
 
 class Relay:
-    """Both sides' sockets, and what passes between them.
+    """Both sides' sockets, and what passes between them."""
 
-    `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None; `reveal`
-    shows rust-analyzer all types, or is None if it has seen them; `is_outdated` says whether the library has been edited since; `write_behind`
-    writes a line behind what the cells have written to standard error, and says whether it could.
-    """
-
-    def __init__(self, outer_file, inner_file, hindrance, reveal, is_outdated, write_behind, counted=1):
-        self.hindrance, self.reveal, self.is_outdated, self.write_behind = hindrance, reveal, is_outdated, write_behind
-        outer, inner = read(outer_file), read(inner_file)
-        self.folder = os.path.dirname(inner_file)
-        self.key, self.inner_key, self.counted = outer["key"].encode(), inner["key"].encode(), counted
+    def __init__(self, outer_file):
+        outer = read(outer_file)
+        self.key = outer["key"].encode()
         self.context = zmq.Context()
         self.poller = zmq.Poller()
         self.ways = {}  # where what comes in at a socket goes out; and Jupyter's side of each channel, by its name
-        self.requests = []
         for channel in REQUESTS:
-            jupyter, evcxr = self.bind(zmq.ROUTER, outer, channel), self.connect(zmq.DEALER, inner, channel)
-            self.ways[jupyter], self.ways[evcxr], self.ways[channel] = evcxr, jupyter, jupyter
-            self.requests.append(jupyter)
-            self.poller.register(evcxr, zmq.POLLIN)
+            self.ways[channel] = self.bind(zmq.ROUTER, outer, channel)
+        self.requests = [self.ways[channel] for channel in REQUESTS]
         self.publisher = self.bind(zmq.PUB, outer, "iopub")
-        self.output = self.connect(zmq.SUB, inner, "iopub")
-        self.output.subscribe(b"")
         self.heart = self.bind(zmq.REP, outer, "hb")
-        self.probe = self.connect(zmq.DEALER, inner, "shell")
-        for one in (self.output, self.heart, self.probe):
-            self.poller.register(one, zmq.POLLIN)
-        self.is_open = False
-        self.probed = 0.0
+        self.poller.register(self.heart, zmq.POLLIN)
+        self.session = f"relay {uuid.uuid4().hex}"
+        self.inner = []
         self.running = None  # the cell that evcxr works on
         self.waiting = []
         self.sent_away = []
         self.last_cell = time.monotonic()  # when one last began or ended
         self.stop_was_pressed = False  # set by a signal handler, which may not touch a socket
 
+    def attach(self, inner_file, hindrance, reveal, is_outdated, write_behind, counted=1):
+        """Turns to an evcxr, which opens the relay when it answers.
+
+        `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None; `reveal`
+        shows rust-analyzer all types, or is None if it has seen them; `is_outdated` says whether the library has been edited since;
+        `write_behind` writes a line behind what the cells have written to standard error, and says whether it could.
+        """
+        self.hindrance, self.reveal, self.is_outdated, self.write_behind = hindrance, reveal, is_outdated, write_behind
+        inner = read(inner_file)
+        self.folder = os.path.dirname(inner_file)
+        self.inner_key, self.counted = inner["key"].encode(), counted
+        for one in self.inner:
+            self.poller.unregister(one)
+            one.close()
+        self.inner = []
+        for channel in REQUESTS:
+            jupyter, evcxr = self.ways[channel], self.connect(zmq.DEALER, inner, channel)
+            self.ways[jupyter], self.ways[evcxr] = evcxr, jupyter
+        self.output = self.connect(zmq.SUB, inner, "iopub")
+        self.output.subscribe(b"")
+        self.probe = self.connect(zmq.DEALER, inner, "shell")
+        self.pulse = self.connect(zmq.DEALER, inner, "hb")
+        self.is_open = False
+        self.trouble = None  # why this evcxr is given up
+        self.asked = 0.0
+        self.turned = time.monotonic()
+        self.clock = self.heard = self.owed = 0.0  # seconds of turns; when evcxr's heart last beat, and when a request began to wait for it
+        self.untaken, self.is_free = 0, True  # requests that evcxr has not taken, and whether it says that it is idle
+
     def bind(self, kind, connection, channel):
         one = self.context.socket(kind)
         one.linger = 1000
-        one.bind(address(connection, f"{channel}_port"))
+        where = address(connection, channel)
+        try:
+            one.bind(where)
+        except zmq.ZMQError as error:
+            sys.exit(f"the kernel cannot listen at {where}, which Jupyter chose for it ({error}): another program was quicker; start it again")
         return one
 
     def connect(self, kind, connection, channel):
         one = self.context.socket(kind)
         one.linger = 0
-        one.reconnect_ivl = 20  # ms: evcxr has not bound its ports yet
+        one.reconnect_ivl = 20  # ms: evcxr does not listen yet
         one.sndhwm = one.rcvhwm = 0
-        one.connect(address(connection, f"{channel}_port"))
+        one.connect(evcxr_address(connection, channel))
+        self.poller.register(one, zmq.POLLIN)
+        self.inner.append(one)
         return one
 
     def message(self, kind, parent, content, session):
@@ -143,35 +178,78 @@ class Relay:
 
     def turn(self):
         """Passes on what has come, or waits a moment for something to come."""
-        if not self.is_open and time.monotonic() - self.probed > PATIENCE:
-            # A subscriber misses what was published before the other side knew of it. So no request passes before an answer to a
-            # request of ours has come out at the publisher's end.
-            self.probed = time.monotonic()
-            self.probe.send_multipart(message(self.inner_key, "kernel_info_request", {}, {}, "relay"))
+        self.ask()
         if self.stop_was_pressed:
             self.stop_was_pressed = False
             self.send_away_waiting()
         cell = self.running
         wait = min(PATIENCE, max(0.0, cell.reply_until - time.monotonic())) if cell and cell.reply else PATIENCE
-        for one, _ in self.poller.poll(1000 * wait):
-            frames = one.recv_multipart()
-            if one in self.requests and not is_signed(self.key, frames):
-                continue
-            if one is self.output:
-                self.pass_output(frames)
-            elif one is self.heart:
-                one.send_multipart(frames)
-            elif one is self.ways["shell"]:
-                self.pass_request(frames)
-            elif one in self.requests:
-                self.ways[one].send_multipart(self.inward(frames))
-            elif one is not self.probe and json.loads(parts_of(frames)[1]).get("session") != "relay":
-                self.pass_answer(one, frames)
+        ready = [one for one, _ in self.poller.poll(1000 * wait)]
+        for one in ready:
+            self.receive(one, one.recv_multipart())
         cell = self.running
         if cell and cell.remarks.are_due():
             self.pass_remarks(cell)
         if cell and cell.reply and time.monotonic() >= cell.reply_until:
             self.end_cell(cell)
+        if self.output not in ready:  # else it may have said so, and be heard when its turn comes
+            self.trouble = self.trouble or self.silence()
+
+    def receive(self, one, frames):
+        if one is self.heart:
+            one.send_multipart(frames)
+        elif one is self.pulse:
+            self.heard = self.clock
+        elif not is_signed(self.key if one in self.requests else self.inner_key, frames):
+            if one not in self.requests and not self.is_open:
+                self.trouble = "what listens at its sockets is not evcxr"
+        elif one is self.output:
+            self.pass_output(frames)
+        elif one is self.ways["shell"]:
+            self.pass_request(frames)
+        elif one in self.requests:
+            self.ways[one].send_multipart(self.inward(frames))
+        elif one is not self.probe and json.loads(parts_of(frames)[1]).get("session") != self.session:
+            self.pass_answer(one, frames)
+
+    def ask(self):
+        """Asks evcxr for signs of life."""
+        now = time.monotonic()
+        # What passed while we did not run ourselves, as on a machine that was asleep, is not its silence.
+        self.clock, self.turned = self.clock + min(now - self.turned, 2 * PATIENCE), now
+        if now - self.asked > (PULSE if self.is_open else PATIENCE):
+            self.asked = now
+            self.pulse.send_multipart([b"", b"beat"])
+            if not self.is_open:
+                # A subscriber misses what was published before the other side knew of it. So no request passes before an answer to a
+                # request of ours has come out at the publisher's end.
+                self.probe.send_multipart(message(self.inner_key, "kernel_info_request", {}, {}, self.session))
+
+    def silence(self):
+        """Which sign of life of evcxr's has failed to come, or None."""
+        if self.is_open and self.untaken and self.is_free and self.clock - self.owed > LONGEST_PAUSE:
+            return f"it has taken no request for {LONGEST_PAUSE:.0f} s"
+        if (not self.is_open or self.untaken or not self.is_free) and self.clock - self.heard > LONGEST_SILENCE:
+            return f"its heart has not beaten for {LONGEST_SILENCE:.0f} s"
+        if not self.is_open and self.clock > LONGEST_START:
+            return f"it has not started within {LONGEST_START:.0f} s"
+        return None
+
+    def give_up(self):
+        """Answers all cells that there are that they cannot run, and says why."""
+        why = f"evcxr, which compiles and runs the cells, does not answer ({self.trouble}): this kernel ends, and its variables are lost."
+        if self.running:
+            self.pass_remarks(self.running)
+            self.waiting.insert(0, self.running.frames)
+            self.running = None
+        shell = self.ways["shell"]
+        while shell.poll(0):
+            frames = shell.recv_multipart()
+            if is_signed(self.key, frames) and json.loads(parts_of(frames)[0])["msg_type"] == "execute_request":
+                self.waiting.append(frames)
+        while self.waiting:
+            self.refuse(self.waiting.pop(0), why)
+        return why
 
     def idle(self):
         """Seconds since a cell ran."""
@@ -203,7 +281,24 @@ class Relay:
             if self.is_outdated and self.is_outdated():
                 self.is_outdated = None
                 self.publish("stream", header, {"name": "stdout", "text": OUTDATED})
-        self.ways[self.ways["shell"]].send_multipart(self.inward(frames))
+        self.send(self.inward(frames))
+
+    def send(self, frames):
+        """Sends evcxr a request, which it says it is busy with when it takes it."""
+        if not self.untaken:
+            self.owed = self.clock
+        self.untaken += 1
+        self.ways[self.ways["shell"]].send_multipart(frames)
+
+    def hear_state(self, parent, state):
+        """Takes what evcxr says of itself; of our first questions it may have said something before we could hear it."""
+        if parent.get("session") == self.session and parent["msg_type"] == "kernel_info_request":
+            return
+        self.is_free = state == "idle"
+        if self.is_free:
+            self.owed = self.clock
+        else:
+            self.untaken = max(0, self.untaken - 1)
 
     def compiled(self):
         """What evcxr has made of the cell."""
@@ -226,7 +321,7 @@ class Relay:
             self.reveal()
             self.reveal = None
             self.counted += 1
-            self.ways[self.ways["shell"]].send_multipart(message(self.inner_key, "execute_request", {}, command(RELOAD), "relay"))
+            self.send(message(self.inner_key, "execute_request", {}, command(RELOAD), self.session))
 
     def pass_answer(self, socket, frames):
         """What evcxr answers goes to Jupyter at once, but that a cell has ended."""
@@ -300,7 +395,9 @@ class Relay:
         header, parent, _, content = map(json.loads, parts_of(frames))
         is_text = header["msg_type"] == "stream"
         cell = self.running if self.running and self.running.asked(parent) else None
-        if parent.get("session") == "relay":
+        if header["msg_type"] == "status":
+            self.hear_state(parent, content["execution_state"])
+        if parent.get("session") == self.session:
             if not self.is_open:
                 self.open()
         elif is_text and content["name"] == "stderr":

@@ -78,7 +78,7 @@ pub fn check(options: &Options) -> Result<Report> {
     item(
         &format!("evcxr_jupyter {}", evcxr::VERSION),
         kernel,
-        "would be installed by cargo (11 min on two cores)",
+        "would be compiled (5 min on two cores)",
     );
     let source = std_source::find(&cache, &project)
         .and_then(|s| Some(format!("{} ({})", s.path.display(), s.origin?)));

@@ -25,6 +25,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 LONGEST_MESSAGE = 4000
 
@@ -89,6 +90,7 @@ def main():
         notebook = nbformat.reads(json.dumps(request["notebook"]), as_version=4)
     else:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in request["cells"]])
+    sockets = Sockets()
     client = Client(
         notebook,
         kernel_name=request["kernel"],
@@ -96,6 +98,7 @@ def main():
         startup_timeout=request["start_seconds"],
         allow_errors=True,
         resources={"metadata": {"path": request["folder"]}},
+        config=Config(KernelManager=sockets.settings),
     )
     failed = False
     code = [(i, c) for i, c in enumerate(notebook.cells) if c.cell_type == "code" and c.source.strip()]

@@ -7,7 +7,10 @@ import shutil
 import sys
 import time
 
+from wire import remove_sockets
+
 HERE = os.path.dirname(os.path.abspath(__file__))
+CONNECTION = "connection.json"  # where in a session's folder it says by which sockets evcxr listens
 # A standard library without anything in it, and what tells cargo.sh of it.
 UNSEEN = os.path.join(HERE, "unseen")
 RESTORED = []  # the locks of folders that were put back, as long as this process runs
@@ -71,18 +74,29 @@ def copy_tree(source, target):
 
 
 def remove_dead_sessions(folder):
-    """Removes the folders of kernels that were killed: theirs are the locks that nobody holds."""
+    """Removes the folders of kernels that were killed: theirs are the locks that nobody holds, or that are gone already."""
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         try:
-            with open(os.path.join(path, "session.lock"), "a") as lock:
+            with open(os.path.join(path, "session.lock"), "r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_sockets(os.path.join(path, CONNECTION))
                 shutil.rmtree(path, ignore_errors=True)
         except FileNotFoundError:
-            if time.time() - os.stat(path).st_mtime > 60:  # not one that is being made right now
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
         except OSError:
             pass  # in use
+
+
+def make_locked(folder):
+    """Makes a session's folder, and the open lock that marks it as alive; at once, as others see it, who remove those that nobody holds."""
+    sessions = os.path.dirname(folder)
+    os.makedirs(sessions, exist_ok=True)
+    with open(sessions + ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        remove_dead_sessions(sessions)
+        os.makedirs(folder, exist_ok=True)
+        return locked(folder)
 
 
 def shared_lock():
@@ -101,12 +115,8 @@ def locked(folder):
 
 def make_session(project, is_fresh):
     """A private copy of the warmed folder, and the open lock that marks it as alive."""
-    sessions = os.path.join(HERE, "sessions")
-    os.makedirs(sessions, exist_ok=True)
-    remove_dead_sessions(sessions)
-    folder = os.path.join(sessions, f"{int(time.time())}-{os.getpid()}")
-    os.makedirs(folder)
-    lock = locked(folder)
+    folder = os.path.join(HERE, "sessions", f"{int(time.time())}-{os.getpid()}")
+    lock = make_locked(folder)
     copy_tree(project["template"], folder)
     if not is_fresh:
         forget_cells(folder)
@@ -133,12 +143,12 @@ def restored(project, folder):
         return None
     try:
         with shared_lock():
-            os.makedirs(folder, exist_ok=True)
+            lock = make_locked(folder)
             copy_tree(project["template"], folder)
             forget_cells(folder)
             show(project, folder, True)
         if os.path.isdir(os.path.join(folder, "target")):
-            RESTORED.append(locked(folder))
+            RESTORED.append(lock)
             return None
     except OSError:
         pass

@@ -25,11 +25,12 @@ import sys
 import time
 import uuid
 
-from session import HERE, changed_since, environment, make_session, shared_lock
-from wire import address, command, message, parts_of, read, write_connection, zmq
+from session import CONNECTION, HERE, changed_since, environment, make_session, shared_lock
+from wire import command, evcxr_address, is_signed, message, parts_of, read, remove_sockets, write_connection, zmq
 
 IDLE = 10  # seconds after which a launcher gets a spare
 PATIENCE = 1800  # seconds that a spare waits
+LONGEST_CELL = 600  # seconds that a cell of the warm-up may take
 LEAST_MEMORY = 3 << 30  # bytes that must be available
 # Makes evcxr ask rust-analyzer for a type out of the library, and leaves no variable behind.
 WARM_UP = ("let tsae_spare = %s::prelude::HookPoint::resid_pre(0).to_string();", "drop(tsae_spare);")
@@ -147,17 +148,19 @@ def as_kept():
 def execute(connection_file, code, kernel):
     """Runs a cell in a kernel that nobody else speaks to yet. Whether it ran."""
     connection = read(connection_file)
+    key = connection["key"].encode()
     context = zmq.Context()
     shell = context.socket(zmq.DEALER)
     shell.linger = 0
     shell.reconnect_ivl = 20
-    shell.connect(address(connection, "shell_port"))
-    shell.send_multipart(message(connection["key"].encode(), "execute_request", {}, command(code), "spare"))
-    while kernel.poll() is None and not shell.poll(250):
+    shell.connect(evcxr_address(connection, "shell"))
+    shell.send_multipart(message(key, "execute_request", {}, command(code), "spare"))
+    until = time.monotonic() + LONGEST_CELL
+    while kernel.poll() is None and not shell.poll(250) and time.monotonic() < until:
         pass
-    reply = json.loads(parts_of(shell.recv_multipart())[3]) if shell.poll(0) else {}
+    answer = shell.recv_multipart() if shell.poll(0) else []
     context.destroy()
-    return reply.get("status") == "ok"
+    return is_signed(key, answer) and json.loads(parts_of(answer)[3]).get("status") == "ok"
 
 
 def keep(project, jupyter, folder):
@@ -171,7 +174,7 @@ def keep(project, jupyter, folder):
             os.remove(os.path.join(folder, name))
     with shared_lock():
         session, alive = make_session(project, True)
-    connection = os.path.join(session, "connection.json")
+    connection = os.path.join(session, CONNECTION)
     write_connection({"key": uuid.uuid4().hex, "signature_scheme": "hmac-sha256"}, connection)
     kernel = subprocess.Popen(
         [project["evcxr"], "--control_file", connection],
@@ -196,6 +199,7 @@ def keep(project, jupyter, folder):
     finally:
         kernel.kill()
         kernel.wait()
+        remove_sockets(connection)
         shutil.rmtree(session, ignore_errors=True)
         alive.close()
 

@@ -25,7 +25,8 @@ class Kernel:
 
     def __init__(self, request):
         self.limit = request["seconds"]
-        self.manager = KernelManager(kernel_name=request["kernel"])
+        self.sockets = Sockets()
+        self.manager = KernelManager(kernel_name=request["kernel"], **self.sockets.settings)
         start = time.monotonic()
         self.manager.start_kernel(cwd=request["folder"])
         try:

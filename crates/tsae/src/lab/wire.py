@@ -1,11 +1,14 @@
 """Jupyter's protocol over ZeroMQ: where a kernel listens, and how messages are put together, signed and read."""
 
+import contextlib
 import datetime
 import hashlib
 import hmac
 import json
 import os
-import socket
+import shutil
+import sys
+import tempfile
 import uuid
 
 try:
@@ -14,7 +17,8 @@ except ImportError:
     zmq = None
 
 DELIMITER = b"<IDS|MSG>"
-PORTS = ("shell_port", "control_port", "stdin_port", "iopub_port", "hb_port")
+CHANNELS = ("shell", "control", "stdin", "iopub", "hb")
+LONGEST_TEMPORARY = 60  # bytes: the whole path of a socket may have some 100
 
 
 def is_possible(connection_file):
@@ -27,28 +31,51 @@ def read(path):
         return json.load(file)
 
 
-def free_ports(n):
-    """Ports that nobody listens on; all held at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
 def write_connection(like, path):
-    """Writes a connection file for evcxr: with the key of another, and ports of its own."""
-    connection = dict(like, transport="tcp", ip="127.0.0.1", **dict(zip(PORTS, free_ports(len(PORTS)))))
+    """Writes a connection file for evcxr: with the key of another, and with sockets of its own.
+
+    They lie in a new folder that only this user can enter. A port, in contrast, is anybody's from the moment that it is found free until
+    evcxr listens there, seconds later. Linux gives such ports out at random and only every other one, 14,000 in all: of the forty that four
+    kernels look for at once, two are the same one time in twenty. Then one evcxr ends, or its relay speaks to the other's; and evcxr hears no
+    more cells once a message has come whose key it has not.
+    """
+    is_short = len(os.fsencode(tempfile.gettempdir())) <= LONGEST_TEMPORARY
+    try:
+        folder = tempfile.mkdtemp(prefix="tsae-", dir=None if is_short else "/tmp")
+    except OSError as error:
+        sys.exit(f"the kernel has no place for its sockets: {error}")
+    connection = dict(like, transport="ipc", ip=os.path.join(folder, "evcxr"), **{f"{channel}_port": n for n, channel in enumerate(CHANNELS, 1)})
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(connection, file)
 
 
-def address(connection, port):
+def remove_sockets(path):
+    """Removes the folder of the sockets that a connection file tells of, if it is one of ours."""
+    try:
+        folder = os.path.dirname(read(path)["ip"])
+    except (OSError, ValueError, KeyError):
+        return
+    if os.path.basename(folder).startswith("tsae-"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def address(connection, channel):
+    """Where a channel is, as Jupyter names it."""
     separator = "-" if connection["transport"] == "ipc" else ":"
-    return f"{connection['transport']}://{connection['ip']}{separator}{connection[port]}"
+    return f"{connection['transport']}://{connection['ip']}{separator}{connection[channel + '_port']}"
+
+
+def evcxr_address(connection, channel):
+    """Where a channel is, as evcxr names it."""
+    return f"{connection['transport']}://{connection['ip']}:{connection[channel + '_port']}"
+
+
+def lend_names(connection):
+    """Where evcxr itself is to listen at Jupyter's sockets, if they are files: has those found that evcxr will make."""
+    if connection["transport"] == "ipc":
+        for channel in CHANNELS:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(evcxr_address(connection, channel)[len("ipc://") :], address(connection, channel)[len("ipc://") :])
 
 
 def parts_of(frames):

@@ -1,18 +1,35 @@
 """What stands before the programs in these tests that drive a kernel."""
 
 import json
+import os
 import sys
+import tempfile
 
 from jupyter_client.manager import KernelManager
 
 
-def start():
-    kernel = KernelManager(kernel_name="tsae-rust")
+class Kernel(KernelManager):
+    """A kernel at sockets in a folder of its own, which nobody else can come by; or at ports, as most programs start one."""
+
+    def __init__(self, transport):
+        # Removed when this is gone.
+        self.folder = tempfile.TemporaryDirectory(prefix="tsae-", dir="/tmp") if transport == "ipc" else None
+        where = {"transport": "ipc", "ip": os.path.join(self.folder.name, "jupyter")} if self.folder else {}
+        super().__init__(kernel_name="tsae-rust", **where)
+
+
+def started(kernel, seconds=600):
+    """A client of the kernel, which has answered it."""
     kernel.start_kernel()
     client = kernel.client()
     client.start_channels()
-    client.wait_for_ready(timeout=600)
-    return kernel, client
+    client.wait_for_ready(timeout=seconds)
+    return client
+
+
+def start(transport="ipc"):
+    kernel = Kernel(transport)
+    return kernel, started(kernel)
 
 
 def messages(client, request):

@@ -4,12 +4,12 @@ use crate::cpu::simd::vectorised;
 
 /// A list of latents with an upper and a lower bound of their scores.
 ///
-/// Entries are pushed as a scan finds them. When the list is full it is **cut**: the threshold rises to
-/// (about, and never above) the k-th largest lower bound, and entries whose upper bound lies under
-/// it leave. The threshold is found by halving the range of the lower bounds and counting, which costs a
-/// dozen passes over a list in first-level cache and no comparison that a processor could
-/// mispredict. So it pays to cut often: a threshold that is up to date keeps out latents whose taking
-/// would cost more.
+/// Entries are pushed as a scan finds them. When the list is full it is **cut**: the threshold
+/// rises to (about, and never above) the k-th largest lower bound, and entries whose upper bound
+/// lies under it leave. The threshold is found by halving the range of the lower bounds and
+/// counting, which costs a dozen passes over a list in first-level cache and no comparison that a
+/// processor could mispredict. So it pays to cut often: a threshold that is up to date keeps out
+/// latents whose taking would cost more.
 ///
 /// Where what is wanted is not a number of latents but all above a threshold, the threshold is
 /// [fixed](Candidates::above), and a full list grows.
@@ -106,8 +106,8 @@ impl Candidates {
         self.pushed(1);
     }
 
-    /// Raises the threshold and drops what lies under it. A list that stays full gives up. One whose threshold
-    /// is fixed grows.
+    /// Raises the threshold and drops what lies under it. A list that stays full gives up. One
+    /// whose threshold is fixed grows.
     fn cut(&mut self) {
         if self.is_fixed {
             let room = 2 * self.upper.len();

@@ -14,8 +14,8 @@ use crate::cpu::simd::{dot, vectorised};
 pub(crate) struct PanelScale {
     /// Of a byte.
     pub step: [f32; PANEL],
-    /// `(μ − b_dec)·w + b`, less the latent's threshold; −∞ for columns beyond the last latent, so that
-    /// they are never taken.
+    /// `(μ − b_dec)·w + b`, less the latent's threshold; −∞ for columns beyond the last latent, so
+    /// that they are never taken.
     pub bias: [f32; PANEL],
     /// The margin is `√(a²·p² + b²·q²)`.
     pub p: [f32; PANEL],
