@@ -35,6 +35,7 @@ mod process;
 mod project;
 mod python;
 mod report;
+mod reuse;
 mod run;
 mod std_source;
 mod template;
