@@ -34,6 +34,7 @@ mod process;
 mod project;
 mod python;
 mod report;
+mod reuse;
 mod run;
 mod stale_files;
 mod std_source;

@@ -9,15 +9,32 @@ if [ "$*" = "metadata --format-version=1" ] && grep -q '"evcxr_dummy_validate_de
   exit 0
 fi
 
+# Cells are compiled in cargo's release profile and without a platform's name, as the command is: crates that both need are then the same
+# files, see reuse.rs. evcxr's flags are for the cell alone. `cargo check` has files of its own for every crate; instead of it, the crates
+# are built and the cell is checked, by rustc-wrapper.sh.
+verb=
+case " $* " in
+*" build "*" --message-format=json "*) verb=build ;;
+*" check "*" --message-format=json "*) verb=check; export TSAE_EMIT=metadata ;;
+esac
+if [ -n "$verb" ]; then
+  [ "$1" = --offline ] && offline=$1 || offline=
+  set -- $offline build --release --message-format=json
+  if [ -z "$RUSTC_WRAPPER" ]; then
+    export TSAE_FLAGS="$RUSTFLAGS"
+    unset RUSTFLAGS
+  fi
+fi
+
 # What is added to evcxr's code around a cell's. Not before the relay asks for it with its first cell: at its start evcxr compiles an empty one, and
 # waits until somebody has taken what that prints, which nobody does yet.
-if [ "$1" = build ] && [ -n "$EVCXR_EXECUTION_SO_PATH" ] && [ -e relayed ]; then
+if [ "$verb" = build ] && [ -e relayed ]; then
   sed -f "${0%/*}/../../cell.sed" src/lib.rs >src/lib.new && mv src/lib.new src/lib.rs
 fi
 
 # A cell is compiled as the one before it was, if that had the same crates: see rustc-wrapper.sh.
-if [ "$1" = build ] && [ -n "$EVCXR_EXECUTION_SO_PATH" ]; then
-  key=$({ echo "$* $RUSTC $RUSTFLAGS" && cat Cargo.toml; } | cksum | tr ' ' -)
+if [ -n "$verb" ]; then
+  key=$({ echo "$* $RUSTC $TSAE_FLAGS" && cat Cargo.toml; } | cksum | tr ' ' -)
   export TSAE_CELL="cells/$key"
   if [ -r "$TSAE_CELL" ]; then
     . "./$TSAE_CELL"

@@ -10,6 +10,7 @@ if [ -n "$TSAE_WARM" ] && [ "$1" = --crate-name ] && [ "$2" != build_script_buil
 fi
 case " $* " in
 *" --crate-name ctx "*) ;;
+*" --crate-type dylib "*) exec "$rustc" "$@" $TSAE_FLAGS ;;
 *) exec "$rustc" "$@" ;;
 esac
 
@@ -55,6 +56,7 @@ for arg; do
       wanted=$rlib
     fi
     arg=@LIB@=$shared ;;
+  --emit=*) arg=--emit=${TSAE_EMIT:-${arg#--emit=}} ;;
   esac
   set -- "$@" "$arg"
 done
@@ -67,26 +69,36 @@ if [ -n "$wanted" ]; then
   fi
   link_shared "$wanted" "$shared" "$@" || exit 1
 fi
-# The cell's file is moved after it is linked, so the folders in it that rustc names from where it lay are wrong.
-set -- "$@" -C "link-arg=-Wl,-rpath,@LIBDIR@" ${found:+-C "link-arg=-Wl,-rpath,$found"}
+# The cell's file is moved after it is linked, so where its libraries lie is said in full.
+set -- "$@" $TSAE_FLAGS -C "link-arg=-Wl,-rpath,@LIBDIR@" ${found:+-C "link-arg=-Wl,-rpath,$found"}
+if [ -n "$TSAE_EMIT" ]; then
+  # Only checked: cargo must not take it for built.
+  "$rustc" "$@"
+  exit 1
+fi
 [ -z "$found" ] || : > "$shared.used"
 
 # Writes how a cell is compiled, for cargo.sh, which does so without cargo until evcxr wants other crates. Paths in it are those of the
 # kernel that reads it.
 record() {
   export -p | grep -E '^export CARGO_(PKG|MANIFEST|CRATE)_'
-  [ -z "$found" ] || echo ": > '$shared.used'"
+  [ -z "$found" ] || echo "[ -n \"\$TSAE_EMIT\" ] || : > '$shared.used'"
   printf 'set --'
   for arg; do
     case $arg in *"'"*) return 1 ;; esac
     # What cargo does with this: colours are for a terminal.
-    [ "${arg#--json=}" = "$arg" ] || arg=--json=artifacts
-    printf " '%s'" "$arg"
+    case $arg in
+    --json=*) arg=--json=artifacts ;;
+    esac
+    case $arg in
+    --emit=*) printf ' "--emit=${TSAE_EMIT:-%s}"' "${arg#--emit=}" ;;
+    *) printf " '%s'" "$arg" ;;
+    esac
     [ "$last" != --out-dir ] || out=$arg
     last=$arg
   done
   echo
-  echo "'@SYSROOT@/bin/rustc' \"\$@\" && printf %s '$out/libctx.@DYLIB@' > \"\$EVCXR_EXECUTION_SO_PATH\""
+  echo "'@SYSROOT@/bin/rustc' \"\$@\" && [ -z \"\$TSAE_EMIT\" ] && printf %s '$out/libctx.@DYLIB@' > \"\$EVCXR_EXECUTION_SO_PATH\""
 }
 # Crates of the reader's own may change from cell to cell, and only cargo sees that.
 if [ -n "$TSAE_CELL" ] && ! sed '1,/^\[dependencies\]/d' Cargo.toml | grep -v '^@PACKAGE@ = ' | grep -q .; then

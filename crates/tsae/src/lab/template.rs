@@ -18,7 +18,7 @@ use super::install::Kernel;
 use super::process::{self, Input, Line};
 use super::project::{self, LIBRARY, PACKAGE, Project};
 use super::run::{self, Event};
-use super::{KERNEL, install};
+use super::{KERNEL, install, reuse};
 use crate::error::{Error, Result};
 use tokenized_sae::display::Progress;
 use tokenized_sae::internal::files;
@@ -125,6 +125,8 @@ pub(super) fn find_or_warm(
             None => files::create_folder(&building)?,
         }
     }
+    // What cannot be offered is compiled.
+    let _ = reuse::offer(&building);
     file.template = building.clone();
     let warming = path.with_extension(WARMING);
     write(&warming, &file)?;
@@ -177,9 +179,6 @@ fn warm(
             format!(":dep {PACKAGE} = {{ path = \"{path}\" }}\nuse {LIBRARY}::prelude::*;"),
             // The library works, and types are inferred if they can be.
             "let tsae_hook: HookPoint = \"blocks.0.hook_resid_pre\".parse()?;\ntsae_hook.to_string()",
-            // A variable that cannot be kept makes evcxr run `cargo check`, whose files are others
-            // than those of `cargo build`.
-            "let tsae_closure = || ();",
         ],
         "kernel": KERNEL,
         "folder": project.root,
@@ -206,18 +205,11 @@ fn warm(
                 }
             }
             Line::Out(text) => match Event::parse(text) {
-                Some(Event::Cell { cell: 3 }) => {
-                    progress.note("");
-                    progress.set(total.max(compiled));
-                    std::mem::replace(&mut progress, Progress::new("check", total, "crates"))
-                        .finish();
-                    compiled = 0;
-                }
-                Some(Event::CellDone { cell, failed, .. }) => done.push((cell, failed)),
+                Some(Event::CellDone { failed, .. }) => done.push(failed),
                 _ => {}
             },
         })?;
-    let failed = done.iter().find_map(|(cell, failed)| failed.as_ref().filter(|_| *cell < 3));
+    let failed = done.iter().find_map(|failed| failed.as_ref());
     if let Some(message) = failed {
         return Err(Error::Setup {
             step: step.to_owned(),
@@ -227,7 +219,7 @@ fn warm(
             ),
         });
     }
-    if !ended.success || done.len() != 3 {
+    if !ended.success || done.len() != 2 {
         return Err(Error::Setup {
             step: step.to_owned(),
             why: format!(
@@ -247,7 +239,7 @@ fn crates(project: &Project) -> u64 {
     let mut command = Command::new(project.sysroot.join("bin").join("cargo"));
     process::without_build_settings(&mut command)
         .current_dir(&project.root)
-        .args(["tree", "--locked", "--prefix", "none"])
+        .args(["tree", "--package", PACKAGE, "--locked", "--prefix", "none"])
         .args(["--edges", "normal,build", "--target", project.host()]);
     let tree = process::answer(&mut command).unwrap_or_default();
     let mut crates: Vec<&str> = tree
@@ -262,11 +254,8 @@ fn crates(project: &Project) -> u64 {
 
 /// How many crates are compiled in a build folder: rustc writes a list of the sources beside each.
 fn compiled_crates(building: &Path) -> u64 {
-    let target = building.join("target");
-    let platforms = list(&target).unwrap_or_default().into_iter().chain([target]);
-    let lists =
-        platforms.filter_map(|platform| list(&platform.join("debug").join("deps")).ok()).flatten();
-    lists.filter(|path| path.extension().is_some_and(|e| e == "d")).count() as u64
+    let files = list(&reuse::release_folder(building).join("deps")).unwrap_or_default();
+    files.iter().filter(|path| path.extension().is_some_and(|e| e == "d")).count() as u64
 }
 
 fn read(path: &Path) -> Option<ProjectFile> {

@@ -1,0 +1,138 @@
+//! What the build of this command has compiled already, offered to the build of the cells.
+//!
+//! Cells are compiled as the command is (cargo-config.toml, cargo.sh), so that cargo names a crate
+//! that both need alike in both. Its files are put where cargo looks for them, and cargo decides by
+//! its own fingerprints whether they are what it would have made; what they are not, it compiles.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::project::{LIBRARY, PACKAGE};
+
+/// The folder of cargo's release profile, which it names in its fingerprints.
+const RELEASE: &str = "release";
+
+/// Where cells are compiled, in a build folder.
+pub(super) fn release_folder(building: &Path) -> PathBuf {
+    building.join("target").join(RELEASE)
+}
+
+/// Offers what the library needs, if this program lies where cargo has compiled it.
+///
+/// # Errors
+/// If a file cannot be linked or copied. What is there then is whole.
+pub(super) fn offer(building: &Path) -> io::Result<()> {
+    let program = std::env::current_exe()?.canonicalize()?;
+    match program.parent() {
+        Some(from) if from.ends_with(RELEASE) => offer_from(from, &release_folder(building)),
+        _ => Ok(()),
+    }
+}
+
+/// Links what cargo writes anew, and copies what is written in place.
+fn offer_from(from: &Path, to: &Path) -> io::Result<()> {
+    let (fingerprints, deps, build) =
+        (Path::new(".fingerprint"), Path::new("deps"), Path::new("build"));
+    let units = units(&from.join(fingerprints))?;
+    let compiled = list(&from.join(deps))?;
+    for unit in &units {
+        let Some((_, hash)) = unit.rsplit_once('-') else { continue };
+        for file in &compiled {
+            let stem = file.split_once('.').map_or(file.as_str(), |(stem, _)| stem);
+            if stem.rsplit_once('-').is_some_and(|(_, of)| of == hash) {
+                let is_list = file.ends_with(".d");
+                let file = deps.join(file);
+                put(&from.join(&file), &to.join(&file), !is_list)?;
+            }
+        }
+        for folder in [build, fingerprints] {
+            put_all(&from.join(folder).join(unit), &to.join(folder).join(unit))?;
+        }
+    }
+    Ok(())
+}
+
+/// The folders, in cargo's folder of fingerprints, of all that the library was compiled with last.
+fn units(fingerprints: &Path) -> io::Result<Vec<String>> {
+    let mut by_hash = HashMap::new();
+    let mut library = None;
+    for folder in list(fingerprints)? {
+        for file in list(&fingerprints.join(&folder))? {
+            // One of the files holds the fingerprint itself; what that is made of lies beside it.
+            let path = fingerprints.join(&folder).join(&file);
+            let Some(hash) = std::fs::read_to_string(&path).ok().and_then(|text| hash(&text))
+            else {
+                continue;
+            };
+            let Ok(parts) = std::fs::read(path.with_extension("json")) else { continue };
+            let parts: Value = serde_json::from_slice(&parts).unwrap_or_default();
+            let needs: Vec<u64> = parts["deps"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|dep| dep[3].as_u64())
+                .collect();
+            if folder.starts_with(PACKAGE) && file == format!("lib-{LIBRARY}") {
+                let written = path.metadata()?.modified()?;
+                library = library.max(Some((written, needs)));
+            } else {
+                by_hash.insert(hash, (folder.clone(), needs));
+            }
+        }
+    }
+    let mut todo = library.map(|(_, needs)| needs).unwrap_or_default();
+    let mut found = Vec::new();
+    while let Some(hash) = todo.pop() {
+        // Taken out, so that it is found once.
+        if let Some((folder, needs)) = by_hash.remove(&hash) {
+            found.push(folder);
+            todo.extend(needs);
+        }
+    }
+    Ok(found)
+}
+
+/// A fingerprint, as cargo writes it: the bytes of a number, the lowest first.
+fn hash(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok().map(u64::swap_bytes)).flatten()
+}
+
+fn put_all(from: &Path, to: &Path) -> io::Result<()> {
+    for name in list(from).unwrap_or_default() {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if from.is_dir() {
+            put_all(&from, &to)?;
+        } else {
+            // A build script's program is linked; what it writes is not.
+            put(&from, &to, name.starts_with("build-script-") || name.starts_with("build_script_"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Links or copies a file that is not there yet, whole and with its time, by which cargo goes.
+fn put(from: &Path, to: &Path, link: bool) -> io::Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    if link && std::fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    let part = to.with_extension("part");
+    std::fs::copy(from, &part)?;
+    File::options().write(true).open(&part)?.set_modified(from.metadata()?.modified()?)?;
+    std::fs::rename(&part, to)
+}
+
+/// The names of what lies in a folder.
+fn list(folder: &Path) -> io::Result<Vec<String>> {
+    let names = folder.read_dir()?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    names.filter_map(io::Result::transpose).collect()
+}
