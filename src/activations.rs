@@ -142,7 +142,7 @@ impl ActivationStore {
         if manifest.shards.is_empty() {
             return Err(Error::format(
                 dir,
-                "holds no complete shard yet: harvest into it again, which goes on where it stopped",
+                "holds no complete shard yet: harvest into it again, which continues where it stopped",
             ));
         }
         let shards = (0..manifest.shards.len())
@@ -231,7 +231,7 @@ impl ActivationStore {
         &self.inner.fingerprint
     }
 
-    /// Whether every row of the corpus is there; if not, the same harvest again goes on with it.
+    /// Whether every row of the corpus is there; if not, the same harvest again continues with it.
     pub fn is_complete(&self) -> bool {
         self.inner.manifest.complete
     }

@@ -178,7 +178,7 @@ fn dropping_it_writes_what_it_has() {
     under_way(&training);
     drop(training);
     assert!(it.path("runs/TSAE/checkpoint.safetensors").exists());
-    // Nobody holds the folder, and the same call goes on from there.
+    // Nobody holds the folder, and the same call continues from there.
     let training = it.trainer(config).fit_in_background(it.path("runs")).unwrap();
     assert!(training.status().tokens >= 2 * 5 * 512);
     assert!(!training.histories()[0].1.train.is_empty());
@@ -236,7 +236,7 @@ mod in_a_process_of_its_own {
             });
             let told = training.join().unwrap_err();
             assert!(
-                matches!(told, Error::Interrupted { .. }) && told.to_string().contains("goes on"),
+                matches!(told, Error::Interrupted { .. }) && told.to_string().contains("still running"),
                 "{told}"
             );
             assert!(!tokenized_sae::display::interrupt::requested());

@@ -388,7 +388,7 @@ fn what_was_sampled_before_a_stop_is_kept() {
     let (stdout, stderr) =
         (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert!(
-        out.status.success() && stdout.contains("the same call goes on from there"),
+        out.status.success() && stdout.contains("the same call continues from there"),
         "{stdout}{stderr}"
     );
     let before = fs::metadata(

@@ -91,7 +91,7 @@ impl ActivationStore {
     /// tokenised while the model runs and of which the store remembers how far it has come.
     ///
     /// A finished harvest of the same things is used again at once, and one that was stopped or
-    /// killed goes on at the first file that is not there, after a check of those that are. Stopped
+    /// killed continues at the first missing file, after a check of those that are there. Stopped
     /// by hand, it returns the store of what it has, if that is anything.
     ///
     /// ```no_run
@@ -332,13 +332,13 @@ impl<'a> Harvest<'a> {
             // to return.
             if kept == 0 || missing(self.dir, &self.manifest)?.iter().any(|&index| index < kept) {
                 let remedy = format!(
-                    "{kept} of {all} shards are kept, and the same call goes on from there"
+                    "{kept} of {all} shards are kept, and the same call continues from there"
                 );
                 return Err(Error::Interrupted { what: "the harvest", remedy });
             }
             progress.set((kept * self.manifest.shard_rows).min(all_rows) as u64);
             progress.note(&format!(
-                "stopped by hand, {kept} of {all} shards kept; the same call goes on from there"
+                "stopped by hand, {kept} of {all} shards kept; the same call continues from there"
             ));
         }
         progress.finish();

@@ -205,7 +205,7 @@ pub enum Error {
 
     /// A training in the background failed, and its own error was given away already, or it was a
     /// panic.
-    #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call goes on from there", .dir.display())]
+    #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call continues from there", .dir.display())]
     Training {
         /// The folder it trained in.
         dir: PathBuf,

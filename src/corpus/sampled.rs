@@ -64,7 +64,7 @@ impl Corpus {
     }
 
     /// As [`Corpus::sampled`], kept in a file in the folder `dir`: the same call reads it back, and
-    /// one for more tokens, or after being killed or stopped, goes on where the file ends. The
+    /// one for more tokens, or after being killed or stopped, continues where the file ends. The
     /// file's name tells the model and the seed, so a folder may hold several.
     ///
     /// ```no_run
@@ -97,7 +97,7 @@ impl Corpus {
         let _lock = FolderLock::acquire(dir)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         remove_stale_files(dir, |target| target == name)?;
-        // Again under the lock: another process may have gone on with it.
+        // Again under the lock: another process may have continued it.
         let mut written = wanted.read(&path)?.unwrap_or_default();
         let mut saved = Instant::now();
         let finished = written.grow(&wanted, &mut |written| {
@@ -114,7 +114,7 @@ impl Corpus {
         let n = format::count(written.train.len() as u64);
         Err(Error::Interrupted {
             what: "sampling",
-            remedy: format!("{n} tokens are kept, and the same call goes on from there"),
+            remedy: format!("{n} tokens are kept, and the same call continues from there"),
         })
     }
 }

@@ -277,7 +277,7 @@ impl TokenStream {
             ids: Vec::new(),
             after: cursor,
             skip: cursor.used,
-            // The document that goes on is the first of all if no other began before it.
+            // The document that continues is the first of all if no other began before it.
             first: begun <= u64::from(goes_on),
             eos_due: false,
             marks: Vec::new(),
@@ -335,7 +335,7 @@ impl Chunks<'_> {
             let text = self.encode_batches.text(piece.text);
             self.eos_due = !std::mem::take(&mut self.first);
             self.after = Cursor { file: text.file, place: text.place, used: 0 };
-            // One that goes on began before.
+            // One that continues began before.
             if self.skip == 0 {
                 self.marks.push(text.text_hash);
             }

@@ -133,7 +133,7 @@ pub struct Comparison {
 /// and figures.
 ///
 /// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again
-/// reuses them, and goes on where it was interrupted. `None` if it was.
+/// reuses them, and continues where it was interrupted. `None` if it was.
 ///
 /// # Errors
 /// What the steps report.

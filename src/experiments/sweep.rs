@@ -242,7 +242,7 @@ impl Sweep {
     /// Trains and evaluates what is not finished yet, in folders below `dir`, and gives the results
     /// of all that is.
     ///
-    /// It is resumable: interrupted, it gives what it has, and the same call goes on from there. A
+    /// It is resumable: interrupted, it returns what it has; the same call continues from there. A
     /// run whose numbers overflow, as at a learning rate that is too high, is put down as failed
     /// and the others go on.
     ///

@@ -97,7 +97,7 @@ impl Hub {
     /// Fetches files of a listing that are not in the cache yet, with a bar, and sets the
     /// revision's ref to the commit.
     ///
-    /// What has come before an error or a stop stays in the cache, and the same call goes on from
+    /// What has come before an error or a stop stays in the cache, and the same call continues from
     /// there.
     ///
     /// # Errors
@@ -144,7 +144,7 @@ impl Hub {
             failure.into_error(
                 self,
                 repo,
-                "what has come is in the cache, and the same call goes on from there",
+                "what has come is in the cache, and the same call continues from there",
             )
         };
         let client = Client::new(self, repo).map_err(failed)?;

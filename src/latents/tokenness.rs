@@ -182,7 +182,7 @@ pub fn token_or_context(
 
 /// As [`token_or_context`], with other settings.
 ///
-/// Stopped by hand while it counts, it goes on with the sequences read so far. The same bits on any
+/// Stopped by hand while it counts, it uses the sequences read so far. The same bits on any
 /// number of threads.
 ///
 /// # Errors

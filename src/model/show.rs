@@ -125,7 +125,7 @@ impl Show for Paused {
             ),
             (
                 "next",
-                "model.resume(&paused, &value) goes on to the logits".to_owned(),
+                "model.resume(&paused, &value) continues to the logits".to_owned(),
                 "with the hook's value or another in its place",
             ),
         ];

@@ -165,7 +165,7 @@ impl Transformer {
         Ok(stage)
     }
 
-    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass goes on with
+    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass continues with
     /// [`walk_cached`](Transformer::walk_cached).
     pub fn walk_cached_to(
         &self,

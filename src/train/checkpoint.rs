@@ -1,4 +1,4 @@
-//! The whole state of a run in one file, so that a killed run goes on and ends with the same bytes.
+//! The whole state of a run in one file, so that a killed run resumes and ends with the same bytes.
 
 use std::path::Path;
 

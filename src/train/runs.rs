@@ -21,7 +21,7 @@ pub struct Run {
     pub history: History,
     /// Tokens it has seen.
     pub tokens: u64,
-    /// Whether it has seen all it was to see; false after an interrupt, and the same call goes on
+    /// Whether it has seen all it was to see; false after an interrupt, and the same call continues
     /// from there.
     pub finished: bool,
     /// The learning rate it started with.
@@ -102,7 +102,7 @@ impl Runs {
             .for_each(|run| table.push(row(&run.name, run.lr, run.tokens, &run.history)));
         match self.runs.iter().find(|run| !run.finished) {
             Some(run) => table.caption(&format!(
-                "Interrupted after {} tokens. The same call goes on from there.",
+                "Interrupted after {} tokens. The same call continues from there.",
                 format::count(run.tokens)
             )),
             None => table,

@@ -185,7 +185,7 @@ impl Show for History {
 impl Run {
     /// What it is and where it stands, as a table.
     pub fn table(&self) -> Table {
-        let finished = if self.finished { "yes" } else { "no: the same call goes on from here" };
+        let finished = if self.finished { "yes" } else { "no: the same call continues from here" };
         let mut table = self.sae.table();
         let rows = [
             ("lr", format!("{:e}", self.lr), "the learning rate it started with"),

@@ -38,7 +38,7 @@ pub enum TrainingState {
     Stopping,
     /// Every run has seen all it was to see.
     Finished,
-    /// It was stopped before the end; the same call goes on from there.
+    /// It was stopped before the end; the same call continues from there.
     Stopped,
     /// It failed, for this reason.
     Failed(String),
@@ -133,7 +133,7 @@ impl TrainingState {
             TrainingState::Running => "trains in the background".to_owned(),
             TrainingState::Stopping => "asked to stop; what there is is being written".to_owned(),
             TrainingState::Finished => "finished; join() gives the runs".to_owned(),
-            TrainingState::Stopped => "stopped; the same call goes on from there".to_owned(),
+            TrainingState::Stopped => "stopped; the same call continues from there".to_owned(),
             TrainingState::Failed(why) => format!("failed: {why}"),
         }
     }

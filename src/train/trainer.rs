@@ -136,7 +136,7 @@ impl Trainer {
     /// Trains every SAE to its end, in `dir/NAME/`.
     ///
     /// Finished runs with the same settings are read, not trained again; one that was interrupted
-    /// or killed goes on from its last checkpoint and ends with the same bytes. At an interrupt the
+    /// or killed resumes at its last checkpoint and ends with the same bytes. At an interrupt the
     /// runs are returned as they stand. To go on working meanwhile, take
     /// [`fit_in_background`](Trainer::fit_in_background).
     ///

@@ -68,7 +68,7 @@ impl Watch for Foreground {
         }
         if let Some((mut progress, curves)) = self.shown.take() {
             if early {
-                progress.note("interrupted; the same call goes on from here");
+                progress.note("interrupted; the same call continues from here");
             }
             progress.finish();
             curves.finish(jobs);

@@ -1,4 +1,4 @@
-//! A harvest that is cut off goes on, to the same bytes.
+//! A harvest that is cut off continues, to the same bytes.
 
 use std::process::Command;
 use std::sync::LazyLock;

@@ -34,10 +34,10 @@ Exit status:
   0    done
   1    failed; the standard error says why
   2    wrong usage: no such option, or a setting that cannot be used
-  130  interrupted; what was made is kept, and the same command goes on from there
+  130  interrupted; what was made is kept, and the same command continues from there
 
 Results go to the standard output, with --json as one line of JSON; progress and remarks go to the standard error (--quiet: neither).
-Every verb goes on where it was stopped, and does nothing twice that is done. `tsae VERB --help` has examples of each.
+Every verb continues where it was stopped, and does nothing twice that is done. `tsae VERB --help` has examples of each.
 
 Examples:
   tsae lab                                        # JupyterLab, on the notebooks
@@ -123,7 +123,7 @@ pub fn exit(done: Result<()>) -> ExitCode {
     let _ = match &done {
         Err(error) => writeln!(io::stderr(), "tsae: {error}"),
         Ok(()) if status == 130 => {
-            writeln!(io::stderr(), "tsae: interrupted; the same command goes on from here")
+            writeln!(io::stderr(), "tsae: interrupted; the same command continues from here")
         }
         Ok(()) => Ok(()),
     };

@@ -194,7 +194,7 @@ fn saes_in(path: &Path) -> Result<Vec<Named>> {
             if !folder.join("cfg.json").exists() {
                 return Err(Error::format(
                     folder,
-                    "holds no finished SAE: `tsae train` goes on with it",
+                    "holds no finished SAE: `tsae train` continues with it",
                 ));
             }
             Ok(Named { name: name.clone(), sae: Sae::load(&folder)?, run: Some(run.clone()) })

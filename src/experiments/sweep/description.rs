@@ -358,7 +358,7 @@ pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
                 if interrupt::requested() {
                     interrupt::clear();
                     let remedy = format!(
-                        "another process was working in {}; the same call goes on",
+                        "another process was working in {}; run the same call again to continue",
                         path.display()
                     );
                     return Err(Error::Interrupted { what: "the sweep", remedy });

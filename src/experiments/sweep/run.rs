@@ -52,7 +52,7 @@ pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
     running.progress.note("");
     if stopped {
         interrupt::clear();
-        running.progress.note("interrupted; the same call goes on from here");
+        running.progress.note("interrupted; the same call continues from here");
     }
     running.progress.finish();
     Ok(())

@@ -178,7 +178,7 @@ impl SweepResults {
         }
         if !self.is_complete() {
             caption += &format!(
-                " {} of {} runs are finished; the same sweep goes on with the others.",
+                " {} of {} runs are finished; the same sweep continues with the others.",
                 self.runs.len(),
                 self.planned()
             );

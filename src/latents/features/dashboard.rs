@@ -207,7 +207,7 @@ impl FeatureDashboard {
         )
     }
 
-    /// `n` pairs of texts of `length` tokens with which the model goes on, as it is and with
+    /// `n` pairs of texts of `length` tokens with which the model continues, as it is and with
     /// `scale` times the latent's row of `W_dec` added at every position but 0.
     ///
     /// # Errors

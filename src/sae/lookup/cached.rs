@@ -21,7 +21,7 @@ const SAVED_EVERY: Duration = Duration::from_secs(60);
 
 impl Lookup {
     /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and
-    /// one after being killed or stopped goes on where the file ends. The file's name tells the
+    /// one after being killed or stopped continues where the file ends. The file's name tells the
     /// model and the hook, so a folder may hold several, and one of an earlier residual stream is
     /// gone on from.
     ///
@@ -49,7 +49,7 @@ impl Lookup {
         let _lock = FolderLock::acquire(dir.as_ref())?;
         let name = kept.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         remove_stale_files(dir.as_ref(), |target| target == name)?;
-        // Again under the lock: another process may have gone on with it.
+        // Again under the lock: another process may have continued it.
         kept.read(&mut wanted)?;
         begin_with_nearest(&mut wanted, model, dir.as_ref());
         let mut saved = Instant::now();
@@ -69,7 +69,7 @@ impl Lookup {
                 let n = wanted.rows().len() / kept.d_model;
                 Err(Error::Interrupted {
                     what,
-                    remedy: format!("{n} rows are kept, and the same call goes on from there"),
+                    remedy: format!("{n} rows are kept, and the same call continues from there"),
                 })
             }
             Err(error) => Err(error),

@@ -16,7 +16,7 @@ Examples:
   tsae harvest gpt2 --hook blocks.5.hook_resid_pre --hook blocks.8.hook_resid_pre --text 'books/*.txt' --tokens 100000000 --out cache/gpt2
   tsae harvest gpt2 --text hub:NeelNanda/pile-10k --tokens 10000000 --stream --out cache/pile
   tsae harvest pythia-160m --text books --context 128 --compute bf16 --out cache/pythia
-  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # goes on from there";
+  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # continues from there";
 
 /// Run a model over text, and keep its activations, each beside its token.
 ///

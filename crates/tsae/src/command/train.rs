@@ -33,7 +33,7 @@ A description, of which every key but the model may be left out:
 /// file describes.
 ///
 /// Each goes into a folder of its own, and the whole description into run.toml beside them. The
-/// same command goes on where it was stopped.
+/// same command continues where it was stopped.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {

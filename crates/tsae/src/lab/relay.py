@@ -45,7 +45,7 @@ REQUESTS = ("shell", "control", "stdin")
 # counts is cargo-config.toml's.
 RELOAD = ":opt 2 # with all types"
 OUTDATED = (
-    "The library (or the Rust compiler) has changed since this kernel started, which goes on with it as it was: "
+    "The library (or the Rust compiler) has changed since this kernel started, which keeps using the old one: "
     "restart the kernel to use it as it is.\n"
 )
 FAILED = MARK + "failed\n"
