@@ -91,7 +91,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Rows of activations with the tokens that they belong to, as [`ActivationStore::gather`] fills
+/// Rows of activations with their tokens, as [`ActivationStore::gather`] fills
 /// it; keep one and use it again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
@@ -179,12 +179,12 @@ impl ActivationStore {
         self.inner.manifest.model.d_vocab
     }
 
-    /// The hooks whose activations there are, in the order of the model.
+    /// The hooks whose activations it holds, in the order of the model.
     pub fn hooks(&self) -> &[HookPoint] {
         &self.inner.manifest.hooks
     }
 
-    /// In what the model formed its products; see [`Compute`].
+    /// The number format of the model's products; see [`Compute`].
     pub fn compute(&self) -> Compute {
         self.inner.manifest.compute
     }
@@ -337,7 +337,7 @@ impl ActivationStore {
         match rows.iter().find(|&&row| row >= self.n_rows() as u64) {
             Some(row) => Err(Error::config(
                 "rows",
-                format!("row {row} is asked of a store of {} rows", self.n_rows()),
+                format!("row {row} was requested from a store of {} rows", self.n_rows()),
             )),
             None => Ok(()),
         }

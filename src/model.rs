@@ -65,7 +65,7 @@ use source::Source;
 use transformer::Transformer;
 use weights::{ModelWeights, digests, fingerprint};
 
-/// A language model, ready to run on the CPU, in f32 unless it is told
+/// A language model, ready to run on the CPU, in f32 unless set
 /// [otherwise](Model::computing).
 ///
 /// Cloning is cheap: clones share the weights, which never change.
@@ -116,7 +116,7 @@ impl Model {
     /// [`Error::Interrupted`] if the download was stopped; [`Error::Io`] or [`Error::Format`] if a
     /// file cannot be read or is not what it should be; [`Error::MissingTensor`], [`Error::Shape`]
     /// or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or
-    /// infinity; [`Error::Memory`] if there is not memory enough, before any of it is read.
+    /// infinity; [`Error::Memory`] if there is not enough memory, before any of it is read.
     pub fn load(name_or_folder: &str) -> Result<Model> {
         Model::load_with(name_or_folder, Processing::default())
     }

@@ -132,7 +132,7 @@ fn it_says_where_it_stands_and_stops_when_asked() {
     training.stop();
     let stopped = training.join().unwrap();
     assert!(training.is_finished());
-    // Asked at once, before it has read a single row: there is nothing yet, and that is no error.
+    // Asked at once, before it has read a row: there is nothing yet, and that is not an error.
     let at_once = it.trainer(config.clone()).fit_in_background(it.path("at once")).unwrap();
     at_once.stop();
     assert!(!at_once.join().unwrap()["SAE"].finished);
@@ -160,7 +160,7 @@ fn a_folder_in_use_is_told_by_the_call_itself() {
         "{told}"
     );
     assert!(!training.is_finished());
-    // Two folders at once are no trouble.
+    // Two folders at once work.
     it.trainer(quick()).fit_in_background(it.path("others")).unwrap().join().unwrap();
     training.stop();
     training.join().unwrap();
@@ -236,7 +236,8 @@ mod in_a_process_of_its_own {
             });
             let told = training.join().unwrap_err();
             assert!(
-                matches!(told, Error::Interrupted { .. }) && told.to_string().contains("still running"),
+                matches!(told, Error::Interrupted { .. })
+                    && told.to_string().contains("still running"),
                 "{told}"
             );
             assert!(!tokenized_sae::display::interrupt::requested());

@@ -119,7 +119,7 @@ fn max_tokens_limits_both_sides_and_spares_the_other_files() {
     // The beginning of the same stream, from the same documents.
     assert_eq!(some.train, all.train.rows(0, 200));
     assert_eq!(some.valid, all.valid.rows(0, 50));
-    // A file that cannot be read is no obstacle as long as it is not needed.
+    // A file that cannot be read does not matter as long as it is not needed.
     for name in &all.train_documents[some.train_documents.len()..] {
         fs::write(dir.path().join(name), vec![0xFF; 5000]).unwrap();
     }

@@ -523,7 +523,8 @@ fn a_file_describes_what_a_notebook_builds() {
         file.and_then(|file| file.sweep(it.path("file")).map(|_| ())).unwrap_err().to_string()
     };
     assert!(
-        refused("expansion = 4", "expanson = 4").contains("there is no \"expanson\"; there are")
+        refused("expansion = 4", "expanson = 4")
+            .contains("there is no setting \"expanson\"; the settings are")
     );
     assert!(refused("batch = 256", "bach = 256").contains("\"bach\""));
     assert!(refused("seeds =", "seed =").contains("seed"));

@@ -24,12 +24,12 @@ use crate::model::{Compute, HookPoint, Model};
 pub struct HarvestConfig {
     /// How numbers are stored. Default [`Dtype::F16`].
     pub dtype: Dtype,
-    /// In what the model forms its products. Default [`Compute::F32`].
+    /// The number format of the model's products. Default [`Compute::F32`].
     ///
     /// [`Compute::Bf16`] takes about half the time, at a price that is measured there. What was
     /// made in the one is never mixed with what was made in the other.
     pub compute: Compute,
-    /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file.
+    /// Tokens in a file, made whole sequences; a killed harvest loses at most one file.
     /// Default 65,536.
     pub shard_tokens: usize,
     /// Sequences in one pass of the model: more takes more memory, and longer until the stop button

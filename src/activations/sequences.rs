@@ -49,7 +49,7 @@ impl Sequences<'_> {
     /// so it says how many there are at most.
     ///
     /// # Errors
-    /// [`Error::EmptyCorpus`], [`Error::TokenId`], [`Error::Config`] if they are none for a model
+    /// [`Error::EmptyCorpus`], [`Error::TokenId`], [`Error::Config`] if they are not for a model
     /// of `d_vocab` tokens.
     pub(super) fn id(&self, d_vocab: usize) -> Result<CorpusId> {
         match self {
@@ -115,7 +115,7 @@ impl After {
         let got = sha256(&bytes);
         if got != self.sha256 || bytes.len() != 8 * self.documents {
             let remedy =
-                "delete it and harvest into this folder again, which makes it and its shard anew"
+                "delete it and harvest into this folder again to recreate it and its shard"
                     .to_owned();
             return Err(Error::Checksum { path, want: self.sha256.clone(), got, remedy });
         }

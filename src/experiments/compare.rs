@@ -118,7 +118,7 @@ pub struct WithBos {
     pub tsae: Metrics,
 }
 
-/// What [`compare`] gives back.
+/// What [`compare`] returns.
 pub struct Comparison {
     /// The figures of `report.json`.
     pub report: Report,
@@ -153,7 +153,7 @@ pub fn compare(
     };
     sae.check()?;
     if config.learning_rates.is_empty() {
-        return Err(Error::config("learning_rates", "there are none: give at least one"));
+        return Err(Error::config("learning_rates", "the list is empty: give at least one"));
     }
     let train = TrainConfig {
         tokens: config.tokens,

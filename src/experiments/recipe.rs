@@ -122,7 +122,7 @@ pub struct RunRecipe {
     /// Tokens in a sequence of the text; by default 256, or what the model reads if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
-    /// No more of the text is read than gives so many training tokens; by default as many as are
+    /// No more of the text is read than gives this many training tokens; by default as many as are
     /// trained on, and all of it for activations with a folder of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
@@ -162,7 +162,7 @@ pub struct HarvestRecipe {
     pub hooks: Vec<HookPoint>,
     /// How numbers are stored.
     pub dtype: Dtype,
-    /// In what the model forms its products.
+    /// The number format of the model's products.
     pub compute: Compute,
     /// Tokens in a file.
     pub shard_tokens: usize,

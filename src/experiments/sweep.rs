@@ -135,7 +135,7 @@ impl Sweep {
         self
     }
 
-    /// Evaluates every run on so many held-out tokens, in whole sequences, instead of 65,536.
+    /// Evaluates every run on this many held-out tokens, in whole sequences, instead of 65,536.
     pub fn evaluated_on(mut self, tokens: usize) -> Sweep {
         self.evaluated = tokens;
         self
@@ -216,7 +216,7 @@ impl Sweep {
         self
     }
 
-    /// Lets runs that train together take so many bytes, instead of three quarters of what is free.
+    /// Lets runs that train together take this many bytes, not three quarters of what is free.
     /// The results are the same.
     pub fn memory(mut self, bytes: u64) -> Sweep {
         self.memory = Some(bytes);
@@ -232,7 +232,7 @@ impl Sweep {
         if i == 0 || i > n {
             return Err(Error::config(
                 "only",
-                format!("{i}/{n} is no share: give 1/{n} to {n}/{n}"),
+                format!("{i}/{n} is not a share: give 1/{n} to {n}/{n}"),
             ));
         }
         self.share = (i - 1, n);

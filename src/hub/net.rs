@@ -110,7 +110,7 @@ impl Hub {
             (refused, _) => return Err(self.error(repo, refused.err().unwrap_or_default())),
         };
         if !is_commit(&listing.commit) {
-            return Err(self.error(repo, format!("\"{}\" is no commit", listing.commit)));
+            return Err(self.error(repo, format!("\"{}\" is not a commit", listing.commit)));
         }
         if let Some(strange) =
             files.iter().map(AsRef::as_ref).find(|file| !listing.has(file) || !is_inside(file))

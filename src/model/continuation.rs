@@ -39,7 +39,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if there is nothing to go on from, or more than the model can read;
+    /// [`Error::Config`] if there is nothing to continue, or more than the model can read;
     /// [`Error::TokenId`] for a token outside its vocabulary; [`Error::Interrupted`] if it is
     /// stopped before the first token.
     pub fn generate(&self, ids: &[u32], n: usize, length: usize, seed: u64) -> Result<Tokens> {

@@ -29,7 +29,7 @@ impl Model {
             (
                 "computes in",
                 self.compute().to_string(),
-                "in what the products of its blocks are formed",
+                "the number format of its blocks' matrix products",
             ),
         ];
         if let Some(revision) = self.revision() {

@@ -12,7 +12,7 @@ impl Sae {
     /// what they have never seen.
     pub fn without_table(&self) -> Result<Sae> {
         if self.subtract {
-            let why = "the table is subtracted before the encoder, so that latents without it would read what they have never seen: keep it";
+            let why = "the table is subtracted before the encoder, so without it the latents would read what they have never seen: keep it";
             return Err(Error::config("table", why));
         }
         let mut plain = self.clone();

@@ -49,7 +49,7 @@ pub struct Lookup {
     start: Start,
 }
 
-/// How the directions of a table were made, as far as that can be told in a word: enough to make
+/// How the directions of a table were made, as far as a word can say: enough to make
 /// them again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -72,7 +72,7 @@ impl Lookup {
     /// A table of your own: `[d_vocab, d_model]`, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is no whole number of rows, [`Error::NotFinite`] if it holds NaN or
+    /// [`Error::Shape`] if it is not whole rows, [`Error::NotFinite`] if it holds NaN or
     /// an infinity.
     pub fn from_table(table: Vec<f32>, d_model: usize) -> Result<Lookup> {
         if d_model == 0 || table.is_empty() || !table.len().is_multiple_of(d_model) {

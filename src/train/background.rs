@@ -178,7 +178,7 @@ impl Training {
     fn result(&self) -> Result<Runs> {
         let mut outcome = self.outcome();
         if let Some(thread) = outcome.thread.take() {
-            // The thread catches its panics; one that it cannot catch is told here.
+            // The thread catches its panics; one that it cannot catch is reported here.
             let panicked = |panic: Box<dyn Any + Send>| {
                 Err(self.failed(format!("panic: {}", panic_message(panic.as_ref()))))
             };
@@ -207,7 +207,7 @@ impl Drop for Training {
     fn drop(&mut self) {
         self.stop();
         if let Some(thread) = self.outcome().thread.take() {
-            // Whatever it failed with, nobody is left to be told.
+            // Whatever it failed with, nobody is left to hear of it.
             let _ = thread.join();
         }
     }

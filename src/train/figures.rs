@@ -409,7 +409,7 @@ mod tests {
                 .all(|want| texts.iter().any(|t| t == want)),
             "{texts:?}"
         );
-        assert!(!texts.iter().any(|t| t == "L0"), "a constant k is no news");
+        assert!(!texts.iter().any(|t| t == "L0"), "a constant k is not drawn");
         runs.runs[0].history.train[1].l0 = 15.2;
         assert!(checked(&training(&runs).unwrap()).iter().any(|t| t == "L0"));
         runs.runs.iter_mut().for_each(|run| run.history.train.clear());

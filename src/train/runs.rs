@@ -1,4 +1,4 @@
-//! What training gives back.
+//! What training returns.
 
 use std::ops::Index;
 

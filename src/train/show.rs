@@ -71,7 +71,7 @@ impl TrainConfig {
             (
                 "dead_window",
                 format::count(self.dead_window),
-                "a latent is dead if it has not fired for so many training tokens",
+                "a latent is dead if it has not fired for this many training tokens",
             ),
             (
                 "checkpoint_seconds",
@@ -190,7 +190,7 @@ impl Run {
         let rows = [
             ("lr", format!("{:e}", self.lr), "the learning rate it started with"),
             ("tokens", format::count(self.tokens), "training tokens seen"),
-            ("finished", finished.to_owned(), "whether it has seen all it was to see"),
+            ("finished", finished.to_owned(), "whether it has seen all its training tokens"),
         ];
         let last = self.history.held_out.last().map(held_out_rows).unwrap_or_default();
         for (name, value, meaning) in rows.into_iter().chain(last.into_iter().skip(1)) {

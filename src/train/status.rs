@@ -68,7 +68,7 @@ impl TrainingStatus {
             Column::text("run"),
             Column::number("lr").defined("learning rate at the start"),
             Column::number("tokens").defined("training tokens seen"),
-            Column::text("done").defined("share of the tokens that it is to see"),
+            Column::text("done").defined("share of its training tokens"),
             Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
             Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
             Column::number("CE added")
@@ -131,7 +131,9 @@ impl TrainingState {
     pub fn sentence(&self) -> String {
         match self {
             TrainingState::Running => "trains in the background".to_owned(),
-            TrainingState::Stopping => "asked to stop; what there is is being written".to_owned(),
+            TrainingState::Stopping => {
+                "asked to stop; what was trained is being written".to_owned()
+            }
             TrainingState::Finished => "finished; join() gives the runs".to_owned(),
             TrainingState::Stopped => "stopped; the same call continues from there".to_owned(),
             TrainingState::Failed(why) => format!("failed: {why}"),

@@ -367,7 +367,7 @@ impl Session {
                 .map(|position| shuffle.row(position))
                 .collect();
             match trainer.acts.gather_for(watch.waiting(), trainer.hook, &rows, &mut batch) {
-                // Stopped while it checked the activations: there is no batch, and what there is is
+                // Stopped while it checked the activations: there is no batch, and the rest is
                 // written below.
                 Err(Error::Interrupted { .. }) if watch.stops() => {}
                 Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! What there is to type, a verb a file, and how a command ends.
+//! The commands, one file per verb, and how a command ends.
 
 mod bench;
 mod common;
@@ -37,7 +37,7 @@ Exit status:
   130  interrupted; what was made is kept, and the same command continues from there
 
 Results go to the standard output, with --json as one line of JSON; progress and remarks go to the standard error (--quiet: neither).
-Every verb continues where it was stopped, and does nothing twice that is done. `tsae VERB --help` has examples of each.
+Every verb continues where it was stopped, and repeats nothing that is done. `tsae VERB --help` has examples of each.
 
 Examples:
   tsae lab                                        # JupyterLab, on the notebooks

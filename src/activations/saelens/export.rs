@@ -206,14 +206,14 @@ impl Plan {
         if there != bytes || start != self.start {
             return Err(Error::format(
                 path,
-                "is there already, of other activations: choose another folder, or move it away",
+                "exists already, for other activations: choose another folder, or move it away",
             ));
         }
         Ok(())
     }
 }
 
-/// Refuses a folder with files that are no part of this export.
+/// Refuses a folder with files that are not part of this export.
 fn refuse_others(dir: &Path, names: &[String]) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let name =
@@ -238,7 +238,7 @@ fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
         Ok(there) if there == text => Ok(()),
         Ok(_) => Err(Error::format(
             path,
-            "is there already, of other activations: choose another folder, or move it away",
+            "exists already, for other activations: choose another folder, or move it away",
         )),
         Err(_) => write_atomic(path, |out| out.write_all(&text)),
     }

@@ -88,7 +88,7 @@ impl EvalRecipe {
                 Some(store) => (&ActivationStore::open(store)?).into(),
                 None => {
                     let why = format!(
-                        "no activations are known of \"{}\": give --store, --text or --sampled",
+                        "no activations are known for \"{}\": give --store, --text or --sampled",
                         all[0].name
                     );
                     return Err(Error::EmptyCorpus { why });
@@ -106,7 +106,7 @@ impl EvalRecipe {
         }
         let first = all
             .first()
-            .ok_or_else(|| Error::config("sae", "there is none to evaluate: name a folder"))?;
+            .ok_or_else(|| Error::config("sae", "there is no SAE to evaluate: name a folder"))?;
         let hook = hook_of(&first.sae, self.hook)?;
         for other in &all {
             let (a, b) = (&first.sae.origin, &other.sae.origin);
@@ -114,7 +114,7 @@ impl EvalRecipe {
                 self.model.is_none() && (&a.model, &a.processing) != (&b.model, &b.processing);
             if is_other_model || hook_of(&other.sae, self.hook)? != hook {
                 let why = format!(
-                    "\"{}\" reads another model or hook than \"{}\": evaluate them apart",
+                    "\"{}\" reads another model or hook than \"{}\": evaluate them separately",
                     other.name, first.name
                 );
                 return Err(Error::config("sae", why));
@@ -163,7 +163,7 @@ impl EvalRecipe {
                     .and_then(|harvested| harvested.held_out);
                 held_out.ok_or_else(|| {
                     let why = format!(
-                        "no held-out text is known of \"{}\": give --text, --sampled or --store",
+                        "no held-out text is known for \"{}\": give --text, --sampled or --store",
                         first.name
                     );
                     Error::EmptyCorpus { why }
@@ -221,7 +221,7 @@ fn name_of(path: &Path) -> String {
 pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) -> Result<Model> {
     let origin = &sae.origin;
     let asked =
-        || Error::config("model", "the SAE does not say which model it is of: give --model");
+        || Error::config("model", "the SAE does not say which model it is for: give --model");
     let name = match (model, &origin.model, &origin.revision) {
         (Some(name), ..) => name.to_owned(),
         (None, Some(name), Some(commit)) if !name.contains('@') => format!("{name}@{commit}"),

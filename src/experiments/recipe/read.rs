@@ -13,8 +13,8 @@ use super::{FILE, RunRecipe};
 use crate::base::error::{Error, Result};
 use crate::hub::distance;
 
-/// What a description was read from, if it was: so that what turns out wrong later can be told with
-/// its line. It is no part of what the description says, and any two are equal.
+/// What a description was read from, if it was: so that a later error can be reported with
+/// its line. It is not part of what the description says, and any two are equal.
 #[derive(Clone, Default)]
 pub struct Written(Option<Arc<Source>>);
 

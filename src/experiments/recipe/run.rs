@@ -139,7 +139,7 @@ impl RunRecipe {
             ));
         }
         let acts = &harvested.acts;
-        let hook = spec.hook.ok_or_else(|| Error::config("hook", "none is named"))?;
+        let hook = spec.hook.ok_or_else(|| Error::config("hook", "no hook is named"))?;
         let mut trainer = Trainer::new(acts, hook, spec.train.clone())?;
         if let Some(text) = &harvested.held_out {
             trainer = trainer.held_out(model, text)?;

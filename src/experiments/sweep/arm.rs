@@ -186,7 +186,9 @@ impl Axis {
             if !value.is_finite() || self.values[..i].contains(value) {
                 return Err(Error::config(
                     "axes",
-                    format!("\"{name}\" has the value {value}, which is not finite or there twice"),
+                    format!(
+                        "\"{name}\" has the value {value}, which is not finite or is given twice"
+                    ),
                 ));
             }
         }

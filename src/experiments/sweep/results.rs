@@ -86,7 +86,7 @@ impl Serialize for SweepResults {
 }
 
 impl SweepResults {
-    /// Reads what there is in the folder that a sweep was, or is being, run in.
+    /// Reads the folder in which a sweep was, or is being, run.
     ///
     /// # Errors
     /// [`Error::Format`] if there is no `sweep.json`; [`Error::Checksum`] if a run's history is

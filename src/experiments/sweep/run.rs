@@ -146,7 +146,7 @@ impl Running<'_> {
             }
         }
         let why = format!(
-            "what is made for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead",
+            "the per-hook configuration for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead",
             arm.name
         );
         Err(Error::config("per_hook", why))

@@ -166,7 +166,7 @@ impl TokenOrContext {
         })
         .ok_or_else(|| {
             let why = format!(
-                "{test:?} of \"{name}\" over {weighting:?} cannot be said: {}",
+                "{test:?} of \"{name}\" over {weighting:?} is not known: {}",
                 self.why_not(sae, test, weighting)
             );
             Error::config("test", why)

@@ -33,7 +33,7 @@ pub enum SaeFormat {
 /// What becomes of the table of a TSAE where it is read by a library that knows no tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TableExport {
-    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] gives back to the
+    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] returns to the
     /// SAE beside it. What the library reconstructs lacks `W_lookup[token]`, which is to be added
     /// by hand.
     Keep,
@@ -81,7 +81,7 @@ impl Sae {
     /// # Errors
     /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that
     /// keeps negative codes ([`relu`](super::SaeConfig::relu) is false), one that [scales
-    /// rows](Sae::row_norm) as it does not, a table that is to be folded but is no table of tokens,
+    /// rows](Sae::row_norm) as it does not, a table to be folded that is not one of tokens,
     /// or to be left out but is [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds
     /// something else already, [`Error::Io`].
     pub fn export(
@@ -156,9 +156,11 @@ impl Sae {
                     if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
                 if self.subtract {
                     let how = "is to be subtracted before encoding and added after decoding";
-                    notes.push(format!("the table stands in {BESIDE}: {row} {how}{scaled}"));
+                    notes.push(format!("the table is in {BESIDE}: {row} {how}{scaled}"));
                 } else {
-                    notes.push(format!("the table stands in {BESIDE}: {row} is to be added to what is decoded{scaled}"));
+                    notes.push(format!(
+                        "the table is in {BESIDE}: {row} is to be added to what is decoded{scaled}"
+                    ));
                 }
                 Ok(Sae { subtract: false, ..self.clone() }.without_table()?)
             }

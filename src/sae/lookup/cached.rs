@@ -83,7 +83,7 @@ fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
         model.hooks().into_iter().filter(|hook| wanted.is_nearer(*hook)).collect();
     hooks.sort_by_key(|hook| std::cmp::Reverse(hook.blocks_before()));
     for hook in hooks {
-        // One that is damaged is told to whoever asks for it.
+        // Whoever asks for a damaged one gets the error.
         let Ok(mut other) = Unigrams::of(model, hook) else { continue };
         if CachedTable::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
             return wanted.begin_with(hook, other.into_rows());
@@ -139,19 +139,19 @@ impl CachedTable {
             Error::format(
                 &self.path,
                 format!(
-                    "does not hold the table ({why}): delete it, and the same call makes it anew"
+                    "does not hold the table ({why}): delete it, and the same call makes it again"
                 ),
             )
         };
         let mut file = Arrays::load(&self.path)?;
-        let about = file.about.as_deref().ok_or_else(|| damaged("it says nothing of itself"))?;
+        let about = file.about.as_deref().ok_or_else(|| damaged("it has no description"))?;
         let about: About =
             serde_json::from_str(about).map_err(|error| damaged(&error.to_string()))?;
-        let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are no matrix")) };
+        let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are not a matrix")) };
         let rows = file.take(ROWS, &[n, self.d_model])?;
         let got = sha256(&rows);
         if got != about.sha256 {
-            let remedy = "delete it, and the same call makes it anew".to_owned();
+            let remedy = "delete it, and the same call makes it again".to_owned();
             return Err(Error::Checksum {
                 path: self.path.clone(),
                 want: about.sha256,
@@ -160,7 +160,7 @@ impl CachedTable {
             });
         }
         if about != (About { sha256: got, ..self.about.clone() }) || !wanted.go_on_from(rows) {
-            return Err(damaged("it is of another model, hook or version"));
+            return Err(damaged("it is from another model, hook or version"));
         }
         Ok(())
     }

@@ -34,9 +34,9 @@ pub struct ExperimentBench {
     /// 12,288 latents, k 30, for GPT-2 and Pythia 160M; before block 20 of 24 and 16,384 latents, k
     /// 50, for Pythia 1.4B.
     pub shape: ModelShape,
-    /// The numbers of the checkpoint.
+    /// The number format of the checkpoint.
     pub weights: Weights,
-    /// In what the model forms its products.
+    /// The number format of the model's products.
     pub compute: Compute,
     /// Tokens to harvest.
     pub harvested: usize,
@@ -173,7 +173,7 @@ impl MemoryWatch {
         if anonymous().is_none() {
             return Err(Error::config(
                 "shape",
-                "this system does not tell how much memory a process holds: it takes Linux to measure that",
+                "this system does not say how much memory a process holds: run this on Linux",
             ));
         }
         let (now, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -250,7 +250,7 @@ impl ExperimentReport {
         let held =
             |name, bytes| Row::new(name).text("–").text(&format::bytes(bytes)).text("–").text("–");
         table.push(held("held by the model", self.model));
-        table.push(held("held at the most", self.memory));
+        table.push(held("held at most", self.memory));
         table
     }
 }

@@ -141,7 +141,7 @@ pub struct HarvestBench {
     pub shape: ModelShape,
     /// How many blocks the tokens go through: the hook is `blocks.{layer}.hook_resid_pre`. Default 8.
     pub layer: usize,
-    /// In what products are formed.
+    /// The number format of products.
     pub compute: Compute,
     /// The numbers of the checkpoint that the weights would come from. Default f32.
     pub weights: Weights,

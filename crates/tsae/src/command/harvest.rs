@@ -33,8 +33,8 @@ pub struct Harvest {
     hooks: Vec<HookPoint>,
     #[command(flatten)]
     text: TextArgs,
-    /// At most so many tokens of the text to train on, and held-out ones in proportion; by default
-    /// all of it.
+    /// Train on at most this many tokens of the text, with held-out ones in proportion; by default
+    /// on all of it.
     #[arg(long, conflicts_with = "sampled")]
     tokens: Option<usize>,
     /// The field of JSON lines, or the column of parquet files, that holds the text; by default
@@ -53,14 +53,14 @@ pub struct Harvest {
     /// The share of the text that is held out.
     #[arg(long, default_value_t = RunRecipe::new("").held_out_share)]
     held_out_share: f64,
-    /// Seeds the model's own samples; of text the order of the files, and which documents of a data
-    /// set are held out.
+    /// Seeds the model's own samples; for text, the order of the files, and which documents of a
+    /// data set are held out.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How numbers are stored: 16 bits, or all 32.
     #[arg(long, value_enum, default_value_t = Stored::F16)]
     dtype: Stored,
-    /// In what the model forms its products.
+    /// The number format of the model's products.
     #[arg(long, value_enum, default_value_t = Products::F32)]
     compute: Products,
     /// Sequences in one pass of the model.

@@ -42,7 +42,7 @@ impl Output {
         }
     }
 
-    /// Whether there are to be no remarks.
+    /// Whether to leave remarks out.
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }

@@ -31,7 +31,7 @@ const INJECTED: &str = "injected-parameters";
 pub(super) fn inject(path: &Path, given: &[(String, String)]) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut notebook: Value = serde_json::from_slice(&text)
-        .map_err(|e| Error::format(path, format!("is no notebook, whose file is JSON: {e}")))?;
+        .map_err(|e| Error::format(path, format!("is not a notebook, which is JSON: {e}")))?;
     let has_ids = notebook["nbformat_minor"].as_u64().is_some_and(|minor| minor >= 5);
     let Some(cells) = notebook.get_mut("cells").and_then(Value::as_array_mut) else {
         return Err(Error::format(
@@ -95,7 +95,7 @@ fn overridden(
                 listed(&declared)
             ),
             _ => format!(
-                "the cell tagged \"{DECLARED}\" declares it {} times: name the later ones otherwise",
+                "the cell tagged \"{DECLARED}\" declares it {} times: rename the later ones",
                 of_name.len()
             ),
         };

@@ -260,7 +260,7 @@ class Relay:
             self.pass_request(self.waiting.pop(0))
 
     def send_away_waiting(self):
-        """Cells that wait now are not to run, but those that are to run whatever happens. They are told when the one that runs has
+        """Cells that wait now are not to run, but those that are to run whatever happens. They are answered when the one that runs has
         ended, as a kernel does that works through them one by one."""
         waiting, self.waiting = self.waiting, []
         for frames in waiting:

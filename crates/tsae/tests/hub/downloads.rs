@@ -188,7 +188,7 @@ fn names_that_lead_out_of_the_cache_are_refused() {
         hub.download(&listing("a", "../x".to_owned()), &["a"])
             .unwrap_err()
             .to_string()
-            .contains("no commit")
+            .contains("not a commit")
     );
     assert!(
         hub.download(&listing("a", commit(1)), &["b"])

@@ -90,7 +90,7 @@ fn saelens_name(architecture: Architecture) -> &'static str {
     }
 }
 
-/// The architecture of SAELens' name, as far as it can be told from it.
+/// The architecture of SAELens' name, as far as the name tells.
 fn of_saelens(name: &str) -> Option<Architecture> {
     match name {
         "topk" => Some(Architecture::TopK),
