@@ -109,7 +109,7 @@ impl Batch {
         self.tokens.len()
     }
 
-    /// Whether there is no row.
+    /// Whether it has no rows.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -231,7 +231,7 @@ impl ActivationStore {
         &self.inner.fingerprint
     }
 
-    /// Whether every row of the corpus is there; if not, the same harvest again continues with it.
+    /// Whether every row of the corpus is there; if not, the same harvest again continues it.
     pub fn is_complete(&self) -> bool {
         self.inner.manifest.complete
     }

@@ -1,5 +1,5 @@
-//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with an activation to be
-//! had at every hook.
+//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with activations at
+//! every hook.
 //!
 //! ```
 //! use tokenized_sae::prelude::*;
@@ -121,7 +121,7 @@ impl Model {
         Model::load_with(name_or_folder, Processing::default())
     }
 
-    /// Loads a model as [`Model::load`] does, with the processing of one's choice.
+    /// Loads a model as [`Model::load`] does, with the processing of your choice.
     ///
     /// # Errors
     /// Those of [`Model::load`].
@@ -129,7 +129,7 @@ impl Model {
         Model::load_from(&Hub::from_env(), name_or_folder, processing)
     }
 
-    /// Loads a model as [`Model::load_with`] does, by another hub or cache than the environment's.
+    /// Loads a model as [`Model::load_with`] does, from a hub or cache of your choice.
     ///
     /// ```no_run
     /// use tokenized_sae::{hub::Hub, prelude::*};
@@ -247,7 +247,7 @@ impl Model {
         Model { inner: self.inner.clone(), compute }
     }
 
-    /// In what its products are formed.
+    /// The number format of its products.
     pub fn compute(&self) -> Compute {
         self.compute
     }
@@ -298,7 +298,7 @@ impl Model {
     /// Checks that the model has a hook.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if it has not, with the reason.
+    /// [`Error::UnknownHook`] if it does not, with the reason.
     pub fn check_hook(&self, hook: HookPoint) -> Result<()> {
         let config = self.config();
         let why = if hook.layer >= config.n_layers {

@@ -1,4 +1,4 @@
-//! Harvesting: what is to be made of a store, what of it is there, and who makes the rest.
+//! Harvesting: which shards a store needs, which it has, and making the rest.
 
 use std::fs;
 use std::ops::Range;
@@ -43,7 +43,7 @@ impl Default for HarvestConfig {
     }
 }
 
-/// What a store needs to know of whatever computes its activations; for
+/// What a store needs to know about whatever computes its activations; for
 /// [`ActivationStore::harvest_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -62,7 +62,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// What a store needs to know of a model of this crate's.
+    /// What a store needs to know about a model of this crate.
     pub fn of(model: &Model) -> Source {
         Source {
             name: model.name().to_owned(),
@@ -195,7 +195,7 @@ impl ActivationStore {
     }
 }
 
-/// The manifest of the store that is asked for, with no shard made.
+/// The manifest of the requested store, with no shards yet.
 fn planned(
     source: &Source,
     hooks: &[HookPoint],
@@ -256,7 +256,7 @@ struct Harvest<'a> {
 }
 
 impl<'a> Harvest<'a> {
-    /// Takes up what is in `dir`, or begins anew.
+    /// Continues what is in `dir`, or starts from nothing.
     fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
         remove_stale_files(dir, Manifest::writes)?;
         let manifest = match Manifest::read_if_there(dir)? {

@@ -107,7 +107,7 @@ struct Signed {
 }
 
 impl Manifest {
-    /// The manifest of a store of which nothing has been made yet.
+    /// The manifest of a store that is still empty.
     pub fn new(
         model: ModelId,
         corpus: CorpusId,

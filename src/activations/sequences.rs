@@ -45,7 +45,7 @@ impl Sequences<'_> {
         }
     }
 
-    /// What the manifest says of them. Of a stream nobody knows how many there are before its end,
+    /// What the manifest says of them. The number in a stream is not known before its end,
     /// so it says how many there are at most.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Sequences<'_> {
     }
 }
 
-/// How far a stream has been read when a shard is full: what it takes to go on from there.
+/// How far a stream has been read when a shard is full: what it takes to continue there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct After {
@@ -233,7 +233,7 @@ impl<'a> Feeder<'a> {
         }
     }
 
-    /// Shards that are there may lie between those that are not: then the stream is taken up anew
+    /// Shards that are there may lie between those that are not: then the stream is reopened
     /// after them.
     fn feed(&self) -> Result<()> {
         let stop = || self.stop.load(Ordering::Relaxed) || interrupt::requested();

@@ -54,7 +54,7 @@ pub trait Records: Send {
     /// The next document; blank lines and nulls are skipped.
     fn next(&mut self) -> Result<Option<Record>>;
 
-    /// Goes on from a place that a record had; for a file of which nothing has been read.
+    /// Continues from a place that a record had; for a file that has not been read yet.
     fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()>;
 }
 
@@ -126,7 +126,7 @@ impl Documents {
         })
     }
 
-    /// Goes on with the document at `place`, which one of the same file's had.
+    /// Continues with the document at `place`, which one of the same file's had.
     pub(super) fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()> {
         self.guarded(|records| records.go_to(place, stop).map(Some)).map(|_| ())
     }

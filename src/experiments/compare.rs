@@ -37,7 +37,7 @@ const N_CTX: usize = 256;
 pub enum Text {
     /// A file, a folder, a glob, or `hub:` and a data set: as [`Corpus::text_files`] takes it.
     Files(String),
-    /// So many tokens of the model's own samples.
+    /// This many tokens of the model's own samples.
     Sampled(usize),
 }
 

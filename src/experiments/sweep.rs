@@ -1,5 +1,5 @@
 //! Sweeps: a grid of runs over hooks, arms, sparsity, expansion, learning rates and seeds, each run
-//! a folder, and what came of them.
+//! a folder, and their results.
 //!
 //! ```no_run
 //! # use tokenized_sae::prelude::*;
@@ -95,7 +95,7 @@ pub struct Sweep {
     share: (usize, usize),
 }
 
-/// More than anybody waits for, and few enough to be laid out at once.
+/// More than anybody waits for, and few enough to list at once.
 const MOST_RUNS: usize = 100_000;
 
 impl Sweep {
@@ -163,7 +163,7 @@ impl Sweep {
         self
     }
 
-    /// Varies [`SaeConfig::k`] on every arm that has a use for it (TopK and BatchTopK) and no
+    /// Varies [`SaeConfig::k`] on every arm that uses it (TopK and BatchTopK) and no
     /// values of its own.
     pub fn ks(self, ks: &[usize]) -> Sweep {
         self.along(Axis::ks(ks))
@@ -209,8 +209,8 @@ impl Sweep {
         self
     }
 
-    /// Says which arm the others are compared with: their results then have how many times sooner
-    /// they reach what it ends at.
+    /// Says which arm the others are compared with: their results then say how many times sooner
+    /// they reach its final value.
     pub fn baseline(mut self, arm: &str) -> Sweep {
         self.baseline = Some(arm.to_owned());
         self
@@ -239,12 +239,12 @@ impl Sweep {
         Ok(self)
     }
 
-    /// Trains and evaluates what is not finished yet, in folders below `dir`, and gives the results
-    /// of all that is.
+    /// Trains and evaluates what is not finished yet, in folders below `dir`, and returns all
+    /// finished results.
     ///
     /// It is resumable: interrupted, it returns what it has; the same call continues from there. A
     /// run whose numbers overflow, as at a learning rate that is too high, is put down as failed
-    /// and the others go on.
+    /// and the others continue.
     ///
     /// # Errors
     /// [`Error::Config`] if there is nothing to run, no held-out text, or a setting that cannot be

@@ -101,7 +101,7 @@ impl Hub {
     /// there.
     ///
     /// # Errors
-    /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends something else than it said,
+    /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends other data than it announced,
     /// with what to do; [`Error::Io`], for example if the disk is full; [`Error::Interrupted`].
     pub fn download<S: AsRef<str>>(&self, listing: &Listing, files: &[S]) -> Result<Snapshot> {
         let repo = &listing.repo;

@@ -5,7 +5,7 @@ use super::{Index, Sae};
 use crate::base::error::{Error, Result};
 
 impl Sae {
-    /// Without its table: a plain SAE, which reconstructs worse by what the table said.
+    /// Without its table: a plain SAE, whose reconstruction lacks what the table added.
     ///
     /// # Errors
     /// [`Error::Config`] if the table is [subtracted](Sae::subtract): without it latents would read

@@ -65,7 +65,7 @@ pub(crate) enum Start {
 }
 
 impl Lookup {
-    /// The share of the reconstruction that a table starts with unless another is asked for: the
+    /// The share of the reconstruction that a table starts with by default: the
     /// authors' α.
     pub(crate) const BALANCE: f32 = 0.5;
 

@@ -155,7 +155,7 @@ impl Folder {
         ))
     }
 
-    /// Writes what a killed run needs to go on.
+    /// Writes what a killed run needs to continue.
     pub(super) fn checkpoint(&self, job: &mut Job) -> Result<()> {
         checkpoint::save(&self.dir.join(CHECKPOINT), job)
     }

@@ -1,4 +1,4 @@
-//! How training, its settings and what it gives show themselves.
+//! How training, its settings and its results show themselves.
 
 use std::fmt;
 

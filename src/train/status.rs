@@ -18,7 +18,7 @@ pub struct TrainingStatus {
     pub runs: Vec<RunStatus>,
     /// Tokens seen by all runs together.
     pub tokens: u64,
-    /// Tokens that all runs together are to see.
+    /// Tokens that all runs together will see.
     pub total: u64,
     /// Seconds since it was started, or that it took.
     pub seconds: f64,
@@ -36,7 +36,7 @@ pub enum TrainingState {
     Running,
     /// It was asked to stop and has not yet written what it has.
     Stopping,
-    /// Every run has seen all it was to see.
+    /// Every run has seen all its tokens.
     Finished,
     /// It was stopped before the end; the same call continues from there.
     Stopped,
@@ -53,7 +53,7 @@ pub struct RunStatus {
     pub lr: f64,
     /// Tokens it has seen.
     pub tokens: u64,
-    /// Tokens it is to see.
+    /// Tokens it will see.
     pub total: u64,
     /// The last point of its training history.
     pub train: Option<TrainPoint>,

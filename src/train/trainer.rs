@@ -107,7 +107,7 @@ impl Trainer {
     /// Adds an SAE under a name, which becomes its folder's.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot be used or a name that is taken or no folder's;
+    /// [`Error::Config`] for settings that cannot be used, or a name that is taken or not a folder's;
     /// [`Error::Shape`] if it does not fit the store.
     pub fn add(mut self, name: &str, sae: SaeConfig) -> Result<Trainer> {
         sae.check()?;
@@ -137,7 +137,7 @@ impl Trainer {
     ///
     /// Finished runs with the same settings are read, not trained again; one that was interrupted
     /// or killed resumes at its last checkpoint and ends with the same bytes. At an interrupt the
-    /// runs are returned as they stand. To go on working meanwhile, take
+    /// runs are returned as they stand. To keep working meanwhile, use
     /// [`fit_in_background`](Trainer::fit_in_background).
     ///
     /// # Errors

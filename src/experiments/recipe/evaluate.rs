@@ -25,7 +25,7 @@ pub struct EvalRecipe {
     pub hook: Option<HookPoint>,
     /// Text: a file, a folder or a glob. It should be other than what was trained on.
     pub text: Option<String>,
-    /// So many tokens of the model's own samples.
+    /// This many tokens of the model's own samples.
     pub sampled: Option<usize>,
     /// The held-out text of these activations.
     pub store: Option<PathBuf>,
@@ -214,10 +214,10 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The model whose activations an SAE reads, as it is asked for, or else as the SAE says.
+/// The model whose activations an SAE reads: the one named, or else the SAE's own.
 ///
 /// # Errors
-/// [`Error::Config`] if neither says it; as [`Model::load`].
+/// [`Error::Config`] if neither is known; as [`Model::load`].
 pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) -> Result<Model> {
     let origin = &sae.origin;
     let asked =
@@ -232,10 +232,10 @@ pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) 
     Model::load_with(&name, processing.or(said).unwrap_or_default())
 }
 
-/// The hook that an SAE reads, as it is asked for, or else as the SAE says.
+/// The hook that an SAE reads: the one named, or else the SAE's own.
 ///
 /// # Errors
-/// [`Error::Config`] if neither says it.
+/// [`Error::Config`] if neither is known.
 pub fn hook_of(sae: &Sae, hook: Option<HookPoint>) -> Result<HookPoint> {
     hook.or(sae.origin.hook).ok_or_else(|| {
         Error::config("hook", "the SAE does not say which hook it reads: give --hook")

@@ -10,7 +10,7 @@ use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, Ngrams, Sae};
 
-/// What a table has rows for, and what they start at.
+/// What a table has rows for, and where they start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LookupRecipe {

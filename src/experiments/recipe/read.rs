@@ -63,7 +63,7 @@ impl RunRecipe {
     /// Reads a description: a TOML file, or a folder that a run has left its own in.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Description`] with the line if it says something that cannot be.
+    /// [`Error::Io`]; [`Error::Description`] with the line if it says something impossible.
     pub fn load(path: impl AsRef<Path>) -> Result<RunRecipe> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
@@ -174,7 +174,7 @@ fn hint(message: &str) -> String {
     }
 }
 
-/// The unknown name in a message, and the names there are, as serde and toml tell them.
+/// The unknown name in a message, and the known names, as serde and toml report them.
 fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
     if let Some((name, known)) = message
         .strip_prefix("unexpected keys in table: ")

@@ -106,7 +106,7 @@ impl RunRecipe {
         self.text.is_some() || self.sampled.is_some() || self.store.is_none()
     }
 
-    /// The same with everything filled in that is decided without being said.
+    /// The same with all defaults filled in.
     ///
     /// # Errors
     /// As [`check`](RunRecipe::check), now also for what depends on the model;

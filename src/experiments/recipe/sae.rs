@@ -187,7 +187,7 @@ impl SaeRecipe {
         }
     }
 
-    /// The same with everything filled in that is decided without being said.
+    /// The same with all defaults filled in.
     pub(super) fn resolved(&self) -> SaeRecipe {
         let zeros = matches!(self.lookup, Some(LookupRecipe::Zeros));
         let there = self.lookup.is_some();

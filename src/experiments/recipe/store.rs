@@ -1,11 +1,11 @@
-//! What lies beside harvested activations: how they were made, and the text that was held out.
+//! What is kept beside harvested activations: how they were made, and the held-out text.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `harvest.toml` | the description of the harvest: a [`RunRecipe`] without training |
 //! | `held_out.safetensors` | the held-out sequences, `ids` `[n_seq, n_ctx]`, with the fingerprints of both sides |
-//! | `corpus/` | what the model wrote, if it was asked to |
-//! | `tables/` | the authors' token tables, once they have been asked for |
+//! | `corpus/` | what the model wrote, if it sampled the text |
+//! | `tables/` | the authors' token tables, once they have been needed |
 
 use std::collections::HashMap;
 use std::fs;

@@ -73,7 +73,7 @@ impl Arm {
         &self.base
     }
 
-    /// Varies [`SaeConfig::k`], if the [`Architecture`] has a use for it.
+    /// Varies [`SaeConfig::k`], if the [`Architecture`] uses it.
     pub fn ks(self, ks: &[usize]) -> Arm {
         self.along(Axis::ks(ks))
     }

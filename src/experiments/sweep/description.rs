@@ -21,7 +21,7 @@ use crate::train::TrainConfig;
 
 /// The share of the text that is held out, as in [`compare`](mod@crate::experiments::compare).
 const VALID_SHARE: f64 = 0.02;
-/// The longest context that is used unless another is asked for: the authors'.
+/// The longest context that is used by default: the authors'.
 const N_CTX: usize = 256;
 /// Tokens that the model samples where there is no text.
 const SAMPLED: usize = 500_000;
@@ -97,7 +97,7 @@ pub struct SweepFile {
     /// Held-out tokens of the evaluation of each run; 65,536 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_on: Option<usize>,
-    /// Fields of [`TrainConfig`] that are not as by default.
+    /// Fields of [`TrainConfig`] that differ from the default.
     #[serde(default)]
     pub train: Map<String, Value>,
 }
@@ -122,7 +122,7 @@ pub struct ArmFile {
     /// Axes of its own.
     #[serde(flatten)]
     pub axes: AxesFile,
-    /// Fields of [`SaeConfig`] that are not as by default.
+    /// Fields of [`SaeConfig`] that differ from the default.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
 }

@@ -146,7 +146,7 @@ impl SweepResults {
     /// of the baseline, by layer; bars reach from the least to the greatest over the seeds.
     ///
     /// # Errors
-    /// [`Error::Config`] without a baseline; [`Error::Figure`] if no run reaches what the baseline
+    /// [`Error::Config`] without a baseline; [`Error::Figure`] if no run reaches where the baseline
     /// ends at.
     pub fn speedups(&self) -> Result<Figure> {
         self.speedup_panels(layers(), "layer", |layer| layer as f64, &[])

@@ -1,4 +1,4 @@
-//! What came of a sweep, as its folders tell.
+//! The results of a sweep, from its folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::eval::{Measure, Metrics};
 use crate::sae::Sae;
 use crate::train::{self, History, Speedup, TrainConfig};
 
-/// What came of a sweep: its finished runs, and views of them.
+/// The results of a sweep: its finished runs, and views of them.
 #[derive(Clone)]
 pub struct SweepResults {
     /// The finished runs, in the order of the grid.

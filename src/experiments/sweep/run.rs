@@ -72,7 +72,7 @@ struct Running<'a> {
     /// Tokens trained on so far, of all runs together.
     done: u64,
     /// The configurations of the arms at the hook in hand; held until those of the next are made,
-    /// whose tables go on from theirs.
+    /// whose tables continue from theirs.
     at_hook: HashMap<String, SaeConfig>,
 }
 

@@ -326,7 +326,7 @@ impl Job {
                 .ok_or_else(|| {
                     Failure::Refused(format!("redirects to \"{location}\", which is not followed"))
                 })?;
-            // The hub has said all there is to know, and the host that has the bytes need not be
+            // The hub has said all that is needed, and the host that has the bytes need not be
             // asked.
             if self.method == Method::Head
                 && linked.commit.is_some()

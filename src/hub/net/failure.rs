@@ -16,7 +16,7 @@ pub(super) enum Failure {
     Interrupted,
     /// It may go well the next time; after so long, if the hub said so.
     Passing { why: String, wait: Option<Duration> },
-    /// There is no way to the host.
+    /// The host cannot be reached.
     Unreachable(String),
     /// It will not go well: why, and what to do.
     Refused(String),
@@ -72,7 +72,7 @@ impl<'a> Attempts<'a> {
         Attempts { patience, under_way, failed: 0 }
     }
 
-    /// Something has come: the count begins anew.
+    /// Bytes have arrived: the count restarts.
     pub fn arrived(&mut self) {
         self.failed = 0;
     }

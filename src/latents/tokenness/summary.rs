@@ -144,7 +144,7 @@ impl TokenOrContext {
     /// The SAE of that name.
     ///
     /// # Errors
-    /// [`Error::UnknownRun`] with the names there are.
+    /// [`Error::UnknownRun`] with the names that exist.
     pub fn get(&self, name: &str) -> Result<&SaeTokenness> {
         let unknown = || Error::UnknownRun {
             name: name.to_owned(),

@@ -23,7 +23,7 @@ impl Lookup {
     /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and
     /// one after being killed or stopped continues where the file ends. The file's name tells the
     /// model and the hook, so a folder may hold several, and one of an earlier residual stream is
-    /// gone on from.
+    /// continued.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;

@@ -15,8 +15,8 @@ impl Lookup {
     /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS,
     /// t]`.
     ///
-    /// One that is still in memory is used again, and one of an earlier residual stream is gone on
-    /// from, so that tables for all layers take no longer than that of the last. Of a large model
+    /// One that is still in memory is used again, and one of an earlier residual stream continued,
+    /// so that tables for all layers take no longer than that of the last. Of a large model
     /// it takes minutes: [`Lookup::unigram_in`] does it once.
     ///
     /// # Errors

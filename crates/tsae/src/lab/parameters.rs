@@ -4,7 +4,7 @@
 //! As papermill does, a cell tagged `injected-parameters` is put right after that one. It is the
 //! whole cell once more, with the values of the given names replaced, and not only those `let`s: in
 //! `let hook: HookPoint = HookPoint::resid_pre(layer);` a value hangs on another, perhaps within a
-//! format string or a macro, and what does so is only certain to be computed anew if all of it is.
+//! format string or a macro, and what does so is only certain to be computed again if all of it is.
 //! The price is that the cell's lines run twice. Commands to the kernel (`:dep`) and to a shell
 //! (`!`) at its head are left out of the copy.
 

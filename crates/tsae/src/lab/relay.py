@@ -18,7 +18,7 @@ remarks.py.
 Cells that wait for their turn wait here. When one before them fails, or the stop button is pressed, they are given back unrun, as every
 Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
 
-Both sides speak Jupyter's protocol over ZeroMQ; messages are signed anew where the keys differ, as a spare kernel's does (spare.py):
+Both sides speak Jupyter's protocol over ZeroMQ; messages are signed again where the keys differ, as a spare kernel's does (spare.py):
 
     Jupyter  ⇄  ROUTER shell, control, stdin  ⇄  DEALER  ⇄  evcxr
              ←  PUB iopub                     ←  SUB     ←
@@ -41,7 +41,7 @@ from wire import DELIMITER, address, command, is_signed, message, parts_of, read
 
 MARK = "\x1eTSAE "
 REQUESTS = ("shell", "control", "stdin")
-# A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything anew, and nothing else: the profile that
+# A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything again, and nothing else: the profile that
 # counts is cargo-config.toml's.
 RELOAD = ":opt 2 # with all types"
 OUTDATED = (

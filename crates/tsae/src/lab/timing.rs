@@ -8,7 +8,7 @@ use super::{KERNEL, Lab, run};
 use crate::error::{Error, Result};
 
 const DRIVER: &str = include_str!("time_cells.py");
-/// The longest that the start or a cell may take: a kernel compiles the library anew if it was
+/// The longest that the start or a cell may take: a kernel compiles the library again if it was
 /// edited since the set-up.
 const SECONDS: u64 = 600;
 
