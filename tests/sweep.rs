@@ -1,5 +1,5 @@
 //! Sweeps: the grid and its names, folders that are found again, what trains together and alone,
-//! and what comes of it.
+//! and the results.
 
 use std::fs;
 use std::path::{Path, PathBuf};

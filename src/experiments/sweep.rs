@@ -91,7 +91,7 @@ pub struct Sweep {
     baseline: Option<String>,
     evaluated: usize,
     memory: Option<u64>,
-    /// Which of how many equal shares is to be run.
+    /// Which of how many equal shares to run.
     share: (usize, usize),
 }
 

@@ -13,7 +13,7 @@ use crate::hub::Repo;
 
 const CARD: &str = "README.md";
 
-/// What a model card says that an SAE does not know of itself; by default nothing.
+/// What a model card says that the SAE itself does not hold; by default nothing.
 ///
 /// ```no_run
 /// # use tokenized_sae::prelude::*;

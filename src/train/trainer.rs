@@ -107,7 +107,7 @@ impl Trainer {
     /// Adds an SAE under a name, which becomes its folder's.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot be used, or a name that is taken or not a folder's;
+    /// [`Error::Config`] for settings that cannot be used, or a name that is taken or invalid;
     /// [`Error::Shape`] if it does not fit the store.
     pub fn add(mut self, name: &str, sae: SaeConfig) -> Result<Trainer> {
         sae.check()?;

@@ -103,7 +103,7 @@ pub struct Reader {
     pub also: &'static [&'static str],
 }
 
-/// What came of one input.
+/// The result of one input.
 enum Outcome {
     Read,
     Refused,

@@ -108,7 +108,7 @@ impl Cli {
 pub fn exit(done: Result<()>) -> ExitCode {
     let status = match &done {
         Err(Error::Library(Library::Interrupted { .. })) => 130,
-        // Whoever read what we print has heard enough.
+        // Whoever read our output has stopped reading.
         Err(Error::Library(Library::Io { path, source, .. }))
             if output::is_stdout(path) && source.kind() == io::ErrorKind::BrokenPipe =>
         {
@@ -119,7 +119,7 @@ pub fn exit(done: Result<()>) -> ExitCode {
         Ok(()) if interrupt::was_pressed() => 130,
         Ok(()) => 0,
     };
-    // Nothing is left to be done if nobody listens there either.
+    // Nothing can be done if nobody listens there either.
     let _ = match &done {
         Err(error) => writeln!(io::stderr(), "tsae: {error}"),
         Ok(()) if status == 130 => {

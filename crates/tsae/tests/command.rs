@@ -1,4 +1,4 @@
-//! The promise: what a notebook does the command does too, step by step, with the same bytes; it
+//! The promise: the command does what a notebook does, step by step, with the same bytes; it
 //! says what it did in a way that programs can read, and how it ended.
 
 #[path = "shared/folder.rs"]

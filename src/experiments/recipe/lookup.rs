@@ -43,7 +43,7 @@ pub struct NgramRecipe {
 /// Within a store, the folder of tables that take a while.
 const TABLES: &str = "tables";
 
-/// A table that is to be made, and what training does with it.
+/// A table to make, and what training does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub kind: LookupRecipe,

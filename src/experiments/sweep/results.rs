@@ -194,7 +194,7 @@ impl SweepResults {
         (measured(baseline) && measured(run)).then(|| Speedup::between(both.0, both.1))
     }
 
-    /// The run of `arm` that `run` is to be compared with; none for a run of that arm itself.
+    /// The run of `arm` to compare `run` with; none for a run of that arm itself.
     pub(super) fn counterpart(&self, run: &SweepRun, arm: &str) -> Option<&SweepRun> {
         let same = |other: &&SweepRun| {
             let (a, b) = (&run.setting, &other.setting);

@@ -76,7 +76,7 @@ struct Running<'a> {
     at_hook: HashMap<String, SaeConfig>,
 }
 
-/// A run that is to be trained, or only evaluated.
+/// A run to train, or only to evaluate.
 struct Job {
     point: Point,
     sae: SaeConfig,
@@ -84,7 +84,7 @@ struct Job {
 }
 
 impl Running<'_> {
-    /// Does what is to be done at one hook; true if it was stopped by hand.
+    /// Does the work at one hook; true if it was stopped by hand.
     fn at_hook(&mut self, dir: &Path, hook: HookPoint, points: &[Point]) -> Result<bool> {
         self.at_hook = self.arms_at(hook, points)?;
         let root = dir.join(hook.to_string());

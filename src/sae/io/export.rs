@@ -155,11 +155,11 @@ impl Sae {
                 let scaled =
                     if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
                 if self.subtract {
-                    let how = "is to be subtracted before encoding and added after decoding";
+                    let how = "must be subtracted before encoding and added after decoding";
                     notes.push(format!("the table is in {BESIDE}: {row} {how}{scaled}"));
                 } else {
                     notes.push(format!(
-                        "the table is in {BESIDE}: {row} is to be added to what is decoded{scaled}"
+                        "the table is in {BESIDE}: {row} must be added to what is decoded{scaled}"
                     ));
                 }
                 Ok(Sae { subtract: false, ..self.clone() }.without_table()?)

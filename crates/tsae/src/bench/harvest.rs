@@ -167,7 +167,7 @@ impl Default for HarvestBench {
     }
 }
 
-/// What came of it.
+/// The results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HarvestReport {
     /// Tokens through the model per second, the middle of the repetitions.

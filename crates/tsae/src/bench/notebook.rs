@@ -1,4 +1,4 @@
-//! `tsae bench notebook`: what a reader of a notebook waits for, and whether the library is as fast
+//! `tsae bench notebook`: what a user of a notebook waits for, and whether the library is as fast
 //! in a cell as it is outside.
 
 use std::time::Instant;

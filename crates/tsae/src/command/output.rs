@@ -19,7 +19,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Keeps quiet from now on, if that is asked for.
+    /// Keeps quiet from now on, if requested.
     pub fn begin(&self) {
         if self.quiet {
             Progress::silence();

@@ -170,7 +170,7 @@ impl Train {
 }
 
 impl Settings {
-    /// Those of a command without any of these options.
+    /// The settings of a command without any of these options.
     fn unsaid() -> Result<Settings> {
         let matches = Settings::augment_args(Command::new("train")).try_get_matches_from(["train"]);
         let settings = matches.and_then(|matches| Settings::from_arg_matches(&matches));

@@ -78,7 +78,7 @@ class Behind:
                 return False  # a cell has led it elsewhere
             pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
-            self.pid = None  # it ended meanwhile, or there is no /proc
+            self.pid = None  # it ended meanwhile, or the system has no /proc
             return False
         try:
             return os.write(pipe, line.encode()) == len(line)

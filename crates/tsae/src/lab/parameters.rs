@@ -3,8 +3,8 @@
 //!
 //! As papermill does, a cell tagged `injected-parameters` is put right after that one. It is the
 //! whole cell once more, with the values of the given names replaced, and not only those `let`s: in
-//! `let hook: HookPoint = HookPoint::resid_pre(layer);` a value hangs on another, perhaps within a
-//! format string or a macro, and what does so is only certain to be computed again if all of it is.
+//! `let hook: HookPoint = HookPoint::resid_pre(layer);` a value depends on another, maybe within a
+//! format string or a macro, and is only certain to be computed again if the whole cell is.
 //! The price is that the cell's lines run twice. Commands to the kernel (`:dep`) and to a shell
 //! (`!`) at its head are left out of the copy.
 
@@ -23,7 +23,7 @@ const DECLARED: &str = "parameters";
 /// The tag of the cell with the values of a run, which is papermill's.
 const INJECTED: &str = "injected-parameters";
 
-/// The notebook in a file as it is to be run with these values: with its injected cell, and the
+/// The notebook in a file, ready to run with these values: with its injected cell, and the
 /// values in `metadata.papermill.parameters`.
 ///
 /// An injected cell that is there already, since the notebook is the executed copy of another run,
@@ -150,7 +150,7 @@ fn free_id(cells: &[Value]) -> String {
     id
 }
 
-/// The value, which is a map from now on if it was none.
+/// The value, which becomes a map if it was not one.
 fn map(value: &mut Value) -> &mut Value {
     if !value.is_object() {
         *value = json!({});

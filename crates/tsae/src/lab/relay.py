@@ -218,7 +218,7 @@ class Relay:
         try:
             open(os.path.join(self.folder, "relayed"), "w").close()
         except OSError:
-            pass  # no room: what is missing is what evcxr lacks
+            pass  # no room: the cell then runs as under plain evcxr
 
     def show_types(self):
         """Has rust-analyzer load all types, if it has not, before what evcxr is sent next. evcxr counts this as a cell."""
@@ -260,7 +260,7 @@ class Relay:
             self.pass_request(self.waiting.pop(0))
 
     def send_away_waiting(self):
-        """Cells that wait now are not to run, but those that are to run whatever happens. They are answered when the one that runs has
+        """Cells that wait now must not run, except those that run whatever happens. They are answered when the one that runs has
         ended, as a kernel does that works through them one by one."""
         waiting, self.waiting = self.waiting, []
         for frames in waiting:
@@ -293,7 +293,7 @@ class Relay:
         self.publish("status", header, {"execution_state": "idle"})
 
     def publish(self, kind, header, content):
-        """Tells all what comes of the request that has this header."""
+        """Tells all the result of the request with this header."""
         self.publisher.send_multipart([kind.encode(), *self.message(kind, header, content, header.get("session", ""))])
 
     def pass_output(self, frames):
