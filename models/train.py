@@ -8,7 +8,7 @@ The two models were made by these command lines, run from the root of the reposi
 
 BOOKS is the unpacked text: a folder of Markdown files, one book each.
 Both models share one tokenizer. The first run trains it, on a sample of the training books.
-Tokens and checkpoints are kept in the folder given by --work; a stopped run goes on from there.
+Tokens and checkpoints are kept in the folder given by --work; a stopped run continues from there.
 After a finished run, remove WORK/MODEL.checkpoint.pt before you train that model anew.
 
 To print the figures of a finished model (unigram entropy and held-out loss):

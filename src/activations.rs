@@ -91,7 +91,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Rows of activations with the tokens that they belong to, as [`ActivationStore::gather`] fills
+/// Rows of activations with their tokens, as [`ActivationStore::gather`] fills
 /// it; keep one and use it again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
@@ -109,7 +109,7 @@ impl Batch {
         self.tokens.len()
     }
 
-    /// Whether there is no row.
+    /// Whether it has no rows.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -142,7 +142,7 @@ impl ActivationStore {
         if manifest.shards.is_empty() {
             return Err(Error::format(
                 dir,
-                "holds no complete shard yet: harvest into it again, which goes on where it stopped",
+                "holds no complete shard yet: harvest into it again, which continues where it stopped",
             ));
         }
         let shards = (0..manifest.shards.len())
@@ -179,12 +179,12 @@ impl ActivationStore {
         self.inner.manifest.model.d_vocab
     }
 
-    /// The hooks whose activations there are, in the order of the model.
+    /// The hooks whose activations it holds, in the order of the model.
     pub fn hooks(&self) -> &[HookPoint] {
         &self.inner.manifest.hooks
     }
 
-    /// In what the model formed its products; see [`Compute`].
+    /// The number format of the model's products; see [`Compute`].
     pub fn compute(&self) -> Compute {
         self.inner.manifest.compute
     }
@@ -231,7 +231,7 @@ impl ActivationStore {
         &self.inner.fingerprint
     }
 
-    /// Whether every row of the corpus is there; if not, the same harvest again goes on with it.
+    /// Whether every row of the corpus is there; if not, the same harvest again continues it.
     pub fn is_complete(&self) -> bool {
         self.inner.manifest.complete
     }
@@ -337,7 +337,7 @@ impl ActivationStore {
         match rows.iter().find(|&&row| row >= self.n_rows() as u64) {
             Some(row) => Err(Error::config(
                 "rows",
-                format!("row {row} is asked of a store of {} rows", self.n_rows()),
+                format!("row {row} was requested from a store of {} rows", self.n_rows()),
             )),
             None => Ok(()),
         }

@@ -1,5 +1,5 @@
 //! The training step of an SAE on a CPU: sparse forward, sparse backward and Adam, on all cores,
-//! with the same bits for any number of threads. It is told here for TopK, for which it was made.
+//! with the same bits for any number of threads. Described here for TopK, for which it was made.
 //!
 //! # The algorithm
 //!
@@ -85,7 +85,7 @@ pub fn by_name(name: &str) -> Result<Arc<dyn Backend>> {
     };
     let why = || {
         format!(
-            "there is none called \"{name}\": take int8, bf16, f32, portable, int8-proven or bf16-proven"
+            "there is no kernel called \"{name}\": use int8, bf16, f32, portable, int8-proven or bf16-proven"
         )
     };
     let screen = Screen::ALL

@@ -66,7 +66,7 @@ pub(crate) const DEFAULT_N_CTX: usize = 256;
 pub struct Corpus {
     /// The sequences that activations are harvested from.
     pub train: Tokens,
-    /// HeldOut-out sequences: no token of `train` came from their documents.
+    /// Held-out sequences: no token of `train` came from their documents.
     pub valid: Tokens,
     /// Where the text came from, in words.
     pub source: String,
@@ -218,7 +218,7 @@ impl TextCorpus {
         TextCorpus { n_ctx, ..self }
     }
 
-    /// Asks for at most so many tokens to train on, and for held-out ones in proportion. No more
+    /// Asks for at most this many tokens to train on, and for held-out ones in proportion. No more
     /// files are read than that takes.
     pub fn max_tokens(self, max_tokens: usize) -> TextCorpus {
         TextCorpus { max_tokens: Some(max_tokens), ..self }
@@ -230,12 +230,12 @@ impl TextCorpus {
         TextCorpus { wanted: DocumentFilter { column: column.to_owned(), ..self.wanted }, ..self }
     }
 
-    /// Leaves out documents of fewer than so many characters. Default: none but blank ones.
+    /// Leaves out documents of fewer than this many characters. Default: none but blank ones.
     pub fn min_chars(self, min_chars: usize) -> TextCorpus {
         TextCorpus { wanted: DocumentFilter { min_chars, ..self.wanted }, ..self }
     }
 
-    /// Leaves out documents of more than so many characters. Default: none.
+    /// Leaves out documents of more than this many characters. Default: none.
     pub fn max_chars(self, max_chars: usize) -> TextCorpus {
         TextCorpus { wanted: DocumentFilter { max_chars, ..self.wanted }, ..self }
     }
@@ -321,7 +321,7 @@ impl TextCorpus {
         }
         if self.n_ctx < 2 || self.n_ctx > self.encoder.n_ctx {
             let why = format!(
-                "sequences of {} tokens are asked for, and {} reads 2 to {}",
+                "sequences of {} tokens were requested, but {} reads 2 to {}",
                 self.n_ctx, self.encoder.name, self.encoder.n_ctx
             );
             return Err(Error::config("context", why));

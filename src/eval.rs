@@ -4,7 +4,7 @@
 //! Every figure is computed twice. *Without BOS*, position 0 keeps the model's own activation and
 //! is not counted; *with BOS* every position is reconstructed and counted, as in the paper. The
 //! activation on BOS is the same in every sequence and, in real models, dozens of times larger than
-//! any other, so that it would drown what the others say.
+//! any other, so it would drown all the others.
 
 mod held_out;
 mod language;

@@ -61,18 +61,18 @@ pub struct Hub {
     pub cache: Option<PathBuf>,
     /// The hub's address, without a slash at the end.
     pub endpoint: String,
-    /// Who asks: needed for gated and private repositories.
+    /// The access token: needed for gated and private repositories.
     pub token: Option<Token>,
     /// Whether only the cache is read, and the hub not asked for anything.
     pub offline: bool,
-    /// How often and how long an unwilling hub is asked.
+    /// How often and how long a failing request is retried.
     pub patience: Patience,
 }
 
-/// How often and how long an unwilling hub is asked.
+/// How often and how long a failing request is retried.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patience {
-    /// How often something is tried before it counts as failed; begun anew whenever bytes have
+    /// How often something is tried before it counts as failed; restarted whenever bytes have
     /// arrived.
     pub attempts: u32,
     /// The wait before the second attempt; before each further one it is twice as long. If the hub

@@ -14,8 +14,8 @@
 //! W_dec: random unit rows;  W_enc = (1 − α)·W_dec;  W_lookup = α·T;  T[t] = the hook at position 1 of [BOS, t];  α = 0.5, or 0 without a table
 //! ```
 //!
-//! [`Architecture`](sae::Architecture) has what may stand in the place of TopK,
-//! [`Lookup`](sae::Lookup) what may stand in the place of the token's row.
+//! [`Architecture`](sae::Architecture) lists what can replace TopK,
+//! [`Lookup`](sae::Lookup) what can replace the token's row.
 //!
 //! # The tour
 //!
@@ -77,7 +77,7 @@ pub mod train;
 pub use base::error::{Error, Result};
 pub use base::{error, forecast, format};
 
-/// The figures of this field, and the charts that they are made of.
+/// The figures of this field, and the charts they are built from.
 pub mod plot {
     pub use crate::display::chart::*;
     pub use crate::latents::tokenness::figures::{
@@ -86,7 +86,7 @@ pub mod plot {
     pub use crate::train::figures::{courses, lookup_norms, reconstruction, training};
 }
 
-/// What the project's own command and benchmarks need of the inside. No promise is made of it.
+/// What the project's own command and benchmarks need internally. It may change at any time.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::base::files;

@@ -1,5 +1,5 @@
-//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with an activation to be
-//! had at every hook.
+//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with activations at
+//! every hook.
 //!
 //! ```
 //! use tokenized_sae::prelude::*;
@@ -65,7 +65,7 @@ use source::Source;
 use transformer::Transformer;
 use weights::{ModelWeights, digests, fingerprint};
 
-/// A language model, ready to run on the CPU, in f32 unless it is told
+/// A language model, ready to run on the CPU, in f32 unless set
 /// [otherwise](Model::computing).
 ///
 /// Cloning is cheap: clones share the weights, which never change.
@@ -116,12 +116,12 @@ impl Model {
     /// [`Error::Interrupted`] if the download was stopped; [`Error::Io`] or [`Error::Format`] if a
     /// file cannot be read or is not what it should be; [`Error::MissingTensor`], [`Error::Shape`]
     /// or [`Error::NotFinite`] for a tensor that is absent, of the wrong shape, or holds a NaN or
-    /// infinity; [`Error::Memory`] if there is not memory enough, before any of it is read.
+    /// infinity; [`Error::Memory`] if there is not enough memory, before any of it is read.
     pub fn load(name_or_folder: &str) -> Result<Model> {
         Model::load_with(name_or_folder, Processing::default())
     }
 
-    /// Loads a model as [`Model::load`] does, with the processing of one's choice.
+    /// Loads a model as [`Model::load`] does, with the processing of your choice.
     ///
     /// # Errors
     /// Those of [`Model::load`].
@@ -129,7 +129,7 @@ impl Model {
         Model::load_from(&Hub::from_env(), name_or_folder, processing)
     }
 
-    /// Loads a model as [`Model::load_with`] does, by another hub or cache than the environment's.
+    /// Loads a model as [`Model::load_with`] does, from a hub or cache of your choice.
     ///
     /// ```no_run
     /// use tokenized_sae::{hub::Hub, prelude::*};
@@ -247,7 +247,7 @@ impl Model {
         Model { inner: self.inner.clone(), compute }
     }
 
-    /// In what its products are formed.
+    /// The number format of its products.
     pub fn compute(&self) -> Compute {
         self.compute
     }
@@ -298,7 +298,7 @@ impl Model {
     /// Checks that the model has a hook.
     ///
     /// # Errors
-    /// [`Error::UnknownHook`] if it has not, with the reason.
+    /// [`Error::UnknownHook`] if it does not, with the reason.
     pub fn check_hook(&self, hook: HookPoint) -> Result<()> {
         let config = self.config();
         let why = if hook.layer >= config.n_layers {

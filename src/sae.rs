@@ -60,7 +60,7 @@ pub struct Sae {
     pub b_mag: Vec<f32>,
     /// The table `W_lookup` `[rows, d_model]`; present in a TSAE.
     pub lookup: Option<Vec<f32>>,
-    /// What the rows of the table stand for: tokens, if not said otherwise.
+    /// What the rows of the table stand for: tokens by default.
     pub index: Index,
     /// Whether the table is subtracted before the encoder, as well as added after the decoder.
     pub subtract: bool,

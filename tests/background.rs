@@ -133,7 +133,7 @@ fn it_says_where_it_stands_and_stops_when_asked() {
     training.stop();
     let stopped = training.join().unwrap();
     assert!(training.is_finished());
-    // Asked at once, before it has read a single row: there is nothing yet, and that is no error.
+    // Asked at once, before it has read a row: there is nothing yet, and that is not an error.
     let at_once = it.trainer(config.clone()).fit_in_background(it.path("at once")).unwrap();
     at_once.stop();
     assert!(!at_once.join().unwrap()["SAE"].finished);
@@ -161,7 +161,7 @@ fn a_folder_in_use_is_told_by_the_call_itself() {
         "{told}"
     );
     assert!(!training.is_finished());
-    // Two folders at once are no trouble.
+    // Two folders at once work.
     it.trainer(quick()).fit_in_background(it.path("others")).unwrap().join().unwrap();
     training.stop();
     training.join().unwrap();
@@ -179,7 +179,7 @@ fn dropping_it_writes_what_it_has() {
     under_way(&training);
     drop(training);
     assert!(it.path("runs/TSAE/checkpoint.safetensors").exists());
-    // Nobody holds the folder, and the same call goes on from there.
+    // Nobody holds the folder, and the same call continues from there.
     let training = it.trainer(config).fit_in_background(it.path("runs")).unwrap();
     assert!(training.status().tokens >= 2 * 5 * 512);
     assert!(!training.histories()[0].1.train.is_empty());
@@ -237,7 +237,8 @@ mod in_a_process_of_its_own {
             });
             let told = training.join().unwrap_err();
             assert!(
-                matches!(told, Error::Interrupted { .. }) && told.to_string().contains("goes on"),
+                matches!(told, Error::Interrupted { .. })
+                    && told.to_string().contains("still running"),
                 "{told}"
             );
             assert!(!tokenized_sae::display::interrupt::requested());

@@ -64,7 +64,7 @@ fn a_table_reconstructs_better_at_equal_k_and_leaves_fewer_token_latents() {
         token_like.push(fewer(TokenTest::LikeTable));
         on_one_token.push(fewer(TokenTest::TopToken));
     }
-    // Three standard errors above what it would be if there were nothing to it, and large.
+    // Three standard errors above what it would be by chance, and large.
     for (what, values, least) in [
         ("ln (NMSE of the SAE / of the TSAE)", nmse, 1.5f64.ln()),
         ("ln (CE added of the SAE / of the TSAE)", ce_added, 1.5f64.ln()),

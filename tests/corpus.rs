@@ -119,7 +119,7 @@ fn max_tokens_limits_both_sides_and_spares_the_other_files() {
     // The beginning of the same stream, from the same documents.
     assert_eq!(some.train, all.train.rows(0, 200));
     assert_eq!(some.valid, all.valid.rows(0, 50));
-    // A file that cannot be read is no obstacle as long as it is not needed.
+    // A file that cannot be read does not matter as long as it is not needed.
     for name in &all.train_documents[some.train_documents.len()..] {
         fs::write(dir.path().join(name), vec![0xFF; 5000]).unwrap();
     }
@@ -388,7 +388,7 @@ fn what_was_sampled_before_a_stop_is_kept() {
     let (stdout, stderr) =
         (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert!(
-        out.status.success() && stdout.contains("the same call goes on from there"),
+        out.status.success() && stdout.contains("the same call continues from there"),
         "{stdout}{stderr}"
     );
     let before = fs::metadata(

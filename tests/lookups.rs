@@ -1,5 +1,5 @@
 //! Tables of every kind on a model's activations: where they start, what they are indexed by, and
-//! that they train, are saved and go on.
+//! that they train, are saved and continue.
 
 use std::path::Path;
 

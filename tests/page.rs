@@ -48,7 +48,7 @@ fn the_page_is_one_file_without_a_link() {
     dashboard().save(&path).unwrap();
     let page = std::fs::read_to_string(&path).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    // The name of SVG's namespace is asked of nobody.
+    // The name of SVG's namespace is never requested.
     let page = page.replace("http://www.w3.org/2000/svg", "");
     for link in
         ["http:", "https:", "src=", "<link", "@import", "url(", "fetch(", "@DATA@", "@META@", "<i>"]

@@ -82,7 +82,7 @@ fn malformed(html: &str) -> Option<String> {
             None => {
                 let name = tag.split([' ', '\n']).next().unwrap_or("");
                 if !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.is_empty() {
-                    return Some(format!("<{tag}> is no tag"));
+                    return Some(format!("<{tag}> is not a tag"));
                 }
                 if !VOID.contains(&name) {
                     open.push(name);
@@ -722,7 +722,7 @@ fn whatever_a_cell_ends_in_shows_itself() {
     latents(&mut checked, &it);
     sweeps(&mut checked, &it);
 
-    // Every type that a cell names by the prelude was among them. A progress is no value to look
+    // Every type that a cell names by the prelude was among them. A progress is not a value to look
     // at: it shows itself as it goes.
     let source =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs")).unwrap();

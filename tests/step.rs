@@ -307,7 +307,7 @@ fn rows_of_the_table_that_are_left_for_later_end_with_the_same_bits() {
         }
     }
     assert!(stayed_behind, "every row was moved at every step");
-    // Another kernel goes on from there.
+    // Another kernel continues from there.
     let (x, tokens) = batch(99);
     step_with(
         backend::by_name("portable").unwrap().as_ref(),

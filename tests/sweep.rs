@@ -1,5 +1,5 @@
 //! Sweeps: the grid and its names, folders that are found again, what trains together and alone,
-//! and what comes of it.
+//! and the results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -524,7 +524,8 @@ fn a_file_describes_what_a_notebook_builds() {
         file.and_then(|file| file.sweep(it.path("file")).map(|_| ())).unwrap_err().to_string()
     };
     assert!(
-        refused("expansion = 4", "expanson = 4").contains("there is no \"expanson\"; there are")
+        refused("expansion = 4", "expanson = 4")
+            .contains("there is no setting \"expanson\"; the settings are")
     );
     assert!(refused("batch = 256", "bach = 256").contains("\"bach\""));
     assert!(refused("seeds =", "seed =").contains("seed"));

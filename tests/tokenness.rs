@@ -429,7 +429,7 @@ fn activations_that_ignore_the_tokens_have_no_r2() {
     assert!(found.scores.iter().all(|score| score.r2.abs() < 0.03), "{found:?}");
 }
 
-/// What the child process does; in the parent there is only the call of it.
+/// What the child process does; the parent only calls it.
 #[cfg(unix)]
 fn in_a_process_of_its_own(name: &str, child: fn()) {
     if std::env::var("TSAE_TEST_CHILD").is_ok_and(|child| child == name) {

@@ -18,7 +18,7 @@ use crate::model::tokens::Tokens;
 /// How much may wait for the writer: what a slow disk keeps in memory.
 pub const WORK_WAITING: usize = 1;
 
-/// What the writer is told.
+/// A message to the writer.
 pub enum Work {
     /// Begin a shard of such tokens.
     Shard(usize, Next),
@@ -115,7 +115,7 @@ pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) 
             Work::End(index) if index < manifest.shards.len() => return Err(changed(dir, index)),
             Work::End(_) if manifest.shards.is_empty() => {
                 return Err(Error::EmptyCorpus {
-                    why: "the training text has not a single sequence: give more text, or a shorter context".into(),
+                    why: "the training text does not fill a single sequence: give more text, or a shorter context".into(),
                 });
             }
             Work::End(_) => {
@@ -129,7 +129,7 @@ pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) 
     Ok(())
 }
 
-/// The text gives so many rows, and not as many as were asked for.
+/// The text gives this many rows, not as many as were requested.
 fn ends_at(manifest: &mut Manifest, rows: usize) {
     manifest.corpus.n_seq = rows / manifest.corpus.n_ctx;
 }
@@ -141,7 +141,7 @@ fn same_text(dir: &Path, manifest: &Manifest, index: usize, after: &After) -> Re
 }
 
 fn changed(dir: &Path, index: usize) -> Error {
-    let why = "cannot be made once more: its text has changed since; harvest into another folder";
+    let why = "cannot be made again: its text has changed; harvest into another folder";
     Error::format(dir.join(Manifest::shard_name(index)), why)
 }
 

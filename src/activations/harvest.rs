@@ -1,4 +1,4 @@
-//! Harvesting: what is to be made of a store, what of it is there, and who makes the rest.
+//! Harvesting: which shards a store needs, which it has, and making the rest.
 
 use std::fs;
 use std::ops::Range;
@@ -24,12 +24,12 @@ use crate::model::{Compute, HookPoint, Model};
 pub struct HarvestConfig {
     /// How numbers are stored. Default [`Dtype::F16`].
     pub dtype: Dtype,
-    /// In what the model forms its products. Default [`Compute::F32`].
+    /// The number format of the model's products. Default [`Compute::F32`].
     ///
     /// [`Compute::Bf16`] takes about half the time, at a price that is measured there. What was
     /// made in the one is never mixed with what was made in the other.
     pub compute: Compute,
-    /// Tokens in a file, made whole sequences; what a killed harvest loses is at most one file.
+    /// Tokens in a file, made whole sequences; a killed harvest loses at most one file.
     /// Default 65,536.
     pub shard_tokens: usize,
     /// Sequences in one pass of the model: more takes more memory, and longer until the stop button
@@ -43,7 +43,7 @@ impl Default for HarvestConfig {
     }
 }
 
-/// What a store needs to know of whatever computes its activations; for
+/// What a store needs to know about whatever computes its activations; for
 /// [`ActivationStore::harvest_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -62,7 +62,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// What a store needs to know of a model of this crate's.
+    /// What a store needs to know about a model of this crate.
     pub fn of(model: &Model) -> Source {
         Source {
             name: model.name().to_owned(),
@@ -91,7 +91,7 @@ impl ActivationStore {
     /// tokenised while the model runs and of which the store remembers how far it has come.
     ///
     /// A finished harvest of the same things is used again at once, and one that was stopped or
-    /// killed goes on at the first file that is not there, after a check of those that are. Stopped
+    /// killed continues at the first missing file, after a check of those that are there. Stopped
     /// by hand, it returns the store of what it has, if that is anything.
     ///
     /// ```no_run
@@ -196,7 +196,7 @@ impl ActivationStore {
     }
 }
 
-/// The manifest of the store that is asked for, with no shard made.
+/// The manifest of the requested store, with no shards yet.
 fn planned(
     source: &Source,
     hooks: &[HookPoint],
@@ -257,7 +257,7 @@ struct Harvest<'a> {
 }
 
 impl<'a> Harvest<'a> {
-    /// Takes up what is in `dir`, or begins anew.
+    /// Continues what is in `dir`, or starts from nothing.
     fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
         remove_stale_files(dir, Manifest::writes)?;
         let manifest = match Manifest::read_if_there(dir)? {
@@ -333,13 +333,13 @@ impl<'a> Harvest<'a> {
             // to return.
             if kept == 0 || missing(self.dir, &self.manifest)?.iter().any(|&index| index < kept) {
                 let remedy = format!(
-                    "{kept} of {all} shards are kept, and the same call goes on from there"
+                    "{kept} of {all} shards are kept, and the same call continues from there"
                 );
                 return Err(Error::Interrupted { what: "the harvest", remedy });
             }
             progress.set((kept * self.manifest.shard_rows).min(all_rows) as u64);
             progress.note(&format!(
-                "stopped by hand, {kept} of {all} shards kept; the same call goes on from there"
+                "stopped by hand, {kept} of {all} shards kept; the same call continues from there"
             ));
         }
         progress.finish();

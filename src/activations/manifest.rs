@@ -107,7 +107,7 @@ struct Signed {
 }
 
 impl Manifest {
-    /// The manifest of a store of which nothing has been made yet.
+    /// The manifest of a store that is still empty.
     pub fn new(
         model: ModelId,
         corpus: CorpusId,
@@ -270,17 +270,17 @@ impl Manifest {
         want(self.shards.len() <= self.all_shards(), "there are more shards than rows for them")?;
         want(
             self.complete == (self.shards.len() == self.all_shards()),
-            "it is marked complete and has not all shards, or the reverse",
+            "it is marked complete but lacks shards, or the reverse",
         )?;
         for (index, shard) in self.shards.iter().enumerate() {
             let layout = Layout::new(self, index).ok_or("a shard is impossibly large")?;
             let known = shard.file == Manifest::shard_name(index)
                 && shard.rows == self.rows_of(index)
                 && shard.bytes == layout.bytes();
-            want(known, "a shard has another name or size than it should")?;
+            want(known, "a shard has the wrong name or size")?;
             want(
                 shard.after.is_some() == self.corpus.stream.is_some(),
-                "a shard does not say how far the text was read, or a shard of no stream does",
+                "a shard does not say how far the text was read, or a shard that was not streamed does",
             )?;
             let sections = self.hooks.iter().map(HookPoint::to_string).chain([IDS.to_owned()]);
             want(
@@ -345,7 +345,7 @@ impl Manifest {
 }
 
 impl CorpusId {
-    /// Whether another would give other rows. How many sequences a stream has come to is no part of
+    /// Whether another would give other rows. How many sequences a stream has given is not part of
     /// what it is.
     fn differs(&self, other: &CorpusId) -> bool {
         match (&self.stream, &other.stream) {

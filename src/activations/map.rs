@@ -7,7 +7,7 @@ use std::fs::File;
 pub struct Map(memmap2::Mmap);
 
 impl Map {
-    /// Maps the whole of `file`. Rows are read in random order, so the system is told not to read
+    /// Maps the whole of `file`. Rows are read in random order, so the system is asked not to read
     /// ahead.
     pub fn new(file: &File) -> std::io::Result<Map> {
         // SAFETY: the map is read-only, and the bytes under it do not change while it lives: this

@@ -44,7 +44,7 @@ impl ActivationStore {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Format`] if `from` is no such cache, is damaged, has no `token_ids` or holds
+    /// [`Error::Format`] if `from` is not such a cache, is damaged, has no `token_ids` or holds
     /// another model's activations, or such as cannot be this model's; and those of
     /// [`harvest`](ActivationStore::harvest).
     pub fn import_saelens(
@@ -63,7 +63,7 @@ impl ActivationStore {
     }
 
     /// As [`import_saelens`](ActivationStore::import_saelens), for a model that this crate does not
-    /// have: of what it is told nothing is checked but the shape.
+    /// have: only the shape of what is given is checked.
     ///
     /// An SAE can be trained on such a store, also one with a table of
     /// [means](crate::sae::Lookup::means); what runs the model, as spliced losses do, is not to be
@@ -92,7 +92,7 @@ fn check_sequence(model: &Model, cache: &Cache, from: &Path, sequence: usize) ->
         if off.is_nan() || off > TOLERANCE {
             let (name, processing) = (model.name(), model.processing());
             let why = format!(
-                "holds activations of another model than {name} ({processing}): at {hook} a row of sequence {sequence} is {:.1} % of its length off, and {:.1} % \
+                "holds activations of a model other than {name} ({processing}): at {hook} a row of sequence {sequence} is {:.1} % of its length off, and {:.1} % \
                  is allowed. SAELens loads models unprocessed, as Model::load_with({name:?}, Processing::Raw) does; caches of bfloat16, of some positions only \
                  (seqpos_slice) or of other weights can be read by import_saelens_with",
                 100.0 * off,

@@ -45,11 +45,11 @@ impl Sequences<'_> {
         }
     }
 
-    /// What the manifest says of them. Of a stream nobody knows how many there are before its end,
+    /// What the manifest says of them. The number in a stream is not known before its end,
     /// so it says how many there are at most.
     ///
     /// # Errors
-    /// [`Error::EmptyCorpus`], [`Error::TokenId`], [`Error::Config`] if they are none for a model
+    /// [`Error::EmptyCorpus`], [`Error::TokenId`], [`Error::Config`] if they are not for a model
     /// of `d_vocab` tokens.
     pub(super) fn id(&self, d_vocab: usize) -> Result<CorpusId> {
         match self {
@@ -85,7 +85,7 @@ impl Sequences<'_> {
     }
 }
 
-/// How far a stream has been read when a shard is full: what it takes to go on from there.
+/// How far a stream has been read when a shard is full: what it takes to continue there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct After {
@@ -115,7 +115,7 @@ impl After {
         let got = sha256(&bytes);
         if got != self.sha256 || bytes.len() != 8 * self.documents {
             let remedy =
-                "delete it and harvest into this folder again, which makes it and its shard anew"
+                "delete it and harvest into this folder again to recreate it and its shard"
                     .to_owned();
             return Err(Error::Checksum { path, want: self.sha256.clone(), got, remedy });
         }
@@ -233,7 +233,7 @@ impl<'a> Feeder<'a> {
         }
     }
 
-    /// Shards that are there may lie between those that are not: then the stream is taken up anew
+    /// Shards that are there may lie between those that are not: then the stream is reopened
     /// after them.
     fn feed(&self) -> Result<()> {
         let stop = || self.stop.load(Ordering::Relaxed) || interrupt::requested();

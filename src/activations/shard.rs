@@ -28,8 +28,7 @@ use crate::model::HookPoint;
 #[cfg(target_endian = "big")]
 compile_error!("shards are read and written as they lie in memory, in little-endian order");
 
-const REMEDY: &str =
-    "delete it and harvest into this folder again, which makes only this shard anew";
+const REMEDY: &str = "delete it and harvest into this folder again to recreate only this shard";
 
 /// Where everything is in one shard.
 #[derive(Debug)]
@@ -261,7 +260,7 @@ impl Shard {
         let path = dir.join(Manifest::shard_name(index));
         let file = File::open(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
-                Error::format(&path, "is missing: put it back, or harvest into this folder again, which makes only this shard anew")
+                Error::format(&path, "is missing: put it back, or harvest into this folder again to recreate only this shard")
             }
             _ => Error::io("read", &path)(e),
         })?;
@@ -334,7 +333,7 @@ impl Shard {
                 Some(row) => {
                     let (token, position) = (self.tokens()[row], self.positions()[row]);
                     let why = format!(
-                        "has token {token} at position {position} in row {row}, where sequences have {} tokens of a vocabulary of {}; {REMEDY}",
+                        "has token {token} at position {position} in row {row}, but sequences have {} tokens from a vocabulary of {}; {REMEDY}",
                         self.n_ctx, self.d_vocab
                     );
                     Err(Error::format(&self.path, why))

@@ -26,7 +26,7 @@ impl ActivationStore {
         let shards = if self.is_complete() {
             all.to_string()
         } else {
-            format!("{made} of {all}; the same harvest goes on from there")
+            format!("{made} of {all}; the same harvest continues from there")
         };
         let hooks = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
         let revision = self

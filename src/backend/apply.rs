@@ -15,12 +15,12 @@ impl Sae {
     /// [`Architecture`](crate::sae::Architecture) takes.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is no whole number of rows, [`Error::NotFinite`] if a row has NaN
+    /// [`Error::Shape`] if `x` is not a whole number of rows, [`Error::NotFinite`] if a row has NaN
     /// pre-activations, [`Error::Config`] if the SAE subtracts a table from what it encodes: that
     /// needs [`encode_on`](Sae::encode_on).
     pub fn encode(&self, x: &[f32]) -> Result<Codes> {
         if self.subtract {
-            let why = "this SAE subtracts its table before it encodes, and must know what for: encode_on(&x, &tokens) instead of encode(&x)";
+            let why = "this SAE subtracts its table before it encodes, so it needs the tokens: use encode_on(&x, &tokens) instead of encode(&x)";
             return Err(Error::config("keys", why.to_owned()));
         }
         let (x, scales) = self.scaled(x)?;
@@ -66,7 +66,7 @@ impl Sae {
         let mut x_hat = decode(self, codes, &keys);
         if self.row_norm != RowNorm::None {
             if codes.scales().len() != codes.n() {
-                let why = "this SAE reads each row in a scale of its own, which its own encode gives the codes, and these have none";
+                let why = "this SAE scales each row by itself, and these codes lack their scales: use codes from its own encode";
                 return Err(Error::config("codes", why));
             }
             RowNorm::undo(&mut x_hat, codes.scales(), self.d_model());

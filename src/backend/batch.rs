@@ -110,7 +110,7 @@ impl<'a> PreparedBatch<'a> {
         }
         if sae.row_norm != RowNorm::None {
             let why = format!(
-                "this SAE scales each row of activations by itself ({:?}), and is read, not trained",
+                "this SAE scales each row of activations by itself ({:?}): it can be read, but not trained",
                 sae.row_norm
             );
             return Err(Error::config("row_norm", why));

@@ -50,7 +50,7 @@ pub(super) struct DeferredAdam {
 }
 
 impl DeferredAdam {
-    /// For a table of so many rows, all up to date.
+    /// For a table of this many rows, all up to date.
     pub(super) fn up_to_date(rows: usize) -> DeferredAdam {
         DeferredAdam { steps: Vec::new(), made: vec![0; rows] }
     }

@@ -48,12 +48,12 @@ pub enum Error {
         remedy: String,
     },
     /// Another process, or another call in this one, is writing to the same folder.
-    #[error("{} is in use by another process, or by a training in the background: wait for it, stop it, or choose another folder", .path.display())]
+    #[error("{} is in use by another process, or by a background training: wait for it, stop it, or choose another folder", .path.display())]
     Locked {
         /// The folder.
         path: PathBuf,
     },
-    /// What is on disk was made from something else than what is asked for now.
+    /// What is on disk was made from something other than what is asked for now.
     #[error("{}: {what} was {stored}, and is now {now}: {remedy}", .path.display())]
     Changed {
         /// The folder or file.
@@ -69,14 +69,14 @@ pub enum Error {
     },
 
     // ---- memory ----
-    /// There is not memory enough; refused before it ran out.
+    /// There is not enough memory; refused before it ran out.
     #[error("{what} needs {} of memory, and {} are free: {remedy}", format::bytes(*.needs), format::bytes(*.free))]
     Memory {
         /// The work.
         what: String,
         /// Bytes that it needs.
         needs: u64,
-        /// Bytes that there are.
+        /// Bytes that are free.
         free: u64,
         /// The setting that would fit.
         remedy: String,
@@ -88,10 +88,10 @@ pub enum Error {
     UnknownModel {
         /// The name or path as given.
         name: String,
-        /// Where it was looked for, and what there is.
+        /// Where it was looked for, and what exists.
         why: String,
     },
-    /// The Hugging Face hub could not be reached, refused, or sent something else than it had said.
+    /// The Hugging Face hub could not be reached, refused, or sent other data than it announced.
     #[error("could not get {repo} from {endpoint}: {why}")]
     Hub {
         /// The repository, with its revision.
@@ -174,7 +174,7 @@ pub enum Error {
         /// What is wrong with it and what is allowed.
         why: String,
     },
-    /// A file that describes a run or a sweep says something that cannot be.
+    /// A file that describes a run or a sweep says something impossible.
     #[error("{file}:{line}: {why}")]
     Description {
         /// The file.
@@ -189,7 +189,7 @@ pub enum Error {
     UnknownRun {
         /// The name as given.
         name: String,
-        /// The names there are.
+        /// The names that exist.
         there: Vec<String>,
     },
 
@@ -199,13 +199,13 @@ pub enum Error {
     Interrupted {
         /// The call.
         what: &'static str,
-        /// What is left of it, and how to go on.
+        /// What is left of it, and how to continue.
         remedy: String,
     },
 
     /// A training in the background failed, and its own error was given away already, or it was a
     /// panic.
-    #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call goes on from there", .dir.display())]
+    #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call continues from there", .dir.display())]
     Training {
         /// The folder it trained in.
         dir: PathBuf,

@@ -144,7 +144,7 @@ pub(crate) fn failed(doing: &'static str, path: &Path, e: io::Error) -> Error {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => io::Error::new(
             e.kind(),
             format!(
-                "{e}: free some space there, or choose another folder; what was complete before is untouched, and the same call goes on from it"
+                "{e}: free some space there, or choose another folder; what was complete before is untouched, and the same call continues from it"
             ),
         ),
         _ => e,

@@ -17,7 +17,7 @@ use crate::base::format;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Forecast {
-    /// Bytes of memory at the most, without the model and whatever else is in memory already.
+    /// Bytes of memory at most, without the model and whatever else is in memory already.
     pub memory: u64,
     /// Bytes on the disk.
     pub disk: u64,
@@ -53,7 +53,7 @@ pub(crate) fn free_memory() -> Option<u64> {
     }
     let system = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available);
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    // "max", which is no number, where there is no limit.
+    // "max", which is not a number, where there is no limit.
     let container =
         number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
     let container =
@@ -75,7 +75,7 @@ fn file_cache() -> u64 {
         .unwrap_or(0)
 }
 
-/// Refuses work that needs more memory than there is. `remedy` is given what there is and says what
+/// Refuses work that needs more memory than is free. `remedy` gets the free memory and says what
 /// would fit.
 ///
 /// # Errors

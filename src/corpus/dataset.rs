@@ -69,7 +69,7 @@ impl Remote {
 /// yet.
 ///
 /// # Errors
-/// [`Error::Config`] if that is no name of one, or leaves open which configuration is meant;
+/// [`Error::Config`] if that is not the name of one, or leaves open which configuration is meant;
 /// [`Error::EmptyCorpus`] if it has no file that is read; [`Error::Hub`].
 pub fn find(name: &str, hub: &Hub) -> Result<Vec<SourceFile>> {
     let name = parse(name)?;
@@ -85,7 +85,7 @@ pub fn find(name: &str, hub: &Hub) -> Result<Vec<SourceFile>> {
                 from = there;
             }
             Err(stopped @ Error::Interrupted { .. }) => return Err(stopped),
-            // There is no such branch: what is told is what the data set itself lacks.
+            // There is no such branch: report what the data set itself lacks.
             Err(_) => {}
         }
     }
@@ -207,7 +207,7 @@ fn choose(name: &Name, files: &[String]) -> Result<Vec<String>> {
             let all: Vec<&str> = configs.into_iter().collect();
             let id = &name.repo;
             let why = format!(
-                "{id} has several configurations: write one of them behind its name, as \"{id}:{}\"; there are {}",
+                "{id} has several configurations: add one of them to its name, as in \"{id}:{}\"; it has {}",
                 all[0],
                 few(&all)
             );

@@ -51,10 +51,10 @@ pub struct Record {
 
 /// What reads a file.
 pub trait Records: Send {
-    /// The next document that there is; blank lines and nulls are none.
+    /// The next document; blank lines and nulls are skipped.
     fn next(&mut self) -> Result<Option<Record>>;
 
-    /// Goes on from a place that a record had; for a file of which nothing has been read.
+    /// Continues from a place that a record had; for a file that has not been read yet.
     fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()>;
 }
 
@@ -126,7 +126,7 @@ impl Documents {
         })
     }
 
-    /// Goes on with the document at `place`, which one of the same file's had.
+    /// Continues with the document at `place`, which one of the same file's had.
     pub(super) fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()> {
         self.guarded(|records| records.go_to(place, stop).map(Some)).map(|_| ())
     }
@@ -164,15 +164,12 @@ impl Iterator for Documents {
 }
 
 fn gave_up(path: &Path) -> Error {
-    Error::format(
-        path,
-        "is damaged: its reader could make nothing of it; fetch it again, or leave it out",
-    )
+    Error::format(path, "is damaged: it could not be parsed; fetch it again, or leave it out")
 }
 
 fn form_of(path: &Path) -> Result<Form> {
     Form::of(path)
-        .ok_or_else(|| Error::format(path, "is not of a kind that is read: .txt, .md, .jsonl and each of them .gz or .zst, or .parquet"))
+        .ok_or_else(|| Error::format(path, "is not a kind of file that can be read: .txt, .md, .jsonl (each also .gz or .zst) or .parquet"))
 }
 
 fn text_or_lines(

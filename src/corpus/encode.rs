@@ -23,7 +23,7 @@ const PIECE: usize = 16 << 10;
 /// Text to ids, with no token added at either end.
 pub type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
 
-/// What a corpus needs to know of a model and its tokenizer; for
+/// What a corpus needs to know about a model and its tokenizer; for
 /// [`Corpus::text_files_with`](super::Corpus::text_files_with).
 #[derive(Clone)]
 pub struct Encoder {

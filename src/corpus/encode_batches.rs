@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 /// document is read.
 const WAVE: usize = 2 << 20;
 
-/// The encode_batches of some texts. Long ones are encoded in pieces.
+/// The ids of some texts. Long ones are encoded in pieces.
 pub struct EncodeBatches<'a, T> {
     encoder: &'a Encoder,
     texts: T,

@@ -41,7 +41,7 @@ pub enum HeldOut {
     /// The only document is cut, and its tail held out: `share` of it, and at least so many bytes.
     Tail { share: f64, wanted: usize },
     /// A document is held out if a hash of its text and the seed, as a number from 0 to 1, lies
-    /// below `share`. So its side depends on nothing but itself: it can be told as it is read, and
+    /// below `share`. So its side depends on nothing but itself: it is known as it is read, and
     /// every copy of it is on the same side.
     Contents { share: f64, seed: u64 },
 }
@@ -195,7 +195,7 @@ impl Iterator for Reading<'_> {
     }
 }
 
-/// What is told of a stop by hand.
+/// What is reported of a stop by hand.
 pub fn stopped() -> Error {
     Error::Interrupted {
         what: "tokenising",

@@ -64,7 +64,7 @@ impl Corpus {
     }
 
     /// As [`Corpus::sampled`], kept in a file in the folder `dir`: the same call reads it back, and
-    /// one for more tokens, or after being killed or stopped, goes on where the file ends. The
+    /// one for more tokens, or after being killed or stopped, continues where the file ends. The
     /// file's name tells the model and the seed, so a folder may hold several.
     ///
     /// ```no_run
@@ -97,7 +97,7 @@ impl Corpus {
         let _lock = FolderLock::acquire(dir)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         remove_stale_files(dir, |target| target == name)?;
-        // Again under the lock: another process may have gone on with it.
+        // Again under the lock: another process may have continued it.
         let mut written = wanted.read(&path)?.unwrap_or_default();
         let mut saved = Instant::now();
         let finished = written.grow(&wanted, &mut |written| {
@@ -114,7 +114,7 @@ impl Corpus {
         let n = format::count(written.train.len() as u64);
         Err(Error::Interrupted {
             what: "sampling",
-            remedy: format!("{n} tokens are kept, and the same call goes on from there"),
+            remedy: format!("{n} tokens are kept, and the same call continues from there"),
         })
     }
 }
@@ -193,7 +193,7 @@ impl<'a> DocumentFilter<'a> {
             Error::format(
                 path,
                 format!(
-                    "does not hold sampled tokens ({why}): delete it, and the same call writes it anew"
+                    "does not hold sampled tokens ({why}): delete it, and the same call writes it again"
                 ),
             )
         };
@@ -202,7 +202,7 @@ impl<'a> DocumentFilter<'a> {
             .metadata()
             .as_ref()
             .and_then(|map| map.get(ABOUT))
-            .ok_or_else(|| damaged("it says nothing of itself".into()))?;
+            .ok_or_else(|| damaged("it has no description".into()))?;
         let about: About = serde_json::from_str(about).map_err(|e| damaged(e.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
         let ids = |name: &str| -> Result<Vec<u32>> {
@@ -222,11 +222,11 @@ impl<'a> DocumentFilter<'a> {
         let written = Written { train: ids("train")?, valid: ids("valid")? };
         let got = written.sha256();
         if got != about.sha256 {
-            let remedy = "delete it, and the same call writes it anew".to_owned();
+            let remedy = "delete it, and the same call writes it again".to_owned();
             return Err(Error::Checksum { path: path.to_owned(), want: about.sha256, got, remedy });
         }
         if about != self.about(got) {
-            return Err(damaged("it is of another model, seed, context or version".into()));
+            return Err(damaged("it is from another model, seed, context or version".into()));
         }
         Ok(Some(written))
     }
@@ -249,7 +249,7 @@ impl<'a> DocumentFilter<'a> {
         let views = views.into_iter().collect::<std::result::Result<Vec<_>, _>>();
         let bytes = views.and_then(|views| safetensors::serialize(views, Some(about)));
         let bytes =
-            bytes.map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
+            bytes.map_err(|e| Error::format(path, format!("could not be serialised: {e}")))?;
         write_atomic(path, |out| out.write_all(&bytes))
     }
 }
@@ -268,7 +268,7 @@ impl Written {
         let all = (wanted.n_train + wanted.n_valid) * wanted.n_ctx;
         let mut progress = Progress::new("sample", all as u64, "tokens").resumed_at(done(self));
         loop {
-            // HeldOut-out sequences first, so that even a corpus stopped early has both sides.
+            // Held-out sequences first, so that even a corpus stopped early has both sides.
             let (ids, numbered_from, n) = match self.valid.len() < wanted.n_valid * wanted.n_ctx {
                 true => (&mut self.valid, FIRST_HELD_OUT, wanted.n_valid),
                 false => (&mut self.train, 0, wanted.n_train),
@@ -297,7 +297,7 @@ impl Written {
         }
     }
 
-    /// No more than is wanted of what there is.
+    /// No more of it than is wanted.
     fn corpus(mut self, wanted: &DocumentFilter<'_>) -> Result<Corpus> {
         let stopped = if wanted.is_met_by(&self) { "" } else { ", stopped by hand" };
         self.train.truncate(wanted.n_train * wanted.n_ctx);

@@ -74,7 +74,7 @@ pub fn find(pattern: &str) -> Result<Vec<SourceFile>> {
         .into_iter()
         .map(|path| {
             let why =
-                "is of a kind that is not read (.txt, .md, .jsonl and each of them .gz or .zst, and .parquet are): give a narrower pattern";
+                "is not a kind of file that can be read (.txt, .md, .jsonl, each also .gz or .zst, and .parquet): give a narrower pattern";
             let form = Form::of(&path).ok_or_else(|| Error::format(&path, why))?;
             let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
             let below = path.components().skip(common).map(|part| part.as_os_str().to_string_lossy().into_owned());
@@ -95,7 +95,7 @@ pub fn order(files: &mut [SourceFile], seed: u64) {
 }
 
 /// A folder's files with text, if they are plain text or data sets and not both: of a data set's
-/// folder the read-me and the licence are no text of it.
+/// folder the read-me and the licence are not part of its text.
 fn one_kind(folder: &Path, mut paths: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let is_data = |path: &PathBuf| Form::known(path).is_some_and(Form::holds_many);
     let Some(data) = paths.iter().find(|path| is_data(path)).cloned() else { return Ok(paths) };
@@ -118,7 +118,7 @@ fn one_kind(folder: &Path, mut paths: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
             Err(Error::format(
                 folder,
                 format!(
-                    "{what}: say which by a pattern such as \"{}\"",
+                    "{what}: choose one with a pattern such as \"{}\"",
                     folder.join("**/*.jsonl").display()
                 ),
             ))

@@ -31,7 +31,7 @@ const PROBE: &str = "It's 1999, isn't it?\nThe na\u{ef}ve quick brown fox (aged 
 pub struct StreamedCorpus {
     /// What activations are harvested from, read and tokenised as the model comes to it.
     pub train: TokenStream,
-    /// HeldOut-out sequences: no token of `train` comes from their documents.
+    /// Held-out sequences: no token of `train` comes from their documents.
     pub valid: Tokens,
     /// Where the text comes from, in words.
     pub source: String,
@@ -55,7 +55,7 @@ pub struct TokenStream {
     made_of: BTreeMap<String, String>,
 }
 
-/// How far a stream has been read: so many ids have been taken of a document, the end-of-text token
+/// How far a stream has been read: so many ids of a document have been taken, the end-of-text token
 /// before it counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,14 +122,14 @@ impl TextCorpus {
         let (Some(n_seq), Some(valid_limit)) = self.limits(valid_share)? else {
             return Err(Error::config(
                 "max_tokens",
-                "is not given, and a stream has to end somewhere: say max_tokens(…) before stream(…)",
+                "is not given, and a stream has to end somewhere: call max_tokens(…) before stream(…)",
             ));
         };
         if let Some(long) =
             self.files.iter().find(|file| file.form.is_plain_text() && file.bytes > LONGEST as u64)
         {
             let why = format!(
-                "is one document of {}, and {} MiB is the longest that is streamed: cut it up, or make it a .jsonl with a document a line",
+                "is one document of {}, and the longest that can be streamed is {} MiB: split it, or make it a .jsonl with one document per line",
                 format::bytes(long.bytes),
                 LONGEST >> 20
             );
@@ -225,7 +225,7 @@ fn fingerprint(files: &[SourceFile]) -> Result<String> {
 }
 
 impl TokenStream {
-    /// How many sequences there are, if the text gives so many.
+    /// How many sequences there are, if the text gives that many.
     pub fn n_seq(&self) -> usize {
         self.n_seq
     }
@@ -277,7 +277,7 @@ impl TokenStream {
             ids: Vec::new(),
             after: cursor,
             skip: cursor.used,
-            // The document that goes on is the first of all if no other began before it.
+            // The document that continues is the first of all if no other began before it.
             first: begun <= u64::from(goes_on),
             eos_due: false,
             marks: Vec::new(),
@@ -335,7 +335,7 @@ impl Chunks<'_> {
             let text = self.encode_batches.text(piece.text);
             self.eos_due = !std::mem::take(&mut self.first);
             self.after = Cursor { file: text.file, place: text.place, used: 0 };
-            // One that goes on began before.
+            // One that continues began before.
             if self.skip == 0 {
                 self.marks.push(text.text_hash);
             }

@@ -6,13 +6,13 @@
 //! 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 //! ```
 //!
-//! and merge nothing across that split. Two places can be told to be a split from the characters
+//! and merge nothing across that split. Two places can be recognised as a split by the characters
 //! around them alone, and the text on either side is split the same whether the other is there or
 //! not:
 //!
-//! - before a space that stands between two characters which are no white space: what comes before
+//! - before a space that stands between two characters which are not white space: what comes before
 //!   cannot hold a space, and what follows takes the space along;
-//! - before a line feed that is followed by a character which is no white space: a run of white
+//! - before a line feed that is followed by a character which is not white space: a run of white
 //!   space gives up its last character to what follows, and of those only a space joins it. Not if
 //!   that character begins a token which is taken out of the text before the split, such as
 //!   `<|endoftext|>`: before it white space ends, and gives up nothing.
@@ -155,7 +155,7 @@ fn is_cut(text: &str, bytes: &[u8], at: usize, added: &[char]) -> bool {
     }
 }
 
-/// The character that follows the one-byte character at `at`, if it is no white space.
+/// The character that follows the one-byte character at `at`, if it is not white space.
 fn followed(text: &str, bytes: &[u8], at: usize) -> Option<char> {
     let next = match bytes.get(at + 1)? {
         byte if byte.is_ascii() => char::from(*byte),

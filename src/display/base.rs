@@ -22,12 +22,12 @@ impl Show for Forecast {
             (
                 "time",
                 format::duration(self.seconds),
-                "as measured on a little of it, on this machine as busy as it is now",
+                "measured on a small part of it, on this machine under its current load",
             ),
             (
                 "memory",
                 format::bytes(self.memory),
-                "at the most, without the model and whatever else is in memory already",
+                "at most, without the model and whatever else is in memory already",
             ),
         ];
         if self.disk > 0 {

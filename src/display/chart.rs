@@ -1,8 +1,8 @@
 //! Figures: curves, histograms and bars, one or several panels, drawn by plotters as SVG.
 //!
-//! Everything here takes plain numbers. The series have a palette that is told apart by
-//! colour-blind readers and has a contrast of at least 3.5 on white and on black; text and axes of
-//! the bare SVG have the colour of the page that shows it.
+//! Everything here takes plain numbers. The series have a palette that colour-blind readers
+//! can tell apart, with a contrast of at least 3.5 on white and on black; text and axes of the bare
+//! SVG have the colour of the page that shows it.
 //!
 //! ```
 //! use tokenized_sae::plot::{self, Axis, Mark, Options, Scale, Series, Unit};

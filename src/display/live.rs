@@ -59,7 +59,7 @@ impl Place {
         self.is_drawn
     }
 
-    /// Draws it, or draws it anew. It is never worth an error: a closed stream swallows it.
+    /// Draws it, or redraws it. It is never worth an error: a closed stream swallows it.
     pub(crate) fn draw(&mut self, html: &str, text: &str) {
         let line = self.line(html, text);
         let mut out = std::io::stdout().lock();

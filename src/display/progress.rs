@@ -78,7 +78,7 @@ impl Progress {
     }
 
     /// Shows no progress in this process from now on, as `TSAE_PROGRESS=off` does; for a command
-    /// that is to be quiet.
+    /// that must be quiet.
     pub fn silence() {
         sink::silence();
     }

@@ -28,7 +28,7 @@ pub fn in_notebook() -> bool {
 pub fn show(html: &str, text: &str) {
     let message = if in_notebook() { line_end() + &rich(html, text) } else { line(text) };
     let mut out = std::io::stdout().lock();
-    // A closed pipe is no reason to stop a training run.
+    // A closed pipe must not stop a training run.
     let _ = out.write_all(message.as_bytes()).and_then(|()| out.flush());
 }
 

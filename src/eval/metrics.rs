@@ -73,7 +73,7 @@ impl Evaluations {
     /// The evaluation of the SAE of that name.
     ///
     /// # Errors
-    /// [`Error::UnknownRun`] with the names there are.
+    /// [`Error::UnknownRun`] with the names that exist.
     pub fn get(&self, name: &str) -> Result<&Evaluation> {
         let unknown = || Error::UnknownRun {
             name: name.to_owned(),

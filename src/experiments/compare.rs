@@ -37,7 +37,7 @@ const N_CTX: usize = 256;
 pub enum Text {
     /// A file, a folder, a glob, or `hub:` and a data set: as [`Corpus::text_files`] takes it.
     Files(String),
-    /// So many tokens of the model's own samples.
+    /// This many tokens of the model's own samples.
     Sampled(usize),
 }
 
@@ -118,7 +118,7 @@ pub struct WithBos {
     pub tsae: Metrics,
 }
 
-/// What [`compare`] gives back.
+/// What [`compare`] returns.
 pub struct Comparison {
     /// The figures of `report.json`.
     pub report: Report,
@@ -133,7 +133,7 @@ pub struct Comparison {
 /// and figures.
 ///
 /// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again
-/// reuses them, and goes on where it was interrupted. `None` if it was.
+/// reuses them, and continues where it was interrupted. `None` if it was.
 ///
 /// # Errors
 /// What the steps report.
@@ -153,7 +153,7 @@ pub fn compare(
     };
     sae.check()?;
     if config.learning_rates.is_empty() {
-        return Err(Error::config("learning_rates", "there are none: give at least one"));
+        return Err(Error::config("learning_rates", "the list is empty: give at least one"));
     }
     let train = TrainConfig {
         tokens: config.tokens,

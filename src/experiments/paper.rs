@@ -1,4 +1,4 @@
-//! What the authors of Tokenized SAEs published, beside which our figures can stand.
+//! What the authors of Tokenized SAEs published, to compare our figures with.
 //!
 //! Thomas Dooms and Daniel Wilhelm, *Tokenized SAEs: Disentangling SAE Reconstructions*, [arXiv
 //! 2502.17332](https://arxiv.org/abs/2502.17332). Their definitions are ours with position 0

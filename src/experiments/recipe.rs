@@ -20,7 +20,7 @@
 //! ```
 //!
 //! `tsae train run.toml --out runs/mine` and [`RunRecipe::run`] do it, and leave the whole
-//! description, with everything that was not said filled in, as `runs/mine/run.toml`: that file,
+//! description, with all defaults filled in, as `runs/mine/run.toml`: that file,
 //! run anywhere, gives the same bytes. [`Runs::description`](crate::train::Runs::description) gives
 //! it of runs that a notebook trained, [`Trainer::description`](crate::train::Trainer::description)
 //! before they are; a cell that ends in one shows the same TOML.
@@ -60,12 +60,12 @@ use crate::train::TrainConfig;
 /// The name of the description in the folder of a run.
 pub(crate) const FILE: &str = "run.toml";
 
-/// The share of the text that is held out unless another is asked for, as in
+/// The share of the text that is held out by default, as in
 /// [`compare`](mod@crate::experiments::compare).
 const HELD_OUT: f64 = 0.02;
 /// Tokens that the model samples where there is no text.
 const SAMPLED: usize = 500_000;
-/// Held-out tokens of an evaluation, at most, unless another number is asked for.
+/// Held-out tokens of an evaluation, at most, by default.
 const EVALUATED: usize = 65_536;
 
 /// All that decides a run, as a file describes it; see the [module](self).
@@ -123,7 +123,7 @@ pub struct RunRecipe {
     /// Tokens in a sequence of the text; by default 256, or what the model reads if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
-    /// No more of the text is read than gives so many training tokens; by default as many as are
+    /// No more of the text is read than gives this many training tokens; by default as many as are
     /// trained on, and all of it for activations with a folder of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
@@ -163,7 +163,7 @@ pub struct HarvestRecipe {
     pub hooks: Vec<HookPoint>,
     /// How numbers are stored.
     pub dtype: Dtype,
-    /// In what the model forms its products.
+    /// The number format of the model's products.
     pub compute: Compute,
     /// Tokens in a file.
     pub shard_tokens: usize,
@@ -196,7 +196,7 @@ impl HarvestRecipe {
 }
 
 impl RunRecipe {
-    /// The description of a run on this model's own samples, all as by default, and as yet without
+    /// The description of a run on this model's own samples, with all defaults, and so far without
     /// an SAE.
     ///
     /// ```

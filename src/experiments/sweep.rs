@@ -1,5 +1,5 @@
 //! Sweeps: a grid of runs over hooks, arms, sparsity, expansion, learning rates and seeds, each run
-//! a folder, and what came of them.
+//! a folder, and their results.
 //!
 //! ```no_run
 //! # use tokenized_sae::prelude::*;
@@ -91,11 +91,11 @@ pub struct Sweep {
     baseline: Option<String>,
     evaluated: usize,
     memory: Option<u64>,
-    /// Which of how many equal shares is to be run.
+    /// Which of how many equal shares to run.
     share: (usize, usize),
 }
 
-/// More than anybody waits for, and few enough to be laid out at once.
+/// More than anybody waits for, and few enough to list at once.
 const MOST_RUNS: usize = 100_000;
 
 impl Sweep {
@@ -135,7 +135,7 @@ impl Sweep {
         self
     }
 
-    /// Evaluates every run on so many held-out tokens, in whole sequences, instead of 65,536.
+    /// Evaluates every run on this many held-out tokens, in whole sequences, instead of 65,536.
     pub fn evaluated_on(mut self, tokens: usize) -> Sweep {
         self.evaluated = tokens;
         self
@@ -163,7 +163,7 @@ impl Sweep {
         self
     }
 
-    /// Varies [`SaeConfig::k`] on every arm that has a use for it (TopK and BatchTopK) and no
+    /// Varies [`SaeConfig::k`] on every arm that uses it (TopK and BatchTopK) and no
     /// values of its own.
     pub fn ks(self, ks: &[usize]) -> Sweep {
         self.along(Axis::ks(ks))
@@ -209,14 +209,14 @@ impl Sweep {
         self
     }
 
-    /// Says which arm the others are compared with: their results then have how many times sooner
-    /// they reach what it ends at.
+    /// Says which arm the others are compared with: their results then say how many times sooner
+    /// they reach its final value.
     pub fn baseline(mut self, arm: &str) -> Sweep {
         self.baseline = Some(arm.to_owned());
         self
     }
 
-    /// Lets runs that train together take so many bytes, instead of three quarters of what is free.
+    /// Lets runs that train together take this many bytes, not three quarters of what is free.
     /// The results are the same.
     pub fn memory(mut self, bytes: u64) -> Sweep {
         self.memory = Some(bytes);
@@ -232,19 +232,19 @@ impl Sweep {
         if i == 0 || i > n {
             return Err(Error::config(
                 "only",
-                format!("{i}/{n} is no share: give 1/{n} to {n}/{n}"),
+                format!("{i}/{n} is not a share: give 1/{n} to {n}/{n}"),
             ));
         }
         self.share = (i - 1, n);
         Ok(self)
     }
 
-    /// Trains and evaluates what is not finished yet, in folders below `dir`, and gives the results
-    /// of all that is.
+    /// Trains and evaluates what is not finished yet, in folders below `dir`, and returns all
+    /// finished results.
     ///
-    /// It is resumable: interrupted, it gives what it has, and the same call goes on from there. A
+    /// It is resumable: interrupted, it returns what it has; the same call continues from there. A
     /// run whose numbers overflow, as at a learning rate that is too high, is put down as failed
-    /// and the others go on.
+    /// and the others continue.
     ///
     /// # Errors
     /// [`Error::Config`] if there is nothing to run, no held-out text, or a setting that cannot be

@@ -82,8 +82,8 @@ impl Tensors {
         let size = file.metadata().map_err(Error::io("read", path))?.len();
         let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| {
             bad(format!(
-                "is no zip archive ({e}): it is cut off, or PyTorch wrote it before version 1.6; load it with transformers and write it \
-                 again by save_pretrained"
+                "is not a zip archive ({e}): it is cut off, or PyTorch wrote it before version 1.6; load it with transformers and write it \
+                 again with save_pretrained"
             ))
         })?;
         let names: Vec<String> =
@@ -142,8 +142,8 @@ impl Tensors {
                 .ok_or_else(|| format!("is one too many: {why}"))?;
             Ok::<(), String>(())
         };
-        let (dtype, width) = dtype(&stored.class)
-            .ok_or_else(|| format!("is a {}, which is not known", stored.class))?;
+        let (dtype, width) =
+            dtype(&stored.class).ok_or_else(|| format!("has an unknown type, {}", stored.class))?;
         let storage = match self.storage.take() {
             Some((name, storage)) if name == stored.storage => storage,
             _ => {
@@ -189,7 +189,7 @@ impl Stored {
             (n, last.filter(|&last| last < there || self.shape.contains(&0)))
         else {
             return Err(format!(
-                "of shape {:?} needs more than the {there} numbers that there are",
+                "of shape {:?} needs more than the {there} numbers stored",
                 self.shape
             ));
         };
@@ -232,7 +232,7 @@ fn read_entry(
     let mut entry =
         archive.by_name(name).map_err(|e| format!("its part {name} cannot be read ({e})"))?;
     if entry.size() > limit {
-        return Err(format!("its part {name} is said to be larger than the whole"));
+        return Err(format!("its part {name} claims to be larger than the whole"));
     }
     let mut bytes = Vec::with_capacity(entry.size() as usize);
     entry

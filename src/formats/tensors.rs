@@ -121,7 +121,7 @@ fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata
     file.read_exact(&mut length).map_err(|e| bad(e.to_string()))?;
     let length = u64::from_le_bytes(length);
     if length > LARGEST_HEADER.min(size.saturating_sub(8)) {
-        return Err(bad(format!("its header is said to have {length} bytes")));
+        return Err(bad(format!("its header claims to have {length} bytes")));
     }
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(|e| bad(e.to_string()))?;

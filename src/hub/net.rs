@@ -97,11 +97,11 @@ impl Hub {
     /// Fetches files of a listing that are not in the cache yet, with a bar, and sets the
     /// revision's ref to the commit.
     ///
-    /// What has come before an error or a stop stays in the cache, and the same call goes on from
+    /// What has come before an error or a stop stays in the cache, and the same call continues from
     /// there.
     ///
     /// # Errors
-    /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends something else than it said,
+    /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends other data than it announced,
     /// with what to do; [`Error::Io`], for example if the disk is full; [`Error::Interrupted`].
     pub fn download<S: AsRef<str>>(&self, listing: &Listing, files: &[S]) -> Result<Snapshot> {
         let repo = &listing.repo;
@@ -110,7 +110,7 @@ impl Hub {
             (refused, _) => return Err(self.error(repo, refused.err().unwrap_or_default())),
         };
         if !is_commit(&listing.commit) {
-            return Err(self.error(repo, format!("\"{}\" is no commit", listing.commit)));
+            return Err(self.error(repo, format!("\"{}\" is not a commit", listing.commit)));
         }
         if let Some(strange) =
             files.iter().map(AsRef::as_ref).find(|file| !listing.has(file) || !is_inside(file))
@@ -144,7 +144,7 @@ impl Hub {
             failure.into_error(
                 self,
                 repo,
-                "what has come is in the cache, and the same call goes on from there",
+                "what has come is in the cache, and the same call continues from there",
             )
         };
         let client = Client::new(self, repo).map_err(failed)?;

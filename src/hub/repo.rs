@@ -93,7 +93,7 @@ impl Repo {
             why: format!("{why}{}", did_you_mean(name)),
         };
         let (id, revision) =
-            parts(name).ok_or_else(|| unknown("that is no name of a repository: write organisation/name or organisation/name@revision"))?;
+            parts(name).ok_or_else(|| unknown("that is not a repository name: write organisation/name or organisation/name@revision"))?;
         let id = resolved(&id);
         if !id.contains('/') && !LEGACY.iter().any(|(legacy, _)| *legacy == id) {
             return Err(unknown("write organisation/name for a model of the hub"));
@@ -109,7 +109,7 @@ impl Repo {
         let (id, revision) = parts(name).ok_or_else(|| {
             Error::config(
                 "data set",
-                format!("\"{name}\" is no name of a repository: write organisation/name or organisation/name@revision"),
+                format!("\"{name}\" is not a repository name: write organisation/name or organisation/name@revision"),
             )
         })?;
         Ok(Repo { kind: Kind::Dataset, id, revision })
@@ -282,7 +282,7 @@ mod tests {
             "c:/models",
             "a\\b",
         ] {
-            assert!(told(name).contains("no name of a repository"), "{name}: {}", told(name));
+            assert!(told(name).contains("not a repository name"), "{name}: {}", told(name));
         }
         assert!(told("my-model").contains("organisation/name"));
         assert!(!told("my-model").contains("did you mean"));

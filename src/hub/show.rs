@@ -13,12 +13,12 @@ impl Show for Hub {
         let token = self.token.as_ref().map_or("none".to_owned(), |token| format!("{token:?}"));
         let rows = vec![
             ("endpoint", self.endpoint.clone(), "the hub's address"),
-            ("cache", cache, "where what was fetched lies"),
-            ("token", token, "who asks, for gated and private repositories"),
+            ("cache", cache, "where downloads are kept"),
+            ("token", token, "sent for gated and private repositories"),
             (
                 "downloads",
                 self.may_download().err().unwrap_or_else(|| "yes".to_owned()),
-                "whether the hub is asked for what the cache lacks",
+                "whether what the cache lacks is downloaded",
             ),
         ];
         settings("Hugging Face hub", rows).into()

@@ -182,7 +182,7 @@ pub fn token_or_context(
 
 /// As [`token_or_context`], with other settings.
 ///
-/// Stopped by hand while it counts, it goes on with the sequences read so far. The same bits on any
+/// Stopped by hand while it counts, it uses the sequences read so far. The same bits on any
 /// number of threads.
 ///
 /// # Errors
@@ -201,7 +201,7 @@ pub fn token_or_context_with(
     config.check()?;
     let (saes, source) = (saes.named(), source.into());
     if saes.is_empty() {
-        return Err(Error::config("saes", "there is none to measure"));
+        return Err(Error::config("saes", "there is no SAE to measure"));
     }
     for (name, sae) in &saes {
         check_width(format!("the SAE \"{name}\" (d_model)"), sae.d_model(), model)?;
@@ -246,6 +246,7 @@ fn interrupted(what: &'static str) -> Error {
     interrupt::clear();
     Error::Interrupted {
         what,
-        remedy: "nothing of it is kept; the same call starts it again, and one with fewer tokens is shorter".to_owned(),
+        remedy: "nothing is kept; the same call starts again, and fewer tokens take less time"
+            .to_owned(),
     }
 }

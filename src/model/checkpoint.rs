@@ -1,5 +1,5 @@
 //! A checkpoint's files, safetensors or PyTorch's, read into f32 tensors one at a time; whatever is
-//! wrong with one is told with its name and file.
+//! wrong with one is reported with its name and file.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

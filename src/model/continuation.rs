@@ -1,4 +1,4 @@
-//! Texts that the model goes on with, as it is or with something added to its residual stream.
+//! Texts that the model continues with, as it is or with something added to its residual stream.
 
 use candle_core::{Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
@@ -39,7 +39,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] if there is nothing to go on from, or more than the model can read;
+    /// [`Error::Config`] if there is nothing to continue, or more than the model can read;
     /// [`Error::TokenId`] for a token outside its vocabulary; [`Error::Interrupted`] if it is
     /// stopped before the first token.
     pub fn generate(&self, ids: &[u32], n: usize, length: usize, seed: u64) -> Result<Tokens> {
@@ -90,7 +90,7 @@ impl Model {
         let length = texts[0].len();
         if length == 0 {
             let remedy = "nothing was written; the same call writes it".to_owned();
-            return Err(Error::Interrupted { what: "going on with a text", remedy });
+            return Err(Error::Interrupted { what: "continuing a text", remedy });
         }
         texts.truncate(n);
         Tokens::new(texts.concat(), length)
@@ -176,7 +176,7 @@ mod tests {
                 )
                 .unwrap();
             assert_eq!(texts.ids(), [wanted as u32; 12], "{name}");
-            // Nothing is added at the first position, so from there the model goes on as it is.
+            // Nothing is added at the first position, so from there the model continues as it is.
             let first = model
                 .generate_with(
                     &[model.bos()],

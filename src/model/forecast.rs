@@ -1,4 +1,4 @@
-//! What a model takes in memory, told by its files before it is read.
+//! What a model takes in memory, known from its files before it is read.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::model::neox::NeoX;
 use crate::model::source::Source;
 use crate::model::weights::{ModelWeights, digests};
 
-/// Bytes that a checkpoint takes at the most while it is read, and when it has been read.
+/// Bytes that a checkpoint takes at most while it is read, and when it has been read.
 pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Processing) -> [u64; 2] {
     // In floating-point numbers, which no settings make overflow.
     let (d, d_mlp, d_vocab) = (config.d_model as f64, config.d_mlp as f64, config.d_vocab as f64);
@@ -53,7 +53,7 @@ pub(super) fn check(
 }
 
 impl Model {
-    /// What [`Model::load_with`] will take of a model that is on this machine: memory at the most,
+    /// What [`Model::load_with`] will take of a model that is on this machine: memory at most,
     /// by its files' headers; time by what its first two blocks take.
     ///
     /// ```

@@ -150,7 +150,7 @@ impl Dense {
     /// that multiplies them.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the rows have not the width of the matrix.
+    /// [`Error::Shape`] if the rows do not have the width of the matrix.
     pub fn apply(
         &self,
         rows: Rows<'_>,

@@ -49,7 +49,7 @@ impl Model {
         if ids.is_empty() {
             return Err(Error::config(
                 "tokens",
-                "there are none: a prediction needs at least one token before it",
+                "the list is empty: a prediction needs at least one token before it",
             ));
         }
         let tokens = Tokens::new(ids.to_vec(), ids.len())?;

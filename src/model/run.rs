@@ -184,7 +184,7 @@ impl Model {
         };
         run()?;
         let seconds = run();
-        // What it took to find out is given back.
+        // The memory that this took is freed.
         self.inner.transformer.rooms.lock().unwrap_or_else(PoisonError::into_inner).clear();
         seconds
     }
@@ -247,7 +247,7 @@ impl Model {
     /// d_vocab]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `value` has not the shape of the hook's own.
+    /// [`Error::Shape`] if `value` does not have the shape of the hook's own.
     pub fn resume(&self, paused: &Paused, value: &Tensor) -> Result<Tensor> {
         self.finish(paused.hook, value, paused.base.clone(), paused.value.dims())
     }

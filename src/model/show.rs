@@ -29,7 +29,7 @@ impl Model {
             (
                 "computes in",
                 self.compute().to_string(),
-                "in what the products of its blocks are formed",
+                "the number format of its blocks' matrix products",
             ),
         ];
         if let Some(revision) = self.revision() {
@@ -125,7 +125,7 @@ impl Show for Paused {
             ),
             (
                 "next",
-                "model.resume(&paused, &value) goes on to the logits".to_owned(),
+                "model.resume(&paused, &value) continues to the logits".to_owned(),
                 "with the hook's value or another in its place",
             ),
         ];

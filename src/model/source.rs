@@ -99,7 +99,7 @@ impl Source {
                 Error::UnknownModel {
                     name,
                     why: format!(
-                        "built in are {}; there is no such folder; {why}",
+                        "the built-in models are {}; there is no such folder; {why}",
                         built_in.join(" and ")
                     ),
                 }

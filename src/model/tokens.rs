@@ -44,7 +44,7 @@ impl Tokens {
         self.ids.len()
     }
 
-    /// Whether there is no sequence at all.
+    /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }

@@ -165,7 +165,7 @@ impl Transformer {
         Ok(stage)
     }
 
-    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass goes on with
+    /// Walks on until `hook`, which must not lie behind, reading the cache; the pass continues with
     /// [`walk_cached`](Transformer::walk_cached).
     pub fn walk_cached_to(
         &self,
@@ -263,7 +263,7 @@ impl Transformer {
     /// [`Model::logit_effects`](crate::model::Model::logit_effects).
     pub fn direct_path(&self, directions: &Tensor) -> Result<Tensor> {
         let linear = self.ln_final.linear_part(directions)?;
-        // Of a direction of zeros the unembedding gives its bias, which is no effect of anything.
+        // Of a direction of zeros the unembedding gives its bias, an effect of nothing.
         let bias = self.unembed.forward(
             &Tensor::zeros((1, self.config.d_model), DType::F32, &Device::Cpu)?,
             None,

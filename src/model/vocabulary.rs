@@ -70,7 +70,7 @@ fn growth(file: &[u8]) -> f64 {
             _ => 1.0,
         }
     }
-    // What is no such file is said by the library.
+    // The library says if it is not such a file.
     serde_json::from_slice(file).map_or(1.0, |Steps { normalizer, pre_tokenizer }| {
         [normalizer, pre_tokenizer].iter().flatten().map(of).product()
     })

@@ -50,8 +50,7 @@ pub(super) struct LayerNormWeights {
 }
 
 impl LayerNormWeights {
-    /// LayerNormWeights 1, bias 0: what a layer norm is once it has been folded into the matrix
-    /// behind it.
+    /// Gain 1, bias 0: what a layer norm is once it has been folded into the matrix behind it.
     pub fn none(d_model: usize) -> Result<LayerNormWeights> {
         Ok(LayerNormWeights {
             weight: Tensor::ones(d_model, DType::F32, &Device::Cpu)?,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 
-/// What makes a latent active: the architecture of an SAE.
+/// The architecture of an SAE: what makes a latent active.
 ///
 /// Coefficients, bandwidth and threshold are in **units of the activations' scale** `s`, the median
 /// over tokens of `‖x − x̄‖/√d_model`, which the trainer measures: so the same numbers serve every
@@ -136,7 +136,7 @@ impl Architecture {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuxK {
-    /// How many dead latents help on a token; half of `d_model` if not said.
+    /// How many dead latents help on a token; half of `d_model` by default.
     pub k: Option<usize>,
     /// The coefficient: 1/32 in the paper.
     pub alpha: f64,

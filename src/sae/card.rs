@@ -13,7 +13,7 @@ use crate::hub::Repo;
 
 const CARD: &str = "README.md";
 
-/// What a model card says that an SAE does not know of itself; by default nothing.
+/// What a model card says that the SAE itself does not hold; by default nothing.
 ///
 /// ```no_run
 /// # use tokenized_sae::prelude::*;
@@ -106,7 +106,7 @@ impl Sae {
         card += &fenced(&self.table());
         card += "\n## What it computes\n\n```text\n";
         card += &self.formula();
-        card += "```\n\nThese are the SAE's own terms; what the library's files name otherwise computes the same.\n";
+        card += "```\n\nThese are the SAE's own terms; the library's files may use other names, and compute the same.\n";
         if !notes.is_empty() {
             card += "\n## What to know\n\n";
             card.extend(notes.iter().map(|note| format!("- {}\n", in_line(note))));

@@ -61,7 +61,7 @@ impl Codes {
     /// # Panics
     /// If `i >= n`.
     pub fn scale(&self, i: usize) -> RowScale {
-        assert!(i < self.n(), "there are {} rows, and {i} is none of them", self.n());
+        assert!(i < self.n(), "row {i} of {}", self.n());
         self.scales.get(i).copied().unwrap_or(RowScale::AS_IT_IS)
     }
 

@@ -24,7 +24,7 @@ pub struct SaeConfig {
     pub d_vocab: usize,
     /// Latents per dimension: `d_sae = expansion · d_model`.
     pub expansion: usize,
-    /// How many latents there are, where they are no whole number per dimension; `expansion` then
+    /// How many latents there are, if not a whole number per dimension; `expansion` then
     /// counts for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latents: Option<usize>,
@@ -123,7 +123,7 @@ impl SaeConfig {
         self.latents.unwrap_or(self.expansion.saturating_mul(self.d_model))
     }
 
-    /// The same settings with so many latents.
+    /// The same settings with this many latents.
     pub fn with_latents(self, d_sae: usize) -> SaeConfig {
         let is_whole = d_sae > 0 && d_sae.is_multiple_of(self.d_model.max(1));
         match is_whole {

@@ -5,14 +5,14 @@ use super::{Index, Sae};
 use crate::base::error::{Error, Result};
 
 impl Sae {
-    /// Without its table: a plain SAE, which reconstructs worse by what the table said.
+    /// Without its table: a plain SAE, whose reconstruction lacks what the table added.
     ///
     /// # Errors
     /// [`Error::Config`] if the table is [subtracted](Sae::subtract): without it latents would read
     /// what they have never seen.
     pub fn without_table(&self) -> Result<Sae> {
         if self.subtract {
-            let why = "the table is subtracted before the encoder, so that latents without it would read what they have never seen: keep it";
+            let why = "the table is subtracted before the encoder, so without it the latents would read what they have never seen: keep it";
             return Err(Error::config("table", why));
         }
         let mut plain = self.clone();

@@ -24,7 +24,7 @@ pub use export::{Exported, SaeFormat, TableExport};
 
 impl Sae {
     /// Reads an SAE that this crate or another library wrote: a folder, or the file of weights in
-    /// it. Whose it is is seen from what is there.
+    /// it. Its format is recognised by its files.
     ///
     /// | written by | what is read |
     /// | --- | --- |
@@ -41,7 +41,7 @@ impl Sae {
     /// theirs: an encoder that does not subtract `b_dec`, activations that were scaled by one known
     /// number, codes in units of the decoder's length. Rows that are scaled one by one (OpenAI's
     /// TopK, SAELens' `layer_norm` and `constant_norm_rescale`, Llamascopium's `token-wise`) are so
-    /// here too: see [`Sae::row_norm`]. What is not computed here is refused and said: transcoders,
+    /// here too: see [`Sae::row_norm`]. The rest is refused by name: transcoders,
     /// skip connections.
     ///
     /// ```no_run

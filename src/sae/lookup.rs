@@ -49,7 +49,7 @@ pub struct Lookup {
     start: Start,
 }
 
-/// How the directions of a table were made, as far as that can be told in a word: enough to make
+/// How the directions of a table were made, as far as a word can say: enough to make
 /// them again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -65,14 +65,14 @@ pub(crate) enum Start {
 }
 
 impl Lookup {
-    /// The share of the reconstruction that a table starts with unless another is asked for: the
+    /// The share of the reconstruction that a table starts with by default: the
     /// authors' α.
     pub(crate) const BALANCE: f32 = 0.5;
 
     /// A table of your own: `[d_vocab, d_model]`, row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is no whole number of rows, [`Error::NotFinite`] if it holds NaN or
+    /// [`Error::Shape`] if it is not whole rows, [`Error::NotFinite`] if it holds NaN or
     /// an infinity.
     pub fn from_table(table: Vec<f32>, d_model: usize) -> Result<Lookup> {
         if d_model == 0 || table.is_empty() || !table.len().is_multiple_of(d_model) {

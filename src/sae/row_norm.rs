@@ -64,7 +64,7 @@ impl RowNorm {
         if self == RowNorm::LayerNorm && d < 2 {
             return Err(Error::config(
                 "row_norm",
-                "rows of one number have no standard deviation that they could be divided by",
+                "rows of one number have no standard deviation to divide by",
             ));
         }
         Ok(())

@@ -169,7 +169,7 @@ impl SaeConfig {
             rows.push((
                 "prefixes",
                 format!("{:?}", self.prefixes),
-                "the first so many latents must each reconstruct by themselves",
+                "the first latents, this many, must each reconstruct by themselves",
             ));
         }
         if let Some(aux) = &self.aux {

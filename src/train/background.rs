@@ -18,7 +18,7 @@ use crate::train::figures;
 /// pressed.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A training that goes on while other cells run; [`Trainer::fit_in_background`] starts it.
+/// A training that continues while other cells run; [`Trainer::fit_in_background`] starts it.
 ///
 /// It prints nothing: ask for its [`status`](Training::status), or [`plot`](Training::plot) what it
 /// has so far. Whoever trains beside other cells shares the processor with them.
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// [`stop`](Training::stop).
 ///
 /// **Dropping it stops it**, and waits until it has written a checkpoint, which takes a step of
-/// each run, or a measurement of held-out text. Nothing is lost: the same call goes on from there.
+/// each run, or a measurement of held-out text. Nothing is lost: the same call continues there.
 /// So does a new value for the notebook's variable, and a process that is killed loses no more than
 /// the seconds since the [last checkpoint](super::TrainConfig::checkpoint_seconds).
 pub struct Training {
@@ -132,7 +132,7 @@ impl Training {
 
     /// Asks it to stop and returns at once. It writes a checkpoint after the step in hand;
     /// [`join`](Training::join) waits for that and gives the runs as they stand. The same training,
-    /// started again, goes on from there.
+    /// started again, continues from there.
     pub fn stop(&self) {
         self.board.ask_to_stop();
     }
@@ -156,7 +156,7 @@ impl Training {
             if interrupt::requested() {
                 interrupt::clear();
                 let remedy =
-                    "the training goes on: ask for its status(), stop() it, or join() it again"
+                    "the training is still running: ask for its status(), stop() it, or join() it again"
                         .to_owned();
                 return Err(Error::Interrupted {
                     what: "waiting for the training in the background",
@@ -178,7 +178,7 @@ impl Training {
     fn result(&self) -> Result<Runs> {
         let mut outcome = self.outcome();
         if let Some(thread) = outcome.thread.take() {
-            // The thread catches its panics; one that it cannot catch is told here.
+            // The thread catches its panics; one that it cannot catch is reported here.
             let panicked = |panic: Box<dyn Any + Send>| {
                 Err(self.failed(format!("panic: {}", panic_message(panic.as_ref()))))
             };
@@ -207,7 +207,7 @@ impl Drop for Training {
     fn drop(&mut self) {
         self.stop();
         if let Some(thread) = self.outcome().thread.take() {
-            // Whatever it failed with, nobody is left to be told.
+            // Whatever it failed with, nobody is left to hear of it.
             let _ = thread.join();
         }
     }

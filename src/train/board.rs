@@ -11,7 +11,7 @@ use super::watch::Watch;
 use super::{History, RunStatus, TrainConfig, TrainingState, TrainingStatus};
 use crate::activations::Waiting;
 
-/// The rate is taken over about so many seconds.
+/// The rate is taken over about this many seconds.
 const WINDOW_S: f64 = 15.0;
 
 /// What the thread that trains and the cells that ask share. Nobody holds the lock for longer than

@@ -1,4 +1,4 @@
-//! The whole state of a run in one file, so that a killed run goes on and ends with the same bytes.
+//! The whole state of a run in one file, so that a killed run resumes and ends with the same bytes.
 
 use std::path::Path;
 
@@ -73,12 +73,12 @@ pub(super) fn save(path: &Path, job: &mut Job) -> Result<()> {
     arrays::save(path, &arrays, &serde_json::to_string(&about).map_err(Error::json("checkpoint"))?)
 }
 
-/// Puts the state in `path` into a fresh `job` of so many steps. False if it belongs to other
+/// Puts the state in `path` into a fresh `job` of this many steps. False if it belongs to other
 /// settings.
 pub(super) fn load(path: &Path, job: &mut Job, steps: u64) -> Result<bool> {
     let mut file = Arrays::load(path)?;
     let text = file.about.take().ok_or_else(|| {
-        Error::format(path, "is no checkpoint of this crate: delete it to start this run anew")
+        Error::format(path, "is not a checkpoint of this crate: delete it to restart this run")
     })?;
     let about: About = serde_json::from_str(&text).map_err(Error::json(path.display()))?;
     if about.key != job.key {
@@ -99,7 +99,7 @@ pub(super) fn load(path: &Path, job: &mut Job, steps: u64) -> Result<bool> {
     let last = job.fired_at.iter().copied().max().unwrap_or(0);
     if about.steps > steps || u64::from(last) > about.steps {
         let why = format!(
-            "is of {} steps and a latent that fired after {last}, in a run of {steps}: delete it to start this run anew",
+            "is of {} steps and a latent that fired after {last}, in a run of {steps}: delete it to restart this run",
             about.steps
         );
         return Err(Error::format(path, why));

@@ -52,7 +52,7 @@ pub struct TrainConfig {
     pub evaluations: u64,
     /// Held-out tokens for those measurements; whole sequences.
     pub held_out_tokens: usize,
-    /// A latent is dead if it has not fired for so many training tokens.
+    /// A latent is dead if it has not fired for this many training tokens.
     pub dead_window: u64,
     /// Seconds between two checkpoints, at least; writing them never takes more than a twentieth of
     /// the time.

@@ -12,7 +12,7 @@ use crate::sae::Sae;
 use crate::train::{HeldOutPoint, History, Run, Runs, TrainPoint, reached};
 
 /// Held-out NMSE and CE added against tokens seen, and how much sooner the best run with a table
-/// reaches what the best one without ends at.
+/// reaches the final value of the best one without.
 ///
 /// NMSE is the mean of ‖x̂ − x‖² / (‖x‖² + 1e-4), CE added is (CE patched − CE clean) / (CE clean +
 /// 0.001); position 0 is not counted.
@@ -409,7 +409,7 @@ mod tests {
                 .all(|want| texts.iter().any(|t| t == want)),
             "{texts:?}"
         );
-        assert!(!texts.iter().any(|t| t == "L0"), "a constant k is no news");
+        assert!(!texts.iter().any(|t| t == "L0"), "a constant k is not drawn");
         runs.runs[0].history.train[1].l0 = 15.2;
         assert!(checked(&training(&runs).unwrap()).iter().any(|t| t == "L0"));
         runs.runs.iter_mut().for_each(|run| run.history.train.clear());

@@ -155,18 +155,18 @@ impl Folder {
         ))
     }
 
-    /// Writes what a killed run needs to go on.
+    /// Writes what a killed run needs to continue.
     pub(super) fn checkpoint(&self, job: &mut Job) -> Result<()> {
         checkpoint::save(&self.dir.join(CHECKPOINT), job)
     }
 
-    /// Goes on from the checkpoint, if there is one, of a run of so many steps.
+    /// Continues from the checkpoint, if there is one, of a run of this many steps.
     pub(super) fn resume(&self, job: &mut Job, steps: u64) -> Result<()> {
         let path = self.dir.join(CHECKPOINT);
         if path.exists() && !checkpoint::load(&path, job, steps)? {
             return Err(Error::format(
                 &path,
-                "belongs to other settings than run.json beside it: delete the folder to start this run anew",
+                "does not belong to the settings in run.json beside it: delete the folder to restart this run",
             ));
         }
         Ok(())
@@ -235,7 +235,7 @@ fn check(path: &Path, got: &str, want: &str) -> Result<()> {
 
 fn read_card(dir: &Path) -> Result<Card> {
     let path = dir.join(RUN);
-    let no_run = "is missing or no run's: the folder is not one of a run; choose another folder, or move it away";
+    let no_run = "is missing or not a run's: the folder does not hold a run; choose another folder, or move it away";
     let text = fs::read(&path).map_err(|_| Error::format(&path, no_run))?;
     let card: Card = serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
     if card.format != FORMAT {
@@ -251,7 +251,7 @@ fn read_card(dir: &Path) -> Result<Card> {
     if card.key.len() != KEY || !card.key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Error::format(
             &path,
-            "has a key that is no checksum of settings: choose another folder, or move this one away",
+            "has a key that is not a checksum of settings: choose another folder, or move this one away",
         ));
     }
     Ok(card)
@@ -276,7 +276,7 @@ mod tests {
             fs::write(&card, whole.replace(&key, strange)).unwrap();
             let opened = Folder::open(&root, "SAE", &"cd".repeat(32), serde_json::Value::Null);
             let told = opened.err().expect("it is refused").to_string();
-            assert!(told.contains(RUN) && told.contains("no checksum"), "{strange}: {told}");
+            assert!(told.contains(RUN) && told.contains("not a checksum"), "{strange}: {told}");
         }
         assert!(dir.path().join("precious").exists() && card.exists());
         fs::write(&card, whole).unwrap();

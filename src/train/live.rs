@@ -7,7 +7,7 @@ use super::job::Job;
 use crate::display::Place;
 use crate::train::figures;
 
-/// At least so long between two drawings,
+/// At least this long between two drawings,
 const LEAST: Duration = Duration::from_millis(250);
 /// and so many times what the last one took, so that looking on costs less than a hundredth of the
 /// time.

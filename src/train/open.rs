@@ -35,7 +35,7 @@ impl Runs {
         match runs.is_empty() {
             true => Err(Error::format(
                 dir,
-                "holds no finished run: train there, or name the folder that the runs' own folders are in",
+                "holds no finished run: train there, or name the folder that holds the runs' folders",
             )),
             false => Ok(Runs { runs }),
         }

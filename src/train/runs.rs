@@ -1,4 +1,4 @@
-//! What training gives back.
+//! What training returns.
 
 use std::ops::Index;
 
@@ -21,8 +21,8 @@ pub struct Run {
     pub history: History,
     /// Tokens it has seen.
     pub tokens: u64,
-    /// Whether it has seen all it was to see; false after an interrupt, and the same call goes on
-    /// from there.
+    /// Whether it has seen all its training tokens; false after an interrupt: the same call then
+    /// continues from there.
     pub finished: bool,
     /// The learning rate it started with.
     pub lr: f64,
@@ -30,7 +30,7 @@ pub struct Run {
     pub made: Option<Made>,
 }
 
-/// What runs have in common that are trained together: activations, hook and settings.
+/// What runs that are trained together have in common: activations, hook and settings.
 #[derive(Clone, Debug)]
 pub struct Made {
     pub(crate) acts: ActivationStore,
@@ -59,7 +59,7 @@ impl Runs {
     /// The run of that name.
     ///
     /// # Errors
-    /// [`Error::UnknownRun`] with the names there are.
+    /// [`Error::UnknownRun`] with the names that exist.
     pub fn get(&self, name: &str) -> Result<&Run> {
         let unknown = || Error::UnknownRun {
             name: name.to_owned(),
@@ -102,7 +102,7 @@ impl Runs {
             .for_each(|run| table.push(row(&run.name, run.lr, run.tokens, &run.history)));
         match self.runs.iter().find(|run| !run.finished) {
             Some(run) => table.caption(&format!(
-                "Interrupted after {} tokens. The same call goes on from there.",
+                "Interrupted after {} tokens. The same call continues from there.",
                 format::count(run.tokens)
             )),
             None => table,

@@ -1,4 +1,4 @@
-//! How training, its settings and what it gives show themselves.
+//! How training, its settings and its results show themselves.
 
 use std::fmt;
 
@@ -71,7 +71,7 @@ impl TrainConfig {
             (
                 "dead_window",
                 format::count(self.dead_window),
-                "a latent is dead if it has not fired for so many training tokens",
+                "a latent is dead if it has not fired for this many training tokens",
             ),
             (
                 "checkpoint_seconds",
@@ -185,12 +185,12 @@ impl Show for History {
 impl Run {
     /// What it is and where it stands, as a table.
     pub fn table(&self) -> Table {
-        let finished = if self.finished { "yes" } else { "no: the same call goes on from here" };
+        let finished = if self.finished { "yes" } else { "no: the same call continues from here" };
         let mut table = self.sae.table();
         let rows = [
             ("lr", format!("{:e}", self.lr), "the learning rate it started with"),
             ("tokens", format::count(self.tokens), "training tokens seen"),
-            ("finished", finished.to_owned(), "whether it has seen all it was to see"),
+            ("finished", finished.to_owned(), "whether it has seen all its training tokens"),
         ];
         let last = self.history.held_out.last().map(held_out_rows).unwrap_or_default();
         for (name, value, meaning) in rows.into_iter().chain(last.into_iter().skip(1)) {

@@ -15,7 +15,7 @@ pub struct Speedup {
     pub nmse: Option<f64>,
     /// By the relative CE added; likewise.
     pub ce_added: Option<f64>,
-    /// The SAE it is taken against: of those there are, the one with the lowest final NMSE.
+    /// The SAE it is taken against: the one with the lowest final NMSE.
     pub baseline: String,
     /// The TSAE; likewise.
     pub tokenized: String,

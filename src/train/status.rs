@@ -18,7 +18,7 @@ pub struct TrainingStatus {
     pub runs: Vec<RunStatus>,
     /// Tokens seen by all runs together.
     pub tokens: u64,
-    /// Tokens that all runs together are to see.
+    /// Tokens that all runs together will see.
     pub total: u64,
     /// Seconds since it was started, or that it took.
     pub seconds: f64,
@@ -36,9 +36,9 @@ pub enum TrainingState {
     Running,
     /// It was asked to stop and has not yet written what it has.
     Stopping,
-    /// Every run has seen all it was to see.
+    /// Every run has seen all its tokens.
     Finished,
-    /// It was stopped before the end; the same call goes on from there.
+    /// It was stopped before the end; the same call continues from there.
     Stopped,
     /// It failed, for this reason.
     Failed(String),
@@ -53,7 +53,7 @@ pub struct RunStatus {
     pub lr: f64,
     /// Tokens it has seen.
     pub tokens: u64,
-    /// Tokens it is to see.
+    /// Tokens it will see.
     pub total: u64,
     /// The last point of its training history.
     pub train: Option<TrainPoint>,
@@ -68,7 +68,7 @@ impl TrainingStatus {
             Column::text("run"),
             Column::number("lr").defined("learning rate at the start"),
             Column::number("tokens").defined("training tokens seen"),
-            Column::text("done").defined("share of the tokens that it is to see"),
+            Column::text("done").defined("share of its training tokens"),
             Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
             Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
             Column::number("CE added")
@@ -131,9 +131,11 @@ impl TrainingState {
     pub fn sentence(&self) -> String {
         match self {
             TrainingState::Running => "trains in the background".to_owned(),
-            TrainingState::Stopping => "asked to stop; what there is is being written".to_owned(),
+            TrainingState::Stopping => {
+                "asked to stop; what was trained is being written".to_owned()
+            }
             TrainingState::Finished => "finished; join() gives the runs".to_owned(),
-            TrainingState::Stopped => "stopped; the same call goes on from there".to_owned(),
+            TrainingState::Stopped => "stopped; the same call continues from there".to_owned(),
             TrainingState::Failed(why) => format!("failed: {why}"),
         }
     }

@@ -107,7 +107,7 @@ impl Trainer {
     /// Adds an SAE under a name, which becomes its folder's.
     ///
     /// # Errors
-    /// [`Error::Config`] for settings that cannot be used or a name that is taken or no folder's;
+    /// [`Error::Config`] for settings that cannot be used, or a name that is taken or invalid;
     /// [`Error::Shape`] if it does not fit the store.
     pub fn add(mut self, name: &str, sae: SaeConfig) -> Result<Trainer> {
         sae.check()?;
@@ -136,8 +136,8 @@ impl Trainer {
     /// Trains every SAE to its end, in `dir/NAME/`.
     ///
     /// Finished runs with the same settings are read, not trained again; one that was interrupted
-    /// or killed goes on from its last checkpoint and ends with the same bytes. At an interrupt the
-    /// runs are returned as they stand. To go on working meanwhile, take
+    /// or killed resumes at its last checkpoint and ends with the same bytes. At an interrupt the
+    /// runs are returned as they stand. To keep working meanwhile, use
     /// [`fit_in_background`](Trainer::fit_in_background).
     ///
     /// # Errors
@@ -367,7 +367,7 @@ impl Session {
                 .map(|position| shuffle.row(position))
                 .collect();
             match trainer.acts.gather_for(watch.waiting(), trainer.hook, &rows, &mut batch) {
-                // Stopped while it checked the activations: there is no batch, and what there is is
+                // Stopped while it checked the activations: there is no batch, and the rest is
                 // written below.
                 Err(Error::Interrupted { .. }) if watch.stops() => {}
                 Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! Whom a training listens to, and whom it tells how far it has come.
+//! Who can stop a training, and who sees how far it has come.
 
 use super::job::Job;
 use super::live::LiveCurves;
@@ -15,7 +15,7 @@ pub(super) trait Watch {
     /// Who waits for the training.
     fn waiting(&self) -> Waiting<'_>;
 
-    /// Whether the training is to end early. Must be cheap.
+    /// Whether the training should end early. Must be cheap.
     fn stops(&self) -> bool;
 
     /// Held-out text was measured.
@@ -68,7 +68,7 @@ impl Watch for Foreground {
         }
         if let Some((mut progress, curves)) = self.shown.take() {
             if early {
-                progress.note("interrupted; the same call goes on from here");
+                progress.note("interrupted; the same call continues from here");
             }
             progress.finish();
             curves.finish(jobs);

@@ -1,5 +1,5 @@
 //! Data sets: the same documents from every form of file, streamed as from memory, and a harvest
-//! that goes on where it was.
+//! that continues where it was.
 
 #[path = "../shared/bytes.rs"]
 mod bytes;

@@ -119,7 +119,7 @@ fn a_stream_is_what_memory_gives() {
             assert_eq!(acts.tokens().unwrap(), memory.train);
             let again = ActivationStore::open(store.path()).unwrap();
             again.verify().unwrap();
-            // On one thread, the same bytes; and there is nothing to be done when it is there.
+            // On one thread, the same bytes; and nothing to do when it is there.
             let alone = tempfile::tempdir().unwrap();
             let stream = pool(1)
                 .install(|| corpus(dir.path()).max_tokens(max_tokens).seed(3).stream(share))

@@ -27,11 +27,11 @@ const INPUTS: usize = 25_000;
 /// No input takes a hundredth of it; what does has no end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Of files of so many bytes it is told how many times as much memory they took; of smaller ones,
-/// that says nothing.
+/// From this many bytes the report says how many times a file's size its reading took; for smaller
+/// ones that says nothing.
 const LARGE: usize = 32 << 10;
 
-/// How many different faults of one reader are told.
+/// How many different faults of one reader are reported.
 const TOLD: usize = 12;
 
 /// Changes files so that they fit each other.
@@ -95,7 +95,7 @@ pub struct Reader {
     pub name: &'static str,
     /// Its part of all inputs, in hundredths.
     pub share: usize,
-    /// Memory at the peak: so many times the files' size …
+    /// Memory at the peak: this many times the files' size …
     pub times: usize,
     /// … and so much that does not depend on it.
     pub beside: usize,
@@ -103,7 +103,7 @@ pub struct Reader {
     pub also: &'static [&'static str],
 }
 
-/// What came of one input.
+/// The result of one input.
 enum Outcome {
     Read,
     Refused,

@@ -59,7 +59,7 @@ const STRANGE: [&str; 40] = [
     "[[[]]]",
 ];
 
-/// Reads a text that is JSON; `None` if it is none.
+/// Reads a text that is JSON; `None` if it is not.
 pub fn parse(text: &str) -> Option<Json> {
     let mut rest = text.trim_start();
     let value = value(&mut rest, 0)?;

@@ -29,7 +29,7 @@ fn refuses(bytes: usize) -> bool {
     bytes > ABSURD
 }
 
-// SAFETY: every call goes on to the system's allocator unchanged, or returns null, as an allocator
+// SAFETY: every call is passed unchanged to the system allocator, or returns null, as an allocator
 // may.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counted {

@@ -48,7 +48,7 @@ penalties = [1.0]
 architecture = { relu = { l1 = 1.0 } }
 "#;
 
-/// As the golden model is small, and read anew for each input.
+/// As the golden model is small, and read again for each input.
 fn model() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").display().to_string()
 }

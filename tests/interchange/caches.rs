@@ -146,7 +146,7 @@ fn another_models_activations_are_refused_unless_nothing_is_said_of_the_model() 
     for name in ["float32", "float16"] {
         let processed = import(&model(Processing::TransformerLens), name);
         assert!(
-            ["another model", "Processing::Raw", "blocks.1.hook_resid_pre"]
+            ["a model other than", "Processing::Raw", "blocks.1.hook_resid_pre"]
                 .iter()
                 .all(|word| processed.contains(word)),
             "{processed}"
@@ -193,7 +193,7 @@ fn what_a_store_exports_comes_back_bit_by_bit() {
         store.export_saelens(HOOK, out.path()).unwrap();
         assert_eq!(modified(), before);
         let other = store.export_saelens(hooks[0], out.path()).unwrap_err().to_string();
-        assert!(other.contains("of other activations"), "{other}");
+        assert!(other.contains("for other activations"), "{other}");
         fs::write(out.path().join("notes.txt"), "mine").unwrap();
         let beside = store.export_saelens(HOOK, out.path()).unwrap_err().to_string();
         assert!(beside.contains("notes.txt"), "{beside}");
@@ -210,7 +210,7 @@ fn what_is_no_cache_says_what_it_lacks() {
     fs::write(empty.path().join("dataset_dict.json"), "{}").unwrap();
     has(told(empty.path()), &["several data sets", "train"]);
     let without = changed("float32", "dataset_info.json", "\"token_ids\"", "\"other_ids\"");
-    has(told(without.path()), &["no token_ids", "other_ids", "version 6"]);
+    has(told(without.path()), &["no token_ids", "other_ids", "SAELens 6"]);
     let hook = changed("float32", "dataset_info.json", "blocks.1.hook_resid_pre", "model.layers.1");
     has(told(hook.path()), &["model.layers.1", "hook_resid_pre"]);
     let shape = changed("float32", "dataset_info.json", "32\n", "31\n");

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 warnings.filterwarnings("ignore")
 os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # which needs a GPU
 
-D, L, K, N, V = 6, 10, 3, 7, 5  # d_sae is no multiple of d_in
+D, L, K, N, V = 6, 10, 3, 7, 5  # d_sae is not a multiple of d_in
 HOOK = "blocks.3.hook_resid_post"
 PACKAGES = ["sae-lens", "eai-sparsify", "dictionary-learning", "torch"]
 

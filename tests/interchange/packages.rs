@@ -1,4 +1,4 @@
-//! With the real packages: what they write anew is read, and what is written here is read by them.
+//! With the real packages: what they write again is read, and what is written here is read by them.
 
 use std::process::Command;
 use tokenized_sae::sae::ModelCard;

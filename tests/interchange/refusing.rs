@@ -66,8 +66,8 @@ fn a_folder_without_an_sae_says_what_is_there() {
     has(&told(dir.path()), &["it is empty"]);
     has(&told(&dir.path().join("nowhere")), &["could not read", "nowhere"]);
     std::fs::write(dir.path().join("notes.txt"), "x").unwrap();
-    has(&told(dir.path()), &["there are notes.txt"]);
-    has(&told(&dir.path().join("notes.txt")), &["no SAE that can be read"]);
+    has(&told(dir.path()), &["it has notes.txt"]);
+    has(&told(&dir.path().join("notes.txt")), &["not an SAE that can be read"]);
     sample(Architecture::TopK, false).save(dir.path().join("layers.3")).unwrap();
     has(&told(dir.path()), &["name one of them: layers.3"]);
     std::fs::remove_file(dir.path().join("layers.3/sae_weights.safetensors")).unwrap();

@@ -44,7 +44,7 @@ fn a_flipped_bit_anywhere_in_any_shard_is_noticed_before_its_shard_is_used() {
             for e in told {
                 let Error::Checksum { path: ref named, .. } = e else { panic!("{e}") };
                 assert_eq!(named, &path);
-                assert!(e.to_string().contains("only this shard anew"), "{e}");
+                assert!(e.to_string().contains("recreate only this shard"), "{e}");
             }
             assert!(ActivationStore::open(dir.path()).and_then(|store| store.verify()).is_err());
         }

@@ -119,7 +119,7 @@ fn an_incomplete_store_can_be_read() {
     assert_eq!(gather_all(&store, hooks()[0]).unwrap().tokens, tokens(6).ids());
     assert!(store.to_string().contains("2 of 4"), "{store}");
     let complete = harvest(dir.path(), &tokens(11), CONFIG).unwrap();
-    // More rows are another thing to train on.
+    // More rows are a different training set.
     assert_ne!(complete.fingerprint(), store.fingerprint());
 }
 

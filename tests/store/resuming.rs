@@ -1,4 +1,4 @@
-//! A harvest that is cut off goes on, to the same bytes.
+//! A harvest that is cut off continues, to the same bytes.
 
 use std::process::Command;
 use std::sync::LazyLock;
@@ -90,7 +90,7 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
     }
 }
 
-/// Waits until so many shards are in the manifest and the next is in the making: until the writer
+/// Waits until this many shards are in the manifest and the next is in the making: until the writer
 /// has no more to do.
 fn wait_for_writer(dir: &Path, n_shards: usize) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);

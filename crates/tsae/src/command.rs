@@ -1,4 +1,4 @@
-//! What there is to type, a verb a file, and how a command ends.
+//! The commands, one file per verb, and how a command ends.
 
 mod bench;
 mod common;
@@ -34,10 +34,10 @@ Exit status:
   0    done
   1    failed; the standard error says why
   2    wrong usage: no such option, or a setting that cannot be used
-  130  interrupted; what was made is kept, and the same command goes on from there
+  130  interrupted; what was made is kept, and the same command continues from there
 
 Results go to the standard output, with --json as one line of JSON; progress and remarks go to the standard error (--quiet: neither).
-Every verb goes on where it was stopped, and does nothing twice that is done. `tsae VERB --help` has examples of each.
+Every verb continues where it was stopped, and repeats nothing that is done. `tsae VERB --help` has examples of each.
 
 Examples:
   tsae lab                                        # JupyterLab, on the notebooks
@@ -108,7 +108,7 @@ impl Cli {
 pub fn exit(done: Result<()>) -> ExitCode {
     let status = match &done {
         Err(Error::Library(Library::Interrupted { .. })) => 130,
-        // Whoever read what we print has heard enough.
+        // Whoever read our output has stopped reading.
         Err(Error::Library(Library::Io { path, source, .. }))
             if output::is_stdout(path) && source.kind() == io::ErrorKind::BrokenPipe =>
         {
@@ -119,11 +119,11 @@ pub fn exit(done: Result<()>) -> ExitCode {
         Ok(()) if interrupt::was_pressed() => 130,
         Ok(()) => 0,
     };
-    // Nothing is left to be done if nobody listens there either.
+    // Nothing can be done if nobody listens there either.
     let _ = match &done {
         Err(error) => writeln!(io::stderr(), "tsae: {error}"),
         Ok(()) if status == 130 => {
-            writeln!(io::stderr(), "tsae: interrupted; the same command goes on from here")
+            writeln!(io::stderr(), "tsae: interrupted; the same command continues from here")
         }
         Ok(()) => Ok(()),
     };

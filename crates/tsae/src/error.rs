@@ -28,7 +28,7 @@ pub enum Error {
         notebook: PathBuf,
         /// The parameter's name as given.
         name: String,
-        /// What is wrong with it, and what there is or what is allowed.
+        /// What is wrong with it, and what exists or is allowed.
         why: String,
     },
     /// A cell of a notebook failed.

@@ -13,7 +13,7 @@
 //! | source of the standard library | `RUST_SRC_PATH`, the toolchain | read out of the toolchain's own documentation | 2 s |
 //! | this library, compiled for cells | an earlier set-up of the same sources | compiled | 5 min on two cores, 1 min after an edit |
 //!
-//! Everything that takes long shows how far it has come, can be killed at any moment and goes on
+//! Everything that takes long shows how far it has come, can be killed at any moment and continues
 //! from there; two set-ups at once wait for each other. Afterwards nothing needs the network. The
 //! folder can be deleted at any time: the next set-up makes it again.
 //!

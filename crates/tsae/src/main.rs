@@ -1,4 +1,4 @@
-//! The `tsae` command: a thin skin over the library, one subcommand a verb.
+//! The `tsae` command: a thin layer over the library, one subcommand a verb.
 
 #![deny(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! The promise: what a notebook does the command does too, step by step, with the same bytes; it
+//! The promise: the command does what a notebook does, step by step, with the same bytes; it
 //! says what it did in a way that programs can read, and how it ended.
 
 #[path = "shared/folder.rs"]
@@ -128,7 +128,7 @@ fn every_step_of_a_notebook_is_a_command_and_a_second_one_does_nothing_twice() {
     let named = " --model tiny-gpt2";
     for (more, told) in [
         (format!("{named} --relu"), "holds activations"),
-        (format!("{named} --hook blocks.1.hook_resid_pre"), "all hooks"),
+        (format!("{named} --hook blocks.1.hook_resid_pre"), "all its hooks"),
         (String::new(), "--model"),
     ] {
         let refused = run(dir, &format!("convert cached --to tsae --out nothing{more}"));

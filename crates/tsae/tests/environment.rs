@@ -21,7 +21,7 @@ fn conda_packages() -> BTreeMap<&'static str, &'static str> {
     let (_, dependencies) = ENVIRONMENT.split_once("dependencies:\n").unwrap();
     let items = dependencies
         .lines()
-        .map(|line| line.strip_prefix("  - ").unwrap_or_else(|| panic!("{line} is no item")));
+        .map(|line| line.strip_prefix("  - ").unwrap_or_else(|| panic!("{line} is not an item")));
     items
         .map(|item| item.split_once(' ').unwrap_or_else(|| panic!("{item} pins no version")))
         .collect()

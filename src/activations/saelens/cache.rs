@@ -90,7 +90,7 @@ impl Cache {
             {
                 return Err(Error::format(
                     &path,
-                    format!("column \"{}\" holds integers, which are no activations", names[i]),
+                    format!("column \"{}\" holds integers, not activations", names[i]),
                 ));
             }
             let of_hooks = at
@@ -104,7 +104,7 @@ impl Cache {
                 let kind = stream.columns()[at_ids].number;
                 let bytes = stream.read(at)?;
                 ids.extend(token_ids(kind, &bytes).map_err(|id| {
-                    Error::format(&path, format!("has {id} among its token_ids, which is none"))
+                    Error::format(&path, format!("has {id}, not a token id, among its token_ids"))
                 })?);
                 let hooks = numbers
                     .iter()
@@ -172,8 +172,8 @@ fn data_files(dir: &Path) -> Result<Vec<PathBuf>> {
         let why = if dir.join("dataset_dict.json").is_file() {
             "holds several data sets (dataset_dict.json): name the folder of one, such as train"
         } else {
-            "holds no data set that Hugging Face datasets saved (there is no state.json): give the folder that SAELens' CacheActivationsRunner wrote \
-             (new_cached_activations_path); of one on the hub, load_dataset(…).save_to_disk(…) makes such a folder"
+            "holds no data set saved by Hugging Face datasets (there is no state.json): give the folder that SAELens' CacheActivationsRunner wrote \
+             (new_cached_activations_path); for one on the hub, load_dataset(…).save_to_disk(…) makes such a folder"
         };
         return Err(Error::format(dir, why));
     }
@@ -181,7 +181,7 @@ fn data_files(dir: &Path) -> Result<Vec<PathBuf>> {
     if state.indices.is_some_and(|files| !files.is_empty()) {
         return Err(Error::format(
             &path,
-            "its rows stand in another order than in its files: flatten_indices() and save it again",
+            "its rows are not in the order of its files: flatten_indices() and save it again",
         ));
     }
     let file = |file: DataFile| {
@@ -213,14 +213,14 @@ fn columns(dir: &Path, d_model: usize) -> Result<(Vec<(HookPoint, String)>, usiz
         return Err(Error::format(
             &path,
             format!(
-                "has no column of activations, an Array2D named by its hook; there are: {}",
+                "has no column of activations, an Array2D named after its hook; its columns are: {}",
                 there()
             ),
         ));
     };
     if !info.features.contains_key(TOKEN_IDS) {
         let why = format!(
-            "has no {TOKEN_IDS}, only {}: a store keeps the token of every row, and a table cannot be trained without. Cache them anew by a SAELens of version 6, \
+            "has no {TOKEN_IDS}, only {}: a store keeps the token of every row, and a table cannot be trained without it. Cache them again with SAELens 6, \
              which writes them, or harvest them here",
             there()
         );

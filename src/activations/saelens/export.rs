@@ -36,7 +36,7 @@ impl ActivationStore {
     /// numbers stay in the width that the store has.
     ///
     /// In SAELens, `context_size` is this store's `n_ctx`, and `d_in` its `d_model`. A killed
-    /// export goes on with the first file that is not there.
+    /// export continues with the first file that is not there.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -182,7 +182,7 @@ impl Plan {
                 for (i, stretch) in numbers.chunks(STRETCH).enumerate() {
                     if interrupt::requested() {
                         interrupt::clear();
-                        let remedy = "the files that are complete are kept, and the same call goes on from there".to_owned();
+                        let remedy = "the files that are complete are kept, and the same call continues from there".to_owned();
                         return Err(Error::Interrupted { what: "the export", remedy });
                     }
                     out.write_at(body + place.start + (i * STRETCH) as u64, stretch)?;
@@ -206,14 +206,14 @@ impl Plan {
         if there != bytes || start != self.start {
             return Err(Error::format(
                 path,
-                "is there already, of other activations: choose another folder, or move it away",
+                "exists already, for other activations: choose another folder, or move it away",
             ));
         }
         Ok(())
     }
 }
 
-/// Refuses a folder with files that are no part of this export.
+/// Refuses a folder with files that are not part of this export.
 fn refuse_others(dir: &Path, names: &[String]) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let name =
@@ -238,7 +238,7 @@ fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
         Ok(there) if there == text => Ok(()),
         Ok(_) => Err(Error::format(
             path,
-            "is there already, of other activations: choose another folder, or move it away",
+            "exists already, for other activations: choose another folder, or move it away",
         )),
         Err(_) => write_atomic(path, |out| out.write_all(&text)),
     }

@@ -46,11 +46,11 @@ impl Show for HarvestConfig {
     fn shown(&self) -> Shown {
         let rows = vec![
             ("dtype", self.dtype.to_string(), "how numbers are stored"),
-            ("compute", self.compute.to_string(), "in what the model forms its products"),
+            ("compute", self.compute.to_string(), "the number format of the model's products"),
             (
                 "shard_tokens",
                 format::count(self.shard_tokens as u64),
-                "tokens in a file; what a killed harvest loses is at most one file",
+                "tokens in a file; a killed harvest loses at most one file",
             ),
             ("batch", self.batch.to_string(), "sequences in one pass of the model"),
         ];

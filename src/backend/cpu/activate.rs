@@ -78,7 +78,7 @@ pub(super) fn choose(
         Architecture::Relu { .. } => Ok(all(above(encoder, x, rows)?)),
         Architecture::BatchTopK => Ok(all(largest_of_batch(encoder, x, rows, threshold)?)),
         Architecture::JumpRelu { .. } => {
-            // Below its threshold a pre-activation is no code, but may still say something about
+            // Below its threshold a pre-activation is not a code, but may still say something about
             // the threshold.
             let half = objective.bandwidth as f32 / 2.0;
             let bars: Vec<f32> = sae.threshold.iter().map(|threshold| threshold - half).collect();

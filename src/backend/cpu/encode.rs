@@ -115,7 +115,7 @@ pub(super) fn largest(
 /// scores, and how many rows had to be scored in full.
 ///
 /// # Errors
-/// [`Error::NotFinite`] naming the first row that has a pre-activation that is no number.
+/// [`Error::NotFinite`] naming the first row with a pre-activation that is not a number.
 pub(super) fn above(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<(Codes, usize)> {
     let d = encoder.d();
     let mut packed = PackedLatents::default();

@@ -58,7 +58,7 @@ impl Stages {
         self.0[stage as usize]
     }
 
-    /// Counts the time since `start`, and begins anew.
+    /// Counts the time since `start`, and restarts.
     pub(super) fn since(&mut self, stage: Stage, start: Instant) -> Instant {
         let now = Instant::now();
         self.0[stage as usize] += now - start;

@@ -142,7 +142,7 @@ impl<'de> Visitor<'de> for Value {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
         if self.raw {
-            return Err(A::Error::custom("is no text"));
+            return Err(A::Error::custom("is not text"));
         }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Field::Other("a list"))

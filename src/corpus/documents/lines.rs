@@ -42,9 +42,13 @@ impl Lines {
         let place = self.place;
         self.place = Place { record: place.record + 1, byte: place.byte + n as u64 };
         if n > LONGEST {
-            return Err(
-                self.wrong(place, format!("is longer than {} MiB, the longest that is read: is that a file of JSON lines?", LONGEST >> 20))
-            );
+            return Err(self.wrong(
+                place,
+                format!(
+                    "is longer than {} MiB, the longest that can be read: is it a JSON Lines file?",
+                    LONGEST >> 20
+                ),
+            ));
         }
         Ok((n > 0).then_some(place))
     }

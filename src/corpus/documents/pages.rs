@@ -48,7 +48,7 @@ impl Codec {
             return Ok(packed.clone());
         }
         let damaged = |why: &dyn std::fmt::Display| {
-            ParquetError::General(format!("a page does not unpack: {why}"))
+            ParquetError::General(format!("a page cannot be unpacked: {why}"))
         };
         let (before, packed) = packed
             .split_at_checked(plain)
@@ -73,7 +73,7 @@ impl Codec {
                 let size = snap::raw::decompress_len(packed).map_err(|e| damaged(&e))?;
                 if size > LARGEST || size > BEST * packed.len() {
                     return Err(damaged(&format!(
-                        "{} bytes are said to unpack to {size}",
+                        "{} bytes claim to unpack to {size}",
                         packed.len()
                     )));
                 }

@@ -117,14 +117,13 @@ impl<R: ChunkReader + 'static> Rows<R> {
         let wrong = |why: String| Error::format(&self.path, format!("row {} {why}", self.row + 1));
         if text.len() > LONGEST {
             return Err(wrong(format!(
-                "is {} long, and {} MiB is the longest that is read",
+                "is {} long, and the longest that can be read is {} MiB",
                 crate::base::format::bytes(text.len() as u64),
                 LONGEST >> 20
             )));
         }
-        let text = std::str::from_utf8(text.data()).map_err(|e| {
-            wrong(format!("is not UTF-8 text ({e}): is that the column that was meant?"))
-        })?;
+        let text = std::str::from_utf8(text.data())
+            .map_err(|e| wrong(format!("is not UTF-8 text ({e}): is it the right column?")))?;
         Ok(text.to_owned())
     }
 }
@@ -179,9 +178,7 @@ fn reader<R: ChunkReader + 'static>(
     let damaged = || {
         Error::format(
             path,
-            format!(
-                "is damaged: the column of row group {index} does not lie in it; fetch it again"
-            ),
+            format!("is damaged: the column of row group {index} lies outside it; fetch it again"),
         )
     };
     let chunk = group.column(column);
@@ -191,7 +188,7 @@ fn reader<R: ChunkReader + 'static>(
         return Err(damaged());
     }
     let codec = Codec::of(chunk.compression()).map_err(|codec| {
-        let why = format!("is packed by {codec}, and only snappy, gzip, zstd and none are read: write it anew with one of these");
+        let why = format!("is packed by {codec}, and only snappy, gzip, zstd and none can be read: rewrite it with one of these");
         Error::format(path, why)
     })?;
     let chunk_as_it_lies =
@@ -228,7 +225,7 @@ fn column_of(metadata: &ParquetMetaData, path: &Path, name: &str) -> Result<usiz
         Some(at) if kind(&columns[at]) == TEXT => Ok(at),
         Some(at) => {
             let why = format!(
-                "has {} in its column \"{name}\", not texts; there are {}: {choose}",
+                "has {} in its column \"{name}\", not text; its columns are {}: {choose}",
                 kind(&columns[at]),
                 known()
             );
@@ -236,7 +233,7 @@ fn column_of(metadata: &ParquetMetaData, path: &Path, name: &str) -> Result<usiz
         }
         None => Err(Error::format(
             path,
-            format!("has no column \"{name}\"; there are {}: {choose}", known()),
+            format!("has no column \"{name}\"; its columns are {}: {choose}", known()),
         )),
     }
 }
@@ -260,5 +257,5 @@ fn kind(column: &ColumnDescriptor) -> &'static str {
 }
 
 fn failed(path: &Path, at: &str, e: &ParquetError) -> Error {
-    Error::format(path, format!("{at}is no sound parquet file ({e}): fetch it again"))
+    Error::format(path, format!("{at}is not a valid parquet file ({e}): fetch it again"))
 }

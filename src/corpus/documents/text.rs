@@ -30,7 +30,7 @@ impl Records for Whole {
         input.take(most).read_to_end(&mut bytes).map_err(|e| unpack::failed(&self.path, "", e))?;
         if bytes.len() > self.longest {
             let why = format!(
-                "unpacks to more than {} MiB, the longest document that is read: cut it up",
+                "unpacks to more than {} MiB, the longest document that can be read: split it",
                 self.longest >> 20
             );
             return Err(Error::format(&self.path, why));

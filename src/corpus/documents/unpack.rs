@@ -158,7 +158,7 @@ impl<R: BufRead> Read for Frames<R> {
             {
                 return Err(io::Error::new(
                     ErrorKind::InvalidData,
-                    "a frame's checksum is another than was written",
+                    "a frame's checksum is not the one that was written",
                 ));
             }
             self.in_frame = false;

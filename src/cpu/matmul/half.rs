@@ -91,7 +91,7 @@ pub(crate) struct Half {
 }
 
 impl Half {
-    /// Room for so many panels; `None` if the numbers have more than sixteen bits.
+    /// Room for this many panels; `None` if the numbers have more than sixteen bits.
     pub fn new(
         precision: Precision,
         [n_panels, depth]: [usize; 2],

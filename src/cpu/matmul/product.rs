@@ -98,7 +98,7 @@ fn round(x: &[f32], depth: usize) -> Lines {
     rounded
 }
 
-/// How a product is shared out: so many blocks of rows, and groups of panels for each.
+/// How a product is shared out: this many blocks of rows, and groups of panels for each.
 struct Cut {
     blocks: usize,
     groups: usize,
@@ -155,7 +155,7 @@ enum Kind {
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
-    /// Rows of so many numbers.
+    /// Rows of this many numbers.
     pub fn of(out: Out<'a>, width: usize) -> Target<'a> {
         let (at, kind, len, stride): (*mut u8, _, _, _) = match out {
             Out::Write(RowsMut::F32(y)) => (y.as_mut_ptr().cast(), Kind::Write, y.len(), width),

@@ -41,7 +41,7 @@ impl Range {
                     && (scale == Scale::Linear || lo > 0.0))
                 {
                     return Err(Error::Figure(format!(
-                        "the range {lo}..{hi} of the {name} axis cannot be drawn: give finite numbers, the lesser first, above 0 if the axis is logarithmic"
+                        "the range {lo}..{hi} of the {name} axis cannot be drawn: give finite numbers, the smaller first, above 0 if the axis is logarithmic"
                     )));
                 }
                 return Ok(Range { lo, hi, scale, unit });

@@ -145,7 +145,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// The first spot that covers nothing, or the one that covers least; none if there are none.
+    /// The first spot that covers nothing, or the one that covers least; none if there is none.
     fn best(&self, spots: &[Rect], within: &Rect) -> Option<Rect> {
         let moved = spots.iter().map(|spot| shifted(spot, within));
         let cost = |spot: &Rect| {

@@ -153,7 +153,7 @@ pub enum Mark {
 pub enum Content {
     /// Curves.
     Curves(Vec<Series>),
-    /// Distributions, in so many bins (0 to have the number chosen).
+    /// Distributions, in this many bins (0 to have the number chosen).
     Histogram {
         /// The samples.
         samples: Vec<Sample>,

@@ -7,7 +7,7 @@ use super::*;
 use svg::well_formed;
 
 /// The figure is well-formed, has only the page's colour and the palette's, and no number that is
-/// none; returns its text.
+/// not one; returns its text.
 pub(crate) fn checked(figure: &Figure) -> Vec<String> {
     let svg = figure.svg();
     let texts = well_formed(svg);

@@ -35,7 +35,7 @@ pub(super) fn nice_step(span: f64, want: usize) -> f64 {
 
 fn linear(lo: f64, hi: f64, unit: Unit, want: usize) -> Vec<(f64, String)> {
     let mut step = nice_step(hi - lo, want);
-    // Half a latent or half a token is no place for a number.
+    // No number stands at half a latent or half a token.
     if unit == Unit::Count {
         step = step.max(1.0);
     }

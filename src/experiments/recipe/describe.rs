@@ -44,7 +44,7 @@ impl Runs {
     /// [`Error::Config`] if they were not trained with the same settings on the same activations,
     /// and as [`SaeRecipe::of`].
     pub fn description(&self) -> Result<RunRecipe> {
-        let why = "they were not trained with the same settings on the same activations, so that no one description is of all of them";
+        let why = "they were not trained with the same settings on the same activations, so no single description covers them all";
         let made = self.made().ok_or_else(|| Error::config("runs", why))?;
         let saes: Vec<(String, SaeConfig)> =
             self.runs.iter().map(|run| (run.name.clone(), run.sae.config.clone())).collect();

@@ -25,7 +25,7 @@ pub struct EvalRecipe {
     pub hook: Option<HookPoint>,
     /// Text: a file, a folder or a glob. It should be other than what was trained on.
     pub text: Option<String>,
-    /// So many tokens of the model's own samples.
+    /// This many tokens of the model's own samples.
     pub sampled: Option<usize>,
     /// The held-out text of these activations.
     pub store: Option<PathBuf>,
@@ -88,7 +88,7 @@ impl EvalRecipe {
                 Some(store) => (&ActivationStore::open(store)?).into(),
                 None => {
                     let why = format!(
-                        "no activations are known of \"{}\": give --store, --text or --sampled",
+                        "no activations are known for \"{}\": give --store, --text or --sampled",
                         all[0].name
                     );
                     return Err(Error::EmptyCorpus { why });
@@ -106,7 +106,7 @@ impl EvalRecipe {
         }
         let first = all
             .first()
-            .ok_or_else(|| Error::config("sae", "there is none to evaluate: name a folder"))?;
+            .ok_or_else(|| Error::config("sae", "there is no SAE to evaluate: name a folder"))?;
         let hook = hook_of(&first.sae, self.hook)?;
         for other in &all {
             let (a, b) = (&first.sae.origin, &other.sae.origin);
@@ -114,7 +114,7 @@ impl EvalRecipe {
                 self.model.is_none() && (&a.model, &a.processing) != (&b.model, &b.processing);
             if is_other_model || hook_of(&other.sae, self.hook)? != hook {
                 let why = format!(
-                    "\"{}\" reads another model or hook than \"{}\": evaluate them apart",
+                    "\"{}\" reads another model or hook than \"{}\": evaluate them separately",
                     other.name, first.name
                 );
                 return Err(Error::config("sae", why));
@@ -163,7 +163,7 @@ impl EvalRecipe {
                     .and_then(|harvested| harvested.held_out);
                 held_out.ok_or_else(|| {
                     let why = format!(
-                        "no held-out text is known of \"{}\": give --text, --sampled or --store",
+                        "no held-out text is known for \"{}\": give --text, --sampled or --store",
                         first.name
                     );
                     Error::EmptyCorpus { why }
@@ -194,7 +194,7 @@ fn saes_in(path: &Path) -> Result<Vec<Named>> {
             if !folder.join("cfg.json").exists() {
                 return Err(Error::format(
                     folder,
-                    "holds no finished SAE: `tsae train` goes on with it",
+                    "holds no finished SAE: `tsae train` continues with it",
                 ));
             }
             Ok(Named { name: name.clone(), sae: Sae::load(&folder)?, run: Some(run.clone()) })
@@ -214,14 +214,14 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The model whose activations an SAE reads, as it is asked for, or else as the SAE says.
+/// The model whose activations an SAE reads: the one named, or else the SAE's own.
 ///
 /// # Errors
-/// [`Error::Config`] if neither says it; as [`Model::load`].
+/// [`Error::Config`] if neither is known; as [`Model::load`].
 pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) -> Result<Model> {
     let origin = &sae.origin;
     let asked =
-        || Error::config("model", "the SAE does not say which model it is of: give --model");
+        || Error::config("model", "the SAE does not say which model it is for: give --model");
     let name = match (model, &origin.model, &origin.revision) {
         (Some(name), ..) => name.to_owned(),
         (None, Some(name), Some(commit)) if !name.contains('@') => format!("{name}@{commit}"),
@@ -232,10 +232,10 @@ pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) 
     Model::load_with(&name, processing.or(said).unwrap_or_default())
 }
 
-/// The hook that an SAE reads, as it is asked for, or else as the SAE says.
+/// The hook that an SAE reads: the one named, or else the SAE's own.
 ///
 /// # Errors
-/// [`Error::Config`] if neither says it.
+/// [`Error::Config`] if neither is known.
 pub fn hook_of(sae: &Sae, hook: Option<HookPoint>) -> Result<HookPoint> {
     hook.or(sae.origin.hook).ok_or_else(|| {
         Error::config("hook", "the SAE does not say which hook it reads: give --hook")

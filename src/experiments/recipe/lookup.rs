@@ -10,7 +10,7 @@ use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, Ngrams, Sae};
 
-/// What a table has rows for, and what they start at.
+/// What a table has rows for, and where they start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LookupRecipe {
@@ -43,7 +43,7 @@ pub struct NgramRecipe {
 /// Within a store, the folder of tables that take a while.
 const TABLES: &str = "tables";
 
-/// A table that is to be made, and what training does with it.
+/// A table to make, and what training does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub kind: LookupRecipe,

@@ -13,8 +13,8 @@ use super::{FILE, RunRecipe};
 use crate::base::error::{Error, Result};
 use crate::hub::distance;
 
-/// What a description was read from, if it was: so that what turns out wrong later can be told with
-/// its line. It is no part of what the description says, and any two are equal.
+/// What a description was read from, if it was: so that a later error can be reported with
+/// its line. It is not part of what the description says, and any two are equal.
 #[derive(Clone, Default)]
 pub struct Written(Option<Arc<Source>>);
 
@@ -63,7 +63,7 @@ impl RunRecipe {
     /// Reads a description: a TOML file, or a folder that a run has left its own in.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Description`] with the line if it says something that cannot be.
+    /// [`Error::Io`]; [`Error::Description`] with the line if it says something impossible.
     pub fn load(path: impl AsRef<Path>) -> Result<RunRecipe> {
         let path = path.as_ref();
         let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
@@ -175,7 +175,7 @@ fn hint(message: &str) -> String {
     }
 }
 
-/// The unknown name in a message, and the names there are, as serde and toml tell them.
+/// The unknown name in a message, and the known names, as serde and toml report them.
 fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
     if let Some((name, known)) = message
         .strip_prefix("unexpected keys in table: ")

@@ -74,7 +74,7 @@ impl RunRecipe {
         if self.text.is_some() && self.sampled.is_some() {
             return Err(Error::config(
                 "sampled",
-                "sampled: there is text as well: give one of the two",
+                "sampled: text is given as well: keep one of the two",
             ));
         }
         Ok(())
@@ -94,7 +94,7 @@ impl RunRecipe {
         {
             Some(hook) => Err(Error::config(
                 "hooks",
-                format!("hooks must have {hook}, which is trained on, among them, or be left out"),
+                format!("hooks must include {hook}, which is trained on, or be left out"),
             )),
             None => Ok(()),
         }
@@ -106,7 +106,7 @@ impl RunRecipe {
         self.text.is_some() || self.sampled.is_some() || self.store.is_none()
     }
 
-    /// The same with everything filled in that is decided without being said.
+    /// The same with all defaults filled in.
     ///
     /// # Errors
     /// As [`check`](RunRecipe::check), now also for what depends on the model;
@@ -176,7 +176,7 @@ impl RunRecipe {
         {
             return Err(Error::config(
                 "text",
-                "text: there is none that could be streamed or chosen from: name it, or leave out what is said of it",
+                "text: stream, column, min_chars and max_chars need text: give it, or leave them out",
             ));
         }
         self.sampled = self.sampled.or(Some(SAMPLED));

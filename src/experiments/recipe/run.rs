@@ -43,7 +43,7 @@ impl RunRecipe {
     /// held-out text are kept beside the activations.
     ///
     /// What a finished harvest of the same description has left there is used again, without the
-    /// text being read once more; one that was interrupted goes on.
+    /// text being read once more; one that was interrupted continues.
     ///
     /// # Errors
     /// [`Error::Interrupted`] if it was stopped, with what is kept; what reading the text and
@@ -76,7 +76,7 @@ impl RunRecipe {
         };
         if !acts.is_complete() {
             let remedy = format!(
-                "{} tokens are kept in {}, and the same call goes on from there",
+                "{} tokens are kept in {}, and the same call continues from there",
                 acts.n_rows(),
                 dir.display()
             );
@@ -139,7 +139,7 @@ impl RunRecipe {
             ));
         }
         let acts = &harvested.acts;
-        let hook = spec.hook.ok_or_else(|| Error::config("hook", "none is named"))?;
+        let hook = spec.hook.ok_or_else(|| Error::config("hook", "no hook is named"))?;
         let mut trainer = Trainer::new(acts, hook, spec.train.clone())?;
         if let Some(text) = &harvested.held_out {
             trainer = trainer.held_out(model, text)?;
@@ -163,7 +163,7 @@ impl RunRecipe {
     /// Harvests unless that is done, and trains every SAE to its end in `out/NAME/`; the whole
     /// description is written to `out/run.toml`.
     ///
-    /// The same call again reads what is finished and goes on with what is not, as [`Trainer::fit`]
+    /// The same call again reads what is finished and continues the rest, as [`Trainer::fit`]
     /// does, and so does `tsae train`. At an interrupt the runs are returned as they stand.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub struct SaeRecipe {
     pub name: String,
     /// Latents per dimension.
     pub expansion: usize,
-    /// How many latents there are, where they are no whole number per dimension; `expansion` then
+    /// How many latents there are, if not a whole number per dimension; `expansion` then
     /// counts for nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latents: Option<usize>,
@@ -156,7 +156,7 @@ impl SaeRecipe {
     /// The table, if there is one.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is none, and something is said of it.
+    /// [`Error::Config`] if there is none, but settings for one.
     pub(super) fn table(&self) -> Result<Option<Table>> {
         let said = [
             ("learned", self.learned.is_some()),
@@ -166,7 +166,7 @@ impl SaeRecipe {
         match (&self.lookup, said.into_iter().find(|(_, is_said)| *is_said)) {
             (None, Some((key, _))) => Err(Error::config(
                 key,
-                "there is no table that it could be said of: give one, as lookup = \"unigram\"",
+                "there is no table that it applies to: give one, as lookup = \"unigram\"",
             )),
             (None, None) => Ok(None),
             (Some(kind), _) => {
@@ -187,7 +187,7 @@ impl SaeRecipe {
         }
     }
 
-    /// The same with everything filled in that is decided without being said.
+    /// The same with all defaults filled in.
     pub(super) fn resolved(&self) -> SaeRecipe {
         let zeros = matches!(self.lookup, Some(LookupRecipe::Zeros));
         let there = self.lookup.is_some();

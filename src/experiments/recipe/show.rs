@@ -57,7 +57,11 @@ impl Show for HarvestRecipe {
         let rows = vec![
             ("hooks", hooks, "the places in the model"),
             ("dtype", self.dtype.to_string(), "how numbers are stored"),
-            ("compute", self.compute.to_string(), "in what the model forms its products"),
+            (
+                "compute",
+                self.compute.to_string(),
+                "the number format of the model's matrix products",
+            ),
             ("shard_tokens", self.shard_tokens.to_string(), "tokens in a file"),
             ("batch", self.batch.to_string(), "sequences in one pass of the model"),
         ];

@@ -1,11 +1,11 @@
-//! What lies beside harvested activations: how they were made, and the text that was held out.
+//! What is kept beside harvested activations: how they were made, and the held-out text.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `harvest.toml` | the description of the harvest: a [`RunRecipe`] without training |
 //! | `held_out.safetensors` | the held-out sequences, `ids` `[n_seq, n_ctx]`, with the fingerprints of both sides |
-//! | `corpus/` | what the model wrote, if it was asked to |
-//! | `tables/` | the authors' token tables, once they have been asked for |
+//! | `corpus/` | what the model wrote, if it sampled the text |
+//! | `tables/` | the authors' token tables, once they have been needed |
 
 use std::collections::HashMap;
 use std::fs;
@@ -135,7 +135,7 @@ fn write(path: &Path, acts: &ActivationStore, tokens: &Tokens) -> Result<()> {
         bytemuck::cast_slice(tokens.ids()),
     );
     let bytes = view.and_then(|view| safetensors::serialize([("ids", view)], Some(about)));
-    let bytes = bytes.map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
+    let bytes = bytes.map_err(|e| Error::format(path, format!("could not be serialised: {e}")))?;
     files::write_atomic(path, |out| out.write_all(&bytes))
 }
 
@@ -145,7 +145,7 @@ fn read(path: &Path, acts: &ActivationStore) -> Result<Option<Tokens>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path)(e)),
     };
-    let remedy = "delete it and harvest.toml beside it, and harvest again, which makes both anew";
+    let remedy = "delete it and harvest.toml beside it, and harvest again to recreate both";
     let damaged =
         |why: String| Error::format(path, format!("does not hold held-out text ({why}): {remedy}"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -153,7 +153,7 @@ fn read(path: &Path, acts: &ActivationStore) -> Result<Option<Tokens>> {
         .metadata()
         .as_ref()
         .and_then(|map| map.get(ABOUT))
-        .ok_or_else(|| damaged("it says nothing of itself".into()))?;
+        .ok_or_else(|| damaged("it has no description".into()))?;
     let about: About = serde_json::from_str(about).map_err(|e| damaged(e.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
     let tensor = tensors.tensor("ids").map_err(|e| damaged(e.to_string()))?;
@@ -175,7 +175,7 @@ fn read(path: &Path, acts: &ActivationStore) -> Result<Option<Tokens>> {
         });
     }
     if about.version != VERSION || about.train != acts.corpus_fingerprint() {
-        return Err(damaged("it is of another harvest, or another version".into()));
+        return Err(damaged("it is from another harvest or version".into()));
     }
     tokens.check(acts.d_vocab())?;
     Ok(Some(tokens))

@@ -144,7 +144,7 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
             "balance = 2; it must lie between 0 and 1",
         ),
         ("model = 'a'\n[[sae]]\nlearned = false", 3, "there is no table"),
-        ("model = 'a'\ntext = 'x'\nsampled = 5", 3, "there is text as well"),
+        ("model = 'a'\ntext = 'x'\nsampled = 5", 3, "text is given as well"),
         (
             "model = 'a'\nhook = 'blocks.1.hook_resid_pre'\n[harvest]\nhooks = ['blocks.2.hook_resid_pre']",
             4,
@@ -159,7 +159,7 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
             "{text}\n{told}"
         );
     }
-    // What depends on the model is told with its line as well.
+    // What depends on the model is reported with its line as well.
     let model = Model::load("tiny-gpt2").unwrap();
     let spec = RunRecipe::parse("model = 'tiny-gpt2'\n[[sae]]\nexpansion = 1\nk = 4096").unwrap();
     let told = spec.resolved(&model).unwrap_err().to_string();

@@ -73,7 +73,7 @@ impl Arm {
         &self.base
     }
 
-    /// Varies [`SaeConfig::k`], if the [`Architecture`] has a use for it.
+    /// Varies [`SaeConfig::k`], if the [`Architecture`] uses it.
     pub fn ks(self, ks: &[usize]) -> Arm {
         self.along(Axis::ks(ks))
     }
@@ -186,7 +186,9 @@ impl Axis {
             if !value.is_finite() || self.values[..i].contains(value) {
                 return Err(Error::config(
                     "axes",
-                    format!("\"{name}\" has the value {value}, which is not finite or there twice"),
+                    format!(
+                        "\"{name}\" has the value {value}, which is not finite or is given twice"
+                    ),
                 ));
             }
         }

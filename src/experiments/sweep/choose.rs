@@ -37,7 +37,7 @@ impl SweepResults {
             there.dedup();
             return Err(Error::config(
                 "at",
-                format!("no run has {axis} = {value}; there are {there:?}"),
+                format!("no run has {axis} = {value}; the values are {there:?}"),
             ));
         }
         self.runs.retain(|run| run.setting.get(axis).is_none_or(|own| own == value));
@@ -106,7 +106,7 @@ impl SweepResults {
         }
         Err(Error::config(
             "axis",
-            format!("there is no \"{axis}\"; there are {COMMON:?} and {further:?}"),
+            format!("there is no axis \"{axis}\"; the axes are {COMMON:?} and {further:?}"),
         ))
     }
 }

@@ -21,7 +21,7 @@ use crate::train::TrainConfig;
 
 /// The share of the text that is held out, as in [`compare`](mod@crate::experiments::compare).
 const VALID_SHARE: f64 = 0.02;
-/// The longest context that is used unless another is asked for: the authors'.
+/// The longest context that is used by default: the authors'.
 const N_CTX: usize = 256;
 /// Tokens that the model samples where there is no text.
 const SAMPLED: usize = 500_000;
@@ -74,10 +74,10 @@ pub struct SweepFile {
     /// Text to train on: a file, a folder or a glob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Without text: how many tokens the model samples for itself; 500,000 unless said.
+    /// Without text: how many tokens the model samples for itself; 500,000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<usize>,
-    /// Tokens in a sequence of the text; 256 unless said, or what the model reads if that is less.
+    /// Tokens in a sequence of the text; 256 by default, or what the model reads if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
     /// The hooks; `hook_resid_pre` of the block half-way up if there are none.
@@ -94,10 +94,10 @@ pub struct SweepFile {
     /// The arm that the others are compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
-    /// Held-out tokens of the evaluation of each run; 65,536 unless said.
+    /// Held-out tokens of the evaluation of each run; 65,536 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_on: Option<usize>,
-    /// Fields of [`TrainConfig`] that are not as by default.
+    /// Fields of [`TrainConfig`] that differ from the default.
     #[serde(default)]
     pub train: Map<String, Value>,
 }
@@ -122,12 +122,12 @@ pub struct ArmFile {
     /// Axes of its own.
     #[serde(flatten)]
     pub axes: AxesFile,
-    /// Fields of [`SaeConfig`] that are not as by default.
+    /// Fields of [`SaeConfig`] that differ from the default.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
 }
 
-/// Axes in a [`SweepFile`]; an empty one is none.
+/// Axes in a [`SweepFile`]; an empty one counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AxesFile {
     /// Values of [`SaeConfig::k`].
@@ -181,7 +181,7 @@ impl SweepFile {
     /// there is waited for.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting that there is not; what loading, reading and harvesting
+    /// [`Error::Config`] for an unknown setting; what loading, reading and harvesting
     /// report.
     pub fn sweep(&self, dir: impl AsRef<Path>) -> Result<Option<Sweep>> {
         let dir = dir.as_ref();
@@ -236,7 +236,7 @@ impl SweepFile {
         let n_ctx = self.context.unwrap_or(N_CTX.min(model.config().n_ctx));
         match (&self.text, self.sampled) {
             (Some(_), Some(_)) => {
-                Err(Error::config("sampled", "there is text as well: give one of the two"))
+                Err(Error::config("sampled", "text is given as well: keep one of the two"))
             }
             (Some(pattern), None) => {
                 let wanted = usize::try_from(train.tokens).unwrap_or(usize::MAX);
@@ -259,7 +259,7 @@ impl ArmFile {
             && (self.learned.is_some() || self.balance.is_some() || self.subtracted)
         {
             let why = format!(
-                "\"{}\" has none to be learned, balanced or subtracted: give it one, as lookup = \"unigram\"",
+                "\"{}\" has no table to be learned, balanced or subtracted: give it one, as lookup = \"unigram\"",
                 self.name
             );
             return Err(Error::config("lookup", why));
@@ -312,7 +312,7 @@ impl AxesFile {
     }
 }
 
-/// Whole numbers as such: a JSON number with a point is none.
+/// Whole numbers as such: a JSON number with a point is not whole.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 2f64.powi(53) {
         Value::from(value as i64)
@@ -339,7 +339,10 @@ fn overlaid<T: Serialize + DeserializeOwned>(base: &T, settings: &Map<String, Va
                     .unwrap_or_default();
                 return Err(Error::config(
                     "settings",
-                    format!("there is no \"{path}\"; there are {}", there.join(", ")),
+                    format!(
+                        "there is no setting \"{path}\"; the settings are {}",
+                        there.join(", ")
+                    ),
                 ));
             }
         }
@@ -358,7 +361,7 @@ pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
                 if interrupt::requested() {
                     interrupt::clear();
                     let remedy = format!(
-                        "another process was working in {}; the same call goes on",
+                        "another process was working in {}: run the same call again to continue",
                         path.display()
                     );
                     return Err(Error::Interrupted { what: "the sweep", remedy });

@@ -115,7 +115,9 @@ impl SweepResults {
         if !varied.iter().any(|known| known == axis) {
             return Err(Error::config(
                 "axis",
-                format!("nothing was varied along \"{axis}\"; there are {varied:?}"),
+                format!(
+                    "nothing was varied along \"{axis}\"; the axes that were varied are {varied:?}"
+                ),
             ));
         }
         let placed = rows.iter().filter(|row| row.setting.get(axis).is_some());
@@ -144,7 +146,7 @@ impl SweepResults {
     /// of the baseline, by layer; bars reach from the least to the greatest over the seeds.
     ///
     /// # Errors
-    /// [`Error::Config`] without a baseline; [`Error::Figure`] if no run reaches what the baseline
+    /// [`Error::Config`] without a baseline; [`Error::Figure`] if no run reaches where the baseline
     /// ends at.
     pub fn speedups(&self) -> Result<Figure> {
         self.speedup_panels(layers(), "layer", |layer| layer as f64, &[])
@@ -174,7 +176,7 @@ impl SweepResults {
         published: &[paper::SpeedupRow],
     ) -> Result<Figure> {
         let Some(baseline) = self.baseline() else {
-            let why = "there is none to compare with: name one with .with_baseline(\"SAE\"), or .baseline(\"SAE\") on the sweep";
+            let why = "there is no baseline to compare with: name one with .with_baseline(\"SAE\"), or .baseline(\"SAE\") on the sweep";
             return Err(Error::config("baseline", why));
         };
         let rows = self.drawable()?.rows();
@@ -213,7 +215,7 @@ impl SweepResults {
         );
         let reached: Vec<PanelSpec> = reached.collect();
         if reached.is_empty() {
-            return Err(Error::Figure(format!("no run reaches what {baseline} ends at")));
+            return Err(Error::Figure(format!("no run reaches the final value of {baseline}")));
         }
         chart::panels(&format!("How many times sooner · {}", self.plan.model), &reached, 2)
     }

@@ -19,10 +19,7 @@ use crate::experiments::paper;
 pub fn results_page(dirs: &[PathBuf], out: impl AsRef<Path>) -> Result<()> {
     let out = out.as_ref();
     if out.extension().is_none_or(|extension| extension != "md") {
-        return Err(Error::format(
-            out,
-            "is to be a page of Markdown: give it a name that ends in .md",
-        ));
+        return Err(Error::format(out, "must be a Markdown page: give it a name that ends in .md"));
     }
     let mut sweeps = Vec::new();
     for dir in dirs {

@@ -1,4 +1,4 @@
-//! What came of a sweep, as its folders tell.
+//! The results of a sweep, from its folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::eval::{Measure, Metrics};
 use crate::sae::Sae;
 use crate::train::{self, History, Speedup, TrainConfig};
 
-/// What came of a sweep: its finished runs, and views of them.
+/// The results of a sweep: its finished runs, and views of them.
 #[derive(Clone)]
 pub struct SweepResults {
     /// The finished runs, in the order of the grid.
@@ -86,7 +86,7 @@ impl Serialize for SweepResults {
 }
 
 impl SweepResults {
-    /// Reads what there is in the folder that a sweep was, or is being, run in.
+    /// Reads the folder in which a sweep was, or is being, run.
     ///
     /// # Errors
     /// [`Error::Format`] if there is no `sweep.json`; [`Error::Checksum`] if a run's history is
@@ -194,7 +194,7 @@ impl SweepResults {
         (measured(baseline) && measured(run)).then(|| Speedup::between(both.0, both.1))
     }
 
-    /// The run of `arm` that `run` is to be compared with; none for a run of that arm itself.
+    /// The run of `arm` to compare `run` with; none for a run of that arm itself.
     pub(super) fn counterpart(&self, run: &SweepRun, arm: &str) -> Option<&SweepRun> {
         let same = |other: &&SweepRun| {
             let (a, b) = (&run.setting, &other.setting);

@@ -52,7 +52,7 @@ pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
     running.progress.note("");
     if stopped {
         interrupt::clear();
-        running.progress.note("interrupted; the same call goes on from here");
+        running.progress.note("interrupted; the same call continues from here");
     }
     running.progress.finish();
     Ok(())
@@ -72,11 +72,11 @@ struct Running<'a> {
     /// Tokens trained on so far, of all runs together.
     done: u64,
     /// The configurations of the arms at the hook in hand; held until those of the next are made,
-    /// whose tables go on from theirs.
+    /// whose tables continue from theirs.
     at_hook: HashMap<String, SaeConfig>,
 }
 
-/// A run that is to be trained, or only evaluated.
+/// A run to train, or only to evaluate.
 struct Job {
     point: Point,
     sae: SaeConfig,
@@ -84,7 +84,7 @@ struct Job {
 }
 
 impl Running<'_> {
-    /// Does what is to be done at one hook; true if it was stopped by hand.
+    /// Does the work at one hook; true if it was stopped by hand.
     fn at_hook(&mut self, dir: &Path, hook: HookPoint, points: &[Point]) -> Result<bool> {
         self.at_hook = self.arms_at(hook, points)?;
         let root = dir.join(hook.to_string());
@@ -146,7 +146,7 @@ impl Running<'_> {
             }
         }
         let why = format!(
-            "what is made for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead",
+            "the per-hook configuration for {hook} changes k, expansion or lr of \"{}\": vary them by axes instead",
             arm.name
         );
         Err(Error::config("per_hook", why))

@@ -1,4 +1,4 @@
-//! How a sweep and what came of it show themselves.
+//! How a sweep and its results show themselves.
 
 use std::fmt;
 

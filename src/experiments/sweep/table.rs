@@ -156,7 +156,7 @@ impl SweepResults {
         }
     }
 
-    /// What the figures were measured on, and what is not there yet.
+    /// What the figures were measured on, and what is missing.
     pub(super) fn caption(&self) -> String {
         let (tokens, text) =
             (format::count(self.plan.train.tokens), format::count(self.plan.text_tokens as u64));
@@ -178,7 +178,7 @@ impl SweepResults {
         }
         if !self.is_complete() {
             caption += &format!(
-                " {} of {} runs are finished; the same sweep goes on with the others.",
+                " {} of {} runs are finished; the same sweep continues with the others.",
                 self.runs.len(),
                 self.planned()
             );

@@ -1,4 +1,4 @@
-//! What a sweep puts beside a run: its evaluation, or why there is none.
+//! What a sweep puts beside a run: its evaluation, or why it failed.
 
 use std::fs;
 use std::path::Path;

@@ -40,7 +40,7 @@ impl Stream {
     /// Opens the file of a stream, and reads the heads of all messages.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Format`] if it is no such stream, damaged, or has columns of
+    /// [`Error::Io`], or [`Error::Format`] if it is not such a stream, damaged, or has columns of
     /// other kinds than numbers in lists.
     pub(crate) fn open(path: &Path) -> Result<Stream> {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
@@ -49,7 +49,7 @@ impl Stream {
             Error::format(
                 path,
                 format!(
-                    "is no readable Arrow stream ({why}); it may have been cut short: write it again"
+                    "is not a readable Arrow stream ({why}); it may have been cut short: write it again"
                 ),
             )
         };

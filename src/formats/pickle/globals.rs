@@ -2,7 +2,7 @@
 //!
 //! A pickle can name any function that the Python reading it could import, and have it called.
 //! Nothing is called here; but a file that names anything but parts of tensors was made to harm
-//! whoever opens it in Python, or is no file of tensors, and either is worth a word. The list is
+//! whoever opens it in Python, or is not a file of tensors, and either is worth a word. The list is
 //! PyTorch's own, that of `torch.load(weights_only=True)` in `torch/_weights_only_unpickler.py`, as
 //! far as tensors and what stands between them go, and NumPy's scalars.
 

@@ -71,7 +71,7 @@ impl<'a> Machine<'a> {
         while machine.step().map_err(|why| format!("{why} (at byte {})", machine.at))? {}
         let top = machine.pop()?;
         if !matches!(machine.values[top], Value::Dict(_)) {
-            return Err("it makes no dictionary of tensors".to_owned());
+            return Err("it does not make a dictionary of tensors".to_owned());
         }
         let mut found = Found::default();
         let mut left = ROOM * code.len();
@@ -94,7 +94,7 @@ impl<'a> Machine<'a> {
             let Value::Text(key) = &self.values[*key] else { continue };
             let mut pay = |bytes: usize| -> Result<()> {
                 *left =
-                    left.checked_sub(bytes).ok_or("the same values stand in it over and over")?;
+                    left.checked_sub(bytes).ok_or("the same values occur in it over and over")?;
                 Ok(())
             };
             pay(prefix.len() + key.len() + 1)?;
@@ -227,9 +227,11 @@ impl<'a> Machine<'a> {
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.global_named(format!("{module} {name}"))?;
-                return Err("an object is made in a way that PyTorch's files have none".to_owned());
+                return Err("an object is made in a way that PyTorch never writes".to_owned());
             }
-            other => return Err(format!("instruction {other:#04x} is none that PyTorch writes")),
+            other => {
+                return Err(format!("instruction {other:#04x} is not one that PyTorch writes"));
+            }
         }
         Ok(true)
     }
@@ -239,7 +241,7 @@ impl<'a> Machine<'a> {
         if !globals::is_known(&name) {
             let shown: String = name.replace(' ', ".").chars().take(100).collect();
             return Err(format!(
-                "it names {shown:?}, which is no part of a tensor: Python would import and could call it; nothing of it was run, and the file is not read"
+                "it names {shown:?}, which is not part of a tensor: Python would import and could call it; nothing of it was run, and the file is not read"
             ));
         }
         self.push(Value::Global(name));
@@ -330,14 +332,14 @@ impl<'a> Machine<'a> {
 
     fn get(&mut self, n: usize) -> Result<()> {
         let key = self.number(n)?;
-        self.stack.push(*self.memo.get(&key).ok_or("something is used before it is there")?);
+        self.stack.push(*self.memo.get(&key).ok_or("something is used before it is stored")?);
         Ok(())
     }
 
     fn extend(&mut self, items: Vec<Id>) -> Result<()> {
         let list = self.last()?;
         let Value::List(list) = &mut self.values[list] else {
-            return Err("something is appended to what is no list".to_owned());
+            return Err("something is appended to what is not a list".to_owned());
         };
         list.extend(items);
         Ok(())
@@ -346,7 +348,7 @@ impl<'a> Machine<'a> {
     fn set(&mut self, items: &[Id]) -> Result<()> {
         let dict = self.last()?;
         let Value::Dict(dict) = &mut self.values[dict] else {
-            return Err("something is put into what is no dictionary".to_owned());
+            return Err("something is put into what is not a dictionary".to_owned());
         };
         let (pairs, rest) = items.as_chunks::<2>();
         dict.extend(pairs.iter().map(|&[key, value]| (key, value)));

@@ -70,14 +70,14 @@ fn what_is_no_such_file_says_what_to_do() {
         Tensors::open(&path).err().unwrap().to_string()
     };
     assert!(told(&std::fs::read(golden("old.pt")).unwrap()).contains("before version 1.6"));
-    assert!(told(b"").contains("no zip archive"));
+    assert!(told(b"").contains("not a zip archive"));
     let whole = std::fs::read(golden("tensors.pt")).unwrap();
     assert!(told(&whole[..whole.len() / 2]).contains("cut off"));
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     zip.start_file("a/other", zip::write::SimpleFileOptions::default()).unwrap();
     assert!(told(&zip.finish().unwrap().into_inner()).contains("no data.pkl"));
     assert!(
-        told(&archive(b"ccollections\nCounter\n)R.", b"")).contains("no dictionary"),
+        told(&archive(b"ccollections\nCounter\n)R.", b"")).contains("does not make a dictionary"),
         "a call is not made"
     );
 }
@@ -144,7 +144,11 @@ fn a_tensor_that_reaches_beyond_its_storage_is_refused() {
         let told = read(offset, &shape, &strides).unwrap_err();
         assert!(told.contains("needs more than the 4 numbers"), "{told}");
     }
-    assert_eq!(read(b"J\xff\xff\xff\xff", &[1], &[1]), Ok(None), "a negative offset is no tensor");
+    assert_eq!(
+        read(b"J\xff\xff\xff\xff", &[1], &[1]),
+        Ok(None),
+        "a negative offset is not a tensor"
+    );
 }
 
 #[test]

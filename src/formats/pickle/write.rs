@@ -25,8 +25,8 @@ const FOLDER: &str = "archive";
 
 /// Writes a dictionary of tensors in one atomic step. The same tensors give the same bytes.
 pub(crate) fn save(path: &Path, tensors: &[(&str, Vec<usize>, Data<'_>)]) -> Result<()> {
-    let bytes =
-        archive(tensors).map_err(|e| Error::format(path, format!("could not be laid out: {e}")))?;
+    let bytes = archive(tensors)
+        .map_err(|e| Error::format(path, format!("could not be serialised: {e}")))?;
     files::write_atomic(path, |out| out.write_all(&bytes))
 }
 

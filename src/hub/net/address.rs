@@ -15,7 +15,7 @@ pub(super) fn quoted(text: &str, keep_slash: bool) -> String {
     out
 }
 
-/// The scheme, host and port of an address, each spelled in one way; `None` if it is no http
+/// The scheme, host and port of an address, each spelled in one way; `None` if it is not an http
 /// address.
 pub(super) fn origin(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;

@@ -1,4 +1,4 @@
-//! One file: from what there is of it to all of it, checked, under its checksum's name.
+//! One file: from the part in the cache to all of it, checked, under its checksum's name.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -53,7 +53,7 @@ impl Blobs {
         }
     }
 
-    /// Fetches what there is not yet. `before` bytes of other files count as done in `progress`.
+    /// Fetches what is missing. `before` bytes of other files count as done in `progress`.
     pub fn fetch(
         &self,
         client: &Client<'_>,
@@ -98,7 +98,7 @@ impl Blobs {
             // What an earlier process left may be damaged: once more, from the beginning.
             if !std::mem::take(&mut from_before) {
                 return Err(Failure::Refused(format!(
-                    "{} arrived damaged: it {difference}; it was removed. Try again; if it stays so, a proxy or a mirror changes what it passes on",
+                    "{} arrived damaged: it {difference}; it was removed. Try again; if it happens again, a proxy or a mirror is changing what it passes on",
                     remote.file
                 )));
             }

@@ -87,7 +87,7 @@ impl Reply {
         }
     }
 
-    /// All bytes, of which there may be so many.
+    /// All bytes, at most this many.
     pub fn text(&self, limit: u64) -> Result<Vec<u8>, Failure> {
         let mut all = Vec::new();
         while let Some(chunk) = self.next()? {
@@ -119,7 +119,7 @@ impl<'a> Client<'a> {
     pub fn new(hub: &'a Hub, repo: &'a Repo) -> Result<Client<'a>, Failure> {
         let Some(origin) = address::origin(&hub.endpoint) else {
             return Err(Failure::Refused(format!(
-                "HF_ENDPOINT is \"{}\", which is no http address",
+                "HF_ENDPOINT is \"{}\", which is not an http address",
                 hub.endpoint
             )));
         };
@@ -307,7 +307,7 @@ impl Job {
                 Some(token) => {
                     Failure::Refused(format!("the token from {} cannot be sent: {e}", token.from))
                 }
-                None => Failure::Refused(format!("{url} cannot be asked for: {e}")),
+                None => Failure::Refused(format!("{url} cannot be requested: {e}")),
             })?;
             let answer = self.agent.run(request).map_err(|e| failure::of_transport(&e, &url))?;
             let status = answer.status().as_u16();
@@ -326,7 +326,7 @@ impl Job {
                 .ok_or_else(|| {
                     Failure::Refused(format!("redirects to \"{location}\", which is not followed"))
                 })?;
-            // The hub has said all there is to know, and the host that has the bytes need not be
+            // The hub has said all that is needed, and the host that has the bytes need not be
             // asked.
             if self.method == Method::Head
                 && linked.commit.is_some()

@@ -16,7 +16,7 @@ pub(super) enum Failure {
     Interrupted,
     /// It may go well the next time; after so long, if the hub said so.
     Passing { why: String, wait: Option<Duration> },
-    /// There is no way to the host.
+    /// The host cannot be reached.
     Unreachable(String),
     /// It will not go well: why, and what to do.
     Refused(String),
@@ -35,7 +35,7 @@ impl Failure {
         Failure::Passing { why: why.to_owned(), wait: None }
     }
 
-    /// As an error that says what to do. `so_far` is what there is of the download.
+    /// As an error that says what to do. `so_far` says what has been downloaded.
     pub fn into_error(self, hub: &Hub, repo: &Repo, so_far: &'static str) -> Error {
         let cache = hub.cache.as_ref().map_or(String::new(), |cache| {
             format!(" The cache, {}, does not have all of it.", cache.display())
@@ -48,7 +48,7 @@ impl Failure {
             Failure::Local(error) => return error,
             Failure::Refused(why) => why,
             Failure::Passing { why, .. } => {
-                format!("{why}, and so it was at every attempt; {so_far}")
+                format!("{why}, at every attempt; {so_far}")
             }
             Failure::Unreachable(why) => format!(
                 "{why}. Is there a network, are HTTPS_PROXY and HF_ENDPOINT right? Without one, give the path of a folder that holds the files.{cache}"
@@ -72,7 +72,7 @@ impl<'a> Attempts<'a> {
         Attempts { patience, under_way, failed: 0 }
     }
 
-    /// Something has come: the count begins anew.
+    /// Bytes have arrived: the count restarts.
     pub fn arrived(&mut self) {
         self.failed = 0;
     }
@@ -119,7 +119,7 @@ impl<'a> Attempts<'a> {
 
 /// For an answer that no hub gives.
 pub(super) fn no_hub(why: &str) -> String {
-    format!("{why}: is there a hub at that address, and no login page or proxy before it?")
+    format!("{why}: is there a hub at that address, and no login page or proxy in front of it?")
 }
 
 /// What an answer other than success means.
@@ -163,7 +163,7 @@ pub(super) fn of(head: &Head, hub: &Hub, repo: &Repo) -> Failure {
             Some(from) => format!(
                 "the token from {from} does not allow it (403): it needs the right to read this repository"
             ),
-            None => format!("it refuses (403): {set_token}, or ask the network's keeper"),
+            None => format!("it refuses (403): {set_token}, or ask your network administrator"),
         }),
         (429, _) => {
             let hint = if token.is_none() {

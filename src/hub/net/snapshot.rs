@@ -1,4 +1,4 @@
-//! Names for what has been fetched: links, refs, and marks for what there is not.
+//! Names for what has been fetched: links, refs, and marks for what does not exist.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn link_to(target: &Path, path: &Path) -> std::io::Result<()> {
 /// Notes at which commit a branch or tag stands.
 pub(super) fn set_ref(folder: &Path, revision: &str, commit: &str) -> Result<()> {
     let path = folder.join("refs").join(revision);
-    // A cache that cannot be written to is no trouble if there is nothing new.
+    // A cache that cannot be written to does not matter if there is nothing new.
     if revision == commit || fs::read_to_string(&path).is_ok_and(|text| text.trim() == commit) {
         return Ok(());
     }

@@ -100,7 +100,7 @@ fn collect(
     let read = pass.ids.len() / n_ctx;
     if read == 0 {
         interrupt::clear();
-        let remedy = "nothing was read yet; the same call begins anew".to_owned();
+        let remedy = "nothing was read yet; the same call starts again".to_owned();
         return Err(Error::Interrupted { what: "collecting features", remedy });
     }
     let features = pass.finish(model, hook, &sequences[..read], read == sequences.len());

@@ -7,7 +7,7 @@ use crate::display::{Show, Shown, settings, shows};
 /// latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeaturesConfig {
-    /// Read at most so many tokens: whole sequences, evenly spread over all there are.
+    /// Read at most this many tokens: whole sequences, evenly spread over all of them.
     pub tokens: u64,
     /// Contexts in which a latent is strongest, at most one a sequence.
     pub top: usize,
@@ -86,7 +86,7 @@ impl Show for FeaturesConfig {
             (
                 "tokens",
                 self.tokens.to_string(),
-                "read at most so many tokens, evenly spread over all there are",
+                "read at most this many tokens, spread evenly over all of them",
             ),
             ("top", self.top.to_string(), "contexts in which a latent is strongest"),
             ("bands", self.bands.to_string(), "bands of equally many firings"),

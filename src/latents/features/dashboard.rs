@@ -58,7 +58,7 @@ pub struct FeatureView {
 }
 
 impl FeatureDashboard {
-    /// Reads a million tokens of a store, or all there are, and notes where the latents of `sae`
+    /// Reads a million tokens of a store, or all of it, and notes where the latents of `sae`
     /// (an [`Sae`], or a [`Run`](crate::train::Run)) fire.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl FeatureDashboard {
         FeatureDashboard::with(model, hook, sae, acts, FeaturesConfig::default())
     }
 
-    /// As [`new`](FeatureDashboard::new), with settings of one's own.
+    /// As [`new`](FeatureDashboard::new), with your own settings.
     ///
     /// # Errors
     /// As [`Features::collect`].
@@ -129,7 +129,7 @@ impl FeatureDashboard {
         })
     }
 
-    /// The same under a name of one's own, which stands in every title.
+    /// The same under your own name, which appears in every title.
     pub fn named(self, name: &str) -> FeatureDashboard {
         FeatureDashboard { name: name.to_owned(), ..self }
     }
@@ -207,7 +207,7 @@ impl FeatureDashboard {
         )
     }
 
-    /// `n` pairs of texts of `length` tokens with which the model goes on, as it is and with
+    /// `n` pairs of texts of `length` tokens with which the model continues, as it is and with
     /// `scale` times the latent's row of `W_dec` added at every position but 0.
     ///
     /// # Errors

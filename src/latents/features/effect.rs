@@ -213,7 +213,7 @@ fn shifts(model: &Model, before: &[f32], after: &[f32]) -> [Vec<Shift>; 2] {
     [gained, lost]
 }
 
-/// Texts that the model goes on with, as it is and steered.
+/// Texts that the model continues with, as it is and steered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Continuations {
     /// The latent.
@@ -222,7 +222,7 @@ pub struct Continuations {
     pub scale: f32,
     /// The text that was given, BOS left out.
     pub prompt: String,
-    /// How the model goes on as it is, and with the latent added; the two of a pair are drawn with
+    /// How the model continues as it is and with the latent added; the two of a pair are drawn with
     /// the same random numbers.
     pub pairs: Vec<(String, String)>,
 }

@@ -1,4 +1,4 @@
-//! What was found of all latents, and of one.
+//! What was found about all latents, and about one.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -118,7 +118,7 @@ impl Features {
         self.tallies.iter().map(|tally| tally.max).collect()
     }
 
-    /// Everything that was found of one latent.
+    /// Everything that was found about one latent.
     ///
     /// # Errors
     /// [`Error::Config`] if there is no such latent.

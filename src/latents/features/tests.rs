@@ -374,7 +374,7 @@ fn ablation_and_steering_are_runs_spliced_by_hand() {
         };
         let latent = codes.row(7).0[3] as usize;
 
-        // Everything decoded anew without the latent, and the error of the whole reconstruction
+        // Everything decoded again without the latent, and the error of the whole reconstruction
         // added.
         let mut ablated = x.clone();
         for row in 1..ids.len() {

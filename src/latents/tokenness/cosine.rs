@@ -15,8 +15,8 @@ const ROWS_AT_ONCE: usize = 64;
 /// cosine; a row of length 0 has cosine 0.
 ///
 /// The mean row of the table is subtracted from each of its rows first. What all rows have in
-/// common is no token's: in the built-in GPT-2 at block 2 it is longer than what is left, and would
-/// make any latent that points along it, or against it, seem like every token or none.
+/// common belongs to no token: in the built-in GPT-2 at block 2 it is longer than the rest, and
+/// would make any latent that points along it, or against it, seem like every token or none.
 pub(super) fn nearest(
     rows: &[f32],
     table: &[f32],

@@ -35,7 +35,7 @@ pub struct NgramR2Config {
     /// Tokens that are read, at most, half of them to form the means; sequences are chosen at
     /// random. Default 2,000,000.
     pub tokens: usize,
-    /// An n-gram has a mean if it occurs at least so often in the first half. Default 2.
+    /// An n-gram has a mean if it occurs at least this often in the first half. Default 2.
     pub min_count: u32,
     /// Bytes that the means may take, 8 a number; if there are too many n-grams, the rarest longest
     /// ones go without. Default 1 GiB.
@@ -79,9 +79,9 @@ pub struct NgramR2 {
     pub fitted: usize,
     /// Tokens on which they were scored.
     pub scored: usize,
-    /// An n-gram has a mean if it occurred at least so often.
+    /// An n-gram has a mean if it occurred at least this often.
     pub min_count: u32,
-    /// Whether n-grams went without a mean for want of memory.
+    /// Whether n-grams went without a mean for lack of memory.
     pub cut: bool,
     /// The model's name.
     pub model: String,

@@ -12,7 +12,7 @@ use crate::latents::tokenness::figures;
 /// A mean over latents: its name, its definition, how to read it off a latent, and how it is set.
 type Mean = (&'static str, &'static str, fn(&LatentTokenness) -> Option<f64>, fn(Row, f64) -> Row);
 
-/// Latents that a table lists unless it is told how many.
+/// Latents that a table lists by default.
 const LISTED: usize = 12;
 
 impl TokenTest {

@@ -144,7 +144,7 @@ impl TokenOrContext {
     /// The SAE of that name.
     ///
     /// # Errors
-    /// [`Error::UnknownRun`] with the names there are.
+    /// [`Error::UnknownRun`] with the names that exist.
     pub fn get(&self, name: &str) -> Result<&SaeTokenness> {
         let unknown = || Error::UnknownRun {
             name: name.to_owned(),
@@ -166,7 +166,7 @@ impl TokenOrContext {
         })
         .ok_or_else(|| {
             let why = format!(
-                "{test:?} of \"{name}\" over {weighting:?} cannot be said: {}",
+                "{test:?} of \"{name}\" over {weighting:?} is not known: {}",
                 self.why_not(sae, test, weighting)
             );
             Error::config("test", why)

@@ -9,7 +9,7 @@ use crate::base::error::{Error, Result};
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
-/// The forms that weights come in, the better first: a file, and the index that there is instead if
+/// The forms that weights come in, the better first: a file, and the index that stands in for it if
 /// they are in several.
 pub(super) const WEIGHTS: [[&str; 2]; 2] = [
     ["model.safetensors", "model.safetensors.index.json"],

@@ -44,7 +44,7 @@ pub(super) fn fetch(repo: &Repo, hub: &Hub) -> Result<Snapshot> {
         why: why.to_owned(),
     };
     if !listing.has(CONFIG) {
-        return Err(refused("it has no config.json, so it is no model that transformers wrote"));
+        return Err(refused("it has no config.json, so it is not a model that transformers wrote"));
     }
     let Some([whole, index]) =
         folder::WEIGHTS.into_iter().find(|[whole, index]| listing.has(whole) || listing.has(index))

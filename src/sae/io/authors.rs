@@ -31,7 +31,7 @@ pub(super) fn read(mut tensors: Arrays, k: Option<usize>) -> Result<Sae> {
     }
     let (named, origin) = of_name(&path);
     let k = k.or(named).ok_or_else(|| {
-        let why = "is an SAE of the authors', whose file does not say k, nor does its name (gpt2_resid_pre_8_ot30.pt): say it, with \
+        let why = "is an SAE of the authors', whose file does not say k, nor does its name (as in gpt2_resid_pre_8_ot30.pt): give it, with \
                    Sae::load_with_k or --k";
         Error::format(&path, why)
     })?;

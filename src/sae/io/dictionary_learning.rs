@@ -95,7 +95,7 @@ pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> 
         other => {
             return Err(Error::format(
                 config.unwrap_or(&path),
-                format!("dict_class \"{other}\" is none of dictionary_learning's"),
+                format!("dict_class \"{other}\" is not one of dictionary_learning's"),
             ));
         }
     };
@@ -120,7 +120,7 @@ fn of_tensors(tensors: &Arrays) -> std::result::Result<&'static str, String> {
         Ok(MATRYOSHKA)
     } else if has("encoder.weight") && has("k") {
         Err(format!(
-            "is an {TOPK} or a {BATCH} of dictionary_learning: which one says {CONFIG}, which must stand in the same folder ({{\"trainer\": {{\"dict_class\": …}}}})"
+            "is an {TOPK} or a {BATCH} of dictionary_learning: {CONFIG} says which, and must be in the same folder ({{\"trainer\": {{\"dict_class\": …}}}})"
         ))
     } else if has("gate_bias") && has("r_mag") {
         Ok(GATED)
@@ -143,7 +143,7 @@ fn of_tensors(tensors: &Arrays) -> std::result::Result<&'static str, String> {
 fn of_k(tensors: &Arrays, k: Option<usize>) -> Result<usize> {
     let said = tensors.number("k").filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as usize);
     said.or(k).ok_or_else(|| {
-        Error::format(tensors.path(), "does not say k: say it, with Sae::load_with_k or --k")
+        Error::format(tensors.path(), "does not say k: give it, with Sae::load_with_k or --k")
     })
 }
 
@@ -247,7 +247,7 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         && sae.w_dec.chunks(d).any(|row| (super::super::fold::decoder_norm(row) - 1.0).abs() > 1e-3)
     {
         notes.push(format!(
-            "rows of the decoder are not of length 1, and {RELU}.from_pretrained makes them so, which scales codes: say normalize_decoder=False to keep them"
+            "rows of the decoder are not of length 1, and {RELU}.from_pretrained makes them so, which scales codes: pass normalize_decoder=False to keep them"
         ));
     }
     let is_of_matrices = matches!(class, MATRYOSHKA | JUMP);

@@ -30,11 +30,11 @@ pub enum SaeFormat {
     Llamascopium,
 }
 
-/// What becomes of the table of a TSAE where it is read by a library that knows no tables.
+/// What becomes of the table of a TSAE for a library that has no tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TableExport {
-    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] gives back to the
-    /// SAE beside it. What the library reconstructs lacks `W_lookup[token]`, which is to be added
+    /// It stands in a file of its own, `lookup.safetensors`, which [`Sae::load`] returns to the
+    /// SAE beside it. What the library reconstructs lacks `W_lookup[token]`, which must be added
     /// by hand.
     Keep,
     /// Its mean row, every row counted the same, becomes part of `b_dec`, and `b_enc` is corrected
@@ -50,9 +50,9 @@ pub enum TableExport {
 pub struct Exported {
     /// The folder.
     pub dir: PathBuf,
-    /// Whom it is for.
+    /// The library it is for.
     pub format: SaeFormat,
-    /// What is not as it was, or is to be done by hand.
+    /// What changed, or must be done by hand.
     pub notes: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Sae {
     /// | [`DictionaryLearning`](SaeFormat::DictionaryLearning) | AutoEncoderTopK | BatchTopKSAE, or MatryoshkaBatchTopKSAE with prefixes | AutoEncoder | GatedAutoEncoder | JumpReluAutoEncoder |
     /// | [`Llamascopium`](SaeFormat::Llamascopium) | topk | jumprelu | relu | – | jumprelu |
     ///
-    /// Nothing is lost in silence: what concerns training alone (AuxK, prefixes) is named in
+    /// Nothing is lost silently: what concerns training alone (AuxK, prefixes) is named in
     /// [`Exported::notes`], and so is what becomes of a table.
     ///
     /// ```no_run
@@ -81,9 +81,9 @@ impl Sae {
     /// # Errors
     /// [`Error::Config`] for what the library cannot compute: its kind of SAE, a TopK SAE that
     /// keeps negative codes ([`relu`](super::SaeConfig::relu) is false), one that [scales
-    /// rows](Sae::row_norm) as it does not, a table that is to be folded but is no table of tokens,
-    /// or to be left out but is [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds
-    /// something else already, [`Error::Io`].
+    /// rows](Sae::row_norm) as it does not, a table to be folded that is not one of tokens,
+    /// or to be left out but is [subtracted](Sae::subtract). [`Error::Format`] if `dir` holds other
+    /// files already, [`Error::Io`].
     pub fn export(
         &self,
         dir: impl AsRef<Path>,
@@ -155,10 +155,12 @@ impl Sae {
                 let scaled =
                     if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
                 if self.subtract {
-                    let how = "is to be subtracted before encoding and added after decoding";
-                    notes.push(format!("the table stands in {BESIDE}: {row} {how}{scaled}"));
+                    let how = "must be subtracted before encoding and added after decoding";
+                    notes.push(format!("the table is in {BESIDE}: {row} {how}{scaled}"));
                 } else {
-                    notes.push(format!("the table stands in {BESIDE}: {row} is to be added to what is decoded{scaled}"));
+                    notes.push(format!(
+                        "the table is in {BESIDE}: {row} must be added to what is decoded{scaled}"
+                    ));
                 }
                 Ok(Sae { subtract: false, ..self.clone() }.without_table()?)
             }

@@ -16,7 +16,7 @@ pub(super) enum Found {
     Torch { weights: PathBuf, config: Option<PathBuf> },
 }
 
-/// How many names of a folder that holds no SAE are told.
+/// How many names are listed of a folder that holds no SAE.
 const TOLD: usize = 12;
 
 /// How the file of a zip archive begins, as `torch.save` writes it.
@@ -87,15 +87,15 @@ fn of_file(path: &Path) -> Result<Found> {
         }
         Some(name) if name.ends_with(".safetensors") => Err(Error::format(
             path,
-            "is a file of weights without its settings: cfg.json (SAELens, sparsify) or config.json (Llamascopium) must stand in the same folder",
+            "is a file of weights without its settings: cfg.json (SAELens, sparsify) or config.json (Llamascopium) must be in the same folder",
         )),
         Some(name) if name.ends_with(".npz") => Err(Error::format(
             path,
-            "is a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it",
+            "is a NumPy archive (Gemma Scope), which cannot be read: load it with SAELens and save it",
         )),
         _ => Err(Error::format(
             path,
-            "is no SAE that can be read: neither a file that torch.save of PyTorch 1.6 or later wrote, nor one of safetensors with its cfg.json",
+            "is not an SAE that can be read: neither a file from torch.save of PyTorch 1.6 or later, nor a safetensors file with its cfg.json",
         )),
     }
 }
@@ -119,11 +119,11 @@ fn what_is_there(dir: &Path, names: &[String]) -> String {
         return "it has Llamascopium weights of several devices (sae_weights.dcp): save them again from one device".to_owned();
     }
     if has("params.npz") {
-        return "it has a NumPy archive (Gemma Scope), which is not read: load it with SAELens and save it".to_owned();
+        return "it has a NumPy archive (Gemma Scope), which cannot be read: load it with SAELens and save it".to_owned();
     }
     if has("cfg.json") || has("config.json") {
         return format!(
-            "it has settings but no weights (sae_weights.safetensors, sae.safetensors or ae.pt); there are {}",
+            "it has settings but no weights (sae_weights.safetensors, sae.safetensors or ae.pt); it has {}",
             listed(names)
         );
     }
@@ -137,9 +137,9 @@ fn what_is_there(dir: &Path, names: &[String]) -> String {
         .cloned()
         .collect();
     match (of_saes.is_empty(), names.is_empty()) {
-        (false, _) => format!("it has folders that do, name one of them: {}", listed(&of_saes)),
+        (false, _) => format!("some of its folders do, name one of them: {}", listed(&of_saes)),
         (true, true) => "it is empty".to_owned(),
-        (true, false) => format!("there are {}", listed(names)),
+        (true, false) => format!("it has {}", listed(names)),
     }
 }
 

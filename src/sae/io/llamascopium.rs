@@ -111,7 +111,7 @@ pub(super) fn read(dir: &Path, mut tensors: Arrays) -> Result<Sae> {
         || (d_sae - d_sae.round()).abs() > 1e-6
     {
         return refuse(format!(
-            "d_model {d} times expansion_factor {} is no number of latents",
+            "d_model {d} times expansion_factor {} is not a number of latents",
             config.expansion_factor
         ));
     }
@@ -161,7 +161,7 @@ fn scale(config: &Config, tensors: &Arrays, path: &Path) -> Result<(RowNorm, f32
             let norm = norm.ok_or_else(|| {
                 Error::format(
                     tensors.path(),
-                    format!("norm_activation is dataset-wise, but {name} is no number above 0"),
+                    format!("norm_activation is dataset-wise, but {name} is not a number above 0"),
                 )
             })?;
             Ok((RowNorm::None, norm / (config.d_model as f32).sqrt()))

@@ -158,7 +158,7 @@ fn scale(dir: &Path) -> Result<f32> {
     let path = dir.join(SCALER);
     if !path.is_file() {
         let why = format!(
-            "normalize_activations is \"{}\", and {SCALER}, which says by how much activations were scaled, is not there: save the SAE with SAELens' \
+            "normalize_activations is \"{}\", and {SCALER}, which says by how much activations were scaled, is missing: save the SAE with SAELens' \
              save_inference_model, or set it to \"none\" if the factor is in the weights already",
             cfg::SCALED
         );

@@ -21,9 +21,9 @@ const SAVED_EVERY: Duration = Duration::from_secs(60);
 
 impl Lookup {
     /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and
-    /// one after being killed or stopped goes on where the file ends. The file's name tells the
+    /// one after being killed or stopped continues where the file ends. The file's name tells the
     /// model and the hook, so a folder may hold several, and one of an earlier residual stream is
-    /// gone on from.
+    /// continued.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -49,7 +49,7 @@ impl Lookup {
         let _lock = FolderLock::acquire(dir.as_ref())?;
         let name = kept.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         remove_stale_files(dir.as_ref(), |target| target == name)?;
-        // Again under the lock: another process may have gone on with it.
+        // Again under the lock: another process may have continued it.
         kept.read(&mut wanted)?;
         begin_with_nearest(&mut wanted, model, dir.as_ref());
         let mut saved = Instant::now();
@@ -69,7 +69,7 @@ impl Lookup {
                 let n = wanted.rows().len() / kept.d_model;
                 Err(Error::Interrupted {
                     what,
-                    remedy: format!("{n} rows are kept, and the same call goes on from there"),
+                    remedy: format!("{n} rows are kept, and the same call continues from there"),
                 })
             }
             Err(error) => Err(error),
@@ -83,7 +83,7 @@ fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
         model.hooks().into_iter().filter(|hook| wanted.is_nearer(*hook)).collect();
     hooks.sort_by_key(|hook| std::cmp::Reverse(hook.blocks_before()));
     for hook in hooks {
-        // One that is damaged is told to whoever asks for it.
+        // Whoever asks for a damaged one gets the error.
         let Ok(mut other) = Unigrams::of(model, hook) else { continue };
         if CachedTable::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
             return wanted.begin_with(hook, other.into_rows());
@@ -139,19 +139,19 @@ impl CachedTable {
             Error::format(
                 &self.path,
                 format!(
-                    "does not hold the table ({why}): delete it, and the same call makes it anew"
+                    "does not hold the table ({why}): delete it, and the same call makes it again"
                 ),
             )
         };
         let mut file = Arrays::load(&self.path)?;
-        let about = file.about.as_deref().ok_or_else(|| damaged("it says nothing of itself"))?;
+        let about = file.about.as_deref().ok_or_else(|| damaged("it has no description"))?;
         let about: About =
             serde_json::from_str(about).map_err(|error| damaged(&error.to_string()))?;
-        let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are no matrix")) };
+        let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are not a matrix")) };
         let rows = file.take(ROWS, &[n, self.d_model])?;
         let got = sha256(&rows);
         if got != about.sha256 {
-            let remedy = "delete it, and the same call makes it anew".to_owned();
+            let remedy = "delete it, and the same call makes it again".to_owned();
             return Err(Error::Checksum {
                 path: self.path.clone(),
                 want: about.sha256,
@@ -160,7 +160,7 @@ impl CachedTable {
             });
         }
         if about != (About { sha256: got, ..self.about.clone() }) || !wanted.go_on_from(rows) {
-            return Err(damaged("it is of another model, hook or version"));
+            return Err(damaged("it is from another model, hook or version"));
         }
         Ok(())
     }

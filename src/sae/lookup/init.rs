@@ -15,8 +15,8 @@ impl Lookup {
     /// The authors' table: row `t` is what the hook holds at position 1 of the two tokens `[BOS,
     /// t]`.
     ///
-    /// One that is still in memory is used again, and one of an earlier residual stream is gone on
-    /// from, so that tables for all layers take no longer than that of the last. Of a large model
+    /// One that is still in memory is used again, and one of an earlier residual stream continued,
+    /// so that tables for all layers take no longer than that of the last. Of a large model
     /// it takes minutes: [`Lookup::unigram_in`] does it once.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ fn held() -> MutexGuard<'static, Vec<(Made, Weak<Vec<f32>>)>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a table is made of: a model, a hook, and in what products are formed.
+/// What a table is made of: a model, a hook, and a number format of products.
 type Made = (String, HookPoint, Compute);
 
 /// The rows of the authors' table, as far as they are made.
@@ -107,7 +107,7 @@ pub(super) struct Unigrams<'a> {
     hook: HookPoint,
     rows: Vec<f32>,
     /// The table of an earlier residual stream, that before so many blocks: what is between is all
-    /// that there is to compute.
+    /// to compute.
     before: Option<(usize, Arc<Vec<f32>>)>,
 }
 
@@ -117,7 +117,7 @@ impl<'a> Unigrams<'a> {
         Ok(Unigrams { model, hook, rows: Vec::new(), before: None })
     }
 
-    /// Whether the table of that hook is nearer than what there is to begin with.
+    /// Whether the table of that hook is nearer than the one at hand.
     pub(super) fn is_nearer(&self, hook: HookPoint) -> bool {
         let nearest = self.before.as_ref().map_or(0, |(depth, _)| *depth);
         let reach = self.hook.blocks_before().map_or(0..=0, |depth| nearest + 1..=depth);
@@ -150,7 +150,7 @@ impl<'a> Unigrams<'a> {
         fit
     }
 
-    /// Makes those that are missing, and shows `each` of every few what there is.
+    /// Makes the missing ones, and shows `each` of every few those made so far.
     pub(super) fn make(&mut self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let d = self.model.config().d_model;
         let tokens: Vec<Vec<u32>> =

@@ -169,7 +169,7 @@ fn check_vocabulary(d_vocab: usize, longest: usize) -> Result<()> {
         None => Err(Error::config(
             "d_vocab",
             format!(
-                "d_vocab = {d_vocab}; n-grams of {longest} tokens of so many cannot be told apart"
+                "d_vocab = {d_vocab}; n-grams of {longest} tokens cannot be told apart in a vocabulary that large"
             ),
         )),
     }

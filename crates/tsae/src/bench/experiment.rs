@@ -1,4 +1,4 @@
-//! A whole experiment at full size with synthetic weights: what it was said to take, and what it
+//! A whole experiment at full size with synthetic weights: its forecast, and what it
 //! took.
 
 use std::fs;
@@ -34,15 +34,15 @@ pub struct ExperimentBench {
     /// 12,288 latents, k 30, for GPT-2 and Pythia 160M; before block 20 of 24 and 16,384 latents, k
     /// 50, for Pythia 1.4B.
     pub shape: ModelShape,
-    /// The numbers of the checkpoint.
+    /// The number format of the checkpoint.
     pub weights: Weights,
-    /// In what the model forms its products.
+    /// The number format of the model's products.
     pub compute: Compute,
     /// Tokens to harvest.
     pub harvested: usize,
     /// Tokens to train on, drawn from those.
     pub trained: u64,
-    /// Where the checkpoint, the activations and the runs go; what is there of them is removed, but
+    /// Where the checkpoint, the activations and the runs go; earlier ones are removed, but
     /// for a checkpoint of the same shape.
     pub dir: PathBuf,
 }
@@ -52,18 +52,18 @@ pub struct ExperimentBench {
 pub struct Part {
     /// What is done.
     pub name: &'static str,
-    /// Bytes of memory that it was said to take; `None` where nothing is said.
+    /// Bytes of memory in its forecast; `None` without a forecast.
     pub memory_said: Option<u64>,
-    /// Bytes that it took at the most, beyond what was in memory when it began; files' pages not
+    /// Bytes that it took at most, beyond what was in memory when it began; files' pages not
     /// counted.
     pub memory: u64,
-    /// Seconds that it was said to take.
+    /// Seconds in its forecast.
     pub seconds_said: Option<f64>,
     /// Seconds that it took.
     pub seconds: f64,
 }
 
-/// What came of it.
+/// The results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ExperimentReport {
     /// Loading, the table, harvesting, training.
@@ -78,7 +78,7 @@ pub struct ExperimentReport {
 ///
 /// # Errors
 /// What its parts report, [`Error::Memory`] among them; [`Error::Config`] where the system does not
-/// tell how much memory a process holds.
+/// say how much memory a process holds.
 pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
     let (layer, d_sae, k) = match bench.shape {
         ModelShape::Gpt2 | ModelShape::Pythia160M => (8, 12_288, 30),
@@ -173,7 +173,7 @@ impl MemoryWatch {
         if anonymous().is_none() {
             return Err(Error::config(
                 "shape",
-                "this system does not tell how much memory a process holds: it takes Linux to measure that",
+                "this system does not say how much memory a process holds: run this on Linux",
             ));
         }
         let (now, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -250,7 +250,7 @@ impl ExperimentReport {
         let held =
             |name, bytes| Row::new(name).text("–").text(&format::bytes(bytes)).text("–").text("–");
         table.push(held("held by the model", self.model));
-        table.push(held("held at the most", self.memory));
+        table.push(held("held at most", self.memory));
         table
     }
 }

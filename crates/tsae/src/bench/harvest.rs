@@ -141,7 +141,7 @@ pub struct HarvestBench {
     pub shape: ModelShape,
     /// How many blocks the tokens go through: the hook is `blocks.{layer}.hook_resid_pre`. Default 8.
     pub layer: usize,
-    /// In what products are formed.
+    /// The number format of products.
     pub compute: Compute,
     /// The numbers of the checkpoint that the weights would come from. Default f32.
     pub weights: Weights,
@@ -167,7 +167,7 @@ impl Default for HarvestBench {
     }
 }
 
-/// What came of it.
+/// The results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HarvestReport {
     /// Tokens through the model per second, the middle of the repetitions.

@@ -1,4 +1,4 @@
-//! `tsae bench notebook`: what a reader of a notebook waits for, and whether the library is as fast
+//! `tsae bench notebook`: what a user of a notebook waits for, and whether the library is as fast
 //! in a cell as it is outside.
 
 use std::time::Instant;
@@ -21,7 +21,7 @@ const STEPS: usize = 40;
 pub struct NotebookBench {
     /// Whether to begin with a cache folder that has nothing in it but Python and `evcxr_jupyter`,
     /// if those are installed: the kernel's files, the standard library's source and the compiled
-    /// library and crates are made anew, which takes minutes. What cargo has downloaded stays.
+    /// library and crates are made again, which takes minutes. What cargo has downloaded stays.
     pub cold: bool,
     /// Whether a warmed spare kernel waits for each start, as under `tsae lab` when a kernel has
     /// been idle for ten seconds.

@@ -52,7 +52,7 @@ impl FromStr for StepShape {
             [d, n, k, b] if n.is_multiple_of(d) && k <= n => Ok(shape(d, n, k, b, 50_257)),
             _ => {
                 let why = format!(
-                    "\"{text}\" is none: take gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N"
+                    "\"{text}\" is not a shape: use gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N"
                 );
                 Err(Error::config("shape", why))
             }
@@ -119,7 +119,7 @@ const BATCHES: usize = 4;
 /// Runs the measurement.
 ///
 /// # Errors
-/// [`Error::Config`] for a kernel that there is not or that this processor cannot run, or if there
+/// [`Error::Config`] for an unknown kernel, or one that this processor cannot run, or if there
 /// is nothing to run.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
@@ -148,7 +148,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         let mut sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
         let state = AdamState::new(&sae);
         let state = if bench.lookup == StepLookup::Lazy { state.lazy() } else { state };
-        sae.config.lookup = None; // where the table started is no part of a step, and need not stay in memory
+        sae.config.lookup = None; // where the table started does not matter to a step, and need not stay in memory
         saes.push((state, sae, Scratch::default()));
     }
     drop(config);

@@ -38,7 +38,7 @@ Examples:
   tsae bench notebook --starts 1
   tsae bench notebook --spare --json";
 
-/// Measure how fast this machine does the work, beside what it could do at best.
+/// Measure how fast this machine works, beside what it could do at best.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Bench {
@@ -79,7 +79,7 @@ struct Step {
     output: Output,
 }
 
-/// Tokens through a model to a hook, with synthetic weights of the true shape; writes no file.
+/// Tokens through a model to a hook, with synthetic weights of the true shape; writes no files.
 #[derive(clap::Args)]
 #[command(after_help = HARVEST_EXAMPLES)]
 struct Harvest {
@@ -89,10 +89,10 @@ struct Harvest {
     /// The hook is blocks.LAYER.hook_resid_pre.
     #[arg(long, default_value_t = 8)]
     layer: usize,
-    /// In what products are formed.
+    /// The number format of products.
     #[arg(long, value_enum, default_value_t = Products::F32)]
     dtype: Products,
-    /// The numbers of the checkpoint: those of 16 bits are kept so, and widened as they are
+    /// The number format of the checkpoint: 16 bits are kept in memory, and widened as they are
     /// multiplied.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
     weights: Weights,
@@ -109,18 +109,18 @@ struct Harvest {
     output: Output,
 }
 
-/// A whole experiment at full size, with synthetic weights and text: what it was said to take of
-/// memory and time, and what it took.
+/// A whole experiment at full size, with synthetic weights and text: the forecast of memory and
+/// time, and what it took.
 #[derive(clap::Args)]
 #[command(after_help = EXPERIMENT_EXAMPLES)]
 struct Experiment {
     /// The model's shape, and the paper's hook and dictionary for it.
     #[arg(long, value_enum, default_value_t = Shape::Gpt2)]
     shape: Shape,
-    /// The numbers of the checkpoint.
+    /// The number format of the checkpoint.
     #[arg(long, value_enum, default_value_t = Weights::F16)]
     weights: Weights,
-    /// In what products are formed.
+    /// The number format of products.
     #[arg(long, value_enum, default_value_t = Products::F32)]
     dtype: Products,
     /// Tokens to harvest.
@@ -129,23 +129,23 @@ struct Experiment {
     /// Tokens to train on.
     #[arg(long, default_value_t = 409_600)]
     trained: u64,
-    /// Where the checkpoint, the activations and the runs go: 1 to 5 GB. The checkpoint is found
-    /// again.
+    /// Where the checkpoint, the activations and the runs go: 1 to 5 GB. The checkpoint is
+    /// reused.
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
     output: Output,
 }
 
-/// What a notebook's reader waits for: the kernel's start, first and later cells; and the training
+/// What a notebook's user waits for: the kernel's start, first and later cells; and the training
 /// step in a cell and outside.
 #[derive(clap::Args)]
 #[command(after_help = NOTEBOOK_EXAMPLES)]
 struct Notebook {
     /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the
-    /// standard library's source and the compiled library and crates are made anew (minutes, which
-    /// "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are taken from where
-    /// they are installed, and installed in that folder if they are not.
+    /// standard library's source and the compiled library and crates are made again (minutes, which
+    /// "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are used where
+    /// they are installed, or else installed in that folder.
     #[arg(long)]
     cold: bool,
     /// With a warmed spare kernel waiting for each start, as `tsae lab` has it.

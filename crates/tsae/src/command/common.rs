@@ -50,7 +50,7 @@ pub struct TextArgs {
     /// hub.
     #[arg(long, group = "source")]
     pub text: Option<String>,
-    /// So many tokens that the model samples for itself.
+    /// Without text: how many tokens the model samples for itself.
     #[arg(long, group = "source")]
     pub sampled: Option<usize>,
     /// Tokens in a sequence of the text.
@@ -58,7 +58,7 @@ pub struct TextArgs {
     pub context: Option<usize>,
 }
 
-/// What an SAE reads: what its files do not say, or something else.
+/// What an SAE reads, where its files do not say or something else is meant.
 #[derive(clap::Args)]
 pub struct OriginArgs {
     /// The model, as any verb takes it; by default the one that the SAE names.
@@ -90,7 +90,7 @@ pub struct SaesArgs {
 }
 
 impl SaesArgs {
-    /// What is to be measured, on at most so many tokens.
+    /// What to measure, on at most this many tokens.
     pub fn spec(&self, tokens: Option<usize>) -> EvalRecipe {
         EvalRecipe {
             model: self.origin.model.clone(),
@@ -105,7 +105,7 @@ impl SaesArgs {
     }
 }
 
-/// In what a model forms its products.
+/// The number format of a model's products.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Products {
     /// 32 bits.

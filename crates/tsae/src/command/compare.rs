@@ -41,7 +41,7 @@ pub struct Compare {
     /// Training tokens for each SAE.
     #[arg(long, default_value_t = 4_000_000)]
     tokens: u64,
-    /// Learning rates to choose from; the SAE gets the best for itself, the TSAE the same one.
+    /// Learning rates to choose from; the SAE gets its best one, the TSAE the same.
     #[arg(long, value_delimiter = ',', default_values_t = LEARNING_RATES)]
     lr: Vec<f64>,
     /// Seeds samples, directions and the order of the activations.

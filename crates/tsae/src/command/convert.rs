@@ -17,21 +17,20 @@ Examples:
   tsae convert cached_activations/gpt2 --model gpt2 --to tsae --out cache/gpt2               # SAELens' activations
   tsae convert cache/gpt2 --hook blocks.8.hook_resid_pre --to saelens --out cached_activations/mine";
 
-/// Read an SAE, or activations, of this or another library, and write them for one of them.
+/// Read an SAE or activations of this or another library, and write them for one of these.
 ///
-/// Whose an SAE is, is seen from its files: SAELens 5 and 6, sparsify, dictionary_learning,
+/// An SAE is recognised by its files: SAELens 5 and 6, sparsify, dictionary_learning,
 /// Llamascopium, openai/sparse_autoencoder, the authors of tokenized SAEs, or this program. Nothing
-/// in a .pt file is run. Activations are those of this program or a cache of SAELens, and become
-/// the other.
+/// in a .pt file is run. Activations are converted between this program's and a cache of SAELens.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
     /// A folder with an SAE or its file of weights; or a folder of activations.
     from: PathBuf,
-    /// The library that is to read it.
+    /// The library that will read it.
     #[arg(long, value_enum)]
     to: Format,
-    /// What becomes of a token table: keep it (in a file of its own, if the library knows none),
+    /// What becomes of a token table: keep it (in a file of its own, if the library has no tables),
     /// fold its mean row into the biases, or drop it. By default it is kept for tsae, and folded
     /// for others.
     #[arg(long, value_enum)]
@@ -40,11 +39,11 @@ pub struct Convert {
     /// that was trained to keep them.
     #[arg(long)]
     relu: bool,
-    /// How many latents are active, for a file that does not say so.
+    /// How many latents are active, for a file that does not say.
     #[arg(long)]
     k: Option<usize>,
-    /// The hook that an SAE reads, for a file that does not say so, such as
-    /// blocks.8.hook_resid_pre; or which of the hooks of activations.
+    /// The hook that an SAE reads, for a file that does not say, such as
+    /// blocks.8.hook_resid_pre; or which of several hooks of activations.
     #[arg(long)]
     hook: Option<HookPoint>,
     /// The model whose activations a cache holds: some of them are compared with it.
@@ -104,13 +103,13 @@ impl Convert {
         if self.hook.is_some() {
             return Err(Error::config(
                 "hook",
-                "all hooks of a cache are taken, under the names that it has: leave it out",
+                "a cache is converted with all its hooks: leave it out",
             ));
         }
         let Some(model) = &self.model else {
             return Err(Error::config(
                 "model",
-                "activations are read for their model: name it by --model, such as --model gpt2",
+                "activations need their model: give it, such as --model gpt2",
             ));
         };
         let model = Model::load_with(model, self.processing.into())?;
@@ -134,7 +133,7 @@ impl Convert {
                 let there = hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
                 return Err(Error::config(
                     "hook",
-                    format!("a cache has one hook, and there are {there}: choose by --hook"),
+                    format!("a cache has one hook, and these are {there}: choose one with --hook"),
                 ));
             }
         };
@@ -161,7 +160,7 @@ impl Convert {
         let what =
             if to == Format::Tsae { "a cache of SAELens" } else { "activations of this program" };
         let why = format!(
-            "{} holds {what}, which can become {}'s only: --to {}",
+            "{} holds {what}, which can only become {}'s: use --to {}",
             self.from.display(),
             SaeFormat::from(to),
             word(to)
@@ -176,7 +175,7 @@ impl Convert {
     }
 }
 
-/// A library as it is named on the command line.
+/// A library, by its name on the command line.
 fn word(format: Format) -> String {
     clap::ValueEnum::to_possible_value(&format)
         .map_or_else(String::new, |word| word.get_name().to_owned())

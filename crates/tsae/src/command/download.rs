@@ -14,13 +14,13 @@ Examples:
   tsae download EleutherAI/pythia-70m pythia-160m@step3000
   HF_HOME=/scratch/hf tsae download pythia-1.4b    # into another cache";
 
-/// Fetch models from the Hugging Face hub into the local cache, or what is new of them, and print
+/// Fetch models, or what is new of them, from the Hugging Face hub into the local cache, and print
 /// their folders.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Download {
-    /// gpt2, EleutherAI/pythia-70m, pythia-70m, or organisation/name; each with @revision if it is
-    /// not to be the main branch.
+    /// gpt2, EleutherAI/pythia-70m, pythia-70m, or organisation/name; each with @revision for
+    /// another than the main branch.
     #[arg(required = true)]
     models: Vec<String>,
     #[command(flatten)]

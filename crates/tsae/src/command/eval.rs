@@ -22,7 +22,7 @@ Examples:
 pub struct Eval {
     #[command(flatten)]
     on: SaesArgs,
-    /// Evaluate on at most so many tokens; by default as the run says, or 65,536.
+    /// Evaluate on at most this many tokens; by default as the run says, or 65,536.
     #[arg(long)]
     tokens: Option<usize>,
     /// Print the table with position 0 reconstructed and counted, too, as in the paper.

@@ -35,7 +35,7 @@ pub struct Features {
     /// Without store and text: how many tokens the model samples for itself.
     #[arg(long, group = "source", default_value_t = 200_000)]
     sampled: usize,
-    /// Read at most so many tokens.
+    /// Read at most this many tokens.
     #[arg(long, default_value_t = FeaturesConfig::default().tokens)]
     tokens: u64,
     /// Print this latent. Repeatable.

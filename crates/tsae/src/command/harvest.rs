@@ -17,7 +17,7 @@ Examples:
   tsae harvest gpt2 --hook blocks.5.hook_resid_pre --hook blocks.8.hook_resid_pre --text 'books/*.txt' --tokens 100000000 --out cache/gpt2
   tsae harvest gpt2 --text hub:NeelNanda/pile-10k --tokens 10000000 --stream --out cache/pile
   tsae harvest pythia-160m --text books --context 128 --compute bf16 --out cache/pythia
-  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # goes on from there";
+  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # continues from there";
 
 /// Run a model over text, and keep its activations, each beside its token.
 ///
@@ -34,8 +34,8 @@ pub struct Harvest {
     hooks: Vec<HookPoint>,
     #[command(flatten)]
     text: TextArgs,
-    /// At most so many tokens of the text to train on, and held-out ones in proportion; by default
-    /// all of it.
+    /// Train on at most this many tokens of the text, with held-out ones in proportion; by default
+    /// on all of it.
     #[arg(long, conflicts_with = "sampled")]
     tokens: Option<usize>,
     /// The field of JSON lines, or the column of parquet files, that holds the text; by default
@@ -54,14 +54,14 @@ pub struct Harvest {
     /// The share of the text that is held out.
     #[arg(long, default_value_t = RunRecipe::new("").held_out_share)]
     held_out_share: f64,
-    /// Seeds the model's own samples; of text the order of the files, and which documents of a data
-    /// set are held out.
+    /// Seeds the model's own samples; for text, the order of the files, and which documents of a
+    /// data set are held out.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How numbers are stored: 16 bits, or all 32.
     #[arg(long, value_enum, default_value_t = Stored::F16)]
     dtype: Stored,
-    /// In what the model forms its products.
+    /// The number format of the model's products.
     #[arg(long, value_enum, default_value_t = Products::F32)]
     compute: Products,
     /// Sequences in one pass of the model.

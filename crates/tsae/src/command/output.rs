@@ -19,7 +19,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Keeps quiet from now on, if that is asked for.
+    /// Keeps quiet from now on, if requested.
     pub fn begin(&self) {
         if self.quiet {
             Progress::silence();
@@ -42,7 +42,7 @@ impl Output {
         }
     }
 
-    /// Whether there are to be no remarks.
+    /// Whether to leave remarks out.
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }

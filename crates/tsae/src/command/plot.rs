@@ -18,8 +18,8 @@ Examples:
   tsae speedup runs/mine
   tsae speedup results/runs --json";
 
-/// Draw the figures of finished runs: curves of training and of held-out text, and the lengths of
-/// the rows of tables.
+/// Draw the figures of finished runs: training and held-out curves, and the lengths of the rows
+/// of tables.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Plot {
@@ -32,8 +32,8 @@ pub struct Plot {
     output: Output,
 }
 
-/// How many times fewer tokens the best TSAE of a folder needed to get where the best SAE in it
-/// ends.
+/// How many times fewer tokens the best TSAE of a folder needed to reach the final value of the
+/// best SAE.
 #[derive(clap::Args)]
 #[command(after_help = SPEEDUP_EXAMPLES)]
 pub struct Speed {

@@ -17,10 +17,10 @@ Examples:
 pub struct Predict {
     #[command(flatten)]
     model: ModelArgs,
-    /// Text to go on from; the beginning-of-sequence token is put before it.
+    /// Text to continue; the beginning-of-sequence token is put before it.
     #[arg(long, required_unless_present = "token_ids", conflicts_with = "token_ids")]
     text: Option<String>,
-    /// Token ids to go on from, taken as they are: 1,2,3.
+    /// Token ids to continue, taken as they are: 1,2,3.
     #[arg(long, value_delimiter = ',')]
     token_ids: Option<Vec<u32>>,
     /// How many next tokens to show.

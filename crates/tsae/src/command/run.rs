@@ -21,7 +21,7 @@ pub struct Run {
     #[arg(long)]
     out: Option<PathBuf>,
     /// A value for `let NAME: TYPE = …;` in the cell tagged "parameters": text for a String, Rust
-    /// for other than plain types. Repeatable.
+    /// for types that are not plain. Repeatable.
     #[arg(short, long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
     #[command(flatten)]

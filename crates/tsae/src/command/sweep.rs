@@ -47,15 +47,15 @@ pub struct Sweep {
     /// a cluster's job list.
     #[arg(long, value_name = "N", num_args = 0..=1, conflicts_with = "only")]
     list: Option<Option<usize>>,
-    /// Let runs that train together take so many GB of memory, instead of three quarters of what is
-    /// free.
+    /// Let runs that train together take this many GB of memory, instead of three quarters of the
+    /// free memory.
     #[arg(long, value_name = "GB")]
     memory: Option<f64>,
     #[command(flatten)]
     output: Output,
 }
 
-/// Write a page of what came of sweeps, beside the published figures.
+/// Write a page of the results of sweeps, beside the published figures.
 #[derive(clap::Args)]
 #[command(after_help = RESULTS_EXAMPLES)]
 pub struct Results {

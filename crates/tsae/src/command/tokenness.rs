@@ -19,14 +19,13 @@ Examples:
   tsae ngrams cache/tiny-gpt2
   tsae ngrams cache/gpt2 --hook blocks.8.hook_resid_pre --longest 2 --json";
 
-/// Tell token latents from context latents: how closely each latent is tied to the token it fires
-/// on.
+/// Tell token latents from context latents by how closely each is tied to the token it fires on.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Tokenness {
     #[command(flatten)]
     on: SaesArgs,
-    /// Count at most so many tokens.
+    /// Count at most this many tokens.
     #[arg(long, default_value_t = TokennessConfig::default().tokens)]
     tokens: usize,
     #[command(flatten)]

@@ -30,11 +30,11 @@ A description, of which every key but the model may be left out:
   k = 16                                # also expansion, architecture, prefixes, aux, lr, seed, …
   lookup = \"unigram\"                    # learned = false freezes it; balance = 0.3, subtracted = true";
 
-/// Train SAEs: by options, on activations that `tsae harvest` or a notebook has made; or as a TOML
-/// file describes.
+/// Train SAEs: by options, on activations from `tsae harvest` or a notebook; or as a TOML file
+/// describes.
 ///
 /// Each goes into a folder of its own, and the whole description into run.toml beside them. The
-/// same command goes on where it was stopped.
+/// same command continues where it was stopped.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Train {
@@ -51,7 +51,7 @@ pub struct Train {
 
 /// What a description says in its place.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Options in the place of a description")]
+#[command(next_help_heading = "Options instead of a description")]
 struct Settings {
     /// The hook; by default the first that was harvested.
     #[arg(long)]
@@ -95,7 +95,7 @@ struct Settings {
     /// The name of the SAE; by default SAE, or TSAE with a table.
     #[arg(long)]
     name: Option<String>,
-    /// Training tokens of each.
+    /// Training tokens for each SAE.
     #[arg(long, default_value_t = TrainConfig::default().tokens)]
     tokens: u64,
     /// Tokens in a batch.
@@ -147,7 +147,7 @@ impl Train {
             (false, None) => RunRecipe::load(&self.source)?,
             (false, Some(_)) => {
                 let why = format!(
-                    "{} is a description, which says it all: change it there, or give the folder of a harvest",
+                    "{} is a description, which has all settings: change them there, or give the folder of a harvest",
                     self.source.display()
                 );
                 return Err(Error::config("options", why));
@@ -171,7 +171,7 @@ impl Train {
 }
 
 impl Settings {
-    /// Those of a command without any of these options.
+    /// The settings of a command without any of these options.
     fn unsaid() -> Result<Settings> {
         let matches = Settings::augment_args(Command::new("train")).try_get_matches_from(["train"]);
         let settings = matches.and_then(|matches| Settings::from_arg_matches(&matches));
@@ -205,7 +205,7 @@ impl Settings {
             let name = self.name.clone().unwrap_or_else(|| {
                 if several || lookup.is_none() { name } else { "TSAE" }.to_owned()
             });
-            // What is said of the table is said of those that there are; of none it is an error.
+            // Table settings apply to all tables; without any they are an error.
             let is_said = lookup.is_some() || !several;
             SaeRecipe {
                 name,

@@ -50,7 +50,7 @@ pub(super) fn find_or_install(
         "compiling evcxr_jupyter {VERSION}, the kernel, into {} (about 5 minutes on two cores; done once)",
         target.display()
     );
-    // Kept until it is done, so that an installation that is killed goes on where it was.
+    // Kept until it is done, so that an installation that is killed continues where it was.
     let build = folders.root.join(BUILD);
     let package = build.join("package");
     for (name, text) in PACKAGE {

@@ -8,7 +8,7 @@ Jupyter runs this as `launcher.py CONNECTION_FILE`. It stays while the kernel ru
 * it lets bars move and figures grow while a cell runs: see relay.py;
 * it keeps a warm kernel ready for the next notebook, if asked to: see spare.py;
 * it ends the kernel when the Jupyter that started it is gone;
-* it shields the build from settings meant for other builds (RUSTFLAGS, CARGO_TARGET_DIR, …), which would compile everything anew.
+* it shields the build from settings meant for other builds (RUSTFLAGS, CARGO_TARGET_DIR, …), which would compile everything again.
 
 It runs under any Python 3.9 or later, and needs nothing but the standard library, and pyzmq for the relay.
 """
@@ -80,7 +80,7 @@ class Behind:
                 return False  # a cell has led it elsewhere
             pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
-            self.pid = None  # it ended meanwhile, or there is no /proc
+            self.pid = None  # it ended meanwhile, or the system has no /proc
             return False
         try:
             return os.write(pipe, line.encode()) == len(line)

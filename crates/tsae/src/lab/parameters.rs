@@ -3,8 +3,8 @@
 //!
 //! As papermill does, a cell tagged `injected-parameters` is put right after that one. It is the
 //! whole cell once more, with the values of the given names replaced, and not only those `let`s: in
-//! `let hook: HookPoint = HookPoint::resid_pre(layer);` a value hangs on another, perhaps within a
-//! format string or a macro, and what does so is only certain to be computed anew if all of it is.
+//! `let hook: HookPoint = HookPoint::resid_pre(layer);` a value depends on another, maybe within a
+//! format string or a macro, and is only certain to be computed again if the whole cell is.
 //! The price is that the cell's lines run twice. Commands to the kernel (`:dep`) and to a shell
 //! (`!`) at its head are left out of the copy.
 
@@ -23,7 +23,7 @@ const DECLARED: &str = "parameters";
 /// The tag of the cell with the values of a run, which is papermill's.
 const INJECTED: &str = "injected-parameters";
 
-/// The notebook in a file as it is to be run with these values: with its injected cell, and the
+/// The notebook in a file, ready to run with these values: with its injected cell, and the
 /// values in `metadata.papermill.parameters`.
 ///
 /// An injected cell that is there already, since the notebook is the executed copy of another run,
@@ -31,7 +31,7 @@ const INJECTED: &str = "injected-parameters";
 pub(super) fn inject(path: &Path, given: &[(String, String)]) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut notebook: Value = serde_json::from_slice(&text)
-        .map_err(|e| Error::format(path, format!("is no notebook, whose file is JSON: {e}")))?;
+        .map_err(|e| Error::format(path, format!("is not a notebook, which is JSON: {e}")))?;
     let has_ids = notebook["nbformat_minor"].as_u64().is_some_and(|minor| minor >= 5);
     let Some(cells) = notebook.get_mut("cells").and_then(Value::as_array_mut) else {
         return Err(Error::format(
@@ -95,7 +95,7 @@ fn overridden(
                 listed(&declared)
             ),
             _ => format!(
-                "the cell tagged \"{DECLARED}\" declares it {} times: name the later ones otherwise",
+                "the cell tagged \"{DECLARED}\" declares it {} times: rename the later ones",
                 of_name.len()
             ),
         };
@@ -150,7 +150,7 @@ fn free_id(cells: &[Value]) -> String {
     id
 }
 
-/// The value, which is a map from now on if it was none.
+/// The value, which becomes a map if it was not one.
 fn map(value: &mut Value) -> &mut Value {
     if !value.is_object() {
         *value = json!({});

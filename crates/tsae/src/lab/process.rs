@@ -109,7 +109,7 @@ pub(super) fn answer(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Takes away what `cargo run`, `cargo test` or the user set for another build than the one that
+/// Removes what `cargo run`, `cargo test` or the user set for another build than the one that
 /// `command` makes.
 pub(super) fn without_build_settings(command: &mut Command) -> &mut Command {
     const KEPT: [&str; 6] = [

@@ -60,7 +60,7 @@ impl Project {
             process::answer(&mut command).ok_or_else(|| Error::Setup {
                 step: "finding Rust".to_owned(),
                 why: format!(
-                    "`rustc {}` does not work in {}: install Rust by https://rustup.rs",
+                    "`rustc {}` does not work in {}: install Rust from https://rustup.rs",
                     argument.join(" "),
                     root.display()
                 ),

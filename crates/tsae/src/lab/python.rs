@@ -14,7 +14,7 @@ use tokenized_sae::display::Progress;
 
 /// What is installed in the private environment. `environment.yml` names the same.
 pub(super) const REQUIREMENTS: &str = include_str!("requirements.txt");
-/// About how many packages the requirements come to, those that they need in their turn included.
+/// About how many packages the requirements come to, their own dependencies included.
 const PACKAGES: u64 = 91;
 /// An older Jupyter than these is passed by.
 const OLDEST: [(&str, u32); 4] =
@@ -34,7 +34,7 @@ for name in ["jupyterlab", "jupyter_client", "nbclient", "nbconvert"]:
 print(json.dumps({"executable": sys.executable, "python": list(sys.version_info[:2]), "packages": found}))
 "#;
 
-/// What a Python says of itself.
+/// What a Python says about itself.
 #[derive(Deserialize)]
 struct Probe {
     executable: PathBuf,
@@ -63,7 +63,7 @@ pub(super) struct Python {
     pub interpreter: PathBuf,
     /// JupyterLab's version.
     pub jupyterlab: String,
-    /// Whose it is: "active environment", "private".
+    /// Which it is: "active environment", "private".
     pub origin: &'static str,
 }
 

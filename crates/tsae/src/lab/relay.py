@@ -18,7 +18,7 @@ remarks.py.
 Cells that wait for their turn wait here. When one before them fails, or the stop button is pressed, they are given back unrun, as every
 Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
 
-Both sides speak Jupyter's protocol over ZeroMQ; messages are signed anew where the keys differ, as a spare kernel's does (spare.py):
+Both sides speak Jupyter's protocol over ZeroMQ; messages are signed again where the keys differ, as a spare kernel's does (spare.py):
 
     Jupyter  ⇄  ROUTER shell, control, stdin  ⇄  DEALER  ⇄  evcxr
              ←  PUB iopub                     ←  SUB     ←
@@ -50,11 +50,11 @@ from wire import DELIMITER, address, command, evcxr_address, is_signed, message,
 
 MARK = "\x1eTSAE "
 REQUESTS = ("shell", "control", "stdin")
-# A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything anew, and nothing else: the profile that
+# A command that changes a line of evcxr's Cargo.toml, which makes its rust-analyzer load everything again, and nothing else: the profile that
 # counts is cargo-config.toml's.
 RELOAD = ":opt 2 # with all types"
 OUTDATED = (
-    "The library (or the Rust compiler) has changed since this kernel started, which goes on with it as it was: "
+    "The library (or the Rust compiler) has changed since this kernel started, which keeps using the old one: "
     "restart the kernel to use it as it is.\n"
 )
 FAILED = MARK + "failed\n"
@@ -313,7 +313,7 @@ class Relay:
         try:
             open(os.path.join(self.folder, "relayed"), "w").close()
         except OSError:
-            pass  # no room: what is missing is what evcxr lacks
+            pass  # no room: the cell then runs as under plain evcxr
 
     def show_types(self):
         """Has rust-analyzer load all types, if it has not, before what evcxr is sent next. evcxr counts this as a cell."""
@@ -355,7 +355,7 @@ class Relay:
             self.pass_request(self.waiting.pop(0))
 
     def send_away_waiting(self):
-        """Cells that wait now are not to run, but those that are to run whatever happens. They are told when the one that runs has
+        """Cells that wait now must not run, except those that run whatever happens. They are answered when the one that runs has
         ended, as a kernel does that works through them one by one."""
         waiting, self.waiting = self.waiting, []
         for frames in waiting:
@@ -388,7 +388,7 @@ class Relay:
         self.publish("status", header, {"execution_state": "idle"})
 
     def publish(self, kind, header, content):
-        """Tells all what comes of the request that has this header."""
+        """Tells all the result of the request with this header."""
         self.publisher.send_multipart([kind.encode(), *self.message(kind, header, content, header.get("session", ""))])
 
     def pass_output(self, frames):

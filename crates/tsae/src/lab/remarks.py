@@ -10,7 +10,7 @@ import re
 import time
 
 WAIT = 0.3  # seconds
-# What a backtrace has below the cell, which is evcxr, and what it knows no name for.
+# What a backtrace has below the cell: evcxr, and frames without a name.
 BELOW = re.compile(r"(.*::run_user_code_\d+(?:::\{\{closure\}\})+\n).*?(?=^note: |\Z)", re.S | re.M)
 NAMELESS = re.compile(r"^ +\d+: (?:<unknown>|evcxr\w*::.*)\n", re.M)
 PLACE = re.compile(r"panicked at src/lib\.rs:(\d+):(\d+):$", re.M)

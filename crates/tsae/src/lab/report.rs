@@ -89,7 +89,7 @@ pub fn check(options: &Options) -> Result<Report> {
     let (there, otherwise) = match template::state(&template::kernel_folder(&cache), &project)? {
         State::Ready(path) => (Some(path.display().to_string()), ""),
         State::Stale => {
-            (None, "is of older sources, and would be compiled again (1 min on two cores)")
+            (None, "is from older sources, and would be compiled again (1 min on two cores)")
         }
         State::Missing => (None, "would be compiled (5 min on two cores)"),
     };

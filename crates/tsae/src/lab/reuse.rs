@@ -108,7 +108,11 @@ fn put_all(from: &Path, to: &Path) -> io::Result<()> {
             put_all(&from, &to)?;
         } else {
             // A build script's program is linked; what it writes is not.
-            put(&from, &to, name.starts_with("build-script-") || name.starts_with("build_script_"))?;
+            put(
+                &from,
+                &to,
+                name.starts_with("build-script-") || name.starts_with("build_script_"),
+            )?;
         }
     }
     Ok(())

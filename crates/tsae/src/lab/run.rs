@@ -13,7 +13,7 @@ use tokenized_sae::internal::files;
 
 const DRIVER: &str = include_str!("run_notebook.py");
 const DRIVERS: &str = include_str!("driver.py");
-/// The kernel compiles the library anew if it was edited since the set-up.
+/// The kernel compiles the library again if it was edited since the set-up.
 const START_SECONDS: u64 = 600;
 
 /// How notebooks are run.
@@ -107,7 +107,7 @@ pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> C
 ///
 /// With parameters, a cell tagged `injected-parameters` follows the cell tagged `parameters`, as
 /// with papermill. It is that whole cell with the values replaced, so that whatever the cell
-/// computes from them is computed anew; the cell itself runs before it, as it is. The executed copy
+/// computes from them follows; the cell itself runs before it, as it is. The executed copy
 /// has the injected cell, and the values in `metadata.papermill.parameters`; with other parameters
 /// it can be run again.
 ///

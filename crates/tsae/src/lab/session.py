@@ -36,7 +36,7 @@ def choose_project():
     inside = [p for p in projects if (here + os.sep).startswith(p[1]["project"] + os.sep)]
     project = max(inside or projects, key=lambda p: p[0])[1]
     if not os.path.exists(project["compiler"]):
-        sys.exit(f"{project['compiler']}, by which the library was compiled, is gone: run `tsae lab`, which takes the Rust there is")
+        sys.exit(f"{project['compiler']}, by which the library was compiled, is gone: run `tsae lab`, which uses the installed Rust")
     return project
 
 

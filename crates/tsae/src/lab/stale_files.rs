@@ -8,7 +8,7 @@ use super::{cold, evcxr, template};
 use crate::error::{Error, Result};
 use tokenized_sae::internal::files;
 
-/// Removes what is half made and that nobody will go on with, at the end of a set-up that is
+/// Removes half-made files that nobody will continue, at the end of a set-up that is
 /// complete. The cache folder must be locked.
 ///
 /// What another copy of the sources has compiled so far stays for its next set-up, as long as there

@@ -8,7 +8,7 @@ use super::{KERNEL, Lab, run};
 use crate::error::{Error, Result};
 
 const DRIVER: &str = include_str!("time_cells.py");
-/// The longest that the start or a cell may take: a kernel compiles the library anew if it was
+/// The longest that the start or a cell may take: a kernel compiles the library again if it was
 /// edited since the set-up.
 const SECONDS: u64 = 600;
 
@@ -16,11 +16,11 @@ const SECONDS: u64 = 600;
 pub(crate) struct Timed {
     /// Seconds until it answered.
     pub start: f64,
-    /// What came of each cell.
+    /// The result of each cell.
     pub cells: Vec<TimedCell>,
 }
 
-/// What came of a cell.
+/// The result of a cell.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct TimedCell {
     /// From the request until the kernel had replied and was idle.

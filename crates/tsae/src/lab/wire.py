@@ -113,7 +113,7 @@ def message(key, kind, parent, content, session):
 
 
 def with_content(frames, content):
-    """The message with another content, which is to be signed anew."""
+    """The message with another content, which must be signed again."""
     end = frames.index(DELIMITER) + 5
     return [*frames[:end], json.dumps(content).encode(), *frames[end + 1 :]]
 

@@ -1,6 +1,6 @@
 //! The promises about a cell's end, and about two notebooks at once.
 //!
-//! What a cell wrote is there when it ends; a cell that fails says so, and gives back those that
+//! What a cell wrote is there when it ends; a cell that fails says so, and returns those that
 //! wait behind it. And two kernels do not compile each other's cells, although they are hard-linked
 //! copies of one build folder: what is written in place there must not be linked, above all the
 //! source of the cell.
@@ -73,7 +73,7 @@ fn a_cell_has_said_all_when_it_ends_and_its_failure_ends_a_run_of_all() {
             json!(["ok", "error", "aborted", "ok"]),
             "{kind}: all but the last are one run of all cells"
         );
-        assert_eq!(run["reply"], run["error"], "{kind}: who reads only the reply");
+        assert_eq!(run["reply"], run["error"], "{kind}: for a client that reads only the reply");
         assert_eq!(run["stderr"], "", "{kind}: it would be said twice");
     }
     assert_eq!(seen["whatever happens"], json!(["error", "ok"]));

@@ -110,7 +110,7 @@ fn files_are_fetched_one_by_one_as_they_are_wanted() {
     assert_eq!(fetched(&server), 2);
     let told = harvest(store.path(), &stream(30_000)).unwrap_err();
     assert!(matches!(told, Error::Changed { .. }), "{told}");
-    // A file that arrives damaged ends the harvest; the same call goes on from there.
+    // A file that arrives damaged ends the harvest; the same call continues from there.
     let store = tempfile::tempdir().unwrap();
     server.fault("GET /large", Fault::Damage, 1);
     let told = harvest(store.path(), &stream(30_000)).unwrap_err();

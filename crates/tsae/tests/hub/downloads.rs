@@ -79,7 +79,7 @@ fn cuts_that_bring_nothing_come_to_an_end_and_what_came_before_stays() {
     server.fault("GET /large", Fault::Cut(40_000), 1);
     server.fault("GET /large", Fault::Cut(0), 2);
     let told = one_file(&server, &hub, "model.bin", &content).unwrap_err().to_string();
-    assert!(told.contains("org/name") && told.contains("goes on from there"), "{told}");
+    assert!(told.contains("org/name") && told.contains("continues from there"), "{told}");
     assert!(!folder(&hub).join("refs").exists(), "a branch whose files are not there");
     server.asked();
     let snapshot = one_file(&server, &hub, "model.bin", &content).unwrap();
@@ -188,7 +188,7 @@ fn names_that_lead_out_of_the_cache_are_refused() {
         hub.download(&listing("a", "../x".to_owned()), &["a"])
             .unwrap_err()
             .to_string()
-            .contains("no commit")
+            .contains("not a commit")
     );
     assert!(
         hub.download(&listing("a", commit(1)), &["b"])

@@ -181,7 +181,7 @@ fn shards_are_fetched_by_their_index() {
     );
     server.asked();
     Model::load_from(&hub, "org/name", Processing::Raw).unwrap();
-    assert!(server.asked().is_empty(), "that there is no tokenizer is known");
+    assert!(server.asked().is_empty(), "it is known that the model has no tokenizer");
 }
 
 #[test]

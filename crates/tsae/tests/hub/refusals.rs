@@ -159,7 +159,7 @@ fn without_a_network_it_is_said_at_once() {
     assert!(start.elapsed() < Duration::from_secs(20));
     let told =
         Hub { endpoint: "ftp://hub".to_owned(), ..hub }.list(&repo()).unwrap_err().to_string();
-    assert!(told.contains("no http address"), "{told}");
+    assert!(told.contains("not an http address"), "{told}");
 }
 
 #[test]

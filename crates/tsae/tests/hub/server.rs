@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 pub enum Fault {
     /// It answers with a status and headers of its own.
     Status(u16, Vec<(&'static str, &'static str)>),
-    /// It cuts the connection after so many bytes of the body.
+    /// It cuts the connection after this many bytes of the body.
     Cut(usize),
     /// It takes no notice of the range.
     NoRange,
     /// It changes a byte of the body.
     Damage,
-    /// It sends so many bytes less, and says so.
+    /// It sends this many bytes less, and says so.
     Shorter(usize),
     /// It never answers.
     Silence,

@@ -8,7 +8,7 @@ use crate::backend::cpu::encode::Encoder;
 use crate::cpu::simd::tile::PANEL;
 use crate::cpu::simd::{dot, vectorised};
 
-/// What a screen needs to know of the 32 latents of a panel besides their numbers.
+/// What a screen needs to know about the 32 latents of a panel besides their numbers.
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub(crate) struct PanelScale {

@@ -16,7 +16,7 @@ const MAX_OUTLIERS: usize = 32;
 /// up to here an outlier hardly stretches the scale.
 const OUTLIER: f32 = 3.0;
 
-/// What a screen needs to know of a tile's rows besides their numbers; sixteen places, of which
+/// What a screen needs to know about a tile's rows besides their numbers; sixteen places, of which
 /// [`ROWS`] are taken.
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]

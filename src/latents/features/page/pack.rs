@@ -55,7 +55,7 @@ pub(super) fn pack(dashboard: &FeatureDashboard) -> Result<Packed> {
     for from in (0..d_sae).step_by(LATENTS_AT_ONCE) {
         if interrupt::requested() {
             interrupt::clear();
-            let remedy = "nothing was written; the same call begins anew".to_owned();
+            let remedy = "nothing was written; the same call starts again".to_owned();
             return Err(Error::Interrupted { what: "writing features", remedy });
         }
         let latents: Vec<usize> = (from..d_sae.min(from + LATENTS_AT_ONCE)).collect();

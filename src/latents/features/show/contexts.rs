@@ -12,7 +12,7 @@ const OPEN: usize = 10;
 /// with the text legible on it.
 const SHADE: [f64; 2] = [0.14, 0.66];
 
-/// A token as it is to be shown.
+/// A token, ready to show.
 pub(super) struct Token<'a> {
     pub text: &'a str,
     /// How strongly it is shaded, from 0 (not at all) to 1.

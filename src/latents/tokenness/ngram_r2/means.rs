@@ -256,7 +256,7 @@ impl Strip {
         (within, between)
     }
 
-    /// Draws each mean towards that of the shorter n-gram, which counts as so many rows.
+    /// Draws each mean towards that of the shorter n-gram, which counts as this many rows.
     pub(super) fn shrink(&mut self, means: &Means, priors: &[f64]) {
         for (n, prior) in (1..).zip(priors) {
             for place in means.of_length(n) {

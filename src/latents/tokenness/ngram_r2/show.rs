@@ -121,9 +121,9 @@ impl Show for NgramR2Config {
             (
                 "min_count",
                 self.min_count.to_string(),
-                "an n-gram has a mean if it occurs at least so often in the first half",
+                "an n-gram has a mean if it occurs at least this often in the first half",
             ),
-            ("memory", format::bytes(self.memory), "what the means may take"),
+            ("memory", format::bytes(self.memory), "memory that the means may take"),
             ("seed", self.seed.to_string(), "decides the halves"),
         ];
         settings("NgramR2Config", rows).into()

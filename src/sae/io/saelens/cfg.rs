@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::sae::{Architecture, AuxK, RowNorm, Sae};
 
 /// What the name of an architecture begins with if there is a token table, so that a reader that
-/// knows no tables does not leave it out in silence.
+/// knows no tables does not leave it out silently.
 const TOKENIZED: &str = "tokenized_";
 
 /// SAELens' word for activations that are multiplied by one number, so that their mean length is
@@ -90,7 +90,7 @@ fn saelens_name(architecture: Architecture) -> &'static str {
     }
 }
 
-/// The architecture of SAELens' name, as far as it can be told from it.
+/// The architecture of SAELens' name, as far as the name tells.
 fn of_saelens(name: &str) -> Option<Architecture> {
     match name {
         "topk" => Some(Architecture::TopK),

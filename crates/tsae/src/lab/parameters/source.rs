@@ -78,7 +78,7 @@ pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
         } else if rest.starts_with("/*") {
             (None, comment(rest).ok_or("has a comment that is not closed")?)
         } else if let Some(opening) = text_opening(rest) {
-            (Some(Kind::Text), closed_text(rest, opening).ok_or("has a text that is not closed")?)
+            (Some(Kind::Text), closed_text(rest, opening).ok_or("has a string that is not closed")?)
         } else if c == '\'' || rest.starts_with("b'") {
             let quote = rest.find('\'').unwrap_or(0);
             match character(&rest[quote..]) {
@@ -180,7 +180,7 @@ fn declaration(code: &str, statement: &[Word]) -> Option<Declaration> {
     })
 }
 
-/// How many words a type takes, up to the `=` after it; `None` if there is none, or it is no type.
+/// How many words a type takes, up to the `=` after it; `None` if it is not a type.
 fn ty(words: &[Word]) -> Option<usize> {
     let mut depth = 0;
     for (i, word) in words.iter().enumerate() {
@@ -400,7 +400,7 @@ mod tests {
             "#[",
             "#![a]",
         ] {
-            // Some of this is no Rust, and may be said to be none.
+            // Some of this is not Rust, and may be refused.
             if let Ok((code, found)) = declarations(cell) {
                 assert!(found.iter().all(|d| code.get(d.value.clone()).is_some()), "{cell}");
                 assert!(found.is_empty() || cell.contains("=="), "{cell}: {found:?}");

@@ -30,7 +30,7 @@ enum Kind {
 }
 
 /// The value that `text` is in the declared type; without one, in that of `default`, the value that
-/// it stands for. Or why it is none.
+/// it stands for. Or why it is not one.
 pub(super) fn value(ty: Option<&str>, default: &str, text: &str) -> Result<Parameter, String> {
     let kind = ty.map_or_else(|| of_literal(default), of_type);
     let shown = ty.map_or_else(|| format!("what {default} is"), str::to_owned);
@@ -74,7 +74,7 @@ pub(super) fn value(ty: Option<&str>, default: &str, text: &str) -> Result<Param
             Ok(Parameter { source: plain.to_owned(), json: plain.into() })
         }
         Kind::Rust => Err(bad(
-            "give it as Rust, as it would stand behind the `=`, with no `;` and no comment after it",
+            "give it as Rust, as it would follow the `=`, with no `;` and no comment after it",
         )),
     }
 }
@@ -186,7 +186,7 @@ fn float(text: &str, single: bool) -> Option<(String, f64)> {
     if finite {
         return Some((shown, number));
     }
-    // Too large is no infinity: that must be asked for by name.
+    // Too large does not become infinity: that must be asked for by name.
     if digits.contains(|c: char| c.is_ascii_digit()) {
         return None;
     }
