@@ -1,4 +1,4 @@
-//! A file as memory: the one place of this crate that is unsafe.
+//! A file as memory. What else is unsafe stands in ARCHITECTURE.md.
 #![allow(unsafe_code)]
 
 use std::fs::File;

@@ -9,6 +9,7 @@ use crate::model::HookPoint;
 
 /// One SAE on one text. CE is the mean next-token cross-entropy in nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Metrics {
     /// Mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's NMSE, not centred.
     pub nmse: f64,

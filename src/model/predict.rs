@@ -9,6 +9,7 @@ use crate::model::tokens::Tokens;
 
 /// A token that may come next.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Candidate {
     /// Its id.
     pub id: u32,
@@ -20,6 +21,7 @@ pub struct Candidate {
 
 /// What a model expects after some tokens, and how well it expected those.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Prediction {
     /// The most probable next tokens, the best first; of equals, the lower id first.
     pub top: Vec<Candidate>,

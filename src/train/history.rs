@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The course of a run: means over training batches, and measurements on held-out text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct History {
     /// One point every [`log_every`](super::TrainConfig::log_every) steps.
     pub train: Vec<TrainPoint>,
@@ -13,6 +14,7 @@ pub struct History {
 
 /// Means over the training batches since the point before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TrainPoint {
     /// Tokens seen at the end of those batches.
     pub tokens: u64,
@@ -31,6 +33,7 @@ pub struct TrainPoint {
 
 /// A measurement on held-out text; position 0 keeps the model's own activation and is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HeldOutPoint {
     /// Training tokens seen so far.
     pub tokens: u64,

@@ -12,6 +12,7 @@ use crate::sae::Sae;
 
 /// One trained SAE, its name and its history.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Run {
     /// The name it was given.
     pub name: String,
@@ -50,6 +51,7 @@ impl Made {
 /// The runs of one [`Trainer`](super::Trainer), in the order in which they were added;
 /// `runs["TSAE"]` is one of them.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Runs {
     /// The runs.
     pub runs: Vec<Run>,

@@ -9,6 +9,7 @@ use crate::base::format;
 /// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the
 /// same value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Speedup {
     /// By NMSE; none if the TSAE never reached the SAE's final value, infinite if it had it from
     /// the start.

@@ -9,6 +9,7 @@ use crate::display::{Cell, Column, Row, Table};
 /// How far a training in the background has come: what
 /// [`Training::status`](super::Training::status) found at one moment.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TrainingStatus {
     /// The folder that it trains in.
     pub dir: PathBuf,
@@ -46,6 +47,7 @@ pub enum TrainingState {
 
 /// One run of a training in the background.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct RunStatus {
     /// Its name.
     pub name: String,

@@ -18,6 +18,7 @@ use crate::train::{self, History, Speedup, TrainConfig};
 
 /// The results of a sweep: its finished runs, and views of them.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct SweepResults {
     /// The finished runs, in the order of the grid.
     pub runs: Vec<SweepRun>,
@@ -64,6 +65,7 @@ pub struct FailedRun {
 
 /// One place of the grid: the runs of all its seeds.
 #[derive(Clone, PartialEq)]
+#[non_exhaustive]
 pub struct SweepRow {
     /// The place.
     pub setting: Setting,

@@ -42,6 +42,7 @@ pub struct Features {
 
 /// One latent: how often and how strongly it fires, where, and together with which others.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Feature {
     /// The latent.
     pub latent: usize,

@@ -21,6 +21,7 @@ const ROUNDING: f64 = 1e-9;
 
 /// How a latent's firings are spread over the tokens (or bigrams, or trigrams) on which they stand.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct NgramProfile {
     /// The n-gram that holds most of the latent's activation mass, as ids in the order of the text.
     pub top: Vec<u32>,
@@ -55,6 +56,7 @@ pub struct NgramProfile {
 
 /// The row of a table that a decoder row resembles most.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TableMatch {
     /// The row's token.
     pub token: u32,
@@ -66,6 +68,7 @@ pub struct TableMatch {
 
 /// How closely one latent is tied to the tokens on which it fires.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct LatentTokenness {
     /// The latent.
     pub latent: usize,
@@ -88,6 +91,7 @@ pub struct LatentTokenness {
 
 /// One SAE and all its latents.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct SaeTokenness {
     /// The SAE's name.
     pub name: String,

@@ -52,6 +52,7 @@ impl Default for NgramR2Config {
 
 /// What n-grams of one length tell.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct NgramScore {
     /// The length.
     pub n: usize,
@@ -70,6 +71,7 @@ pub struct NgramScore {
 
 /// How much of a hook's activations the last few tokens tell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct NgramR2 {
     /// The hook.
     pub hook: HookPoint,
@@ -89,6 +91,7 @@ pub struct NgramR2 {
 
 /// [`NgramR2`] of several hooks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct NgramR2s {
     /// In the order of the model.
     pub hooks: Vec<NgramR2>,

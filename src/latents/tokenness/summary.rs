@@ -104,6 +104,7 @@ impl TokenTest {
 
 /// What [`token_or_context`](super::token_or_context) found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TokenOrContext {
     /// The SAEs in the order given.
     pub saes: Vec<SaeTokenness>,
@@ -129,6 +130,7 @@ pub struct TokenOrContext {
 
 /// A bin of firing frequency, with what each SAE has there.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct FrequencyBin {
     /// The least density.
     pub from: f64,

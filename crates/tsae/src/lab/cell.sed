@@ -5,6 +5,6 @@
 s/b"EVCXR_BEGIN_CONTENT text\/plain\\n"/b"\\x1eTSAE \\nEVCXR_BEGIN_CONTENT text\/plain\\n"/
 s/^evcxr_variable_store$/println!("\\x1eTSAE ");&/
 
-# A cell that panics, or ends with a failing `?`, prints a line that evcxr keeps to itself. Ours before it tells the relay: see remarks.py.
+# A cell that panics, or ends with a failing `?`, prints a line that evcxr keeps to itself. Ours before it tells the relay: see stderr_capture.py.
 s/^ *println!("EVCXR_PANIC_NOTIFICATION");$/println!("\\x1eTSAE failed");&/
 s/^ *println!("{}", evcxr_internal_runtime::USER_ERROR_OCCURRED);$/println!("\\x1eTSAE failed");&/

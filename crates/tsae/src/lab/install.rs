@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const LAUNCHER: &str = include_str!("launcher.py");
 const LETS: &str = include_str!("lets.py");
 const RELAY: &str = include_str!("relay.py");
-const REMARKS: &str = include_str!("remarks.py");
+const STDERR_CAPTURE: &str = include_str!("stderr_capture.py");
 const SESSION: &str = include_str!("session.py");
 const SPARE: &str = include_str!("spare.py");
 const WIRE: &str = include_str!("wire.py");
@@ -53,7 +53,7 @@ pub(super) fn folder(cache: &Path) -> PathBuf {
         LAUNCHER,
         LETS,
         RELAY,
-        REMARKS,
+        STDERR_CAPTURE,
         SESSION,
         SPARE,
         WIRE,
@@ -92,7 +92,7 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
     for (name, text) in [
         ("lets.py", LETS),
         ("relay.py", RELAY),
-        ("remarks.py", REMARKS),
+        ("stderr_capture.py", STDERR_CAPTURE),
         ("session.py", SESSION),
         ("spare.py", SPARE),
         ("wire.py", WIRE),

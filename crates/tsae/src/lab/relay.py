@@ -13,7 +13,7 @@ answer listens no more. So answers wait here: a line of ours is written behind w
 (evcxr has one thread for both streams, and is through with the lines of standard output, but for passing on the last, when it answers.)
 
 To evcxr a cell that panics, or ends with a failing `?`, has run well, and only wrote to standard error; here that becomes its error: see
-remarks.py.
+stderr_capture.py.
 
 Cells that wait for their turn wait here. When one before them fails, or the stop button is pressed, they are given back unrun, as every
 Jupyter kernel does and evcxr does not: else "Run all" would go on over a cell that failed. All other messages pass as they are.
@@ -45,7 +45,7 @@ import time
 import uuid
 
 from lets import need_types
-from remarks import Remarks
+from stderr_capture import StderrCapture
 from wire import DELIMITER, address, command, evcxr_address, is_signed, message, parts_of, read, signed, with_content, zmq
 
 MARK = "\x1eTSAE "
@@ -75,7 +75,7 @@ class Cell:
         self.frames = frames
         self.header, _, _, content = map(json.loads, parts_of(frames))
         self.code = content["code"]
-        self.remarks = Remarks()
+        self.stderr = StderrCapture()
         self.reply = None  # evcxr's answer, until all that the cell wrote has come
         self.reply_until = None
         self.idle = None  # what says that evcxr is idle again, which may come before the answer
@@ -188,7 +188,7 @@ class Relay:
         for one in ready:
             self.receive(one, one.recv_multipart())
         cell = self.running
-        if cell and cell.remarks.are_due():
+        if cell and cell.stderr.are_due():
             self.pass_remarks(cell)
         if cell and cell.reply and time.monotonic() >= cell.reply_until:
             self.end_cell(cell)
@@ -336,7 +336,7 @@ class Relay:
     def end_cell(self, cell):
         """Passes on evcxr's answer to the cell that runs, and sends the next one."""
         content = json.loads(parts_of(cell.reply)[3])
-        failure = cell.remarks.error(cell.code, self.compiled)
+        failure = cell.stderr.error(cell.code, self.compiled)
         if failure:
             self.publish("error", cell.header, failure)
             content["status"] = "error"
@@ -406,8 +406,8 @@ class Relay:
             cell.idle = frames
         else:
             if cell and is_text and FAILED in content["text"]:
-                cell.remarks.failed = True
-            if cell and cell.remarks.may_pass():
+                cell.stderr.failed = True
+            if cell and cell.stderr.may_pass():
                 self.pass_remarks(cell)
             if cell and header["msg_type"] == "error":
                 cell.error = content
@@ -418,7 +418,7 @@ class Relay:
         """Takes what evcxr passes on of standard error."""
         text, end, of = text.partition(END)
         if cell:
-            cell.remarks.add(text)
+            cell.stderr.add(text)
             if end and cell.reply and cell.asked({"msg_id": of.strip()}):
                 self.end_cell(cell)
         elif text:
@@ -426,7 +426,7 @@ class Relay:
 
     def pass_remarks(self, cell):
         """Passes on what a cell has written to standard error, as it is."""
-        text = cell.remarks.take()
+        text = cell.stderr.take()
         if text:
             self.publish("stream", cell.header, {"name": "stderr", "text": text})
 

@@ -17,7 +17,7 @@ PLACE = re.compile(r"panicked at src/lib\.rs:(\d+):(\d+):$", re.M)
 PANIC = re.compile(r"panicked at [^\n]*:\n(.*?)(?=\nstack backtrace:\n|\nnote: |\Z)", re.S)
 
 
-class Remarks:
+class StderrCapture:
     """What one cell has written to standard error, and has not been passed on yet."""
 
     def __init__(self):
