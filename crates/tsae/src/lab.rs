@@ -11,7 +11,7 @@
 //! | Python with Jupyter | the active virtual or conda environment, `python3` | a private one from PyPI, or by conda from `environment.yml` | 1 min |
 //! | `evcxr_jupyter` 0.22.0, with sockets in a folder (`evcxr/`) | an earlier set-up | compiled | 5 min on two cores |
 //! | source of the standard library | `RUST_SRC_PATH`, the toolchain | read out of the toolchain's own documentation | 2 s |
-//! | this library, compiled for cells | an earlier set-up of the same sources | compiled | 5 min on two cores, 1 min after an edit |
+//! | this library, compiled for cells | an earlier set-up of the same sources | compiled, with the crates of the command's own build | 1 min on two cores; 6 min if the command was installed |
 //!
 //! Everything that takes long shows how far it has come, can be killed at any moment and continues
 //! from there; two set-ups at once wait for each other. Afterwards nothing needs the network. The
@@ -30,6 +30,7 @@ mod folders;
 mod install;
 mod open;
 mod parameters;
+mod parts;
 mod process;
 mod project;
 mod python;
@@ -98,7 +99,7 @@ pub const KERNEL: &str = "tsae-rust";
 
 /// Finds or makes all that a notebook needs, and says on the standard error what takes long.
 ///
-/// Seconds if everything is there; up to twenty minutes on two cores if nothing is.
+/// Seconds if everything is there; some six minutes on two cores if nothing is.
 ///
 /// # Errors
 /// [`Error::Setup`](crate::Error::Setup) with the step that failed, its last words, and what to do.
@@ -111,13 +112,14 @@ pub fn set_up(options: &Options) -> Result<Lab> {
 fn set_up_in(folders: &folders::Folders, options: &Options) -> Result<Lab> {
     let project = project::Project::find(options)?;
     let lock = folders.lock()?;
-    let python = python::find_or_make(folders, &lock, options.python)?;
-    let evcxr = evcxr::find_or_install(folders, &lock, &project)?;
+    let parts = parts::Parts::new(lock, missing(folders, options, &project)?);
+    let python = python::find_or_make(folders, &parts, options.python)?;
+    let evcxr = evcxr::find_or_install(folders, &parts, &project)?;
     let std_source = std_source::find_or_make(folders, &project)?;
     let kernel = install::kernel(folders, &project, &python.interpreter)?;
     let template = template::find_or_warm(
         folders,
-        &lock,
+        &parts,
         &project,
         &kernel,
         &python.interpreter,
@@ -132,4 +134,21 @@ fn set_up_in(folders: &folders::Folders, options: &Options) -> Result<Lab> {
         template,
         cache: folders.root.clone(),
     })
+}
+
+/// What this set-up has to make.
+fn missing(
+    folders: &folders::Folders,
+    options: &Options,
+    project: &project::Project,
+) -> Result<Vec<parts::Part>> {
+    let mut missing = Vec::new();
+    if python::find(&folders.root, options.python).is_none() {
+        missing.push(parts::Part::Jupyter);
+    }
+    if evcxr::find(&folders.root).is_none() {
+        missing.push(parts::Part::Kernel);
+    }
+    missing.extend(template::missing(folders, project)?);
+    Ok(missing)
 }

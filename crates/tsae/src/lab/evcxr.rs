@@ -1,15 +1,14 @@
 //! `evcxr_jupyter`, the kernel that compiles and runs cells: with sockets in a folder, which what
 //! crates.io installs under that name has not.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::folders::{self, Folders};
+use super::parts::{Part, Parts};
 use super::process::{self, Line};
 use super::project::{self, Project};
 use crate::error::Result;
-use tokenized_sae::display::Progress;
 
 /// The version whose behaviour the launcher, the wrappers and the runner are written for.
 pub(super) const VERSION: &str = "0.22.0";
@@ -39,7 +38,7 @@ pub(super) fn is_installed(folder: &Path) -> bool {
 /// The kernel's program: found, or compiled.
 pub(super) fn find_or_install(
     folders: &Folders,
-    lock: &File,
+    parts: &Parts,
     project: &Project,
 ) -> Result<PathBuf> {
     if let Some(program) = find(&folders.root) {
@@ -66,21 +65,18 @@ pub(super) fn find_or_install(
         .env("RUSTC", project.sysroot.join("bin").join("rustc"))
         .env("CARGO_TERM_COLOR", "never")
         .current_dir(&folders.root);
-    let mut progress = Progress::new("evcxr_jupyter", CRATES, "crates");
+    let mut bar = parts.begin(Part::Kernel, "evcxr_jupyter", 0, CRATES, "crates");
     let mut seen = 0;
     let advice = "It comes from crates.io, which needs the network once, and a C compiler. What was compiled is kept: try again.";
-    process::succeed("installing evcxr_jupyter", &mut cargo, lock, advice, |line| {
+    process::succeed("installing evcxr_jupyter", &mut cargo, &parts.lock, advice, |line| {
         if let Line::Err(text) = line
             && let Some(name) = text.trim_start().strip_prefix("Compiling ")
         {
             seen += 1;
-            progress.note(name.split(' ').next().unwrap_or(name));
-            progress.set(seen.min(CRATES - 1));
+            bar.set(seen.min(CRATES - 1), name.split(' ').next().unwrap_or(name));
         }
     })?;
-    progress.note("");
-    progress.set(CRATES);
-    progress.finish();
+    bar.finish(seen);
     Ok(program_in(&target))
 }
 

@@ -7,10 +7,10 @@ use std::process::Command;
 use serde::Deserialize;
 
 use super::folders::{self, Folders};
+use super::parts::{Part, Parts};
 use super::process::{self, Line};
 use super::{PythonChoice, project};
 use crate::error::{Error, Result};
-use tokenized_sae::display::Progress;
 
 /// What is installed in the private environment. `environment.yml` names the same.
 pub(super) const REQUIREMENTS: &str = include_str!("requirements.txt");
@@ -102,14 +102,18 @@ pub(super) fn find(cache: &Path, choice: PythonChoice) -> Option<Python> {
 }
 
 /// A Python with Jupyter: found, or made.
-pub(super) fn find_or_make(folders: &Folders, lock: &File, choice: PythonChoice) -> Result<Python> {
+pub(super) fn find_or_make(
+    folders: &Folders,
+    parts: &Parts,
+    choice: PythonChoice,
+) -> Result<Python> {
     if let Some(python) = find(&folders.root, choice) {
         return Ok(python);
     }
     if choice == PythonChoice::Conda {
-        make_conda(folders, lock)?
+        make_conda(folders, &parts.lock)?
     } else {
-        make_private(folders, lock)?
+        make_private(folders, parts)?
     }
     let made =
         if choice == PythonChoice::Conda { PythonChoice::Conda } else { PythonChoice::Private };
@@ -136,7 +140,7 @@ fn interpreter_in(environment: &Path) -> PathBuf {
     if cfg!(windows) { environment.join("Scripts").join("python.exe") } else { unix }
 }
 
-fn make_private(folders: &Folders, lock: &File) -> Result<()> {
+fn make_private(folders: &Folders, parts: &Parts) -> Result<()> {
     let step = "making a Python environment";
     let folder = private_folder(&folders.root);
     let python = base_python(step)?;
@@ -149,14 +153,14 @@ fn make_private(folders: &Folders, lock: &File) -> Result<()> {
     process::succeed(
         step,
         Command::new(&python).args(["-m", "venv"]).arg(&folder),
-        lock,
+        &parts.lock,
         advice,
         |_| {},
     )?;
     let list = folder.join("requirements.txt");
     folders::write(&list, REQUIREMENTS)?;
-    let mut progress = Progress::new("Jupyter", PACKAGES, "packages");
-    let mut seen = 0;
+    let mut bar = parts.begin(Part::Jupyter, "Jupyter", 0, PACKAGES, "packages");
+    let (mut seen, mut note) = (0, String::new());
     let mut pip = Command::new(interpreter_in(&folder));
     pip.args([
         "-m",
@@ -165,27 +169,28 @@ fn make_private(folders: &Folders, lock: &File) -> Result<()> {
         "--disable-pip-version-check",
         "--progress-bar",
         "off",
+        "--prefer-binary",
+        // Most of it is never imported; what is, Python compiles then.
+        "--no-compile",
         "--requirement",
     ])
     .arg(&list);
     let advice = "The packages come from PyPI: this needs the network once. Or activate an environment that has JupyterLab 4.";
-    process::succeed("installing Jupyter", &mut pip, lock, advice, |line| {
+    process::succeed("installing Jupyter", &mut pip, &parts.lock, advice, |line| {
         if let Line::Out(text) = line {
             // Two lines a package tell how far it has come; the last, long one is the installation
             // itself.
             if let Some(name) = text.strip_prefix("Collecting ") {
                 seen += 1;
-                progress
-                    .note(name.split(['=', '<', '>', '~', '!', '[', ' ']).next().unwrap_or(name));
+                let end = name.find(['=', '<', '>', '~', '!', '[', ' ']).unwrap_or(name.len());
+                name[..end].clone_into(&mut note);
             } else if text.starts_with("Installing collected packages") {
-                progress.note("copying them in place");
+                "copying them in place".clone_into(&mut note);
             }
-            progress.set(seen.min(PACKAGES - 1));
+            bar.set(seen.min(PACKAGES - 1), &note);
         }
     })?;
-    progress.note("");
-    progress.set(PACKAGES);
-    progress.finish();
+    bar.finish(seen);
     folders::write(&folder.join(".ready"), REQUIREMENTS)
 }
 

@@ -91,7 +91,7 @@ pub fn check(options: &Options) -> Result<Report> {
         State::Stale => {
             (None, "is from older sources, and would be compiled again (1 min on two cores)")
         }
-        State::Missing => (None, "would be compiled (5 min on two cores)"),
+        State::Missing => (None, "would be compiled (1 to 6 min on two cores)"),
     };
     item("compiled library", there, otherwise);
     if let Some(user) = open::user_data_folder() {

@@ -15,29 +15,33 @@ use super::project::{LIBRARY, PACKAGE};
 
 /// The folder of cargo's release profile, which it names in its fingerprints.
 const RELEASE: &str = "release";
+/// The folder of the fingerprints, in there.
+const FINGERPRINTS: &str = ".fingerprint";
 
 /// Where cells are compiled, in a build folder.
 pub(super) fn release_folder(building: &Path) -> PathBuf {
     building.join("target").join(RELEASE)
 }
 
-/// Offers what the library needs, if this program lies where cargo has compiled it.
+/// Where cargo has compiled this program, if it was not installed elsewhere.
+pub(super) fn source() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let folder = program.parent()?;
+    (folder.ends_with(RELEASE) && folder.join(FINGERPRINTS).is_dir()).then(|| folder.to_owned())
+}
+
+/// Offers what the library needs.
 ///
 /// # Errors
 /// If a file cannot be linked or copied. What is there then is whole.
 pub(super) fn offer(building: &Path) -> io::Result<()> {
-    let program = std::env::current_exe()?.canonicalize()?;
-    match program.parent() {
-        Some(from) if from.ends_with(RELEASE) => offer_from(from, &release_folder(building)),
-        _ => Ok(()),
-    }
+    source().map_or(Ok(()), |from| offer_from(&from, &release_folder(building)))
 }
 
 /// Links what cargo writes anew, and copies what is written in place.
 fn offer_from(from: &Path, to: &Path) -> io::Result<()> {
-    let (fingerprints, deps, build) =
-        (Path::new(".fingerprint"), Path::new("deps"), Path::new("build"));
-    let units = units(&from.join(fingerprints))?;
+    let deps = Path::new("deps");
+    let units = units(&from.join(FINGERPRINTS))?;
     let compiled = list(&from.join(deps))?;
     for unit in &units {
         let Some((_, hash)) = unit.rsplit_once('-') else { continue };
@@ -49,7 +53,7 @@ fn offer_from(from: &Path, to: &Path) -> io::Result<()> {
                 put(&from.join(&file), &to.join(&file), !is_list)?;
             }
         }
-        for folder in [build, fingerprints] {
+        for folder in ["build", FINGERPRINTS] {
             put_all(&from.join(folder).join(unit), &to.join(folder).join(unit))?;
         }
     }

@@ -61,7 +61,7 @@ pub struct Executed {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(super) enum Event {
     Started { cells: usize },
-    Cell { cell: usize },
+    Cell,
     Output,
     CellDone { cell: usize, seconds: f64, failed: Option<String>, source: String },
     Done { failed: bool },
@@ -206,7 +206,7 @@ impl Teller {
     fn hear(&mut self, event: Event) {
         match event {
             Event::Started { cells } => self.of = cells,
-            Event::Cell { .. } | Event::Output => {}
+            Event::Cell | Event::Output => {}
             Event::CellDone { cell, seconds, failed, source } => {
                 if !self.quiet {
                     let word = if failed.is_some() { "FAILED" } else { "ok" };

@@ -15,12 +15,12 @@ use serde_json::json;
 
 use super::folders::{self, Folders};
 use super::install::Kernel;
+use super::parts::{Part, Parts};
 use super::process::{self, Input, Line};
 use super::project::{self, LIBRARY, PACKAGE, Project};
 use super::run::{self, Event};
 use super::{KERNEL, install, reuse};
 use crate::error::{Error, Result};
-use tokenized_sae::display::Progress;
 use tokenized_sae::internal::files;
 
 /// The folder in which a project is compiled, and the one for a copy that is not whole yet: these,
@@ -77,10 +77,21 @@ pub(super) fn state(kernel_folder: &Path, project: &Project) -> Result<State> {
     })
 }
 
+/// What there is to compile.
+pub(super) fn missing(folders: &Folders, project: &Project) -> Result<Option<Part>> {
+    Ok(match state(&kernel_folder(&folders.root), project)? {
+        State::Ready(_) => None,
+        _ if reuse::source().is_some() || newest_template(&folders.root).is_some() => {
+            Some(Part::Library)
+        }
+        _ => Some(Part::Crates),
+    })
+}
+
 /// The template for the sources as they are: found, or compiled.
 pub(super) fn find_or_warm(
     folders: &Folders,
-    lock: &File,
+    parts: &Parts,
     project: &Project,
     kernel: &Kernel,
     python: &Path,
@@ -119,7 +130,7 @@ pub(super) fn find_or_warm(
                 // place.
                 let copying = kernel.folder.join(format!("{COPYING}{}", project.id()));
                 folders::remove(&copying)?;
-                copy(python, kernel, lock, older, &copying)?;
+                copy(python, kernel, &parts.lock, older, &copying)?;
                 std::fs::rename(&copying, &building).map_err(Error::io("rename", &copying))?;
             }
             None => files::create_folder(&building)?,
@@ -130,7 +141,7 @@ pub(super) fn find_or_warm(
     file.template = building.clone();
     let warming = path.with_extension(WARMING);
     write(&warming, &file)?;
-    warm(folders, project, python, &building, &warming, older.is_some())?;
+    warm(folders, parts, project, python, &building, &warming, older.is_some())?;
     folders::remove(&building.join("evcxr-config"))?;
     let ready = building.join(".ready");
     folders::write(&ready, &file.key)?;
@@ -156,6 +167,7 @@ fn key(project: &Project, sources: &[PathBuf]) -> Result<String> {
 /// Runs the cells that compile everything, in the real kernel, in `building` itself.
 fn warm(
     folders: &Folders,
+    parts: &Parts,
     project: &Project,
     python: &Path,
     building: &Path,
@@ -164,13 +176,18 @@ fn warm(
 ) -> Result<()> {
     let step = "compiling the library for notebooks";
     let crates = crates(project);
+    let part = parts.last();
     if is_rebuild {
         eprintln!(
             "compiling the library for notebooks again, since it has changed (1 to 2 minutes on two cores)"
         );
+    } else if part == Part::Library {
+        eprintln!(
+            "compiling the library for notebooks, with the command's crates (1 to 2 minutes on two cores)"
+        );
     } else {
         eprintln!(
-            "compiling the library and {crates} crates for notebooks (about 8 minutes on two cores; 1 to 2 after an edit)"
+            "compiling the library and {crates} crates for notebooks (about 6 minutes on two cores; 1 to 2 after an edit)"
         );
     }
     let path = project.root.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"");
@@ -189,7 +206,7 @@ fn warm(
     let total = if is_rebuild { 0 } else { crates };
     // By a set-up that was killed.
     let mut compiled = if is_rebuild { 0 } else { compiled_crates(building).min(total - 1) };
-    let mut progress = Progress::new("library", total, "crates").resumed_at(compiled);
+    let mut bar = parts.begin(part, "library", compiled, total, "crates");
     let mut done = Vec::new();
     let mut command = run::driver(python, &folders.jupyter());
     command.env("TSAE_WARM", building).env("TSAE_PROJECT", project_file);
@@ -200,14 +217,14 @@ fn warm(
                 // a hyphen in their name.
                 if let Some(name) = text.strip_prefix("tsae-rustc ").filter(|name| *name != "ctx") {
                     compiled += 1;
-                    progress.note(name);
-                    progress.set(if total > 0 { compiled.min(total - 1) } else { compiled });
+                    bar.set(if total > 0 { compiled.min(total - 1) } else { compiled }, name);
                 }
             }
-            Line::Out(text) => match Event::parse(text) {
-                Some(Event::CellDone { failed, .. }) => done.push(failed),
-                _ => {}
-            },
+            Line::Out(text) => {
+                if let Some(Event::CellDone { failed, .. }) = Event::parse(text) {
+                    done.push(failed);
+                }
+            }
         })?;
     let failed = done.iter().find_map(|failed| failed.as_ref());
     if let Some(message) = failed {
@@ -228,9 +245,7 @@ fn warm(
             ),
         });
     }
-    progress.note("");
-    progress.set(total.max(compiled));
-    progress.finish();
+    bar.finish(total.max(compiled));
     Ok(())
 }
 
@@ -296,6 +311,8 @@ fn newest_template(cache: &Path) -> Option<PathBuf> {
         .filter_map(|path| list(&path.join("templates")).ok());
     let ready = templates
         .flatten()
+        // Those of earlier versions were compiled in another profile.
+        .filter(|path| reuse::release_folder(path).is_dir())
         .filter_map(|path| Some((path.join(".ready").metadata().ok()?.modified().ok()?, path)));
     ready.max().map(|(_, path)| path)
 }
