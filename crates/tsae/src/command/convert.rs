@@ -133,7 +133,9 @@ impl Convert {
                 let there = hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
                 return Err(Error::config(
                     "hook",
-                    format!("a cache holds one hook, and there are {there}: choose one with --hook"),
+                    format!(
+                        "a cache holds one hook, and there are {there}: choose one with --hook"
+                    ),
                 ));
             }
         };
