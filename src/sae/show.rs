@@ -169,7 +169,7 @@ impl SaeConfig {
             rows.push((
                 "prefixes",
                 format!("{:?}", self.prefixes),
-                "the first latents, this many, must each reconstruct by themselves",
+                "each of these numbers of first latents must reconstruct by itself",
             ));
         }
         if let Some(aux) = &self.aux {

@@ -128,7 +128,7 @@ fn every_step_of_a_notebook_is_a_command_and_a_second_one_does_nothing_twice() {
     let named = " --model tiny-gpt2";
     for (more, told) in [
         (format!("{named} --relu"), "holds activations"),
-        (format!("{named} --hook blocks.1.hook_resid_pre"), "all its hooks"),
+        (format!("{named} --hook blocks.1.hook_resid_pre"), "all hooks"),
         (String::new(), "--model"),
     ] {
         let refused = run(dir, &format!("convert cached --to tsae --out nothing{more}"));

@@ -7,7 +7,7 @@ use crate::display::{Show, Shown, settings, shows};
 /// latents.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeaturesConfig {
-    /// Read at most this many tokens: whole sequences, evenly spread over all of them.
+    /// Read at most this many tokens: whole sequences, evenly spread over the source.
     pub tokens: u64,
     /// Contexts in which a latent is strongest, at most one a sequence.
     pub top: usize,
@@ -86,7 +86,7 @@ impl Show for FeaturesConfig {
             (
                 "tokens",
                 self.tokens.to_string(),
-                "read at most this many tokens, spread evenly over all of them",
+                "read at most this many tokens, spread evenly over the source",
             ),
             ("top", self.top.to_string(), "contexts in which a latent is strongest"),
             ("bands", self.bands.to_string(), "bands of equally many firings"),

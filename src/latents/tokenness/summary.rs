@@ -168,7 +168,7 @@ impl TokenOrContext {
         })
         .ok_or_else(|| {
             let why = format!(
-                "{test:?} of \"{name}\" over {weighting:?} is not known: {}",
+                "{test:?} of \"{name}\" over {weighting:?} cannot be computed: {}",
                 self.why_not(sae, test, weighting)
             );
             Error::config("test", why)

@@ -132,7 +132,7 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         };
         notes.push(match module {
             Some(module) => {
-                format!("sparsify takes the name of the module to read from the folder's name: {hook} is the output of \"{module}\"")
+                format!("sparsify takes the module from the folder's name: {hook} is the output of \"{module}\"")
             }
             None => format!("sparsify reads outputs of modules, and {hook} is not one"),
         });

@@ -103,7 +103,7 @@ impl Convert {
         if self.hook.is_some() {
             return Err(Error::config(
                 "hook",
-                "a cache is converted with all its hooks: leave it out",
+                "all hooks of a cache are converted, under their own names: leave it out",
             ));
         }
         let Some(model) = &self.model else {
@@ -133,7 +133,9 @@ impl Convert {
                 let there = hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
                 return Err(Error::config(
                     "hook",
-                    format!("a cache has one hook, and these are {there}: choose one with --hook"),
+                    format!(
+                        "a cache holds one hook, and there are {there}: choose one with --hook"
+                    ),
                 ));
             }
         };
