@@ -89,15 +89,17 @@ impl Bar<'_> {
     /// Says that so many packages are done, and which is the next.
     pub fn set(&mut self, done: u64, note: &str) {
         let todo = self.total.saturating_sub(self.first);
-        // One package, or nobody knows how many: by the clock.
+        // One package, or nobody knows how many: by the clock, until that has passed.
         let share = if todo > 1 {
-            (done - self.first) as f64 / todo as f64
+            done.saturating_sub(self.first) as f64 / todo as f64
         } else {
-            (self.started.elapsed().as_secs_f64() / self.part.seconds()).min(1.0)
+            self.started.elapsed().as_secs_f64() / self.part.seconds()
         };
         let left = self.parts.left(self.part, share, self.parts.started.elapsed().as_secs_f64());
-        let left = format!("about {} left in all", coarse_duration(left));
-        self.progress.note(&if note.is_empty() { left } else { format!("{left} · {note}") });
+        let left = (share < 1.0).then(|| format!("about {} left in all", coarse_duration(left)));
+        let notes: Vec<&str> =
+            left.iter().map(String::as_str).chain([note]).filter(|part| !part.is_empty()).collect();
+        self.progress.note(&notes.join(" · "));
         self.progress.set(done);
     }
 

@@ -41,7 +41,7 @@ pub(super) fn offer(building: &Path) -> io::Result<()> {
 /// Links what cargo writes anew, and copies what is written in place.
 fn offer_from(from: &Path, to: &Path) -> io::Result<()> {
     let deps = Path::new("deps");
-    let units = units(&from.join(FINGERPRINTS))?;
+    let units = units(from)?;
     let compiled = list(&from.join(deps))?;
     for unit in &units {
         let Some((_, hash)) = unit.rsplit_once('-') else { continue };
@@ -61,10 +61,11 @@ fn offer_from(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The folders, in cargo's folder of fingerprints, of all that the library was compiled with last.
-fn units(fingerprints: &Path) -> io::Result<Vec<String>> {
+fn units(from: &Path) -> io::Result<Vec<String>> {
+    let fingerprints = from.join(FINGERPRINTS);
     let mut by_hash = HashMap::new();
     let mut library = None;
-    for folder in list(fingerprints)? {
+    for folder in list(&fingerprints)? {
         for file in list(&fingerprints.join(&folder))? {
             // One of the files holds the fingerprint itself; what that is made of lies beside it.
             let path = fingerprints.join(&folder).join(&file);
@@ -80,9 +81,13 @@ fn units(fingerprints: &Path) -> io::Result<Vec<String>> {
                 .flatten()
                 .filter_map(|dep| dep[3].as_u64())
                 .collect();
-            if folder.starts_with(PACKAGE) && file == format!("lib-{LIBRARY}") {
-                let written = path.metadata()?.modified()?;
-                library = library.max(Some((written, needs)));
+            if file == format!("lib-{LIBRARY}") {
+                // `cargo check` has fingerprints of its own, and no library.
+                let id = folder.trim_start_matches(PACKAGE);
+                if from.join("deps").join(format!("lib{LIBRARY}{id}.rlib")).is_file() {
+                    let written = path.metadata()?.modified()?;
+                    library = library.max(Some((written, needs)));
+                }
             } else {
                 by_hash.insert(hash, (folder.clone(), needs));
             }
