@@ -91,7 +91,6 @@ pub struct NgramR2 {
 
 /// [`NgramR2`] of several hooks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
 pub struct NgramR2s {
     /// In the order of the model.
     pub hooks: Vec<NgramR2>,
