@@ -62,7 +62,8 @@ fn a_kernel_that_cannot_work_says_so() {
         "{seen}"
     );
     assert_eq!(cell["status"], "error");
-    assert!((10.0..60.0).contains(&cell["seconds"].as_f64().unwrap()), "{seen}");
+    // The limit is 10 s, by a clock that is a moment behind.
+    assert!((9.0..60.0).contains(&cell["seconds"].as_f64().unwrap()), "{seen}");
     assert_ne!(seen["ended"], 0, "{seen}");
 }
 
