@@ -11,6 +11,8 @@ line that a cell has left open, and `\\x1eTSAE failed` says that the cell has fa
 evcxr may answer a cell before it has passed on the last of what the cell wrote, to standard error above all, and a notebook that has the
 answer listens no more. So answers wait here: a line of ours is written behind what the cell wrote, and when that comes out, so has all else.
 (evcxr has one thread for both streams, and is through with the lines of standard output, but for passing on the last, when it answers.)
+evcxr says that it is idle again after it has answered, and on a busy machine that may come later than our line; the notebook is told of it before
+it is told of any other cell, or it would wait for this one for ever.
 
 To evcxr a cell that panics, or ends with a failing `?`, has run well, and only wrote to standard error; here that becomes its error: see
 stderr_capture.py.
@@ -77,13 +79,18 @@ class Cell:
         self.code = content["code"]
         self.stderr = StderrCapture()
         self.reply = None  # evcxr's answer, until all that the cell wrote has come
-        self.reply_until = None
-        self.idle = None  # what says that evcxr is idle again, which may come before the answer
+        self.reply_until = None  # when the answer is not held back any more for what the cell wrote
+        self.idle = None  # what says that evcxr is idle again, which may come before the answer, or after it
         self.error = None  # what evcxr says is wrong
 
     def asked(self, parent):
         """Whether a message belongs to it."""
         return parent.get("msg_id") == self.header["msg_id"]
+
+    def is_over(self):
+        """Whether all has come that evcxr says of it. To a notebook it ends when evcxr is idle again, so that comes before what follows it."""
+        now = time.monotonic()
+        return self.reply and now >= self.reply_until and (self.idle or now >= self.reply_until + LONGEST_WAIT)
 
 
 class Relay:
@@ -183,14 +190,15 @@ class Relay:
             self.stop_was_pressed = False
             self.send_away_waiting()
         cell = self.running
-        wait = min(PATIENCE, max(0.0, cell.reply_until - time.monotonic())) if cell and cell.reply else PATIENCE
+        held = cell.reply_until - time.monotonic() if cell and cell.reply else 0.0
+        wait = min(PATIENCE, held) if held > 0 else PATIENCE
         ready = [one for one, _ in self.poller.poll(1000 * wait)]
         for one in ready:
             self.receive(one, one.recv_multipart())
         cell = self.running
         if cell and cell.stderr.are_due():
             self.pass_remarks(cell)
-        if cell and cell.reply and time.monotonic() >= cell.reply_until:
+        if cell and cell.is_over():
             self.end_cell(cell)
         if self.output not in ready:  # else it may have said so, and be heard when its turn comes
             self.trouble = self.trouble or self.silence()
@@ -346,6 +354,8 @@ class Relay:
         self.ways["shell"].send_multipart(self.outward(cell.reply))
         if cell.idle:
             self.publisher.send_multipart(self.outward(cell.idle))
+        else:
+            self.publish("status", cell.header, {"execution_state": "idle"})
         self.running = None
         self.last_cell = time.monotonic()
         if content["status"] == "error":
@@ -420,7 +430,7 @@ class Relay:
         if cell:
             cell.stderr.add(text)
             if end and cell.reply and cell.asked({"msg_id": of.strip()}):
-                self.end_cell(cell)
+                cell.reply_until = time.monotonic()
         elif text:
             self.publish("stream", parent, {"name": "stderr", "text": text})
 
