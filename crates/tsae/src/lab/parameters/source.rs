@@ -22,6 +22,8 @@ pub(super) struct Declaration {
 /// is wrong, to follow "the cell".
 pub(super) fn declarations(cell: &str) -> Result<(String, Vec<Declaration>), String> {
     let code = without_commands(cell);
+    // The texts of all tokens that there ever were are kept, for their places, until this.
+    proc_macro2::extra::invalidate_current_thread_spans();
     let tokens = tokens(&code)?;
     let mut found = Vec::new();
     let mut rest = &tokens[..];
