@@ -1,7 +1,12 @@
-//! The `let`s of a cell, found in its text without a Rust parser: enough of Rust's words to know
-//! strings, comments and brackets.
+//! The `let`s of a cell, found among its tokens.
+//!
+//! Not by a parser of Rust: what is wrong with a cell is for its compiler to say, and a parser's
+//! stack ends where a text is nested deep enough. That of the tokens has none.
 
 use std::ops::Range;
+use std::str::FromStr;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// `let NAME: TYPE = VALUE;`, or without a type, at the outermost level of a cell.
 #[derive(Debug, PartialEq)]
@@ -13,36 +18,23 @@ pub(super) struct Declaration {
     pub value: Range<usize>,
 }
 
-/// What a word is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Kind {
-    Name,
-    Number,
-    Text,
-    Char,
-    Lifetime,
-    /// One of `= ; : ( [ {` and so on, each by itself.
-    Mark(char),
-}
-
-/// A word, and where it stands.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Word {
-    pub kind: Kind,
-    pub at: Range<usize>,
-}
-
 /// A cell's code, which is the cell without the commands at its head, and the `let`s in it; or what
 /// is wrong, to follow "the cell".
 pub(super) fn declarations(cell: &str) -> Result<(String, Vec<Declaration>), String> {
     let code = without_commands(cell);
-    let words = words(&code)?;
+    // The texts of all tokens that there ever were are kept, for their places, until this.
+    proc_macro2::extra::invalidate_current_thread_spans();
+    let tokens = tokens(&code)?;
     let mut found = Vec::new();
-    let mut rest = &words[..];
+    let mut rest = &tokens[..];
     while !rest.is_empty() {
-        let end = statement(&code, rest)?;
-        found.extend(declaration(&code, &rest[..end]));
-        rest = &rest[end..];
+        let is_let = rest[attributes(rest)..].first().is_some_and(|token| is_name(token, "let"));
+        // A block needs no semicolon, unless its value is what a `let` is about.
+        let is_last =
+            |token: &TokenTree| is_mark(token, ';') || !is_let && is_group(token, Delimiter::Brace);
+        let n = rest.iter().position(is_last).map_or(rest.len(), |last| last + 1);
+        found.extend(declaration(&code, &rest[..n]));
+        rest = &rest[n..];
     }
     Ok((code, found))
 }
@@ -65,238 +57,88 @@ fn without_commands(cell: &str) -> String {
     code
 }
 
-/// The words of a text; or what is not closed.
-pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
-    let mut words = Vec::new();
-    let mut at = 0;
-    while let Some(c) = text[at..].chars().next() {
-        let rest = &text[at..];
-        let (kind, length) = if c.is_whitespace() {
-            (None, c.len_utf8())
-        } else if rest.starts_with("//") {
-            (None, rest.find('\n').unwrap_or(rest.len()))
-        } else if rest.starts_with("/*") {
-            (None, comment(rest).ok_or("has a comment that is not closed")?)
-        } else if let Some(opening) = text_opening(rest) {
-            (Some(Kind::Text), closed_text(rest, opening).ok_or("has a string that is not closed")?)
-        } else if c == '\'' || rest.starts_with("b'") {
-            let quote = rest.find('\'').unwrap_or(0);
-            match character(&rest[quote..]) {
-                Some(length) => (Some(Kind::Char), quote + length),
-                None => (Some(Kind::Lifetime), 1 + name(&rest[1..])),
+/// The tokens of a text, a bracket with all that is in it being one; or what is wrong with them.
+pub(super) fn tokens(text: &str) -> Result<Vec<TokenTree>, String> {
+    TokenStream::from_str(text).map(|tokens| tokens.into_iter().collect()).map_err(|error| {
+        let rest = &text[error.span().byte_range().start..];
+        let unclosed = |c| format!("lacks a `{c}`: a bracket is not closed");
+        match rest.chars().next() {
+            Some('(') => unclosed(')'),
+            Some('[') => unclosed(']'),
+            Some('{') => unclosed('}'),
+            Some(c @ (')' | ']' | '}')) => format!("has a `{c}` that closes nothing"),
+            Some('/') => "has a comment that is not closed".to_owned(),
+            _ if rest.trim_start_matches(['b', 'c', 'r', '#']).starts_with('"') => {
+                "has a string that is not closed, or with something in it that Rust does not know"
+                    .to_owned()
             }
-        } else if c.is_ascii_digit() {
-            (Some(Kind::Number), number(rest))
-        } else if rest.starts_with("r#") && name(&rest[2..]) > 0 {
-            (Some(Kind::Name), 2 + name(&rest[2..]))
-        } else if name(rest) > 0 {
-            (Some(Kind::Name), name(rest))
-        } else {
-            (Some(Kind::Mark(c)), c.len_utf8())
-        };
-        words.extend(kind.map(|kind| Word { kind, at: at..at + length }));
-        at += length;
-    }
-    Ok(words)
-}
-
-/// How many of the words are the first statement.
-fn statement(code: &str, words: &[Word]) -> Result<usize, String> {
-    let is_let =
-        words[attributes(words)..].first().is_some_and(|word| &code[word.at.clone()] == "let");
-    let mut open = Vec::new();
-    for (i, word) in words.iter().enumerate() {
-        match word.kind {
-            Kind::Mark('(') => open.push(')'),
-            Kind::Mark('[') => open.push(']'),
-            Kind::Mark('{') => open.push('}'),
-            Kind::Mark(c @ (')' | ']' | '}')) => {
-                if open.pop() != Some(c) {
-                    return Err(format!("has a `{c}` that closes nothing"));
-                }
-                // A block needs no semicolon, unless its value is what a `let` is about.
-                if c == '}' && open.is_empty() && !is_let {
-                    return Ok(i + 1);
-                }
-            }
-            Kind::Mark(';') if open.is_empty() => return Ok(i + 1),
-            _ => {}
+            _ => format!("has something that is not Rust: {:?}", rest.lines().next().unwrap_or("")),
         }
-    }
-    match open.last() {
-        Some(c) => Err(format!("lacks a `{c}`: a bracket is not closed")),
-        None => Ok(words.len()),
-    }
+    })
 }
 
-/// How many of the words are attributes: `#[allow(unused)]`.
-fn attributes(words: &[Word]) -> usize {
-    let mut from = 0;
-    while let [Word { kind: Kind::Mark('#'), .. }, Word { kind: Kind::Mark('['), .. }, ..] =
-        words[from..]
-    {
-        let mut depth = 0;
-        let end = words[from..].iter().position(|word| {
-            match word.kind {
-                Kind::Mark('[') => depth += 1,
-                Kind::Mark(']') => depth -= 1,
-                _ => return false,
-            }
-            depth == 0
-        });
-        match end {
-            Some(end) => from += end + 1,
-            None => return words.len(),
-        }
-    }
-    from
+/// Where a token stands.
+pub(super) fn at(token: &TokenTree) -> Range<usize> {
+    token.span().byte_range()
 }
 
-fn declaration(code: &str, statement: &[Word]) -> Option<Declaration> {
-    let is =
-        |word: &Word, wanted: &str| word.kind == Kind::Name && &code[word.at.clone()] == wanted;
+pub(super) fn is_mark(token: &TokenTree, mark: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
+}
+
+fn is_group(token: &TokenTree, delimiter: Delimiter) -> bool {
+    matches!(token, TokenTree::Group(group) if group.delimiter() == delimiter)
+}
+
+fn is_name(token: &TokenTree, name: &str) -> bool {
+    matches!(token, TokenTree::Ident(ident) if ident == name)
+}
+
+/// How many of the tokens are attributes: `#[allow(unused)]`.
+fn attributes(tokens: &[TokenTree]) -> usize {
+    let is_one = |pair: &&[TokenTree]| {
+        pair.len() == 2 && is_mark(&pair[0], '#') && is_group(&pair[1], Delimiter::Bracket)
+    };
+    2 * tokens.chunks(2).take_while(is_one).count()
+}
+
+fn declaration(code: &str, statement: &[TokenTree]) -> Option<Declaration> {
     let rest = &statement[attributes(statement)..];
-    let rest = rest.split_first().filter(|(word, _)| is(word, "let"))?.1;
-    let rest = if is(rest.first()?, "mut") { &rest[1..] } else { rest };
-    let (named, rest) =
-        rest.split_first().filter(|(word, _)| word.kind == Kind::Name && !is(word, "_"))?;
+    let rest = rest.split_first().filter(|(token, _)| is_name(token, "let"))?.1;
+    let rest = if is_name(rest.first()?, "mut") { &rest[1..] } else { rest };
+    let (TokenTree::Ident(name), rest) = rest.split_first()? else { return None };
     let (mark, rest) = rest.split_first()?;
-    let (ty, value) = match mark.kind {
-        Kind::Mark(':') => {
-            let length = ty(rest)?;
-            let (first, last) = (rest[..length].first()?, rest[..length].last()?);
-            let written = &code[first.at.start..last.at.end];
-            (Some(written.split_whitespace().collect::<Vec<_>>().join(" ")), &rest[length + 1..])
-        }
-        Kind::Mark('=') => (None, rest),
-        _ => return None,
+    let (ty, value) = if is_mark(mark, ':') {
+        let n = ty(rest)?;
+        let written = &code[at(&rest[0]).start..at(&rest[n - 1]).end];
+        (Some(written.split_whitespace().collect::<Vec<_>>().join(" ")), &rest[n + 1..])
+    } else if is_mark(mark, '=') {
+        (None, rest)
+    } else {
+        return None;
     };
     let (end, value) = value.split_last()?;
-    let value = value.first()?.at.start..value.last()?.at.end;
-    (end.kind == Kind::Mark(';')).then(|| Declaration {
-        name: code[named.at.clone()].to_owned(),
-        ty,
-        value,
-    })
+    let value = at(value.first()?).start..at(value.last()?).end;
+    (is_mark(end, ';') && name != "_").then(|| Declaration { name: name.to_string(), ty, value })
 }
 
-/// How many words a type takes, up to the `=` after it; `None` if it is not a type.
-fn ty(words: &[Word]) -> Option<usize> {
-    let mut depth = 0;
-    for (i, word) in words.iter().enumerate() {
-        let arrow =
-            i > 0 && words[i - 1].kind == Kind::Mark('-') && words[i - 1].at.end == word.at.start;
-        match word.kind {
-            Kind::Mark('(' | '[' | '{' | '<') => depth += 1,
-            Kind::Mark(')' | ']' | '}') => depth -= 1,
-            Kind::Mark('>') if !arrow => depth -= 1,
-            Kind::Mark('=') if depth == 0 => return (i > 0).then_some(i),
-            // `let A::B = …` is a pattern; but `::std::string::String` is a type, behind one more
-            // colon.
-            Kind::Mark(':')
-                if i == 0 && words.get(1).is_none_or(|next| next.kind != Kind::Mark(':')) =>
-            {
-                return None;
-            }
-            _ => {}
+/// How many tokens a type takes, up to the `=` after it; `None` if it is not a type.
+fn ty(tokens: &[TokenTree]) -> Option<usize> {
+    let (mut depth, mut after_dash) = (0, false);
+    for (i, token) in tokens.iter().enumerate() {
+        if is_mark(token, '=') && depth == 0 {
+            return (i > 0).then_some(i);
         }
+        // `let A::B = …` is a pattern; but `::std::string::String` is a type, behind one more
+        // colon.
+        if i == 0 && is_mark(token, ':') && !tokens.get(1).is_some_and(|next| is_mark(next, ':')) {
+            return None;
+        }
+        depth += i32::from(is_mark(token, '<'));
+        depth -= i32::from(is_mark(token, '>') && !after_dash);
+        after_dash = is_mark(token, '-');
     }
     None
-}
-
-/// The length of a comment that may hold others; `None` if it is not closed.
-fn comment(text: &str) -> Option<usize> {
-    let (mut depth, mut at) = (0, 0);
-    loop {
-        let rest = &text[at..];
-        if rest.starts_with("/*") {
-            (depth, at) = (depth + 1, at + 2);
-        } else if rest.starts_with("*/") {
-            (depth, at) = (depth - 1, at + 2);
-        } else {
-            at += rest.chars().next()?.len_utf8();
-        }
-        if depth == 0 {
-            return Some(at);
-        }
-    }
-}
-
-/// How a text begins: the length up to its quote and with it, and what closes it if it has no
-/// escapes.
-type Opening = (usize, Option<String>);
-
-/// `"`, `b"`, `c"`, `r"`, `r#"`, `br##"` and the like.
-fn text_opening(text: &str) -> Option<Opening> {
-    let letters = text.len() - text.trim_start_matches(['b', 'c', 'r']).len();
-    let raw = match &text[..letters] {
-        "" | "b" | "c" => false,
-        "r" | "br" | "cr" => true,
-        _ => return None,
-    };
-    let hashes =
-        if raw { text[letters..].len() - text[letters..].trim_start_matches('#').len() } else { 0 };
-    let opening = letters + hashes + 1;
-    text[letters + hashes..]
-        .starts_with('"')
-        .then(|| (opening, raw.then(|| format!("\"{}", "#".repeat(hashes)))))
-}
-
-fn closed_text(text: &str, (opening, raw): Opening) -> Option<usize> {
-    match raw {
-        Some(closing) => Some(opening + text[opening..].find(&closing)? + closing.len()),
-        None => Some(opening + unescaped(&text[opening..], '"')? + 1),
-    }
-}
-
-/// Where `quote` stands without a backslash before it.
-fn unescaped(text: &str, quote: char) -> Option<usize> {
-    let mut escaped = false;
-    text.char_indices().find_map(|(at, c)| {
-        let found = c == quote && !escaped;
-        escaped = c == '\\' && !escaped;
-        found.then_some(at)
-    })
-}
-
-/// The length of a character such as `'a'`, `'\''` or `'\u{e9}'`; `None` if this is a lifetime.
-fn character(text: &str) -> Option<usize> {
-    let inner = text.strip_prefix('\'')?;
-    let first = inner.chars().next()?;
-    if first == '\\' {
-        return Some(1 + unescaped(inner, '\'')? + 1);
-    }
-    inner[first.len_utf8()..].starts_with('\'').then(|| 1 + first.len_utf8() + 1)
-}
-
-/// The length of the name that a text begins with, 0 if with none.
-fn name(text: &str) -> usize {
-    if text.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-        letters_and_digits(text)
-    } else {
-        0
-    }
-}
-
-fn letters_and_digits(text: &str) -> usize {
-    text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len())
-}
-
-/// The length of a number, its fraction, exponent and type included.
-fn number(text: &str) -> usize {
-    let mut end = letters_and_digits(text);
-    // Not the range `1..2`, and not the method in `1.max(2)`.
-    if text[end..].starts_with('.')
-        && !text[end + 1..].starts_with(|c: char| c == '.' || c == '_' || c.is_alphabetic())
-    {
-        end += 1 + letters_and_digits(&text[end + 1..]);
-    }
-    let exponent = !text.starts_with("0x") && text[..end].ends_with(['e', 'E']);
-    if exponent && text[end..].starts_with(['+', '-']) {
-        end + 1 + letters_and_digits(&text[end + 1..])
-    } else {
-        end
-    }
 }
 
 #[cfg(test)]
@@ -411,8 +253,8 @@ mod tests {
     #[test]
     fn what_is_not_closed_is_said() {
         for (cell, what) in [
-            ("let s: &str = \"a;", "text"),
-            ("let s: &str = r#\"a\";", "text"),
+            ("let s: &str = \"a;", "string"),
+            ("let s: &str = r#\"a\";", "string"),
             ("/* /* */ let k: u8 = 1;", "comment"),
             ("f(", "`)`"),
             ("f)", "`)`"),
@@ -420,6 +262,13 @@ mod tests {
         ] {
             assert!(declarations(cell).unwrap_err().contains(what), "{cell}");
         }
+    }
+
+    #[test]
+    fn nesting_has_no_end() {
+        let deep = format!("{}1{}", "(".repeat(200_000), ")".repeat(200_000));
+        let found = one(&format!("let k: u8 = {}{deep};", "!".repeat(200_000)));
+        assert!(found.2.ends_with(&deep));
     }
 
     /// Pieces that trip a scanner, put together at random.
@@ -451,7 +300,7 @@ mod tests {
 
         #[test]
         fn any_text_as_a_value_is_stepped_over(text in any::<String>(), hashes in 1usize..4) {
-            let raw = format!("r{0}\"{1}\"{0}", "#".repeat(hashes), text.replace('#', ""));
+            let raw = format!("r{0}\"{1}\"{0}", "#".repeat(hashes), text.replace(['#', '\r'], ""));
             for value in [format!("{text:?}"), raw, format!("vec![{text:?}; 2]")] {
                 let all = found(&format!("let a: String = {value}; let b: u8 = 1;"));
                 let row = |name: &str, ty: &str, value: &str| (name.to_owned(), ty.to_owned(), value.to_owned());

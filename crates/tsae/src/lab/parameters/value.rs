@@ -1,8 +1,9 @@
 //! A parameter's value: from the text of a command line to Rust of the declared type.
 
+use proc_macro2::TokenTree;
 use serde_json::Value;
 
-use super::source::{self, Kind as Word};
+use super::source;
 
 /// A value as Rust and as JSON.
 #[derive(Debug, PartialEq)]
@@ -111,9 +112,7 @@ fn whole(ty: &str) -> Option<Kind> {
 
 /// What a `let` without a type holds, if it holds a literal.
 fn of_literal(default: &str) -> Kind {
-    let Ok(words) = source::words(default) else { return Kind::Rust };
-    let words: Vec<(Word, &str)> =
-        words.iter().map(|word| (word.kind, &default[word.at.clone()])).collect();
+    let Ok(tokens) = source::tokens(default) else { return Kind::Rust };
     let number = |text: &str| {
         let suffix = [
             "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64",
@@ -128,10 +127,15 @@ fn of_literal(default: &str) -> Kind {
             None => Kind::Integer { min: 1 << 127, max: u128::MAX },
         }
     };
-    match words[..] {
-        [(Word::Number, text)] | [(Word::Mark('-'), _), (Word::Number, text)] => number(text),
-        [(Word::Name, "true" | "false")] => Kind::Bool,
-        [(Word::Text, text)] if text.starts_with(['"', 'r']) => Kind::Str,
+    let literal = match &tokens[..] {
+        [TokenTree::Ident(name)] if name == "true" || name == "false" => return Kind::Bool,
+        [TokenTree::Literal(literal)] => literal.to_string(),
+        [sign, TokenTree::Literal(literal)] if source::is_mark(sign, '-') => literal.to_string(),
+        _ => return Kind::Rust,
+    };
+    match literal.chars().next() {
+        Some('0'..='9') => number(&literal),
+        Some('"' | 'r') => Kind::Str,
         _ => Kind::Rust,
     }
 }
@@ -197,20 +201,13 @@ fn float(text: &str, single: bool) -> Option<(String, f64)> {
 
 /// Whether a text can stand behind a `=` without reaching past its own end.
 fn is_expression(text: &str) -> bool {
-    let Ok(words) = source::words(text) else { return false };
-    let mut open = Vec::new();
-    for word in &words {
-        match word.kind {
-            Word::Mark('(') => open.push(')'),
-            Word::Mark('[') => open.push(']'),
-            Word::Mark('{') => open.push('}'),
-            Word::Mark(c @ (')' | ']' | '}')) if open.pop() != Some(c) => return false,
-            Word::Mark(';') if open.is_empty() => return false,
-            _ => {}
-        }
-    }
-    // A comment at the end would take the `;` with it.
-    open.is_empty() && words.last().is_some_and(|last| last.at.end == text.len())
+    let Ok(tokens) = source::tokens(text) else { return false };
+    // A comment at the end would take the `;` with it; one of documentation is a token.
+    let is_whole = tokens.last().is_some_and(|last| {
+        let at = source::at(last);
+        at.end == text.len() && !text[at].starts_with('/')
+    });
+    is_whole && !tokens.iter().any(|token| source::is_mark(token, ';'))
 }
 
 #[cfg(test)]
@@ -363,8 +360,8 @@ mod tests {
         fn any_text_survives_its_quotes(text in any::<String>()) {
             let source = rust("&str", &text).unwrap();
             prop_assert_eq!(unescaped(&source), Some(text));
-            let words = source::words(&source).unwrap();
-            prop_assert!(words.len() == 1 && words[0].kind == Word::Text && words[0].at == (0..source.len()));
+            let tokens = source::tokens(&source).unwrap();
+            prop_assert!(matches!(tokens[..], [TokenTree::Literal(_)]) && source::at(&tokens[0]) == (0..source.len()));
             prop_assert!(is_expression(&source));
         }
 
@@ -393,9 +390,9 @@ mod tests {
                     let Ok(source) = rust(ty, &text) else { continue };
                     let literal = source.strip_suffix(".to_owned()").filter(|_| ty == "String").unwrap_or(&source);
                     let literal = literal.strip_prefix('-').unwrap_or(literal);
-                    let words = source::words(literal).unwrap();
+                    let tokens = source::tokens(literal).unwrap();
                     let known = ["true", "false", "f32::NAN", "f64::NAN", "f32::INFINITY", "f64::INFINITY"].contains(&literal);
-                    prop_assert!(known || words.len() == 1 && matches!(words[0].kind, Word::Number | Word::Text), "{ty} {text:?}: {source}");
+                    prop_assert!(known || matches!(tokens[..], [TokenTree::Literal(_)]), "{ty} {text:?}: {source}");
                 }
             }
         }
