@@ -79,7 +79,6 @@ impl Default for CompareConfig {
 
 /// What was found, as `report.json` has it. Position 0 is left out; `with_bos` has it in.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct Report {
     /// The SAE, at the learning rate that gave it the lowest held-out NMSE.
     #[serde(rename = "SAE")]

@@ -12,7 +12,6 @@ use crate::sae::Sae;
 
 /// One trained SAE, its name and its history.
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct Run {
     /// The name it was given.
     pub name: String,
@@ -51,7 +50,6 @@ impl Made {
 /// The runs of one [`Trainer`](super::Trainer), in the order in which they were added;
 /// `runs["TSAE"]` is one of them.
 #[derive(Clone)]
-#[non_exhaustive]
 pub struct Runs {
     /// The runs.
     pub runs: Vec<Run>,

@@ -47,7 +47,6 @@ pub enum TableExport {
 
 /// What was written for another library, and what to know about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
 pub struct Exported {
     /// The folder.
     pub dir: PathBuf,

@@ -14,7 +14,7 @@ fn encoder() -> Encoder {
 }
 
 fn golden(name: &str) -> Vec<u8> {
-    fs::read(Path::new("tests/golden/documents").join(name)).unwrap()
+    fs::read(Path::new("../../tests/golden/documents").join(name)).unwrap()
 }
 
 /// JSON lines of about 10 kB, no two of which are in two files.

@@ -13,7 +13,7 @@ const FILES: [&str; 3] = ["config.json", "model.safetensors", "tokenizer.json"];
 
 /// Sixty documents of words of a book in some order.
 fn write_parquet(path: &Path) {
-    let book = fs::read_to_string("tests/golden/documents/book.txt").unwrap();
+    let book = fs::read_to_string("../../tests/golden/documents/book.txt").unwrap();
     let words: Vec<&str> = book.split_whitespace().collect();
     let document = |i: u8| -> ByteArray {
         let some = bytes(1_000 + usize::from(i)).into_iter().step_by(2).enumerate();
