@@ -149,3 +149,49 @@ fn list(folder: &Path) -> io::Result<Vec<String>> {
     let names = folder.read_dir()?.map(|entry| Ok(entry?.file_name().into_string().ok()));
     names.filter_map(io::Result::transpose).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_needs_is_offered_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        let write = |path: &str, text: &str| {
+            let path = from.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let unit = |id: &str, file: &str, hash: u64, needs: &[u64]| {
+            let deps: Vec<_> = needs.iter().map(|hash| (0, "name", false, hash)).collect();
+            write(&format!("{FINGERPRINTS}/{id}/{file}"), &format!("{:016x}", hash.swap_bytes()));
+            let parts = serde_json::json!({ "deps": deps }).to_string();
+            write(&format!("{FINGERPRINTS}/{id}/{file}.json"), &parts);
+        };
+        let library = format!("lib-{LIBRARY}");
+        unit(&format!("{PACKAGE}-1a"), &library, 1, &[2]);
+        write(&format!("deps/lib{LIBRARY}-1a.rlib"), "");
+        // Of `cargo check`.
+        unit(&format!("{PACKAGE}-1b"), &library, 5, &[4]);
+        unit("serde-2a", "lib-serde", 2, &[3]);
+        unit("serde-3a", "run-build-script-build-script-build", 3, &[]);
+        unit("serde-4a", "lib-serde", 4, &[]);
+        for file in ["deps/libserde-2a.rlib", "deps/libserde-4a.rlib", "build/serde-3a/out/made"] {
+            write(file, "made");
+        }
+        offer_from(&from, &to).unwrap();
+        assert!(to.join("deps/libserde-2a.rlib").is_file());
+        assert!(to.join("build/serde-3a/out/made").is_file());
+        let mut offered = list(&to.join(FINGERPRINTS)).unwrap();
+        offered.sort();
+        assert_eq!(offered, ["serde-2a", "serde-3a"]);
+        assert_eq!(list(&to.join("deps")).unwrap(), ["libserde-2a.rlib"]);
+        // What a build script writes is a file of its own, with the time of the other.
+        let made = |folder: &Path| folder.join("build/serde-3a/out/made");
+        let time = |path: PathBuf| path.metadata().unwrap().modified().unwrap();
+        assert_eq!(time(made(&from)), time(made(&to)));
+        std::fs::write(made(&to), "other").unwrap();
+        assert_eq!(std::fs::read_to_string(made(&from)).unwrap(), "made");
+    }
+}
