@@ -1,5 +1,5 @@
 //! What the command `tsae` does beyond the library `tokenized_sae`: it sets Jupyter up and runs
-//! notebooks ([`lab`]), and measures ([`bench`]).
+//! notebooks ([`lab`]), and measures ([`mod@bench`]).
 
 #![deny(clippy::unwrap_used)]
 

@@ -95,8 +95,8 @@ enum Kind {
 /// Sets up what is missing, starts kernels one after the other, and runs the same cells in each.
 ///
 /// # Errors
-/// [`Error::Config`] if there is nothing to run; [`Error::Setup`] if the set-up, a kernel or a cell
-/// fails.
+/// [`Error::Library`](crate::Error::Library) if there is nothing to run;
+/// [`Error::Setup`](crate::Error::Setup) if the set-up, a kernel or a cell fails.
 pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
     if bench.starts == 0 || bench.repetitions == 0 {
         return Err(Error::config(

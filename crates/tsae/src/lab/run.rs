@@ -115,7 +115,7 @@ pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> C
 /// [`Error::Cell`] with the number, source and message of the cell that failed, whose executed copy
 /// is written all the same; [`Error::Parameter`], before anything runs, for a name that the
 /// notebook does not declare or a value that does not fit its type; [`Error::Setup`] if the set-up
-/// fails or the kernel does not start; [`Error::Io`] for a notebook that cannot be read.
+/// fails or the kernel does not start; [`Error::Library`] for a notebook that cannot be read.
 pub fn run(notebooks: &[PathBuf], options: &RunOptions) -> Result<Vec<Executed>> {
     // A name that is wrong should say so before a set-up of many minutes.
     let mut injected = Vec::new();
