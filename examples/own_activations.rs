@@ -17,10 +17,11 @@ fn main() -> Result<()> {
     let runs = Trainer::new(&acts, hook, train)?.add("TSAE", tsae)?.fit("runs/own")?;
 
     let sae = &runs["TSAE"].sae;
-    let text = Tokens::new(model.encode("It was the best of times")?, 1)?;
+    let ids = model.encode("It was the best of times")?;
+    let text = Tokens::new(ids.clone(), ids.len())?;
     let x = model.run_to(&text, hook)?.flatten_all()?.to_vec1::<f32>()?; // [n, d_model]
     let codes: Codes = sae.encode(&x)?;
-    let x_hat = sae.decode(&codes, text.ids())?; // [n, d_model], the token's row of the table included
+    let x_hat = sae.decode(&codes, &ids)?; // [n, d_model], the token's row of the table included
     println!("{} rows, {:.1} latents a row, {} numbers back", codes.n(), codes.l0(), x_hat.len());
     sae.save("my-tsae")
 }
