@@ -12,14 +12,14 @@
 //!    step, become bytes (or bf16, or stay f32) in the order in which the processor multiplies
 //!    them.
 //! 2. **Screen**: tiles of scores stay in registers, get a margin that bounds what rounding did to
-//!    them, and are compared with their row's bar. What reaches it joins the row's short list. `[n,
+//!    them, and are compared with their row's threshold. What reaches it joins the row's short list. `[n,
 //!    d_sae]` is never stored.
 //! 3. **Score again** (`rescore`): the candidates, about 1.2·k a row, in f32, latent by latent; the
 //!    k best are the codes. A row whose list overflows is scored in full, and counted.
 //! 4. **Decode** (`rows`): `x̂ = b_dec + Σ code·W_dec[latent] + W_lookup[token]`, the residual `r =
 //!    x̂ − x`, and the gradient of each code, `(2/n)·r·W_dec[latent]`, again latent by latent over
 //!    some hundred rows, so that a row of `W_dec` is read once for all of them.
-//! 5. **Transpose** (`transpose`): the codes of the whole batch, listed by latent instead of by
+//! 5. **Transpose** (`csr`): the codes of the whole batch, listed by latent instead of by
 //!    row, by a counting sort.
 //! 6. **By latent** (`latents`): one thread forms the gradient of a latent's two rows, `Σ
 //!    code·(2/n)·r` and `Σ gradient·(x − b_dec)`, in registers, strip by strip (`tiled`), and
@@ -27,7 +27,7 @@
 //!    row, so there is nothing to lock and nothing whose order could vary.
 //! 7. **The table** (`table`): rows grouped by token; Adam moves every row of the table, as
 //!    PyTorch's does, since momentum moves a row whose token does not occur: at once, or, with the
-//!    same bits, when the row is next looked at (`lazy`).
+//!    same bits, when the row is next looked at (`deferred`).
 //!
 //! Reductions over rows (the loss, the gradient of `b_dec`) are summed in blocks of fixed size and
 //! then in order. So the same seed gives the same bits on any number of threads, with any screen,
@@ -38,7 +38,7 @@
 //!
 //! # Other architectures
 //!
-//! What is not TopK takes all latents above a bar (`activate`); the screens rule out the rest in
+//! What is not TopK takes all latents above a threshold (`activate`); the screens rule out the rest in
 //! the same way. From the codes on all go one way: decoded block by block, prefix by prefix in a
 //! Matryoshka SAE (`reconstruct`), then 5 to 7. Plain TopK does 1 to 4 in one pass while rows are
 //! in cache (`fused`). AuxK (`revive`) is a second list of codes with an error of its own, whose
@@ -46,7 +46,7 @@
 //! comes back through it.
 //!
 //! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on
-//! the dense form, `tests/exact.rs` the codes of every kernel to a dense f32 top k;
+//! the dense form, `tests/exact.rs` the codes of every screen to a dense f32 top k;
 //! `tests/architectures` holds every architecture, with every kind of table, to autograd.
 
 pub(crate) mod adam;
@@ -68,12 +68,12 @@ pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
 pub use state::{AdamState, Objective};
 
-/// The fastest kernel of this processor.
+/// The fastest backend of this processor.
 pub fn fastest() -> Arc<dyn Backend> {
     Arc::new(Cpu::fastest(Exactness::default()))
 }
 
-/// The kernel called `name`: `int8`, `bf16`, `f32` or `portable`, with [`Exactness::Proven`] if
+/// The backend called `name`: `int8`, `bf16`, `f32` or `portable`, with [`Exactness::Proven`] if
 /// `-proven` follows, as in `int8-proven` (in f32 both margins are the same).
 ///
 /// # Errors
@@ -85,12 +85,12 @@ pub fn by_name(name: &str) -> Result<Arc<dyn Backend>> {
     };
     let why = || {
         format!(
-            "there is no kernel called \"{name}\": use int8, bf16, f32, portable, int8-proven or bf16-proven"
+            "there is no backend called \"{name}\": use int8, bf16, f32, portable, int8-proven or bf16-proven"
         )
     };
     let screen = Screen::ALL
         .into_iter()
         .find(|screen| screen.name() == plain)
-        .ok_or_else(|| Error::config("kernel", why()))?;
+        .ok_or_else(|| Error::config("backend", why()))?;
     Ok(Arc::new(Cpu::new(screen, exactness)?))
 }

@@ -16,7 +16,7 @@ impl Sae {
     ///
     /// Values are always those of f32. Which latents they are is screened in fewer bits first, with
     /// a margin of six standard deviations of the rounding noise: the odds that a latent is missed
-    /// are below 2e-8 at worst. [`Trainer::kernel`](crate::train::Trainer::kernel) with
+    /// are below 2e-8 at worst. [`Trainer::backend`](crate::train::Trainer::backend) with
     /// `"int8-proven"` trains with a margin that cannot miss one.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::sae::{Codes, Keys, RowNorm, Sae};
 
-/// A batch, made ready for a kernel once and then given to every SAE that trains on it.
+/// A batch, made ready for a backend once and then given to every SAE that trains on it.
 pub struct PreparedBatch<'a> {
     pub(super) x: &'a [f32],
     pub(super) keys: Keys<'a>,
@@ -43,7 +43,7 @@ pub trait Backend: Debug + Send + Sync {
     /// naming the first row that has fewer than k pre-activations that are numbers.
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes>;
 
-    /// Moves an SAE one Adam step down the gradient of its loss on a batch that this kernel has
+    /// Moves an SAE one Adam step down the gradient of its loss on a batch that this backend has
     /// prepared.
     ///
     /// With a state that is [`lazy`](AdamState::lazy), the rows of the table whose tokens do not

@@ -36,7 +36,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A kernel with the screen of your choice.
+    /// A backend with the screen of your choice.
     ///
     /// # Errors
     /// [`Error::Config`] if this processor cannot run it.
@@ -95,7 +95,7 @@ impl Backend for Cpu {
         batch.check(sae)?;
         match &batch.packed {
             Some(rows) => step::train_step(sae, state, batch.x, rows, &batch.keys, rates, scratch),
-            None => Err(Error::config("batch", "it was prepared by another kernel".to_owned())),
+            None => Err(Error::config("batch", "it was prepared by another backend".to_owned())),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Codes {
         (self.starts, self.latents, self.values)
     }
 
-    /// Latents and values, for a kernel to fill.
+    /// Latents and values, for a backend to fill.
     pub(crate) fn arrays_mut(&mut self) -> (&mut [u32], &mut [f32]) {
         (&mut self.latents, &mut self.values)
     }

@@ -229,7 +229,7 @@ mod tests {
     use crate::sae::{Codes, Sae, SaeConfig};
     use crate::train::TrainConfig;
 
-    /// A kernel with a defect.
+    /// A backend with a defect.
     #[derive(Debug)]
     struct Defective(Arc<dyn Backend>);
 
@@ -280,7 +280,7 @@ mod tests {
         let config = TrainConfig { tokens: 64, batch: 16, ..Default::default() };
         let sae = SaeConfig { expansion: 1, k: 4, ..SaeConfig::for_model(&model) };
         let mut trainer = Trainer::new(&acts, hook, config).unwrap().add("SAE", sae).unwrap();
-        trainer.kernel = Arc::new(Defective(backend::fastest()));
+        trainer.backend = Arc::new(Defective(backend::fastest()));
         let training = trainer.fit_in_background(dir.path().join("runs")).unwrap();
         for _ in 0..2 {
             let told = training.join().unwrap_err();

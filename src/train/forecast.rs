@@ -74,12 +74,13 @@ impl Trainer {
                 let start = Instant::now();
                 let rows = shuffle.fill(step * n as u64, n);
                 self.acts.gather_for(Waiting::Cell, self.hook, &rows, &mut batch)?;
-                let prepared = self.kernel.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
+                let prepared =
+                    self.backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
                 if job.sae.index.is_token() {
-                    job.step(self.kernel.as_ref(), &prepared, &self.config)?;
+                    job.step(self.backend.as_ref(), &prepared, &self.config)?;
                 } else {
                     let keys = self.acts.keys_for(Waiting::Cell, &job.sae, &rows)?;
-                    job.step(self.kernel.as_ref(), &prepared.with_keys(&keys)?, &self.config)?;
+                    job.step(self.backend.as_ref(), &prepared.with_keys(&keys)?, &self.config)?;
                 }
                 times.push(start.elapsed().as_secs_f64());
             }

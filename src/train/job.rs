@@ -62,7 +62,7 @@ impl Job {
     /// Trains on one batch and takes down what it saw.
     pub(super) fn step(
         &mut self,
-        kernel: &dyn Backend,
+        backend: &dyn Backend,
         batch: &PreparedBatch<'_>,
         config: &TrainConfig,
     ) -> Result<()> {
@@ -72,7 +72,7 @@ impl Job {
             self.state.objective.dead = self.dead(config).map(|latent| latent as u32).collect();
         }
         let report =
-            kernel.train_step(&mut self.sae, &mut self.state, batch, &rates, &mut self.scratch);
+            backend.train_step(&mut self.sae, &mut self.state, batch, &rates, &mut self.scratch);
         let report = report.map_err(|error| match error {
             Error::NotFinite { what, value, at } => {
                 let at = format!("{at} (run \"{}\", after {} steps)", self.name, self.state.steps);

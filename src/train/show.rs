@@ -249,9 +249,9 @@ impl Trainer {
             Some(text) => format!("{} held-out tokens", format::count(text.n_tokens() as u64)),
             None => "no held-out text".to_owned(),
         };
-        let (tokens, kernel) = (format::count(self.config.tokens), self.kernel.name());
+        let (tokens, backend) = (format::count(self.config.tokens), self.backend.name());
         table.caption(&format!(
-            "{tokens} tokens each, {held_out}, kernel {kernel}. fit(\"folder\") trains."
+            "{tokens} tokens each, {held_out}, backend {backend}. fit(\"folder\") trains."
         ))
     }
 }

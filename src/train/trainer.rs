@@ -45,7 +45,7 @@ pub struct Trainer {
     pub(super) config: TrainConfig,
     pub(super) held_out: Option<Arc<HeldOut>>,
     pub(super) saes: Vec<(String, SaeConfig)>,
-    pub(super) kernel: Arc<dyn Backend>,
+    pub(super) backend: Arc<dyn Backend>,
 }
 
 impl Trainer {
@@ -68,17 +68,17 @@ impl Trainer {
             config,
             held_out: None,
             saes: Vec::new(),
-            kernel: backend::fastest(),
+            backend: backend::fastest(),
         })
     }
 
-    /// Computes with the kernel of this name (see [`backend::by_name`]) instead of the fastest one.
+    /// Computes with the backend of this name (see [`backend::by_name`]) instead of the fastest one.
     /// The result is the same.
     ///
     /// # Errors
     /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
-    pub fn kernel(mut self, name: &str) -> Result<Trainer> {
-        self.kernel = backend::by_name(name)?;
+    pub fn backend(mut self, name: &str) -> Result<Trainer> {
+        self.backend = backend::by_name(name)?;
         Ok(self)
     }
 
@@ -373,14 +373,14 @@ impl Session {
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let prepared =
-                        trainer.kernel.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
+                        trainer.backend.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
                     for slot in slots.iter_mut().filter(now) {
                         if watch.stops() {
                             break;
                         }
-                        let kernel = trainer.kernel.as_ref();
+                        let backend = trainer.backend.as_ref();
                         if slot.job.sae.index.is_token() {
-                            slot.job.step(kernel, &prepared, config)?;
+                            slot.job.step(backend, &prepared, config)?;
                         } else {
                             let keys = match trainer.acts.keys_for(
                                 watch.waiting(),
@@ -390,7 +390,7 @@ impl Session {
                                 Err(Error::Interrupted { .. }) if watch.stops() => break,
                                 keys => keys?,
                             };
-                            slot.job.step(kernel, &prepared.with_keys(&keys)?, config)?;
+                            slot.job.step(backend, &prepared.with_keys(&keys)?, config)?;
                         }
                     }
                     watch.stepped(&jobs_of(slots), done(slots));

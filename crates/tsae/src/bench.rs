@@ -5,6 +5,7 @@ mod experiment;
 mod harvest;
 mod machine;
 mod notebook;
+mod small_step;
 mod step;
 mod synthetic;
 

@@ -6,14 +6,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::median;
-use super::step::{StepBench, StepLookup, StepShape, step};
+use super::small_step::small_step;
 use crate::error::{Error, Result};
 use crate::lab::{self, Cold, Lab, TimedCell, time_cells};
 use tokenized_sae::display::{Column, Progress, Row, Table};
 
-/// The step that is run in a cell and outside. It takes about a second on two cores, so that the
-/// machine's noise averages out.
-const SHAPE: &str = "256,4096,16,2048";
+/// The step that is run in a cell and outside.
+const SMALL_STEP: &str = include_str!("small_step.rs");
 const STEPS: usize = 40;
 
 /// What to measure.
@@ -115,7 +114,7 @@ pub fn notebook(bench: &NotebookBench) -> Result<NotebookReport> {
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut progress = Progress::new("notebook", bench.starts as u64, "kernels");
     for started in 1..=bench.starts {
-        in_command.push(step_here()?);
+        in_command.push(small_step(STEPS)?);
         let kernel = time_cells(&lab, &sources, bench.spare)?;
         starts.push(kernel.start);
         for ((kind, source), cell) in cells.iter().zip(kernel.cells) {
@@ -172,13 +171,10 @@ fn cells(lab: &Lab, rounds: usize) -> Vec<(Kind, String)> {
         ));
         cells
             .push((Kind::Print, format!("println!(\"{{}} tokens in round {round}\", ids.len());")));
-        cells.push((Kind::Figure, "figures::lookup_norms(&tsae)?".to_owned()));
+        cells.push((Kind::Figure, "plot::lookup_norms(&tsae)?".to_owned()));
     }
     cells.push((Kind::UntypedLet, "let again = Model::load(\"tiny-gpt2\")?;".to_owned()));
-    let step = format!(
-        "{{\n    use tokenized_sae::bench::{{StepBench, StepLookup, StepShape, step}};\n    let shape: StepShape = \"{SHAPE}\".parse()?;\n    \
-         println!(\"{{}}\", step(&StepBench {{ shape, lookup: StepLookup::None, kernel: None, saes: 1, steps: {STEPS} }})?.tokens_per_s);\n}}"
-    );
+    let step = format!("{SMALL_STEP}\nprintln!(\"{{}}\", small_step({STEPS})?);");
     cells.push((Kind::Step, step));
     cells
 }
@@ -195,13 +191,6 @@ fn check(kind: Kind, source: &str, cell: &TimedCell) -> Result<()> {
         step: "timing cells in the kernel".to_owned(),
         why: format!("a cell {missing}:\n{source}"),
     })
-}
-
-/// The tokens a second of the step that the cells run.
-fn step_here() -> Result<f64> {
-    let shape: StepShape = SHAPE.parse()?;
-    Ok(step(&StepBench { shape, lookup: StepLookup::None, kernel: None, saes: 1, steps: STEPS })?
-        .tokens_per_s)
 }
 
 impl NotebookReport {
@@ -242,9 +231,9 @@ impl NotebookReport {
             format!("{:.2} s", self.untyped_let),
             "the first: `let again = Model::load(\"tiny-gpt2\")?;`",
         );
-        let step = format!("training step of {SHAPE} without a table");
-        push("step in a cell", format!("{:.0} tokens/s", self.step_in_cell), &step);
-        push("step in the command", format!("{:.0} tokens/s", self.step_in_command), &step);
+        let step = "training step of 256,4096,16,2048 without a table";
+        push("step in a cell", format!("{:.0} tokens/s", self.step_in_cell), step);
+        push("step in the command", format!("{:.0} tokens/s", self.step_in_command), step);
         push("ratio", format!("{:.2}", self.step_ratio), "in a cell over in the command");
         table
     }

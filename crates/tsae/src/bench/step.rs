@@ -79,8 +79,8 @@ pub struct StepBench {
     pub shape: StepShape,
     /// The token table.
     pub lookup: StepLookup,
-    /// The kernel's name; the fastest if `None`.
-    pub kernel: Option<String>,
+    /// The backend's name; the fastest if `None`.
+    pub backend: Option<String>,
     /// SAEs that train on the same batches.
     pub saes: usize,
     /// Steps that count; one more goes before.
@@ -90,8 +90,8 @@ pub struct StepBench {
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct StepReport {
-    /// The kernel that ran.
-    pub kernel: String,
+    /// The backend that ran.
+    pub backend: String,
     /// Rows a second, times the number of SAEs, at the median step.
     pub tokens_per_s: f64,
     /// Seconds of the median, the fastest and the slowest step.
@@ -119,7 +119,7 @@ const BATCHES: usize = 4;
 /// Runs the measurement.
 ///
 /// # Errors
-/// [`Error::Config`] for an unknown kernel, or one that this processor cannot run, or if there
+/// [`Error::Config`] for an unknown backend, or one that this processor cannot run, or if there
 /// is nothing to run.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
@@ -129,7 +129,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
             "there is nothing to run: steps and SAEs are at least 1 each",
         ));
     }
-    let kernel = match &bench.kernel {
+    let backend = match &bench.backend {
         Some(name) => backend::by_name(name)?,
         None => backend::fastest(),
     };
@@ -152,7 +152,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         saes.push((state, sae, Scratch::default()));
     }
     drop(config);
-    let numbers = match kernel.name().as_str() {
+    let numbers = match backend.name().as_str() {
         name if name.starts_with("int8") => Numbers::Int8,
         name if name.starts_with("bf16") => Numbers::Bf16,
         _ => Numbers::F32,
@@ -165,7 +165,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     for step in 0..=bench.steps {
         let at = step % BATCHES * batch;
         let start = Instant::now();
-        let prepared = kernel.prepare(
+        let prepared = backend.prepare(
             &data.x[at * d_model..][..batch * d_model],
             &data.tokens[at..at + batch],
             d_model,
@@ -173,7 +173,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         packing += if step > 0 { start.elapsed().as_secs_f64() } else { 0.0 };
         for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
             let report =
-                kernel.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
+                backend.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
             fallback_rows += report.fallback_rows;
             losses.push(report.loss);
             if step == 0 {
@@ -202,7 +202,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let rows = (batch * bench.saes) as f64;
     let flops = rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median;
     Ok(StepReport {
-        kernel: kernel.name(),
+        backend: backend.name(),
         tokens_per_s: rows / median,
         step_s: [median, times[0], times[times.len() - 1]],
         gflops: flops / 1e9,
@@ -219,7 +219,7 @@ impl StepReport {
     pub fn table(&self) -> Table {
         let mut table = Table::new("training step", &[Column::text(""), Column::text("")]);
         let mut push = |name: &str, shown: String| table.push(Row::new(name).text(&shown));
-        push("kernel", self.kernel.clone());
+        push("backend", self.backend.clone());
         push("tokens per second", format!("{:.0}", self.tokens_per_s));
         push("GFLOP/s", format!("{:.0}", self.gflops));
         push("of the machine's peak", format!("{:.1} %", 100.0 * self.peak_share));

@@ -68,7 +68,7 @@ struct Step {
     /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this
     /// processor.
     #[arg(long)]
-    kernel: Option<String>,
+    backend: Option<String>,
     /// SAEs that train on the same batches.
     #[arg(long, default_value_t = 1)]
     saes: usize,
@@ -197,7 +197,7 @@ impl Step {
         let report = bench::step(&StepBench {
             shape: self.shape,
             lookup: self.lookup,
-            kernel: self.kernel,
+            backend: self.backend,
             saes: self.saes,
             steps: self.steps,
         })?;

@@ -157,7 +157,7 @@ def main():
         # Every process of a set-up that was killed has this lock too, so this waits until the last of them is gone.
         lock = locked(warming)
         for pattern in ("*.used", "link.*"):  # what it left
-            for path in glob.glob(os.path.join(warming, "target", "*", "debug", "deps", pattern)):
+            for path in glob.glob(os.path.join(warming, "target", "release", "deps", pattern)):
                 shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
         forget_cells(warming)
         os.dup2(2, 9)  # for rustc-wrapper, whose own standard error cargo keeps

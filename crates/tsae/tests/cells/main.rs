@@ -80,6 +80,17 @@ fn a_cell_has_said_all_when_it_ends_and_its_failure_ends_a_run_of_all() {
 }
 
 #[test]
+fn a_cell_ends_before_those_behind_it_are_given_back() {
+    let lab = lab::set_up(&lab::Options::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files = lab.jupyter_path.parent().unwrap().to_str().unwrap();
+    let seen = kernel::drive(&lab, folder.path(), false, include_str!("late.py"), &[files]);
+    let fails = [["fails", "busy"], ["fails", "error"], ["fails", "idle"]];
+    let waits = [["waits", "busy"], ["waits", "idle"]];
+    assert_eq!(seen, json!([&fails[..], &waits[..]].concat()));
+}
+
+#[test]
 fn a_kernel_that_cannot_work_says_so() {
     let seen = seen(include_str!("silent.py"), &[]);
     let told = seen["port"]["told"].as_str().unwrap();
