@@ -4,22 +4,15 @@
 //! The second half wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one
 //! it says so and passes.
 
-use std::path::{Path, PathBuf};
+#[path = "shared/browser.rs"]
+mod browser;
+
+use std::path::Path;
 use std::process::Command;
 
+use browser::browser;
 use tokenized_sae::latents::features::FeatureView;
 use tokenized_sae::prelude::*;
-
-fn browser() -> Option<PathBuf> {
-    let named = std::env::var_os("CHROME").map(PathBuf::from);
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    named.or_else(|| {
-        std::env::split_paths(&path)
-            .flat_map(|folder| names.map(|name| folder.join(name)))
-            .find(|path| path.is_file())
-    })
-}
 
 /// A small SAE on text that would like to be markup.
 fn dashboard() -> FeatureDashboard {

@@ -4,23 +4,16 @@
 //! Wants a Chromium or Chrome on the `PATH` (or its path in `CHROME`); without one it says so and
 //! passes. The pictures it takes stay in `target/browser/`, to be looked at.
 
+#[path = "../../../../tests/shared/browser.rs"]
+mod browser;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use browser::browser;
 use serde_json::{Value, json};
 use tsae::lab;
-
-fn browser() -> Option<PathBuf> {
-    let named = std::env::var_os("CHROME").map(PathBuf::from);
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    named.or_else(|| {
-        std::env::split_paths(&path)
-            .flat_map(|folder| names.map(|name| folder.join(name)))
-            .find(|path| path.is_file())
-    })
-}
 
 /// The quickstart with less to do: its cells are the same, but for two numbers.
 fn small_quickstart(folder: &Path) -> PathBuf {
