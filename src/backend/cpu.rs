@@ -3,6 +3,7 @@
 pub(super) mod activate;
 pub(super) mod csr;
 pub(super) mod encode;
+pub(super) mod encoder;
 mod fused;
 mod latents;
 mod pool;

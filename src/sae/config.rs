@@ -36,6 +36,14 @@ pub struct SaeConfig {
     /// What makes a latent active.
     #[serde(default)]
     pub architecture: Architecture,
+    /// How many latents are to be active on a token, on average, where a penalty and no `k` decides
+    /// it (ReLU, Gated, JumpReLU). After every step the point from which a latent is active (its
+    /// threshold, or its bias) moves, for all alike, against what is too many or too few; the
+    /// penalty keeps its coefficient. Over
+    /// [`sparsity_warmup`](crate::train::TrainConfig::sparsity_warmup) the aim falls from half of
+    /// the latents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
     /// Matryoshka: how many of the first latents make up each prefix, ascending, all latents last.
     /// The error that is trained on is the mean over the prefixes, each of which must reconstruct
     /// by itself ([Bussmann et al., 2025](https://arxiv.org/abs/2503.17547)). Empty: one prefix,
@@ -69,6 +77,7 @@ impl SaeConfig {
             k: 30,
             relu: false,
             architecture: Architecture::TopK,
+            target_l0: None,
             prefixes: Vec::new(),
             aux: None,
             unit_norm: false,
@@ -96,6 +105,12 @@ impl SaeConfig {
     /// The same settings with another architecture.
     pub fn with_architecture(self, architecture: Architecture) -> SaeConfig {
         SaeConfig { architecture, ..self }
+    }
+
+    /// The same settings with this many active latents per token in place of what the penalty alone
+    /// leads to.
+    pub fn with_target_l0(self, target_l0: f64) -> SaeConfig {
+        SaeConfig { target_l0: Some(target_l0), ..self }
     }
 
     /// The same settings as a Matryoshka SAE, with prefixes of these sizes; all latents are added
@@ -164,6 +179,17 @@ impl SaeConfig {
             ));
         }
         self.architecture.check()?;
+        if let Some(l0) = self.target_l0 {
+            let name = self.architecture.name();
+            if self.architecture.uses_k() {
+                let why = format!("{name} has k, which is its L0: set k to it, and this to None");
+                return Err(Error::config("target_l0", why));
+            }
+            if !(l0 > 0.0 && l0 < d_sae as f64) {
+                let why = format!("target_l0 = {l0}; it must lie between 0 and {d_sae} latents");
+                return Err(Error::config("target_l0", why));
+            }
+        }
         let is_ascending = self.prefixes.is_sorted_by(|a, b| a < b);
         if !self.prefixes.is_empty()
             && (!is_ascending || self.prefixes[0] == 0 || self.prefixes.last() != Some(&d_sae))

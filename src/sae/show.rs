@@ -165,6 +165,13 @@ impl SaeConfig {
                 "what becomes of the k largest pre-activations; the authors keep them",
             ));
         }
+        if let Some(l0) = self.target_l0 {
+            rows.push((
+                "target_l0",
+                l0.to_string(),
+                "active latents per token at which training aims",
+            ));
+        }
         if !self.prefixes.is_empty() {
             rows.push((
                 "prefixes",

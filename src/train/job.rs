@@ -67,7 +67,8 @@ impl Job {
         config: &TrainConfig,
     ) -> Result<()> {
         let rates = config.rates(self.state.steps, self.lr);
-        self.penalty.aim(&mut self.state.objective, config.sparsity_share(self.state.steps));
+        let share = config.sparsity_share(self.state.steps);
+        self.penalty.aim(&mut self.state.objective, share);
         if self.sae.config.aux.is_some() {
             self.state.objective.dead = self.dead(config).map(|latent| latent as u32).collect();
         }
@@ -84,6 +85,7 @@ impl Job {
         self.sums.nmse += report.nmse;
         self.sums.l0 += report.l0;
         let codes = self.scratch.codes();
+        self.penalty.steer(&mut self.sae, codes, share);
         for (&latent, &value) in codes.latents().iter().zip(codes.values()) {
             if value != 0.0 {
                 self.fired_at[latent as usize] = self.state.steps as u32;

@@ -129,7 +129,7 @@ fn set_up_in(folders: &folders::Folders, options: &Options) -> Result<Lab> {
     stale_files::remove(folders, &project)?;
     Ok(Lab {
         python: python.interpreter,
-        jupyter_path: folders.jupyter(),
+        jupyter_path: install::jupyter(&folders.root),
         project: project.root,
         template,
         cache: folders.root.clone(),

@@ -8,7 +8,8 @@
 //! If there are too few it lowers the guess, so that the guess decides how long it takes and never
 //! what comes out.
 
-use super::encode::{Encoder, above, largest};
+use super::encode::{above, largest};
+use super::encoder::Encoder;
 use super::reconstruct::{Decoding, Reconstruction};
 use super::screen::PackedRows;
 use crate::backend::state::Objective;
@@ -42,7 +43,7 @@ pub(super) fn encode(sae: &Sae, x: &[f32], rows: &PackedRows) -> Result<Codes> {
         }
         Architecture::Relu { .. } => Ok(above(encoder, x, rows)?.0),
         Architecture::BatchTopK | Architecture::JumpRelu { .. } => {
-            Ok(above(Encoder { bars: &sae.threshold, ..encoder }, x, rows)?.0)
+            Ok(above(Encoder { thresholds: &sae.threshold, ..encoder }, x, rows)?.0)
         }
         Architecture::Gated { .. } => {
             let (mut codes, _) = above(encoder, x, rows)?;
@@ -81,8 +82,9 @@ pub(super) fn choose(
             // Below its threshold a pre-activation is not a code, but may still say something about
             // the threshold.
             let half = objective.bandwidth as f32 / 2.0;
-            let bars: Vec<f32> = sae.threshold.iter().map(|threshold| threshold - half).collect();
-            let mut chosen = all(above(Encoder { bars: &bars, ..encoder }, x, rows)?);
+            let thresholds: Vec<f32> =
+                sae.threshold.iter().map(|threshold| threshold - half).collect();
+            let mut chosen = all(above(Encoder { thresholds: &thresholds, ..encoder }, x, rows)?);
             chosen.scores = chosen.codes.values().to_vec();
             let (latents, values) = chosen.codes.arrays_mut();
             for (&latent, value) in latents.iter().zip(values) {
@@ -121,10 +123,11 @@ fn largest_of_batch(
         Some(threshold) => threshold,
         None => first_guess(encoder, x, rows)?,
     };
-    let (mut codes, mut fallback_rows) = above(Encoder { bars: &[guess], ..encoder }, x, rows)?;
+    let (mut codes, mut fallback_rows) =
+        above(Encoder { thresholds: &[guess], ..encoder }, x, rows)?;
     while codes.values().len() < wanted && guess > 0.0 {
         guess = if guess > 1e-3 { guess / 2.0 } else { 0.0 };
-        (codes, fallback_rows) = above(Encoder { bars: &[guess], ..encoder }, x, rows)?;
+        (codes, fallback_rows) = above(Encoder { thresholds: &[guess], ..encoder }, x, rows)?;
     }
     if codes.values().len() > wanted {
         let mut sorted = codes.values().to_vec();

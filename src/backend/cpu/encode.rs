@@ -4,59 +4,13 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::encoder::{BLOCK, Encoder};
 use super::rescore::{Rescorer, select_in_full};
 use super::rows::BlockDecoder;
 use super::screen::{Candidates, PackedLatents, PackedRows, Screen, portable};
 use super::stages::{Stage, Stages};
 use crate::base::error::{Error, Result};
-use crate::cpu::simd::tile::ROWS;
 use crate::sae::Codes;
-use crate::sae::Sae;
-
-/// Rows in a block, the unit in which rows are summed and stored; whole tiles.
-pub(super) const BLOCK: usize = 8 * ROWS;
-
-/// The part of an SAE that turns rows into codes.
-#[derive(Clone, Copy)]
-pub(in crate::backend) struct Encoder<'a> {
-    /// `[d_sae, d]`
-    pub w: &'a [f32],
-    /// `[d_sae]`
-    pub b: &'a [f32],
-    /// Subtracted from every row: `[d]`.
-    pub b_dec: &'a [f32],
-    /// How many latents of a row are selected, where it is a number of them.
-    pub k: usize,
-    /// What a latent's score must exceed, where it is a threshold: `[d_sae]`, or one for all.
-    pub bars: &'a [f32],
-}
-
-impl<'a> Encoder<'a> {
-    /// The encoder of an SAE, which selects its k largest.
-    pub(super) fn of(sae: &'a Sae) -> Encoder<'a> {
-        Encoder { w: &sae.w_enc, b: &sae.b_enc, b_dec: &sae.b_dec, k: sae.config.k, bars: &[] }
-    }
-
-    /// The width of a row.
-    pub(super) fn d(&self) -> usize {
-        self.b_dec.len()
-    }
-
-    /// How many latents there are.
-    pub(super) fn d_sae(&self) -> usize {
-        self.b.len()
-    }
-
-    /// What the latent's score must exceed; 0 where that is not asked.
-    #[inline]
-    pub(super) fn threshold(&self, latent: usize) -> f32 {
-        match self.bars {
-            [] => 0.0,
-            [threshold] => *threshold,
-            bars => bars[latent],
-        }
-    }
-}
 
 /// How many of `n` rows a thread takes at once: whole blocks. The more there are, the more often a
 /// latent's weights serve once they are read, up to where the rows outgrow the second-level cache;
@@ -210,7 +164,7 @@ impl BlockEncoder {
     }
 
     /// Encodes the rows `x` `from..` of a batch: adds to `codes`, for each, the latents above their
-    /// bars. Otherwise as [`largest`](Self::largest).
+    /// thresholds. Otherwise as [`largest`](Self::largest).
     pub(super) fn above(
         &mut self,
         encoder: Encoder<'_>,

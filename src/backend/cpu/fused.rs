@@ -6,7 +6,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::activate::clamp;
-use super::encode::{BLOCK, BlockEncoder, Encoder, not_a_number, rows_at_once};
+use super::encode::{BlockEncoder, not_a_number, rows_at_once};
+use super::encoder::{BLOCK, Encoder};
 use super::pool::Pool;
 use super::reconstruct::Reconstruction;
 use super::rows::{RowSums, residual_row};

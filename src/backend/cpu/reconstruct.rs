@@ -14,7 +14,7 @@
 use rayon::prelude::*;
 
 use super::csr::Csr;
-use super::encode::BLOCK;
+use super::encoder::BLOCK;
 use super::rows::{RowSums, add_latent, begin_row, products, residual_row};
 use super::tiled::{Tiled, write_row};
 use crate::cpu::simd::add_scaled;

@@ -1,4 +1,4 @@
-//! From candidates to codes: exact scores in f32, and the k largest, or all above their bars.
+//! From candidates to codes: exact scores in f32, and the k largest, or all above their thresholds.
 //!
 //! `dot(x − b_dec, w) + b`, with [`dot`]'s order of summation, is the one definition of a latent's
 //! pre-activation. Every screen, the portable code and the fall-back end in it, so that codes have
@@ -9,7 +9,7 @@
 //! second-level cache.
 
 use super::csr::Csr;
-use super::encode::Encoder;
+use super::encoder::Encoder;
 use super::screen::Candidates;
 use super::topk::TopK;
 use crate::cpu::simd::{dot, vectorised};

@@ -5,7 +5,8 @@
 //! through the same parts, and its codes join the others' where gradients are formed.
 
 use super::activate::Chosen;
-use super::encode::{Encoder, largest};
+use super::encode::largest;
+use super::encoder::Encoder;
 use super::reconstruct::{Decoding, Reconstruction};
 use super::rows::stop_at_zeros;
 use super::screen::PackedRows;
@@ -28,7 +29,8 @@ pub(super) fn revive(
     let w: Vec<f32> =
         dead.iter().flat_map(|&latent| &sae.w_enc[latent as usize * d..][..d]).copied().collect();
     let b: Vec<f32> = dead.iter().map(|&latent| sae.b_enc[latent as usize]).collect();
-    let encoder = Encoder { w: &w, b: &b, b_dec: &sae.b_dec, k: wanted.min(dead.len()), bars: &[] };
+    let encoder =
+        Encoder { w: &w, b: &b, b_dec: &sae.b_dec, k: wanted.min(dead.len()), thresholds: &[] };
     let (mut codes, fallback_rows) = largest(encoder, x, rows)?;
     let (latents, values) = codes.arrays_mut();
     latents.iter_mut().for_each(|latent| *latent = dead[*latent as usize]);

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::csr::Csr;
-use super::encode::BLOCK;
+use super::encoder::BLOCK;
 use crate::cpu::simd::{add_scaled, dot, prefetch, vectorised};
 use crate::sae::{Codes, Keys};
 use crate::sae::{NMSE_EPSILON, Sae};

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::activate::{self, Chosen, Extra};
 use super::csr::Csr;
-use super::encode::{BLOCK, centre};
+use super::encode::centre;
+use super::encoder::BLOCK;
 use super::fused::Fused;
 use super::latents::{CodeGrads, Stream};
 use super::reconstruct::{Decoding, Reconstruction};

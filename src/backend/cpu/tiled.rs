@@ -5,7 +5,7 @@
 //! a processor keeps addresses of; a strip of [`STRIP`] columns fits both. So the gather goes strip
 //! by strip, and within a block of rows a strip is contiguous: `[blocks, strips, BLOCK, STRIP]`.
 
-use super::encode::BLOCK;
+use super::encoder::BLOCK;
 use crate::cpu::memory;
 
 /// Columns of a strip: 24 vectors of sums, which leave eight registers for the rest.

@@ -27,6 +27,9 @@ pub struct SaeRecipe {
     pub relu: bool,
     /// What makes a latent active.
     pub architecture: Architecture,
+    /// How many latents are to be active on a token where a penalty and no k decides it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
     /// Matryoshka: how many of the first latents make up each prefix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<usize>,
@@ -81,6 +84,7 @@ impl SaeRecipe {
             k,
             relu,
             architecture,
+            target_l0,
             prefixes,
             aux,
             unit_norm,
@@ -97,6 +101,7 @@ impl SaeRecipe {
             k,
             relu,
             architecture,
+            target_l0,
             prefixes,
             aux,
             unit_norm,
@@ -144,6 +149,7 @@ impl SaeRecipe {
             k: self.k,
             relu: self.relu,
             architecture: self.architecture,
+            target_l0: self.target_l0,
             prefixes: self.prefixes.clone(),
             aux: self.aux,
             unit_norm: self.unit_norm,

@@ -65,6 +65,9 @@ struct Settings {
     /// The coefficient of the penalty of relu and gated (l1) or jumprelu (l0).
     #[arg(long, default_value_t = 1.0)]
     penalty: f64,
+    /// How many latents are to be active on a token, of relu, gated and jumprelu.
+    #[arg(long, value_name = "N")]
+    l0: Option<f64>,
     /// Latents per dimension.
     #[arg(long, default_value_t = SaeRecipe::default().expansion)]
     expansion: usize,
@@ -213,6 +216,7 @@ impl Settings {
                 k: self.k,
                 relu: self.relu,
                 architecture,
+                target_l0: self.l0,
                 prefixes: self.prefixes.clone(),
                 aux: self.aux.then(AuxK::default),
                 unit_norm: self.unit_norm,

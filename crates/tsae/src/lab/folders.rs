@@ -23,12 +23,6 @@ impl Folders {
         Ok(folders)
     }
 
-    /// The folder that goes into `JUPYTER_PATH`: one for each version of the kernel's files, so
-    /// that copies of this crate of different versions do not start each other's kernels.
-    pub fn jupyter(&self) -> PathBuf {
-        super::install::folder(&self.root).join("jupyter")
-    }
-
     /// An error of the set-up; what to do about it, if the reason is that the disk is full.
     /// Programs that it calls say so amid much else.
     pub fn explained(&self, error: Error) -> Error {

@@ -9,15 +9,20 @@ use super::project::{self, LIBRARY, PACKAGE, Project};
 use super::{KERNEL, evcxr};
 use crate::error::{Error, Result};
 
-const LAUNCHER: &str = include_str!("launcher.py");
-const LETS: &str = include_str!("lets.py");
-const RELAY: &str = include_str!("relay.py");
-const STDERR_CAPTURE: &str = include_str!("stderr_capture.py");
-const SESSION: &str = include_str!("session.py");
-const SPARE: &str = include_str!("spare.py");
-const WIRE: &str = include_str!("wire.py");
-const METADATA: &str = include_str!("metadata.py");
-const CELL: &str = include_str!("cell.sed");
+/// The launcher, and the files that it imports or passes on.
+const FILES: [(&str, &str); 11] = [
+    ("launcher.py", include_str!("launcher.py")),
+    ("lets.py", include_str!("lets.py")),
+    ("relay.py", include_str!("relay.py")),
+    ("stderr_capture.py", include_str!("stderr_capture.py")),
+    ("session.py", include_str!("session.py")),
+    ("spare.py", include_str!("spare.py")),
+    ("wire.py", include_str!("wire.py")),
+    ("cell_input.py", include_str!("cell_input.py")),
+    ("cell_process.py", include_str!("cell_process.py")),
+    ("metadata.py", include_str!("metadata.py")),
+    ("cell.sed", include_str!("cell.sed")),
+];
 const CARGO: &str = include_str!("cargo.sh");
 const RUSTC: &str = include_str!("rustc.sh");
 const RUSTC_WRAPPER: &str = include_str!("rustc-wrapper.sh");
@@ -49,23 +54,16 @@ impl Kernel {
 pub(super) fn folder(cache: &Path) -> PathBuf {
     let evcxr = evcxr::folder(cache);
     let evcxr = evcxr.file_name().unwrap_or_default().to_string_lossy();
-    let parts = [
-        LAUNCHER,
-        LETS,
-        RELAY,
-        STDERR_CAPTURE,
-        SESSION,
-        SPARE,
-        WIRE,
-        METADATA,
-        CELL,
-        CARGO,
-        RUSTC,
-        RUSTC_WRAPPER,
-        CARGO_CONFIG,
-        &*evcxr,
-    ];
-    cache.join(format!("kernel-{}", project::short_hash(&parts.map(str::as_bytes))))
+    let filled = [CARGO, RUSTC, RUSTC_WRAPPER, CARGO_CONFIG, &*evcxr];
+    let parts: Vec<&[u8]> =
+        FILES.iter().map(|(_, text)| *text).chain(filled).map(str::as_bytes).collect();
+    cache.join(format!("kernel-{}", project::short_hash(&parts)))
+}
+
+/// The folder that goes into `JUPYTER_PATH`: one for each version of the kernel's files, so that
+/// copies of this crate of different versions do not start each other's kernels.
+pub(super) fn jupyter(cache: &Path) -> PathBuf {
+    folder(cache).join("jupyter")
 }
 
 /// Writes the kernel's files and its kernelspec.
@@ -88,24 +86,14 @@ pub(super) fn kernel(folders: &Folders, project: &Project, python: &Path) -> Res
             .replace("@SYSROOT@", &project.sysroot.to_string_lossy())
             .replace("@WRAPPER@", &wrapper.to_string_lossy())
     };
-    folders::write(&launcher, LAUNCHER)?;
-    for (name, text) in [
-        ("lets.py", LETS),
-        ("relay.py", RELAY),
-        ("stderr_capture.py", STDERR_CAPTURE),
-        ("session.py", SESSION),
-        ("spare.py", SPARE),
-        ("wire.py", WIRE),
-        ("metadata.py", METADATA),
-        ("cell.sed", CELL),
-    ] {
+    for (name, text) in FILES {
         folders::write(&folder.join(name), text)?;
     }
     folders::write_program(&wrapper, &filled(RUSTC_WRAPPER))?;
     folders::write_program(&toolchain.join("bin").join("cargo"), &filled(CARGO))?;
     folders::write_program(&toolchain.join("bin").join("rustc"), &filled(RUSTC))?;
     folders::write(&folder.join(".cargo").join("config.toml"), &filled(CARGO_CONFIG))?;
-    write_kernelspec(&folders.jupyter(), python, &launcher)?;
+    write_kernelspec(&jupyter(&folders.root), python, &launcher)?;
     Ok(Kernel { folder, launcher, toolchain })
 }
 

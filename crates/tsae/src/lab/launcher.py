@@ -25,69 +25,11 @@ import time
 import relay
 import spare
 import wire
+from cell_process import CellProcess, cell_processes, listens
 from session import CONNECTION, changed_since, choose_project, copy_tree, edited_since, environment, forget_cells, locked, make_session, restored
 from session import shared_lock, show
 
 SECOND_PRESS = 3.0  # seconds
-
-
-def is_cell_process(pid, evcxr):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
-    except OSError:
-        return False  # ended meanwhile
-    return int(rest.split()[1]) == evcxr and name == "evcxr_jupyter"
-
-
-def cell_processes(evcxr):
-    """The processes that run the cells: evcxr's children of its own name (the others are cargo)."""
-    if os.path.isdir("/proc/self"):
-        yield from (int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_cell_process(pid, evcxr))
-    else:
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,comm="], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        for line in listing.stdout.splitlines():
-            pid, parent, name = line.split(None, 2)
-            if int(parent) == evcxr and os.path.basename(name) == "evcxr_jupyter":
-                yield int(pid)
-
-
-def listens(pid):
-    """Whether a process has a handler of its own for SIGINT: the library's, which knows better when to end."""
-    if not os.path.isdir("/proc/self"):
-        return True
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-            caught = next(line for line in file if line.startswith("SigCgt:"))
-        return int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1 == 1
-    except (OSError, StopIteration):
-        return False
-
-
-class Behind:
-    """Writes behind what the cells have written to standard error, into the same pipe."""
-
-    def __init__(self, evcxr):
-        self.evcxr, self.pid = evcxr, None
-
-    def write(self, line):
-        """Whether that could be done."""
-        if not is_cell_process(self.pid, self.evcxr):
-            self.pid = next(cell_processes(self.evcxr), None)
-        path = f"/proc/{self.pid}/fd/2"
-        try:
-            if not os.readlink(path).startswith("pipe:"):
-                return False  # a cell has led it elsewhere
-            pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            self.pid = None  # it ended meanwhile, or the system has no /proc
-            return False
-        try:
-            return os.write(pipe, line.encode()) == len(line)
-        except OSError:
-            return False
-        finally:
-            os.close(pipe)
 
 
 class Canary:
@@ -208,7 +150,7 @@ def main():
             lambda: restored(project, here),
             None if is_taken else lambda: show(project, here, True),
             lambda: edited_since(started, project),
-            Behind(kernel.pid).write,
+            CellProcess(kernel.pid),
             kernel.counted if is_taken else 1,
         )
 

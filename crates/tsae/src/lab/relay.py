@@ -46,6 +46,7 @@ import sys
 import time
 import uuid
 
+from cell_input import CellInput
 from lets import need_types
 from stderr_capture import StderrCapture
 from wire import DELIMITER, address, command, evcxr_address, is_signed, message, parts_of, read, signed, with_content, zmq
@@ -78,6 +79,7 @@ class Cell:
         self.header, _, _, content = map(json.loads, parts_of(frames))
         self.code = content["code"]
         self.stderr = StderrCapture()
+        self.input = CellInput(frames, content)
         self.reply = None  # evcxr's answer, until all that the cell wrote has come
         self.reply_until = None  # when the answer is not held back any more for what the cell wrote
         self.idle = None  # what says that evcxr is idle again, which may come before the answer, or after it
@@ -116,14 +118,14 @@ class Relay:
         self.last_cell = time.monotonic()  # when one last began or ended
         self.stop_was_pressed = False  # set by a signal handler, which may not touch a socket
 
-    def attach(self, inner_file, hindrance, reveal, is_outdated, write_behind, counted=1):
+    def attach(self, inner_file, hindrance, reveal, is_outdated, process, counted=1):
         """Turns to an evcxr, which opens the relay when it answers.
 
         `counted` is how many cells evcxr has counted before the reader's first; `hindrance` says why a cell cannot run now, or None; `reveal`
         shows rust-analyzer all types, or is None if it has seen them; `is_outdated` says whether the library has been edited since;
-        `write_behind` writes a line behind what the cells have written to standard error, and says whether it could.
+        `process` is the one that runs the cells.
         """
-        self.hindrance, self.reveal, self.is_outdated, self.write_behind = hindrance, reveal, is_outdated, write_behind
+        self.hindrance, self.reveal, self.is_outdated, self.process = hindrance, reveal, is_outdated, process
         inner = read(inner_file)
         self.folder = os.path.dirname(inner_file)
         self.inner_key, self.counted = inner["key"].encode(), counted
@@ -189,6 +191,8 @@ class Relay:
         if self.stop_was_pressed:
             self.stop_was_pressed = False
             self.send_away_waiting()
+            if self.running:
+                self.running.input.stop(self.process)
         cell = self.running
         held = cell.reply_until - time.monotonic() if cell and cell.reply else 0.0
         wait = min(PATIENCE, held) if held > 0 else PATIENCE
@@ -200,6 +204,8 @@ class Relay:
             self.pass_remarks(cell)
         if cell and cell.is_over():
             self.end_cell(cell)
+        elif cell and not cell.reply:
+            cell.input.turn(self.process, lambda to: self.ask_reader(cell, to))
         if self.output not in ready:  # else it may have said so, and be heard when its turn comes
             self.trouble = self.trouble or self.silence()
 
@@ -216,7 +222,9 @@ class Relay:
         elif one is self.ways["shell"]:
             self.pass_request(frames)
         elif one in self.requests:
-            self.ways[one].send_multipart(self.inward(frames))
+            content = json.loads(parts_of(frames)[3])
+            if not (one is self.ways["stdin"] and self.running and self.running.input.take(content)):
+                self.ways[one].send_multipart(self.inward(frames))
         elif one is not self.probe and json.loads(parts_of(frames)[1]).get("session") != self.session:
             self.pass_answer(one, frames)
 
@@ -286,6 +294,7 @@ class Relay:
             self.last_cell = time.monotonic()
             self.running = Cell(frames)
             self.tell_cargo()
+            self.process.note_own_buffer()
             if self.is_outdated and self.is_outdated():
                 self.is_outdated = None
                 self.publish("stream", header, {"name": "stdout", "text": OUTDATED})
@@ -338,13 +347,15 @@ class Relay:
         if header["msg_type"] != "execute_reply" or not (cell and cell.asked(parent)):
             self.ways[socket].send_multipart(self.outward(frames))
             return
-        is_written = self.write_behind(f"{END}{parent['msg_id']}\n")
+        is_written = self.process.write_behind(f"{END}{parent['msg_id']}\n")
         cell.reply, cell.reply_until = frames, time.monotonic() + (LONGEST_WAIT if is_written else BLIND_WAIT)
 
     def end_cell(self, cell):
         """Passes on evcxr's answer to the cell that runs, and sends the next one."""
         content = json.loads(parts_of(cell.reply)[3])
         failure = cell.stderr.error(cell.code, self.compiled)
+        if cell.input.refused:
+            failure = {"ename": "Error", "evalue": cell.input.refused, "traceback": [cell.input.refused]}
         if failure:
             self.publish("error", cell.header, failure)
             content["status"] = "error"
@@ -396,6 +407,12 @@ class Relay:
         told = self.message("execute_reply", header, reply, header.get("session", ""))
         self.ways["shell"].send_multipart([*frames[: frames.index(DELIMITER)], *told])
         self.publish("status", header, {"execution_state": "idle"})
+
+    def ask_reader(self, cell, identities):
+        """Has the notebook ask for what the cell that runs reads."""
+        session = cell.header.get("session", "")
+        asked = self.message("input_request", cell.header, {"prompt": "", "password": False}, session)
+        self.ways["stdin"].send_multipart([*identities, *asked])
 
     def publish(self, kind, header, content):
         """Tells all the result of the request with this header."""

@@ -83,7 +83,7 @@ pub fn check(options: &Options) -> Result<Report> {
     let source = std_source::find(&cache, &project)
         .and_then(|s| Some(format!("{} ({})", s.path.display(), s.origin?)));
     item("standard library", source, "its source would be taken from the toolchain");
-    let jupyter = folders::Folders { root: cache.clone() }.jupyter();
+    let jupyter = install::jupyter(&cache);
     let spec = install::kernelspec(&jupyter);
     item("kernelspec", spec.is_file().then(|| spec.display().to_string()), "would be written");
     let (there, otherwise) = match template::state(&template::kernel_folder(&cache), &project)? {

@@ -63,6 +63,7 @@ pub(super) enum Event {
     Started { cells: usize },
     Cell,
     Output,
+    Remark { text: String },
     CellDone { cell: usize, seconds: f64, failed: Option<String>, source: String },
     Done { failed: bool },
 }
@@ -101,9 +102,9 @@ pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> C
 /// Runs notebooks one after the other in the kernel, each cell in the notebook's folder, and writes
 /// executed copies as `.ipynb` and `.html`.
 ///
-/// A cell fails that does not compile, panics, ends with a failing `?`, or writes anything else to
-/// the standard error; a cell tagged `allow-stderr` may write there, and one tagged
-/// `raises-exception` may fail. The first failure ends everything.
+/// A cell fails that does not compile, panics, ends with a failing `?` or reads standard input, which
+/// nobody can answer here; one tagged `raises-exception` may. The first failure ends everything.
+/// What cells write to standard error is output, in the executed copies, and on ours as it comes.
 ///
 /// With parameters, a cell tagged `injected-parameters` follows the cell tagged `parameters`, as
 /// with papermill. It is that whole cell with the values replaced, so that whatever the cell
@@ -207,6 +208,11 @@ impl Teller {
         match event {
             Event::Started { cells } => self.of = cells,
             Event::Cell | Event::Output => {}
+            Event::Remark { text } => {
+                if !self.quiet {
+                    eprint!("{text}");
+                }
+            }
             Event::CellDone { cell, seconds, failed, source } => {
                 if !self.quiet {
                     let word = if failed.is_some() { "FAILED" } else { "ok" };

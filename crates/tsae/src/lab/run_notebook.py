@@ -1,7 +1,7 @@
 """Runs one notebook in its kernel and says what happens, one JSON object a line on stdout.
 
-A cell fails that does not compile, panics or ends with a failing `?`, unless it is tagged `raises-exception`; and so does one that writes
-anything to stderr, unless it is tagged `allow-stderr`.
+A cell fails that does not compile, panics, ends with a failing `?` or reads standard input, unless it is tagged `raises-exception`. What it writes to
+stderr is output.
 
 The request comes as a line of JSON on stdin, whose end is also ours:
 
@@ -10,7 +10,7 @@ The request comes as a line of JSON on stdin, whose end is also ours:
 * `ipynb`, `html`: where to write the executed copies (`null`: nowhere).
 
 The answers: `{"event": "started", "cells": n}`, `{"event": "cell", "cell": i}` when a cell starts, `{"event": "output", "text": …}` for
-each piece of its stdout, `{"event": "cell_done", "cell": i, "seconds": s, "failed": null | message, "source": …}` and `{"event": "done"}`.
+each piece of its stdout, `{"event": "remark", "text": …}` of its stderr, `{"event": "cell_done", "cell": i, "seconds": s, "failed": null | message, "source": …}` and `{"event": "done"}`.
 """
 
 import contextlib
@@ -34,27 +34,19 @@ class Client(NotebookClient):
     """Passes on what a cell prints while it runs."""
 
     def process_message(self, msg, cell, cell_index):
-        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
-            say(event="output", text=msg["content"]["text"])
+        if msg["msg_type"] == "stream":
+            say(event="output" if msg["content"]["name"] == "stdout" else "remark", text=msg["content"]["text"])
         return super().process_message(msg, cell, cell_index)
-
-
-def stderr_of(cell):
-    text = "".join(o["text"] for o in cell.outputs if o["output_type"] == "stream" and o["name"] == "stderr")
-    return re.sub(r"(?m)^\s*Compiling .*\n", "", text)
 
 
 def failure(cell):
     """What went wrong in a cell that was run, or None."""
     errors = [o for o in cell.outputs if o["output_type"] == "error"]
-    if errors:
-        text = "\n".join(COLOURS.sub("", "\n".join(o.get("traceback") or [o.get("evalue", "")])) for o in errors)
-        panic = re.search(r"panicked at .*?(?=\nstack backtrace:|\Z)", text, re.S)
-        text = panic.group(0) if panic else text
-    elif "allow-stderr" not in cell.metadata.get("tags", []) and stderr_of(cell):
-        text = stderr_of(cell)
-    else:
+    if not errors:
         return None
+    text = "\n".join(COLOURS.sub("", "\n".join(o.get("traceback") or [o.get("evalue", "")])) for o in errors)
+    panic = re.search(r"panicked at .*?(?=\nstack backtrace:|\Z)", text, re.S)
+    text = panic.group(0) if panic else text
     return text.strip()[:LONGEST_MESSAGE] or "it says nothing of why"
 
 

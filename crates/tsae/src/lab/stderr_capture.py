@@ -57,7 +57,14 @@ class StderrCapture:
 
 
 def placed(found, cell, compiled):
-    """Where a panic was, by the cell's own lines, if it was in one that the cell has once."""
-    number, column = int(found[1]), found[2]
-    at = [i for i, line in enumerate(cell, 1) if number <= len(compiled) and line == compiled[number - 1]]
-    return f"panicked at line {at[0]}, column {column} of the cell:" if len(at) == 1 else found[0]
+    """Where a panic was, by the cell's own lines, which evcxr leaves as they are or, what a cell ends with, puts into a call."""
+    number, column = int(found[1]), int(found[2])
+    around = compiled[number - 1] if number <= len(compiled) else ""
+    at = {i: around.find(line) + 1 for i, line in enumerate(cell, 1) if line.strip() and line in around}
+    held = {i: start for i, start in at.items() if start <= column <= start + len(cell[i - 1])}
+    longest = max((len(cell[i - 1]) for i in held), default=0)
+    held = [i for i in held if len(cell[i - 1]) == longest]
+    if len(held) > 1:  # lines that are alike keep their order
+        alike = [n for n, line in enumerate(compiled, 1) if cell[held[0] - 1] in line]
+        held = [held[alike.index(number)]] if len(alike) == len(held) else []
+    return f"panicked at line {held[0]}, column {column - at[held[0]] + 1} of the cell:" if held else found[0]

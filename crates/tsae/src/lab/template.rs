@@ -208,7 +208,7 @@ fn warm(
     let mut compiled = if is_rebuild { 0 } else { compiled_crates(building).min(total - 1) };
     let mut bar = parts.begin(part, "library", compiled, total, "crates");
     let mut done = Vec::new();
-    let mut command = run::driver(python, &folders.jupyter());
+    let mut command = run::driver(python, &install::jupyter(&folders.root));
     command.env("TSAE_WARM", building).env("TSAE_PROJECT", project_file);
     let ended =
         process::run(step, &mut command, Input::Line(&cells.to_string()), |line| match line {

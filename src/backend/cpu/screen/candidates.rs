@@ -1,4 +1,4 @@
-//! The latents of one row that may still be among its k largest, or above their bars.
+//! The latents of one row that may still be among its k largest, or above their thresholds.
 
 use crate::cpu::simd::vectorised;
 

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::rows::{Rounded, largest, norm, to_bf16, to_bytes};
 use super::{BYTE, Exactness, PackedRows, Screen, TOO_LARGE, UNIFORM, UNIT_ROUNDOFF};
-use crate::backend::cpu::encode::Encoder;
+use crate::backend::cpu::encoder::Encoder;
 use crate::cpu::simd::tile::PANEL;
 use crate::cpu::simd::{dot, vectorised};
 

@@ -4,7 +4,7 @@
 use gemm::Parallelism;
 
 use super::{Candidates, PackedLatents, PackedRows};
-use crate::backend::cpu::encode::Encoder;
+use crate::backend::cpu::encoder::Encoder;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::simd::tile::{PANEL, ROWS};
 use crate::cpu::simd::vectorised;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{BF16_NOISE, BYTE, Exactness, Screen, TO_INTEGER, TOO_LARGE, UNIFORM};
-use crate::backend::cpu::encode::BLOCK;
+use crate::backend::cpu::encoder::BLOCK;
 use crate::cpu::matmul::bf16;
 use crate::cpu::simd::tile::ROWS;
 use crate::cpu::simd::{add_scaled, dot, total, vectorised};

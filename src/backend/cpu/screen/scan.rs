@@ -1,7 +1,7 @@
 //! The scan on AVX-512: tiles of scores, and of those what reaches its row's threshold.
 //!
 //! For a panel of 32 latents and 14 rows at a time, the tile leaves its sums in registers. There
-//! they become estimates, get their margins, and are compared with the rows' bars, sixteen at a
+//! they become estimates, get their margins, and are compared with the rows' thresholds, sixteen at a
 //! time; nothing is stored unless a comparison succeeds, which after the first few panels is rare
 //! (some `k ln(d_sae / k)` times a row in all).
 #![allow(unsafe_code)]
