@@ -4,10 +4,10 @@ use crate::backend::Objective;
 use crate::base::error::Result;
 use crate::sae::{Architecture, Codes, Sae, SaeConfig};
 
-/// By how much of the mean active code the point from which latents are active moves after a step,
-/// for each e-fold by which they are too many. Codes fall off about exponentially, so such a step
-/// takes this share of the way.
-const GAIN: f64 = 0.05;
+/// By how much of the mean active code (of what it has above its threshold) the point from which
+/// latents are active moves after a step, for each e-fold by which they are too many. Codes fall
+/// off about exponentially, so such a step takes this share of the way.
+const GAIN: f64 = 0.3;
 /// The largest e-fold that counts: at the start there may be no active latent at all.
 const LARGEST_FOLD: f64 = 2.0;
 
@@ -66,21 +66,27 @@ impl Penalty {
     /// after the run.
     pub(super) fn steer(&self, sae: &mut Sae, codes: &Codes, share: f64) {
         let Some(target) = self.target_l0 else { return };
-        let active = codes.values().iter().map(|&value| f64::from(value)).filter(|v| *v != 0.0);
-        let (count, sum) =
-            active.fold((0.0, 0.0), |(count, sum), value| (count + 1.0, sum + value));
+        let is_jump = matches!(sae.config.architecture, Architecture::JumpRelu { .. });
+        let (mut count, mut sum, mut fired) = (0.0, 0.0, vec![false; sae.d_sae()]);
+        for (&latent, &value) in codes.latents().iter().zip(codes.values()) {
+            if value != 0.0 {
+                let from = if is_jump { sae.threshold[latent as usize] } else { 0.0 };
+                count += 1.0;
+                fired[latent as usize] = true;
+                sum += f64::from(value - from);
+            }
+        }
         let mean = if count > 0.0 { sum / count } else { self.scale };
         let first = sae.d_sae() as f64 / 2.0;
         let aim = target * (first / target).max(1.0).powf(1.0 - share);
         let fold = (count / codes.n() as f64 / aim).ln().clamp(-LARGEST_FOLD, LARGEST_FOLD);
         let by = (GAIN * mean * fold) as f32;
-        match sae.config.architecture {
-            Architecture::JumpRelu { .. } => {
-                sae.threshold
-                    .iter_mut()
-                    .for_each(|threshold| *threshold = (*threshold + by).max(0.0));
-            }
-            _ => sae.b_enc.iter_mut().for_each(|bias| *bias -= by),
+        // What has not fired would only be pushed further from ever doing so.
+        let moved = fired.iter().map(|&fired| if fired || by < 0.0 { by } else { 0.0 });
+        if is_jump {
+            sae.threshold.iter_mut().zip(moved).for_each(|(at, by)| *at = (*at + by).max(0.0));
+        } else {
+            sae.b_enc.iter_mut().zip(moved).for_each(|(bias, by)| *bias -= by);
         }
     }
 }

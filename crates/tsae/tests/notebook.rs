@@ -322,17 +322,43 @@ fn a_cell_that_does_not_compile_fails_the_run() {
 #[test]
 fn tags_allow_what_is_meant() {
     let fails: Cell = ("let hook: HookPoint = \"blocks.two\".parse()?;", &["raises-exception"]);
+    let (_folder, result) = run(&[fails, fails, fails, ("println!(\"reached\");", &[])]);
+    let outputs = outputs(&result.unwrap().ipynb);
+    assert!(outputs[1..4].iter().all(|cell| text(cell).contains("blocks.two")), "{outputs:?}");
+    assert_eq!(text(&outputs[4]).trim(), "reached");
+}
+
+#[test]
+fn what_a_cell_writes_to_standard_error_is_output() {
     let (_folder, result) = run(&[
-        ("eprintln!(\"only a remark\");", &["allow-stderr"]),
-        fails,
-        fails,
-        fails,
-        ("println!(\"reached\");", &[]),
+        ("eprintln!(\"only a remark\"); 1", &[]),
+        ("let x: i32 = dbg!(1 + 2);\nx", &[]),
+        ("std::panic::catch_unwind(|| panic!(\"told and caught\")).is_err()", &[]),
+        ("std::thread::spawn(|| panic!(\"in a thread\")).join().is_err()", &[]),
+        ("struct P { x: i32 }\nlet p: P = P { x: 1 };\np.x", &[]),
+        ("struct P { x: i32, y: i32 }\nlet p: P = P { x: 1, y: 2 };\np.x + p.y", &[]),
+        (
+            "std::process::Command::new(\"sh\").args([\"-c\", \"echo from a program >&2\"]).status()?.success()",
+            &[],
+        ),
     ]);
     let outputs = outputs(&result.unwrap().ipynb);
-    assert_eq!(text(&outputs[1]).trim(), "only a remark");
-    assert!(outputs[2..5].iter().all(|cell| text(cell).contains("blocks.two")), "{outputs:?}");
-    assert_eq!(text(&outputs[5]).trim(), "reached");
+    let wanted = [
+        ("only a remark", "1"),
+        ("1 + 2 = 3", "3"),
+        ("told and caught", "true"),
+        ("in a thread", "true"),
+        ("", "1"),
+        ("was redefined, so was lost", "3"),
+        ("from a program", "true"),
+    ];
+    for (cell, (remark, value)) in outputs[1..].iter().zip(wanted) {
+        let kinds = cell.as_array().unwrap();
+        assert!(kinds.iter().all(|output| output["output_type"] != "error"), "{cell}");
+        let is_remark = |output: &&Value| output["name"] == "stderr";
+        assert_eq!(kinds.iter().any(|output| is_remark(&output)), !remark.is_empty(), "{cell}");
+        assert!(text(cell).contains(remark) && text(cell).contains(value), "{cell}");
+    }
 }
 
 #[test]

@@ -57,14 +57,24 @@ class StderrCapture:
 
 
 def placed(found, cell, compiled):
-    """Where a panic was, by the cell's own lines, which evcxr leaves as they are or, what a cell ends with, puts into a call."""
+    """Where a panic was, by the cell's own lines. evcxr puts each statement on a line of its own, and what a cell ends with into a call."""
     number, column = int(found[1]), int(found[2])
+    if compiled[number - 1 : number] and compiled[number - 1][column - 1 :] == "(":  # the call's, which begins before its line
+        number, column = number + 1, None
     around = compiled[number - 1] if number <= len(compiled) else ""
-    at = {i: around.find(line) + 1 for i, line in enumerate(cell, 1) if line.strip() and line in around}
-    held = {i: start for i, start in at.items() if start <= column <= start + len(cell[i - 1])}
-    longest = max((len(cell[i - 1]) for i in held), default=0)
-    held = [i for i in held if len(cell[i - 1]) == longest]
-    if len(held) > 1:  # lines that are alike keep their order
-        alike = [n for n, line in enumerate(compiled, 1) if cell[held[0] - 1] in line]
-        held = [held[alike.index(number)]] if len(alike) == len(held) else []
-    return f"panicked at line {held[0]}, column {column - at[held[0]] + 1} of the cell:" if held else found[0]
+    statement = around.strip()
+    column = column or around.find(statement) + 1
+    # How far each of the cell's lines that may be the one lies from the compiled one.
+    shifts = {}
+    for i, line in enumerate(cell, 1):
+        if statement and statement in line:
+            shifts[i] = line.index(statement) - around.index(statement)
+        elif line.strip() and line in around:
+            shifts[i] = -around.index(line)
+    alike = [n for n, line in enumerate(compiled, 1) if line.strip() == statement]
+    if len(alike) == len(shifts):  # lines that are alike keep their order
+        shifts = dict([list(shifts.items())[alike.index(number)]])
+    if len(shifts) != 1:
+        return found[0]
+    (line, shift), *_ = shifts.items()
+    return f"panicked at line {line}, column {column + shift} of the cell:"

@@ -19,6 +19,18 @@ UNENDED = [
 ]
 
 
+# Cells that panic in what they end with, which evcxr puts into a call; in one of two lines that are alike; behind a letter of two bytes.
+PLACES = [
+    "[1, 2][kept as usize + 2]",
+    "    [1, 2][kept as usize + 2]",
+    "let n: usize = 7;\nvec![1, 2][n]",
+    "let a: usize = [1, 2][kept as usize - 1];\nlet b: usize = [1, 2][kept as usize + 1];\nlet b: usize = [1, 2][kept as usize - 1];",
+    "{ let b = |n: usize| [1, 2][n];\nb(0);\nb(9) }",
+    "fn one(n: usize) -> u8 {\n    [1, 2][n]\n}\none(5)",
+    'let ä: &str = "é"; let x: u32 = ä.parse().unwrap();',
+]
+
+
 def streams(client, request):
     """What a cell wrote, piece by piece."""
     return [[content["name"], content["text"]] for kind, content in messages(client, request) if kind == "stream"]
@@ -66,6 +78,8 @@ def main():
             ),
             "failed": {kind: run_all(client, code) for kind, code in FAILURES.items()},
         }
+        written(client, "let kept: u32 = 1;")
+        seen["places"] = [run_all(client, code)["traceback"].split("\n")[0] for code in PLACES]
         requests = [client.execute(FAILURES["panic"]), client.execute('println!("third");', stop_on_error=False)]
         seen["whatever happens"] = [reply(client, request)["status"] for request in requests]
     finally:

@@ -44,6 +44,23 @@ class Evcxr:
         self.shell.send_multipart([who, *wire.message(KEY, kind, parent, content, "evcxr")])
 
 
+class Process:
+    """The one that runs the cells, which reads nothing and never has its last line written behind it."""
+
+    def __init__(self):
+        self.behind = []
+
+    def write_behind(self, line):
+        self.behind.append(line)
+        return True
+
+    def note_own_buffer(self):
+        pass
+
+    def reads_input(self):
+        return False
+
+
 def main():
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         files = []
@@ -53,9 +70,9 @@ def main():
             with open(files[-1], "w", encoding="utf-8") as file:
                 json.dump({"transport": "ipc", "ip": os.path.join(folder, side), "key": KEY.decode(), **ports}, file)
         outer, inner = map(wire.read, files)
-        evcxr, behind = Evcxr(inner), []
+        evcxr, process = Evcxr(inner), Process()
         between = relay.Relay(files[0])
-        between.attach(files[1], lambda: None, None, lambda: False, lambda line: behind.append(line) or True)
+        between.attach(files[1], lambda: None, None, lambda: False, process)
         shell, told = (zmq.Context.instance().socket(kind) for kind in (zmq.DEALER, zmq.SUB))
         shell.connect(wire.address(outer, "shell"))
         told.subscribe(b"")
@@ -73,8 +90,8 @@ def main():
         who, header = running[0]
         evcxr.say("error", header, {"ename": "Error", "evalue": "it failed", "traceback": []})
         evcxr.answer(who, header, "execute_reply", {"status": "error", "execution_count": 2})
-        until(lambda: behind)
-        evcxr.say("stream", header, {"name": "stderr", "text": behind[0]})
+        until(lambda: process.behind)
+        evcxr.say("stream", header, {"name": "stderr", "text": process.behind[0]})
         for _ in range(8):  # all that it makes of this is said by now
             between.turn()
         evcxr.say("status", header, {"execution_state": "idle"})

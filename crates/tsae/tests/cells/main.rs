@@ -76,7 +76,46 @@ fn a_cell_has_said_all_when_it_ends_and_its_failure_ends_a_run_of_all() {
         assert_eq!(run["reply"], run["error"], "{kind}: for a client that reads only the reply");
         assert_eq!(run["stderr"], "", "{kind}: it would be said twice");
     }
+    let places = [(1, 1), (1, 5), (2, 11), (2, 16), (1, 22), (2, 5), (1, 43)];
+    for (told, (line, column)) in seen["places"].as_array().unwrap().iter().zip(places) {
+        let wanted = format!("panicked at line {line}, column {column} of the cell:");
+        assert!(
+            told.as_str().unwrap().ends_with(&wanted),
+            "{told}; wanted line {line}, column {column}"
+        );
+    }
     assert_eq!(seen["whatever happens"], json!(["error", "ok"]));
+}
+
+/// On Linux, which says what a thread waits for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cell_that_reads_standard_input_has_its_reader_asked_or_fails_at_once() {
+    let seen = seen(include_str!("input.py"), &[]);
+    for (cell, read) in [
+        ("line", "\"Ada\""),
+        ("again", "\"schön\""),
+        ("lines", "\"one two\""),
+        ("thread", "\"aside\""),
+        ("long", "200001"),
+        ("still kept", "7"),
+        ("after", "2"),
+    ] {
+        assert_eq!(seen[cell][0], "ok", "{cell}: {}", seen[cell]);
+        assert!(seen[cell][1].as_array().unwrap().contains(&json!(read)), "{cell}: {}", seen[cell]);
+    }
+    let told = |of: &Value, why: &str| {
+        assert_eq!(of[0], "error", "{of}");
+        let all = of[1].as_array().unwrap();
+        assert!(all.iter().any(|one| one.as_str().unwrap().starts_with(why)), "{of}");
+    };
+    told(&seen["stopped"], "the cell was stopped while it waited for standard input");
+    for kind in ["question mark", "panic", "unheeded", "to the end"] {
+        told(
+            &seen["alone"][kind],
+            "the cell reads standard input, and nobody is there to be asked",
+        );
+    }
 }
 
 #[test]
