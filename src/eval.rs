@@ -13,7 +13,7 @@ mod metrics;
 mod reconstruction;
 mod show;
 
-pub use held_out::{HeldOut, HeldOutMeasure};
+pub use held_out::{HeldOut, HeldOutPoint};
 pub use measure::Measure;
 pub use metrics::{Evaluation, Evaluations, Metrics};
 pub(crate) use show::metrics_table;
@@ -44,7 +44,7 @@ pub fn evaluate(
     model.check_hook(hook)?;
     check_text(tokens)?;
     for (name, sae) in saes {
-        check_fit(model, name, sae)?;
+        check_width(model, &format!("the SAE \"{name}\""), sae.d_model())?;
     }
     interrupt::watch();
     let chunk = sequences_at_once(model, tokens.n_ctx());
@@ -158,19 +158,18 @@ fn check_text(tokens: &Tokens) -> Result<()> {
     Ok(())
 }
 
-fn check_fit(model: &Model, name: &str, sae: &Sae) -> Result<()> {
-    let (want, got) = (model.config().d_model, sae.d_model());
-    if want != got {
-        return Err(Error::Shape {
-            what: format!("the SAE \"{name}\" (d_model)"),
-            want: vec![want],
-            got: vec![got],
-        });
+/// Checks that something with rows of `got` numbers, named by `what`, is as wide as the model.
+pub(crate) fn check_width(model: &Model, what: &str, got: usize) -> Result<()> {
+    let want = model.config().d_model;
+    match want == got {
+        true => Ok(()),
+        false => {
+            let what = format!("{what} (d_model)");
+            Err(Error::Shape { what, want: vec![want], got: vec![got] })
+        }
     }
-    Ok(())
 }
 
-/// A tensor's numbers in row-major order.
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
 }

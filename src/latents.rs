@@ -2,4 +2,7 @@
 //! them only say which token this is.
 
 pub mod features;
+mod source;
 pub mod tokenness;
+
+pub use source::ActivationSource;

@@ -29,7 +29,7 @@ pub use background::Training;
 pub use compare::evaluate;
 pub use config::TrainConfig;
 pub(crate) use forecast::memory_of;
-pub use history::{HeldOutPoint, History, TrainPoint};
+pub use history::{History, TrainPoint};
 pub use runs::{Made, Run, Runs};
 pub(crate) use shared::{finished, finished_in, key, lock};
 pub(crate) use speedup::reached;

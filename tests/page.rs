@@ -29,7 +29,7 @@ fn dashboard() -> FeatureDashboard {
     let sae = Sae::new(sae.with_lookup(Lookup::unigram(&model, hook).unwrap())).unwrap();
     let config =
         FeaturesConfig { top: 4, bands: 2, per_band: 2, before: 6, after: 4, ..Default::default() };
-    FeatureDashboard::of_text(&model, hook, &sae, &Tokens::new(ids, 32).unwrap(), config)
+    FeatureDashboard::with(&model, hook, &sae, &Tokens::new(ids, 32).unwrap(), config)
         .unwrap()
         .named("<i>&")
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use tokenized_sae::activations::Source;
 use tokenized_sae::activations::{Batch, Dtype, Shuffle};
-use tokenized_sae::latents::tokenness::{ActivationSource, Coverage, NgramR2Config, ngram_r2_with};
+use tokenized_sae::latents::ActivationSource;
+use tokenized_sae::latents::tokenness::{Coverage, NgramR2Config, ngram_r2_with};
 use tokenized_sae::prelude::*;
 
 fn hook() -> HookPoint {

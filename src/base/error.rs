@@ -284,3 +284,33 @@ impl Error {
         Error::Config { field, why: why.into() }
     }
 }
+
+/// Gives a type that lists named things the two ways to one of them: `get`, and `it["name"]`.
+macro_rules! by_name {
+    ($all:ty, $list:ident: $one:ty, $what:literal) => {
+        impl $all {
+            #[doc = concat!("The ", $what, " of that name.")]
+            ///
+            /// # Errors
+            /// [`Error::UnknownRun`](crate::error::Error::UnknownRun) with the names that exist.
+            pub fn get(&self, name: &str) -> $crate::Result<&$one> {
+                self.$list.iter().find(|it| it.name == name).ok_or_else(|| {
+                    let there = self.$list.iter().map(|it| it.name.clone()).collect();
+                    $crate::Error::UnknownRun { name: name.to_owned(), there }
+                })
+            }
+        }
+
+        impl std::ops::Index<&str> for $all {
+            type Output = $one;
+
+            /// # Panics
+            /// If there is none of that name, as indexing a map does; `get` returns an error
+            /// instead.
+            fn index(&self, name: &str) -> &$one {
+                self.get(name).unwrap_or_else(|error| panic!("{error}"))
+            }
+        }
+    };
+}
+pub(crate) use by_name;

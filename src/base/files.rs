@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
@@ -29,6 +30,15 @@ pub fn write_atomic(
     let _ = buffered.into_parts();
     written.map_err(|e| failed("write", path, e))?;
     out.commit()
+}
+
+/// Writes a value as JSON that a person can read, [whole or not at all](write_atomic).
+///
+/// # Errors
+/// [`Error::Json`], and as [`write_atomic`].
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(Error::json(path.display()))?;
+    write_atomic(path, |out| out.write_all(&text))
 }
 
 /// A file under a temporary name, which takes its real name when it is whole.

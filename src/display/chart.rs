@@ -30,11 +30,11 @@ mod marks;
 mod measure;
 mod palette;
 mod panel;
-mod show;
 mod spec;
 mod ticks;
 
-pub use spec::{Axis, Content, Group, Mark, Options, PanelSpec, Sample, Scale, Series, Unit};
+pub use spec::{Axis, Mark, Options, Sample, Scale, Series, Unit};
+pub(crate) use spec::{Content, PanelSpec};
 
 use crate::base::error::Result;
 use crate::display::Figure;
@@ -87,7 +87,7 @@ pub fn bars(
     x_label: &str,
     y_label: &str,
     categories: &[String],
-    groups: &[Group],
+    groups: &[Sample],
     options: &Options,
 ) -> Result<Figure> {
     single(
@@ -105,7 +105,7 @@ pub fn bars(
 /// # Errors
 /// [`Error::Figure`](crate::base::error::Error::Figure) as for the single figures, naming the
 /// panel.
-pub fn panels(title: &str, panels: &[PanelSpec], columns: usize) -> Result<Figure> {
+pub(crate) fn panels(title: &str, panels: &[PanelSpec], columns: usize) -> Result<Figure> {
     layout::draw(title, panels, columns, None)
 }
 

@@ -2,18 +2,16 @@
 
 mod bar;
 mod clock;
+mod recent;
 mod sink;
-
-use std::collections::VecDeque;
 
 use crate::base::format;
 use clock::Clock;
+pub(crate) use recent::Recent;
 use sink::Sink;
 
 /// A call shorter than this shows nothing but its last line.
 const QUIET_S: f64 = 0.5;
-/// The rate is taken over about this time, so that it follows a change without jumping.
-const WINDOW_S: f64 = 15.0;
 
 /// Says how far a long call has come: a bar in a notebook, one redrawn line on a terminal, plain
 /// lines elsewhere; and a last line when it has ended, which is all if that took less than half a
@@ -50,7 +48,7 @@ pub struct Progress {
     sink: Sink,
     next_s: f64,
     /// `(seconds, done)` at the lines shown last.
-    seen: VecDeque<(f64, u64)>,
+    recent: Recent,
     finished: bool,
 }
 
@@ -72,7 +70,7 @@ impl Progress {
             clock,
             sink,
             next_s: QUIET_S,
-            seen: VecDeque::from([(0.0, 0)]),
+            recent: Recent::from(0.0, 0),
             finished: false,
         }
     }
@@ -88,7 +86,7 @@ impl Progress {
     pub fn resumed_at(mut self, done: u64) -> Progress {
         self.done = done;
         self.first = done;
-        self.seen = VecDeque::from([(self.clock.seconds(), done)]);
+        self.recent = Recent::from(self.clock.seconds(), done);
         self
     }
 
@@ -103,14 +101,7 @@ impl Progress {
         self.next_s = now + self.sink.interval_s(now);
         let line = self.running_line(now);
         self.sink.update(&line, self.share());
-        if self.seen.back().is_none_or(|&(then, _)| now - then >= 1.0) {
-            self.seen.push_back((now, done));
-        }
-        while self.seen.len() > 2
-            && self.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S)
-        {
-            self.seen.pop_front();
-        }
+        self.recent.see(now, done);
     }
 
     /// Sets what stands at the end of the line from now on: `"NMSE 0.041"`. An empty note takes it
@@ -143,7 +134,7 @@ impl Progress {
 
     fn running_line(&self, now: f64) -> String {
         let mut line = format!("{}  {}", self.what, self.amount());
-        let (then, before) = self.seen.front().copied().unwrap_or((0.0, self.first));
+        let (then, before) = self.recent.begin();
         let rate = self.done.saturating_sub(before) as f64 / (now - then);
         if rate.is_finite() && rate > 0.0 {
             line += &format!(" · {}", self.rate(rate));

@@ -1,7 +1,5 @@
 //! What a value looks like in a notebook cell, in its two forms at once.
 
-mod parts;
-
 use super::{Column, Figure, Row, Table, escape, show};
 
 /// A value as a notebook cell shows it: as HTML, and as the text that stands where there is no
@@ -32,7 +30,17 @@ pub trait Show {
 }
 
 /// Gives types that [`Show`] themselves the method by which a notebook finds that out.
+///
+/// Those after `tables:` show nothing but what their method `table` gives.
 macro_rules! shows {
+    (tables: $($type:ty),+ $(,)?) => {
+        $(impl $crate::display::Show for $type {
+            fn shown(&self) -> $crate::display::Shown {
+                self.table().into()
+            }
+        })+
+        $crate::display::shows!($($type),+);
+    };
     ($($type:ty),+ $(,)?) => {$(
         impl $type {
             /// Shows it in a notebook cell.
@@ -88,6 +96,24 @@ impl Shown {
     }
 }
 
+impl Show for Shown {
+    fn shown(&self) -> Shown {
+        self.clone()
+    }
+}
+
+impl Show for Table {
+    fn shown(&self) -> Shown {
+        self.clone().into()
+    }
+}
+
+impl Show for Figure {
+    fn shown(&self) -> Shown {
+        Shown { html: self.html(), text: self.summary().to_owned() }
+    }
+}
+
 impl From<Table> for Shown {
     fn from(table: Table) -> Shown {
         Shown { html: table.html(), text: table.text() }
@@ -96,9 +122,7 @@ impl From<Table> for Shown {
 
 /// A table of settings: the name of each, its value, and what it means.
 pub(crate) fn settings(title: &str, rows: Vec<(&str, String, &str)>) -> Table {
-    let mut table = Table::new(title, &[Column::text(""), Column::text("")]);
-    for (name, value, meaning) in rows {
-        table.push(Row::new(name).defined(meaning).text(&value));
-    }
-    table
+    let rows =
+        rows.into_iter().map(|(name, value, meaning)| Row::new(name).defined(meaning).text(&value));
+    Table::filled(title, &[Column::text(""), Column::text("")], rows)
 }

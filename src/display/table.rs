@@ -46,7 +46,7 @@ pub struct Row {
 
 /// What stands in one place of a [`Table`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub(crate) enum Cell {
     /// Words.
     Text(String),
     /// A number and how it is written.
@@ -69,7 +69,7 @@ pub enum Cell {
 
 /// Which number of a row or column is set in bold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Best {
+pub(crate) enum Best {
     /// None.
     #[default]
     None,
@@ -91,6 +91,15 @@ impl Table {
         }
     }
 
+    /// A table with all its rows.
+    pub(crate) fn filled(
+        title: &str,
+        columns: &[Column],
+        rows: impl IntoIterator<Item = Row>,
+    ) -> Table {
+        rows.into_iter().fold(Table::new(title, columns), Table::with)
+    }
+
     /// A table of names and values without a header, such as a configuration.
     ///
     /// ```
@@ -99,11 +108,8 @@ impl Table {
     /// assert_eq!(table.text(), "tiny-gpt2\n\nd_model   128\nn_layers  4\n");
     /// ```
     pub fn pairs(title: &str, pairs: &[(&str, String)]) -> Table {
-        let mut table = Table::new(title, &[Column::text(""), Column::text("")]);
-        for (name, value) in pairs {
-            table.push(Row::new(name).text(value));
-        }
-        table
+        let rows = pairs.iter().map(|(name, value)| Row::new(name).text(value));
+        Table::filled(title, &[Column::text(""), Column::text("")], rows)
     }
 
     /// Adds a row at the end. Cells that it lacks are shown as missing.
@@ -222,15 +228,17 @@ impl Column {
     }
 
     /// Sets the least number of the column in bold.
-    pub fn lowest_is_best(mut self) -> Column {
-        self.best = Best::Lowest;
-        self
+    pub fn lowest_is_best(self) -> Column {
+        self.best(Best::Lowest)
     }
 
     /// Sets the greatest number of the column in bold.
-    pub fn highest_is_best(mut self) -> Column {
-        self.best = Best::Highest;
-        self
+    pub fn highest_is_best(self) -> Column {
+        self.best(Best::Highest)
+    }
+
+    pub(crate) fn best(self, best: Best) -> Column {
+        Column { best, ..self }
     }
 }
 
@@ -251,15 +259,17 @@ impl Row {
     }
 
     /// Sets the least number of the row in bold.
-    pub fn lowest_is_best(mut self) -> Row {
-        self.best = Best::Lowest;
-        self
+    pub fn lowest_is_best(self) -> Row {
+        self.best(Best::Lowest)
     }
 
     /// Sets the greatest number of the row in bold.
-    pub fn highest_is_best(mut self) -> Row {
-        self.best = Best::Highest;
-        self
+    pub fn highest_is_best(self) -> Row {
+        self.best(Best::Highest)
+    }
+
+    pub(crate) fn best(self, best: Best) -> Row {
+        Row { best, ..self }
     }
 
     /// Adds words.
@@ -267,9 +277,9 @@ impl Row {
         self.cell(Cell::Text(text.to_owned()))
     }
 
-    /// Adds a number, shown with three significant digits.
-    pub fn number(self, value: f64) -> Row {
-        self.shown(value, format::significant(value, 3))
+    /// Adds a number, shown with three significant digits; `None` is an empty place.
+    pub fn number(self, value: impl Into<Option<f64>>) -> Row {
+        self.written(value.into(), |value| format::significant(value, 3))
     }
 
     /// Adds a number, shown as the text says: `.shown(0.415, percent(0.415))`.
@@ -282,9 +292,27 @@ impl Row {
         self.shown(n as f64, format::count(n))
     }
 
-    /// Adds a share as a percentage.
-    pub fn percent(self, share: f64) -> Row {
-        self.shown(share, format::percent(share))
+    /// Adds a share as a percentage; `None` is an empty place.
+    pub fn percent(self, share: impl Into<Option<f64>>) -> Row {
+        self.written(share.into(), format::percent)
+    }
+
+    /// Adds a whole number with all its digits; `None` is an empty place.
+    pub(crate) fn digits(self, n: impl Into<Option<usize>>) -> Row {
+        self.written(n.into().map(|n| n as f64), |n| n.to_string())
+    }
+
+    /// Adds a learning rate.
+    pub(crate) fn rate(self, lr: f64) -> Row {
+        self.shown(lr, format!("{lr:e}"))
+    }
+
+    /// Adds a number as `write` writes it; `None` is an empty place.
+    pub(crate) fn written(self, value: Option<f64>, write: impl FnOnce(f64) -> String) -> Row {
+        match value {
+            Some(value) => self.shown(value, write(value)),
+            None => self.missing(),
+        }
     }
 
     /// Adds a share as a bar with its percentage.
@@ -297,21 +325,15 @@ impl Row {
         self.cell(Cell::Missing)
     }
 
-    /// Adds any cell.
-    pub fn cell(mut self, cell: Cell) -> Row {
+    pub(crate) fn cell(mut self, cell: Cell) -> Row {
         self.cells.push(cell);
         self
-    }
-
-    /// The cells.
-    pub fn cells(&self) -> &[Cell] {
-        &self.cells
     }
 }
 
 impl Cell {
     /// What is shown.
-    pub fn shown(&self) -> &str {
+    pub(crate) fn shown(&self) -> &str {
         match self {
             Cell::Text(text) => text,
             Cell::Number { shown, .. } | Cell::Bar { shown, .. } => shown,
@@ -320,7 +342,7 @@ impl Cell {
     }
 
     /// The number, if it is one.
-    pub fn value(&self) -> Option<f64> {
+    fn value(&self) -> Option<f64> {
         match self {
             Cell::Number { value, .. } | Cell::Bar { share: value, .. } => Some(*value),
             Cell::Text(_) | Cell::Missing => None,

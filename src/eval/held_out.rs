@@ -1,10 +1,11 @@
 //! A held-out text kept ready, so that an SAE in training can be measured on it again and again.
 
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::language::{Ablations, Mean, Predictions, spliced};
 use super::reconstruction::{Sums, ce_added, loss_recovered};
-use super::{check_fit, check_text, sequences_at_once, values};
+use super::{check_text, check_width, sequences_at_once, values};
 use crate::base::error::Result;
 use crate::base::files;
 use crate::model::tokens::Tokens;
@@ -26,16 +27,20 @@ struct Chunk {
     x: Vec<f32>,
 }
 
-/// What [`HeldOut::measure`] finds; definitions as in [`Metrics`](super::Metrics).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HeldOutMeasure {
+/// A measurement on held-out text; position 0 keeps the model's own activation and is not counted.
+/// Definitions as in [`Metrics`](super::Metrics).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct HeldOutPoint {
+    /// Training tokens seen so far, where training measures; else 0.
+    pub tokens: u64,
     /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
     pub nmse: f64,
     /// (CE patched − CE clean) / (CE clean + 0.001).
     pub ce_added: f64,
-    /// 1 − (CE patched − CE clean) / (CE zero − CE clean).
+    /// 1 − (CE patched − CE clean) / (CE zero-ablated − CE clean).
     pub loss_recovered: f64,
-    /// Share of latents that fired on none of the tokens.
+    /// Share of latents that fire on none of the held-out tokens.
     pub dead: f64,
 }
 
@@ -87,8 +92,8 @@ impl HeldOut {
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if it does not fit, and what the model reports.
-    pub fn measure(&self, sae: &Sae) -> Result<HeldOutMeasure> {
-        check_fit(&self.model, "in training", sae)?;
+    pub fn measure(&self, sae: &Sae) -> Result<HeldOutPoint> {
+        check_width(&self.model, "the SAE \"in training\"", sae.d_model())?;
         let (mut sums, mut patched) = (Sums::new(sae), Mean::default());
         for chunk in &self.chunks {
             let keys = sae.keys(&self.model, &chunk.tokens)?;
@@ -98,7 +103,8 @@ impl HeldOut {
             patched.add(&self.losses(chunk, x_hat)?, &chunk.tokens, 1);
         }
         let (clean, zero) = (self.text.clean.value(), self.text.zero.value());
-        Ok(HeldOutMeasure {
+        Ok(HeldOutPoint {
+            tokens: 0,
             nmse: sums.nmse(),
             ce_added: ce_added(clean, patched.value()),
             loss_recovered: loss_recovered(clean, patched.value(), zero),

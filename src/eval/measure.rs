@@ -70,7 +70,7 @@ impl Measure {
     }
 
     /// Which of two values is the better one.
-    pub fn best(self) -> Best {
+    pub(crate) fn best(self) -> Best {
         self.said().2
     }
 

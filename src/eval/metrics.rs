@@ -1,10 +1,8 @@
 //! The figures of an evaluation, each with its definition.
 
-use std::ops::Index;
-
 use serde::{Deserialize, Serialize};
 
-use crate::base::error::{Error, Result};
+use crate::base::error::by_name;
 use crate::model::HookPoint;
 
 /// One SAE on one text. CE is the mean next-token cross-entropy in nats.
@@ -70,30 +68,4 @@ pub struct Evaluations {
     pub tokens: usize,
 }
 
-impl Evaluations {
-    /// The evaluation of the SAE of that name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRun`] with the names that exist.
-    pub fn get(&self, name: &str) -> Result<&Evaluation> {
-        let unknown = || Error::UnknownRun {
-            name: name.to_owned(),
-            there: self.rows.iter().map(|row| row.name.clone()).collect(),
-        };
-        self.rows.iter().find(|row| row.name == name).ok_or_else(unknown)
-    }
-}
-
-impl Index<&str> for Evaluations {
-    type Output = Evaluation;
-
-    /// # Panics
-    /// If there is no SAE of that name, as indexing a map does; [`Evaluations::get`] returns an
-    /// error instead.
-    fn index(&self, name: &str) -> &Evaluation {
-        match self.get(name) {
-            Ok(row) => row,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
+by_name!(Evaluations, rows: Evaluation, "SAE");

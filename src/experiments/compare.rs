@@ -3,15 +3,16 @@
 
 mod show;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::{EVALUATED, SAMPLED, corpus};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
 use crate::base::format;
-use crate::corpus::Corpus;
 use crate::display::interrupt;
 use crate::eval::{Evaluations, Metrics};
 use crate::model::{HookPoint, Model};
@@ -23,29 +24,14 @@ use crate::train::{Run, Runs, Speedup, TrainConfig, Trainer, evaluate, speedup};
 /// measured against no straw man.
 pub const LEARNING_RATES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
 
-/// The share of the text that is held out.
-const VALID_SHARE: f64 = 0.02;
-
-/// Held-out tokens of the final evaluation, at most.
-const EVALUATED: usize = 65_536;
-
-/// The longest context that is used: the authors'.
-const N_CTX: usize = 256;
-
-/// Where the text comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Text {
-    /// A file, a folder, a glob, or `hub:` and a data set: as [`Corpus::text_files`] takes it.
-    Files(String),
-    /// This many tokens of the model's own samples.
-    Sampled(usize),
-}
-
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct CompareConfig {
-    /// The text.
-    pub text: Text,
+    /// A file, a folder, a glob, or `hub:` and a data set, as [`Corpus::text_files`] takes it; if
+    /// `None`, the model's own samples.
+    pub text: Option<String>,
+    /// How many tokens the model samples without a text.
+    pub sampled: usize,
     /// The hook; by default `hook_resid_pre` of the block half-way up.
     pub hook: Option<HookPoint>,
     /// Active latents per token.
@@ -65,7 +51,8 @@ pub struct CompareConfig {
 impl Default for CompareConfig {
     fn default() -> CompareConfig {
         CompareConfig {
-            text: Text::Sampled(500_000),
+            text: None,
+            sampled: SAMPLED,
             hook: None,
             k: 16,
             expansion: 16,
@@ -104,18 +91,7 @@ pub struct Report {
     /// Final held-out NMSE of the SAE at each learning rate.
     pub learning_rates: Vec<(f64, f64)>,
     /// The same metrics with position 0 reconstructed and counted, as in the paper.
-    pub with_bos: WithBos,
-}
-
-/// The metrics with position 0.
-#[derive(Clone, Debug, Serialize)]
-pub struct WithBos {
-    /// The SAE.
-    #[serde(rename = "SAE")]
-    pub sae: Metrics,
-    /// The TSAE.
-    #[serde(rename = "TSAE")]
-    pub tsae: Metrics,
+    pub with_bos: BTreeMap<String, Metrics>,
 }
 
 /// What [`compare`] returns.
@@ -145,23 +121,7 @@ pub fn compare(
     let dir = dir.as_ref();
     let hook = config.hook.unwrap_or(HookPoint::resid_pre(model.config().n_layers / 2));
     model.check_hook(hook)?;
-    let sae = SaeConfig {
-        k: config.k,
-        expansion: config.expansion,
-        seed: config.seed,
-        ..SaeConfig::for_model(model)
-    };
-    sae.check()?;
-    if config.learning_rates.is_empty() {
-        return Err(Error::config("learning_rates", "the list is empty: give at least one"));
-    }
-    let train = TrainConfig {
-        tokens: config.tokens,
-        seed: config.seed,
-        checkpoint_seconds: config.checkpoint_seconds,
-        ..TrainConfig::default()
-    };
-    train.check()?;
+    let (sae, train) = config.checked(model)?;
     files::create_folder(dir)?;
     let _lock = FolderLock::acquire(dir)?;
     for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE")] {
@@ -170,19 +130,8 @@ pub fn compare(
         }
     }
 
-    let n_ctx = N_CTX.min(model.config().n_ctx);
-    let corpus = match &config.text {
-        Text::Files(pattern) => {
-            let wanted = usize::try_from(config.tokens).unwrap_or(usize::MAX);
-            Corpus::text_files(model, pattern)?
-                .context(n_ctx)
-                .max_tokens(wanted)
-                .split(VALID_SHARE)?
-        }
-        Text::Sampled(tokens) => {
-            Corpus::sampled_in(model, *tokens, config.seed, dir.join("corpus"))?
-        }
-    };
+    let (text, seed) = (config.text.as_deref(), config.seed);
+    let corpus = corpus(model, text, None, config.tokens, config.sampled, seed, dir)?;
     let acts = ActivationStore::harvest(
         model,
         &[hook],
@@ -210,16 +159,17 @@ pub fn compare(
     if !finished(&tsaes) {
         return Ok(None);
     }
-
     let named = |name: &str, run: &Run| Run { name: name.to_owned(), ..run.clone() };
     let runs = Runs { runs: vec![named("SAE", best), named("TSAE", &tsaes.runs[0])] };
+
     let valid = corpus.valid.rows(0, EVALUATED.div_ceil(corpus.valid.n_ctx()));
+    // A stop that came after the last step of training is not meant for this.
     interrupt::clear();
     let evaluations = evaluate(model, hook, &runs, &valid)?;
-    let (sae, tsae) = (evaluations.get("SAE")?, evaluations.get("TSAE")?);
+    let last = |run: &Run| run.history.held_out.last().map_or(f64::NAN, |point| point.nmse);
     let report = Report {
-        sae: sae.without_bos,
-        tsae: tsae.without_bos,
+        sae: evaluations.get("SAE")?.without_bos,
+        tsae: evaluations.get("TSAE")?.without_bos,
         speedup: speedup(&runs)?,
         tokens: best.tokens,
         model: model.name().to_owned(),
@@ -227,34 +177,73 @@ pub fn compare(
         processing: model.processing().to_string(),
         hook,
         lr: best.lr,
-        learning_rates: saes
-            .runs
-            .iter()
-            .map(|run| (run.lr, run.history.held_out.last().map_or(f64::NAN, |point| point.nmse)))
-            .collect(),
-        with_bos: WithBos { sae: sae.with_bos, tsae: tsae.with_bos },
+        learning_rates: saes.runs.iter().map(|run| (run.lr, last(run))).collect(),
+        with_bos: evaluations.rows.iter().map(|row| (row.name.clone(), row.with_bos)).collect(),
     };
+    write(dir, config, &acts, &runs, &report)?;
+    Ok(Some(Comparison { report, runs, evaluations }))
+}
+
+impl CompareConfig {
+    /// The settings of every SAE and of the training, if they can be used.
+    fn checked(&self, model: &Model) -> Result<(SaeConfig, TrainConfig)> {
+        let sae = SaeConfig {
+            k: self.k,
+            expansion: self.expansion,
+            seed: self.seed,
+            ..SaeConfig::for_model(model)
+        };
+        sae.check()?;
+        if self.learning_rates.is_empty() {
+            return Err(Error::config("learning_rates", "the list is empty: give at least one"));
+        }
+        let train = TrainConfig {
+            tokens: self.tokens,
+            seed: self.seed,
+            checkpoint_seconds: self.checkpoint_seconds,
+            ..TrainConfig::default()
+        };
+        train.check()?;
+        Ok((sae, train))
+    }
+
+    /// Where the text comes from, in words.
+    fn said(&self) -> String {
+        match &self.text {
+            Some(pattern) => format!("text files: {pattern}"),
+            None => {
+                let tokens = format::count(self.sampled as u64);
+                format!("{tokens} tokens of the model's own samples")
+            }
+        }
+    }
+}
+
+/// Writes both SAEs with their cards, the figures, and last the report.
+fn write(
+    dir: &Path,
+    config: &CompareConfig,
+    acts: &ActivationStore,
+    runs: &Runs,
+    report: &Report,
+) -> Result<()> {
     let figures = vec![
-        ("reconstruction.svg".to_owned(), figures::reconstruction(&runs)?),
-        ("training.svg".to_owned(), figures::training(&runs)?),
+        ("reconstruction.svg".to_owned(), figures::reconstruction(runs)?),
+        ("training.svg".to_owned(), figures::training(runs)?),
     ];
     for (name, figure) in &figures {
         figure.save(dir.join(name))?;
     }
+    let (rows, n_ctx) = (format::count(acts.n_rows() as u64), acts.n_ctx());
+    let data = [
+        ("text", config.said()),
+        ("training tokens", format::count(report.tokens)),
+        ("activations", format!("{rows} rows, sequences of {n_ctx} tokens")),
+        ("SHA-256 of the tokens", acts.corpus_fingerprint().to_owned()),
+        ("learning rate at the start", format!("{:e}", report.lr)),
+    ];
     let about = ModelCard {
-        data: vec![
-            ("text".to_owned(), show::said(&config.text)),
-            ("training tokens".to_owned(), format::count(best.tokens)),
-            (
-                "activations".to_owned(),
-                format!(
-                    "{} rows, sequences of {n_ctx} tokens",
-                    format::count(acts.n_rows() as u64)
-                ),
-            ),
-            ("SHA-256 of the tokens".to_owned(), acts.corpus_fingerprint().to_owned()),
-            ("learning rate at the start".to_owned(), format!("{:e}", best.lr)),
-        ],
+        data: data.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         metrics: vec![report.table(), report.table_with_bos()],
         figures,
         ..ModelCard::default()
@@ -265,7 +254,5 @@ pub fn compare(
         run.sae.write_card(&folder, &about)?;
     }
     figures::lookup_norms(&runs.get("TSAE")?.sae)?.save(dir.join("lookup_norms.svg"))?;
-    let text = serde_json::to_vec_pretty(&report).map_err(Error::json("report.json"))?;
-    files::write_atomic(&dir.join("report.json"), |out| out.write_all(&text))?;
-    Ok(Some(Comparison { report, runs, evaluations }))
+    files::write_json(&dir.join("report.json"), report)
 }

@@ -14,7 +14,7 @@
 mod data;
 
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, shows};
+use crate::display::{Column, Row, Table, shows};
 
 /// One SAE of the paper's figure of reconstruction against sparsity.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,32 +64,26 @@ pub struct Speedups {
 
 /// The published reconstruction against sparsity.
 pub fn pareto() -> Pareto {
-    let method = |&(method, tokenized, points): &data::Method| {
-        let point = move |&(l0, ce_added, nmse)| ParetoRow {
-            method: String::from(method),
-            tokenized,
-            l0,
-            ce_added,
-            nmse,
-        };
-        points.iter().map(point).collect::<Vec<_>>()
+    let row = |(method, l0, ce_added, nmse): (&str, f64, f64, f64)| ParetoRow {
+        method: method.to_owned(),
+        tokenized: method.ends_with("+ lookup"),
+        l0,
+        ce_added,
+        nmse,
     };
-    Pareto { rows: data::PARETO.iter().flat_map(method).collect() }
+    Pareto { rows: data::PARETO.map(row).to_vec() }
 }
 
 /// The published training speed by layer.
 pub fn speedups() -> Speedups {
-    let model = |&(model, n_layers, layers): &data::Layers| {
-        let layer = move |&(layer, ce_added, nmse)| SpeedupRow {
-            model: String::from(model),
-            n_layers,
-            layer,
-            nmse,
-            ce_added,
-        };
-        layers.iter().map(layer).collect::<Vec<_>>()
+    let row = |(model, n_layers, layer, ce_added, nmse): (&str, _, _, f64, f64)| SpeedupRow {
+        model: model.to_owned(),
+        n_layers,
+        layer,
+        nmse,
+        ce_added,
     };
-    Speedups { rows: data::SPEEDUPS.iter().flat_map(model).collect() }
+    Speedups { rows: data::SPEEDUPS.map(row).to_vec() }
 }
 
 impl Pareto {
@@ -116,11 +110,11 @@ impl Pareto {
             Column::number("CE added")
                 .defined("(CE patched − CE clean) / (CE clean + 0.001), BOS included"),
         ];
-        let mut table = Table::new("Published: GPT-2 small, blocks.8.hook_resid_pre", &columns);
-        for row in &self.rows {
-            table.push(Row::new(&row.method).number(row.l0).number(row.nmse).number(row.ce_added));
-        }
-        table
+        let row = |row: &ParetoRow| {
+            Row::new(&row.method).number(row.l0).number(row.nmse).number(row.ce_added)
+        };
+        let title = "Published: GPT-2 small, blocks.8.hook_resid_pre";
+        Table::filled(title, &columns, self.rows.iter().map(row))
             .caption(&format!("Expansion 16, about 300 M training tokens. {}", data::PARETO_SOURCE))
     }
 }
@@ -136,48 +130,16 @@ impl Speedups {
             ),
             Column::number("CE added").defined("the same by CE added"),
         ];
-        let mut table = Table::new("Published: how many times sooner", &columns);
-        for row in &self.rows {
-            let layer = Row::new(&row.model).shown(row.layer as f64, row.layer.to_string());
-            table.push(
-                layer
-                    .shown(row.nmse, format::times(row.nmse))
-                    .shown(row.ce_added, format::times(row.ce_added)),
-            );
-        }
-        table.caption(data::SPEEDUPS_SOURCE)
+        let times = |row: Row, factor: f64| row.shown(factor, format::times(factor));
+        let row = |row: &SpeedupRow| {
+            times(times(Row::new(&row.model).digits(row.layer), row.nmse), row.ce_added)
+        };
+        let title = "Published: how many times sooner";
+        Table::filled(title, &columns, self.rows.iter().map(row)).caption(data::SPEEDUPS_SOURCE)
     }
 }
 
-fn one(row: &ParetoRow) -> Pareto {
-    Pareto { rows: vec![row.clone()] }
-}
-
-impl Show for ParetoRow {
-    fn shown(&self) -> Shown {
-        one(self).table().into()
-    }
-}
-
-impl Show for SpeedupRow {
-    fn shown(&self) -> Shown {
-        Speedups { rows: vec![self.clone()] }.table().into()
-    }
-}
-
-impl Show for Pareto {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for Speedups {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-shows!(ParetoRow, SpeedupRow, Pareto, Speedups);
+shows!(tables: Pareto, Speedups);
 
 #[cfg(test)]
 mod tests {
@@ -197,7 +159,6 @@ mod tests {
         }
         assert_eq!(rows.methods().len(), 5);
         assert_eq!(rows.rows.len(), 22);
-        assert!(rows.rows.iter().all(|row| row.tokenized == row.method.ends_with("+ lookup")));
     }
 
     #[test]

@@ -45,28 +45,22 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use evaluate::{EvalRecipe, hook_of, model_of};
-pub use lookup::{LookupRecipe, NgramRecipe};
+pub use lookup::LookupRecipe;
 pub use sae::SaeRecipe;
 pub use store::Harvested;
 
 pub(crate) use lookup::Table;
+#[doc(hidden)] // `..RunRecipe::new(model)` needs it to be seen; nobody writes one
 pub use read::Written;
 pub(crate) use read::parse;
 
+use super::{EVALUATED, HELD_OUT, SAMPLED};
 use crate::activations::{Dtype, HarvestConfig};
 use crate::model::{Compute, HookPoint, Processing};
 use crate::train::TrainConfig;
 
 /// The name of the description in the folder of a run.
 pub(crate) const FILE: &str = "run.toml";
-
-/// The share of the text that is held out by default, as in
-/// [`compare`](mod@crate::experiments::compare).
-const HELD_OUT: f64 = 0.02;
-/// Tokens that the model samples where there is no text.
-const SAMPLED: usize = 500_000;
-/// Held-out tokens of an evaluation, at most, by default.
-const EVALUATED: usize = 65_536;
 
 /// All that decides a run, as a file describes it; see the [module](self).
 ///
@@ -91,21 +85,16 @@ pub struct RunRecipe {
     #[serde(default)]
     pub processing: Processing,
     /// The hook that is trained on; by default `hook_resid_pre` of the block half-way up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookPoint>,
     /// Text to train on, as [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it: a
     /// file, a folder, a glob, or `hub:` and a data set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The field of JSON lines, or the column of parquet files, that holds the text, if it is not
     /// `text`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
     /// Documents of fewer characters are left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_chars: Option<usize>,
     /// Documents of more characters are left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_chars: Option<usize>,
     /// Whether the text is read while the model runs, instead of before: it may then be larger than
     /// memory, and needs `max_tokens`.
@@ -115,17 +104,14 @@ pub struct RunRecipe {
     #[serde(default)]
     pub text_seed: u64,
     /// Without text: how many tokens the model samples for itself; 500,000 by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<usize>,
     /// Seeds those samples.
     #[serde(default)]
     pub sampling_seed: u64,
     /// Tokens in a sequence of the text; by default 256, or what the model reads if that is less.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
     /// No more of the text is read than gives this many training tokens; by default as many as are
     /// trained on, and all of it for activations with a folder of their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
     /// The share of the text that is held out. (Of samples it is always 2 %, but at least 32
     /// sequences.)
@@ -137,7 +123,6 @@ pub struct RunRecipe {
     /// The folder of the activations, which are harvested into it unless they are there; by default
     /// `activations` in the folder of the run. With neither `text` nor `sampled`, what is in it is
     /// trained on as it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
     /// How activations are harvested.
     #[serde(default)]

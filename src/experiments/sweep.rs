@@ -65,6 +65,7 @@ pub use page::results_page;
 pub use results::{FailedRun, SweepResults, SweepRow, SweepRun};
 pub use spread::Spread;
 
+use super::EVALUATED;
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
@@ -73,10 +74,6 @@ use crate::sae::{Lookup, SaeConfig};
 use crate::train::{TrainConfig, check_name};
 use arm::Axis;
 use grid::Point;
-
-/// Held-out tokens of the evaluation at the end of each run, at most, unless another number is
-/// asked for.
-const EVALUATED: usize = 65_536;
 
 /// A grid of runs; see the [module](self).
 #[derive(Clone)]

@@ -6,7 +6,7 @@
 //! let model = Model::load("tiny-gpt2")?;
 //! let hook: HookPoint = "blocks.2.hook_resid_pre".parse()?;
 //! let sae = Sae::new(SaeConfig { expansion: 2, k: 8, ..SaeConfig::for_model(&model) })?; // or &runs["TSAE"], or Sae::load(folder)
-//! let dashboard = FeatureDashboard::of_text(&model, hook, &sae, &model.sample(8, 64, 0)?, FeaturesConfig::default())?;
+//! let dashboard = FeatureDashboard::with(&model, hook, &sae, &model.sample(8, 64, 0)?, FeaturesConfig::default())?;
 //! let view = dashboard.latent(123)?; // contexts, histogram, logit effects, nearest tokens: in a notebook, a page of it
 //! let effect = dashboard.ablate(123, "Once upon a time")?; // what the model says without the latent
 //! assert_eq!((view.feature.latent, effect.tokens.len()), (123, model.encode("Once upon a time")?.len() + 1));
@@ -33,7 +33,6 @@ mod firings;
 mod histogram;
 mod page;
 mod show;
-mod source;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -42,7 +41,7 @@ pub use cofiring::Cofiring;
 pub use config::FeaturesConfig;
 pub use dashboard::{FeatureDashboard, FeatureView};
 pub use directions::{Directions, TokenScore};
-pub use effect::{Continuations, Effect, EffectToken, Intervention, Positions, Shift};
+pub use effect::{Continuations, Effect, EffectToken, Intervention, Shift};
 pub use feature::{Band, Context, Feature, Features};
 pub use histogram::Bin;
 

@@ -45,11 +45,12 @@ mod latent;
 mod ngram_r2;
 mod pass;
 mod show;
-mod source;
 mod summary;
 
 use crate::base::error::{Error, Result};
 use crate::display::interrupt;
+use crate::eval::check_width;
+use crate::latents::ActivationSource;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, Sae};
 use crate::train::{Run, Runs};
@@ -59,8 +60,7 @@ pub use ngram_r2::{
     NgramR2, NgramR2Config, NgramR2s, NgramScore, ngram_r2, ngram_r2_of_all, ngram_r2_with,
 };
 pub use pass::Coverage;
-pub use source::ActivationSource;
-pub use summary::{FrequencyBin, TokenOrContext, TokenTest, Weighting};
+pub use summary::{TokenOrContext, TokenTest, Weighting};
 
 /// The longest n-gram that can be counted.
 pub const LONGEST: usize = 3;
@@ -204,14 +204,10 @@ pub fn token_or_context_with(
         return Err(Error::config("saes", "there is no SAE to measure"));
     }
     for (name, sae) in &saes {
-        check_width(format!("the SAE \"{name}\" (d_model)"), sae.d_model(), model)?;
+        check_width(model, &format!("the SAE \"{name}\""), sae.d_model())?;
     }
     if let Some(table) = &config.table {
-        check_width(
-            "the table that latents are compared with (d_model)".to_owned(),
-            table.d_model(),
-            model,
-        )?;
+        check_width(model, "the table that latents are compared with", table.d_model())?;
     }
     let reader = source.reader(model, hook)?;
     interrupt::watch();
@@ -229,16 +225,11 @@ pub fn token_or_context_with(
         order: config.order,
         min_firings: config.min_firings,
         tokens: counted.tokens,
-        available: reader.n_rows(),
+        available: reader.n_seq * (reader.n_ctx - 1),
         coverage: counted.coverage,
         table: if config.table.is_some() { "the table given" } else { "the hook at [BOS, t]" }
             .to_owned(),
     })
-}
-
-fn check_width(what: String, got: usize, model: &Model) -> Result<()> {
-    let want = model.config().d_model;
-    if want == got { Ok(()) } else { Err(Error::Shape { what, want: vec![want], got: vec![got] }) }
 }
 
 /// The error of a call that was stopped by hand with nothing to return.

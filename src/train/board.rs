@@ -1,6 +1,5 @@
 //! Where a training in the background writes down how far it has come, for other cells to read.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +9,7 @@ use super::job::Job;
 use super::watch::Watch;
 use super::{History, RunStatus, TrainConfig, TrainingState, TrainingStatus};
 use crate::activations::Waiting;
-
-/// The rate is taken over about this many seconds.
-const WINDOW_S: f64 = 15.0;
+use crate::display::Recent;
 
 /// What the thread that trains and the cells that ask share. Nobody holds the lock for longer than
 /// it takes to copy a history.
@@ -31,8 +28,7 @@ struct State {
     first: u64,
     done: u64,
     total: u64,
-    /// `(seconds, tokens)` of the last [`WINDOW_S`].
-    seen: VecDeque<(f64, u64)>,
+    recent: Recent,
     /// How it ended, and after how many seconds.
     ended: Option<(f64, TrainingState)>,
 }
@@ -61,9 +57,16 @@ impl Board {
         let courses: Vec<Course> = jobs.iter().map(course).collect();
         let done = courses.iter().map(|course| course.tokens).sum();
         let total = total * courses.len() as u64;
-        let seen = VecDeque::from([(0.0, done)]);
-        let state =
-            State { courses, started: Instant::now(), first: done, done, total, seen, ended: None };
+        let recent = Recent::from(0.0, done);
+        let state = State {
+            courses,
+            started: Instant::now(),
+            first: done,
+            done,
+            total,
+            recent,
+            ended: None,
+        };
         Board { dir, batch, stop: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
@@ -104,7 +107,7 @@ impl Board {
         };
         // While it runs, the rate of late; afterwards the rate of the whole.
         let (then, before) = match &state.ended {
-            None => state.seen.front().copied().unwrap_or((0.0, state.first)),
+            None => state.recent.begin(),
             Some(_) => (0.0, state.first),
         };
         let rate = if state.done > before {
@@ -148,14 +151,7 @@ impl Board {
         }
         state.done = state.courses.iter().map(|course| course.tokens).sum();
         let (now, done) = (state.started.elapsed().as_secs_f64(), state.done);
-        if state.seen.back().is_none_or(|&(then, _)| now - then >= 1.0) {
-            state.seen.push_back((now, done));
-        }
-        while state.seen.len() > 2
-            && state.seen.front().is_some_and(|&(then, _)| now - then > WINDOW_S)
-        {
-            state.seen.pop_front();
-        }
+        state.recent.see(now, done);
     }
 }
 
@@ -165,8 +161,6 @@ fn append<T: Copy>(seen: &mut Vec<T>, now: &[T]) {
 }
 
 impl Watch for Arc<Board> {
-    fn begin(&mut self, _done: u64, _total: u64) {}
-
     fn waiting(&self) -> Waiting<'_> {
         Waiting::Background(&self.stop)
     }

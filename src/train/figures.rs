@@ -6,10 +6,11 @@ use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::display::Figure;
 use crate::display::chart::{
-    Axis, Content, Mark, Options, PanelSpec, Sample, Scale, Series, Unit, histogram, panels,
+    Axis, Mark, Options, PanelSpec, Sample, Scale, Series, Unit, histogram, panels,
 };
+use crate::eval::HeldOutPoint;
 use crate::sae::Sae;
-use crate::train::{HeldOutPoint, History, Run, Runs, TrainPoint, reached};
+use crate::train::{History, Run, Runs, TrainPoint, reached};
 
 /// Held-out NMSE and CE added against tokens seen, and how much sooner the best run with a table
 /// reaches the final value of the best one without.
@@ -27,7 +28,7 @@ pub fn reconstruction(runs: &Runs) -> Result<Figure> {
         return Err(Error::Figure(why.to_owned()));
     }
     let panel = |title: &str, label: &str, value: fn(&HeldOutPoint) -> f64| {
-        let curves: Vec<_> = measured.iter().map(|run| held_out_curve(run, value)).collect();
+        let curves: Vec<_> = measured.iter().map(|run| run.history.curve(value)).collect();
         // A reconstruction can end with no cross-entropy added, or less than none.
         let ends_above_0 =
             curves.iter().all(|curve| curve.last().is_some_and(|point| point.1 > 0.0));
@@ -35,13 +36,9 @@ pub fn reconstruction(runs: &Runs) -> Result<Figure> {
         let shown = |curve: Vec<(f64, f64)>| if ends_above_0 { positive(curve) } else { curve };
         let series =
             measured.iter().zip(curves).map(|(run, curve)| Series::new(&run.name, shown(curve)));
-        PanelSpec {
-            title: title.to_owned(),
-            x: tokens_seen(),
-            y: Axis { label: label.to_owned(), scale, ..Axis::default() },
-            content: Content::Curves(marked(series.collect())),
-            marks: sooner(runs, value).into_iter().collect(),
-        }
+        let y = Axis::of(label, scale, Unit::Number);
+        let marks = sooner(runs, value).into_iter().collect();
+        PanelSpec { marks, ..PanelSpec::curves(title, tokens_seen(), y, marked(series.collect())) }
     };
     let both = [
         panel("Reconstruction", "NMSE", |point| point.nmse),
@@ -114,19 +111,13 @@ pub fn courses(title: &str, courses: &[(&str, &History)]) -> Result<Figure> {
 
 /// Held-out NMSE, if there is any.
 fn held_out_panel(courses: &[(&str, &History)]) -> Option<PanelSpec> {
-    let curve = |history: &History| {
-        history.held_out.iter().map(|point| (point.tokens as f64, point.nmse)).collect()
-    };
     let measured = courses.iter().filter(|(_, history)| !history.held_out.is_empty());
-    let series: Vec<Series> =
-        measured.map(|(name, history)| Series::new(name, positive(curve(history)))).collect();
-    (!series.is_empty()).then(|| PanelSpec {
-        title: "Held-out text".to_owned(),
-        x: tokens_seen(),
-        y: Axis { label: "NMSE".to_owned(), scale: Scale::Log, ..Axis::default() },
-        content: Content::Curves(marked(series)),
-        marks: Vec::new(),
-    })
+    let series: Vec<Series> = measured
+        .map(|(name, history)| Series::new(name, positive(history.curve(|point| point.nmse))))
+        .collect();
+    let y = Axis::of("NMSE", Scale::Log, Unit::Number);
+    (!series.is_empty())
+        .then(|| PanelSpec::curves("Held-out text", tokens_seen(), y, marked(series)))
 }
 
 fn training_panels(courses: &[(&str, &History)]) -> Result<Vec<PanelSpec>> {
@@ -145,39 +136,27 @@ fn training_panels(courses: &[(&str, &History)]) -> Result<Vec<PanelSpec>> {
             .iter()
             .map(|(name, history)| Series::new(name, curve(history)))
             .filter(|series| !series.points.is_empty());
-        let series = series.map(|s| if y.scale == Scale::Log { calmed(s) } else { s });
-        PanelSpec {
-            title: title.to_owned(),
-            x: tokens_seen(),
-            content: Content::Curves(series.collect()),
-            y,
-            marks: Vec::new(),
-        }
+        let series = series.map(|s| if y.scale == Scale::Log { calmed(s) } else { s }).collect();
+        PanelSpec::curves(title, tokens_seen(), y, series)
     };
-    let axis =
-        |label: &str, scale, unit| Axis { label: label.to_owned(), scale, unit, ..Axis::default() };
+    let (log, linear) = (
+        |label: &str| Axis::of(label, Scale::Log, Unit::Number),
+        |label: &str| Axis::of(label, Scale::Linear, Unit::Number),
+    );
     let mut all = vec![
-        panel("Loss", axis("mean ‖x̂ − x‖²", Scale::Log, Unit::Number), &|point| {
-            Some(point.loss)
-        }),
-        panel("NMSE", axis("NMSE", Scale::Log, Unit::Number), &|point| Some(point.nmse)),
-        panel("Dead latents", axis("share of latents", Scale::Linear, Unit::Share), &|point| {
+        panel("Loss", log("mean ‖x̂ − x‖²"), &|point| Some(point.loss)),
+        panel("NMSE", log("NMSE"), &|point| Some(point.nmse)),
+        panel("Dead latents", Axis::of("share of latents", Scale::Linear, Unit::Share), &|point| {
             Some(point.dead)
         }),
     ];
     let points = || courses.iter().flat_map(|(_, history)| &history.train);
     if points().any(|point| point.lookup_sim.is_some()) {
-        all.push(panel(
-            "Table",
-            axis("⟨W, W₀⟩ / ‖W₀‖²", Scale::Linear, Unit::Number),
-            &|point| point.lookup_sim,
-        ));
+        all.push(panel("Table", linear("⟨W, W₀⟩ / ‖W₀‖²"), &|point| point.lookup_sim));
     }
     let first = points().next().map(|point| point.l0);
     if points().any(|point| Some(point.l0) != first) {
-        all.push(panel("L0", axis("latents a token", Scale::Linear, Unit::Number), &|point| {
-            Some(point.l0)
-        }));
+        all.push(panel("L0", linear("latents a token"), &|point| Some(point.l0)));
     }
     Ok(all)
 }
@@ -213,11 +192,7 @@ pub fn lookup_norms(sae: &Sae) -> Result<Figure> {
 }
 
 fn tokens_seen() -> Axis {
-    Axis { label: "training tokens".to_owned(), unit: Unit::Count, ..Axis::default() }
-}
-
-fn held_out_curve(run: &Run, value: fn(&HeldOutPoint) -> f64) -> Vec<(f64, f64)> {
-    run.history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect()
+    Axis::of("training tokens", Scale::Linear, Unit::Count)
 }
 
 /// A point that a logarithmic axis cannot show breaks the curve there.
@@ -271,7 +246,7 @@ fn spread(samples: &[Sample]) -> Scale {
 /// The mark from where the best TSAE reached the final value of the best SAE to where that one did.
 fn sooner(runs: &Runs, value: fn(&HeldOutPoint) -> f64) -> Option<Mark> {
     let (slow, fast) = (runs.best_without_lookup()?, runs.best_with_lookup()?);
-    let (slow, fast) = (held_out_curve(slow, value), held_out_curve(fast, value));
+    let (slow, fast) = (slow.history.curve(value), fast.history.curve(value));
     let y = slow.last().map(|point| point.1).filter(|y| *y > 0.0)?;
     let (from, to) = (reached(&fast, y).filter(|&from| from > 0.0)?, reached(&slow, y)?);
     let label = if from <= to {

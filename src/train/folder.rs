@@ -177,9 +177,8 @@ impl Folder {
     pub(super) fn finish(&mut self, job: &Job, about: &ModelCard) -> Result<()> {
         job.sae.save(&self.dir)?;
         job.sae.write_card(&self.dir, about)?;
-        let history = serde_json::to_vec_pretty(&job.history).map_err(Error::json(HISTORY))?;
         let path = self.dir.join(HISTORY);
-        files::write_atomic(&path, |out| out.write_all(&history))?;
+        files::write_json(&path, &job.history)?;
         let weights = files::sha256_file(&self.dir.join(WEIGHTS))?;
         self.card.finished = Some(Checksums { weights, history: files::sha256_file(&path)? });
         self.write_card()?;
@@ -197,8 +196,7 @@ impl Folder {
     }
 
     fn write_card(&self) -> Result<()> {
-        let text = serde_json::to_vec_pretty(&self.card).map_err(Error::json(RUN))?;
-        files::write_atomic(&self.dir.join(RUN), |out| out.write_all(&text))
+        files::write_json(&self.dir.join(RUN), &self.card)
     }
 }
 

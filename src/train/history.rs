@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::eval::HeldOutPoint;
+
 /// The course of a run: means over training batches, and measurements on held-out text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -10,6 +12,13 @@ pub struct History {
     pub train: Vec<TrainPoint>,
     /// One point an evaluation; empty if no held-out text was given.
     pub held_out: Vec<HeldOutPoint>,
+}
+
+impl History {
+    /// A figure of the held-out points against training tokens.
+    pub(crate) fn curve(&self, value: impl Fn(&HeldOutPoint) -> f64) -> Vec<(f64, f64)> {
+        self.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect()
+    }
 }
 
 /// Means over the training batches since the point before.
@@ -31,22 +40,6 @@ pub struct TrainPoint {
     pub lookup_sim: Option<f64>,
 }
 
-/// A measurement on held-out text; position 0 keeps the model's own activation and is not counted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct HeldOutPoint {
-    /// Training tokens seen so far.
-    pub tokens: u64,
-    /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
-    pub nmse: f64,
-    /// (CE patched − CE clean) / (CE clean + 0.001).
-    pub ce_added: f64,
-    /// 1 − (CE patched − CE clean) / (CE zero-ablated − CE clean).
-    pub loss_recovered: f64,
-    /// Share of latents that fire on none of the held-out tokens.
-    pub dead: f64,
-}
-
 /// Rounds to nine significant digits, and what is below 1e-12 to 0, so that what is read back from
 /// a JSON file is what was recorded.
 ///
@@ -58,26 +51,21 @@ pub(super) fn recorded(x: f64) -> f64 {
 impl TrainPoint {
     pub(super) fn recorded(self) -> TrainPoint {
         TrainPoint {
-            tokens: self.tokens,
             loss: recorded(self.loss),
             nmse: recorded(self.nmse),
             l0: recorded(self.l0),
             dead: recorded(self.dead),
             lookup_sim: self.lookup_sim.map(recorded),
+            ..self
         }
     }
 }
 
-impl HeldOutPoint {
-    pub(super) fn recorded(self) -> HeldOutPoint {
-        HeldOutPoint {
-            tokens: self.tokens,
-            nmse: recorded(self.nmse),
-            ce_added: recorded(self.ce_added),
-            loss_recovered: recorded(self.loss_recovered),
-            dead: recorded(self.dead),
-        }
-    }
+pub(super) fn recorded_held_out(point: HeldOutPoint) -> HeldOutPoint {
+    let HeldOutPoint { nmse, ce_added, loss_recovered, dead, .. } = point;
+    let [nmse, ce_added, loss_recovered, dead] =
+        [nmse, ce_added, loss_recovered, dead].map(recorded);
+    HeldOutPoint { nmse, ce_added, loss_recovered, dead, ..point }
 }
 
 #[cfg(test)]

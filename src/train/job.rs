@@ -1,11 +1,11 @@
 //! One SAE in training.
 
-use super::history::{HeldOutPoint, TrainPoint};
+use super::history::{TrainPoint, recorded_held_out};
 use super::penalty::Penalty;
 use super::{History, TrainConfig};
 use crate::backend::{AdamState, Backend, PreparedBatch, Scratch};
 use crate::base::error::{Error, Result};
-use crate::eval::HeldOut;
+use crate::eval::{HeldOut, HeldOutPoint};
 use crate::sae::Sae;
 
 /// Sums over the steps since the last point of the history.
@@ -135,15 +135,8 @@ impl Job {
             return Ok(());
         }
         self.settle();
-        let found = held_out.measure(&self.sae)?;
-        let point = HeldOutPoint {
-            tokens,
-            nmse: found.nmse,
-            ce_added: found.ce_added,
-            loss_recovered: found.loss_recovered,
-            dead: found.dead,
-        };
-        self.history.held_out.push(point.recorded());
+        let point = HeldOutPoint { tokens, ..held_out.measure(&self.sae)? };
+        self.history.held_out.push(recorded_held_out(point));
         Ok(())
     }
 }

@@ -1,10 +1,8 @@
 //! What training returns.
 
-use std::ops::Index;
-
 use super::{History, TrainConfig};
 use crate::activations::ActivationStore;
-use crate::base::error::{Error, Result};
+use crate::base::error::by_name;
 use crate::base::format;
 use crate::display::{Column, Row, Table};
 use crate::model::HookPoint;
@@ -56,18 +54,6 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// The run of that name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRun`] with the names that exist.
-    pub fn get(&self, name: &str) -> Result<&Run> {
-        let unknown = || Error::UnknownRun {
-            name: name.to_owned(),
-            there: self.runs.iter().map(|run| run.name.clone()).collect(),
-        };
-        self.runs.iter().find(|run| run.name == name).ok_or_else(unknown)
-    }
-
     /// The run without a table whose last held-out NMSE is lowest: the baseline that is hardest to
     /// beat.
     pub fn best_without_lookup(&self) -> Option<&Run> {
@@ -96,10 +82,8 @@ impl Runs {
 
     /// Where each run stands, as a table.
     pub fn table(&self) -> Table {
-        let mut table = Table::new("Runs", &columns());
-        self.runs
-            .iter()
-            .for_each(|run| table.push(row(&run.name, run.lr, run.tokens, &run.history)));
+        let rows = self.runs.iter().map(|run| row(&run.name, run.lr, run.tokens, &run.history));
+        let table = Table::filled("Runs", &columns(), rows);
         match self.runs.iter().find(|run| !run.finished) {
             Some(run) => table.caption(&format!(
                 "Interrupted after {} tokens. The same call continues from there.",
@@ -115,7 +99,7 @@ pub(super) fn standing(title: &str, name: &str, lr: f64, tokens: u64, history: &
     Table::new(title, &columns()).with(row(name, lr, tokens, history))
 }
 
-fn columns() -> [Column; 7] {
+pub(super) fn columns() -> [Column; 7] {
     [
         Column::text("run"),
         Column::number("lr").defined("learning rate at the start"),
@@ -135,15 +119,14 @@ fn columns() -> [Column; 7] {
 }
 
 fn row(name: &str, lr: f64, tokens: u64, history: &History) -> Row {
-    let row = Row::new(name).shown(lr, format!("{lr:e}")).count(tokens);
-    let row = match history.train.last() {
-        Some(point) => row.number(point.loss),
-        None => row.missing(),
-    };
-    match history.held_out.last() {
-        Some(point) => row.number(point.nmse).number(point.ce_added).percent(point.dead),
-        None => row.missing().missing().missing(),
-    }
+    let (train, held_out) = (history.train.last(), history.held_out.last());
+    Row::new(name)
+        .rate(lr)
+        .count(tokens)
+        .number(train.map(|point| point.loss))
+        .number(held_out.map(|point| point.nmse))
+        .number(held_out.map(|point| point.ce_added))
+        .percent(held_out.map(|point| point.dead))
 }
 
 fn best<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<&'a Run> {
@@ -151,16 +134,4 @@ fn best<'a>(runs: impl Iterator<Item = &'a Run>) -> Option<&'a Run> {
     runs.min_by(|a, b| last(a).total_cmp(&last(b)))
 }
 
-impl Index<&str> for Runs {
-    type Output = Run;
-
-    /// # Panics
-    /// If there is no run of that name, as indexing a map does; [`Runs::get`] returns an error
-    /// instead.
-    fn index(&self, name: &str) -> &Run {
-        match self.get(name) {
-            Ok(run) => run,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
+by_name!(Runs, runs: Run, "run");

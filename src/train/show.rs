@@ -3,27 +3,15 @@
 use std::fmt;
 
 use super::{
-    HeldOutPoint, History, Run, RunStatus, Runs, Speedup, TrainConfig, TrainPoint, Trainer,
-    Training, TrainingState, TrainingStatus,
+    History, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingStatus,
 };
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::eval::HeldOutPoint;
 use crate::train::figures;
 
-shows!(
-    TrainConfig,
-    History,
-    TrainPoint,
-    HeldOutPoint,
-    Run,
-    Runs,
-    Speedup,
-    Trainer,
-    Training,
-    TrainingStatus,
-    TrainingState,
-    RunStatus
-);
+shows!(History, Run, Speedup, Training);
+shows!(tables: TrainConfig, Runs, Trainer, TrainingStatus);
 
 impl TrainConfig {
     /// The settings, as a table.
@@ -83,12 +71,6 @@ impl TrainConfig {
     }
 }
 
-impl Show for TrainConfig {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
 fn train_rows(point: &TrainPoint) -> Vec<(&'static str, String, &'static str)> {
     let mut rows = vec![
         ("tokens", format::count(point.tokens), "training tokens seen"),
@@ -145,18 +127,6 @@ fn held_out_rows(point: &HeldOutPoint) -> Vec<(&'static str, String, &'static st
     ]
 }
 
-impl Show for TrainPoint {
-    fn shown(&self) -> Shown {
-        settings("Training batches", train_rows(self)).into()
-    }
-}
-
-impl Show for HeldOutPoint {
-    fn shown(&self) -> Shown {
-        settings("Held-out text", held_out_rows(self)).into()
-    }
-}
-
 impl History {
     /// Where it stands, as a table: its last point of each kind.
     pub fn table(&self) -> Table {
@@ -208,12 +178,6 @@ impl Show for Run {
     }
 }
 
-impl Show for Runs {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
 impl Show for Speedup {
     fn shown(&self) -> Shown {
         Shown::line(&self.text())
@@ -230,35 +194,23 @@ impl Trainer {
             Column::number("lr").defined("learning rate at the start"),
             Column::text("token table"),
         ];
-        let mut table = Table::new(
-            &format!("To be trained on {}, {}", self.acts.model_name(), self.hook),
-            &columns,
-        );
-        for (name, sae) in &self.saes {
-            let lr = sae.lr.unwrap_or(self.config.lr);
-            let row = Row::new(name)
-                .shown(sae.d_sae() as f64, sae.d_sae().to_string())
-                .shown(sae.k as f64, sae.k.to_string());
-            let row = row.shown(lr, format!("{lr:e}"));
-            table.push(match &sae.lookup {
+        let rows = self.saes.iter().map(|(name, sae)| {
+            let row = Row::new(name).digits(sae.d_sae()).digits(sae.k);
+            let row = row.rate(sae.lr.unwrap_or(self.config.lr));
+            match &sae.lookup {
                 Some(lookup) => row.text(&format!("{lookup:?}")),
                 None => row.missing(),
-            });
-        }
+            }
+        });
         let held_out = match &self.held_out {
             Some(text) => format!("{} held-out tokens", format::count(text.n_tokens() as u64)),
             None => "no held-out text".to_owned(),
         };
         let (tokens, backend) = (format::count(self.config.tokens), self.backend.name());
-        table.caption(&format!(
+        let title = format!("To be trained on {}, {}", self.acts.model_name(), self.hook);
+        Table::filled(&title, &columns, rows).caption(&format!(
             "{tokens} tokens each, {held_out}, backend {backend}. fit(\"folder\") trains."
         ))
-    }
-}
-
-impl Show for Trainer {
-    fn shown(&self) -> Shown {
-        self.table().into()
     }
 }
 
@@ -266,36 +218,6 @@ impl Show for Trainer {
 impl Show for Training {
     fn shown(&self) -> Shown {
         self.status().shown().and_figure(self.plot())
-    }
-}
-
-impl Show for TrainingStatus {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for TrainingState {
-    fn shown(&self) -> Shown {
-        Shown::sentence(self.name(), &self.sentence())
-    }
-}
-
-impl Show for RunStatus {
-    fn shown(&self) -> Shown {
-        let mut rows = vec![
-            ("lr", format!("{:e}", self.lr), "the learning rate it started with"),
-            (
-                "done",
-                format!("{} of {} tokens", format::count(self.tokens), format::count(self.total)),
-                "training tokens seen",
-            ),
-        ];
-        rows.extend(self.train.as_ref().map(train_rows).unwrap_or_default().into_iter().skip(1));
-        rows.extend(
-            self.held_out.as_ref().map(held_out_rows).unwrap_or_default().into_iter().skip(1),
-        );
-        settings(&self.name, rows).into()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::{HeldOutPoint, History, Runs};
+use super::{History, Runs};
 use crate::base::error::{Error, Result};
 use crate::base::format;
+use crate::eval::HeldOutPoint;
 
 /// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the
 /// same value.
@@ -53,10 +54,7 @@ fn factor(
     tokenized: &History,
     value: impl Fn(&HeldOutPoint) -> f64,
 ) -> Option<f64> {
-    let curve = |history: &History| {
-        history.held_out.iter().map(|point| (point.tokens as f64, value(point))).collect::<Vec<_>>()
-    };
-    let (slow, fast) = (curve(baseline), curve(tokenized));
+    let (slow, fast) = (baseline.curve(&value), tokenized.curve(&value));
     let target = slow.last()?.1;
     let fast = reached(&fast, target)?;
     Some(if fast > 0.0 { reached(&slow, target)? / fast } else { f64::INFINITY })

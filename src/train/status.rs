@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::{HeldOutPoint, TrainPoint};
+use super::TrainPoint;
+use super::runs::columns;
 use crate::base::format;
 use crate::display::{Cell, Column, Row, Table};
+use crate::eval::HeldOutPoint;
 
 /// How far a training in the background has come: what
 /// [`Training::status`](super::Training::status) found at one moment.
@@ -66,36 +68,22 @@ pub struct RunStatus {
 impl TrainingStatus {
     /// Where each run stands, as a table.
     pub fn table(&self) -> Table {
-        let columns = [
-            Column::text("run"),
-            Column::number("lr").defined("learning rate at the start"),
-            Column::number("tokens").defined("training tokens seen"),
-            Column::text("done").defined("share of its training tokens"),
-            Column::number("loss").defined("mean of ‖x̂ − x‖² over the last training batches"),
-            Column::number("NMSE").defined("mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) on held-out text, without position 0").lowest_is_best(),
-            Column::number("CE added")
-                .defined("(CE patched − CE clean) / (CE clean + 0.001) on held-out text, without position 0")
-                .lowest_is_best(),
-        ];
-        let mut table = Table::new(
-            &format!("Training in {}: {}", self.dir.display(), self.state.name()),
-            &columns,
-        );
-        for run in &self.runs {
-            let row = Row::new(&run.name).shown(run.lr, format!("{:e}", run.lr)).count(run.tokens);
+        let [run, lr, tokens, loss, nmse, ce_added, _] = columns();
+        let done = Column::text("done").defined("share of its training tokens");
+        let rows = self.runs.iter().map(|run| {
             let share = run.tokens as f64 / run.total.max(1) as f64;
-            let row =
-                row.cell(Cell::Bar { share, shown: format!("{:.0} %", (share * 100.0).floor()) });
-            let row = match &run.train {
-                Some(point) => row.number(point.loss),
-                None => row.missing(),
-            };
-            table.push(match &run.held_out {
-                Some(point) => row.number(point.nmse).number(point.ce_added),
-                None => row.missing().missing(),
-            });
-        }
-        table.caption(&self.line())
+            let done = Cell::Bar { share, shown: format!("{:.0} %", (share * 100.0).floor()) };
+            Row::new(&run.name)
+                .rate(run.lr)
+                .count(run.tokens)
+                .cell(done)
+                .number(run.train.map(|point| point.loss))
+                .number(run.held_out.map(|point| point.nmse))
+                .number(run.held_out.map(|point| point.ce_added))
+        });
+        let title = format!("Training in {}: {}", self.dir.display(), self.state.name());
+        Table::filled(&title, &[run, lr, tokens, done, loss, nmse, ce_added], rows)
+            .caption(&self.line())
     }
 
     /// The same in one line: `1.2 M of 4.0 M tokens · 41 k tok/s · 1 min left`.

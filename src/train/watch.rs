@@ -10,22 +10,30 @@ use crate::display::{Progress, interrupt};
 /// far all have come.
 pub(super) trait Watch {
     /// Begins: `done` of `total` tokens are done, of all runs together.
-    fn begin(&mut self, done: u64, total: u64);
+    fn begin(&mut self, _done: u64, _total: u64) {}
 
     /// Who waits for the training.
-    fn waiting(&self) -> Waiting<'_>;
+    fn waiting(&self) -> Waiting<'_> {
+        Waiting::Cell
+    }
 
     /// Whether the training should end early. Must be cheap.
-    fn stops(&self) -> bool;
+    fn stops(&self) -> bool {
+        interrupt::requested()
+    }
 
     /// Held-out text was measured.
-    fn measured(&mut self, jobs: &[&Job]);
+    fn measured(&mut self, _jobs: &[&Job]) {}
 
     /// A step was taken, or a run has ended; `done` tokens are done, of all runs together.
     fn stepped(&mut self, jobs: &[&Job], done: u64);
 
     /// Ends, early because [`stops`](Watch::stops) said so, or not.
-    fn end(&mut self, jobs: &[&Job], early: bool);
+    fn end(&mut self, _jobs: &[&Job], early: bool) {
+        if early {
+            interrupt::clear();
+        }
+    }
 }
 
 /// The cell that waits for the training: it shows progress and, where that can be redrawn, the
@@ -39,14 +47,6 @@ impl Watch for Foreground {
     fn begin(&mut self, done: u64, total: u64) {
         self.shown =
             Some((Progress::new("train", total, "tokens").resumed_at(done), LiveCurves::new()));
-    }
-
-    fn waiting(&self) -> Waiting<'_> {
-        Waiting::Cell
-    }
-
-    fn stops(&self) -> bool {
-        interrupt::requested()
     }
 
     fn measured(&mut self, jobs: &[&Job]) {
@@ -89,24 +89,8 @@ impl Watch for Part<'_> {
         self.progress.set(self.before + done);
     }
 
-    fn waiting(&self) -> Waiting<'_> {
-        Waiting::Cell
-    }
-
-    fn stops(&self) -> bool {
-        interrupt::requested()
-    }
-
-    fn measured(&mut self, _jobs: &[&Job]) {}
-
     fn stepped(&mut self, _jobs: &[&Job], done: u64) {
         self.progress.set(self.before + done);
-    }
-
-    fn end(&mut self, _jobs: &[&Job], early: bool) {
-        if early {
-            interrupt::clear();
-        }
     }
 }
 

@@ -4,14 +4,14 @@ use super::axis::{Frame, Range, Room};
 use super::canvas::{Canvas, Line, Side, Type};
 use super::measure::text_width;
 use super::palette::Ink;
-use super::spec::{self, Group, Scale, Unit};
+use super::spec::{self, Sample, Scale, Unit};
 use crate::base::error::{Error, Result};
 use crate::base::format;
 
 const VALUE_SIZE: f64 = 10.5;
 
 /// Checks that every group has one value a category, and finds the y axis.
-pub(super) fn heights(categories: &[String], groups: &[Group], y: &spec::Axis) -> Result<Range> {
+pub(super) fn heights(categories: &[String], groups: &[Sample], y: &spec::Axis) -> Result<Range> {
     if let Some(group) = groups.iter().find(|g| g.values.len() != categories.len()) {
         return Err(Error::Figure(format!(
             "\"{}\" has {} values for {} categories",
@@ -38,7 +38,7 @@ pub(super) fn draw(
     canvas: &Canvas,
     frame: &Frame,
     categories: usize,
-    groups: &[Group],
+    groups: &[Sample],
     colours: &[usize],
 ) -> Result<()> {
     let rect = &frame.rect;
@@ -82,7 +82,7 @@ pub(super) fn draw(
     Ok(())
 }
 
-fn written(groups: &[Group], unit: Unit, digits: usize) -> Vec<Vec<String>> {
+fn written(groups: &[Sample], unit: Unit, digits: usize) -> Vec<Vec<String>> {
     let one = |value: f64| match unit {
         Unit::Share => format::percent(value),
         Unit::Count if value >= 0.0 => format::count(value.round() as u64),

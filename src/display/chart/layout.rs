@@ -130,7 +130,7 @@ fn names(specs: &[PanelSpec]) -> Vec<(String, Swatch)> {
             Content::Curves(_) => Swatch::Line,
             Content::Histogram { .. } | Content::Bars { .. } => Swatch::Box,
         };
-        spec.content.names().enumerate().for_each(|(i, name)| add(name, swatch(i)));
+        spec.content.names().into_iter().enumerate().for_each(|(i, name)| add(name, swatch(i)));
     }
     names
 }

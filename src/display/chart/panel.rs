@@ -112,7 +112,7 @@ impl<'a> Panel<'a> {
     ) -> Result<()> {
         let frame = Frame { x: self.x.clone(), y: self.y.clone(), rect };
         self.grid(canvas, &frame)?;
-        let numbers: Vec<usize> = self.spec.content.names().map(colour).collect();
+        let numbers: Vec<usize> = self.spec.content.names().into_iter().map(colour).collect();
         let drawn = match &self.spec.content {
             Content::Curves(series) => lines::draw(canvas, &frame, series, &numbers)?,
             Content::Histogram { .. } => {

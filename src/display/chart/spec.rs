@@ -50,12 +50,13 @@ impl Series {
     }
 }
 
-/// Values of which a histogram is drawn.
+/// Values under one name: those of which a histogram is drawn, in any order, or the heights of the
+/// bars of one colour, one a category.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     /// The name in the legend.
     pub name: String,
-    /// The values, in any order.
+    /// The values; one that is not finite is left out, a bar's place stays empty.
     pub values: Vec<f64>,
 }
 
@@ -63,22 +64,6 @@ impl Sample {
     /// A sample.
     pub fn new(name: &str, values: Vec<f64>) -> Sample {
         Sample { name: name.to_owned(), values }
-    }
-}
-
-/// Bars of one colour, one for each category.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Group {
-    /// The name in the legend.
-    pub name: String,
-    /// One value a category; one that is not finite leaves its place empty.
-    pub values: Vec<f64>,
-}
-
-impl Group {
-    /// A group of bars.
-    pub fn new(name: &str, values: Vec<f64>) -> Group {
-        Group { name: name.to_owned(), values }
     }
 }
 
@@ -117,6 +102,13 @@ pub struct Axis {
     pub range: Option<(f64, f64)>,
 }
 
+impl Axis {
+    /// An axis that shows everything.
+    pub(crate) fn of(label: &str, scale: Scale, unit: Unit) -> Axis {
+        Axis { label: label.to_owned(), scale, unit, range: None }
+    }
+}
+
 /// Something pointed out over the data.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mark {
@@ -150,7 +142,7 @@ pub enum Mark {
 
 /// What a panel shows.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub(crate) enum Content {
     /// Curves.
     Curves(Vec<Series>),
     /// Distributions, in this many bins (0 to have the number chosen).
@@ -165,24 +157,25 @@ pub enum Content {
         /// The names along the x axis.
         categories: Vec<String>,
         /// One value a category each.
-        groups: Vec<Group>,
+        groups: Vec<Sample>,
     },
 }
 
 impl Content {
     /// The names of what is shown, in order.
-    pub(super) fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+    pub(super) fn names(&self) -> Vec<&str> {
         match self {
-            Content::Curves(series) => Box::new(series.iter().map(|s| s.name.as_str())),
-            Content::Histogram { samples, .. } => Box::new(samples.iter().map(|s| s.name.as_str())),
-            Content::Bars { groups, .. } => Box::new(groups.iter().map(|g| g.name.as_str())),
+            Content::Curves(series) => series.iter().map(|s| s.name.as_str()).collect(),
+            Content::Histogram { samples: all, .. } | Content::Bars { groups: all, .. } => {
+                all.iter().map(|sample| sample.name.as_str()).collect()
+            }
         }
     }
 }
 
 /// One panel of a figure.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PanelSpec {
+pub(crate) struct PanelSpec {
     /// The line above the panel; may be empty.
     pub title: String,
     /// The horizontal axis.
@@ -193,6 +186,14 @@ pub struct PanelSpec {
     pub content: Content,
     /// What is pointed out.
     pub marks: Vec<Mark>,
+}
+
+impl PanelSpec {
+    /// Curves, with nothing pointed out.
+    pub(crate) fn curves(title: &str, x: Axis, y: Axis, curves: Vec<Series>) -> PanelSpec {
+        let content = Content::Curves(curves);
+        PanelSpec { title: title.to_owned(), x, y, content, marks: Vec::new() }
+    }
 }
 
 /// How a single figure is drawn; the default is good for most.

@@ -213,7 +213,7 @@ fn text_from_outside_is_escaped() {
             evil,
             evil,
             &[evil.to_owned()],
-            &[Group::new(evil, vec![1.0])],
+            &[Sample::new(evil, vec![1.0])],
             &Options::default(),
         )
         .unwrap(),
@@ -264,8 +264,8 @@ fn histograms_of_one_and_of_two() {
 #[test]
 fn bars_stand_on_zero_and_need_all_their_values() {
     let layers: Vec<String> = (5..=11).map(|l| l.to_string()).collect();
-    let ce = Group::new("CE", vec![7.22, 8.13, 6.19, 7.22, 13.0, 11.82, f64::NAN]);
-    let nmse = Group::new("NMSE", vec![9.29, 9.29, 6.84, 6.84, 10.0, 6.84, 9.29]);
+    let ce = Sample::new("CE", vec![7.22, 8.13, 6.19, 7.22, 13.0, 11.82, f64::NAN]);
+    let nmse = Sample::new("NMSE", vec![9.29, 9.29, 6.84, 6.84, 10.0, 6.84, 9.29]);
     let figure = bars(
         "Speed-up",
         "layer",
@@ -283,23 +283,23 @@ fn bars_stand_on_zero_and_need_all_their_values() {
     );
     assert_eq!(figure.svg().matches("<rect").count(), 13 + 2);
     checked(
-        &bars("", "", "", &layers[..2], &[Group::new("a", vec![-1.0, 2.0])], &Options::default())
+        &bars("", "", "", &layers[..2], &[Sample::new("a", vec![-1.0, 2.0])], &Options::default())
             .unwrap(),
     );
     checked(
-        &bars("", "", "", &layers[..2], &[Group::new("a", vec![1e-3, 2.0])], &log_y()).unwrap(),
+        &bars("", "", "", &layers[..2], &[Sample::new("a", vec![1e-3, 2.0])], &log_y()).unwrap(),
     );
     for (categories, groups) in [
         (&layers[..2], vec![ce]),
-        (&layers[..1], vec![Group::new("a", vec![f64::NAN])]),
+        (&layers[..1], vec![Sample::new("a", vec![f64::NAN])]),
         (&[], vec![]),
     ] {
         assert!(bars("", "", "", categories, &groups, &Options::default()).is_err());
     }
-    assert!(bars("", "", "", &layers[..1], &[Group::new("a", vec![-1.0])], &log_y()).is_err());
+    assert!(bars("", "", "", &layers[..1], &[Sample::new("a", vec![-1.0])], &log_y()).is_err());
     let many: Vec<String> = (0..200).map(|i| format!("a long category {i}")).collect();
     checked(
-        &bars("", "", "", &many, &[Group::new("a", vec![1.0; 200])], &Options::default()).unwrap(),
+        &bars("", "", "", &many, &[Sample::new("a", vec![1.0; 200])], &Options::default()).unwrap(),
     );
 }
 

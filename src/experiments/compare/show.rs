@@ -2,68 +2,14 @@
 
 use std::fmt;
 
-use super::{CompareConfig, Comparison, Report, Text, WithBos};
+use super::{Comparison, Report};
 use crate::base::format;
-use crate::display::{Show, Shown, Table, settings, shows};
+use crate::display::{Show, Shown, Table, shows};
 use crate::eval::metrics_table;
 use crate::train::figures;
 
-shows!(Text, CompareConfig, Report, WithBos, Comparison);
-
-impl Show for Text {
-    fn shown(&self) -> Shown {
-        Shown::line(&said(self))
-    }
-}
-
-/// In words.
-pub(super) fn said(text: &Text) -> String {
-    match text {
-        Text::Files(pattern) => format!("text files: {pattern}"),
-        Text::Sampled(tokens) => {
-            format!("{} tokens of the model's own samples", format::count(*tokens as u64))
-        }
-    }
-}
-
-impl CompareConfig {
-    /// The settings, as a table.
-    pub fn table(&self) -> Table {
-        let hook = self
-            .hook
-            .map_or("hook_resid_pre of the block half-way up".to_owned(), |hook| hook.to_string());
-        let rates: Vec<String> = self.learning_rates.iter().map(|lr| format!("{lr:e}")).collect();
-        let rows = vec![
-            ("text", said(&self.text), "where the text comes from"),
-            ("hook", hook, "the place in the model whose activations are read"),
-            ("k", self.k.to_string(), "active latents per token"),
-            ("expansion", self.expansion.to_string(), "latents per dimension"),
-            ("tokens", format::count(self.tokens), "training tokens for each SAE"),
-            (
-                "learning_rates",
-                rates.join(", "),
-                "learning rates to choose from; the choice is the SAE's",
-            ),
-            (
-                "seed",
-                self.seed.to_string(),
-                "decides samples, directions and the order of the activations",
-            ),
-            (
-                "checkpoint_seconds",
-                format::duration(self.checkpoint_seconds),
-                "time between two checkpoints, at least",
-            ),
-        ];
-        settings("CompareConfig", rows)
-    }
-}
-
-impl Show for CompareConfig {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
+shows!(Comparison);
+shows!(tables: Report);
 
 impl Report {
     /// Every metric of both, position 0 left out.
@@ -80,26 +26,8 @@ impl Report {
 
     /// The same with position 0 reconstructed and counted, as in the paper.
     pub fn table_with_bos(&self) -> Table {
-        metrics_table(
-            "Position 0 included",
-            &[("SAE", &self.with_bos.sae), ("TSAE", &self.with_bos.tsae)],
-        )
-    }
-}
-
-impl Show for Report {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for WithBos {
-    fn shown(&self) -> Shown {
-        metrics_table(
-            "Position 0 reconstructed and counted",
-            &[("SAE", &self.sae), ("TSAE", &self.tsae)],
-        )
-        .into()
+        let saes: Vec<_> = self.with_bos.iter().map(|(name, it)| (name.as_str(), it)).collect();
+        metrics_table("Position 0 included", &saes)
     }
 }
 

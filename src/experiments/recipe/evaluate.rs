@@ -7,9 +7,8 @@ use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::eval::{self, Evaluations};
-use crate::latents::tokenness::{
-    ActivationSource, TokenOrContext, TokennessConfig, token_or_context_with,
-};
+use crate::latents::ActivationSource;
+use crate::latents::tokenness::{TokenOrContext, TokennessConfig, token_or_context_with};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model, Processing};
 use crate::sae::Sae;

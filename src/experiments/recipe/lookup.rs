@@ -12,7 +12,7 @@ use crate::sae::{Lookup, Ngrams, Sae};
 
 /// What a table has rows for, and where they start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LookupRecipe {
     /// [`Lookup::unigram`].
     Unigram,
@@ -21,23 +21,24 @@ pub enum LookupRecipe {
     /// [`Lookup::zeros`].
     Zeros,
     /// [`Lookup::ngrams`]: `lookup = { ngrams = { longest = 3, rows = 20_000 } }`.
-    Ngrams(NgramRecipe),
+    Ngrams {
+        /// How many tokens an n-gram has at most.
+        longest: usize,
+        /// How many of the most common n-grams there are, at most, as [`Ngrams::most_common`] finds
+        /// them in the training text.
+        rows: usize,
+    },
     /// [`Lookup::ngram_means`], likewise.
     #[serde(alias = "ngram-means")]
-    NgramMeans(NgramRecipe),
+    NgramMeans {
+        /// How many tokens an n-gram has at most.
+        longest: usize,
+        /// How many n-grams there are, at most.
+        rows: usize,
+    },
     /// [`Lookup::preceding`]: `lookup = { preceding = "runs/before/SAE" }`, the folder of an SAE of
     /// an earlier hook, which is harvested too.
     Preceding(PathBuf),
-}
-
-/// The most common n-grams of the training text, as [`Ngrams::most_common`] finds them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NgramRecipe {
-    /// How many tokens they have at most.
-    pub longest: usize,
-    /// How many there are, at most.
-    pub rows: usize,
 }
 
 /// Within a store, the folder of tables that take a while.
@@ -61,8 +62,7 @@ impl Table {
         acts: &ActivationStore,
         text: &Tokens,
     ) -> Result<Lookup> {
-        let grams =
-            |it: &NgramRecipe| Ngrams::most_common(text, acts.d_vocab(), it.longest, it.rows);
+        let grams = |longest, rows| Ngrams::most_common(text, acts.d_vocab(), longest, rows);
         let lookup = match &self.kind {
             // A store that cannot be written to, or that another process makes the table in, is no
             // reason not to make it.
@@ -73,8 +73,12 @@ impl Table {
             },
             LookupRecipe::Means => Lookup::means(acts, hook)?,
             LookupRecipe::Zeros => Lookup::zeros(acts.d_vocab(), acts.d_model())?,
-            LookupRecipe::Ngrams(it) => Lookup::ngrams(model, hook, grams(it)?)?,
-            LookupRecipe::NgramMeans(it) => Lookup::ngram_means(acts, hook, grams(it)?)?,
+            LookupRecipe::Ngrams { longest, rows } => {
+                Lookup::ngrams(model, hook, grams(*longest, *rows)?)?
+            }
+            LookupRecipe::NgramMeans { longest, rows } => {
+                Lookup::ngram_means(acts, hook, grams(*longest, *rows)?)?
+            }
             LookupRecipe::Preceding(folder) => Lookup::preceding(&Sae::load(folder)?)?,
         };
         let lookup = if self.learned == Some(false) { lookup.frozen() } else { lookup };

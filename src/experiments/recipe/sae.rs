@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lookup::{LookupRecipe, NgramRecipe, Table};
+use super::lookup::{LookupRecipe, Table};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
@@ -19,7 +19,6 @@ pub struct SaeRecipe {
     pub expansion: usize,
     /// How many latents there are, if not a whole number per dimension; `expansion` then
     /// counts for nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub latents: Option<usize>,
     /// How many latents are active on every token.
     pub k: usize,
@@ -34,26 +33,20 @@ pub struct SaeRecipe {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<usize>,
     /// Help for dead latents.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub aux: Option<AuxK>,
     /// Whether rows of the decoder are kept at length 1.
     pub unit_norm: bool,
     /// The learning rate of the weights, if not that of `[train]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
     /// Seeds the directions of the decoder.
     pub seed: u64,
     /// The table; none in a plain SAE.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup: Option<LookupRecipe>,
     /// Whether training moves the table.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub learned: Option<bool>,
     /// The balance α of the table.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub balance: Option<f32>,
     /// Whether the table is subtracted before the encoder.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subtracted: Option<bool>,
 }
 
@@ -221,10 +214,9 @@ fn described(
     };
     let grams = match lookup.index() {
         Index::Ngrams(grams) => {
-            let spec = NgramRecipe { longest: grams.longest(), rows: grams.len() };
-            (Ngrams::most_common(&acts.tokens()?, acts.d_vocab(), spec.longest, spec.rows)?
-                == **grams)
-                .then_some(spec)
+            let (longest, rows) = (grams.longest(), grams.len());
+            (Ngrams::most_common(&acts.tokens()?, acts.d_vocab(), longest, rows)? == **grams)
+                .then_some((longest, rows))
         }
         _ => None,
     };
@@ -232,8 +224,12 @@ fn described(
         (Start::AfterBos(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::Unigram),
         (Start::Means(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::Means),
         (Start::Zeros, Index::Token, _) => Ok(LookupRecipe::Zeros),
-        (Start::AfterBos(..), _, Some(grams)) if is_made_here => Ok(LookupRecipe::Ngrams(grams)),
-        (Start::Means(..), _, Some(grams)) if is_made_here => Ok(LookupRecipe::NgramMeans(grams)),
+        (Start::AfterBos(..), _, Some((longest, rows))) if is_made_here => {
+            Ok(LookupRecipe::Ngrams { longest, rows })
+        }
+        (Start::Means(..), _, Some((longest, rows))) if is_made_here => {
+            Ok(LookupRecipe::NgramMeans { longest, rows })
+        }
         _ => {
             let ways =
                 "a table of your own, of another hook or text, or of the latents of an SAE at hand";

@@ -76,8 +76,7 @@ fn a_description_is_written_as_a_person_would() {
         ..SaeRecipe::new("ReLU")
     });
     spec.sae.push(
-        SaeRecipe::new("3-grams")
-            .with_lookup(LookupRecipe::Ngrams(NgramRecipe { longest: 3, rows: 20_000 })),
+        SaeRecipe::new("3-grams").with_lookup(LookupRecipe::Ngrams { longest: 3, rows: 20_000 }),
     );
     let text = spec.to_toml().unwrap();
     for line in [
@@ -200,14 +199,13 @@ fn whole() -> impl Strategy<Value = u64> {
 }
 
 fn lookup() -> impl Strategy<Value = LookupRecipe> {
-    let grams =
-        || (2..=3usize, 1..100_000usize).prop_map(|(longest, rows)| NgramRecipe { longest, rows });
+    let grams = || (2..=3usize, 1..100_000usize);
     prop_oneof![
         Just(LookupRecipe::Unigram),
         Just(LookupRecipe::Means),
         Just(LookupRecipe::Zeros),
-        grams().prop_map(LookupRecipe::Ngrams),
-        grams().prop_map(LookupRecipe::NgramMeans),
+        grams().prop_map(|(longest, rows)| LookupRecipe::Ngrams { longest, rows }),
+        grams().prop_map(|(longest, rows)| LookupRecipe::NgramMeans { longest, rows }),
         "[a-z \"'\\\\é]{1,9}".prop_map(|path| LookupRecipe::Preceding(path.into())),
     ]
 }

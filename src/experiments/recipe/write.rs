@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{FILE, RunRecipe, SaeRecipe};
+use super::{FILE, RunRecipe};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 
@@ -40,9 +39,8 @@ impl RunRecipe {
             out += &format!("\n[{key}]\n{}", lines(&table));
         }
         for (key, items) in lists {
-            for item in items.iter().filter_map(Value::as_table) {
-                out += &format!("\n[[{key}]]\n{}", lines(item));
-            }
+            let tables = items.iter().filter_map(Value::as_table);
+            tables.for_each(|item| out += &format!("\n[[{key}]]\n{}", lines(item)));
         }
         Ok(out)
     }
@@ -59,14 +57,7 @@ impl RunRecipe {
     }
 }
 
-impl SaeRecipe {
-    /// Its part of the description.
-    pub(super) fn to_toml(&self) -> Result<String> {
-        Ok(format!("[[sae]]\n{}", lines(&table(self)?)))
-    }
-}
-
-fn table(value: &impl Serialize) -> Result<Table> {
+fn table(value: &RunRecipe) -> Result<Table> {
     Table::try_from(value).map_err(|error| {
         Error::config("the description", format!("cannot be written as TOML: {error}"))
     })

@@ -13,18 +13,12 @@ use super::{Arm, Sweep};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
-use crate::display::{Show, Shown, interrupt, settings};
+use crate::display::interrupt;
 use crate::experiments::recipe::{self, LookupRecipe, Table};
+use crate::experiments::{self, SAMPLED};
 use crate::model::{HookPoint, Model, Processing};
 use crate::sae::SaeConfig;
 use crate::train::TrainConfig;
-
-/// The share of the text that is held out, as in [`compare`](mod@crate::experiments::compare).
-const VALID_SHARE: f64 = 0.02;
-/// The longest context that is used by default: the authors'.
-const N_CTX: usize = 256;
-/// Tokens that the model samples where there is no text.
-const SAMPLED: usize = 500_000;
 
 /// A sweep as a TOML or JSON file describes it: in the words of [`Sweep`], with a model and a text.
 ///
@@ -72,13 +66,10 @@ pub struct SweepFile {
     #[serde(default)]
     pub processing: Processing,
     /// Text to train on: a file, a folder or a glob.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Without text: how many tokens the model samples for itself; 500,000 by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<usize>,
     /// Tokens in a sequence of the text; 256 by default, or what the model reads if that is less.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
     /// The hooks; `hook_resid_pre` of the block half-way up if there are none.
     #[serde(default)]
@@ -92,10 +83,8 @@ pub struct SweepFile {
     #[serde(default)]
     pub seeds: Vec<u64>,
     /// The arm that the others are compared with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<String>,
     /// Held-out tokens of the evaluation of each run; 65,536 by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_on: Option<usize>,
     /// Fields of [`TrainConfig`] that differ from the default.
     #[serde(default)]
@@ -108,13 +97,10 @@ pub struct ArmFile {
     /// Its name.
     pub name: String,
     /// Its table, made for each hook.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lookup: Option<LookupRecipe>,
     /// Whether training moves the table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learned: Option<bool>,
     /// The balance α of the table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balance: Option<f32>,
     /// Whether the table is subtracted before the encoder.
     #[serde(default)]
@@ -129,22 +115,18 @@ pub struct ArmFile {
 
 /// Axes in a [`SweepFile`]; an empty one counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AxesFile {
     /// Values of [`SaeConfig::k`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ks: Vec<usize>,
     /// Coefficients of a penalty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub penalties: Vec<f64>,
     /// Values of [`SaeConfig::expansion`].
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expansions: Vec<usize>,
     /// Learning rates.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lrs: Vec<f64>,
     /// Values of any other field of [`SaeConfig`] that is a number, by its name; `a.b` is the field
     /// b within a.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vary: BTreeMap<String, Vec<f64>>,
 }
 
@@ -233,22 +215,11 @@ impl SweepFile {
     }
 
     fn corpus(&self, model: &Model, train: &TrainConfig, dir: &Path) -> Result<Corpus> {
-        let n_ctx = self.context.unwrap_or(N_CTX.min(model.config().n_ctx));
-        match (&self.text, self.sampled) {
-            (Some(_), Some(_)) => {
-                Err(Error::config("sampled", "text is given as well: keep one of the two"))
-            }
-            (Some(pattern), None) => {
-                let wanted = usize::try_from(train.tokens).unwrap_or(usize::MAX);
-                Corpus::text_files(model, pattern)?
-                    .context(n_ctx)
-                    .max_tokens(wanted)
-                    .split(VALID_SHARE)
-            }
-            (None, tokens) => {
-                Corpus::sampled_in(model, tokens.unwrap_or(SAMPLED), 0, dir.join("corpus"))
-            }
+        if self.text.is_some() && self.sampled.is_some() {
+            return Err(Error::config("sampled", "text is given as well: keep one of the two"));
         }
+        let (text, sampled) = (self.text.as_deref(), self.sampled.unwrap_or(SAMPLED));
+        experiments::corpus(model, text, self.context, train.tokens, sampled, 0, dir)
     }
 }
 
@@ -369,39 +340,5 @@ pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
             }
             other => return other,
         }
-    }
-}
-
-impl Show for SweepFile {
-    fn shown(&self) -> Shown {
-        let text = match (&self.text, self.sampled) {
-            (Some(pattern), _) => pattern.clone(),
-            (None, tokens) => {
-                format!("{} tokens of the model's own samples", tokens.unwrap_or(SAMPLED))
-            }
-        };
-        let list = |all: Vec<String>| {
-            if all.is_empty() { "as by default".to_owned() } else { all.join(", ") }
-        };
-        let rows = vec![
-            ("model", self.model.clone(), "the model"),
-            ("text", text, "where the text comes from"),
-            (
-                "hooks",
-                list(self.hooks.iter().map(|hook| hook.to_string()).collect()),
-                "the places in the model",
-            ),
-            (
-                "arms",
-                list(self.arms.iter().map(|arm| arm.name.clone()).collect()),
-                "the configurations",
-            ),
-            (
-                "seeds",
-                list(self.seeds.iter().map(u64::to_string).collect()),
-                "of the directions and of the order of the activations",
-            ),
-        ];
-        settings("Sweep", rows).into()
     }
 }

@@ -55,25 +55,18 @@ impl SweepResults {
                 let mut curves = curves(
                     here,
                     |row| named(&row.setting),
-                    |row| (row.spread(Measure::L0).mean, row.spread(measure)),
+                    |row| Some((row.spread(Measure::L0).mean, row.spread(measure))),
                 );
-                curves.extend(dashed(published, |row| (row.l0, value(row))));
+                let point = |row: &paper::ParetoRow| (row.l0, value(row));
+                curves.extend(dashed(published, |row| &row.method, point));
                 let title = if self.has_hooks() { hook.to_string() } else { String::new() };
-                panels.push(PanelSpec {
-                    title,
-                    x: Axis {
-                        label: "L0: latents active per token".to_owned(),
-                        scale: scale(&curves, |point| point.0),
-                        ..Axis::default()
-                    },
-                    y: Axis {
-                        label: labelled(measure),
-                        scale: scale(&curves, |point| point.1),
-                        ..Axis::default()
-                    },
-                    content: Content::Curves(curves),
-                    marks: Vec::new(),
-                });
+                let [x, y] = [scale(&curves, |point| point.0), scale(&curves, |point| point.1)];
+                panels.push(PanelSpec::curves(
+                    &title,
+                    Axis::of("L0: latents active per token", x, Unit::Number),
+                    Axis::of(&labelled(measure), y, Unit::Number),
+                    curves,
+                ));
             }
         }
         chart::panels(&format!("Reconstruction against sparsity · {}", self.title()), &panels, 2)
@@ -89,18 +82,10 @@ impl SweepResults {
         let curves = curves(
             rows.iter(),
             |row| self.named(&row.setting),
-            |row| (row.setting.hook.layer as f64, row.spread(measure)),
+            |row| Some((row.setting.hook.layer as f64, row.spread(measure))),
         );
-        let unit = if measure.is_share() { Unit::Share } else { Unit::Number };
-        let options =
-            Options { x: layers(), y: Axis { unit, ..Axis::default() }, ..Options::default() };
-        chart::curves(
-            &format!("{} by layer · {}", measure.name(), self.plan.model),
-            "layer",
-            &labelled(measure),
-            &curves,
-            &options,
-        )
+        let title = format!("{} by layer · {}", measure.name(), self.plan.model);
+        figure(&title, "layer", layers(), measure, Scale::Linear, &curves)
     }
 
     /// A figure over the values of an axis, such as "expansion", a curve an arm; bars reach from
@@ -120,26 +105,14 @@ impl SweepResults {
                 ),
             ));
         }
-        let placed = rows.iter().filter(|row| row.setting.get(axis).is_some());
         let curves = curves(
-            placed,
+            rows.iter(),
             |row| row.setting.arm.clone(),
-            |row| (row.setting.get(axis).unwrap_or(0.0), row.spread(measure)),
+            |row| Some((row.setting.get(axis)?, row.spread(measure))),
         );
-        let unit = if measure.is_share() { Unit::Share } else { Unit::Number };
         let [x, y] = [scale(&curves, |point| point.0), scale(&curves, |point| point.1)];
-        let options = Options {
-            x: Axis { scale: x, ..Axis::default() },
-            y: Axis { unit, scale: y, ..Axis::default() },
-            ..Options::default()
-        };
-        chart::curves(
-            &format!("{} over {axis} · {}", measure.name(), self.title()),
-            axis,
-            &labelled(measure),
-            &curves,
-            &options,
-        )
+        let title = format!("{} over {axis} · {}", measure.name(), self.title());
+        figure(&title, axis, Axis { scale: x, ..Axis::default() }, measure, y, &curves)
     }
 
     /// How many times fewer training tokens each arm needs for the final held-out NMSE and CE added
@@ -183,28 +156,19 @@ impl SweepResults {
         let panel = |title: &str,
                      sooner: fn(&SweepRow) -> Option<Spread>,
                      value: fn(&paper::SpeedupRow) -> f64| {
-            let reached = rows.iter().filter(|row| sooner(row).is_some());
-            let none = Spread { mean: f64::NAN, sd: None, min: f64::NAN, max: f64::NAN, n: 0 };
-            let at = |row: &SweepRow| (place(row.setting.hook.layer), sooner(row).unwrap_or(none));
-            let mut curves = curves(reached, |row| self.named(&row.setting), at);
-            let mut models: Vec<&str> = published.iter().map(|row| row.model.as_str()).collect();
-            models.dedup();
-            curves.extend(models.into_iter().map(|model| {
-                let points = published.iter().filter(|row| row.model == model);
-                let points = points.map(|row| (row.layer as f64 / row.n_layers as f64, value(row)));
-                Series::new(&format!("paper: {model}"), points.collect()).with_markers().dashed()
-            }));
-            PanelSpec {
-                title: title.to_owned(),
-                x: Axis { label: label.to_owned(), ..x.clone() },
-                y: Axis {
-                    label: format!("tokens of {baseline} ÷ tokens needed"),
-                    scale: Scale::Log,
-                    ..Axis::default()
-                },
-                content: Content::Curves(curves),
-                marks: vec![Mark::Level { y: 1.0, label: "no sooner".to_owned() }],
-            }
+            let mut curves = curves(
+                rows.iter(),
+                |row| self.named(&row.setting),
+                |row| Some((place(row.setting.hook.layer), sooner(row)?)),
+            );
+            let point =
+                |row: &paper::SpeedupRow| (row.layer as f64 / row.n_layers as f64, value(row));
+            curves.extend(dashed(published, |row| &row.model, point));
+            let y = format!("tokens of {baseline} ÷ tokens needed");
+            let y = Axis::of(&y, Scale::Log, Unit::Number);
+            let x = Axis { label: label.to_owned(), ..x.clone() };
+            let marks = vec![Mark::Level { y: 1.0, label: "no sooner".to_owned() }];
+            PanelSpec { marks, ..PanelSpec::curves(title, x, y, curves) }
         };
         let panels = [
             panel("Final NMSE", SweepRow::sooner_by_nmse, |row| row.nmse),
@@ -250,14 +214,14 @@ impl SweepResults {
 fn curves<'a>(
     rows: impl Iterator<Item = &'a SweepRow>,
     name: impl Fn(&SweepRow) -> String,
-    at: impl Fn(&SweepRow) -> At,
+    at: impl Fn(&SweepRow) -> Option<At>,
 ) -> Vec<Series> {
     let mut named: Vec<(String, Vec<At>)> = Vec::new();
-    for row in rows {
+    for (row, at) in rows.filter_map(|row| Some((row, at(row)?))) {
         let name = name(row);
         match named.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, points)) => points.push(at(row)),
-            None => named.push((name, vec![at(row)])),
+            Some((_, points)) => points.push(at),
+            None => named.push((name, vec![at])),
         }
     }
     let drawn = named.into_iter().map(|(name, mut points)| {
@@ -271,21 +235,31 @@ fn curves<'a>(
     drawn.collect()
 }
 
-/// Published points, a dashed curve a method.
-fn dashed(
-    published: &[paper::ParetoRow],
-    point: impl Fn(&paper::ParetoRow) -> (f64, f64),
+/// Published points, a dashed curve a name.
+fn dashed<T>(
+    published: &[T],
+    name: impl Fn(&T) -> &str,
+    point: impl Fn(&T) -> (f64, f64),
 ) -> Vec<Series> {
-    let mut methods: Vec<&str> = published.iter().map(|row| row.method.as_str()).collect();
-    methods.dedup();
-    let points =
-        |method: &str| published.iter().filter(|row| row.method == method).map(&point).collect();
-    methods
-        .into_iter()
-        .map(|method| {
-            Series::new(&format!("paper: {method}"), points(method)).with_markers().dashed()
-        })
-        .collect()
+    let curve = |same: &[T]| {
+        let points = same.iter().map(&point).collect();
+        Series::new(&format!("paper: {}", name(&same[0])), points).with_markers().dashed()
+    };
+    published.chunk_by(|a, b| name(a) == name(b)).map(curve).collect()
+}
+
+/// One panel of a measure.
+fn figure(
+    title: &str,
+    x_label: &str,
+    x: Axis,
+    measure: Measure,
+    scale: Scale,
+    curves: &[Series],
+) -> Result<Figure> {
+    let unit = if measure.is_share() { Unit::Share } else { Unit::Number };
+    let options = Options { x, y: Axis::of("", scale, unit), ..Options::default() };
+    chart::curves(title, x_label, &labelled(measure), curves, &options)
 }
 
 /// Logarithmic, if there is nothing that such an axis cannot show.

@@ -63,7 +63,7 @@ pub(super) type Values = Vec<(Axis, f64)>;
 
 /// The axes that mean something to an arm: the sweep's, with the arm's own in the place of those of
 /// the same name, and then the arm's others.
-fn axes_of(arm: &Arm, common: &[Axis]) -> Vec<Axis> {
+pub(super) fn axes_of(arm: &Arm, common: &[Axis]) -> Vec<Axis> {
     let mut axes = common.to_vec();
     arm.axes.iter().for_each(|own| super::arm::add(&mut axes, own.clone()));
     axes.retain(|axis| (axis.applies)(&arm.base));

@@ -50,10 +50,9 @@ impl Plan {
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).map_err(Error::json(NAME))?;
         let _lock = patiently(|| FolderLock::acquire(dir))?;
         files::remove_stale_files(dir, |name| name == NAME)?;
-        files::write_atomic(&dir.join(NAME), |out| out.write_all(&text))
+        files::write_json(&dir.join(NAME), self)
     }
 
     pub(super) fn read(dir: &Path) -> Result<Plan> {

@@ -257,13 +257,13 @@ impl SweepRow {
     pub fn spread(&self, measure: Measure) -> Spread {
         let values: Vec<f64> = self.runs.iter().map(|run| run.metrics.get(measure)).collect();
         // A row has at least one run.
-        Spread::of(&values).unwrap_or(Spread {
-            mean: f64::NAN,
-            sd: None,
-            min: f64::NAN,
-            max: f64::NAN,
-            n: 0,
-        })
+        Spread::of(&values).unwrap_or(Spread::NONE)
+    }
+
+    /// A figure over the seeds, in words.
+    pub(super) fn said(&self, measure: Measure) -> String {
+        let spread = self.spread(measure);
+        if measure.is_share() { spread.percent() } else { spread.text() }
     }
 
     /// How many times sooner the baseline's final NMSE is reached, over the seeds that come to

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use super::{Arm, FailedRun, Setting, Sweep, SweepFile, SweepResults, SweepRow, SweepRun};
+use super::grid::{axes_of, n_combinations};
+use super::{Arm, Setting, Sweep, SweepResults, SweepRow, SweepRun};
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
 use crate::eval::Measure;
 
-shows!(Sweep, Arm, Setting, SweepResults, SweepRow, SweepRun, FailedRun, SweepFile);
+shows!(Arm, SweepResults, SweepRow, SweepRun);
+shows!(tables: Sweep);
 
 impl Sweep {
     /// What it is going to run, as a table: an arm a row.
@@ -18,45 +20,26 @@ impl Sweep {
             Column::number("runs").defined("over all hooks and seeds"),
         ];
         let hooks: Vec<String> = self.hooks.iter().map(|hook| hook.to_string()).collect();
-        let mut table = Table::new(
-            &format!("Sweep on {}, {}", self.acts.model_name(), hooks.join(", ")),
-            &columns,
-        );
-        for arm in &self.arms {
-            let combinations = super::grid::combinations(arm, &self.axes);
-            let mut axes: Vec<(&str, Vec<String>)> = Vec::new();
-            for (axis, value) in combinations.iter().flatten() {
-                let written = Setting::written(&axis.name, *value);
-                match axes.iter_mut().find(|(name, _)| *name == axis.name) {
-                    Some((_, values)) if values.contains(&written) => {}
-                    Some((_, values)) => values.push(written),
-                    None => axes.push((&axis.name, vec![written])),
-                }
-            }
-            let axes: Vec<String> = axes
-                .into_iter()
-                .map(|(name, values)| format!("{name} {}", values.join(", ")))
+        let rows = self.arms.iter().map(|arm| {
+            let axes: Vec<String> = axes_of(arm, &self.axes)
+                .iter()
+                .map(|axis| {
+                    let written = axis.values.iter().map(|&x| Setting::written(&axis.name, x));
+                    format!("{} {}", axis.name, written.collect::<Vec<_>>().join(", "))
+                })
                 .collect();
             let varied = if axes.is_empty() { "nothing".to_owned() } else { axes.join("; ") };
-            table.push(
-                Row::new(&arm.name)
-                    .text(&varied)
-                    .count((combinations.len() * self.n_streams()) as u64),
-            );
-        }
+            let runs = n_combinations(arm, &self.axes) * self.n_streams();
+            Row::new(&arm.name).text(&varied).count(runs as u64)
+        });
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         let held_out = if self.held_out.is_some() { "" } else { " It has no held-out text yet." };
         let tokens = format::count(self.train.tokens);
-        table.caption(&format!(
+        let title = format!("Sweep on {}, {}", self.acts.model_name(), hooks.join(", "));
+        Table::filled(&title, &columns, rows).caption(&format!(
             "{tokens} training tokens a run; seeds {}.{held_out} run(\"folder\") runs it.",
             seeds.join(", ")
         ))
-    }
-}
-
-impl Show for Sweep {
-    fn shown(&self) -> Shown {
-        self.table().into()
     }
 }
 
@@ -94,14 +77,9 @@ impl Show for SweepResults {
 
 impl Show for SweepRow {
     fn shown(&self) -> Shown {
-        let rows = Measure::ALL.iter().map(|&measure| {
-            let spread = self.spread(measure);
-            (
-                measure.name(),
-                if measure.is_share() { spread.percent() } else { spread.text() },
-                measure.definition(),
-            )
-        });
+        let rows = Measure::ALL
+            .iter()
+            .map(|&measure| (measure.name(), self.said(measure), measure.definition()));
         let seeds = format!("mean of {} seeds ± the standard deviation of one", self.runs.len());
         self.setting
             .shown()
@@ -117,15 +95,6 @@ impl Show for SweepRun {
             Some(speedup) => shown.and(speedup.shown()),
             None => shown,
         }
-    }
-}
-
-impl Show for FailedRun {
-    fn shown(&self) -> Shown {
-        Shown::line(&format!(
-            "{} at {}, seed {}: {}",
-            self.setting.arm, self.setting.hook, self.seed, self.why
-        ))
     }
 }
 

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use crate::base::format;
-use crate::display::{Show, Shown, shows};
 
 /// The mean of a figure over several seeds, and how far apart they lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -22,6 +21,10 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// The spread of no number.
+    pub(super) const NONE: Spread =
+        Spread { mean: f64::NAN, sd: None, min: f64::NAN, max: f64::NAN, n: 0 };
+
     /// The spread of some values; none if there is no value.
     pub fn of(values: &[f64]) -> Option<Spread> {
         let n = values.len();
@@ -79,17 +82,6 @@ impl Spread {
         format!(" ± {}", if vanishes { format::significant(sd, 1) } else { shown })
     }
 }
-
-impl Show for Spread {
-    fn shown(&self) -> Shown {
-        let seeds = format!("mean of {} seeds", self.n);
-        let range =
-            format!("{} to {}", format::significant(self.min, 3), format::significant(self.max, 3));
-        Shown::line(&format!("{}: {seeds}, {range}", self.text()))
-    }
-}
-
-shows!(Spread);
 
 #[cfg(test)]
 mod tests {

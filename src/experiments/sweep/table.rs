@@ -2,7 +2,7 @@
 
 use super::{Setting, Spread, SweepResults, SweepRow, SweepRun};
 use crate::base::format;
-use crate::display::{Best, Column, Row, Table};
+use crate::display::{Column, Row, Table};
 use crate::eval::Measure;
 use crate::experiments::paper;
 use crate::model::HookPoint;
@@ -16,12 +16,12 @@ impl SweepResults {
     /// standard deviation.
     pub fn table(&self) -> Table {
         let (rows, varied) = (self.rows(), self.varied());
-        let with_hook = self.has_hooks();
         let compared = rows.iter().any(SweepRow::is_compared);
-        let mut columns = vec![Column::text("arm")];
-        columns.extend(with_hook.then(|| Column::text("hook")));
+        let mut columns = self.first_columns();
         columns.extend(varied.iter().map(|axis| axis_column(axis)));
-        columns.extend(SHOWN.map(measure_column));
+        columns.extend(SHOWN.map(|measure| {
+            Column::number(measure.name()).defined(measure.definition()).best(measure.best())
+        }));
         if compared {
             columns.extend(self.sooner_columns());
         }
@@ -29,55 +29,46 @@ impl SweepResults {
             .push(Column::number("seeds").defined(
                 "runs over which the mean and its standard deviation (after ±) are taken",
             ));
-        let mut table = Table::new(&self.title(), &columns);
-        for row in &rows {
-            let setting = &row.setting;
-            let mut line = Row::new(&setting.arm);
-            if with_hook {
-                line = line.text(&setting.hook.to_string());
-            }
-            line = varied.iter().fold(line, |line, axis| match setting.get(axis) {
-                Some(value) => line.shown(value, Setting::written(axis, value)),
-                None => line.missing(),
+        let rows = rows.iter().map(|row| {
+            let line = self.first_cells(&row.setting.arm, row.setting.hook);
+            let line = varied.iter().fold(line, |line, axis| {
+                line.written(row.setting.get(axis), |value| Setting::written(axis, value))
             });
-            line = SHOWN.into_iter().fold(line, |line, measure| {
-                let spread = row.spread(measure);
-                line.shown(
-                    spread.mean,
-                    if measure.is_share() { spread.percent() } else { spread.text() },
-                )
+            let mut line = SHOWN.into_iter().fold(line, |line, measure| {
+                line.shown(row.spread(measure).mean, row.said(measure))
             });
             if compared {
                 line = sooner(line, row.sooner_by_nmse(), &row.factors(|speedup| speedup.nmse));
-                line = sooner(
-                    line,
-                    row.sooner_by_ce_added(),
-                    &row.factors(|speedup| speedup.ce_added),
-                );
+                let factors = row.factors(|speedup| speedup.ce_added);
+                line = sooner(line, row.sooner_by_ce_added(), &factors);
             }
-            table.push(line.shown(row.runs.len() as f64, row.runs.len().to_string()));
-        }
-        table.caption(&self.caption())
+            line.digits(row.runs.len())
+        });
+        Table::filled(&self.title(), &columns, rows).caption(&self.caption())
+    }
+
+    fn first_columns(&self) -> Vec<Column> {
+        let hook = self.has_hooks().then(|| Column::text("hook"));
+        [Column::text("arm")].into_iter().chain(hook).collect()
+    }
+
+    fn first_cells(&self, arm: &str, hook: HookPoint) -> Row {
+        let row = Row::new(arm);
+        if self.has_hooks() { row.text(&hook.to_string()) } else { row }
     }
 
     /// For each arm, hook and k, by how much NMSE and CE added differ from the baseline's; beside
     /// it what the paper's TopK SAE gained at that k by a table.
     pub fn changes(&self) -> Table {
-        let with_hook = self.has_hooks();
-        let mut columns = vec![Column::text("arm")];
-        columns.extend(with_hook.then(|| Column::text("hook")));
+        let ours = "change against the baseline: mean over everything else that is varied";
+        let theirs = "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included";
+        let mut columns = self.first_columns();
         columns.extend([
             Column::number("k").defined("active latents per token"),
-            Column::number("NMSE")
-                .defined("change against the baseline: mean over everything else that is varied"),
-            Column::number("CE added")
-                .defined("change against the baseline: mean over everything else that is varied"),
-            Column::number("paper: NMSE").defined(
-                "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included",
-            ),
-            Column::number("paper: CE added").defined(
-                "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included",
-            ),
+            Column::number("NMSE").defined(ours),
+            Column::number("CE added").defined(ours),
+            Column::number("paper: NMSE").defined(theirs),
+            Column::number("paper: CE added").defined(theirs),
         ]);
         let baseline = self.baseline().unwrap_or_default();
         let mut table = Table::new(&format!("Change against {baseline}"), &columns);
@@ -107,25 +98,10 @@ impl SweepResults {
             if nmse.is_none() {
                 continue;
             }
-            let mut line = Row::new(&arm);
-            if with_hook {
-                line = line.text(&hook.to_string());
-            }
-            line = match k {
-                Some(k) => line.shown(k as f64, k.to_string()),
-                None => line.missing(),
-            };
             let published = k.and_then(published_change);
-            let changes = [
-                nmse,
-                ce_added,
-                published.map(|change| change.0),
-                published.map(|change| change.1),
-            ];
-            table.push(changes.into_iter().fold(line, |line, change| match change {
-                Some(change) => line.shown(change, signed(change)),
-                None => line.missing(),
-            }));
+            let changes = [nmse, ce_added, published.map(|it| it.0), published.map(|it| it.1)];
+            let line = self.first_cells(&arm, hook).digits(k);
+            table.push(changes.into_iter().fold(line, |line, change| line.written(change, signed)));
         }
         table
     }
@@ -188,25 +164,13 @@ impl SweepResults {
 }
 
 fn axis_column(axis: &str) -> Column {
-    let column = Column::number(axis);
-    match axis {
-        "k" => column.defined("active latents per token"),
-        "expansion" => column.defined("latents per dimension"),
-        "lr" => column.defined("learning rate at the start"),
-        "penalty" => {
-            column.defined("coefficient of the penalty, in units of the activations' scale")
-        }
-        _ => column,
-    }
-}
-
-fn measure_column(measure: Measure) -> Column {
-    let column = Column::number(measure.name()).defined(measure.definition());
-    match measure.best() {
-        Best::Lowest => column.lowest_is_best(),
-        Best::Highest => column.highest_is_best(),
-        Best::None => column,
-    }
+    Column::number(axis).defined(match axis {
+        "k" => "active latents per token",
+        "expansion" => "latents per dimension",
+        "lr" => "learning rate at the start",
+        "penalty" => "coefficient of the penalty, in units of the activations' scale",
+        _ => "",
+    })
 }
 
 /// `8.1× ± 0.3`, and how many seeds that is over if not all; `factors` are those of all seeds.

@@ -34,7 +34,7 @@ pub(super) struct Failed {
 
 impl Evaluated {
     pub(super) fn write(&self, run: &Path) -> Result<()> {
-        write(&run.join(EVALUATION), self)
+        files::write_json(&run.join(EVALUATION), self)
     }
 
     /// The evaluation of these weights on this text, if it has been made.
@@ -48,7 +48,7 @@ impl Evaluated {
 
 impl Failed {
     pub(super) fn write(&self, run: &Path) -> Result<()> {
-        write(&run.join(FAILED), self)
+        files::write_json(&run.join(FAILED), self)
     }
 
     /// Why the run in this folder failed, if it did; `key` is that of the run, where it is known.
@@ -56,11 +56,6 @@ impl Failed {
         let found: Option<Failed> = read(&run.join(FAILED))?;
         Ok(found.filter(|found| key.is_none_or(|key| found.key == key)).map(|found| found.why))
     }
-}
-
-fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(Error::json(path.display()))?;
-    files::write_atomic(path, |out| out.write_all(&text))
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -37,8 +37,7 @@ impl SweepResults {
             "runs": runs,
             "failed": self.failed.iter().map(|run| json!({ "setting": run.setting, "seed": run.seed, "why": run.why })).collect::<Vec<_>>(),
         });
-        let text = serde_json::to_vec_pretty(&all).map_err(Error::json("results"))?;
-        files::write_atomic(path.as_ref(), |out| out.write_all(&text))
+        files::write_json(path.as_ref(), &all)
     }
 
     fn object(&self, run: &SweepRun) -> Value {

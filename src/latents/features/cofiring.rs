@@ -8,8 +8,8 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::firings::each;
 use super::tally::draw;
+use crate::latents::source::each_firing;
 use crate::sae::Codes;
 
 /// Latents that are kept, over all kept tokens: 32 MB, and as much again while they are counted.
@@ -46,7 +46,7 @@ impl Together {
     /// Adds the tokens of some whole sequences, the first row of which is number `first`.
     pub fn add(&mut self, codes: &Codes, n_ctx: usize, first: u32) {
         let mut last = None;
-        each(codes, n_ctx, |latent, row, _| {
+        each_firing(codes, n_ctx, |latent, row, _| {
             let number = draw(self.seed, first + row as u32);
             if number > self.limit {
                 return;
@@ -180,7 +180,7 @@ mod tests {
     fn it_is_jaccards_index_of_every_pair() {
         let (codes, n_ctx, d_sae) = (codes(400), 20, 24);
         let mut fires = vec![vec![false; d_sae]; 400];
-        each(&codes, n_ctx, |latent, row, _| fires[row][latent] = true);
+        each_firing(&codes, n_ctx, |latent, row, _| fires[row][latent] = true);
         let mut together = Together::new(0);
         together.add(&codes, n_ctx, 0);
         let found = together.most_alike(d_sae, 6, &|| false);

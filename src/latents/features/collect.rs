@@ -4,12 +4,13 @@ use rayon::prelude::*;
 
 use super::cofiring::Together;
 use super::firings::Firings;
-use super::source::Source;
 use super::tally::Tally;
 use super::{Features, FeaturesConfig};
-use crate::activations::{ActivationStore, Batch};
+use crate::activations::Batch;
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
+use crate::eval::check_width;
+use crate::latents::ActivationSource;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Codes, Sae};
@@ -25,38 +26,24 @@ const ROWS_AT_ONCE: usize = 8192;
 const LATENTS_AT_ONCE: usize = 64;
 
 impl Features {
-    /// Reads the activations of a store and notes where each latent of `sae` (an [`Sae`], or a
-    /// [`Run`](crate::train::Run)) fires.
+    /// Reads activations, of a store or of a text that is run through the model, and notes where each
+    /// latent of `sae` (an [`Sae`], or a [`Run`](crate::train::Run)) fires.
     ///
     /// When it is stopped, it returns what it has.
     ///
     /// # Errors
     /// [`Error::Config`] if a setting cannot be used; [`Error::UnknownHook`] if model or store lack
     /// the hook; [`Error::Changed`] if the store holds another model's activations;
-    /// [`Error::Shape`] if the SAE does not fit; what the store reports; [`Error::Interrupted`] if
-    /// it is stopped before anything was read.
+    /// [`Error::Shape`] if the SAE does not fit; what the store or the model reports;
+    /// [`Error::Interrupted`] if it is stopped before anything was read.
     pub fn collect(
         model: &Model,
         hook: HookPoint,
         sae: &impl AsRef<Sae>,
-        acts: &ActivationStore,
+        source: impl Into<ActivationSource>,
         config: FeaturesConfig,
     ) -> Result<Features> {
-        collect(model, hook, sae.as_ref(), &Source::Store(acts), config)
-    }
-
-    /// As [`collect`](Features::collect), from a text that is run through the model as it is read.
-    ///
-    /// # Errors
-    /// As [`collect`](Features::collect); what the model reports.
-    pub fn of_text(
-        model: &Model,
-        hook: HookPoint,
-        sae: &impl AsRef<Sae>,
-        tokens: &Tokens,
-        config: FeaturesConfig,
-    ) -> Result<Features> {
-        collect(model, hook, sae.as_ref(), &Source::Text(model, tokens), config)
+        collect(model, hook, sae.as_ref(), &source.into(), config)
     }
 }
 
@@ -64,21 +51,15 @@ fn collect(
     model: &Model,
     hook: HookPoint,
     sae: &Sae,
-    source: &Source<'_>,
+    source: &ActivationSource,
     config: FeaturesConfig,
 ) -> Result<Features> {
     config.check()?;
-    source.check(model, hook)?;
-    if sae.d_model() != model.config().d_model {
-        return Err(Error::Shape {
-            what: "the SAE (d_model)".to_owned(),
-            want: vec![model.config().d_model],
-            got: vec![sae.d_model()],
-        });
-    }
+    let reader = source.reader(model, hook)?;
+    check_width(model, "the SAE", sae.d_model())?;
     interrupt::watch();
-    let n_ctx = source.n_ctx();
-    let sequences = spread(source.n_seq(), (config.tokens / n_ctx as u64).max(1) as usize);
+    let n_ctx = reader.n_ctx;
+    let sequences = spread(reader.n_seq, (config.tokens / n_ctx as u64).max(1) as usize);
     let mut progress =
         Progress::new("collect features", (sequences.len() * n_ctx) as u64, "tokens");
     let rows_at_once = (PRODUCTS_AT_ONCE / (sae.d_model() * sae.d_sae())).min(ROWS_AT_ONCE);
@@ -88,7 +69,7 @@ fn collect(
         if interrupt::requested() {
             break;
         }
-        match source.read(hook, some, &mut batch) {
+        match reader.read(some, &mut batch) {
             Err(Error::Interrupted { .. }) => break,
             read => read?,
         }

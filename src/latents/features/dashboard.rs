@@ -6,13 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::directions::Scorer;
-use super::{
-    Continuations, Directions, Effect, Feature, Features, FeaturesConfig, Intervention, Positions,
-    page,
-};
-use crate::activations::ActivationStore;
+use super::{Directions, Effect, Feature, Features, FeaturesConfig, Intervention, page};
 use crate::base::error::{Error, Result};
-use crate::model::tokens::Tokens;
+use crate::latents::ActivationSource;
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
 
@@ -58,7 +54,7 @@ pub struct FeatureView {
 }
 
 impl FeatureDashboard {
-    /// Reads a million tokens of a store, or all of it, and notes where the latents of `sae`
+    /// Reads a million tokens of a store or a text, or all of it, and notes where the latents of `sae`
     /// (an [`Sae`], or a [`Run`](crate::train::Run)) fire.
     ///
     /// # Errors
@@ -67,9 +63,9 @@ impl FeatureDashboard {
         model: &Model,
         hook: HookPoint,
         sae: &impl AsRef<Sae>,
-        acts: &ActivationStore,
+        source: impl Into<ActivationSource>,
     ) -> Result<FeatureDashboard> {
-        FeatureDashboard::with(model, hook, sae, acts, FeaturesConfig::default())
+        FeatureDashboard::with(model, hook, sae, source, FeaturesConfig::default())
     }
 
     /// As [`new`](FeatureDashboard::new), with your own settings.
@@ -80,24 +76,10 @@ impl FeatureDashboard {
         model: &Model,
         hook: HookPoint,
         sae: &impl AsRef<Sae>,
-        acts: &ActivationStore,
+        source: impl Into<ActivationSource>,
         config: FeaturesConfig,
     ) -> Result<FeatureDashboard> {
-        FeatureDashboard::of(model, sae, Features::collect(model, hook, sae, acts, config)?)
-    }
-
-    /// As [`with`](FeatureDashboard::with), from a text that is run through the model.
-    ///
-    /// # Errors
-    /// As [`Features::of_text`].
-    pub fn of_text(
-        model: &Model,
-        hook: HookPoint,
-        sae: &impl AsRef<Sae>,
-        tokens: &Tokens,
-        config: FeaturesConfig,
-    ) -> Result<FeatureDashboard> {
-        FeatureDashboard::of(model, sae, Features::of_text(model, hook, sae, tokens, config)?)
+        FeatureDashboard::of(model, sae, Features::collect(model, hook, sae, source, config)?)
     }
 
     /// Of features that were collected before, from this model and SAE.
@@ -172,8 +154,9 @@ impl FeatureDashboard {
     /// position but 0, and the SAE's error is kept.
     ///
     /// # Errors
-    /// As [`Effect::of`]; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot be
-    /// read.
+    /// [`Error::Config`] if there is no such latent or nothing after BOS, or the scale is not
+    /// finite; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot be read; what the
+    /// model reports.
     pub fn ablate(&self, latent: usize, text: &str) -> Result<Effect> {
         self.effect(latent, Intervention::Ablate, text)
     }
@@ -185,7 +168,7 @@ impl FeatureDashboard {
     /// # Errors
     /// As [`ablate`](FeatureDashboard::ablate).
     pub fn steer(&self, latent: usize, scale: f32, text: &str) -> Result<Effect> {
-        self.effect(latent, Intervention::Steer { scale, at: Positions::All }, text)
+        self.effect(latent, Intervention::Steer { scale }, text)
     }
 
     /// As [`steer`](FeatureDashboard::steer), at the last position only.
@@ -193,53 +176,17 @@ impl FeatureDashboard {
     /// # Errors
     /// As [`ablate`](FeatureDashboard::ablate).
     pub fn steer_last(&self, latent: usize, scale: f32, text: &str) -> Result<Effect> {
-        self.effect(latent, Intervention::Steer { scale, at: Positions::Last }, text)
+        self.effect(latent, Intervention::SteerLast { scale }, text)
     }
 
     fn effect(&self, latent: usize, intervention: Intervention, text: &str) -> Result<Effect> {
-        Effect::of(
-            &self.model,
-            self.features.hook,
-            &*self.sae,
-            latent,
-            intervention,
-            &self.ids(text)?,
-        )
-    }
-
-    /// `n` pairs of texts of `length` tokens with which the model continues, as it is and with
-    /// `scale` times the latent's row of `W_dec` added at every position but 0.
-    ///
-    /// # Errors
-    /// As [`Continuations::of`]; [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot
-    /// be read.
-    pub fn continuations(
-        &self,
-        latent: usize,
-        scale: f32,
-        text: &str,
-        n: usize,
-        length: usize,
-        seed: u64,
-    ) -> Result<Continuations> {
-        Continuations::of(
-            &self.model,
-            self.features.hook,
-            &*self.sae,
-            latent,
-            scale,
-            &self.ids(text)?,
-            n,
-            length,
-            seed,
-        )
+        let (hook, ids) = (self.features.hook, self.ids(text)?);
+        Effect::of(&self.model, hook, &self.sae, latent, intervention, &ids)
     }
 
     /// A text's tokens, BOS first.
-    fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = vec![self.model.bos()];
-        ids.extend(self.model.encode(text)?);
-        Ok(ids)
+    pub(super) fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        Ok([vec![self.model.bos()], self.model.encode(text)?].concat())
     }
 
     /// Writes all latents into one HTML file that needs nothing else: to search by the text of

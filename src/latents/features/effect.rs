@@ -8,6 +8,7 @@
 
 use candle_core::{Device, Tensor};
 
+use super::FeatureDashboard;
 use super::feature::check_latent;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::{add_scaled, divergence, log_sum_exp};
@@ -19,26 +20,20 @@ use crate::sae::Sae;
 /// Tokens that are listed as gaining, and as losing.
 const LISTED: usize = 10;
 
-/// At which positions something is added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Positions {
-    /// At all but position 0.
-    All,
-    /// At the last.
-    Last,
-}
-
 /// What is done to a latent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Intervention {
     /// Its code is set to 0.
     Ablate,
-    /// Its row of `W_dec` is added.
+    /// Its row of `W_dec` is added at every position but 0.
     Steer {
         /// How many times: in the units of the latent's activations.
         scale: f32,
-        /// Where.
-        at: Positions,
+    },
+    /// The same at the last position only.
+    SteerLast {
+        /// How many times.
+        scale: f32,
     },
 }
 
@@ -93,17 +88,20 @@ impl Effect {
     ///
     /// # Errors
     /// [`Error::Config`] if there is no such latent or no position but 0, or the scale is not
-    /// finite; [`Error::Shape`] if the SAE does not fit the model; what the model reports.
-    pub fn of(
+    /// finite; what the model reports.
+    pub(super) fn of(
         model: &Model,
         hook: HookPoint,
-        sae: &impl AsRef<Sae>,
+        sae: &Sae,
         latent: usize,
         intervention: Intervention,
         ids: &[u32],
     ) -> Result<Effect> {
-        let sae = sae.as_ref();
-        check(model, sae, latent, intervention)?;
+        let scale = match intervention {
+            Intervention::Ablate => 0.0,
+            Intervention::Steer { scale } | Intervention::SteerLast { scale } => scale,
+        };
+        check(sae, latent, scale)?;
         if ids.len() < 2 {
             return Err(Error::config(
                 "text",
@@ -121,8 +119,8 @@ impl Effect {
         for (position, row) in x.chunks_exact_mut(d).enumerate().skip(1) {
             let by = match intervention {
                 Intervention::Ablate => -activations[position],
-                Intervention::Steer { at: Positions::Last, .. } if position + 1 < ids.len() => 0.0,
-                Intervention::Steer { scale, .. } => scale,
+                Intervention::SteerLast { .. } if position + 1 < ids.len() => 0.0,
+                Intervention::Steer { .. } | Intervention::SteerLast { .. } => scale,
             };
             add_scaled(row, by * codes.scale(position).scale, direction);
         }
@@ -163,20 +161,11 @@ fn value_of((latents, values): (&[u32], &[f32]), latent: usize) -> f32 {
         .map_or(0.0, |(_, value)| *value)
 }
 
-fn check(model: &Model, sae: &Sae, latent: usize, intervention: Intervention) -> Result<()> {
+fn check(sae: &Sae, latent: usize, scale: f32) -> Result<()> {
     check_latent(latent, sae.d_sae())?;
-    if sae.d_model() != model.config().d_model {
-        return Err(Error::Shape {
-            what: "the SAE (d_model)".to_owned(),
-            want: vec![model.config().d_model],
-            got: vec![sae.d_model()],
-        });
-    }
-    match intervention {
-        Intervention::Steer { scale, .. } if !scale.is_finite() => {
-            Err(Error::config("scale", format!("scale = {scale}; a number is needed")))
-        }
-        _ => Ok(()),
+    match scale.is_finite() {
+        true => Ok(()),
+        false => Err(Error::config("scale", format!("scale = {scale}; a number is needed"))),
     }
 }
 
@@ -227,47 +216,36 @@ pub struct Continuations {
     pub pairs: Vec<(String, String)>,
 }
 
-impl Continuations {
-    /// `n` pairs of texts of `length` tokens after `ids`, which are taken as they are.
+impl FeatureDashboard {
+    /// `n` pairs of texts of `length` tokens with which the model continues, as it is and with
+    /// `scale` times the latent's row of `W_dec` added at every position but 0.
     ///
     /// # Errors
-    /// As [`Effect::of`], and as [`Model::generate`].
-    #[allow(clippy::too_many_arguments)] // what a text depends on, each once
-    pub fn of(
-        model: &Model,
-        hook: HookPoint,
-        sae: &impl AsRef<Sae>,
+    /// [`Error::Config`] if there is no such latent, or the scale is not finite;
+    /// [`Error::NoTokenizer`] or [`Error::Tokenizer`] if the text cannot be read; what
+    /// [`Model::generate`] reports.
+    pub fn continuations(
+        &self,
         latent: usize,
         scale: f32,
-        ids: &[u32],
+        text: &str,
         n: usize,
         length: usize,
         seed: u64,
     ) -> Result<Continuations> {
-        let sae = sae.as_ref();
-        check(model, sae, latent, Intervention::Steer { scale, at: Positions::All })?;
+        let (model, sae, hook, ids) =
+            (&self.model, &*self.sae, self.features.hook, self.ids(text)?);
+        check(sae, latent, scale)?;
         model.check_hook(hook)?;
         let d = sae.d_model();
         let direction: Vec<f32> = sae.w_dec[latent * d..][..d].iter().map(|w| scale * w).collect();
-        let plain = model.generate(ids, n, length, seed)?;
-        let steered = model.generate_with(
-            ids,
-            n,
-            length,
-            seed,
-            Some(&Added { hook, direction: &direction, amount: &|row| sae.row_norm.of(row).scale }),
-        )?;
-        let text = |ids: &[u32]| {
-            if model.tokenizer().is_ok() { model.decode(ids) } else { Ok(numbered(model, ids)) }
-        };
-        let prompt = text(ids.strip_prefix(&[model.bos()]).unwrap_or(ids))?;
+        let added =
+            Added { hook, direction: &direction, amount: &|row| sae.row_norm.of(row).scale };
+        let plain = model.generate(&ids, n, length, seed)?;
+        let steered = model.generate_with(&ids, n, length, seed, Some(&added))?;
         let pairs = (0..n)
-            .map(|i| Ok((text(plain.row(i))?, text(steered.row(i))?)))
+            .map(|i| Ok((model.decode(plain.row(i))?, model.decode(steered.row(i))?)))
             .collect::<Result<_>>()?;
-        Ok(Continuations { latent, scale, prompt, pairs })
+        Ok(Continuations { latent, scale, prompt: model.decode(&ids[1..])?, pairs })
     }
-}
-
-fn numbered(model: &Model, ids: &[u32]) -> String {
-    ids.iter().map(|&id| model.token_str(id)).collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,6 @@
 //! The codes of some sequences, turned round: for each latent the rows on which it fires.
 
+use crate::latents::source::each_firing;
 use crate::sae::Codes;
 
 /// A row on which a latent fires, numbered in the order of reading, and how strongly.
@@ -23,12 +24,12 @@ impl Firings {
     pub fn fill(&mut self, codes: &Codes, d_sae: usize, n_ctx: usize, first: u32) {
         self.starts.clear();
         self.starts.resize(d_sae + 1, 0);
-        each(codes, n_ctx, |latent, _, _| self.starts[latent + 1] += 1);
+        each_firing(codes, n_ctx, |latent, _, _| self.starts[latent + 1] += 1);
         (0..d_sae).for_each(|latent| self.starts[latent + 1] += self.starts[latent]);
         self.firings.clear();
         self.firings.resize(self.starts[d_sae], Firing { row: 0, value: 0.0 });
         let mut next = self.starts.clone();
-        each(codes, n_ctx, |latent, row, value| {
+        each_firing(codes, n_ctx, |latent, row, value| {
             self.firings[next[latent]] = Firing { row: first + row as u32, value };
             next[latent] += 1;
         });
@@ -37,16 +38,5 @@ impl Firings {
     /// Those of one latent.
     pub fn of(&self, latent: usize) -> &[Firing] {
         &self.firings[self.starts[latent]..self.starts[latent + 1]]
-    }
-}
-
-/// Calls `f` with the latent, the row and the value of every code above 0 that does not stand at
-/// position 0.
-pub(super) fn each(codes: &Codes, n_ctx: usize, mut f: impl FnMut(usize, usize, f32)) {
-    for row in (0..codes.n()).filter(|row| row % n_ctx != 0) {
-        let (latents, values) = codes.row(row);
-        for (&latent, &value) in latents.iter().zip(values).filter(|(_, value)| **value > 0.0) {
-            f(latent as usize, row, value);
-        }
     }
 }

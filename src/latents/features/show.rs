@@ -7,26 +7,14 @@ use std::fmt;
 
 use super::page::EFFECT;
 use super::{
-    Band, Bin, Cofiring, Context, Directions, Feature, FeatureDashboard, FeatureView, Features,
-    TokenScore,
+    Band, Cofiring, Directions, Feature, FeatureDashboard, FeatureView, Features, TokenScore,
 };
 use crate::base::error::Result;
 use crate::base::format;
 use crate::display::chart::{self, Axis, Options, Sample, Scale, Series, Unit};
 use crate::display::{Column, Figure, Row, Show, Shown, Table, escape, settings, shows};
 
-shows!(
-    Features,
-    Feature,
-    FeatureDashboard,
-    FeatureView,
-    Directions,
-    Context,
-    Band,
-    Bin,
-    Cofiring,
-    TokenScore
-);
+shows!(Features, Feature, FeatureDashboard, FeatureView, Directions);
 
 /// Latents in a table of the most frequent.
 const FREQUENT: usize = 10;
@@ -193,7 +181,7 @@ impl Show for FeatureView {
         let feature = &self.feature;
         let facts = feature.table().titled("");
         let figure = feature.figure().map_or(String::new(), |figure| figure.html());
-        let lists: Vec<Table> = self.lists();
+        let lists = self.lists();
         let block = |html: &str| format!("<div style=\"flex:none;max-width:100%\">{html}</div>");
         let row = |blocks: String| {
             format!(
@@ -219,11 +207,21 @@ impl FeatureView {
     fn lists(&self) -> Vec<Table> {
         let mut lists = self.directions.tables();
         if !self.feature.cofiring.is_empty() {
-            lists.push(cofiring(
-                "Fires together with",
-                &self.feature.cofiring,
-                self.cofiring_tokens,
-            ));
+            let tokens = format::count(self.cofiring_tokens);
+            let columns = [
+                Column::text("latent"),
+                Column::number("Jaccard").defined(
+                    "tokens on which both fire, as a share of those on which at least one does",
+                ),
+                Column::number("tokens")
+                    .defined(&format!("tokens on which both fire, of {tokens} counted")),
+            ];
+            let row = |one: &Cofiring| {
+                let row = Row::new(&one.latent.to_string()).percent(f64::from(one.jaccard));
+                row.count(u64::from(one.tokens))
+            };
+            let rows = self.feature.cofiring.iter().map(row);
+            lists.push(Table::filled("Fires together with", &columns, rows));
         }
         lists
     }
@@ -249,37 +247,15 @@ impl Directions {
             ),
         ];
         let filled = lists.into_iter().filter(|(_, scores, _, _)| !scores.is_empty());
-        filled
-            .map(|(title, scores, unit, meaning)| {
-                tokens(title, scores, Column::number(unit).defined(meaning))
-            })
-            .collect()
+        let table = |(title, scores, unit, meaning): (&str, &Vec<TokenScore>, &str, &str)| {
+            let columns = [Column::text("token"), Column::number(unit).defined(meaning)];
+            let row = |one: &TokenScore| {
+                Row::new(&format!("{:?}", one.token)).number(f64::from(one.score))
+            };
+            Table::filled(title, &columns, scores.iter().map(row))
+        };
+        filled.map(table).collect()
     }
-}
-
-fn tokens(title: &str, scores: &[TokenScore], column: Column) -> Table {
-    let table = Table::new(title, &[Column::text("token"), column]);
-    scores.iter().fold(table, |table, one| {
-        table.with(Row::new(&format!("{:?}", one.token)).number(f64::from(one.score)))
-    })
-}
-
-fn cofiring(title: &str, latents: &[Cofiring], tokens: u64) -> Table {
-    let of =
-        if tokens > 0 { format!(", of {} counted", format::count(tokens)) } else { String::new() };
-    let columns = [
-        Column::text("latent"),
-        Column::number("Jaccard")
-            .defined("tokens on which both fire, as a share of those on which at least one does"),
-        Column::number("tokens").defined(&format!("tokens on which both fire{of}")),
-    ];
-    latents.iter().fold(Table::new(title, &columns), |table, one| {
-        table.with(
-            Row::new(&one.latent.to_string())
-                .percent(f64::from(one.jaccard))
-                .count(u64::from(one.tokens)),
-        )
-    })
 }
 
 impl Show for Directions {
@@ -287,46 +263,6 @@ impl Show for Directions {
         let first =
             Shown::line(&format!("‖W_dec[latent]‖ {}", format::significant(self.length, 3)));
         self.tables().into_iter().fold(first, Shown::and)
-    }
-}
-
-impl Show for TokenScore {
-    fn shown(&self) -> Shown {
-        tokens("", std::slice::from_ref(self), Column::number("score")).into()
-    }
-}
-
-impl Show for Cofiring {
-    fn shown(&self) -> Shown {
-        cofiring("", std::slice::from_ref(self), 0).into()
-    }
-}
-
-impl Show for Bin {
-    fn shown(&self) -> Shown {
-        let edge = |x| format::significant(x, 3);
-        Shown::line(&format!(
-            "{} activations from {} to {}",
-            format::count(self.count),
-            edge(self.from),
-            edge(self.to)
-        ))
-    }
-}
-
-/// A context knows its tokens by their ids only.
-impl Show for Context {
-    fn shown(&self) -> Shown {
-        let texts: Vec<String> = self.ids.iter().map(|id| format!("#{id}")).collect();
-        contexts::list("", &[(self, &texts)], self.activation())
-    }
-}
-
-impl Show for Band {
-    fn shown(&self) -> Shown {
-        self.contexts
-            .iter()
-            .fold(Shown::line(&self.title()), |shown, context| shown.and(context.shown()))
     }
 }
 

@@ -213,7 +213,7 @@ fn what_is_found_depends_on_neither_threads_nor_where_it_is_read_from() {
         assert!(all(pool.install(collect)) == want, "{threads}");
     }
     let text =
-        Features::of_text(&made.model, made.hook, &made.sae, &made.tokens, config()).unwrap();
+        Features::collect(&made.model, made.hook, &made.sae, &made.tokens, config()).unwrap();
     assert!(all(text) == want);
 }
 
@@ -399,16 +399,15 @@ fn ablation_and_steering_are_runs_spliced_by_hand() {
 
         let mut steered = x.clone();
         (d..x.len()).for_each(|i| steered[i] += 3.0 * sae.w_dec[latent * d + i % d]);
-        let steer = |at| {
-            Effect::of(model, hook, sae, latent, Intervention::Steer { scale: 3.0, at }, ids)
-                .unwrap()
-        };
-        check_effect(&steer(Positions::All), &before, &after(steered.clone()));
+        let [all, only] =
+            [Intervention::Steer { scale: 3.0 }, Intervention::SteerLast { scale: 3.0 }]
+                .map(|steer| Effect::of(model, hook, sae, latent, steer, ids).unwrap());
+        check_effect(&all, &before, &after(steered.clone()));
         let last = x.len() - d;
         let only_last: Vec<f32> = x[..last].iter().chain(&steered[last..]).copied().collect();
-        check_effect(&steer(Positions::Last), &before, &after(only_last));
-        assert!(steer(Positions::Last).tokens[..N_CTX - 1].iter().all(|token| token.kl < 1e-6));
-        assert!(steer(Positions::All).kl() > 1e-4);
+        check_effect(&only, &before, &after(only_last));
+        assert!(only.tokens[..N_CTX - 1].iter().all(|token| token.kl < 1e-6));
+        assert!(all.kl() > 1e-4);
     }
 }
 

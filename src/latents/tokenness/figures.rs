@@ -2,9 +2,7 @@
 
 use crate::base::error::Result;
 use crate::display::Figure;
-use crate::display::chart::{
-    Axis, Group, Options, Sample, Scale, Series, Unit, bars, curves, histogram,
-};
+use crate::display::chart::{Axis, Options, Sample, Scale, Series, Unit, bars, curves, histogram};
 use crate::latents::tokenness::{NgramR2s, SaeTokenness, TokenOrContext, TokenTest};
 use crate::model::HookPoint;
 
@@ -87,9 +85,9 @@ pub fn ngram_r2(found: &NgramR2s) -> Result<Figure> {
     let longest = found.hooks.iter().map(|hook| hook.scores.len()).max().unwrap_or(0);
     let group = |n: usize| {
         let name = ["token", "at most 2 tokens", "at most 3 tokens"][n - 1];
-        Group::new(name, found.hooks.iter().map(|hook| hook.r2(n).unwrap_or(f64::NAN)).collect())
+        Sample::new(name, found.hooks.iter().map(|hook| hook.r2(n).unwrap_or(f64::NAN)).collect())
     };
-    let groups: Vec<Group> = (1..=longest).map(group).collect();
+    let groups: Vec<Sample> = (1..=longest).map(group).collect();
     let title = found.hooks.first().map_or("What the last tokens tell".to_owned(), |hook| {
         format!("What the last tokens tell · {}", hook.model)
     });

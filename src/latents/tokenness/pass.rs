@@ -4,11 +4,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::counts::{Counts, gram};
-use super::source::Reader;
 use super::{TokennessConfig, interrupted};
 use crate::activations::{Batch, Shuffle};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
+use crate::latents::source::{Reader, each_firing};
 use crate::model::tokens::Tokens;
 use crate::sae::Sae;
 
@@ -49,14 +49,14 @@ pub(super) fn count(
     saes: &[(&str, &Sae)],
     config: &TokennessConfig,
 ) -> Result<Counted> {
-    let n_ctx = reader.n_ctx();
+    let n_ctx = reader.n_ctx;
     // Counts are u32.
     let most = config.tokens.min(u32::MAX as usize);
-    let n_seq = reader.n_seq().min(most.div_ceil(n_ctx - 1));
-    let order = Shuffle::new(reader.n_seq() as u64, config.seed).fill(0, n_seq);
+    let n_seq = reader.n_seq.min(most.div_ceil(n_ctx - 1));
+    let order = Shuffle::new(reader.n_seq as u64, config.seed).fill(0, n_seq);
     let latents =
         saes.iter().map(|(_, sae)| (0..sae.d_sae()).map(|_| Counts::default()).collect()).collect();
-    let coverage = if n_seq == reader.n_seq() { Coverage::Everything } else { Coverage::Tokens };
+    let coverage = if n_seq == reader.n_seq { Coverage::Everything } else { Coverage::Tokens };
     let mut counted = Counted { latents, text: Counts::default(), tokens: 0, coverage };
     let mut progress = Progress::new("count firings", (n_seq * (n_ctx - 1)) as u64, "tokens");
     let mut batch = Batch::default();
@@ -70,7 +70,7 @@ pub(super) fn count(
             break;
         }
         // In the order of the source, which is read faster.
-        let mut chunk = chunk.to_vec();
+        let mut chunk: Vec<usize> = chunk.iter().map(|&i| i as usize).collect();
         chunk.sort_unstable();
         match reader.read(&chunk, &mut batch) {
             Err(Error::Interrupted { .. }) if interrupt::requested() => {
@@ -109,7 +109,7 @@ impl Counted {
         saes: &[(&str, &Sae)],
         order: usize,
     ) -> Result<()> {
-        let n_ctx = reader.n_ctx();
+        let n_ctx = reader.n_ctx;
         let text = Tokens::new(batch.tokens.clone(), n_ctx)?;
         let sequences = batch.tokens.chunks_exact(n_ctx);
         let grams: Vec<_> =
@@ -120,15 +120,8 @@ impl Counted {
             self.text.merge();
         }
         for ((_, sae), counts) in saes.iter().zip(&mut self.latents) {
-            let codes = sae.encode_text(reader.model(), &batch.x, &text)?;
-            for i in counted_rows() {
-                let (latents, values) = codes.row(i);
-                for (&latent, &value) in
-                    latents.iter().zip(values).filter(|(_, value)| **value > 0.0)
-                {
-                    counts[latent as usize].add(grams[i], value);
-                }
-            }
+            let codes = sae.encode_text(reader.model, &batch.x, &text)?;
+            each_firing(&codes, n_ctx, |latent, row, value| counts[latent].add(grams[row], value));
             counts
                 .par_iter_mut()
                 .with_min_len(LATENTS_AT_ONCE)

@@ -3,14 +3,10 @@
 use super::TokennessConfig;
 use super::latent::{LatentTokenness, NgramProfile, SaeTokenness, TableMatch};
 use super::pass::Coverage;
-use super::source::ActivationSource;
-use super::summary::{FrequencyBin, TokenOrContext, TokenTest, Weighting};
+use super::summary::{TokenOrContext, TokenTest, Weighting};
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
 use crate::latents::tokenness::figures;
-
-/// A mean over latents: its name, its definition, how to read it off a latent, and how it is set.
-type Mean = (&'static str, &'static str, fn(&LatentTokenness) -> Option<f64>, fn(Row, f64) -> Row);
 
 /// Latents that a table lists by default.
 const LISTED: usize = 12;
@@ -86,56 +82,37 @@ impl TokenOrContext {
         if weighting == Weighting::Latents {
             self.numbers_of_latents(&mut table);
         }
+        // A mean over latents: its name, its definition, what it is of, and how it is set.
+        let mut push = |name: &str,
+                        definition: &str,
+                        value: &dyn Fn(&LatentTokenness) -> Option<f64>,
+                        cell: fn(Row, Option<f64>) -> Row| {
+            let means: Vec<Option<f64>> =
+                (0..self.saes.len()).map(|at| self.mean(at, weighting, value)).collect();
+            if means.iter().any(Option::is_some) {
+                table.push(means.into_iter().fold(Row::new(name).defined(definition), cell));
+            }
+        };
         for test in TokenTest::ALL {
             let (name, definition) = test.words();
-            let share = |at| {
-                self.mean(at, weighting, |latent| {
-                    test.passes(latent).map(|passes| f64::from(u8::from(passes)))
-                })
-            };
-            push_means(
-                &mut table,
-                name,
-                definition,
-                (0..self.saes.len()).map(share).collect(),
-                Row::percent,
-            );
+            push(name, definition, &|latent| test.share(latent), Row::percent);
         }
-        let means: [Mean; 4] = [
-            (
-                "mean share of the top token",
-                "of a latent's activation mass",
-                |l| l.ngrams.first().map(|n| n.mass_share),
-                Row::percent,
-            ),
-            (
-                "mean share of the top bigram",
-                "of a latent's activation mass",
-                |l| l.ngrams.get(1).map(|n| n.mass_share),
-                Row::percent,
-            ),
-            (
-                "mean entropy of tokens",
-                "in bits, weighted by activation mass within the latent",
-                |l| l.ngrams.first().map(|n| n.mass_entropy),
-                Row::number,
-            ),
-            (
-                "mean share of firing told by the token",
-                "(MI − chance) / (H − chance), as for trivial latents",
-                |l| l.ngrams.first().map(|n| n.mi_share_corrected),
-                Row::percent,
-            ),
-        ];
-        for (name, definition, value, cell) in means {
-            push_means(
-                &mut table,
-                name,
-                definition,
-                (0..self.saes.len()).map(|at| self.mean(at, weighting, value)).collect(),
-                cell,
-            );
-        }
+        let of_mass = "of a latent's activation mass";
+        let share = |l: &LatentTokenness, n: usize| l.ngrams.get(n).map(|it| it.mass_share);
+        push("mean share of the top token", of_mass, &|l| share(l, 0), Row::percent);
+        push("mean share of the top bigram", of_mass, &|l| share(l, 1), Row::percent);
+        push(
+            "mean entropy of tokens",
+            "in bits, weighted by activation mass within the latent",
+            &|l| l.ngrams.first().map(|it| it.mass_entropy),
+            Row::number,
+        );
+        push(
+            "mean share of firing told by the token",
+            "(MI − chance) / (H − chance), as for trivial latents",
+            &|l| l.ngrams.first().map(|it| it.mi_share_corrected),
+            Row::percent,
+        );
         let matched = match weighting {
             Weighting::Matched => {
                 format!(" The bins in which they are matched hold {}.", self.matched())
@@ -150,28 +127,24 @@ impl TokenOrContext {
     }
 
     fn numbers_of_latents(&self, table: &mut Table) {
-        let count = |name: &str, definition: &str, keep: &dyn Fn(u64) -> bool| {
+        let least = self.min_firings.max(1);
+        let rare = format!("latents that fired, but fewer than {least} times");
+        let counts: [(&str, &str, &dyn Fn(u64) -> bool); 3] = [
+            (
+                "latents counted",
+                "latents that are neither dead nor rare: the shares are of these",
+                &|firings| firings >= least,
+            ),
+            ("dead", "latents that fired on none of the tokens", &|firings| firings == 0),
+            ("rare", &rare, &|firings| firings > 0 && firings < least),
+        ];
+        for (name, definition, keep) in counts {
             let count = |sae: &SaeTokenness| {
                 sae.latents.iter().filter(|latent| keep(latent.firings)).count()
             };
-            self.saes
-                .iter()
-                .fold(Row::new(name).defined(definition), |row, sae| row.count(count(sae) as u64))
-        };
-        let least = self.min_firings.max(1);
-        table.push(count(
-            "latents counted",
-            "latents that are neither dead nor rare: the shares are of these",
-            &|firings| firings >= least,
-        ));
-        table.push(count("dead", "latents that fired on none of the tokens", &|firings| {
-            firings == 0
-        }));
-        table.push(count(
-            "rare",
-            &format!("latents that fired, but fewer than {least} times"),
-            &|firings| firings > 0 && firings < least,
-        ));
+            let row = Row::new(name).defined(definition);
+            table.push(self.saes.iter().fold(row, |row, sae| row.count(count(sae) as u64)));
+        }
     }
 
     /// "98.1 % of the latents of SAE, 97.0 % of TSAE".
@@ -224,34 +197,15 @@ impl TokenOrContext {
         let first = Column::text("fires on")
             .defined("the share of tokens on which a latent fires: its density");
         let columns: Vec<Column> = std::iter::once(first).chain(columns).collect();
-        let mut table = Table::new(&format!("Token latents by firing frequency: {name}"), &columns);
-        for bin in self.bins(test) {
-            let row = Row::new(&format!(
-                "{} to {}",
-                format::percent(bin.from),
-                format::percent(bin.to.min(1.0))
-            ));
-            table.push(bin.latents.iter().zip(&bin.shares).fold(row, |row, (latents, share)| {
-                let row = row.count(*latents as u64);
-                if share.is_nan() { row.missing() } else { row.percent(*share) }
-            }));
-        }
-        table.caption(&format!("{}. {}", self.what_was_counted(), self.what_is_left_out()))
-    }
-}
-
-fn push_means(
-    table: &mut Table,
-    name: &str,
-    definition: &str,
-    values: Vec<Option<f64>>,
-    cell: fn(Row, f64) -> Row,
-) {
-    if values.iter().any(Option::is_some) {
-        let row = Row::new(name).defined(definition);
-        table.push(values.into_iter().fold(row, |row, value| {
-            value.map_or_else(|| row.clone().missing(), |value| cell(row.clone(), value))
-        }));
+        let rows = self.bins(test).into_iter().map(|bin| {
+            let (from, to) = (format::percent(bin.from), format::percent(bin.to.min(1.0)));
+            let row = Row::new(&format!("{from} to {to}"));
+            bin.latents.iter().zip(&bin.shares).fold(row, |row, (latents, share)| {
+                row.count(*latents as u64).percent(Some(*share).filter(|share| !share.is_nan()))
+            })
+        });
+        Table::filled(&format!("Token latents by firing frequency: {name}"), &columns, rows)
+            .caption(&format!("{}. {}", self.what_was_counted(), self.what_is_left_out()))
     }
 }
 
@@ -292,15 +246,15 @@ impl SaeTokenness {
     fn listed(&self, order: &str, n: usize, key: impl Fn(&LatentTokenness) -> f64) -> Table {
         let mut latents = self.counted();
         latents.sort_by(|a, b| key(b).total_cmp(&key(a)).then(b.mass.total_cmp(&a.mass)));
-        let mut table = Table::new(&format!("{}: latents, {order}", self.name), &latent_columns());
-        latents.iter().take(n).for_each(|latent| table.push(latent_row(latent)));
         let of = format!(
             "{} of the {} latents with {} firings or more.",
             n.min(latents.len()),
             latents.len(),
             self.min_firings.max(1)
         );
-        table.caption(&of)
+        let rows = latents.into_iter().take(n).map(latent_row);
+        Table::filled(&format!("{}: latents, {order}", self.name), &latent_columns(), rows)
+            .caption(&of)
     }
 }
 
@@ -328,19 +282,17 @@ fn latent_columns() -> Vec<Column> {
 
 fn latent_row(latent: &LatentTokenness) -> Row {
     let quoted = |text: &str| format!("{text:?}");
+    let (token, bigram) = (latent.ngrams.first(), latent.ngrams.get(1));
+    let named = |row: Row, profile: Option<&NgramProfile>| match profile {
+        Some(profile) => row.text(&quoted(&profile.text)),
+        None => row.missing(),
+    };
     let row = Row::new(&latent.latent.to_string()).percent(latent.density);
-    let row = match latent.ngrams.first() {
-        Some(token) => {
-            let row =
-                row.text(&quoted(&token.text)).percent(token.mass_share).number(token.mass_entropy);
-            row.percent(token.mi_share_corrected)
-        }
-        None => row.missing().missing().missing().missing(),
-    };
-    let row = match latent.ngrams.get(1) {
-        Some(bigram) => row.text(&quoted(&bigram.text)).percent(bigram.mass_share),
-        None => row.missing().missing(),
-    };
+    let row = named(row, token)
+        .percent(token.map(|it| it.mass_share))
+        .number(token.map(|it| it.mass_entropy))
+        .percent(token.map(|it| it.mi_share_corrected));
+    let row = named(row, bigram).percent(bigram.map(|it| it.mass_share));
     row.text(&quoted(&latent.table.text)).number(latent.table.cosine)
 }
 
@@ -443,27 +395,6 @@ fn matched(found: &TableMatch) -> String {
     format!("{:?}, cosine {}", found.text, format::significant(found.cosine, 3))
 }
 
-impl Show for TableMatch {
-    fn shown(&self) -> Shown {
-        Shown::line(&matched(self))
-    }
-}
-
-impl Show for FrequencyBin {
-    fn shown(&self) -> Shown {
-        let pairs = self.latents.iter().zip(&self.shares);
-        let each: Vec<String> = pairs
-            .map(|(latents, share)| format!("{} of {latents} latents", format::percent(*share)))
-            .collect();
-        Shown::line(&format!(
-            "fires on {} to {} of tokens: {}",
-            format::percent(self.from),
-            format::percent(self.to),
-            each.join(", ")
-        ))
-    }
-}
-
 impl Show for TokenTest {
     fn shown(&self) -> Shown {
         let (name, definition) = self.words();
@@ -475,22 +406,6 @@ impl Show for Weighting {
     fn shown(&self) -> Shown {
         let (name, meaning) = self.words();
         Shown::sentence(name, meaning)
-    }
-}
-
-impl Show for Coverage {
-    fn shown(&self) -> Shown {
-        let meaning = match self {
-            Coverage::Everything => "all of the source was counted",
-            Coverage::Tokens => {
-                "as many tokens were counted as were asked for, in sequences chosen at random"
-            }
-            Coverage::Memory => {
-                "counting ended when its memory was used up, with sequences chosen at random"
-            }
-            Coverage::Stopped => "counting was stopped by hand, with sequences chosen at random",
-        };
-        Shown::line(meaning)
     }
 }
 
@@ -518,25 +433,12 @@ impl Show for TokennessConfig {
     }
 }
 
-impl Show for ActivationSource {
-    fn shown(&self) -> Shown {
-        match self {
-            ActivationSource::Store(store) => store.shown(),
-            ActivationSource::Tokens(tokens) => tokens.shown(),
-        }
-    }
-}
-
 shows!(
     TokenOrContext,
     SaeTokenness,
     LatentTokenness,
     NgramProfile,
-    TableMatch,
-    FrequencyBin,
     TokenTest,
     Weighting,
-    Coverage,
-    TokennessConfig,
-    ActivationSource
+    TokennessConfig
 );

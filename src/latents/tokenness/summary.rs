@@ -1,13 +1,11 @@
 //! Shares of token latents: by several tests, under several weightings, and within bins of firing
 //! frequency.
 
-use std::ops::Index;
-
 use serde::Serialize;
 
 use super::latent::{LatentTokenness, SaeTokenness};
 use super::pass::Coverage;
-use crate::base::error::{Error, Result};
+use crate::base::error::{Error, Result, by_name};
 use crate::model::HookPoint;
 
 /// The share of its mass that a latent has on one token if it is a token latent: most of it.
@@ -85,6 +83,11 @@ impl TokenTest {
         TokenTest::TrivialBigram,
     ];
 
+    /// Whether it passes, as a number of which a mean can be taken.
+    pub(super) fn share(self, latent: &LatentTokenness) -> Option<f64> {
+        self.passes(latent).map(|passes| f64::from(u8::from(passes)))
+    }
+
     /// Whether the latent is a token latent by this test; `None` if the test cannot be made:
     /// bigrams were not counted, the SAE has no table, or the latent never fired.
     pub fn passes(self, latent: &LatentTokenness) -> Option<bool> {
@@ -129,9 +132,8 @@ pub struct TokenOrContext {
 }
 
 /// A bin of firing frequency, with what each SAE has there.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct FrequencyBin {
+#[derive(Debug, PartialEq)]
+pub(crate) struct FrequencyBin {
     /// The least density.
     pub from: f64,
     /// The density that is too large.
@@ -143,18 +145,6 @@ pub struct FrequencyBin {
 }
 
 impl TokenOrContext {
-    /// The SAE of that name.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRun`] with the names that exist.
-    pub fn get(&self, name: &str) -> Result<&SaeTokenness> {
-        let unknown = || Error::UnknownRun {
-            name: name.to_owned(),
-            there: self.saes.iter().map(|sae| sae.name.clone()).collect(),
-        };
-        self.saes.iter().find(|sae| sae.name == name).ok_or_else(unknown)
-    }
-
     /// The share of token latents of the SAE called `name`.
     ///
     /// # Errors
@@ -163,10 +153,7 @@ impl TokenOrContext {
     pub fn share(&self, name: &str, test: TokenTest, weighting: Weighting) -> Result<f64> {
         let sae = self.get(name)?;
         let at = self.saes.iter().position(|other| std::ptr::eq(other, sae)).unwrap_or(0);
-        self.mean(at, weighting, |latent| {
-            test.passes(latent).map(|passes| f64::from(u8::from(passes)))
-        })
-        .ok_or_else(|| {
+        self.mean(at, weighting, |latent| test.share(latent)).ok_or_else(|| {
             let why = format!(
                 "{test:?} of \"{name}\" over {weighting:?} cannot be computed: {}",
                 self.why_not(sae, test, weighting)
@@ -265,7 +252,7 @@ impl TokenOrContext {
 
     /// The share of token latents in each bin of firing frequency, half a decade wide, from the
     /// rarest to the most frequent.
-    pub fn bins(&self, test: TokenTest) -> Vec<FrequencyBin> {
+    pub(crate) fn bins(&self, test: TokenTest) -> Vec<FrequencyBin> {
         let share = |sae: &SaeTokenness, bin: i32| {
             let latents: Vec<_> =
                 sae.counted().into_iter().filter(|latent| bin_of(latent.density) == bin).collect();
@@ -292,19 +279,7 @@ fn bin_of(density: f64) -> i32 {
     (density.log10() * BINS_A_DECADE).floor() as i32
 }
 
-impl Index<&str> for TokenOrContext {
-    type Output = SaeTokenness;
-
-    /// # Panics
-    /// If there is no SAE of that name, as indexing a map does; [`TokenOrContext::get`] returns an
-    /// error instead.
-    fn index(&self, name: &str) -> &SaeTokenness {
-        match self.get(name) {
-            Ok(sae) => sae,
-            Err(error) => panic!("{error}"),
-        }
-    }
-}
+by_name!(TokenOrContext, saes: SaeTokenness, "SAE");
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use tokenized_sae::display::interrupt;
-use tokenized_sae::experiments::compare::{CompareConfig, LEARNING_RATES, Text, compare};
+use tokenized_sae::experiments::compare::{CompareConfig, LEARNING_RATES, compare};
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
@@ -63,7 +63,8 @@ impl Compare {
         interrupt::watch();
         let model = self.model.load()?;
         let config = CompareConfig {
-            text: self.text.map_or(Text::Sampled(self.sampled), Text::Files),
+            text: self.text,
+            sampled: self.sampled,
             hook: self.hook,
             k: self.k,
             expansion: self.expansion,

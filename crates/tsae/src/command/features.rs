@@ -68,11 +68,11 @@ impl Features {
                     .context(n_ctx)
                     .max_tokens(most)
                     .split(0.0)?;
-                FeatureDashboard::of_text(&model, hook, &sae, &text.train, config)?
+                FeatureDashboard::with(&model, hook, &sae, &text.train, config)?
             }
             (None, None) => {
                 let text = model.sample(self.sampled.div_ceil(n_ctx), n_ctx, 0)?;
-                FeatureDashboard::of_text(&model, hook, &sae, &text, config)?
+                FeatureDashboard::with(&model, hook, &sae, &text, config)?
             }
         };
         let dashboard =

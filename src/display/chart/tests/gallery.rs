@@ -117,8 +117,8 @@ fn gallery() {
         Options { marks: vec![Mark::At { x: 6.1, label: "median".into() }], ..Options::default() };
     let layers: Vec<String> = (5..=11).map(|l| l.to_string()).collect();
     let speed = [
-        Group::new("CE", vec![7.22, 8.13, 6.19, 7.22, 13.0, 11.82, 7.22]),
-        Group::new("NMSE", vec![9.29, 9.29, 6.84, 6.84, 10.0, 6.84, 9.29]),
+        Sample::new("CE", vec![7.22, 8.13, 6.19, 7.22, 13.0, 11.82, 7.22]),
+        Sample::new("NMSE", vec![9.29, 9.29, 6.84, 6.84, 10.0, 6.84, 9.29]),
     ];
     let many: Vec<Series> = (0..10)
         .map(|i| {
@@ -283,7 +283,7 @@ fn gallery() {
                 "Pythia 1.4B, layer 16, with a frozen table".into(),
                 "tiny".into(),
             ],
-            &[Group::new("a", vec![0.12, -0.04, 0.3])],
+            &[Sample::new("a", vec![0.12, -0.04, 0.3])],
             &Options { y: Axis { unit: Unit::Share, ..Axis::default() }, ..Options::default() },
         )
         .unwrap(),

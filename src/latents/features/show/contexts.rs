@@ -85,7 +85,7 @@ pub(super) fn shown(view: &FeatureView) -> Shown {
 
 /// Contexts with the texts of their tokens, under a title; `max` is what the darkest shade stands
 /// for.
-pub(super) fn list(title: &str, contexts: &[(&Context, &Vec<String>)], max: f32) -> Shown {
+fn list(title: &str, contexts: &[(&Context, &Vec<String>)], max: f32) -> Shown {
     let rows: Vec<String> =
         contexts.iter().map(|(context, texts)| row(context, texts, max)).collect();
     let (open, closed) = rows.split_at(rows.len().min(OPEN));
@@ -96,12 +96,8 @@ pub(super) fn list(title: &str, contexts: &[(&Context, &Vec<String>)], max: f32)
             closed.concat()
         ),
     };
-    let heading = match title {
-        "" => String::new(),
-        title => {
-            format!("<div style=\"font-weight:600;margin:.5em 0 .1em\">{}</div>", escape(title))
-        }
-    };
+    let heading =
+        format!("<div style=\"font-weight:600;margin:.5em 0 .1em\">{}</div>", escape(title));
     let lines: String = contexts
         .iter()
         .map(|(context, texts)| {
@@ -113,7 +109,7 @@ pub(super) fn list(title: &str, contexts: &[(&Context, &Vec<String>)], max: f32)
             "<div style=\"color:inherit;line-height:1.6;max-width:76em\">{heading}{}{more}</div>",
             open.concat()
         ),
-        text: if title.is_empty() { lines } else { format!("{title}\n{lines}") },
+        text: format!("{title}\n{lines}"),
     }
 }
 

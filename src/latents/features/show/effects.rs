@@ -4,11 +4,9 @@ use super::contexts::{Token, html, line};
 use super::heading;
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, escape, shows};
-use crate::latents::features::{
-    Continuations, Effect, EffectToken, Intervention, Positions, Shift,
-};
+use crate::latents::features::{Continuations, Effect, Intervention, Shift};
 
-shows!(Effect, EffectToken, Shift, Intervention, Positions, Continuations);
+shows!(Effect, Continuations);
 
 impl Effect {
     /// What was done, in words.
@@ -16,10 +14,10 @@ impl Effect {
         let latent = self.latent;
         match self.intervention {
             Intervention::Ablate => format!("Without latent {latent}"),
-            Intervention::Steer { scale, at: Positions::All } => {
+            Intervention::Steer { scale } => {
                 format!("With latent {latent} added {scale} times, at every position but 0")
             }
-            Intervention::Steer { scale, at: Positions::Last } => {
+            Intervention::SteerLast { scale } => {
                 format!("With latent {latent} added {scale} times, at the last position")
             }
         }
@@ -65,15 +63,10 @@ fn shifts(title: &str, shifts: &[Shift]) -> Table {
     let row = |shift: &Shift| {
         Row::new(&format!("{:?}", shift.token)).percent(shift.before).percent(shift.after)
     };
-    shifts.iter().fold(Table::new(title, &columns), |table, shift| table.with(row(shift)))
+    Table::filled(title, &columns, shifts.iter().map(row))
 }
 
 /// How often and where something is added, in words.
-fn added(scale: f32, at: Positions) -> String {
-    let at = if at == Positions::All { "every position but 0" } else { "the last position" };
-    format!("added {} times, at {at}", number(f64::from(scale)))
-}
-
 fn number(x: f64) -> String {
     format::significant(x, 3)
 }
@@ -107,64 +100,21 @@ impl Show for Effect {
     }
 }
 
-impl Show for EffectToken {
-    fn shown(&self) -> Shown {
-        Shown::line(&format!(
-            "{:?}: activation {}, KL {} nats",
-            self.token,
-            number(f64::from(self.activation)),
-            number(self.kl)
-        ))
-    }
-}
-
-impl Show for Shift {
-    fn shown(&self) -> Shown {
-        Shown::line(&format!(
-            "{:?}: {} before, {} after",
-            self.token,
-            format::percent(self.before),
-            format::percent(self.after)
-        ))
-    }
-}
-
-impl Show for Intervention {
-    fn shown(&self) -> Shown {
-        match self {
-            Intervention::Ablate => {
-                Shown::sentence("Ablate", "the latent's code is set to 0, and the SAE's error kept")
-            }
-            Intervention::Steer { scale, at } => Shown::sentence(
-                "Steer",
-                &format!("the latent's row of W_dec is {}", added(*scale, *at)),
-            ),
-        }
-    }
-}
-
-impl Show for Positions {
-    fn shown(&self) -> Shown {
-        match self {
-            Positions::All => Shown::sentence("All", "every position but 0"),
-            Positions::Last => Shown::sentence("Last", "the last position"),
-        }
-    }
-}
-
 impl Show for Continuations {
     fn shown(&self) -> Shown {
         let columns = [Column::text("text"), Column::text("as it is"), Column::text("steered")];
         let title = format!(
-            "{:?}, with latent {} {}",
+            "{:?}, with latent {} added {} times, at every position but 0",
             self.prompt,
             self.latent,
-            added(self.scale, Positions::All)
+            number(f64::from(self.scale))
         );
-        let mut table = Table::new(&title, &columns);
-        for (i, (plain, steered)) in self.pairs.iter().enumerate() {
-            table.push(Row::new(&(i + 1).to_string()).text(plain).text(steered));
-        }
+        let rows = self
+            .pairs
+            .iter()
+            .zip(1..)
+            .map(|((plain, steered), i)| Row::new(&i.to_string()).text(plain).text(steered));
+        let table = Table::filled(&title, &columns, rows);
         table.caption("The two texts of a row are drawn with the same random numbers.").into()
     }
 }

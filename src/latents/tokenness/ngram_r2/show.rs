@@ -1,8 +1,8 @@
 //! How R² of n-grams shows itself.
 
-use super::{NgramR2, NgramR2Config, NgramR2s, NgramScore};
+use super::{NgramR2, NgramR2s};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::display::{Column, Row, Show, Shown, Table, shows};
 use crate::latents::tokenness::figures;
 
 const R2: &str = "1 − Σ‖x − prediction‖² / Σ‖x − x̄‖² on the second half of the sequences; the prediction is the mean activation, over the \
@@ -98,36 +98,4 @@ impl Show for NgramR2s {
     }
 }
 
-impl Show for NgramScore {
-    fn shown(&self) -> Shown {
-        let (r2, covered) = (format::significant(self.r2, 3), format::percent(self.covered));
-        Shown::line(&format!(
-            "n-grams of at most {}: R² {r2}, {} n-grams on {covered} of rows",
-            length(self.n),
-            format::count(self.grams as u64)
-        ))
-    }
-}
-
-impl Show for NgramR2Config {
-    fn shown(&self) -> Shown {
-        let rows = vec![
-            ("n", self.n.to_string(), "the longest n-gram"),
-            (
-                "tokens",
-                format::count(self.tokens as u64),
-                "tokens that are read, at most, half of them to form the means",
-            ),
-            (
-                "min_count",
-                self.min_count.to_string(),
-                "an n-gram has a mean if it occurs at least this often in the first half",
-            ),
-            ("memory", format::bytes(self.memory), "memory that the means may take"),
-            ("seed", self.seed.to_string(), "decides the halves"),
-        ];
-        settings("NgramR2Config", rows).into()
-    }
-}
-
-shows!(NgramR2, NgramR2s, NgramScore, NgramR2Config);
+shows!(NgramR2, NgramR2s);

@@ -6,8 +6,10 @@ use crate::base::error::{Error, Result};
 use crate::display::interrupt;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
+use crate::sae::Codes;
 
-/// Where activations come from: a store, or a text that the model runs on.
+/// Where activations come from: a store, or a text that the model runs on as it is read. A call
+/// that asks for one takes `&acts` or `&tokens` as well.
 #[derive(Clone, Debug)]
 pub enum ActivationSource {
     /// Activations on disk.
@@ -30,31 +32,28 @@ impl From<&Tokens> for ActivationSource {
 
 /// A source that was checked against the model and the hook.
 pub(super) struct Reader<'a> {
-    model: &'a Model,
+    pub model: &'a Model,
     hook: HookPoint,
     source: &'a ActivationSource,
-    n_seq: usize,
-    n_ctx: usize,
+    pub n_seq: usize,
+    pub n_ctx: usize,
 }
 
 impl ActivationSource {
-    /// Checks the source.
     pub(super) fn reader<'a>(&'a self, model: &'a Model, hook: HookPoint) -> Result<Reader<'a>> {
         model.check_hook(hook)?;
         let (n_seq, n_ctx) = match self {
             ActivationSource::Store(store) => {
                 store.check_hook(hook)?;
                 if store.model_fingerprint() != model.fingerprint() {
-                    let why = format!(
-                        "the store in {} was made with {} ({}), other weights or another processing than those of {} ({}): load the \
-                         model it was made with",
-                        store.dir().display(),
-                        store.model_name(),
-                        store.processing(),
-                        model.name(),
-                        model.processing()
-                    );
-                    return Err(Error::config("model", why));
+                    return Err(Error::Changed {
+                        path: store.dir().to_owned(),
+                        what: "the model of the activations",
+                        stored: format!("{} ({})", store.model_fingerprint(), store.model_name()),
+                        now: format!("{} ({})", model.fingerprint(), model.name()),
+                        remedy: "take the model and processing that the activations came from"
+                            .to_owned(),
+                    });
                 }
                 (store.n_rows() / store.n_ctx(), store.n_ctx())
             }
@@ -71,46 +70,39 @@ impl ActivationSource {
 }
 
 impl Reader<'_> {
-    pub(super) fn model(&self) -> &Model {
-        self.model
-    }
-
-    pub(super) fn n_seq(&self) -> usize {
-        self.n_seq
-    }
-
-    pub(super) fn n_ctx(&self) -> usize {
-        self.n_ctx
-    }
-
-    /// How many rows there are to count, position 0 left out.
-    pub(super) fn n_rows(&self) -> usize {
-        self.n_seq * (self.n_ctx - 1)
-    }
-
-    /// Fills `batch` with the whole of these sequences, one after the other.
-    pub(super) fn read(&self, sequences: &[u64], batch: &mut Batch) -> Result<()> {
+    /// Reads some sequences, in the order given: tokens, positions, and activations.
+    pub(super) fn read(&self, sequences: &[usize], batch: &mut Batch) -> Result<()> {
+        let n_ctx = self.n_ctx;
         match self.source {
             ActivationSource::Store(store) => {
-                let n_ctx = self.n_ctx as u64;
-                let rows: Vec<u64> =
-                    sequences.iter().flat_map(|&i| i * n_ctx..(i + 1) * n_ctx).collect();
+                let rows: Vec<u64> = sequences
+                    .iter()
+                    .flat_map(|&i| (i * n_ctx) as u64..((i + 1) * n_ctx) as u64)
+                    .collect();
                 store.gather(self.hook, &rows, batch)
             }
             ActivationSource::Tokens(tokens) => {
-                batch.tokens.clear();
-                sequences
-                    .iter()
-                    .for_each(|&i| batch.tokens.extend_from_slice(tokens.row(i as usize)));
-                let rows = Tokens::new(batch.tokens.clone(), self.n_ctx)?;
+                batch.tokens = sequences.iter().flat_map(|&i| tokens.row(i)).copied().collect();
+                let rows = Tokens::new(batch.tokens.clone(), n_ctx)?;
                 let value = self
                     .model
                     .run_to_many_unless(&rows, &[self.hook], &interrupt::requested)?
                     .swap_remove(0);
                 batch.x = value.flatten_all()?.to_vec1::<f32>()?;
-                batch.positions = (0..rows.len()).map(|i| (i % self.n_ctx) as u32).collect();
+                batch.positions = (0..rows.len()).map(|i| (i % n_ctx) as u32).collect();
                 Ok(())
             }
+        }
+    }
+}
+
+/// Calls `f` with the latent, the row and the value of every code above 0 that does not stand at
+/// position 0.
+pub(super) fn each_firing(codes: &Codes, n_ctx: usize, mut f: impl FnMut(usize, usize, f32)) {
+    for row in (0..codes.n()).filter(|row| row % n_ctx != 0) {
+        let (latents, values) = codes.row(row);
+        for (&latent, &value) in latents.iter().zip(values).filter(|(_, value)| **value > 0.0) {
+            f(latent as usize, row, value);
         }
     }
 }
