@@ -26,7 +26,7 @@ use tokenized_sae::sae::{
     Architecture, AuxK, Exported, Index, Keys, Lookup, ModelCard, Ngrams, Origin, RowNorm,
     RowScale, Sae, SaeConfig, SaeFormat, TableExport,
 };
-use tokenized_sae::train::{History, TrainConfig, Trainer, speedup};
+use tokenized_sae::train::{TrainConfig, Trainer, speedup};
 
 /// A name that a person may give to a run, a folder or a file, and that must not become markup.
 const EVIL: &str = "<script>alert('&')</script>";
@@ -406,7 +406,7 @@ fn trainings(checked: &mut Checked, it: &Made) {
         tokenized_sae::train::evaluate(&it.model, it.hook, &runs, &it.corpus.valid).unwrap();
     let (sae, tsae) = (evaluations["SAE"].without_bos, evaluations["TSAE"].without_bos);
     runs.runs[0].name = EVIL.into();
-    check!(checked, runs, runs.runs[0], runs.runs[1], runs.runs[0].history, History::default());
+    check!(checked, runs, runs.runs[0], runs.runs[1]);
     check!(checked, speed, evaluations, evaluations.rows[0], sae);
     let named = eval::Evaluation { name: EVIL.into(), ..evaluations.rows[0].clone() };
     check!(checked, named);
@@ -544,7 +544,7 @@ fn sweeps(checked: &mut Checked, it: &Made) {
         .baseline("a");
     check!(checked, sweep);
     let mut results: SweepResults = sweep.run(it.dir.path().join("c&d")).unwrap();
-    check!(checked, results, results.rows()[0], results.rows()[1], results.runs[2]);
+    check!(checked, results, results.changes());
     assert!(checked.check(&results).html.contains("<img "), "its figure");
     let setting = Setting {
         arm: EVIL.into(),
@@ -553,7 +553,7 @@ fn sweeps(checked: &mut Checked, it: &Made) {
     };
     results.failed.push(FailedRun { setting: setting.clone(), seed: 1, why: EVIL.into() });
     results.runs.iter_mut().for_each(|run| run.setting.arm = EVIL.into());
-    check!(checked, results, results.rows()[0]);
+    check!(checked, results, results.changes());
     results.runs.clear();
     check!(checked, results);
     let spec = RunRecipe {

@@ -274,6 +274,14 @@ impl Error {
         }
     }
 
+    /// Checks a number of which there must be one at least.
+    pub(crate) fn at_least_1(field: &'static str, value: u64) -> Result<()> {
+        match value {
+            0 => Err(Error::config(field, format!("{field} = 0; at least 1 is needed"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Shorthand for [`Error::Format`].
     pub fn format(path: impl AsRef<Path>, why: impl Into<String>) -> Error {
         Error::Format { path: path.as_ref().to_owned(), why: why.into() }

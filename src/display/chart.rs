@@ -36,6 +36,8 @@ mod ticks;
 pub use spec::{Axis, Mark, Options, Sample, Scale, Series, Unit};
 pub(crate) use spec::{Content, PanelSpec};
 
+pub(super) use ticks::superscript;
+
 use crate::base::error::Result;
 use crate::display::Figure;
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{escape, show};
 use crate::base::error::{Error, Result};
+use crate::base::files;
 
 /// The text colour of a saved figure; in a notebook it is the page's own.
 const INK: &str = "#1a1a1a";
@@ -89,7 +90,7 @@ impl Figure {
                 path.display()
             )));
         }
-        write_whole(path, self.standalone().as_bytes())
+        files::write_atomic(path, |out| out.write_all(self.standalone().as_bytes()))
     }
 
     /// Shows the figure in a notebook cell.
@@ -117,23 +118,6 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
         }
     }
     out
-}
-
-/// Temporary name, sync, rename.
-fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = std::fs::File::create(&temporary).and_then(|mut file| {
-        file.write_all(content)?;
-        file.sync_all()
-    });
-    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::io("write", path)(e)
-    })
 }
 
 #[cfg(test)]
@@ -206,7 +190,7 @@ mod tests {
         assert!(message.contains("f.png") && message.contains(".svg"), "{message}");
         let message = figure().save(folder.path().join("no/f.svg")).unwrap_err().to_string();
         assert!(
-            message.starts_with("could not write ") && message.contains("no/f.svg"),
+            message.starts_with("could not create ") && message.contains("no/f.svg"),
             "{message}"
         );
     }

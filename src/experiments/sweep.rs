@@ -160,45 +160,6 @@ impl Sweep {
         self
     }
 
-    /// Varies [`SaeConfig::k`] on every arm that uses it (TopK and BatchTopK) and no
-    /// values of its own.
-    pub fn ks(self, ks: &[usize]) -> Sweep {
-        self.along(Axis::ks(ks))
-    }
-
-    /// Varies the coefficient of the penalty on every arm that has one (ReLU and Gated `l1`,
-    /// JumpReLU `l0`) and no values of its own. It is named "penalty".
-    pub fn penalties(self, coefficients: &[f64]) -> Sweep {
-        self.along(Axis::penalties(coefficients))
-    }
-
-    /// Varies [`SaeConfig::expansion`] on every arm that has no values of its own.
-    pub fn expansions(self, expansions: &[usize]) -> Sweep {
-        self.along(Axis::expansions(expansions))
-    }
-
-    /// Varies the learning rate, likewise. Without, it is each configuration's own, or
-    /// [`TrainConfig::lr`].
-    pub fn lrs(self, lrs: &[f64]) -> Sweep {
-        self.along(Axis::lrs(lrs))
-    }
-
-    /// Varies any other setting, likewise: `set` puts a value into a configuration. See
-    /// [`Arm::vary`].
-    pub fn vary(
-        self,
-        name: &str,
-        values: &[f64],
-        set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
-    ) -> Sweep {
-        self.along(Axis::new(name, values.to_vec(), set))
-    }
-
-    fn along(mut self, axis: Axis) -> Sweep {
-        arm::add(&mut self.axes, axis);
-        self
-    }
-
     /// Trains everything once with each of these seeds, for the directions of the decoder and for
     /// the order of the activations.
     pub fn seeds(mut self, seeds: &[u64]) -> Sweep {

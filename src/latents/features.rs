@@ -41,9 +41,11 @@ pub use cofiring::Cofiring;
 pub use config::FeaturesConfig;
 pub use dashboard::{FeatureDashboard, FeatureView};
 pub use directions::{Directions, TokenScore};
-pub use effect::{Continuations, Effect, EffectToken, Intervention, Shift};
+pub use effect::{Continuations, Effect, EffectToken, Shift};
 pub use feature::{Band, Context, Feature, Features};
 pub use histogram::Bin;
+
+use effect::Intervention;
 
 use crate::sae::Sae;
 use crate::train::Run;

@@ -98,16 +98,12 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Config`] naming the first that cannot be used.
     pub fn check(&self) -> Result<()> {
-        let positive = |field, value: u64| match value {
-            0 => Err(Error::config(field, format!("{field} = 0; at least 1 is needed"))),
-            _ => Ok(()),
-        };
-        positive("tokens", self.tokens)?;
-        positive("batch", self.batch as u64)?;
-        positive("log_every", self.log_every)?;
-        positive("evaluations", self.evaluations)?;
-        positive("held_out_tokens", self.held_out_tokens as u64)?;
-        positive("dead_window", self.dead_window)?;
+        Error::at_least_1("tokens", self.tokens)?;
+        Error::at_least_1("batch", self.batch as u64)?;
+        Error::at_least_1("log_every", self.log_every)?;
+        Error::at_least_1("evaluations", self.evaluations)?;
+        Error::at_least_1("held_out_tokens", self.held_out_tokens as u64)?;
+        Error::at_least_1("dead_window", self.dead_window)?;
         check_rate("lr", self.lr)?;
         check_rate("lookup_lr", self.lookup_lr)?;
         check_rate("lr_end", self.lr_end)?;

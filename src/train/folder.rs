@@ -112,31 +112,6 @@ impl Folder {
         &self.card.settings
     }
 
-    /// The run `root/name`, if it is finished and was made with these settings; its weights are not
-    /// read.
-    pub(super) fn finished(root: &Path, name: &str, key: &str) -> Result<Option<Finished>> {
-        let dir = root.join(name);
-        if !dir.join(RUN).exists() {
-            return Ok(None);
-        }
-        let card = read_card(&dir)?;
-        let Some(want) = card.finished.as_ref().filter(|_| card.key == key) else {
-            return Ok(None);
-        };
-        let history = read_history(&dir, Some(&want.history))?;
-        Ok(Some(Finished { weights: want.weights.clone(), history }))
-    }
-
-    /// The finished run in the folder `dir`, whatever its settings; its weights are not read.
-    pub(super) fn finished_in(dir: &Path) -> Result<Option<Finished>> {
-        match dir.file_name().zip(dir.parent()) {
-            Some((name, root)) if dir.join(RUN).exists() => {
-                Folder::finished(root, &name.to_string_lossy(), &read_card(dir)?.key)
-            }
-            _ => Ok(None),
-        }
-    }
-
     /// Whether the run has been trained to its end.
     pub(super) fn is_finished(&self) -> bool {
         self.card.finished.is_some()
@@ -198,6 +173,20 @@ impl Folder {
     fn write_card(&self) -> Result<()> {
         files::write_json(&self.dir.join(RUN), &self.card)
     }
+}
+
+/// The run in the folder `dir`, if it is finished and was made with the settings of `key`, whatever
+/// they are without one; its weights are not read.
+pub(crate) fn finished(dir: &Path, key: Option<&str>) -> Result<Option<Finished>> {
+    if !dir.join(RUN).exists() {
+        return Ok(None);
+    }
+    let card = read_card(dir)?;
+    let Some(want) = card.finished.filter(|_| key.is_none_or(|key| card.key == key)) else {
+        return Ok(None);
+    };
+    let history = read_history(dir, Some(&want.history))?;
+    Ok(Some(Finished { weights: want.weights, history }))
 }
 
 /// Whether a folder holds nothing but temporary files: what is left if a process is killed before

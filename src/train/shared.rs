@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::folder::{Finished, Folder};
 use super::trainer::Settings;
 use super::watch::Part;
 use super::{Runs, TrainConfig, Trainer};
@@ -31,16 +30,6 @@ pub(crate) fn key(
     sae: &SaeConfig,
 ) -> String {
     Settings::new(acts, hook, config, Some(&HeldOut::fingerprint_of(measured)), name, sae).key
-}
-
-/// The run `dir/name`, if it is finished and has this key; its weights are not read.
-pub(crate) fn finished(dir: &Path, name: &str, key: &str) -> Result<Option<Finished>> {
-    Folder::finished(dir, name, key)
-}
-
-/// The finished run in the folder `dir`, whatever its key; its weights are not read.
-pub(crate) fn finished_in(dir: &Path) -> Result<Option<Finished>> {
-    Folder::finished_in(dir)
 }
 
 /// Sole right to train the run `dir/name`, until dropped.

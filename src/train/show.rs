@@ -2,15 +2,13 @@
 
 use std::fmt;
 
-use super::{
-    History, Run, Runs, Speedup, TrainConfig, TrainPoint, Trainer, Training, TrainingStatus,
-};
+use super::{Run, Runs, Speedup, TrainConfig, Trainer, Training, TrainingStatus};
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
 use crate::eval::HeldOutPoint;
 use crate::train::figures;
 
-shows!(History, Run, Speedup, Training);
+shows!(Run, Speedup, Training);
 shows!(tables: TrainConfig, Runs, Trainer, TrainingStatus);
 
 impl TrainConfig {
@@ -71,36 +69,6 @@ impl TrainConfig {
     }
 }
 
-fn train_rows(point: &TrainPoint) -> Vec<(&'static str, String, &'static str)> {
-    let mut rows = vec![
-        ("tokens", format::count(point.tokens), "training tokens seen"),
-        (
-            "loss",
-            format::significant(point.loss, 4),
-            "mean of ‖x̂ − x‖² over the training batches since the point before",
-        ),
-        (
-            "NMSE",
-            format::significant(point.nmse, 3),
-            "mean of ‖x̂ − x‖² / (‖x‖² + 1e-4) over the same, BOS included",
-        ),
-        ("L0", format::significant(point.l0, 3), "mean number of codes per token that are not 0"),
-        (
-            "dead",
-            format::percent(point.dead),
-            "share of latents that have not fired for dead_window tokens",
-        ),
-    ];
-    if let Some(similarity) = point.lookup_sim {
-        rows.push((
-            "table",
-            format::significant(similarity, 3),
-            "⟨W, W₀⟩ / ‖W₀‖² of the token table: 1 at the start",
-        ));
-    }
-    rows
-}
-
 fn held_out_rows(point: &HeldOutPoint) -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("tokens", format::count(point.tokens), "training tokens seen"),
@@ -125,31 +93,6 @@ fn held_out_rows(point: &HeldOutPoint) -> Vec<(&'static str, String, &'static st
             "share of latents that fire on none of the held-out tokens",
         ),
     ]
-}
-
-impl History {
-    /// Where it stands, as a table: its last point of each kind.
-    pub fn table(&self) -> Table {
-        let mut rows = vec![(
-            "points",
-            format!("{} of training, {} on held-out text", self.train.len(), self.held_out.len()),
-            "how many were recorded; below, the last of each",
-        )];
-        rows.extend(self.train.last().map(train_rows).unwrap_or_default());
-        // The tokens are said once.
-        let seen = usize::from(!self.train.is_empty());
-        rows.extend(
-            self.held_out.last().map(held_out_rows).unwrap_or_default().into_iter().skip(seen),
-        );
-        settings("History", rows)
-    }
-}
-
-/// The curves, and the last points in words.
-impl Show for History {
-    fn shown(&self) -> Shown {
-        Shown::from(self.table()).and_figure(figures::courses("History", &[("run", self)]))
-    }
 }
 
 impl Run {

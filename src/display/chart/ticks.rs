@@ -163,7 +163,8 @@ fn power(v: f64) -> String {
     }
 }
 
-fn superscript(e: i32) -> String {
+/// A whole number, raised.
+pub(in crate::display) fn superscript(e: i32) -> String {
     let digit = |c: char| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(c.to_digit(10)? as usize);
     e.to_string().chars().map(|c| digit(c).unwrap_or('⁻')).collect()
 }

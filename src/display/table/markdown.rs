@@ -1,7 +1,8 @@
 //! A table as Markdown, with definitions as footnotes below it.
 
-use super::text::{marked, superscript};
+use super::text::marked;
 use super::{Cell, Table};
+use crate::display::chart::superscript;
 
 pub(super) fn markdown(table: &Table) -> String {
     let mut notes = Vec::new();
@@ -38,7 +39,7 @@ pub(super) fn markdown(table: &Table) -> String {
     let notes: Vec<String> = notes
         .iter()
         .enumerate()
-        .map(|(i, note)| format!("{} {}", superscript(i + 1), escaped(note)))
+        .map(|(i, note)| format!("{} {}", superscript(i as i32 + 1), escaped(note)))
         .collect();
     if !notes.is_empty() {
         out += &format!("\n{}\n", notes.join("  \n"));

@@ -3,6 +3,7 @@
 
 use super::{Cell, Table};
 use crate::base::format::width;
+use crate::display::chart::superscript;
 
 const GAP: &str = "  ";
 
@@ -48,7 +49,7 @@ pub(super) fn text(table: &Table) -> String {
     if !notes.is_empty() {
         out.push('\n');
         for (i, note) in notes.iter().enumerate() {
-            out += &format!("{} {note}\n", superscript(i + 1));
+            out += &format!("{} {note}\n", superscript(i as i32 + 1));
         }
     }
     out
@@ -93,7 +94,7 @@ pub(super) fn marked(name: &str, definition: &str, notes: &mut Vec<String>) -> S
         notes.push(definition.to_owned());
         notes.len() - 1
     });
-    format!("{} {}", one_line(name), superscript(i + 1))
+    format!("{} {}", one_line(name), superscript(i as i32 + 1))
 }
 
 fn padded(cell: &str, to: usize, right: bool) -> String {
@@ -104,11 +105,4 @@ fn padded(cell: &str, to: usize, right: bool) -> String {
 /// A line break inside a cell would break the table.
 fn one_line(text: &str) -> String {
     text.replace('\n', "⏎").replace('\t', " ")
-}
-
-pub(super) fn superscript(n: usize) -> String {
-    n.to_string()
-        .chars()
-        .filter_map(|d| "⁰¹²³⁴⁵⁶⁷⁸⁹".chars().nth(d.to_digit(10)? as usize))
-        .collect()
 }

@@ -51,13 +51,13 @@ impl RunRecipe {
     }
 
     fn check_text(&self) -> Result<()> {
-        let at_least_1 = |field, value: Option<usize>| match value {
-            Some(0) => Err(Error::config(field, format!("{field} = 0; at least 1 is needed"))),
-            _ => Ok(()),
-        };
-        at_least_1("sampled", self.sampled)?;
-        at_least_1("max_tokens", self.max_tokens)?;
-        at_least_1("evaluated_on", Some(self.evaluated_on))?;
+        for (field, value) in [
+            ("sampled", self.sampled),
+            ("max_tokens", self.max_tokens),
+            ("evaluated_on", Some(self.evaluated_on)),
+        ] {
+            Error::at_least_1(field, value.unwrap_or(1) as u64)?;
+        }
         if self.context.is_some_and(|n_ctx| n_ctx < 2) {
             return Err(Error::config(
                 "context",
@@ -81,13 +81,8 @@ impl RunRecipe {
     }
 
     fn check_harvest(&self) -> Result<()> {
-        for (field, value) in
-            [("shard_tokens", self.harvest.shard_tokens), ("batch", self.harvest.batch)]
-        {
-            if value == 0 {
-                return Err(Error::config(field, format!("{field} = 0; at least 1 is needed")));
-            }
-        }
+        Error::at_least_1("shard_tokens", self.harvest.shard_tokens as u64)?;
+        Error::at_least_1("batch", self.harvest.batch as u64)?;
         match self
             .hook
             .filter(|hook| !self.harvest.hooks.is_empty() && !self.harvest.hooks.contains(hook))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Sweep;
 use crate::base::error::{Error, Result};
 use crate::model::{HookPoint, Model};
 use crate::sae::{Architecture, Lookup, SaeConfig};
@@ -72,43 +73,58 @@ impl Arm {
     pub fn config(&self) -> &SaeConfig {
         &self.base
     }
-
-    /// Varies [`SaeConfig::k`], if the [`Architecture`] uses it.
-    pub fn ks(self, ks: &[usize]) -> Arm {
-        self.along(Axis::ks(ks))
-    }
-
-    /// Varies the coefficient of the penalty, `l1` or `l0`, if the [`Architecture`] has one.
-    pub fn penalties(self, coefficients: &[f64]) -> Arm {
-        self.along(Axis::penalties(coefficients))
-    }
-
-    /// Varies [`SaeConfig::expansion`].
-    pub fn expansions(self, expansions: &[usize]) -> Arm {
-        self.along(Axis::expansions(expansions))
-    }
-
-    /// Varies [`SaeConfig::lr`].
-    pub fn lrs(self, lrs: &[f64]) -> Arm {
-        self.along(Axis::lrs(lrs))
-    }
-
-    /// Varies any setting: `set` puts a value into the configuration. The name stands in the names
-    /// of the runs and on the tables.
-    pub fn vary(
-        self,
-        name: &str,
-        values: &[f64],
-        set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
-    ) -> Arm {
-        self.along(Axis::new(name, values.to_vec(), set))
-    }
-
-    pub(super) fn along(mut self, axis: Axis) -> Arm {
-        add(&mut self.axes, axis);
-        self
-    }
 }
+
+/// The ways to vary settings, which a sweep has for all its arms and an arm for itself.
+macro_rules! axes {
+    ($of:ty, $where:literal) => {
+        impl $of {
+            #[doc = concat!("Varies [`SaeConfig::k`] ", $where, ", where the")]
+            /// [`Architecture`](crate::sae::Architecture) uses it.
+            pub fn ks(self, ks: &[usize]) -> $of {
+                self.along(Axis::ks(ks))
+            }
+
+            #[doc = concat!("Varies the coefficient of the penalty, `l1` or `l0`, ", $where, ", where the")]
+            /// [`Architecture`](crate::sae::Architecture) has one. It is named "penalty".
+            pub fn penalties(self, coefficients: &[f64]) -> $of {
+                self.along(Axis::penalties(coefficients))
+            }
+
+            #[doc = concat!("Varies [`SaeConfig::expansion`] ", $where, ".")]
+            pub fn expansions(self, expansions: &[usize]) -> $of {
+                self.along(Axis::expansions(expansions))
+            }
+
+            #[doc = concat!("Varies the learning rate ", $where, ".")]
+            /// Without, it is each configuration's own, or that of the
+            /// [`TrainConfig`](crate::train::TrainConfig).
+            pub fn lrs(self, lrs: &[f64]) -> $of {
+                self.along(Axis::lrs(lrs))
+            }
+
+            #[doc = concat!("Varies any other setting ", $where, ":")]
+            /// `set` puts a value into the configuration. The name stands in the
+            /// names of the runs and on the tables.
+            pub fn vary(
+                self,
+                name: &str,
+                values: &[f64],
+                set: impl Fn(SaeConfig, f64) -> Result<SaeConfig> + Send + Sync + 'static,
+            ) -> $of {
+                self.along(Axis::new(name, values.to_vec(), set))
+            }
+
+            /// With one more axis, or other values for one that there is.
+            pub(super) fn along(mut self, axis: Axis) -> $of {
+                add(&mut self.axes, axis);
+                self
+            }
+        }
+    };
+}
+axes!(Arm, "of this arm");
+axes!(Sweep, "of every arm that has no values of its own");
 
 /// A setting that is varied, and its values.
 #[derive(Clone)]

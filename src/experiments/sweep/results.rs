@@ -100,7 +100,7 @@ impl SweepResults {
         for point in &plan.runs {
             let place = folder(dir, point);
             let (setting, seed) = (point.setting.clone(), point.seed);
-            let Some(finished) = train::finished_in(&place)? else {
+            let Some(finished) = train::finished(&place, None)? else {
                 failed.extend(Failed::read(&place, None)?.map(|why| FailedRun {
                     setting,
                     seed,

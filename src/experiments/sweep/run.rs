@@ -31,7 +31,8 @@ pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
     // The bar begins behind what earlier calls have finished.
     let mut done = 0;
     for point in &mine {
-        done += u64::from(train::finished_in(&folder(dir, point))?.is_some()) * sweep.train.tokens;
+        done +=
+            u64::from(train::finished(&folder(dir, point), None)?.is_some()) * sweep.train.tokens;
     }
     let mut running = Running {
         sweep,
@@ -155,7 +156,7 @@ impl Running<'_> {
     /// Whether a run is not trained, or trained but not evaluated, and has not failed.
     fn is_to_be_done(&self, root: &Path, job: &Job) -> Result<bool> {
         let folder = root.join(&job.point.name);
-        match train::finished(root, &job.point.name, &job.key)? {
+        match train::finished(&root.join(&job.point.name), Some(&job.key))? {
             Some(finished) => {
                 Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none())
             }
@@ -217,7 +218,7 @@ impl Running<'_> {
             let mut new = 0;
             for (job, _) in &*mine {
                 trainer = trainer.add(&job.point.name, job.sae.clone())?;
-                new += u64::from(train::finished_in(&root.join(&job.point.name))?.is_none());
+                new += u64::from(train::finished(&root.join(&job.point.name), None)?.is_none());
             }
             match trainer.fit_beside_others(root, &mut self.progress, self.done) {
                 Ok(runs) => {
@@ -256,7 +257,7 @@ impl Running<'_> {
             Err(error) => return Err(error),
         };
         for ((job, _), evaluation) in mine.iter().zip(evaluations.rows) {
-            if let Some(finished) = train::finished(root, &job.point.name, &job.key)? {
+            if let Some(finished) = train::finished(&root.join(&job.point.name), Some(&job.key))? {
                 let evaluated = Evaluated {
                     weights: finished.weights,
                     text: self.fingerprint.clone(),

@@ -5,10 +5,9 @@ use std::fmt;
 use super::grid::{axes_of, n_combinations};
 use super::{Arm, Setting, Sweep, SweepResults, SweepRow, SweepRun};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
-use crate::eval::Measure;
+use crate::display::{Column, Row, Show, Shown, Table, shows};
 
-shows!(Arm, SweepResults, SweepRow, SweepRun);
+shows!(Arm, SweepResults);
 shows!(tables: Sweep);
 
 impl Sweep {
@@ -50,51 +49,10 @@ impl Show for Arm {
     }
 }
 
-impl Show for Setting {
-    fn shown(&self) -> Shown {
-        let mut rows = vec![
-            ("hook", self.hook.to_string(), "the place in the model"),
-            ("arm", self.arm.clone(), "the configuration"),
-            ("k", self.k.map_or("–".to_owned(), |k| k.to_string()), "active latents per token"),
-            ("expansion", self.expansion.to_string(), "latents per dimension"),
-            ("lr", format!("{:e}", self.lr), "learning rate at the start"),
-        ];
-        rows.extend(
-            self.also
-                .iter()
-                .map(|(axis, value)| (axis.as_str(), Setting::written(axis, *value), "")),
-        );
-        settings("Setting", rows).into()
-    }
-}
-
 /// The table, and the figure that compares most of it.
 impl Show for SweepResults {
     fn shown(&self) -> Shown {
         Shown::from(self.table()).and_figure(self.pareto())
-    }
-}
-
-impl Show for SweepRow {
-    fn shown(&self) -> Shown {
-        let rows = Measure::ALL
-            .iter()
-            .map(|&measure| (measure.name(), self.said(measure), measure.definition()));
-        let seeds = format!("mean of {} seeds ± the standard deviation of one", self.runs.len());
-        self.setting
-            .shown()
-            .and(settings("Held-out text, position 0 left out", rows.collect()).caption(&seeds))
-    }
-}
-
-impl Show for SweepRun {
-    fn shown(&self) -> Shown {
-        let shown =
-            Shown::line(&format!("{}, {}", self.setting.hook, self.name)).and(self.metrics.shown());
-        match &self.speedup {
-            Some(speedup) => shown.and(speedup.shown()),
-            None => shown,
-        }
     }
 }
 

@@ -22,7 +22,7 @@ const LISTED: usize = 10;
 
 /// What is done to a latent.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Intervention {
+pub(super) enum Intervention {
     /// Its code is set to 0.
     Ablate,
     /// Its row of `W_dec` is added at every position but 0.
@@ -43,7 +43,7 @@ pub struct Effect {
     /// The latent.
     pub latent: usize,
     /// What was done to it.
-    pub intervention: Intervention,
+    pub(super) intervention: Intervention,
     /// The text, BOS first.
     pub tokens: Vec<EffectToken>,
     /// The tokens that gain most probability as the next after the text, the greatest gain first.

@@ -16,20 +16,25 @@ const SMALL_STEP: &str = include_str!("small_step.rs");
 const STEPS: usize = 40;
 
 /// What to measure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct NotebookBench {
-    /// Whether to begin with a cache folder that has nothing in it but Python and `evcxr_jupyter`,
-    /// if those are installed: the kernel's files, the standard library's source and the compiled
-    /// library and crates are made again, which takes minutes. What cargo has downloaded stays.
+    /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the
+    /// standard library's source and the compiled library and crates are made again (minutes, which
+    /// "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are used where
+    /// they are installed, or else installed in that folder.
+    #[arg(long)]
     pub cold: bool,
-    /// Whether a warmed spare kernel waits for each start, as under `tsae lab` when a kernel has
-    /// been idle for ten seconds.
+    /// With a warmed spare kernel waiting for each start, as `tsae lab` has it.
+    #[arg(long)]
     pub spare: bool,
-    /// How many kernels are started. Default 3.
+    /// How many kernels are started; the middle one counts.
+    #[arg(long, default_value_t = 3)]
     pub starts: usize,
-    /// How often a cell of each kind is run, over all kernels, at least. Default 10.
+    /// How often each kind of later cell is run, over all kernels; the middle one counts.
+    #[arg(long, default_value_t = 10)]
     pub repetitions: usize,
     /// The set-up.
+    #[arg(skip)]
     pub set_up: lab::Options,
 }
 

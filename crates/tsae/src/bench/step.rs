@@ -73,17 +73,24 @@ pub enum StepLookup {
 }
 
 /// What to measure.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct StepBench {
-    /// The shape.
+    /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents,
+    /// active latents, batch.
+    #[arg(long, default_value = "gpt2")]
     pub shape: StepShape,
     /// The token table.
+    #[arg(long, value_enum, default_value_t = StepLookup::Learned)]
     pub lookup: StepLookup,
-    /// The backend's name; the fastest if `None`.
+    /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this
+    /// processor.
+    #[arg(long)]
     pub backend: Option<String>,
     /// SAEs that train on the same batches.
+    #[arg(long, default_value_t = 1)]
     pub saes: usize,
-    /// Steps that count; one more goes before.
+    /// Steps that count; the middle one does.
+    #[arg(long, default_value_t = 15)]
     pub steps: usize,
 }
 

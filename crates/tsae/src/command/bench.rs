@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tsae::Result;
 use tsae::bench::{
-    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, StepLookup,
-    StepShape, Weights,
+    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, Weights,
 };
 
-use super::common::Products;
+use super::common::{Products, typed};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -58,23 +57,8 @@ enum What {
 #[derive(clap::Args)]
 #[command(after_help = STEP_EXAMPLES)]
 struct Step {
-    /// gpt2 (768,12288,30,4096), pythia-1.4b (2048,16384,50,4096), or D,N,K,B: d_model, latents,
-    /// active latents, batch.
-    #[arg(long, default_value = "gpt2")]
-    shape: StepShape,
-    /// The token table.
-    #[arg(long, value_enum, default_value_t = StepLookup::Learned)]
-    lookup: StepLookup,
-    /// int8, bf16, f32, portable, int8-proven, bf16-proven; by default the fastest of this
-    /// processor.
-    #[arg(long)]
-    backend: Option<String>,
-    /// SAEs that train on the same batches.
-    #[arg(long, default_value_t = 1)]
-    saes: usize,
-    /// Steps that count; the middle one does.
-    #[arg(long, default_value_t = 15)]
-    steps: usize,
+    #[command(flatten)]
+    bench: StepBench,
     #[command(flatten)]
     output: Output,
 }
@@ -142,41 +126,20 @@ struct Experiment {
 #[derive(clap::Args)]
 #[command(after_help = NOTEBOOK_EXAMPLES)]
 struct Notebook {
-    /// Begin with an empty cache folder, which is removed at the end: the kernel's files, the
-    /// standard library's source and the compiled library and crates are made again (minutes, which
-    /// "set-up" reports). Python, evcxr_jupyter and what cargo has downloaded are used where
-    /// they are installed, or else installed in that folder.
-    #[arg(long)]
-    cold: bool,
-    /// With a warmed spare kernel waiting for each start, as `tsae lab` has it.
-    #[arg(long)]
-    spare: bool,
-    /// How many kernels are started; the middle one counts.
-    #[arg(long, default_value_t = 3)]
-    starts: usize,
-    /// How often each kind of later cell is run, over all kernels; the middle one counts.
-    #[arg(long, default_value_t = 10)]
-    repetitions: usize,
+    #[command(flatten)]
+    bench: NotebookBench,
     #[command(flatten)]
     output: Output,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Shape {
-    Gpt2,
-    #[value(name = "pythia-160m")]
-    Pythia160M,
-    #[value(name = "pythia-1.4b")]
-    Pythia1_4B,
-}
-
-impl From<Shape> for ModelShape {
-    fn from(shape: Shape) -> ModelShape {
-        match shape {
-            Shape::Gpt2 => ModelShape::Gpt2,
-            Shape::Pythia160M => ModelShape::Pythia160M,
-            Shape::Pythia1_4B => ModelShape::Pythia1_4B,
-        }
+typed! {
+    /// [`ModelShape`], to be typed.
+    Shape: ModelShape {
+        Gpt2,
+        #[value(name = "pythia-160m")]
+        Pythia160M,
+        #[value(name = "pythia-1.4b")]
+        Pythia1_4B,
     }
 }
 
@@ -194,13 +157,7 @@ impl Bench {
 impl Step {
     fn run(self) -> Result<()> {
         self.output.begin();
-        let report = bench::step(&StepBench {
-            shape: self.shape,
-            lookup: self.lookup,
-            backend: self.backend,
-            saes: self.saes,
-            steps: self.steps,
-        })?;
+        let report = bench::step(&self.bench)?;
         self.output.result(&report, || report.table().text())
     }
 }
@@ -239,13 +196,7 @@ impl Experiment {
 impl Notebook {
     fn run(self) -> Result<()> {
         self.output.begin();
-        let report = bench::notebook(&NotebookBench {
-            cold: self.cold,
-            spare: self.spare,
-            starts: self.starts,
-            repetitions: self.repetitions,
-            ..Default::default()
-        })?;
+        let report = bench::notebook(&self.bench)?;
         self.output.result(&report, || report.table().text())
     }
 }

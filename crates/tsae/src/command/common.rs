@@ -7,21 +7,33 @@ use tokenized_sae::experiments::recipe::EvalRecipe;
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
-/// Processing of a model's weights.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Weights {
-    /// Fold layer norms and centre what writes to the residual stream, as TransformerLens does.
-    TransformerLens,
-    /// Leave them as they are in the checkpoint.
-    Raw,
-}
-
-impl From<Weights> for Processing {
-    fn from(weights: Weights) -> Processing {
-        match weights {
-            Weights::TransformerLens => Processing::TransformerLens,
-            Weights::Raw => Processing::Raw,
+/// An enum of the library, to be typed: the same values, each with what `--help` says of it.
+macro_rules! typed {
+    ($(#[$about:meta])* $name:ident: $library:ident { $($(#[$help:meta])* $value:ident,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+        pub enum $name {
+            $($(#[$help])* $value,)+
         }
+
+        impl From<$name> for $library {
+            fn from(typed: $name) -> $library {
+                match typed {
+                    $($name::$value => $library::$value,)+
+                }
+            }
+        }
+    };
+}
+pub(super) use typed;
+
+typed! {
+    /// Processing of a model's weights.
+    Weights: Processing {
+        /// Fold layer norms and centre what writes to the residual stream, as TransformerLens does.
+        TransformerLens,
+        /// Leave them as they are in the checkpoint.
+        Raw,
     }
 }
 
@@ -105,38 +117,22 @@ impl SaesArgs {
     }
 }
 
-/// The number format of a model's products.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Products {
-    /// 32 bits.
-    F32,
-    /// 16 bits, in about half the time.
-    Bf16,
-}
-
-impl From<Products> for Compute {
-    fn from(products: Products) -> Compute {
-        match products {
-            Products::F32 => Compute::F32,
-            Products::Bf16 => Compute::Bf16,
-        }
+typed! {
+    /// The number format of a model's products.
+    Products: Compute {
+        /// 32 bits.
+        F32,
+        /// 16 bits, in about half the time.
+        Bf16,
     }
 }
 
-/// How numbers are stored.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Stored {
-    /// 16 bits.
-    F16,
-    /// All 32.
-    F32,
-}
-
-impl From<Stored> for Dtype {
-    fn from(stored: Stored) -> Dtype {
-        match stored {
-            Stored::F16 => Dtype::F16,
-            Stored::F32 => Dtype::F32,
-        }
+typed! {
+    /// How numbers are stored.
+    Stored: Dtype {
+        /// 16 bits.
+        F16,
+        /// All 32.
+        F32,
     }
 }

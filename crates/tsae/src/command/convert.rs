@@ -6,7 +6,7 @@ use serde_json::json;
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 
-use super::common::{Stored, Weights};
+use super::common::{Stored, Weights, typed};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -183,52 +183,32 @@ fn word(format: Format) -> String {
         .map_or_else(String::new, |word| word.get_name().to_owned())
 }
 
-/// [`SaeFormat`], to be typed.
-#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
-enum Format {
-    /// This program: cfg.json and sae_weights.safetensors, the table with them
-    Tsae,
-    /// SAELens 6: the same files without the table
-    #[value(name = "saelens")]
-    SaeLens,
-    /// EleutherAI's sparsify: cfg.json and sae.safetensors; TopK only
-    Sparsify,
-    /// dictionary_learning: ae.pt and config.json
-    DictionaryLearning,
-    /// Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and BatchTopK
-    /// as JumpReLU
-    Llamascopium,
-}
-
-impl From<Format> for SaeFormat {
-    fn from(format: Format) -> SaeFormat {
-        match format {
-            Format::Tsae => SaeFormat::Tsae,
-            Format::SaeLens => SaeFormat::SaeLens,
-            Format::Sparsify => SaeFormat::Sparsify,
-            Format::DictionaryLearning => SaeFormat::DictionaryLearning,
-            Format::Llamascopium => SaeFormat::Llamascopium,
-        }
+typed! {
+    /// [`SaeFormat`], to be typed.
+    Format: SaeFormat {
+        /// This program: cfg.json and sae_weights.safetensors, the table with them
+        Tsae,
+        /// SAELens 6: the same files without the table
+        #[value(name = "saelens")]
+        SaeLens,
+        /// EleutherAI's sparsify: cfg.json and sae.safetensors; TopK only
+        Sparsify,
+        /// dictionary_learning: ae.pt and config.json
+        DictionaryLearning,
+        /// Llamascopium: config.json and sae_weights.safetensors; ReLU, TopK, JumpReLU, and
+        /// BatchTopK as JumpReLU
+        Llamascopium,
     }
 }
 
-/// [`TableExport`], to be typed.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Table {
-    /// Keep it in a file of its own, lookup.safetensors; the library does not add it
-    Keep,
-    /// Fold its mean row into the biases, so that codes stay the same
-    Fold,
-    /// Leave it out
-    Drop,
-}
-
-impl From<Table> for TableExport {
-    fn from(table: Table) -> TableExport {
-        match table {
-            Table::Keep => TableExport::Keep,
-            Table::Fold => TableExport::Fold,
-            Table::Drop => TableExport::Drop,
-        }
+typed! {
+    /// [`TableExport`], to be typed.
+    Table: TableExport {
+        /// Keep it in a file of its own, lookup.safetensors; the library does not add it
+        Keep,
+        /// Fold its mean row into the biases, so that codes stay the same
+        Fold,
+        /// Leave it out
+        Drop,
     }
 }

@@ -81,12 +81,6 @@ impl Harvest {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let config = HarvestConfig {
-            dtype: self.dtype.into(),
-            compute: self.compute.into(),
-            shard_tokens: self.shard_tokens,
-            batch: self.batch,
-        };
         let spec = RunRecipe {
             processing: self.model.processing.into(),
             text: self.text.text,
@@ -100,7 +94,13 @@ impl Harvest {
             context: self.text.context,
             max_tokens: self.tokens,
             held_out_share: self.held_out_share,
-            harvest: HarvestRecipe::of(config, &self.hooks),
+            harvest: HarvestRecipe {
+                hooks: self.hooks,
+                dtype: self.dtype.into(),
+                compute: self.compute.into(),
+                shard_tokens: self.shard_tokens,
+                batch: self.batch,
+            },
             ..RunRecipe::new(&self.model.model)
         };
         spec.check()?;
