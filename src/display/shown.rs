@@ -52,6 +52,19 @@ macro_rules! shows {
 }
 pub(crate) use shows;
 
+/// What `{:?}` writes of a type whose fields would fill the screen.
+macro_rules! debug {
+    ($type:ty: $it:ident => $($text:tt)+) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let $it = self;
+                write!(f, $($text)+)
+            }
+        }
+    };
+}
+pub(crate) use debug;
+
 impl Shown {
     /// A name and what it means: `hook_mlp_out: what the MLP adds`.
     pub(crate) fn sentence(name: &str, meaning: &str) -> Shown {

@@ -3,7 +3,7 @@
 
 use super::{Evaluation, Evaluations, HeldOut, Measure, Metrics};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, shows};
+use crate::display::{Column, Row, Show, Shown, Table, debug, shows};
 
 /// Every figure of several SAEs on one text, one column each.
 pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {
@@ -76,10 +76,6 @@ impl Show for Metrics {
     }
 }
 
-impl std::fmt::Debug for HeldOut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "HeldOut ({} tokens)", self.n_tokens())
-    }
-}
+debug!(HeldOut: it => "HeldOut ({} tokens)", it.n_tokens());
 
 shows!(Evaluations, Evaluation, Metrics);

@@ -76,12 +76,7 @@ impl Trainer {
                 self.acts.gather_for(Waiting::Cell, self.hook, &rows, &mut batch)?;
                 let prepared =
                     self.backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
-                if job.sae.index.is_token() {
-                    job.step(self.backend.as_ref(), &prepared, &self.config)?;
-                } else {
-                    let keys = self.acts.keys_for(Waiting::Cell, &job.sae, &rows)?;
-                    job.step(self.backend.as_ref(), &prepared.with_keys(&keys)?, &self.config)?;
-                }
+                self.step(&mut job, &prepared, Waiting::Cell, &rows)?;
                 times.push(start.elapsed().as_secs_f64());
             }
             let beginning = begun.elapsed().as_secs_f64() - times[1..].iter().sum::<f64>();

@@ -1,10 +1,8 @@
 //! How training, its settings and its results show themselves.
 
-use std::fmt;
-
 use super::{Run, Runs, Speedup, TrainConfig, Trainer, Training, TrainingStatus};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::display::{Column, Row, Show, Shown, Table, debug, settings, shows};
 use crate::eval::HeldOutPoint;
 use crate::train::figures;
 
@@ -164,21 +162,11 @@ impl Show for Training {
     }
 }
 
-impl fmt::Debug for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Run \"{}\" ({:?}, {} tokens)", self.name, self.sae, format::count(self.tokens))
-    }
-}
+debug!(Run: it => "Run \"{}\" ({:?}, {} tokens)", it.name, it.sae, format::count(it.tokens));
 
-impl fmt::Debug for Runs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.runs).finish()
-    }
-}
+debug!(Runs: it => "{:?}", it.runs);
 
-impl fmt::Debug for Trainer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.saes.iter().map(|(name, _)| name.as_str()).collect();
-        write!(f, "Trainer of {names:?} on {}", self.hook)
-    }
-}
+debug!(Trainer: it =>
+    "Trainer of {:?} on {}",
+    it.saes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), it.hook
+);

@@ -12,8 +12,8 @@ use super::penalty::Penalty;
 use super::runs::{Made, standing};
 use super::watch::{Foreground, Watch};
 use super::{Run, Runs, TrainConfig};
-use crate::activations::{ActivationStore, Batch};
-use crate::backend::{self, Backend};
+use crate::activations::{ActivationStore, Batch, Waiting};
+use crate::backend::{self, Backend, PreparedBatch};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
 use crate::base::format;
@@ -213,6 +213,21 @@ impl Trainer {
 
 impl Trainer {
     /// What the model card of a finished run says.
+    /// One step of a run on the rows of a batch.
+    pub(super) fn step(
+        &self,
+        job: &mut Job,
+        batch: &PreparedBatch<'_>,
+        waiting: Waiting<'_>,
+        rows: &[u64],
+    ) -> Result<()> {
+        if job.sae.index.is_token() {
+            return job.step(self.backend.as_ref(), batch, &self.config);
+        }
+        let keys = self.acts.keys_for(waiting, &job.sae, rows)?;
+        job.step(self.backend.as_ref(), &batch.with_keys(&keys)?, &self.config)
+    }
+
     fn about(&self, job: &Job) -> ModelCard {
         let fact = |name: &str, value: String| (name.to_owned(), value);
         let config = &self.config;
@@ -378,19 +393,9 @@ impl Session {
                         if watch.stops() {
                             break;
                         }
-                        let backend = trainer.backend.as_ref();
-                        if slot.job.sae.index.is_token() {
-                            slot.job.step(backend, &prepared, config)?;
-                        } else {
-                            let keys = match trainer.acts.keys_for(
-                                watch.waiting(),
-                                &slot.job.sae,
-                                &rows,
-                            ) {
-                                Err(Error::Interrupted { .. }) if watch.stops() => break,
-                                keys => keys?,
-                            };
-                            slot.job.step(backend, &prepared.with_keys(&keys)?, config)?;
+                        match trainer.step(&mut slot.job, &prepared, watch.waiting(), &rows) {
+                            Err(Error::Interrupted { .. }) if watch.stops() => break,
+                            stepped => stepped?,
                         }
                     }
                     watch.stepped(&jobs_of(slots), done(slots));

@@ -1,10 +1,8 @@
 //! How a comparison shows itself.
 
-use std::fmt;
-
 use super::{Comparison, Report};
 use crate::base::format;
-use crate::display::{Show, Shown, Table, shows};
+use crate::display::{Show, Shown, Table, debug, shows};
 use crate::eval::metrics_table;
 use crate::train::figures;
 
@@ -38,8 +36,4 @@ impl Show for Comparison {
     }
 }
 
-impl fmt::Debug for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Comparison on {}: {}", self.report.hook, self.report.speedup.text())
-    }
-}
+debug!(Comparison: it => "Comparison on {}: {}", it.report.hook, it.report.speedup.text());

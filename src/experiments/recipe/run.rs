@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Harvested, RunRecipe, Written};
+use super::{Harvested, RunRecipe, SAMPLED, Written};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::base::files;
@@ -63,14 +63,16 @@ impl RunRecipe {
                 let corpus = spec.text_corpus(model, pattern)?.stream(spec.held_out_share)?;
                 (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
             }
-            Some(pattern) => {
-                let corpus = spec.text_corpus(model, pattern)?.split(spec.held_out_share)?;
-                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
-            }
-            None => {
-                let n_tokens = spec.sampled.unwrap_or(super::SAMPLED);
-                let corpus =
-                    Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
+            text => {
+                let corpus = match text {
+                    Some(pattern) => {
+                        spec.text_corpus(model, pattern)?.split(spec.held_out_share)?
+                    }
+                    None => {
+                        let (n_tokens, dir) = (spec.sampled.unwrap_or(SAMPLED), dir.join(SAMPLES));
+                        Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir)?
+                    }
+                };
                 (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
             }
         };

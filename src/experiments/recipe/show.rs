@@ -1,10 +1,8 @@
 //! How descriptions show themselves: as the TOML that they are.
 
-use std::fmt;
-
 use super::{Harvested, RunRecipe};
 use crate::base::format;
-use crate::display::{Show, Shown, escape, shows};
+use crate::display::{Show, Shown, debug, escape, shows};
 
 /// TOML as it would stand in a file, or what keeps it from that.
 impl Show for RunRecipe {
@@ -35,13 +33,6 @@ impl Show for Harvested {
 
 shows!(RunRecipe, Harvested);
 
-impl fmt::Debug for Harvested {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?}, {} held-out tokens",
-            self.acts,
-            self.held_out.as_ref().map_or(0, |tokens| tokens.len())
-        )
-    }
-}
+debug!(Harvested: it =>
+    "{:?}, {} held-out tokens", it.acts, it.held_out.as_ref().map_or(0, |tokens| tokens.len())
+);

@@ -1,11 +1,9 @@
 //! How a sweep and its results show themselves.
 
-use std::fmt;
-
 use super::grid::{axes_of, n_combinations};
 use super::{Arm, Setting, Sweep, SweepResults, SweepRow, SweepRun};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, shows};
+use crate::display::{Column, Row, Show, Shown, Table, debug, shows};
 
 shows!(Arm, SweepResults);
 shows!(tables: Sweep);
@@ -56,45 +54,19 @@ impl Show for SweepResults {
     }
 }
 
-impl fmt::Debug for Sweep {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let arms: Vec<&str> = self.arms.iter().map(|arm| arm.name.as_str()).collect();
-        write!(f, "Sweep of {arms:?} at {} hooks with {} seeds", self.hooks.len(), self.seeds.len())
-    }
-}
+debug!(Sweep: it =>
+    "Sweep of {:?} at {} hooks with {} seeds",
+    it.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>(), it.hooks.len(), it.seeds.len()
+);
 
-impl fmt::Debug for Arm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Arm \"{}\" ({:?})", self.name, self.base)
-    }
-}
+debug!(Arm: it => "Arm \"{}\" ({:?})", it.name, it.base);
 
-impl fmt::Debug for SweepResults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SweepResults in {}: {} of {} runs",
-            self.dir.display(),
-            self.runs.len(),
-            self.planned()
-        )
-    }
-}
+debug!(SweepResults: it =>
+    "SweepResults in {}: {} of {} runs", it.dir.display(), it.runs.len(), it.planned()
+);
 
-impl fmt::Debug for SweepRow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SweepRow ({} at {}, {} seeds)",
-            self.setting.arm,
-            self.setting.hook,
-            self.runs.len()
-        )
-    }
-}
+debug!(SweepRow: it =>
+    "SweepRow ({} at {}, {} seeds)", it.setting.arm, it.setting.hook, it.runs.len()
+);
 
-impl fmt::Debug for SweepRun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SweepRun \"{}\" at {}", self.name, self.setting.hook)
-    }
-}
+debug!(SweepRun: it => "SweepRun \"{}\" at {}", it.name, it.setting.hook);

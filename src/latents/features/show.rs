@@ -3,8 +3,6 @@
 mod contexts;
 mod effects;
 
-use std::fmt;
-
 use super::page::EFFECT;
 use super::{
     Band, Cofiring, Directions, Feature, FeatureDashboard, FeatureView, Features, TokenScore,
@@ -12,7 +10,7 @@ use super::{
 use crate::base::error::Result;
 use crate::base::format;
 use crate::display::chart::{self, Axis, Options, Sample, Scale, Series, Unit};
-use crate::display::{Column, Figure, Row, Show, Shown, Table, escape, settings, shows};
+use crate::display::{Column, Figure, Row, Show, Shown, Table, debug, escape, settings, shows};
 
 shows!(Features, Feature, FeatureDashboard, FeatureView, Directions);
 
@@ -281,14 +279,8 @@ impl Band {
     }
 }
 
-impl fmt::Debug for Features {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Features ({} latents at {}, {} tokens)", self.d_sae(), self.hook, self.tokens)
-    }
-}
+debug!(Features: it => "Features ({} latents at {}, {} tokens)", it.d_sae(), it.hook, it.tokens);
 
-impl fmt::Debug for FeatureDashboard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FeatureDashboard ({}, {} latents)", self.title(), self.features.d_sae())
-    }
-}
+debug!(FeatureDashboard: it =>
+    "FeatureDashboard ({}, {} latents)", it.title(), it.features.d_sae()
+);
