@@ -27,7 +27,8 @@ pub const LEARNING_RATES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
 /// What to compare.
 #[derive(Clone, Debug)]
 pub struct CompareConfig {
-    /// A file, a folder, a glob, or `hub:` and a data set, as [`Corpus::text_files`] takes it; if
+    /// A file, a folder, a glob, or `hub:` and a data set, as
+    /// [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it; if
     /// `None`, the model's own samples.
     pub text: Option<String>,
     /// How many tokens the model samples without a text.

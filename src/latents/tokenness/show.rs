@@ -129,22 +129,17 @@ impl TokenOrContext {
     fn numbers_of_latents(&self, table: &mut Table) {
         let least = self.min_firings.max(1);
         let rare = format!("latents that fired, but fewer than {least} times");
-        let counts: [(&str, &str, &dyn Fn(u64) -> bool); 3] = [
-            (
-                "latents counted",
-                "latents that are neither dead nor rare: the shares are of these",
-                &|firings| firings >= least,
-            ),
-            ("dead", "latents that fired on none of the tokens", &|firings| firings == 0),
-            ("rare", &rare, &|firings| firings > 0 && firings < least),
-        ];
-        for (name, definition, keep) in counts {
+        let mut push = |name: &str, definition: &str, keep: &dyn Fn(u64) -> bool| {
             let count = |sae: &SaeTokenness| {
                 sae.latents.iter().filter(|latent| keep(latent.firings)).count()
             };
             let row = Row::new(name).defined(definition);
             table.push(self.saes.iter().fold(row, |row, sae| row.count(count(sae) as u64)));
-        }
+        };
+        let counted = "latents that are neither dead nor rare: the shares are of these";
+        push("latents counted", counted, &|firings| firings >= least);
+        push("dead", "latents that fired on none of the tokens", &|firings| firings == 0);
+        push("rare", &rare, &|firings| firings > 0 && firings < least);
     }
 
     /// "98.1 % of the latents of SAE, 97.0 % of TSAE".
