@@ -51,7 +51,7 @@ impl ActivationSource {
                         what: "the model of the activations",
                         stored: format!("{} ({})", store.model_fingerprint(), store.model_name()),
                         now: format!("{} ({})", model.fingerprint(), model.name()),
-                        remedy: "take the model and processing that the activations came from"
+                        remedy: "load the model it was made with, processed as it was then"
                             .to_owned(),
                     });
                 }
