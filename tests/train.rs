@@ -177,6 +177,7 @@ fn architectures(it: &Material) -> Vec<(&'static str, SaeConfig)> {
         ("ReLU", with(&it.sae, Architecture::Relu { l1: 1.0 })),
         ("Gated", with(&it.tsae, Architecture::Gated { l1: 1.0 })),
         ("JumpReLU", with(&it.tsae, Architecture::jump_relu(0.3))),
+        ("JumpReLU to 100", with(&it.sae, Architecture::jump_relu(0.3)).with_target_l0(100.0)),
         (
             "BatchTopK",
             with(&it.sae, Architecture::BatchTopK)
@@ -224,6 +225,44 @@ fn every_architecture_trains_and_goes_on_to_the_same_bytes_when_stopped() {
             bytes(&it.path("whole").join(name)) == bytes(&it.path("stopped").join(name)),
             "{name}"
         );
+    }
+}
+
+#[test]
+fn a_target_l0_is_reached_in_some_hundred_steps() {
+    let it = Material::new();
+    let config = TrainConfig { tokens: 512 * 300, lr: 1e-3, ..quick() };
+    let sae = SaeConfig { expansion: 8, ..it.sae.clone() };
+    let mut trainer = it.trainer(config);
+    let mut targets = Vec::new();
+    // A hundredfold each way of the coefficient, and a sixteenfold one of the target.
+    for penalty in [0.01, 1.0] {
+        for (name, architecture) in [
+            ("ReLU", Architecture::Relu { l1: penalty }),
+            ("Gated", Architecture::Gated { l1: penalty }),
+            ("JumpReLU", Architecture::jump_relu(penalty)),
+        ] {
+            for target in [4.0, 64.0] {
+                let name = format!("{name} {penalty} {target}");
+                let sae = sae.clone().with_architecture(architecture).with_target_l0(target);
+                trainer = trainer.add(&name, sae).unwrap();
+                targets.push((name, target));
+            }
+        }
+    }
+    let runs = trainer.fit(it.path("runs")).unwrap();
+    let reached: Vec<(&str, f64)> = targets
+        .iter()
+        .map(|(name, target)| (&**name, runs[name].history.train.last().unwrap().l0 / target))
+        .collect();
+    assert!(reached.iter().all(|(_, share)| (share - 1.0).abs() < 0.1), "{reached:?}");
+
+    for (sae, why) in [
+        (it.sae.clone().with_target_l0(8.0), "TopK has k"),
+        (sae.with_architecture(Architecture::jump_relu(1.0)).with_target_l0(0.0), "between 0 and"),
+    ] {
+        let error = sae.check().unwrap_err().to_string();
+        assert!(error.contains("target_l0") && error.contains(why), "{error}");
     }
 }
 

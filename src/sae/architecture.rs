@@ -61,8 +61,8 @@ pub enum Architecture {
         #[serde(default = "bandwidth")]
         bandwidth: f64,
         /// Where the thresholds start; SAELens takes 0.01. A step moves one by the learning rate at
-        /// most, so that in a run of some hundred steps they end near where they start: then start
-        /// them where the sparsity is about right.
+        /// most, so that in a run of some hundred steps they end near where they start, whatever
+        /// `l0` is: then say [`target_l0`](crate::sae::SaeConfig::target_l0).
         #[serde(default = "threshold")]
         threshold: f64,
     },

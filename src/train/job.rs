@@ -84,8 +84,8 @@ impl Job {
         self.sums.loss += report.loss;
         self.sums.nmse += report.nmse;
         self.sums.l0 += report.l0;
+        self.penalty.steer(&mut self.sae, &self.scratch, share);
         let codes = self.scratch.codes();
-        self.penalty.steer(&mut self.sae, codes, share);
         for (&latent, &value) in codes.latents().iter().zip(codes.values()) {
             if value != 0.0 {
                 self.fired_at[latent as usize] = self.state.steps as u32;

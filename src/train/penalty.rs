@@ -1,12 +1,12 @@
 //! What makes latents few where no k does: the penalty, and the way to a given L0.
 
-use crate::backend::Objective;
+use crate::backend::{Objective, Scratch};
 use crate::base::error::Result;
-use crate::sae::{Architecture, Codes, Sae, SaeConfig};
+use crate::sae::{Architecture, Sae, SaeConfig};
 
-/// By how much of the mean active code (of what it has above its threshold) the point from which
-/// latents are active moves after a step, for each e-fold by which they are too many. Codes fall
-/// off about exponentially, so such a step takes this share of the way.
+/// By how much of the mean excess of active latents over the point from which they are active that
+/// point moves after a step, for each e-fold by which they are too many. Pre-activations fall off
+/// about exponentially there, so such a step takes this share of the way.
 const GAIN: f64 = 0.3;
 /// The largest e-fold that counts: at the start there may be no active latent at all.
 const LARGEST_FOLD: f64 = 2.0;
@@ -59,34 +59,31 @@ impl Penalty {
     }
 
     /// Moves the point from which latents are active, all alike, after a step that took this share
-    /// of the penalty and saw these codes, towards [`SaeConfig::target_l0`].
+    /// of the penalty, so that the next has an L0 nearer [`SaeConfig::target_l0`].
     ///
     /// Gradients alone take a run's whole length for that, or longer: Adam moves a threshold or a
     /// bias by the learning rate at most. And where a penalty's coefficient leads is known only
     /// after the run.
-    pub(super) fn steer(&self, sae: &mut Sae, codes: &Codes, share: f64) {
+    pub(super) fn steer(&self, sae: &mut Sae, scratch: &Scratch, share: f64) {
         let Some(target) = self.target_l0 else { return };
-        let is_jump = matches!(sae.config.architecture, Architecture::JumpRelu { .. });
-        let (mut count, mut sum, mut fired) = (0.0, 0.0, vec![false; sae.d_sae()]);
-        for (&latent, &value) in codes.latents().iter().zip(codes.values()) {
-            if value != 0.0 {
-                let from = if is_jump { sae.threshold[latent as usize] } else { 0.0 };
-                count += 1.0;
-                fired[latent as usize] = true;
-                sum += f64::from(value - from);
-            }
+        let codes = scratch.codes();
+        let (mut count, mut fired) = (0.0, vec![false; sae.d_sae()]);
+        for (&latent, _) in codes.latents().iter().zip(codes.values()).filter(|code| *code.1 != 0.0)
+        {
+            fired[latent as usize] = true;
+            count += 1.0;
         }
-        let mean = if count > 0.0 { sum / count } else { self.scale };
         let first = sae.d_sae() as f64 / 2.0;
         let aim = target * (first / target).max(1.0).powf(1.0 - share);
         let fold = (count / codes.n() as f64 / aim).ln().clamp(-LARGEST_FOLD, LARGEST_FOLD);
-        let by = (GAIN * mean * fold) as f32;
-        // What has not fired would only be pushed further from ever doing so.
-        let moved = fired.iter().map(|&fired| if fired || by < 0.0 { by } else { 0.0 });
-        if is_jump {
-            sae.threshold.iter_mut().zip(moved).for_each(|(at, by)| *at = (*at + by).max(0.0));
+        let by = (GAIN * fold * scratch.mean_excess(sae).unwrap_or(self.scale)) as f32;
+        if let Architecture::JumpRelu { .. } = sae.config.architecture {
+            sae.threshold.iter_mut().for_each(|at| *at = (*at + by).max(0.0));
         } else {
-            sae.b_enc.iter_mut().zip(moved).for_each(|(bias, by)| *bias -= by);
+            // A bias that falls also weakens what is active, and one that has not fired would only
+            // be pushed further from ever doing so.
+            let moved = sae.b_enc.iter_mut().zip(fired).filter(|(_, fired)| *fired || by < 0.0);
+            moved.for_each(|(bias, _)| *bias -= by);
         }
     }
 }

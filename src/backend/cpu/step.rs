@@ -34,6 +34,7 @@ const THRESHOLD_RATE: f32 = 0.1;
 #[derive(Default)]
 pub struct Scratch {
     pub(super) codes: Codes,
+    scores: Vec<f32>,
     fused: Fused,
     centred: Tiled, // x − b_dec
     recon: Reconstruction,
@@ -54,6 +55,24 @@ impl Scratch {
     /// The codes of the last step.
     pub fn codes(&self) -> &Codes {
         &self.codes
+    }
+
+    /// By how much the pre-activations of the codes lie above the point from which a latent of the
+    /// SAE is active, on average over those that are; `None` if none is.
+    pub(crate) fn mean_excess(&self, sae: &Sae) -> Option<f64> {
+        let scores = if self.scores.is_empty() { self.codes.values() } else { &self.scores };
+        let is_jump = matches!(sae.config.architecture, Architecture::JumpRelu { .. });
+        let from = |latent: u32| if is_jump { sae.threshold[latent as usize] } else { 0.0 };
+        let (mut count, mut sum) = (0.0, 0.0);
+        for ((&latent, &value), &score) in
+            self.codes.latents().iter().zip(self.codes.values()).zip(scores)
+        {
+            if value != 0.0 {
+                count += 1.0;
+                sum += f64::from(score - from(latent));
+            }
+        }
+        (count > 0.0).then(|| sum / count)
     }
 
     /// Where the time of the steps so far went.
@@ -189,6 +208,7 @@ fn forward(
     let n = x.len() / d;
     let Scratch {
         codes,
+        scores,
         fused,
         centred,
         recon,
@@ -241,7 +261,7 @@ fn forward(
             through,
         );
         fallback_rows = chosen.fallback_rows;
-        *codes = chosen.codes;
+        (*codes, *scores) = (chosen.codes, chosen.scores);
         stages.since(Stage::Decode, start);
     }
 

@@ -62,7 +62,8 @@ struct Settings {
     /// Active latents per token, of topk and batch-topk.
     #[arg(long, default_value_t = SaeRecipe::default().k)]
     k: usize,
-    /// The coefficient of the penalty of relu and gated (l1) or jumprelu (l0).
+    /// The coefficient of the penalty of relu and gated (l1) or jumprelu (l0). In a run of some
+    /// hundred steps it decides little of jumprelu's L0: say --l0.
     #[arg(long, default_value_t = 1.0)]
     penalty: f64,
     /// How many latents are to be active on a token, of relu, gated and jumprelu.
