@@ -21,5 +21,5 @@ pub(crate) use live::Place;
 pub use progress::Progress;
 pub use show::{escape, in_notebook, show};
 pub use shown::{Show, Shown};
-pub(crate) use shown::{settings, shows};
+pub(crate) use shown::{settings, shows, shows_as_table};
 pub use table::{Best, Cell, Column, Row, Table};

@@ -18,7 +18,7 @@ use tokenized_sae::experiments::sweep::{
     Arm, FailedRun, Setting, Spread, Sweep, SweepFile, SweepResults,
 };
 use tokenized_sae::forecast::Forecast;
-use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
+use tokenized_sae::hub::{Hub, Repo, Snapshot};
 use tokenized_sae::latents::features::{FeatureDashboard, FeaturesConfig, Intervention, Positions};
 use tokenized_sae::latents::tokenness::{
     ActivationSource, Coverage, NgramR2Config, NgramR2s, TokenTest, TokennessConfig, Weighting,
@@ -252,30 +252,27 @@ fn tables_and_words(checked: &mut Checked) {
         Unit::Share,
         Mark::At { x: 1.0, label: EVIL.into() }
     );
-    let token = Token::new(EVIL, EVIL);
     let hub = Hub {
         cache: Some(EVIL.into()),
         endpoint: EVIL.into(),
-        token: Some(token.clone()),
+        token: Some(EVIL.into()),
+        token_from: EVIL.into(),
         offline: false,
-        patience: Patience::default(),
+        ..Hub::from_env()
     };
     let repo = Repo::model("gpt2@x").unwrap().at(EVIL);
-    let snapshot = Snapshot { repo: repo.clone(), commit: EVIL.into(), folder: EVIL.into() };
+    let snapshot = Snapshot {
+        repo: repo.clone(),
+        commit: EVIL.into(),
+        folder: EVIL.into(),
+        files: vec![EVIL.into()],
+    };
     check!(
         checked,
         Hub { cache: None, token: None, offline: true, ..hub.clone() },
         hub,
-        hub.patience,
-        token,
         repo,
-        repo.kind,
         snapshot
-    );
-    #[cfg(feature = "hub")]
-    check!(
-        checked,
-        tokenized_sae::hub::Listing { repo, commit: EVIL.into(), files: vec![EVIL.into()] }
     );
     let error = Error::UnknownModel { name: EVIL.into(), why: "it is nowhere".into() };
     check!(checked, error);

@@ -39,7 +39,7 @@ impl ActivationStore {
                 Ok(preceding.encode_on(&batch.x, &keys)?.into())
             }
             Index::Ngrams(grams) => {
-                self.verify_ids_of(rows, waiting)?;
+                self.verify_rows(rows, &[], waiting)?;
                 let row = |&row: &u64| {
                     let (shard, within) = self.place_of(row);
                     let before = (shard.positions()[within] as usize).min(grams.longest() - 1);
@@ -48,7 +48,7 @@ impl ActivationStore {
                 Ok(rows.iter().map(row).collect::<Vec<u32>>().into())
             }
             Index::Token => {
-                self.verify_ids_of(rows, waiting)?;
+                self.verify_rows(rows, &[], waiting)?;
                 let token = |&row: &u64| {
                     let (shard, within) = self.place_of(row);
                     shard.tokens()[within]

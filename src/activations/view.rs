@@ -7,8 +7,7 @@ use std::fmt;
 use super::ActivationStore;
 use super::manifest::short;
 use crate::base::format;
-use crate::display::{Show, Shown, Table, shows};
-use crate::model::HookPoint;
+use crate::display::{Table, shows_as_table};
 
 impl ActivationStore {
     /// What is in the store, as a table.
@@ -28,7 +27,7 @@ impl ActivationStore {
         } else {
             format!("{made} of {all}; the same harvest continues from there")
         };
-        let hooks = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+        let hooks = manifest.hook_names(", ");
         let revision = self
             .model_revision()
             .map_or(String::new(), |revision| format!(", revision {}", short(revision)));
@@ -61,13 +60,7 @@ impl ActivationStore {
     }
 }
 
-shows!(ActivationStore);
-
-impl Show for ActivationStore {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
+shows_as_table!(ActivationStore);
 
 impl fmt::Display for ActivationStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

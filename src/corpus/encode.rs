@@ -20,9 +20,6 @@ use crate::base::error::{Error, Result};
 /// unnoticeable.
 const PIECE: usize = 16 << 10;
 
-/// Text to ids, with no token added at either end.
-pub type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
-
 /// What a corpus needs to know about a model and its tokenizer; for
 /// [`Corpus::text_files_with`](super::Corpus::text_files_with).
 #[derive(Clone)]
@@ -38,7 +35,7 @@ pub struct Encoder {
     /// Number of token ids.
     pub d_vocab: usize,
     /// Text to ids, with no token added at either end.
-    pub encode: Encode,
+    pub encode: Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>,
 }
 
 impl Encoder {

@@ -14,7 +14,7 @@ const WAVE: usize = 2 << 20;
 
 /// The ids of some texts. Long ones are encoded in pieces.
 pub struct EncodeBatches<'a, T> {
-    encoder: &'a Encoder,
+    pub encoder: &'a Encoder,
     texts: T,
     /// Whether texts may be encoded in pieces; not known before the first that has more than one.
     piecewise: Option<bool>,

@@ -51,7 +51,7 @@ impl Corpus {
     /// [`Error::Config`] if `n_tokens` is 0 or the model has no BOS; [`Error::Interrupted`] if it
     /// is stopped before it has a training sequence.
     pub fn sampled(model: &Model, n_tokens: usize, seed: u64) -> Result<Corpus> {
-        let wanted = DocumentFilter::new(model, n_tokens, seed)?;
+        let wanted = Wanted::new(model, n_tokens, seed)?;
         let mut written = Written::default();
         let stopped = !written.grow(&wanted, &mut |_| Ok(()))?;
         if stopped && written.train.is_empty() {
@@ -86,7 +86,7 @@ impl Corpus {
         dir: impl AsRef<Path>,
     ) -> Result<Corpus> {
         let dir = dir.as_ref();
-        let wanted = DocumentFilter::new(model, n_tokens, seed)?;
+        let wanted = Wanted::new(model, n_tokens, seed)?;
         let path = wanted.path(dir);
         if let Some(written) = wanted.read(&path)?
             && wanted.is_met_by(&written)
@@ -120,7 +120,7 @@ impl Corpus {
 }
 
 /// What a model is to write.
-struct DocumentFilter<'a> {
+struct Wanted<'a> {
     model: &'a Model,
     seed: u64,
     n_ctx: usize,
@@ -149,15 +149,15 @@ struct About {
 
 const ABOUT: &str = "tokenized_sae";
 
-impl<'a> DocumentFilter<'a> {
-    fn new(model: &'a Model, n_tokens: usize, seed: u64) -> Result<DocumentFilter<'a>> {
+impl<'a> Wanted<'a> {
+    fn new(model: &'a Model, n_tokens: usize, seed: u64) -> Result<Wanted<'a>> {
         if n_tokens == 0 {
             return Err(Error::config("n_tokens", "is 0; a corpus has at least one sequence"));
         }
         let n_ctx = model.config().n_ctx.min(DEFAULT_N_CTX);
         let n_train = n_tokens.div_ceil(n_ctx);
         let n_valid = ((n_train as f64 * HELD_OUT_SHARE).round() as usize).max(LEAST_HELD_OUT);
-        Ok(DocumentFilter { model, seed, n_ctx, n_train, n_valid })
+        Ok(Wanted { model, seed, n_ctx, n_train, n_valid })
     }
 
     fn is_met_by(&self, written: &Written) -> bool {
@@ -259,7 +259,7 @@ impl Written {
     /// `false` if it was stopped by hand.
     fn grow(
         &mut self,
-        wanted: &DocumentFilter<'_>,
+        wanted: &Wanted<'_>,
         each: &mut dyn FnMut(&Written) -> Result<()>,
     ) -> Result<bool> {
         interrupt::watch();
@@ -298,7 +298,7 @@ impl Written {
     }
 
     /// No more of it than is wanted.
-    fn corpus(mut self, wanted: &DocumentFilter<'_>) -> Result<Corpus> {
+    fn corpus(mut self, wanted: &Wanted<'_>) -> Result<Corpus> {
         let stopped = if wanted.is_met_by(&self) { "" } else { ", stopped by hand" };
         self.train.truncate(wanted.n_train * wanted.n_ctx);
         self.valid.truncate(wanted.n_valid * wanted.n_ctx);

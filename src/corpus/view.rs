@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::reading::DocumentFilter;
-use super::{Corpus, Encoder, StreamedCorpus, TextCorpus, TokenStream};
+use super::{Corpus, Encoder, TextCorpus, TokenStream};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows, shows_as_table};
 use crate::model::tokens::Tokens;
 
 impl Corpus {
@@ -92,7 +92,7 @@ impl TextCorpus {
     }
 }
 
-impl StreamedCorpus {
+impl Corpus<TokenStream> {
     /// What streams and what is held out, as a table.
     pub fn table(&self) -> Table {
         let held_out = format!(
@@ -121,21 +121,10 @@ impl TokenStream {
     }
 }
 
-shows!(Corpus, StreamedCorpus, TextCorpus, TokenStream, Encoder);
+shows_as_table!(Corpus, Corpus<TokenStream>, TextCorpus, TokenStream);
+shows!(Encoder);
 
-impl Show for StreamedCorpus {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for TokenStream {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl fmt::Debug for StreamedCorpus {
+impl fmt::Debug for Corpus<TokenStream> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -148,18 +137,6 @@ impl fmt::Debug for StreamedCorpus {
 impl fmt::Debug for TokenStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenStream [{} at most, {}]", self.n_seq(), self.n_ctx())
-    }
-}
-
-impl Show for Corpus {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for TextCorpus {
-    fn shown(&self) -> Shown {
-        self.table().into()
     }
 }
 

@@ -4,30 +4,14 @@ use std::fmt;
 
 use crate::base::error::{Error, Result};
 
-/// What a repository holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A model.
-    Model,
-    /// A data set.
-    Dataset,
-}
-
-impl Kind {
-    /// "models" or "datasets", as the hub's API and the cache's folders have it.
-    pub(super) fn plural(self) -> &'static str {
-        match self {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
-        }
-    }
-}
+/// A repository of models or of data sets, as the hub's API and the cache's folders have it.
+const MODELS: &str = "models";
+const DATASETS: &str = "datasets";
 
 /// A repository on the hub, at one of its revisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repo {
-    /// What it holds.
-    pub kind: Kind,
+    pub(super) kind: &'static str,
     /// `organisation/name`, or only `name` for the hub's oldest models.
     pub id: String,
     /// A branch, a tag or a commit; `main` if none was named.
@@ -98,7 +82,7 @@ impl Repo {
         if !id.contains('/') && !LEGACY.iter().any(|(legacy, _)| *legacy == id) {
             return Err(unknown("write organisation/name for a model of the hub"));
         }
-        Ok(Repo { kind: Kind::Model, id, revision })
+        Ok(Repo { kind: MODELS, id, revision })
     }
 
     /// The data set `organisation/name`, or `organisation/name@revision`.
@@ -112,7 +96,14 @@ impl Repo {
                 format!("\"{name}\" is not a repository name: write organisation/name or organisation/name@revision"),
             )
         })?;
-        Ok(Repo { kind: Kind::Dataset, id, revision })
+        Ok(Repo { kind: DATASETS, id, revision })
+    }
+
+    /// The address of its page, to which the addresses of its files are added.
+    #[cfg(feature = "hub")]
+    pub(super) fn page(&self, endpoint: &str) -> String {
+        let kind = if self.kind == MODELS { "" } else { "datasets/" };
+        format!("{endpoint}/{kind}{}", self.id)
     }
 
     /// The same repository at another revision.
@@ -133,7 +124,7 @@ impl Repo {
             _ => None,
         });
         let other = other
-            .filter(|_| self.kind == Kind::Model)
+            .filter(|_| self.kind == MODELS)
             .map(|id| Repo { id: id.to_owned(), ..self.clone() });
         [self.clone()].into_iter().chain(other).collect()
     }

@@ -2,7 +2,7 @@
 
 use crate::activations::{Batch, Dtype, HarvestConfig, Shuffle, Source};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows, shows_as_table};
 
 /// Rows of a batch that are shown.
 const ROWS: usize = 5;
@@ -33,12 +33,6 @@ impl Batch {
             0 => table,
             more => table.caption(&format!("{} more rows.", format::count(more as u64))),
         }
-    }
-}
-
-impl Show for Batch {
-    fn shown(&self) -> Shown {
-        self.table().into()
     }
 }
 
@@ -101,4 +95,5 @@ impl Show for Dtype {
     }
 }
 
-shows!(Batch, HarvestConfig, Source, Shuffle, Dtype);
+shows_as_table!(Batch);
+shows!(HarvestConfig, Source, Shuffle, Dtype);

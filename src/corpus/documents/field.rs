@@ -8,6 +8,8 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use crate::corpus::few;
+
 /// What a line has in a field.
 #[derive(Debug, PartialEq)]
 pub enum Field {
@@ -30,17 +32,11 @@ pub fn of_line(line: &[u8], name: &str) -> Result<Field, String> {
 
 /// The names of a line's fields, for people.
 pub fn names(line: &[u8]) -> String {
-    /// So many are named.
-    const MOST: usize = 20;
     let fields: BTreeMap<String, IgnoredAny> = serde_json::from_slice(line).unwrap_or_default();
-    let more = if fields.len() > MOST {
-        format!(" and {} more", fields.len() - MOST)
-    } else {
-        String::new()
-    };
-    let names: Vec<String> =
-        fields.into_keys().take(MOST).map(|name| format!("\"{name}\"")).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") + &more }
+    match fields.is_empty() {
+        true => "none".to_owned(),
+        false => few(fields.keys().map(|name| format!("\"{name}\"")), 20),
+    }
 }
 
 fn parse(line: &[u8], name: &str, raw: bool) -> serde_json::Result<Field> {

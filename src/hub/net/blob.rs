@@ -5,22 +5,13 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::check;
-use super::client::{Client, LOOK, Method, Reply};
+use super::client::{Client, Reply};
 use super::failure::{Attempts, Failure};
+use super::head::{LOOK, Method, Remote};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::format;
 use crate::display::{Progress, interrupt};
-
-/// A file as the hub describes it.
-pub(super) struct Remote {
-    /// Its name in the repository.
-    pub file: String,
-    pub url: String,
-    /// Its checksum.
-    pub etag: String,
-    pub size: u64,
-}
 
 /// The folder of a repository's blobs, and that of their locks.
 pub(super) struct Blobs {
@@ -71,7 +62,7 @@ impl Blobs {
         }
         let part = self.part(remote);
         let mut from_before = len(&part) > 0;
-        let mut attempts = Attempts::new(&client.hub.patience, true);
+        let mut attempts = Attempts::new(client.hub, true);
         loop {
             progress.note(&remote.file);
             while len(&part) < remote.size || !part.exists() {
