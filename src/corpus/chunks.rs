@@ -93,8 +93,8 @@ impl<'a, T: Iterator<Item = Result<Text>>> Chunks<'a, T> {
         self.n_tokens
     }
 
-    /// What the texts come from, and what has been found of encoding in pieces.
-    pub fn end(self) -> (T, Option<bool>) {
+    /// What the texts come from.
+    pub fn end(self) -> T {
         self.batches.end()
     }
 
@@ -193,13 +193,20 @@ mod tests {
     /// A character is a token.
     fn packed(documents: &[Vec<u32>], n_ctx: usize, limit: Option<usize>) -> Vec<u32> {
         let encode = Arc::new(|text: &str| Ok(text.chars().map(u32::from).collect()));
-        let encoder =
-            Encoder { name: "toy".into(), bos: 100, eos: 101, n_ctx, d_vocab: 102, encode };
+        let encoder = Encoder {
+            name: "toy".into(),
+            bos: 100,
+            eos: 101,
+            n_ctx,
+            d_vocab: 102,
+            piecewise: true,
+            encode,
+        };
         let texts = documents.iter().map(|ids| {
             let text = ids.iter().map(|&id| char::from_u32(id).unwrap()).collect();
             Ok(Text { name: String::new(), text, file: 0, place: Place::default(), text_hash: 0 })
         });
-        let batches = EncodeBatches::new(&encoder, texts, Some(false));
+        let batches = EncodeBatches::new(&encoder, texts);
         let most = limit.unwrap_or(usize::MAX);
         let mut chunks = Chunks::new(batches, n_ctx, (3, most), (Cursor::default(), true));
         let mut ids = Vec::new();

@@ -75,29 +75,17 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
+    /// The documents of the held-out side or the other that have not been seen.
     pub fn new(
         files: &'a [SourceFile],
         wanted: &'a DocumentFilter,
         held: &'a HeldOut,
         held_out: bool,
+        seen: Seen,
         stop: Stop<'a>,
     ) -> Reading<'a> {
-        Reading {
-            files,
-            wanted,
-            held,
-            held_out,
-            stop,
-            file: 0,
-            open: None,
-            seen: Seen::default(),
-            begun: None,
-        }
-    }
-
-    /// Leaves out the documents that have been seen.
-    pub fn after(self, seen: Seen) -> Reading<'a> {
-        Reading { seen, ..self }
+        let (file, open, begun) = (0, None, None);
+        Reading { files, wanted, held, held_out, stop, file, open, seen, begun }
     }
 
     /// What the other side must not have: of files that are held out whole, one may be a copy of

@@ -66,7 +66,6 @@ impl Side {
 pub struct Sides<'a> {
     corpus: &'a TextCorpus,
     held: &'a HeldOut,
-    piecewise: Option<bool>,
     /// The documents of the side before that this one must not have.
     seen: Seen,
     progress: Progress,
@@ -88,15 +87,15 @@ impl<'a> Sides<'a> {
         interrupt::clear();
         let progress = Progress::new("tokenise", total, unit);
         let (seen, in_tokens) = (Seen::default(), sequences.is_some());
-        Sides { corpus, held, piecewise: None, seen, progress, done: 0, in_tokens }
+        Sides { corpus, held, seen, progress, done: 0, in_tokens }
     }
 
     /// Reads one side, at most `limit` sequences of it.
     pub fn side(&mut self, held_out: bool, limit: Option<usize>) -> Result<Side> {
         let TextCorpus { encoder, files, wanted, n_ctx, .. } = self.corpus;
-        let reading = Reading::new(files, wanted, self.held, held_out, &interrupt::requested)
-            .after(std::mem::take(&mut self.seen));
-        let batches = EncodeBatches::new(encoder, reading, self.piecewise);
+        let (seen, stop) = (std::mem::take(&mut self.seen), &interrupt::requested);
+        let reading = Reading::new(files, wanted, self.held, held_out, seen, stop);
+        let batches = EncodeBatches::new(encoder, reading);
         let most = limit.unwrap_or(usize::MAX);
         let mut chunks = Chunks::new(batches, *n_ctx, (most, most), (Cursor::default(), true));
         let mut memory = MemoryBudget::new();
@@ -108,15 +107,13 @@ impl<'a> Sides<'a> {
             self.progress.set(self.done);
         }
         let found = chunks.next()?;
-        let (reading, piecewise) = chunks.end();
-        (self.seen, self.piecewise) = (reading.seen(), piecewise);
+        self.seen = chunks.end().seen();
         Ok(Side { found, n_tokens, n_ctx: *n_ctx })
     }
 
-    /// Ends the bar; says what has been found of encoding in pieces, and what the next side must
-    /// not have.
-    pub fn finish(self) -> (Option<bool>, Seen) {
+    /// Ends the bar, and says what the next side must not have.
+    pub fn finish(self) -> Seen {
         self.progress.finish();
-        (self.piecewise, self.seen)
+        self.seen
     }
 }

@@ -39,7 +39,6 @@ pub struct TokenStream {
     /// Documents that are held out as files, copies of which may lie among the others.
     held_out: Arc<Seen>,
     encoder: Encoder,
-    piecewise: Option<bool>,
     n_ctx: usize,
     n_seq: usize,
     made_of: BTreeMap<String, String>,
@@ -105,34 +104,20 @@ impl TextCorpus {
         }
         let held = self.held(valid_share);
         let kept = valid_limit.min((MOST_HELD_OUT / self.n_ctx).max(1));
-        let (valid, valid_documents, piecewise, held_out) = match valid_share {
-            0.0 => (Tokens::new(Vec::new(), self.n_ctx)?, Vec::new(), None, Seen::default()),
+        let (valid, valid_documents, held_out) = match valid_share {
+            0.0 => (Tokens::new(Vec::new(), self.n_ctx)?, Vec::new(), Seen::default()),
             _ => {
                 let mut sides = Sides::new(&self, &held, Some(kept));
                 let side = sides.side(true, Some(kept))?;
-                let (piecewise, seen) = sides.finish();
+                let seen = sides.finish();
                 let (valid, documents) = side.enough("held-out")?;
-                (valid, documents, piecewise, seen)
+                (valid, documents, seen)
             }
-        };
-        let piecewise = match piecewise {
-            None => self.encoder.encodes_piecewise(PROBE)?,
-            known => known,
         };
         let made_of = self.made_of(valid_share, n_seq)?;
         let TextCorpus { pattern, files, encoder, n_ctx, wanted, .. } = self;
         let (files, held_out) = (files.into(), Arc::new(held_out));
-        let train = TokenStream {
-            files,
-            wanted,
-            held,
-            held_out,
-            encoder,
-            piecewise,
-            n_ctx,
-            n_seq,
-            made_of,
-        };
+        let train = TokenStream { files, wanted, held, held_out, encoder, n_ctx, n_seq, made_of };
         let train_documents = Vec::new();
         Ok(Corpus { train, valid, source: pattern, train_documents, valid_documents })
     }
@@ -226,9 +211,12 @@ impl TokenStream {
     ) -> Result<Chunks<'a, Reading<'a>>> {
         let StreamPlace { cursor, seen, begun } = from;
         let goes_on = cursor.used > 0;
-        let reading = Reading::new(&self.files, &self.wanted, &self.held, false, stop).after(seen);
-        let reading = reading.from(cursor.file, cursor.place, goes_on)?;
-        let batches = EncodeBatches::new(&self.encoder, reading, self.piecewise);
+        let reading = Reading::new(&self.files, &self.wanted, &self.held, false, seen, stop).from(
+            cursor.file,
+            cursor.place,
+            goes_on,
+        )?;
+        let batches = EncodeBatches::new(&self.encoder, reading);
         // The document that continues is the first of all if no other began before it.
         let first = begun <= u64::from(goes_on);
         Ok(Chunks::new(batches, self.n_ctx, at_a_time_and_in_all, (cursor, first)))

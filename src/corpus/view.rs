@@ -46,7 +46,7 @@ impl fmt::Display for Corpus {
     }
 }
 
-impl fmt::Debug for Corpus {
+impl<T: fmt::Debug> fmt::Debug for Corpus<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Corpus (train {:?}, held out {:?}) from {}", self.train, self.valid, self.source)
     }
@@ -123,16 +123,6 @@ impl TokenStream {
 
 shows_as_table!(Corpus, Corpus<TokenStream>, TextCorpus, TokenStream);
 shows!(Encoder);
-
-impl fmt::Debug for Corpus<TokenStream> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "StreamedCorpus (train {:?}, held out {:?}) from {}",
-            self.train, self.valid, self.source
-        )
-    }
-}
 
 impl fmt::Debug for TokenStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,10 +37,9 @@ impl Blobs {
 
     /// How many bytes of a file are there.
     pub fn has(&self, remote: &Remote) -> u64 {
-        if self.path(remote).exists() {
-            remote.size
-        } else {
-            len(&self.part(remote)).min(remote.size)
+        match self.path(remote).exists() {
+            true => remote.size,
+            false => len(&self.part(remote)).min(remote.size),
         }
     }
 
@@ -112,12 +111,7 @@ impl Blobs {
     ) -> Result<(), Failure> {
         let failed = |e| Failure::Local(files::failed("write", part, e));
         let had = len(part);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(part)
-            .map_err(failed)?;
+        let mut file = open(part).map_err(failed)?;
         if remote.size == 0 {
             return Ok(());
         }
@@ -159,12 +153,7 @@ impl Blobs {
         before: u64,
     ) -> Result<Option<File>, Failure> {
         let path = self.locks.join(format!("{}.lock", remote.etag));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| files::failed("create", &path, e))?;
+        let file = open(&path).map_err(|e| files::failed("create", &path, e))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -172,8 +161,8 @@ impl Blobs {
                     return Err(Failure::Interrupted);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    progress
-                        .note(&format!("another process fetches {}: waiting for it", remote.file));
+                    let note = format!("another process fetches {}: waiting for it", remote.file);
+                    progress.note(&note);
                     progress.set(before + self.has(remote));
                     std::thread::sleep(LOOK);
                 }
@@ -181,9 +170,7 @@ impl Blobs {
                 Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
                     return Ok(None);
                 }
-                Err(TryLockError::Error(e)) => {
-                    return Err(Failure::Local(Error::io("lock", &path)(e)));
-                }
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e).into()),
             }
         }
     }
@@ -220,6 +207,11 @@ fn begins_at(reply: &Reply, remote: &Remote, asked: u64) -> Result<u64, Failure>
             "the server sent bytes {range} when asked for those from {asked}"
         ))),
     }
+}
+
+/// Opens a file as it is, or a new one, for writing.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
 fn len(path: &Path) -> u64 {

@@ -47,9 +47,7 @@ impl Failure {
             }
             Failure::Local(error) => return error,
             Failure::Refused(why) => why,
-            Failure::Passing { why, .. } => {
-                format!("{why}, at every attempt; {so_far}")
-            }
+            Failure::Passing { why, .. } => format!("{why}, at every attempt; {so_far}"),
             Failure::Unreachable(why) => format!(
                 "{why}. Is there a network, are HTTPS_PROXY and HF_ENDPOINT right? Without one, give the path of a folder that holds the files.{cache}"
             ),
