@@ -35,22 +35,20 @@ impl Manifest {
     /// [`Error::Format`] if it is missing, not a manifest, or of a newer version;
     /// [`Error::Checksum`] if it was changed by anything but a harvest.
     pub fn read(dir: &Path) -> Result<Manifest> {
-        let path = Manifest::path(dir);
-        match fs::read(&path) {
-            Ok(bytes) => Manifest::parse(&path, &bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::format(
-                dir,
-                format!(
-                    "holds no activations (there is no {NAME}): give the folder of a harvest, or harvest into it first"
-                ),
-            )),
-            Err(e) => Err(Error::io("read", &path)(e)),
-        }
+        let why = format!(
+            "holds no activations (there is no {NAME}): give the folder of a harvest, or harvest into it first"
+        );
+        Manifest::read_if_there(dir)?.ok_or_else(|| Error::format(dir, why))
     }
 
     /// As [`read`](Manifest::read), or `None` if there is no manifest.
     pub fn read_if_there(dir: &Path) -> Result<Option<Manifest>> {
-        if Manifest::path(dir).exists() { Manifest::read(dir).map(Some) } else { Ok(None) }
+        let path = Manifest::path(dir);
+        match fs::read(&path) {
+            Ok(bytes) => Manifest::parse(&path, &bytes).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
@@ -61,23 +59,17 @@ impl Manifest {
             serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
         let version = json.pointer("/store/version").and_then(serde_json::Value::as_u64);
         if let Some(newer) = version.filter(|&version| version > VERSION) {
-            return Err(Error::format(
-                path,
-                format!(
-                    "has version {newer}, and this program reads up to {VERSION}: use a newer one"
-                ),
-            ));
+            let why = format!(
+                "has version {newer}, and this program reads up to {VERSION}: use a newer one"
+            );
+            return Err(Error::format(path, why));
         }
         let signed: Signed = serde_json::from_value(json).map_err(|e| damaged(e.to_string()))?;
         let got = signed.store.checksum()?;
         if got != signed.sha256 {
             let remedy = "restore it from a copy, or harvest into another folder".to_owned();
-            return Err(Error::Checksum {
-                path: path.to_owned(),
-                want: signed.sha256,
-                got,
-                remedy,
-            });
+            let (path, want) = (path.to_owned(), signed.sha256);
+            return Err(Error::Checksum { path, want, got, remedy });
         }
         signed.store.check().map_err(damaged)?;
         Ok(signed.store)

@@ -137,17 +137,12 @@ impl<'a> ShardWriter<'a> {
             }
         }
         let names = self.manifest.hooks.iter().map(HookPoint::to_string);
-        let mut checksums: BTreeMap<_, _> =
-            names.zip(self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()))).collect();
-        checksums.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
+        let hashes = self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()));
+        let mut sha256: BTreeMap<_, _> = names.zip(hashes).collect();
+        sha256.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
         self.out.commit()?;
-        Ok(ShardId {
-            file: Manifest::shard_name(self.index),
-            rows: self.manifest.rows_of(self.index),
-            bytes: self.layout.bytes(),
-            sha256: checksums,
-            after: None,
-        })
+        let (file, bytes) = (Manifest::shard_name(self.index), self.layout.bytes());
+        Ok(ShardId { file, rows: self.manifest.rows_of(self.index), bytes, sha256, after: None })
     }
 }
 
@@ -189,12 +184,8 @@ impl Shard {
         let map = Map::new(&file).map_err(Error::io("map", &path))?;
         let header = &map.bytes()[..layout.header.len()];
         if header != layout.header {
-            return Err(Error::Checksum {
-                path,
-                want: sha256(&layout.header),
-                got: sha256(header),
-                remedy: REMEDY.to_owned(),
-            });
+            let (want, got, remedy) = (sha256(&layout.header), sha256(header), REMEDY.to_owned());
+            return Err(Error::Checksum { path, want, got, remedy });
         }
         let known = &manifest.shards[index].sha256;
         let hooks = manifest.hooks.iter().map(HookPoint::to_string);
@@ -266,12 +257,8 @@ impl Shard {
         }
         let got = hex(hash.finalize());
         if got != *want {
-            return Err(Error::Checksum {
-                path: self.path.clone(),
-                want: want.clone(),
-                got,
-                remedy: REMEDY.to_owned(),
-            });
+            let (path, want, remedy) = (self.path.clone(), want.clone(), REMEDY.to_owned());
+            return Err(Error::Checksum { path, want, got, remedy });
         }
         also()?;
         seen.store(true, Ordering::Release);

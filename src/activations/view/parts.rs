@@ -38,14 +38,12 @@ impl Batch {
 
 impl Show for HarvestConfig {
     fn shown(&self) -> Shown {
+        let shard_tokens = format::count(self.shard_tokens as u64);
+        let lost = "tokens in a file; a killed harvest loses at most one file";
         let rows = vec![
             ("dtype", self.dtype.to_string(), "how numbers are stored"),
             ("compute", self.compute.to_string(), "the number format of the model's products"),
-            (
-                "shard_tokens",
-                format::count(self.shard_tokens as u64),
-                "tokens in a file; a killed harvest loses at most one file",
-            ),
+            ("shard_tokens", shard_tokens, lost),
             ("batch", self.batch.to_string(), "sequences in one pass of the model"),
         ];
         settings("HarvestConfig", rows).into()
@@ -54,19 +52,13 @@ impl Show for HarvestConfig {
 
 impl Show for Source {
     fn shown(&self) -> Shown {
+        let Source { name, revision, fingerprint, processing, .. } = self.clone();
+        let revision = revision.unwrap_or_else(|| "none".to_owned());
         let rows = vec![
-            ("name", self.name.clone(), "the model's name, for people"),
-            (
-                "revision",
-                self.revision.clone().unwrap_or_else(|| "none".to_owned()),
-                "the commit of its repository on the hub",
-            ),
-            (
-                "fingerprint",
-                self.fingerprint.clone(),
-                "a checksum of its configuration and weights",
-            ),
-            ("processing", self.processing.clone(), "what was done to its weights"),
+            ("name", name, "the model's name, for people"),
+            ("revision", revision, "the commit of its repository on the hub"),
+            ("fingerprint", fingerprint, "a checksum of its configuration and weights"),
+            ("processing", processing, "what was done to its weights"),
             ("d_model", self.d_model.to_string(), "numbers in an activation"),
             ("d_vocab", self.d_vocab.to_string(), "number of token ids"),
         ];

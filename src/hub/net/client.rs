@@ -36,10 +36,7 @@ pub(super) struct Reply {
 impl Reply {
     /// The next bytes, or `None` at the end.
     pub fn next(&self) -> Result<Option<Vec<u8>>, Failure> {
-        match wait(&self.chunks) {
-            Some(chunk) => chunk?.map(Some),
-            None => Ok(None),
-        }
+        wait(&self.chunks)?.transpose()
     }
 
     /// All bytes, at most this many.
@@ -57,13 +54,13 @@ impl Reply {
 
 /// What comes next through a channel, or `None` if nothing will; looks at the stop button while it
 /// waits.
-fn wait<T>(channel: &Receiver<T>) -> Option<Result<T, Failure>> {
+fn wait<T>(channel: &Receiver<T>) -> Result<Option<T>, Failure> {
     loop {
         match channel.recv_timeout(LOOK) {
-            Ok(value) => return Some(Ok(value)),
-            Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) if interrupt::requested() => {
-                return Some(Err(Failure::Interrupted));
+                return Err(Failure::Interrupted);
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -73,10 +70,8 @@ fn wait<T>(channel: &Receiver<T>) -> Option<Result<T, Failure>> {
 impl<'a> Client<'a> {
     pub fn new(hub: &'a Hub, repo: &'a Repo) -> Result<Client<'a>, Failure> {
         let Some(origin) = address::origin(&hub.endpoint) else {
-            return Err(Failure::Refused(format!(
-                "HF_ENDPOINT is \"{}\", which is not an http address",
-                hub.endpoint
-            )));
+            let why = format!("HF_ENDPOINT is \"{}\", which is not an http address", hub.endpoint);
+            return Err(Failure::Refused(why));
         };
         let timeout = Some(hub.timeout);
         let mut config = Agent::config_builder()
@@ -109,7 +104,7 @@ impl<'a> Client<'a> {
             .spawn(move || job.run(&head_to, &chunks_to));
         spawned.map_err(|e| Failure::Refused(format!("no thread could be started: {e}")))?;
         let head: Head =
-            wait(&head).unwrap_or_else(|| Ok(Err(Failure::passing("the connection broke"))))??;
+            wait(&head)?.unwrap_or_else(|| Err(Failure::passing("the connection broke")))?;
         match head.status {
             200 | 206 => Ok(Reply { head, chunks }),
             _ => Err(failure::of(&head, self.hub, self.repo)),
@@ -129,18 +124,15 @@ impl<'a> Client<'a> {
         };
         let said = head.linked.commit.as_deref().ok_or_else(|| missing("x-repo-commit"))?;
         if said != commit {
-            return Err(Failure::Refused(format!(
-                "gave {file} of commit {said} when asked for {commit}: try again"
-            )));
+            let why = format!("gave {file} of commit {said} when asked for {commit}: try again");
+            return Err(Failure::Refused(why));
         }
         let etag = head.linked.etag.as_deref().or_else(|| head.text("etag"));
         let etag = etag.ok_or_else(|| missing("etag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
         // It becomes the name of a file.
-        if etag.is_empty()
-            || etag.len() > 128
-            || !etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if !(1..=128).contains(&etag.len()) || !etag.bytes().all(is_plain) {
             return Err(missing("etag that could name a file"));
         }
         let size = head.linked.size.or_else(|| head.number("content-length"));
@@ -153,24 +145,19 @@ impl<'a> Client<'a> {
 /// list.
 fn root_certs() -> Result<RootCerts, Failure> {
     let names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
-    let Some((name, path)) = names
-        .iter()
-        .find_map(|name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?)))
-    else {
+    let set = |name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?));
+    let Some((name, path)) = names.into_iter().find_map(set) else {
         return Ok(RootCerts::WebPki);
     };
     let text = std::fs::read(&path).map_err(|e| Failure::Local(Error::io("read", &path)(e)))?;
-    let certificates: Vec<_> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    let certificates: Vec<_> = parse_pem(&text).filter_map(certificate).collect();
     if certificates.is_empty() {
-        return Err(Failure::Local(Error::format(
-            path,
-            format!("holds no certificate, but {name} names it as the file that does"),
-        )));
+        let why = format!("holds no certificate, but {name} names it as the file that does");
+        return Err(Error::format(path, why).into());
     }
     Ok(RootCerts::from(certificates))
 }
