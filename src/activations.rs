@@ -43,6 +43,7 @@ mod view;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,7 +52,6 @@ use serde::{Deserialize, Serialize};
 
 pub use config::HarvestConfig;
 pub use sequences::Sequences;
-pub use shuffle::Shuffle;
 pub use source::Source;
 
 use crate::base::error::{Error, Result};
@@ -59,6 +59,7 @@ use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint};
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
+pub(crate) use shuffle::Shuffle;
 pub(crate) use verify::Waiting;
 use verify::verify;
 
@@ -141,10 +142,8 @@ impl ActivationStore {
         let dir = dir.as_ref();
         let manifest = Manifest::read(dir)?;
         if manifest.shards.is_empty() {
-            return Err(Error::format(
-                dir,
-                "holds no complete shard yet: harvest into it again, which continues where it stopped",
-            ));
+            let why = "holds no complete shard yet: harvest into it again, which continues where it stopped";
+            return Err(Error::format(dir, why));
         }
         let shards = (0..manifest.shards.len())
             .map(|index| Shard::open(dir, &manifest, index))
@@ -261,8 +260,15 @@ impl ActivationStore {
         })
     }
 
-    /// A seeded order of all rows, a new one each epoch, that takes no memory.
-    pub fn shuffle(&self, seed: u64) -> Shuffle {
+    /// The rows at some positions of a seeded order of all rows. Positions count on over the
+    /// epochs: each `n_rows` of them visit every row once, in each epoch in another order. The order
+    /// takes no memory.
+    pub fn shuffled(&self, seed: u64, positions: Range<u64>) -> Vec<u64> {
+        let n = positions.end.saturating_sub(positions.start) as usize;
+        self.shuffle(seed).fill(positions.start, n)
+    }
+
+    pub(crate) fn shuffle(&self, seed: u64) -> Shuffle {
         Shuffle::new(self.n_rows() as u64, seed)
     }
 

@@ -87,20 +87,15 @@ impl Hub {
     /// # Errors
     /// The reason, as a sentence's end.
     pub fn may_download(&self) -> Result<(), String> {
-        if self.offline {
-            return Err(
-                "this is offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it to download"
-                    .to_owned(),
-            );
-        }
-        if cfg!(not(feature = "hub")) {
-            return Err(
-                "this was built without the feature \"hub\", so nothing is downloaded".to_owned()
-            );
-        }
-        if self.cache.is_none() {
-            return Err("there is no folder to download to: set HF_HOME to one".to_owned());
-        }
-        Ok(())
+        let why = if self.offline {
+            "this is offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it to download"
+        } else if cfg!(not(feature = "hub")) {
+            "this was built without the feature \"hub\", so nothing is downloaded"
+        } else if self.cache.is_none() {
+            "there is no folder to download to: set HF_HOME to one"
+        } else {
+            return Ok(());
+        };
+        Err(why.to_owned())
     }
 }

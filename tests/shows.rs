@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle, Source};
+use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Source};
 use tokenized_sae::corpus::{Corpus, Documents, Encoder};
 use tokenized_sae::display::{self, Best, Cell, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
@@ -227,13 +227,7 @@ fn tables_and_words(checked: &mut Checked) {
         Dtype::F32
     );
     check!(checked, Text::Files(EVIL.into()), Text::Sampled(500_000), CompareConfig::default());
-    check!(
-        checked,
-        TrainConfig::default(),
-        HarvestConfig::default(),
-        Shuffle::new(100, 1),
-        Origin::default()
-    );
+    check!(checked, TrainConfig::default(), HarvestConfig::default(), Origin::default());
     check!(
         checked,
         Origin {
@@ -349,7 +343,7 @@ fn models(checked: &mut Checked, it: &Made) {
 fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let mut batch = Batch::default();
     check!(checked, batch, it.acts);
-    it.acts.gather(it.hook, &it.acts.shuffle(0).fill(0, 64), &mut batch).unwrap();
+    it.acts.gather(it.hook, &it.acts.shuffled(0, 0..64), &mut batch).unwrap();
     check!(checked, batch);
     let source = Source {
         name: EVIL.into(),

@@ -41,7 +41,7 @@ impl ActivationStore {
     /// let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
     ///
     /// let mut batch = Batch::default();
-    /// acts.gather(hook, &acts.shuffle(0).fill(0, 4096), &mut batch)?;
+    /// acts.gather(hook, &acts.shuffled(0, 0..4096), &mut batch)?;
     /// assert_eq!((batch.x.len(), batch.tokens.len()), (4096 * acts.d_model(), 4096));
     /// # Ok::<(), Error>(())
     /// ```
@@ -175,15 +175,8 @@ impl<'a> Harvest<'a> {
     fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
         remove_stale_files(dir, Manifest::writes)?;
         let manifest = match Manifest::read_if_there(dir)? {
-            Some(stored) => {
-                stored.same_as(&planned, dir)?;
-                stored
-            }
-            None => {
-                refuse_stray_shards(dir)?;
-                planned.write(dir)?;
-                planned
-            }
+            Some(stored) => stored.same_as(&planned, dir).map(|()| stored)?,
+            None => refuse_stray_shards(dir).and_then(|()| planned.write(dir)).map(|()| planned)?,
         };
         let mut todo = missing(dir, &manifest)?;
         // What is kept has to be what was written: going on from a damaged shard would only hide
@@ -216,13 +209,12 @@ impl<'a> Harvest<'a> {
             let (work, to_write) = sync_channel(WORK_WAITING);
             let (chunks, to_feed) = sync_channel(1);
             let (dir, manifest) = (self.dir, &mut self.manifest);
-            let thread =
-                |name: &str| std::thread::Builder::new().name(format!("tsae-harvest-{name}"));
-            let writer = thread("writer")
+            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            let writer = thread("tsae-harvest-writer")
                 .spawn_scoped(scope, move || write_shards(dir, manifest, &to_write))
                 .map_err(Error::io("start a thread for", dir))?;
             let feeder = Feeder { dir, manifest: &planned, todo: &todo, chunks };
-            thread("text")
+            thread("tsae-harvest-text")
                 .spawn_scoped(scope, || feeder.run(tokens, &stop))
                 .map_err(Error::io("start a thread for", dir))?;
             let feed = Feed::new(to_feed);

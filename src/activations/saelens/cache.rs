@@ -160,15 +160,11 @@ fn data_files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     let state: State = json(&path)?;
     if state.indices.is_some_and(|files| !files.is_empty()) {
-        return Err(Error::format(
-            &path,
-            "its rows are not in the order of its files: flatten_indices() and save it again",
-        ));
+        let why = "its rows are not in the order of its files: flatten_indices() and save it again";
+        return Err(Error::format(&path, why));
     }
-    let file = |DataFile { filename }: DataFile| match Path::new(&filename)
-        .file_name()
-        .is_some_and(|name| name == filename.as_str())
-    {
+    let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
+    let file = |DataFile { filename }: DataFile| match is_plain(&filename) {
         true => Ok(dir.join(&filename)),
         false => Err(Error::format(&path, format!("names a file elsewhere: {filename}"))),
     };

@@ -1,14 +1,11 @@
 //! How what goes into a store and comes out of it shows itself.
 
-use crate::activations::{Batch, Dtype, HarvestConfig, Shuffle, Source};
+use crate::activations::{Batch, Dtype, HarvestConfig, Source};
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows, shows_as_table};
 
 /// Rows of a batch that are shown.
 const ROWS: usize = 5;
-
-/// Positions of a shuffle that are shown.
-const POSITIONS: usize = 8;
 
 impl Batch {
     /// The shape and the first rows, as a table.
@@ -66,17 +63,6 @@ impl Show for Source {
     }
 }
 
-impl Show for Shuffle {
-    fn shown(&self) -> Shown {
-        let first: Vec<String> = self.fill(0, POSITIONS).iter().map(u64::to_string).collect();
-        let rows = vec![
-            ("rows", format::count(self.n_rows()), "rows of an epoch, each visited once"),
-            ("order", format!("{} …", first.join(" ")), "the rows at the first positions"),
-        ];
-        settings("A seeded order of rows", rows).into()
-    }
-}
-
 impl Show for Dtype {
     fn shown(&self) -> Shown {
         let meaning = match self {
@@ -88,4 +74,4 @@ impl Show for Dtype {
 }
 
 shows_as_table!(Batch);
-shows!(HarvestConfig, Source, Shuffle, Dtype);
+shows!(HarvestConfig, Source, Dtype);

@@ -48,10 +48,8 @@ impl Rows {
             .iter()
             .position(|group| group.num_rows() < 0 || group.num_columns() <= column)
         {
-            return Err(Error::format(
-                path,
-                format!("is damaged: row group {group} is impossible; fetch it again"),
-            ));
+            let why = format!("is damaged: row group {group} is impossible; fetch it again");
+            return Err(Error::format(path, why));
         }
         let mut rows = Rows {
             path: path.to_owned(),
@@ -176,10 +174,8 @@ fn reader(
     index: usize,
 ) -> Result<ColumnReaderImpl<ByteArrayType>> {
     let damaged = || {
-        Error::format(
-            path,
-            format!("is damaged: the column of row group {index} lies outside it; fetch it again"),
-        )
+        let what = format!("the column of row group {index} lies outside it");
+        Error::format(path, format!("is damaged: {what}; fetch it again"))
     };
     let chunk = group.column(column);
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());

@@ -55,10 +55,10 @@ pub fn unpacked(
 /// What to tell of a file that could not be read on: `at` is a place in it, such as "line 3: ".
 pub fn failed(path: &Path, at: &str, e: io::Error) -> Error {
     match e.kind() {
-        ErrorKind::UnexpectedEof => Error::format(
-            path,
-            format!("{at}is cut short: its packed data end too early; fetch it again"),
-        ),
+        ErrorKind::UnexpectedEof => {
+            let why = format!("{at}is cut short: its packed data end too early; fetch it again");
+            Error::format(path, why)
+        }
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => {
             Error::format(path, format!("{at}is damaged ({e}): fetch it again"))
         }
