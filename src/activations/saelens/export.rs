@@ -167,8 +167,8 @@ impl Plan {
                 out.write_at(body + place, offsets)?;
             }
             let row = self.n_ctx * self.d_model * self.columns[0].number.bytes();
-            let part = |bytes: &[u8], row: usize| &bytes[of.start * row..of.end * row];
-            let numbers = [part(rows, row), part(tokens, 4 * self.n_ctx)];
+            let part = |row: usize| of.start * row..of.end * row;
+            let numbers = [&rows[part(row)], &tokens[part(4 * self.n_ctx)]];
             for (numbers, place) in numbers.iter().zip(&batch.numbers) {
                 for (i, stretch) in numbers.chunks(STRETCH).enumerate() {
                     if interrupt::requested() {
