@@ -21,6 +21,8 @@ use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 
+type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+
 impl ActivationStore {
     /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks
     /// together, into the folder `dir`.
@@ -88,7 +90,7 @@ impl ActivationStore {
         tokens: impl Into<Sequences<'a>>,
         dir: impl AsRef<Path>,
         config: HarvestConfig,
-        forward: &dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>,
+        forward: Forward<'_>,
     ) -> Result<ActivationStore> {
         let forward = |_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| forward(pass, hooks);
         let tokens = tokens.into();

@@ -19,6 +19,8 @@ use crate::base::error::{Error, Result};
 /// unnoticeable.
 const PIECE: usize = 16 << 10;
 
+type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
+
 /// What a corpus needs to know about a model and its tokenizer; for
 /// [`Corpus::text_files_with`](super::Corpus::text_files_with).
 #[derive(Clone)]
@@ -38,7 +40,7 @@ pub struct Encoder {
     /// right.
     pub piecewise: bool,
     /// Text to ids, with no token added at either end.
-    pub encode: Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>,
+    pub encode: Encode,
 }
 
 impl Encoder {
