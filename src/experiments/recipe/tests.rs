@@ -270,6 +270,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
                 k,
                 relu,
                 architecture,
+                target_l0: (!uses_k).then_some(0.5),
                 prefixes,
                 aux,
                 unit_norm,
