@@ -20,37 +20,46 @@
 //! of them is first read (about 1.5 GB/s a core, once for each process), and only those of the hook
 //! that is read.
 
+mod after;
+mod config;
+mod feed;
 mod filling;
 mod forecast;
 mod harvest;
 mod keys;
+mod layout;
 mod manifest;
+mod manifest_file;
 mod map;
 mod means;
 mod saelens;
 mod sequences;
 mod shard;
 mod shuffle;
+mod source;
+mod statistics;
 mod verify;
 mod view;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use harvest::{Forward, HarvestConfig, Source};
+pub use config::HarvestConfig;
 pub use sequences::Sequences;
-pub use shuffle::Shuffle;
+pub use source::Source;
 
 use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint};
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
+pub(crate) use shuffle::Shuffle;
 pub(crate) use verify::Waiting;
 use verify::verify;
 
@@ -71,13 +80,6 @@ impl Dtype {
         match self {
             Dtype::F16 => 2,
             Dtype::F32 => 4,
-        }
-    }
-
-    fn safetensors_name(self) -> &'static str {
-        match self {
-            Dtype::F16 => "F16",
-            Dtype::F32 => "F32",
         }
     }
 }
@@ -140,10 +142,8 @@ impl ActivationStore {
         let dir = dir.as_ref();
         let manifest = Manifest::read(dir)?;
         if manifest.shards.is_empty() {
-            return Err(Error::format(
-                dir,
-                "holds no complete shard yet: harvest into it again, which continues where it stopped",
-            ));
+            let why = "holds no complete shard yet: harvest into it again, which continues where it stopped";
+            return Err(Error::format(dir, why));
         }
         let shards = (0..manifest.shards.len())
             .map(|index| Shard::open(dir, &manifest, index))
@@ -251,18 +251,24 @@ impl ActivationStore {
 
     fn place(&self, hook: HookPoint) -> Result<usize> {
         self.hooks().iter().position(|&known| known == hook).ok_or_else(|| {
-            let there =
-                self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
             let why = format!(
-                "the store in {} has only {there}; harvest it into a folder of its own",
-                self.dir().display()
+                "the store in {} has only {}; harvest it into a folder of its own",
+                self.dir().display(),
+                self.inner.manifest.hook_names(", ")
             );
             Error::UnknownHook { hook: hook.to_string(), why }
         })
     }
 
-    /// A seeded order of all rows, a new one each epoch, that takes no memory.
-    pub fn shuffle(&self, seed: u64) -> Shuffle {
+    /// The rows at some positions of a seeded order of all rows. Positions count on over the
+    /// epochs: each `n_rows` of them visit every row once, in each epoch in another order. The order
+    /// takes no memory.
+    pub fn shuffled(&self, seed: u64, positions: Range<u64>) -> Vec<u64> {
+        let n = positions.end.saturating_sub(positions.start) as usize;
+        self.shuffle(seed).fill(positions.start, n)
+    }
+
+    pub(crate) fn shuffle(&self, seed: u64) -> Shuffle {
         Shuffle::new(self.n_rows() as u64, seed)
     }
 
@@ -287,7 +293,7 @@ impl ActivationStore {
         /// Rows that a thread takes at a time.
         const PIECE: usize = 64;
         let place = self.place(hook)?;
-        self.verify_shards_of(place, rows, waiting)?;
+        self.verify_rows(rows, &[place], waiting)?;
         let (d_model, dtype) = (self.d_model(), self.dtype());
         let row_bytes = d_model * dtype.bytes();
         batch.x.resize(rows.len() * d_model, 0.0);
@@ -320,44 +326,21 @@ impl ActivationStore {
         (&self.inner.shards[row as usize / shard_rows], row as usize % shard_rows)
     }
 
-    /// Checks that `rows` exist, and the checksums of the tokens of the shards they lie in unless
-    /// that was done before.
-    fn verify_ids_of(&self, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
-        self.check_rows(rows)?;
-        let shards: BTreeSet<usize> =
-            rows.iter().map(|&row| row as usize / self.inner.manifest.shard_rows).collect();
-        verify(
-            &shards.into_iter().map(|index| &self.inner.shards[index]).collect::<Vec<_>>(),
-            &[],
-            waiting,
-        )
-    }
-
-    fn check_rows(&self, rows: &[u64]) -> Result<()> {
-        match rows.iter().find(|&&row| row >= self.n_rows() as u64) {
-            Some(row) => Err(Error::config(
-                "rows",
-                format!("row {row} was requested from a store of {} rows", self.n_rows()),
-            )),
-            None => Ok(()),
+    /// Checks that `rows` exist, and the checksums of the ids, and of the rows of the hooks at the
+    /// places `hooks`, of the shards they lie in, unless that was done before.
+    fn verify_rows(&self, rows: &[u64], hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
+        if let Some(row) = rows.iter().find(|&&row| row >= self.n_rows() as u64) {
+            let why = format!("row {row} was requested from a store of {} rows", self.n_rows());
+            return Err(Error::config("rows", why));
         }
-    }
-
-    /// Checks that `rows` exist, and the checksums of the shards they lie in unless that was done
-    /// before.
-    fn verify_shards_of(&self, place: usize, rows: &[u64], waiting: Waiting<'_>) -> Result<()> {
         let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
-        self.check_rows(rows)?;
         let unseen: BTreeSet<usize> = rows
             .iter()
             .map(|&row| row as usize / shard_rows)
-            .filter(|&index| !shards[index].is_verified(place))
+            .filter(|&index| !shards[index].is_verified(hooks))
             .collect();
-        verify(
-            &unseen.into_iter().map(|index| &shards[index]).collect::<Vec<_>>(),
-            &[place],
-            waiting,
-        )
+        let unseen: Vec<&Shard> = unseen.into_iter().map(|index| &shards[index]).collect();
+        verify(&unseen, hooks, waiting)
     }
 
     /// Checks every byte of every shard against its checksum, if that has not been done since the
@@ -371,81 +354,6 @@ impl ActivationStore {
 
     fn verify_all(&self, hooks: &[usize]) -> Result<()> {
         verify(&self.inner.shards.iter().collect::<Vec<_>>(), hooks, Waiting::Cell)
-    }
-
-    /// The mean activation `[d_model]` of `hook` over all rows; the same bits whatever the number
-    /// of threads.
-    ///
-    /// # Errors
-    /// As [`gather`](ActivationStore::gather).
-    pub fn mean(&self, hook: HookPoint) -> Result<Vec<f32>> {
-        /// Rows that are summed in order before the sums are added up in order.
-        const CHUNK: usize = 4096;
-        /// Chunks summed at once, which bounds the memory that their sums take.
-        const ABREAST: usize = 64;
-        let place = self.place(hook)?;
-        self.verify_all(&[place])?;
-        let (d_model, n_rows) = (self.d_model(), self.n_rows());
-        let chunks: Vec<usize> = (0..n_rows).step_by(CHUNK).collect();
-        let mut total = vec![0f64; d_model];
-        for chunks in chunks.chunks(ABREAST) {
-            let sums = chunks.par_iter().map(|&start| {
-                let rows: Vec<u64> = (start as u64..n_rows.min(start + CHUNK) as u64).collect();
-                let mut batch = Batch::default();
-                self.gather(hook, &rows, &mut batch)?;
-                let mut sum = vec![0f64; d_model];
-                for x in batch.x.chunks_exact(d_model) {
-                    sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x));
-                }
-                Ok(sum)
-            });
-            for sum in sums.collect::<Result<Vec<_>>>()? {
-                total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
-            }
-        }
-        Ok(total.into_iter().map(|sum| (sum / n_rows as f64) as f32).collect())
-    }
-
-    /// The scale of the activations of `hook`: the median over tokens of `‖x − x̄‖ / √d_model`, of
-    /// up to 8,192 tokens without the first of their sequences.
-    ///
-    /// A median, because on a few tokens a residual stream is dozens of times longer than on all
-    /// others.
-    ///
-    /// # Errors
-    /// As [`gather`](ActivationStore::gather).
-    pub fn scale(&self, hook: HookPoint) -> Result<f32> {
-        const SAMPLED: usize = 8192;
-        let rows = self.shuffle(0).fill(0, SAMPLED.min(self.n_rows()));
-        let mut batch = Batch::default();
-        self.gather(hook, &rows, &mut batch)?;
-        let d = self.d_model();
-        let counted = || {
-            batch
-                .x
-                .chunks_exact(d)
-                .zip(&batch.positions)
-                .filter(|(_, position)| **position > 0)
-                .map(|(x, _)| x)
-        };
-        let n = counted().count().max(1) as f64;
-        let mut mean = vec![0.0f64; d];
-        counted()
-            .for_each(|x| mean.iter_mut().zip(x).for_each(|(mean, &x)| *mean += f64::from(x) / n));
-        let distance = |x: &[f32]| {
-            (x.iter().zip(&mean).map(|(&x, mean)| (f64::from(x) - mean).powi(2)).sum::<f64>()
-                / d as f64)
-                .sqrt()
-        };
-        let mut distances: Vec<f64> = counted().map(distance).collect();
-        let middle = distances.len() / 2;
-        if distances.is_empty() {
-            return Err(Error::EmptyCorpus {
-                why: "the store holds nothing but first tokens: harvest longer sequences"
-                    .to_owned(),
-            });
-        }
-        Ok(*distances.select_nth_unstable_by(middle, f64::total_cmp).1 as f32)
     }
 
     /// The tokens of all rows `[n_rows / n_ctx, n_ctx]`.

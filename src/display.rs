@@ -22,6 +22,6 @@ pub use progress::Progress;
 pub(crate) use progress::Recent;
 pub use show::{escape, in_notebook, show};
 pub use shown::{Show, Shown};
-pub(crate) use shown::{debug, settings, shows};
+pub(crate) use shown::{debug, settings, shows, shows_as_table};
 pub(crate) use table::{Best, Cell};
 pub use table::{Column, Row, Table};

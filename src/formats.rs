@@ -3,5 +3,6 @@
 
 pub(crate) mod arrays;
 pub(crate) mod arrow;
+pub(crate) mod ids;
 pub(crate) mod pickle;
 pub(crate) mod tensors;

@@ -35,15 +35,12 @@ mod net;
 mod repo;
 mod show;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cache::Snapshot;
-#[cfg(feature = "hub")]
-pub use net::Listing;
+pub use repo::Repo;
 pub(crate) use repo::distance;
-pub use repo::{Kind, Repo};
 
 /// The hub and its cache on this machine.
 ///
@@ -55,67 +52,28 @@ pub use repo::{Kind, Repo};
 /// let error = hub.may_download().unwrap_err();
 /// assert!(error.contains("offline"));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hub {
     /// The cache's folder; `None` if the environment names none and there is no home folder either.
     pub cache: Option<PathBuf>,
     /// The hub's address, without a slash at the end.
     pub endpoint: String,
-    /// The access token: needed for gated and private repositories.
-    pub token: Option<Token>,
+    /// The access token: needed for gated and private repositories. It is never shown.
+    pub token: Option<String>,
+    /// Where the token was found, for messages: `HF_TOKEN`, or the file it was read from.
+    pub token_from: String,
     /// Whether only the cache is read, and the hub not asked for anything.
     pub offline: bool,
-    /// How often and how long a failing request is retried.
-    pub patience: Patience,
-}
-
-/// How often and how long a failing request is retried.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Patience {
     /// How often something is tried before it counts as failed; restarted whenever bytes have
-    /// arrived.
+    /// arrived. 5, from the environment.
     pub attempts: u32,
-    /// The wait before the second attempt; before each further one it is twice as long. If the hub
-    /// says how long to wait, it is that.
+    /// The wait before the second attempt, 1 s; before each further one it is twice as long. If the
+    /// hub says how long to wait, it is that.
     pub wait: Duration,
-    /// The longest wait that the hub may ask for.
+    /// The longest wait that the hub may ask for: 5 minutes.
     pub longest_wait: Duration,
-    /// How long the hub may be silent.
+    /// How long the hub may be silent: 10 s, or what `HF_HUB_DOWNLOAD_TIMEOUT` says.
     pub timeout: Duration,
-}
-
-impl Default for Patience {
-    /// Five attempts, with waits of 1, 2, 4 and 8 seconds, of at most 5 minutes if the hub asks for
-    /// that; 10 seconds of silence.
-    fn default() -> Patience {
-        Patience {
-            attempts: 5,
-            wait: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(300),
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// An access token, and where it was found. It shows itself without its text.
-#[derive(Clone)]
-pub struct Token {
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only downloads send it"))]
-    text: String,
-    from: String,
-}
-
-impl Token {
-    /// A token; `from` is said in error messages: `HF_TOKEN`, or the file it was read from.
-    pub fn new(text: &str, from: &str) -> Token {
-        Token { text: text.to_owned(), from: from.to_owned() }
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a token from {}", self.from)
-    }
 }
 
 impl Hub {
@@ -129,20 +87,15 @@ impl Hub {
     /// # Errors
     /// The reason, as a sentence's end.
     pub fn may_download(&self) -> Result<(), String> {
-        if self.offline {
-            return Err(
-                "this is offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it to download"
-                    .to_owned(),
-            );
-        }
-        if cfg!(not(feature = "hub")) {
-            return Err(
-                "this was built without the feature \"hub\", so nothing is downloaded".to_owned()
-            );
-        }
-        if self.cache.is_none() {
-            return Err("there is no folder to download to: set HF_HOME to one".to_owned());
-        }
-        Ok(())
+        let why = if self.offline {
+            "this is offline by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE: unset it to download"
+        } else if cfg!(not(feature = "hub")) {
+            "this was built without the feature \"hub\", so nothing is downloaded"
+        } else if self.cache.is_none() {
+            "there is no folder to download to: set HF_HOME to one"
+        } else {
+            return Ok(());
+        };
+        Err(why.to_owned())
     }
 }

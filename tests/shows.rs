@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Shuffle, Source};
+use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Source};
 use tokenized_sae::corpus::{Corpus, Documents, Encoder};
 use tokenized_sae::display::{self, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
@@ -14,7 +14,7 @@ use tokenized_sae::experiments::paper;
 use tokenized_sae::experiments::recipe::{Harvested, RunRecipe, SaeRecipe};
 use tokenized_sae::experiments::sweep::{Arm, FailedRun, Setting, Sweep, SweepResults};
 use tokenized_sae::forecast::Forecast;
-use tokenized_sae::hub::{Hub, Patience, Repo, Snapshot, Token};
+use tokenized_sae::hub::{Hub, Repo, Snapshot};
 use tokenized_sae::latents::features::{FeatureDashboard, FeaturesConfig};
 use tokenized_sae::latents::tokenness::{
     NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
@@ -211,13 +211,7 @@ fn tables_and_words(checked: &mut Checked) {
         Dtype::F16,
         Dtype::F32
     );
-    check!(
-        checked,
-        TrainConfig::default(),
-        HarvestConfig::default(),
-        Shuffle::new(100, 1),
-        Origin::default()
-    );
+    check!(checked, TrainConfig::default(), HarvestConfig::default(), Origin::default());
     check!(
         checked,
         Origin {
@@ -227,30 +221,27 @@ fn tables_and_words(checked: &mut Checked) {
             ..Origin::default()
         }
     );
-    let token = Token::new(EVIL, EVIL);
     let hub = Hub {
         cache: Some(EVIL.into()),
         endpoint: EVIL.into(),
-        token: Some(token.clone()),
+        token: Some(EVIL.into()),
+        token_from: EVIL.into(),
         offline: false,
-        patience: Patience::default(),
+        ..Hub::from_env()
     };
     let repo = Repo::model("gpt2@x").unwrap().at(EVIL);
-    let snapshot = Snapshot { repo: repo.clone(), commit: EVIL.into(), folder: EVIL.into() };
+    let snapshot = Snapshot {
+        repo: repo.clone(),
+        commit: EVIL.into(),
+        folder: EVIL.into(),
+        files: vec![EVIL.into()],
+    };
     check!(
         checked,
         Hub { cache: None, token: None, offline: true, ..hub.clone() },
         hub,
-        hub.patience,
-        token,
         repo,
-        repo.kind,
         snapshot
-    );
-    #[cfg(feature = "hub")]
-    check!(
-        checked,
-        tokenized_sae::hub::Listing { repo, commit: EVIL.into(), files: vec![EVIL.into()] }
     );
     let error = Error::UnknownModel { name: EVIL.into(), why: "it is nowhere".into() };
     check!(checked, error);
@@ -310,7 +301,7 @@ fn models(checked: &mut Checked, it: &Made) {
 fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let mut batch = Batch::default();
     check!(checked, batch, it.acts);
-    it.acts.gather(it.hook, &it.acts.shuffle(0).fill(0, 64), &mut batch).unwrap();
+    it.acts.gather(it.hook, &it.acts.shuffled(0, 0..64), &mut batch).unwrap();
     check!(checked, batch);
     let source = Source {
         name: EVIL.into(),

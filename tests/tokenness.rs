@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tokenized_sae::activations::Source;
-use tokenized_sae::activations::{Batch, Dtype, Shuffle};
+use tokenized_sae::activations::{Batch, Dtype};
 use tokenized_sae::latents::ActivationSource;
 use tokenized_sae::latents::tokenness::{Coverage, NgramR2Config, ngram_r2_with};
 use tokenized_sae::prelude::*;
@@ -364,7 +364,9 @@ fn r2_is_what_the_means_explain() {
 
     // The halves again, and plain means; a token decides the first number, and what it says of the
     // second is noise.
-    let order = Shuffle::new(400, 0).fill(0, 400);
+    let (elsewhere, one_each) = (tempfile::tempdir().unwrap(), Tokens::new(vec![0; 400], 16));
+    let order =
+        store(elsewhere.path(), &model, &one_each.unwrap(), |_, _| [0.0, 0.0]).shuffled(0, 0..400);
     let rows = |half: &[u64]| {
         half.iter()
             .flat_map(|&s| (1..16).map(move |at| s as usize * 16 + at))

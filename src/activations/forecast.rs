@@ -34,15 +34,8 @@ impl ActivationStore {
         tokens: &Tokens,
         config: &HarvestConfig,
     ) -> Result<Forecast> {
-        for &hook in hooks {
-            model.check_hook(hook)?;
-        }
-        let Some(last) = hooks.iter().max() else {
-            return Err(Error::config(
-                "hooks",
-                "no hook is given; name at least one, such as blocks.2.hook_resid_pre",
-            ));
-        };
+        check_hooks(model, hooks)?;
+        let Some(last) = hooks.iter().max() else { return Err(no_hook()) };
         check_memory(model, hooks, tokens.n_ctx(), config)?;
         let row = 8 + hooks.len() * model.config().d_model * config.dtype.bytes();
         let pass = tokens.rows(0, config.batch.max(1));
@@ -79,6 +72,15 @@ fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestC
     let of_pass = OTHER + rows * (narrow + wide + 4 * d * streams);
     let layers = hooks.iter().map(|hook| hook.layer + 1).max().unwrap_or(0);
     of_pass + if config.compute == Compute::Bf16 { model.bytes_to_round(layers) } else { 0 }
+}
+
+/// Checks that the model has the hooks.
+pub(super) fn check_hooks(model: &Model, hooks: &[HookPoint]) -> Result<()> {
+    hooks.iter().try_for_each(|&hook| model.check_hook(hook))
+}
+
+pub(super) fn no_hook() -> Error {
+    Error::config("hooks", "no hook is given; name at least one, such as blocks.2.hook_resid_pre")
 }
 
 /// Refuses what does not fit.

@@ -6,82 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 
-use super::filling::{WORK_WAITING, compute, write_shards};
-use super::forecast::check_memory;
-use super::manifest::{Manifest, ModelId, is_shard};
-use super::sequences::{Feed, Feeder, Sequences, marks_path};
+use super::after::marks_path;
+use super::feed::{Feed, Feeder};
+use super::filling::{ForwardOf, WORK_WAITING, compute, write_shards};
+use super::forecast::{check_hooks, check_memory, no_hook};
+use super::manifest::{Manifest, is_shard};
+use super::sequences::Sequences;
 use super::shard::Shard;
 use super::verify::{Waiting, verify};
-use super::{ActivationStore, Dtype};
+use super::{ActivationStore, HarvestConfig, Source};
 use crate::base::error::{Error, Result};
 use crate::base::files::{FolderLock, create_folder, remove_stale_files};
 use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
-use crate::model::{Compute, HookPoint, Model};
+use crate::model::{HookPoint, Model};
 
-/// How a harvest runs and what it writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HarvestConfig {
-    /// How numbers are stored. Default [`Dtype::F16`].
-    pub dtype: Dtype,
-    /// The number format of the model's products. Default [`Compute::F32`].
-    ///
-    /// [`Compute::Bf16`] takes about half the time, at a price that is measured there. What was
-    /// made in the one is never mixed with what was made in the other.
-    pub compute: Compute,
-    /// Tokens in a file, made whole sequences; a killed harvest loses at most one file.
-    /// Default 65,536.
-    pub shard_tokens: usize,
-    /// Sequences in one pass of the model: more takes more memory, and longer until the stop button
-    /// is heeded. Default 8.
-    pub batch: usize,
-}
-
-impl Default for HarvestConfig {
-    fn default() -> HarvestConfig {
-        HarvestConfig { dtype: Dtype::F16, compute: Compute::F32, shard_tokens: 1 << 16, batch: 8 }
-    }
-}
-
-/// What a store needs to know about whatever computes its activations; for
-/// [`ActivationStore::harvest_with`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The model's name, for people.
-    pub name: String,
-    /// The commit of its repository on the hub, if it came from there.
-    pub revision: Option<String>,
-    /// What tells it from every other: a checksum of its configuration and weights.
-    pub fingerprint: String,
-    /// What was done to its weights, such as folding layer norms.
-    pub processing: String,
-    /// Numbers in an activation.
-    pub d_model: usize,
-    /// Number of token ids.
-    pub d_vocab: usize,
-}
-
-impl Source {
-    /// What a store needs to know about a model of this crate.
-    pub fn of(model: &Model) -> Source {
-        Source {
-            name: model.name().to_owned(),
-            revision: model.revision().map(str::to_owned),
-            fingerprint: model.fingerprint().to_owned(),
-            processing: model.processing().to_string(),
-            d_model: model.config().d_model,
-            d_vocab: model.config().d_vocab,
-        }
-    }
-}
-
-/// Computes the activations of some hooks for some sequences: for each hook in turn, `[n_seq ·
-/// n_ctx · d_model]` numbers, row after row.
-pub type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
-
-/// As [`Forward`], told also which of all sequences they are.
-pub(super) type ForwardOf<'a> =
-    &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
 impl ActivationStore {
     /// Computes the activations of `hooks` for every token, in one pass of the model for all hooks
@@ -103,7 +43,7 @@ impl ActivationStore {
     /// let acts = ActivationStore::harvest(&model, &[hook], &corpus.train, "cache/tiny-gpt2", HarvestConfig::default())?;
     ///
     /// let mut batch = Batch::default();
-    /// acts.gather(hook, &acts.shuffle(0).fill(0, 4096), &mut batch)?;
+    /// acts.gather(hook, &acts.shuffled(0, 0..4096), &mut batch)?;
     /// assert_eq!((batch.x.len(), batch.tokens.len()), (4096 * acts.d_model(), 4096));
     /// # Ok::<(), Error>(())
     /// ```
@@ -122,10 +62,8 @@ impl ActivationStore {
         dir: impl AsRef<Path>,
         config: HarvestConfig,
     ) -> Result<ActivationStore> {
-        for &hook in hooks {
-            model.check_hook(hook)?;
-        }
         let tokens = tokens.into();
+        check_hooks(model, hooks)?;
         check_memory(model, hooks, tokens.n_ctx(), &config)?;
         let source = Source::of(model);
         let model = model.computing(config.compute);
@@ -139,7 +77,7 @@ impl ActivationStore {
     /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of
     /// this crate's.
     ///
-    /// `forward` gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the
+    /// For each hook in turn, `forward` gives `[n_seq · n_ctx · d_model]` numbers, row after row. It gets at most [`HarvestConfig::batch`] sequences at a time, and the hooks in the
     /// order of the model, each once. While it computes, another thread writes what it gave before.
     /// It may end early with [`Error::Interrupted`] after a press of the stop button.
     ///
@@ -154,15 +92,9 @@ impl ActivationStore {
         config: HarvestConfig,
         forward: Forward<'_>,
     ) -> Result<ActivationStore> {
-        ActivationStore::fill(
-            "harvest",
-            source,
-            hooks,
-            tokens.into(),
-            dir.as_ref(),
-            config,
-            &|_, pass, hooks| forward(pass, hooks),
-        )
+        let forward = |_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| forward(pass, hooks);
+        let tokens = tokens.into();
+        ActivationStore::fill("harvest", source, hooks, tokens, dir.as_ref(), config, &forward)
     }
 
     /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are
@@ -204,35 +136,19 @@ fn planned(
     config: &HarvestConfig,
 ) -> Result<Manifest> {
     if config.batch == 0 {
-        return Err(Error::config(
-            "batch",
-            "is 0; at least one sequence has to go through the model at a time",
-        ));
+        let why = "is 0; at least one sequence has to go through the model at a time";
+        return Err(Error::config("batch", why));
     }
     if config.shard_tokens == 0 {
         return Err(Error::config("shard_tokens", "is 0; a shard holds at least one sequence"));
     }
-    if hooks.is_empty() {
-        return Err(Error::config(
-            "hooks",
-            "no hook is given; name at least one, such as blocks.2.hook_resid_pre",
-        ));
-    }
-    let corpus = tokens.id(source.d_vocab)?;
     let mut hooks = hooks.to_vec();
     hooks.sort_unstable();
     hooks.dedup();
-    let n_ctx = tokens.n_ctx();
-    let shard_rows = (config.shard_tokens / n_ctx).max(1) * n_ctx;
-    let model = ModelId {
-        name: source.name.clone(),
-        revision: source.revision.clone(),
-        fingerprint: source.fingerprint.clone(),
-        processing: source.processing.clone(),
-        d_model: source.d_model,
-        d_vocab: source.d_vocab,
-    };
-    Ok(Manifest::new(model, corpus, hooks, (config.dtype, config.compute), shard_rows))
+    if hooks.is_empty() {
+        return Err(no_hook());
+    }
+    Ok(Manifest::new(source.clone(), tokens.id(source.d_vocab)?, hooks, config))
 }
 
 /// The shards that the manifest lists and the folder lacks.
@@ -261,15 +177,8 @@ impl<'a> Harvest<'a> {
     fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
         remove_stale_files(dir, Manifest::writes)?;
         let manifest = match Manifest::read_if_there(dir)? {
-            Some(stored) => {
-                stored.same_as(&planned, dir)?;
-                stored
-            }
-            None => {
-                refuse_stray_shards(dir)?;
-                planned.write(dir)?;
-                planned
-            }
+            Some(stored) => stored.same_as(&planned, dir).map(|()| stored)?,
+            None => refuse_stray_shards(dir).and_then(|()| planned.write(dir)).map(|()| planned)?,
         };
         let mut todo = missing(dir, &manifest)?;
         // What is kept has to be what was written: going on from a damaged shard would only hide
@@ -277,11 +186,8 @@ impl<'a> Harvest<'a> {
         let kept = (0..manifest.shards.len()).filter(|index| !todo.contains(index));
         let kept =
             kept.map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
-        verify(
-            &kept.iter().collect::<Vec<_>>(),
-            &(0..manifest.hooks.len()).collect::<Vec<_>>(),
-            Waiting::Cell,
-        )?;
+        let hooks: Vec<usize> = (0..manifest.hooks.len()).collect();
+        verify(&kept.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
         todo.extend(manifest.shards.len()..manifest.all_shards());
         Ok(Harvest { dir, manifest, todo })
     }
@@ -300,49 +206,51 @@ impl<'a> Harvest<'a> {
             .resumed_at((all_rows - rows_to_do) as u64);
         let planned = self.manifest.clone();
         let enough = AtomicBool::new(false);
-        let stopped = std::thread::scope(|scope| {
+        let stop = || enough.load(Ordering::Relaxed) || interrupt::requested();
+        let computed = std::thread::scope(|scope| {
             let (work, to_write) = sync_channel(WORK_WAITING);
+            let (chunks, to_feed) = sync_channel(1);
             let (dir, manifest) = (self.dir, &mut self.manifest);
-            let thread =
-                |name: &str| std::thread::Builder::new().name(format!("tsae-harvest-{name}"));
-            let started = Error::io("start a thread for", dir);
-            let writer = thread("writer")
+            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            let writer = thread("tsae-harvest-writer")
                 .spawn_scoped(scope, move || write_shards(dir, manifest, &to_write))
-                .map_err(started)?;
-            let feed = match tokens {
-                Sequences::InMemory(tokens) => Feed::InMemory(tokens),
-                Sequences::Stream(stream) => {
-                    let (feeder, feed) = Feeder::new(dir, stream, &planned, &todo, &enough);
-                    thread("text")
-                        .spawn_scoped(scope, move || feeder.run())
-                        .map_err(Error::io("start a thread for", dir))?;
-                    feed
-                }
-            };
+                .map_err(Error::io("start a thread for", dir))?;
+            let feeder = Feeder { dir, manifest: &planned, todo: &todo, chunks };
+            thread("tsae-harvest-text")
+                .spawn_scoped(scope, || feeder.run(tokens, &stop))
+                .map_err(Error::io("start a thread for", dir))?;
+            let feed = Feed::new(to_feed);
             let computed = compute(&planned, &todo, feed, batch, forward, work, &mut progress);
             enough.store(true, Ordering::Relaxed);
             // The writer ends once it has written what there is. What went wrong there comes first:
             // it may be why computing ended.
             writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             computed
-        })?;
-        if stopped {
-            interrupt::clear();
-            let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
-            // Shards before a gap are of no use to a reader, and without any shard there is nothing
-            // to return.
-            if kept == 0 || missing(self.dir, &self.manifest)?.iter().any(|&index| index < kept) {
-                let remedy = format!(
-                    "{kept} of {all} shards are kept, and the same call continues from there"
-                );
-                return Err(Error::Interrupted { what: "the harvest", remedy });
-            }
-            progress.set((kept * self.manifest.shard_rows).min(all_rows) as u64);
-            progress.note(&format!(
-                "stopped by hand, {kept} of {all} shards kept; the same call continues from there"
-            ));
+        });
+        match computed {
+            Ok(()) => {}
+            Err(Error::Interrupted { .. }) => self.stopped(&mut progress)?,
+            Err(e) => return Err(e),
         }
         progress.finish();
+        Ok(())
+    }
+
+    /// After a stop by hand: an error, unless there is something to return.
+    fn stopped(&self, progress: &mut Progress) -> Result<()> {
+        interrupt::clear();
+        let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
+        // Shards before a gap are of no use to a reader, and without any shard there is nothing to
+        // return.
+        if kept == 0 || missing(self.dir, &self.manifest)?.iter().any(|&index| index < kept) {
+            let remedy =
+                format!("{kept} of {all} shards are kept, and the same call continues from there");
+            return Err(Error::Interrupted { what: "the harvest", remedy });
+        }
+        progress.set((kept * self.manifest.shard_rows).min(self.manifest.all_rows()) as u64);
+        progress.note(&format!(
+            "stopped by hand, {kept} of {all} shards kept; the same call continues from there"
+        ));
         Ok(())
     }
 }

@@ -38,22 +38,15 @@ impl ActivationStore {
                 let keys = self.keys_for(waiting, preceding, rows)?;
                 Ok(preceding.encode_on(&batch.x, &keys)?.into())
             }
-            Index::Ngrams(grams) => {
-                self.verify_ids_of(rows, waiting)?;
-                let row = |&row: &u64| {
+            index => {
+                self.verify_rows(rows, &[], waiting)?;
+                let key = |&row: &u64| {
                     let (shard, within) = self.place_of(row);
+                    let Index::Ngrams(grams) = index else { return shard.tokens()[within] };
                     let before = (shard.positions()[within] as usize).min(grams.longest() - 1);
                     grams.row(&shard.tokens()[within - before..=within])
                 };
-                Ok(rows.iter().map(row).collect::<Vec<u32>>().into())
-            }
-            Index::Token => {
-                self.verify_ids_of(rows, waiting)?;
-                let token = |&row: &u64| {
-                    let (shard, within) = self.place_of(row);
-                    shard.tokens()[within]
-                };
-                Ok(rows.iter().map(token).collect::<Vec<u32>>().into())
+                Ok(rows.iter().map(key).collect::<Vec<u32>>().into())
             }
         }
     }

@@ -1,10 +1,6 @@
 //! One file of activations: a safetensors file with one tensor `[rows, d_model]` for each hook,
 //! named by the hook, beside `tokens [rows]` and `positions [rows]` (u32; the position in its
 //! sequence).
-//!
-//! Everything about the file but the numbers follows from the manifest, so a reader does not parse
-//! its header: it forms the header that must be there and compares. Any other safetensors reader
-//! can still open it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytemuck::cast_slice;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Dtype;
+use super::layout::Layout;
 use super::manifest::{IDS, Manifest, ShardId};
 use super::map::Map;
 use crate::base::error::{Error, Result};
@@ -29,87 +25,6 @@ use crate::model::HookPoint;
 compile_error!("shards are read and written as they lie in memory, in little-endian order");
 
 const REMEDY: &str = "delete it and harvest into this folder again to recreate only this shard";
-
-/// Where everything is in one shard.
-#[derive(Debug)]
-pub struct Layout {
-    header: Vec<u8>,
-    tokens: Range<u64>,
-    positions: Range<u64>,
-    /// One a hook.
-    hooks: Vec<Range<u64>>,
-}
-
-/// A tensor as a safetensors header describes it.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Entry {
-    Tensor { dtype: &'static str, shape: Vec<usize>, data_offsets: [u64; 2] },
-    Metadata(BTreeMap<&'static str, String>),
-}
-
-impl Layout {
-    /// The layout of shard `index`, or `None` if it would be larger than any file.
-    pub fn new(manifest: &Manifest, index: usize) -> Option<Layout> {
-        let rows = manifest.rows_of(index) as u64;
-        let d_model = manifest.model.d_model;
-        let row_bytes = (d_model as u64).checked_mul(manifest.dtype.bytes() as u64)?;
-        let (ids_bytes, hook_bytes) = (rows.checked_mul(4)?, rows.checked_mul(row_bytes)?);
-        // The ids come first, so that every tensor starts at a multiple of its element size.
-        let mut end = 0u64;
-        let mut take = |bytes: u64| -> Option<Range<u64>> {
-            let start = end;
-            end = start.checked_add(bytes)?;
-            Some(start..end)
-        };
-        let (tokens, positions) = (take(ids_bytes)?, take(ids_bytes)?);
-        let hooks = manifest.hooks.iter().map(|_| take(hook_bytes)).collect::<Option<Vec<_>>>()?;
-
-        let tensor = |dtype, shape, at: &Range<u64>| Entry::Tensor {
-            dtype,
-            shape,
-            data_offsets: [at.start, at.end],
-        };
-        let rows = rows as usize;
-        let mut entries = BTreeMap::new();
-        // Ties the file to its store and its place in it, so that a shard from elsewhere is noticed
-        // before any checksum is formed.
-        let metadata = BTreeMap::from([
-            ("corpus", manifest.corpus.fingerprint.clone()),
-            ("first_row", (index * manifest.shard_rows).to_string()),
-            ("format", "pt".to_owned()),
-            ("model", manifest.model.fingerprint.clone()),
-        ]);
-        entries.insert("__metadata__".to_owned(), Entry::Metadata(metadata));
-        entries.insert("tokens".to_owned(), tensor("U32", vec![rows], &tokens));
-        entries.insert("positions".to_owned(), tensor("U32", vec![rows], &positions));
-        for (hook, at) in manifest.hooks.iter().zip(&hooks) {
-            entries.insert(
-                hook.to_string(),
-                tensor(manifest.dtype.safetensors_name(), vec![rows, d_model], at),
-            );
-        }
-        let mut json = serde_json::to_vec(&entries).ok()?;
-        json.resize(json.len().next_multiple_of(8), b' ');
-        let mut header = (json.len() as u64).to_le_bytes().to_vec();
-        header.append(&mut json);
-
-        let start = header.len() as u64;
-        end.checked_add(start).filter(|&end| end <= i64::MAX as u64)?;
-        let shift = |at: Range<u64>| at.start + start..at.end + start;
-        Some(Layout {
-            header,
-            tokens: shift(tokens),
-            positions: shift(positions),
-            hooks: hooks.into_iter().map(shift).collect(),
-        })
-    }
-
-    /// The size of the file.
-    pub fn bytes(&self) -> u64 {
-        self.hooks.last().map_or(self.positions.end, |at| at.end)
-    }
-}
 
 /// Writes one shard, pass after pass, under a temporary name until it is whole.
 pub struct ShardWriter<'a> {
@@ -189,26 +104,23 @@ impl<'a> ShardWriter<'a> {
         let before = (self.hooks[hook].at - self.layout.hooks[hook].start)
             / (d_model * self.manifest.dtype.bytes()) as u64;
         let row = self.index * self.manifest.shard_rows + before as usize + at / d_model;
-        let place = format!(
-            "sequence {}, position {}, dimension {}",
-            row / n_ctx,
-            row % n_ctx,
-            at % d_model
-        );
-        let advice = if rows[at].is_finite() {
-            format!(
-                "{place}: the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32",
+        let advice = match rows[at].is_finite() {
+            true => format!(
+                "the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32",
                 rows[at]
-            )
-        } else {
-            format!(
-                "{place}: the model itself gives it, so its weights are damaged or its arithmetic overflows"
-            )
+            ),
+            false => {
+                "the model itself gives it, so its weights are damaged or its arithmetic overflows"
+                    .to_owned()
+            }
         };
+        let (sequence, position, dimension) = (row / n_ctx, row % n_ctx, at % d_model);
         Error::NotFinite {
             what: format!("{} (as {})", self.manifest.hooks[hook], self.manifest.dtype),
             value: stored(rows[at]),
-            at: advice,
+            at: format!(
+                "sequence {sequence}, position {position}, dimension {dimension}: {advice}"
+            ),
         }
     }
 
@@ -225,17 +137,12 @@ impl<'a> ShardWriter<'a> {
             }
         }
         let names = self.manifest.hooks.iter().map(HookPoint::to_string);
-        let mut checksums: BTreeMap<_, _> =
-            names.zip(self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()))).collect();
-        checksums.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
+        let hashes = self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()));
+        let mut sha256: BTreeMap<_, _> = names.zip(hashes).collect();
+        sha256.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
         self.out.commit()?;
-        Ok(ShardId {
-            file: Manifest::shard_name(self.index),
-            rows: self.manifest.rows_of(self.index),
-            bytes: self.layout.bytes(),
-            sha256: checksums,
-            after: None,
-        })
+        let (file, bytes) = (Manifest::shard_name(self.index), self.layout.bytes());
+        Ok(ShardId { file, rows: self.manifest.rows_of(self.index), bytes, sha256, after: None })
     }
 }
 
@@ -277,29 +184,17 @@ impl Shard {
         let map = Map::new(&file).map_err(Error::io("map", &path))?;
         let header = &map.bytes()[..layout.header.len()];
         if header != layout.header {
-            return Err(Error::Checksum {
-                path,
-                want: sha256(&layout.header),
-                got: sha256(header),
-                remedy: REMEDY.to_owned(),
-            });
+            let (want, got, remedy) = (sha256(&layout.header), sha256(header), REMEDY.to_owned());
+            return Err(Error::Checksum { path, want, got, remedy });
         }
-        let shard = &manifest.shards[index];
-        let names =
-            [IDS.to_owned()].into_iter().chain(manifest.hooks.iter().map(HookPoint::to_string));
-        let want = names
-            .map(|name| {
-                (shard.sha256.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false))
-            })
-            .collect();
-        Ok(Shard {
-            path,
-            layout,
-            map,
-            want,
-            d_vocab: manifest.model.d_vocab,
-            n_ctx: manifest.corpus.n_ctx,
-        })
+        let known = &manifest.shards[index].sha256;
+        let hooks = manifest.hooks.iter().map(HookPoint::to_string);
+        let want = [IDS.to_owned()]
+            .into_iter()
+            .chain(hooks)
+            .map(|name| (known.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false)));
+        let (d_vocab, n_ctx) = (manifest.model.d_vocab, manifest.corpus.n_ctx);
+        Ok(Shard { path, layout, map, want: want.collect(), d_vocab, n_ctx })
     }
 
     /// Bytes of the ids and of the rows of the hooks at the places `hooks`.
@@ -310,36 +205,34 @@ impl Shard {
             + hooks.iter().map(|&hook| of(&self.layout.hooks[hook])).sum::<u64>()
     }
 
-    /// Whether the ids and the rows of the hook at place `hook` have been checked since the shard
-    /// was opened.
-    pub fn is_verified(&self, hook: usize) -> bool {
-        self.want[0].1.load(Ordering::Acquire) && self.want[1 + hook].1.load(Ordering::Acquire)
+    /// Whether the ids and the rows of the hooks at the places `hooks` have been checked since the
+    /// shard was opened.
+    pub fn is_verified(&self, hooks: &[usize]) -> bool {
+        let seen = |section: usize| self.want[section].1.load(Ordering::Acquire);
+        seen(0) && hooks.iter().all(|hook| seen(1 + hook))
     }
 
-    /// Checks the ids and the rows of the hook at place `hook` against their checksums, once.
-    pub fn verify(&self, hook: usize) -> Result<()> {
-        self.verify_ids()?;
-        self.verify_section(1 + hook, self.layout.hooks[hook].clone(), || Ok(()))
-    }
-
-    /// Checks the tokens and positions against their checksum, once, and that they are those of a
-    /// vocabulary and of whole sequences: rows of tables are looked up by them.
-    pub fn verify_ids(&self) -> Result<()> {
+    /// Checks the ids and the rows of the hooks at the places `hooks` against their checksums, each
+    /// once; and that the ids are those of a vocabulary and of whole sequences, for rows of tables
+    /// are looked up by them.
+    pub fn verify(&self, hooks: &[usize]) -> Result<()> {
         self.verify_section(0, self.layout.tokens.start..self.layout.positions.end, || {
             let strange = |(row, (&token, &position)): (usize, (&u32, &u32))| {
                 token as usize >= self.d_vocab || position as usize != row % self.n_ctx
             };
-            match self.tokens().iter().zip(self.positions()).enumerate().position(strange) {
-                Some(row) => {
-                    let (token, position) = (self.tokens()[row], self.positions()[row]);
-                    let why = format!(
-                        "has token {token} at position {position} in row {row}, but sequences have {} tokens from a vocabulary of {}; {REMEDY}",
-                        self.n_ctx, self.d_vocab
-                    );
-                    Err(Error::format(&self.path, why))
-                }
-                None => Ok(()),
-            }
+            let Some(row) = self.tokens().iter().zip(self.positions()).enumerate().position(strange)
+            else {
+                return Ok(());
+            };
+            let (token, position) = (self.tokens()[row], self.positions()[row]);
+            let why = format!(
+                "has token {token} at position {position} in row {row}, but sequences have {} tokens from a vocabulary of {}; {REMEDY}",
+                self.n_ctx, self.d_vocab
+            );
+            Err(Error::format(&self.path, why))
+        })?;
+        hooks.iter().try_for_each(|&hook| {
+            self.verify_section(1 + hook, self.layout.hooks[hook].clone(), || Ok(()))
         })
     }
 
@@ -364,12 +257,8 @@ impl Shard {
         }
         let got = hex(hash.finalize());
         if got != *want {
-            return Err(Error::Checksum {
-                path: self.path.clone(),
-                want: want.clone(),
-                got,
-                remedy: REMEDY.to_owned(),
-            });
+            let (path, want, remedy) = (self.path.clone(), want.clone(), REMEDY.to_owned());
+            return Err(Error::Checksum { path, want, got, remedy });
         }
         also()?;
         seen.store(true, Ordering::Release);

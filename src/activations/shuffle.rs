@@ -16,16 +16,7 @@ const FEWEST_BITS: u32 = 10;
 
 /// A seeded order of the rows `0..n`, a new one each epoch: [`row`](Shuffle::row) says which row
 /// comes at which position.
-///
-/// ```
-/// use tokenized_sae::activations::Shuffle;
-/// let shuffle = Shuffle::new(1000, 7);
-/// let mut epoch = shuffle.fill(0, 1000);
-/// assert_ne!(epoch, shuffle.fill(1000, 1000)); // the next epoch: another order
-/// epoch.sort();
-/// assert!(epoch.into_iter().eq(0..1000));      // of the same rows, each once
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Shuffle {
     n: u64,
     seed: u64,
@@ -35,11 +26,6 @@ impl Shuffle {
     /// An order of the rows `0..n`, decided by `seed` alone. Cannot fail; with `n = 0` every row is 0.
     pub fn new(n: u64, seed: u64) -> Shuffle {
         Shuffle { n, seed }
-    }
-
-    /// How many rows an epoch has.
-    pub fn n_rows(&self) -> u64 {
-        self.n
     }
 
     /// The row at `position`, which counts on over the epochs: each `n` positions in a row visit

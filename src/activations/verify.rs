@@ -27,15 +27,11 @@ pub enum Waiting<'a> {
 /// [`Error::Checksum`] with the first damaged shard; [`Error::Interrupted`] if it takes long and is
 /// stopped by hand.
 pub fn verify(shards: &[&Shard], hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
-    let unseen =
-        |shard: &&&Shard| hooks.is_empty() || hooks.iter().any(|&hook| !shard.is_verified(hook));
+    let unseen = |shard: &&&Shard| !shard.is_verified(hooks);
     let shards: Vec<&Shard> = shards.iter().filter(unseen).copied().collect();
-    let all_of = |shard: &Shard| {
-        hooks.iter().try_for_each(|&hook| shard.verify(hook)).and_then(|()| shard.verify_ids())
-    };
     let bytes: u64 = shards.iter().map(|shard| shard.bytes_of(hooks)).sum();
     if matches!(waiting, Waiting::Cell) && bytes < SPOKEN_OF {
-        return shards.into_par_iter().try_for_each(all_of);
+        return shards.into_par_iter().try_for_each(|shard| shard.verify(hooks));
     }
     let mut progress = matches!(waiting, Waiting::Cell).then(|| {
         interrupt::watch();
@@ -54,7 +50,7 @@ pub fn verify(shards: &[&Shard], hooks: &[usize], waiting: Waiting<'_>) -> Resul
             let remedy = "the activations are as they were; the same call checks them again".into();
             return Err(Error::Interrupted { what: "checking the activations", remedy });
         }
-        some.into_par_iter().try_for_each(|shard| all_of(shard))?;
+        some.into_par_iter().try_for_each(|shard| shard.verify(hooks))?;
         if let Some(progress) = &mut progress {
             done += some.iter().map(|shard| shard.bytes_of(hooks)).sum::<u64>();
             progress.set(done);

@@ -4,55 +4,35 @@ mod parts;
 
 use std::fmt;
 
-use super::ActivationStore;
 use super::manifest::short;
+use super::{ActivationStore, Source};
 use crate::base::format;
-use crate::display::{Show, Shown, Table, shows};
-use crate::model::HookPoint;
+use crate::display::{Table, shows_as_table};
 
 impl ActivationStore {
     /// What is in the store, as a table.
     pub fn table(&self) -> Table {
         let manifest = &self.inner.manifest;
         let (made, all) = (manifest.shards.len(), manifest.all_shards());
-        let rows = match self.is_complete() {
-            true => format::count(self.n_rows() as u64),
-            false => format!(
-                "{} of {}",
-                format::count(self.n_rows() as u64),
-                format::count(manifest.all_rows() as u64)
-            ),
-        };
-        let shards = if self.is_complete() {
-            all.to_string()
-        } else {
-            format!("{made} of {all}; the same harvest continues from there")
-        };
-        let hooks = self.hooks().iter().map(HookPoint::to_string).collect::<Vec<_>>().join(", ");
+        let mut rows = format::count(self.n_rows() as u64);
+        let mut shards = all.to_string();
+        if !self.is_complete() {
+            rows += &format!(" of {}", format::count(manifest.all_rows() as u64));
+            shards = format!("{made} of {all}; the same harvest continues from there");
+        }
+        let Source { name, fingerprint, processing, d_model, .. } = &manifest.model;
+        let weights = short(fingerprint);
         let revision = self
             .model_revision()
             .map_or(String::new(), |revision| format!(", revision {}", short(revision)));
         let pairs = [
-            (if self.hooks().len() == 1 { "hook" } else { "hooks" }, hooks),
+            (if self.hooks().len() == 1 { "hook" } else { "hooks" }, manifest.hook_names(", ")),
             ("rows", format!("{rows}, one a token; sequences of {}", self.n_ctx())),
             (
                 "numbers",
-                format!(
-                    "{} a row, {}, computed in {}",
-                    self.d_model(),
-                    self.dtype(),
-                    self.compute()
-                ),
+                format!("{d_model} a row, {}, computed in {}", self.dtype(), self.compute()),
             ),
-            (
-                "model",
-                format!(
-                    "{} ({}){revision}, weights {}",
-                    self.model_name(),
-                    self.processing(),
-                    short(self.model_fingerprint())
-                ),
-            ),
+            ("model", format!("{name} ({processing}){revision}, weights {weights}")),
             ("tokens", short(self.corpus_fingerprint()).to_owned()),
             ("shards", shards),
             ("on disk", format!("{} in {}", format::bytes(self.bytes()), self.dir().display())),
@@ -61,13 +41,7 @@ impl ActivationStore {
     }
 }
 
-shows!(ActivationStore);
-
-impl Show for ActivationStore {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
+shows_as_table!(ActivationStore);
 
 impl fmt::Display for ActivationStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,12 +51,7 @@ impl fmt::Display for ActivationStore {
 
 impl fmt::Debug for ActivationStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ActivationStore [{}, {}] in {}",
-            self.n_rows(),
-            self.d_model(),
-            self.dir().display()
-        )
+        let (n_rows, d_model, dir) = (self.n_rows(), self.d_model(), self.dir().display());
+        write!(f, "ActivationStore [{n_rows}, {d_model}] in {dir}")
     }
 }

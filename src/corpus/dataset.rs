@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::few;
+use super::find::{files_below, name_below};
 use super::form::{Form, Kind};
+use super::remote::Remote;
 use super::source_file::{SourceFile, order};
 use crate::base::error::{Error, Result};
-#[cfg(feature = "hub")]
-use crate::hub::Listing;
-use crate::hub::{Hub, Repo};
+use crate::hub::{Hub, Repo, Snapshot};
 
 /// What stands before the name of a data set where a pattern of files could stand too.
 pub const PREFIX: &str = "hub:";
@@ -35,36 +36,6 @@ struct Name {
     split: String,
 }
 
-/// Where a file is fetched from when it is wanted.
-#[derive(Debug)]
-pub struct Remote {
-    #[cfg(feature = "hub")]
-    hub: Hub,
-    #[cfg(feature = "hub")]
-    listing: Listing,
-    /// What tells the files from others of these names.
-    pub commit: String,
-}
-
-impl Remote {
-    /// Fetches a file into the cache if it is not there.
-    ///
-    /// # Errors
-    /// [`Error::Hub`], [`Error::Io`], [`Error::Interrupted`].
-    pub fn fetch(&self, file: &SourceFile) -> Result<()> {
-        if file.path.exists() {
-            return Ok(());
-        }
-        #[cfg(feature = "hub")]
-        return self.hub.download(&self.listing, &[&file.name]).map(|_| ());
-        #[cfg(not(feature = "hub"))]
-        Err(Error::format(
-            &file.path,
-            "is gone from the cache, and this was built without the feature \"hub\"",
-        ))
-    }
-}
-
 /// The files of the data set `ORG/NAME[@REVISION][:CONFIGURATION[:SPLIT]]`. None of them is fetched
 /// yet.
 ///
@@ -73,16 +44,13 @@ impl Remote {
 /// [`Error::EmptyCorpus`] if it has no file that is read; [`Error::Hub`].
 pub fn find(name: &str, hub: &Hub) -> Result<Vec<SourceFile>> {
     let name = parse(name)?;
-    let (there, files) = listed(&name.repo, hub)?;
-    let mut chosen = choose(&name, &files)?;
-    let mut from = there;
-    let mut none = none_of(&name, &files);
+    let mut snapshot = listed(&name.repo, hub)?;
+    let mut chosen = choose(&name, &snapshot.files)?;
     if chosen.is_empty() && name.repo == name.repo.at("main") {
         match listed(&name.repo.at(CONVERTED), hub) {
-            Ok((there, files)) => {
-                chosen = choose(&name, &files)?;
-                none = none_of(&name, &files);
-                from = there;
+            Ok(converted) => {
+                chosen = choose(&name, &converted.files)?;
+                snapshot = converted;
             }
             Err(stopped @ Error::Interrupted { .. }) => return Err(stopped),
             // There is no such branch: report what the data set itself lacks.
@@ -90,22 +58,19 @@ pub fn find(name: &str, hub: &Hub) -> Result<Vec<SourceFile>> {
         }
     }
     if chosen.is_empty() {
-        return Err(Error::EmptyCorpus { why: none });
+        return Err(Error::EmptyCorpus { why: none_of(&name, &snapshot.files) });
     }
-    let (folder, remote) = from;
-    let remote = Arc::new(remote);
-    let mut found: Vec<SourceFile> = chosen
-        .into_iter()
-        .filter_map(|file| {
-            Some(SourceFile {
-                path: folder.join(&file),
-                form: Form::known(Path::new(&file))?,
-                name: file,
-                bytes: 0,
-                remote: Some(remote.clone()),
-            })
-        })
-        .collect();
+    let folder = snapshot.folder.clone();
+    let remote = Arc::new(Remote {
+        #[cfg(feature = "hub")]
+        hub: hub.clone(),
+        snapshot,
+    });
+    let file = |name: String| {
+        let (path, form) = (folder.join(&name), Form::known(Path::new(&name))?);
+        Some(SourceFile { path, form, name, bytes: 0, remote: Some(remote.clone()) })
+    };
+    let mut found: Vec<SourceFile> = chosen.into_iter().filter_map(file).collect();
     order(&mut found, 0);
     Ok(found)
 }
@@ -122,53 +87,23 @@ fn parse(name: &str) -> Result<Name> {
 }
 
 /// The files of a repository: what the hub lists, or offline what lies in the cache.
-fn listed(repo: &Repo, hub: &Hub) -> Result<((std::path::PathBuf, Remote), Vec<String>)> {
+fn listed(repo: &Repo, hub: &Hub) -> Result<Snapshot> {
     #[cfg(feature = "hub")]
-    if let (Ok(()), Some(cache)) = (hub.may_download(), &hub.cache) {
-        let listing = hub.list(repo)?;
-        let folder = repo.snapshot_folder(cache, &listing.commit);
-        let (files, commit) = (listing.files.clone(), listing.commit.clone());
-        return Ok(((folder, Remote { hub: hub.clone(), listing, commit }), files));
+    if hub.may_download().is_ok() {
+        return hub.list(repo);
     }
     let why = hub.may_download().err().unwrap_or_default();
-    let Some(snapshot) = hub.cached(repo) else {
+    let Some(mut snapshot) = hub.cached(repo) else {
         return Err(Error::Hub {
             repo: repo.to_string(),
             endpoint: hub.endpoint.clone(),
             why: format!("it is not in the cache, and {why}"),
         });
     };
-    let mut files = Vec::new();
-    walk(&snapshot.folder, &snapshot.folder, &mut files)?;
-    let remote = Remote {
-        #[cfg(feature = "hub")]
-        hub: hub.clone(),
-        #[cfg(feature = "hub")]
-        listing: Listing {
-            repo: repo.clone(),
-            commit: snapshot.commit.clone(),
-            files: files.clone(),
-        },
-        commit: snapshot.commit,
-    };
-    Ok(((snapshot.folder, remote), files))
-}
-
-/// The names of all files below `dir`, as the hub has them.
-fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let path = entry.map_err(Error::io("read", dir))?.path();
-        if path.is_dir() {
-            walk(root, &path, out)?;
-        } else if let (true, Ok(below)) = (path.is_file(), path.strip_prefix(root)) {
-            let parts: Vec<_> = below
-                .components()
-                .map(|part| part.as_os_str().to_string_lossy().into_owned())
-                .collect();
-            out.push(parts.join("/"));
-        }
-    }
-    Ok(())
+    let parts = snapshot.folder.components().count();
+    let files = files_below(&snapshot.folder, &|_| true)?;
+    snapshot.files = files.iter().map(|path| name_below(path, parts)).collect();
+    Ok(snapshot)
 }
 
 /// The files that hold the split of the configuration, parquet files if there are any.
@@ -176,44 +111,36 @@ fn walk(root: &Path, dir: &Path, out: &mut Vec<String>) -> Result<()> {
 /// # Errors
 /// [`Error::Config`] if there are several configurations and none was named.
 fn choose(name: &Name, files: &[String]) -> Result<Vec<String>> {
-    let data: Vec<&String> = files.iter().filter(|file| is_data(file)).collect();
     let in_config = |file: &&String| match &name.config {
         Some(config) => format!("/{file}").contains(&format!("/{config}/")),
         None => true,
     };
-    let data: Vec<&String> = data.into_iter().filter(in_config).collect();
+    let mut data: Vec<&String> =
+        files.iter().filter(|file| is_data(file)).filter(in_config).collect();
     let any_split = data.iter().any(|file| SPLITS.iter().any(|split| names_split(file, split)));
-    let of_split =
-        |file: &&String| names_split(file, &name.split) || (!any_split && name.split == TRAIN);
-    let data: Vec<&String> = data.into_iter().filter(of_split).collect();
+    data.retain(|file| names_split(file, &name.split) || (!any_split && name.split == TRAIN));
     let is_table =
         |file: &str| Form::known(Path::new(file)).is_some_and(|form| form.kind == Kind::Parquet);
     let tables = data.iter().any(|file| is_table(file));
-    let data: Vec<&String> = data.into_iter().filter(|file| is_table(file) == tables).collect();
-    if name.config.is_some() {
-        return Ok(data.into_iter().cloned().collect());
-    }
-    let configs: BTreeSet<&str> = data.iter().map(|file| config_of(file)).collect();
-    let meant = match configs.len() {
-        0 | 1 => configs.first().copied(),
-        _ => ["", "default"].into_iter().find(|config| configs.contains(config)),
-    };
-    match meant {
-        None if configs.is_empty() => Ok(Vec::new()),
-        Some(meant) => {
-            Ok(data.into_iter().filter(|file| config_of(file) == meant).cloned().collect())
-        }
-        None => {
-            let all: Vec<&str> = configs.into_iter().collect();
-            let id = &name.repo;
-            let why = format!(
-                "{id} has several configurations: add one of them to its name, as in \"{id}:{}\"; it has {}",
-                all[0],
-                few(&all)
-            );
-            Err(Error::config("data set", why))
+    data.retain(|file| is_table(file) == tables);
+    if name.config.is_none() {
+        let configs: BTreeSet<&str> = data.iter().map(|file| config_of(file)).collect();
+        let meant = match configs.len() {
+            0 | 1 => configs.first().copied(),
+            _ => ["", "default"].into_iter().find(|config| configs.contains(config)),
+        };
+        match (meant, configs.first()) {
+            (None, Some(first)) => {
+                let (id, all) = (&name.repo, few(configs.iter(), 12));
+                let why = format!(
+                    "{id} has several configurations: add one of them to its name, as in \"{id}:{first}\"; it has {all}"
+                );
+                return Err(Error::config("data set", why));
+            }
+            (meant, _) => data.retain(|file| Some(config_of(file)) == meant),
         }
     }
+    Ok(data.into_iter().cloned().collect())
 }
 
 /// Whether text may lie in a file. A `.json` file that names no split holds settings.
@@ -259,32 +186,14 @@ fn config_of(file: &str) -> &str {
 }
 
 fn none_of(name: &Name, files: &[String]) -> String {
-    let all: Vec<&str> = files.iter().map(String::as_str).collect();
-    let config = name
-        .config
+    let Name { repo, config, split } = name;
+    let config = config
         .as_ref()
         .map_or(String::new(), |config| format!(" of the configuration \"{config}\""));
+    let there = if files.is_empty() { "no files".to_owned() } else { few(files, 12) };
     format!(
-        "{} has no .parquet or .jsonl file{config} for the split \"{}\"; it has {}",
-        name.repo,
-        name.split,
-        few(&all)
+        "{repo} has no .parquet or .jsonl file{config} for the split \"{split}\"; it has {there}"
     )
-}
-
-/// The first of many names.
-fn few(names: &[&str]) -> String {
-    const MOST: usize = 12;
-    let more = if names.len() > MOST {
-        format!(" and {} more", names.len() - MOST)
-    } else {
-        String::new()
-    };
-    if names.is_empty() {
-        "no files".to_owned()
-    } else {
-        names[..names.len().min(MOST)].join(", ") + &more
-    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,13 @@ mod unpack;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::form::{Form, Kind, Packing};
-use super::reading::Stop;
+use super::stop::Stop;
 use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, settings, shows};
 use lines::Lines;
@@ -53,9 +52,6 @@ pub struct Record {
 pub trait Records: Send {
     /// The next document; blank lines and nulls are skipped.
     fn next(&mut self) -> Result<Option<Record>>;
-
-    /// Continues from a place that a record had; for a file that has not been read yet.
-    fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()>;
 }
 
 /// The documents of one file, as an iterator: a `.txt` or `.md` file is one; a line of a `.jsonl`,
@@ -65,12 +61,11 @@ pub trait Records: Send {
 /// The memory taken does not grow with the file. Lines that are blank and texts that are null are
 /// left out; what comes after an error is nothing.
 ///
-/// ```
+/// ```no_run
 /// use tokenized_sae::corpus::Documents;
-/// let lines = br#"{"text": "one", "url": "a"}
-/// {"text": "two", "url": "b"}"#;
-/// let texts = Documents::of_bytes("some.jsonl", lines.to_vec(), "text")?;
-/// assert_eq!(texts.collect::<Result<Vec<String>, _>>()?, ["one", "two"]);
+/// for text in Documents::open("pile/00.jsonl.zst", "text")?.take(3) {
+///     println!("{}", text?);
+/// }
 /// # Ok::<(), tokenized_sae::Error>(())
 /// ```
 pub struct Documents {
@@ -90,12 +85,33 @@ impl Documents {
     /// [`Error::Io`]; [`Error::Format`] if it is of no kind that has documents, or is a parquet
     /// file with no such column, or damaged.
     pub fn open(path: impl AsRef<Path>, column: &str) -> Result<Documents> {
-        let path = path.as_ref();
-        let form = form_of(path)?;
+        Documents::open_at(path.as_ref(), column, Place::default(), &|| false)
+    }
+
+    /// As [`open`](Documents::open), from the document at `place` on, which one of the file's had.
+    pub(super) fn open_at(
+        path: &Path,
+        column: &str,
+        place: Place,
+        stop: Stop<'_>,
+    ) -> Result<Documents> {
+        let form = Form::of(path).ok_or_else(|| {
+            Error::format(path, "is not a kind of file that can be read: .txt, .md, .jsonl (each also .gz or .zst) or .parquet")
+        })?;
         let file = File::open(path).map_err(Error::io("read", path))?;
         let records: Box<dyn Records> = match form.kind {
-            Kind::Parquet => table(path, file, column)?,
-            _ => text_or_lines(path, form, file, column)?,
+            Kind::Parquet => guarded(path, || table(path, file, column, place))?,
+            kind => {
+                let input = unpack::unpacked(path, form.packing, file, place.byte, stop)?;
+                match kind {
+                    Kind::Lines => Box::new(Lines::new(path, input, column, place)),
+                    // The size of a plain file is honest.
+                    _ if form.packing == Packing::Plain => {
+                        Box::new(Whole::new(path, input, usize::MAX))
+                    }
+                    _ => Box::new(Whole::new(path, input, LONGEST)),
+                }
+            }
         };
         Ok(Documents {
             path: path.to_owned(),
@@ -104,54 +120,16 @@ impl Documents {
             records: Some(records),
             read: 0,
         })
-    }
-
-    /// As [`open`](Documents::open), for bytes in hand; `name` says of what kind they are.
-    ///
-    /// # Errors
-    /// As [`open`](Documents::open).
-    pub fn of_bytes(name: &str, bytes: Vec<u8>, column: &str) -> Result<Documents> {
-        let path = Path::new(name);
-        let form = form_of(path)?;
-        let records: Box<dyn Records> = match form.kind {
-            Kind::Parquet => table_of_bytes(path, bytes, column)?,
-            _ => text_or_lines(path, form, Cursor::new(bytes), column)?,
-        };
-        Ok(Documents {
-            path: path.to_owned(),
-            column: column.to_owned(),
-            form,
-            records: Some(records),
-            read: 0,
-        })
-    }
-
-    /// Continues with the document at `place`, which one of the same file's had.
-    pub(super) fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()> {
-        self.guarded(|records| records.go_to(place, stop).map(Some)).map(|_| ())
     }
 
     pub(super) fn next_record(&mut self) -> Result<Option<Record>> {
-        let record = self.guarded(|records| records.next())?;
-        match &record {
-            Some(_) => self.read += 1,
-            None => self.records = None,
+        let Some(mut records) = self.records.take() else { return Ok(None) };
+        let record = guarded(&self.path, || records.next())?;
+        if record.is_some() {
+            self.read += 1;
+            self.records = Some(records);
         }
         Ok(record)
-    }
-
-    /// Whatever a file holds, a reader that gives up is an error, and is not asked again.
-    fn guarded<T>(
-        &mut self,
-        ask: impl FnOnce(&mut dyn Records) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        let Some(records) = self.records.as_mut() else { return Ok(None) };
-        let answer = catch_unwind(AssertUnwindSafe(|| ask(records.as_mut())));
-        let answer = answer.unwrap_or_else(|_| Err(gave_up(&self.path)));
-        if answer.is_err() {
-            self.records = None;
-        }
-        answer
     }
 }
 
@@ -163,65 +141,23 @@ impl Iterator for Documents {
     }
 }
 
-fn gave_up(path: &Path) -> Error {
-    Error::format(path, "is damaged: it could not be parsed; fetch it again, or leave it out")
-}
-
-fn form_of(path: &Path) -> Result<Form> {
-    Form::of(path)
-        .ok_or_else(|| Error::format(path, "is not a kind of file that can be read: .txt, .md, .jsonl (each also .gz or .zst) or .parquet"))
-}
-
-fn text_or_lines(
-    path: &Path,
-    form: Form,
-    file: impl Read + Seek + Send + 'static,
-    column: &str,
-) -> Result<Box<dyn Records>> {
-    let input = unpack::unpacked(form.packing, file);
-    Ok(match form.kind {
-        // The size of a plain file is honest.
-        Kind::Text if form.packing == Packing::Plain => {
-            Box::new(Whole::new(path, input, usize::MAX))
-        }
-        Kind::Text => Box::new(Whole::new(path, input, LONGEST)),
-        _ => Box::new(Lines::new(path, input, column)),
-    })
+/// Whatever a file holds, a reader that gives up is an error.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T>) -> Result<T> {
+    let why = "is damaged: it could not be parsed; fetch it again, or leave it out";
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(Error::format(path, why)))
 }
 
 #[cfg(feature = "parquet")]
-fn table(path: &Path, file: File, column: &str) -> Result<Box<dyn Records>> {
-    guarded_rows(path, || rows::Rows::open(path, file, column))
-}
-
-#[cfg(feature = "parquet")]
-fn table_of_bytes(path: &Path, bytes: Vec<u8>, column: &str) -> Result<Box<dyn Records>> {
-    guarded_rows(path, || rows::Rows::open(path, bytes::Bytes::from(bytes), column))
-}
-
-#[cfg(feature = "parquet")]
-fn guarded_rows<R: Records + 'static>(
-    path: &Path,
-    open: impl FnOnce() -> Result<R>,
-) -> Result<Box<dyn Records>> {
-    catch_unwind(AssertUnwindSafe(open))
-        .unwrap_or_else(|_| Err(gave_up(path)))
-        .map(|rows| Box::new(rows) as Box<dyn Records>)
+fn table(path: &Path, file: File, column: &str, place: Place) -> Result<Box<dyn Records>> {
+    Ok(Box::new(rows::Rows::open(path, file, column, place)?))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn table(path: &Path, _: File, _: &str) -> Result<Box<dyn Records>> {
-    Err(no_parquet(path))
-}
-
-#[cfg(not(feature = "parquet"))]
-fn table_of_bytes(path: &Path, _: Vec<u8>, _: &str) -> Result<Box<dyn Records>> {
-    Err(no_parquet(path))
-}
-
-#[cfg(not(feature = "parquet"))]
-fn no_parquet(path: &Path) -> Error {
-    Error::format(path, "is a parquet file, and this was built without the feature \"parquet\"")
+fn table(path: &Path, _: File, _: &str, _: Place) -> Result<Box<dyn Records>> {
+    Err(Error::format(
+        path,
+        "is a parquet file, and this was built without the feature \"parquet\"",
+    ))
 }
 
 shows!(Documents);

@@ -2,10 +2,9 @@
 //!
 //! A document is encoded in pieces, so that a long one keeps all cores busy. That must not change
 //! its ids, so a piece begins only with a line feed that is followed by a letter or a digit, where
-//! byte-level tokenizers begin a token in any case (`words` says why; tokens that are taken out of
-//! the text first, such as `<|endoftext|>`, begin with neither). Tokenizers that do otherwise are
-//! found out by trying: a stretch of text is encoded both ways, and if the ids differ every
-//! document is encoded whole.
+//! byte-level tokenizers begin a token in any case (`words` says why, and of which that is known;
+//! tokens that are taken out of the text first, such as `<|endoftext|>`, begin with neither). With
+//! any other tokenizer every document is encoded whole.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,8 +19,7 @@ use crate::base::error::{Error, Result};
 /// unnoticeable.
 const PIECE: usize = 16 << 10;
 
-/// Text to ids, with no token added at either end.
-pub type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
+type Encode = Arc<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
 
 /// What a corpus needs to know about a model and its tokenizer; for
 /// [`Corpus::text_files_with`](super::Corpus::text_files_with).
@@ -37,6 +35,10 @@ pub struct Encoder {
     pub n_ctx: usize,
     /// Number of token ids.
     pub d_vocab: usize,
+    /// Whether a text may be cut before any line feed that a letter or a digit follows, and its ids
+    /// are those of its pieces. Long documents are then encoded on all cores; `false` is always
+    /// right.
+    pub piecewise: bool,
     /// Text to ids, with no token added at either end.
     pub encode: Encode,
 }
@@ -61,6 +63,7 @@ impl Encoder {
             eos,
             n_ctx,
             d_vocab,
+            piecewise: words.is_piecewise(),
             encode: Arc::new(move |text| words.encode(text)),
         })
     }
@@ -84,25 +87,10 @@ impl Encoder {
         }
     }
 
-    /// Whether `text` in pieces gives the ids of `text` as a whole, tried on its first 64 KiB in
-    /// pieces of a line or two; `None` if that is a single piece.
-    pub fn encodes_piecewise(&self, text: &str) -> Result<Option<bool>> {
-        let text = &text[..text.floor_char_boundary(64 << 10)];
-        let pieces = pieces_of(text, 1);
-        if pieces.len() < 2 {
-            return Ok(None);
-        }
-        let mut joined = Vec::new();
-        for piece in pieces {
-            joined.append(&mut (self.encode)(&text[piece])?);
-        }
-        Ok(Some(joined == (self.encode)(text)?))
+    /// Cuts `text` into pieces that can be encoded apart.
+    pub fn pieces(&self, text: &str) -> Vec<Range<usize>> {
+        pieces_of(text, if self.piecewise { PIECE } else { text.len() })
     }
-}
-
-/// Cuts `text` into pieces that can be encoded apart.
-pub fn pieces(text: &str) -> Vec<Range<usize>> {
-    pieces_of(text, PIECE)
 }
 
 /// Cuts `text` into pieces of at least `at_least` bytes, each but the first beginning with a line
@@ -114,9 +102,7 @@ fn pieces_of(text: &str, at_least: usize) -> Vec<Range<usize>> {
         pieces.push(start..end);
         start = end;
     }
-    if start < text.len() {
-        pieces.push(start..text.len());
-    }
+    pieces.push(start..text.len());
     pieces
 }
 
@@ -161,19 +147,17 @@ mod tests {
             eos: 0,
             n_ctx: 64,
             d_vocab: 256,
+            piecewise: false,
             encode: Arc::new(move |text| Ok(encode(text))),
         }
     }
 
     #[test]
-    fn a_tokenizer_that_looks_across_lines_is_found_out() {
-        let text = "one line\nand another\n\nand a third\n".repeat(9);
-        let by_byte = encoder(|text| text.bytes().map(u32::from).collect());
-        assert_eq!(by_byte.encodes_piecewise(&text).unwrap(), Some(true));
-        assert_eq!(by_byte.encodes_piecewise("one line\n").unwrap(), None);
-        let marks_the_start =
-            encoder(|text| [1].into_iter().chain(text.bytes().map(u32::from)).collect());
-        assert_eq!(marks_the_start.encodes_piecewise(&text).unwrap(), Some(false));
+    fn a_text_is_cut_only_if_its_tokenizer_is_known_to_allow_it() {
+        let text = "a line of a dozen bytes or two\n".repeat(3_000);
+        let whole = encoder(|_| Vec::new());
+        assert_eq!(whole.pieces(&text), [0..text.len()]);
+        assert!(Encoder { piecewise: true, ..whole }.pieces(&text).len() > 4);
     }
 
     #[test]

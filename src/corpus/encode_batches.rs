@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::encode::{self, Encoder};
+use super::encode::Encoder;
 use super::reading::Text;
 use crate::base::error::{Error, Result};
 
@@ -14,10 +14,8 @@ const WAVE: usize = 2 << 20;
 
 /// The ids of some texts. Long ones are encoded in pieces.
 pub struct EncodeBatches<'a, T> {
-    encoder: &'a Encoder,
+    pub encoder: &'a Encoder,
     texts: T,
-    /// Whether texts may be encoded in pieces; not known before the first that has more than one.
-    piecewise: Option<bool>,
     in_hand: Vec<Text>,
     waiting: VecDeque<Piece>,
     /// What went wrong after the texts in hand, which are not lost by it.
@@ -45,11 +43,10 @@ pub struct Encoded {
 }
 
 impl<'a, T: Iterator<Item = Result<Text>>> EncodeBatches<'a, T> {
-    pub fn new(encoder: &'a Encoder, texts: T, piecewise: Option<bool>) -> EncodeBatches<'a, T> {
+    pub fn new(encoder: &'a Encoder, texts: T) -> EncodeBatches<'a, T> {
         EncodeBatches {
             encoder,
             texts,
-            piecewise,
             in_hand: Vec::new(),
             waiting: VecDeque::new(),
             failed: None,
@@ -58,9 +55,9 @@ impl<'a, T: Iterator<Item = Result<Text>>> EncodeBatches<'a, T> {
         }
     }
 
-    /// What the texts come from, and what has been found of encoding in pieces.
-    pub fn end(self) -> (T, Option<bool>) {
-        (self.texts, self.piecewise)
+    /// What the texts come from.
+    pub fn end(self) -> T {
+        self.texts
     }
 
     /// The next wave, if there is one; of about `wanted` ids, if that is less.
@@ -92,9 +89,8 @@ impl<'a, T: Iterator<Item = Result<Text>>> EncodeBatches<'a, T> {
                 }
             };
             bytes += text.text.len();
-            let pieces = self.pieces(&text.text)?;
-            self.waiting
-                .extend(pieces.into_iter().map(|at| Piece { text: self.in_hand.len(), at }));
+            let pieces = self.encoder.pieces(&text.text).into_iter();
+            self.waiting.extend(pieces.map(|at| Piece { text: self.in_hand.len(), at }));
             self.in_hand.push(text);
         }
         let mut wave = Vec::new();
@@ -121,13 +117,5 @@ impl<'a, T: Iterator<Item = Result<Text>>> EncodeBatches<'a, T> {
     /// A text of the last wave.
     pub fn text(&self, text: usize) -> &Text {
         &self.in_hand[text]
-    }
-
-    fn pieces(&mut self, text: &str) -> Result<Vec<Range<usize>>> {
-        if self.piecewise.is_none() {
-            self.piecewise = self.encoder.encodes_piecewise(text)?;
-        }
-        let piecewise = self.piecewise == Some(true);
-        Ok(if piecewise { encode::pieces(text) } else { std::iter::once(0..text.len()).collect() })
     }
 }

@@ -8,7 +8,8 @@ use super::documents::{Documents, Place};
 use super::form::Kind;
 use super::source_file::SourceFile;
 use super::split;
-use crate::base::error::{Error, Result};
+use super::stop::{Stop, stopped};
+use crate::base::error::Result;
 
 /// Which of the files' documents are wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,10 +58,8 @@ pub struct Text {
     pub text_hash: u64,
 }
 
-/// Whether to stop.
-pub type Stop<'a> = &'a dyn Fn() -> bool;
-
-/// The documents of one side; [`Error::Interrupted`] as soon as it is to stop.
+/// The documents of one side; [`Error::Interrupted`](crate::Error::Interrupted) as soon as it is to
+/// stop.
 pub struct Reading<'a> {
     files: &'a [SourceFile],
     wanted: &'a DocumentFilter,
@@ -76,29 +75,17 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
+    /// The documents of the held-out side or the other that have not been seen.
     pub fn new(
         files: &'a [SourceFile],
         wanted: &'a DocumentFilter,
         held: &'a HeldOut,
         held_out: bool,
+        seen: Seen,
         stop: Stop<'a>,
     ) -> Reading<'a> {
-        Reading {
-            files,
-            wanted,
-            held,
-            held_out,
-            stop,
-            file: 0,
-            open: None,
-            seen: Seen::default(),
-            begun: None,
-        }
-    }
-
-    /// Leaves out the documents that have been seen.
-    pub fn after(self, seen: Seen) -> Reading<'a> {
-        Reading { seen, ..self }
+        let (file, open, begun) = (0, None, None);
+        Reading { files, wanted, held, held_out, stop, file, open, seen, begun }
     }
 
     /// What the other side must not have: of files that are held out whole, one may be a copy of
@@ -116,17 +103,16 @@ impl<'a> Reading<'a> {
         self.begun = begun.then_some((file, place));
         self.file = file;
         if file < self.files.len() && place != Place::default() {
-            let mut documents = self.open_next()?;
-            documents.go_to(place, self.stop)?;
-            self.open = Some(documents);
+            self.open_next(place)?;
         }
         Ok(self)
     }
 
-    fn open_next(&mut self) -> Result<Documents> {
+    fn open_next(&mut self, place: Place) -> Result<()> {
         let file = &self.files[self.file];
         self.file += 1;
-        file.open(&self.wanted.column)
+        self.open = Some(file.open(&self.wanted.column, place, self.stop)?);
+        Ok(())
     }
 
     fn next_text(&mut self) -> Result<Option<Text>> {
@@ -142,7 +128,7 @@ impl<'a> Reading<'a> {
                     self.file += 1;
                     continue;
                 }
-                self.open = Some(self.open_next()?);
+                self.open_next(Place::default())?;
                 continue;
             };
             let Some(record) = documents.next_record()? else {
@@ -169,21 +155,24 @@ impl<'a> Reading<'a> {
 
     /// What a document is called, and what of it is on this side.
     fn part(&self, file: usize, place: Place, mut text: String) -> (String, String) {
-        let name = &self.files[file].name;
-        match (self.held, self.files[file].form.kind) {
+        let SourceFile { name, form, .. } = &self.files[file];
+        let part = match (self.held, form.kind) {
             (&HeldOut::Tail { share, wanted }, _) => {
                 let tail = text.split_off(split::cut(&text, share, wanted));
-                let part = if share == 0.0 { "whole" } else { "all but its tail" };
                 if self.held_out {
-                    (format!("{name} (tail)"), tail)
-                } else {
-                    (format!("{name} ({part})"), text)
+                    text = tail;
+                }
+                match (self.held_out, share) {
+                    (true, _) => " (tail)".to_owned(),
+                    (false, 0.0) => " (whole)".to_owned(),
+                    _ => " (all but its tail)".to_owned(),
                 }
             }
-            (_, Kind::Text) => (name.clone(), text),
-            (_, Kind::Lines) => (format!("{name}, line {}", place.record + 1), text),
-            (_, Kind::Parquet) => (format!("{name}, row {}", place.record + 1), text),
-        }
+            (_, Kind::Text) => String::new(),
+            (_, Kind::Lines) => format!(", line {}", place.record + 1),
+            (_, Kind::Parquet) => format!(", row {}", place.record + 1),
+        };
+        (name.clone() + &part, text)
     }
 }
 
@@ -192,14 +181,6 @@ impl Iterator for Reading<'_> {
 
     fn next(&mut self) -> Option<Result<Text>> {
         self.next_text().transpose()
-    }
-}
-
-/// What is reported of a stop by hand.
-pub fn stopped() -> Error {
-    Error::Interrupted {
-        what: "tokenising",
-        remedy: "nothing is kept; the same call starts again".into(),
     }
 }
 

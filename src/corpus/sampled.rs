@@ -1,19 +1,17 @@
 //! A corpus that the model writes itself, kept in a file as it grows.
 
-use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Corpus, DEFAULT_N_CTX};
 use crate::base::error::{Error, Result};
-use crate::base::files::{FolderLock, create_folder, hex, remove_stale_files, write_atomic};
+use crate::base::files::{FolderLock, create_folder, hex, remove_stale_files};
 use crate::base::format;
 use crate::display::{Progress, interrupt};
+use crate::formats::ids;
 use crate::model::Model;
 use crate::model::tokens::Tokens;
 
@@ -51,7 +49,7 @@ impl Corpus {
     /// [`Error::Config`] if `n_tokens` is 0 or the model has no BOS; [`Error::Interrupted`] if it
     /// is stopped before it has a training sequence.
     pub fn sampled(model: &Model, n_tokens: usize, seed: u64) -> Result<Corpus> {
-        let wanted = DocumentFilter::new(model, n_tokens, seed)?;
+        let wanted = Wanted::new(model, n_tokens, seed)?;
         let mut written = Written::default();
         let stopped = !written.grow(&wanted, &mut |_| Ok(()))?;
         if stopped && written.train.is_empty() {
@@ -86,7 +84,7 @@ impl Corpus {
         dir: impl AsRef<Path>,
     ) -> Result<Corpus> {
         let dir = dir.as_ref();
-        let wanted = DocumentFilter::new(model, n_tokens, seed)?;
+        let wanted = Wanted::new(model, n_tokens, seed)?;
         let path = wanted.path(dir);
         if let Some(written) = wanted.read(&path)?
             && wanted.is_met_by(&written)
@@ -120,7 +118,7 @@ impl Corpus {
 }
 
 /// What a model is to write.
-struct DocumentFilter<'a> {
+struct Wanted<'a> {
     model: &'a Model,
     seed: u64,
     n_ctx: usize,
@@ -147,17 +145,15 @@ struct About {
     sha256: String,
 }
 
-const ABOUT: &str = "tokenized_sae";
-
-impl<'a> DocumentFilter<'a> {
-    fn new(model: &'a Model, n_tokens: usize, seed: u64) -> Result<DocumentFilter<'a>> {
+impl<'a> Wanted<'a> {
+    fn new(model: &'a Model, n_tokens: usize, seed: u64) -> Result<Wanted<'a>> {
         if n_tokens == 0 {
             return Err(Error::config("n_tokens", "is 0; a corpus has at least one sequence"));
         }
         let n_ctx = model.config().n_ctx.min(DEFAULT_N_CTX);
         let n_train = n_tokens.div_ceil(n_ctx);
         let n_valid = ((n_train as f64 * HELD_OUT_SHARE).round() as usize).max(LEAST_HELD_OUT);
-        Ok(DocumentFilter { model, seed, n_ctx, n_train, n_valid })
+        Ok(Wanted { model, seed, n_ctx, n_train, n_valid })
     }
 
     fn is_met_by(&self, written: &Written) -> bool {
@@ -171,11 +167,10 @@ impl<'a> DocumentFilter<'a> {
     }
 
     fn about(&self, sha256: String) -> About {
-        let model = self.model.fingerprint().to_owned();
         About {
             format: "tokenized-sae sampled tokens".into(),
             version: 1,
-            model,
+            model: self.model.fingerprint().to_owned(),
             n_ctx: self.n_ctx,
             seed: self.seed,
             sha256,
@@ -184,46 +179,21 @@ impl<'a> DocumentFilter<'a> {
 
     /// What an earlier call wrote, if any did.
     fn read(&self, path: &Path) -> Result<Option<Written>> {
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", path)(e)),
-        };
+        let remedy = "delete it, and the same call writes it again";
         let damaged = |why: String| {
-            Error::format(
-                path,
-                format!(
-                    "does not hold sampled tokens ({why}): delete it, and the same call writes it again"
-                ),
-            )
+            Error::format(path, format!("does not hold sampled tokens ({why}): {remedy}"))
         };
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
-        let about = header
-            .metadata()
-            .as_ref()
-            .and_then(|map| map.get(ABOUT))
-            .ok_or_else(|| damaged("it has no description".into()))?;
-        let about: About = serde_json::from_str(about).map_err(|e| damaged(e.to_string()))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
-        let ids = |name: &str| -> Result<Vec<u32>> {
-            let tensor = tensors.tensor(name).map_err(|e| damaged(e.to_string()))?;
-            let right = tensor.dtype() == Dtype::U32
-                && tensor.shape().len() == 2
-                && tensor.shape()[1] == self.n_ctx;
-            if !right {
-                return Err(damaged(format!(
-                    "{name} is {:?} {:?}",
-                    tensor.dtype(),
-                    tensor.shape()
-                )));
-            }
-            Ok(tensor.data().as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
+        let names = ["train", "valid"];
+        let Some((about, [train, valid])) =
+            ids::read::<About, 2>(path, names, self.n_ctx, &damaged)?
+        else {
+            return Ok(None);
         };
-        let written = Written { train: ids("train")?, valid: ids("valid")? };
+        let written = Written { train, valid };
         let got = written.sha256();
         if got != about.sha256 {
-            let remedy = "delete it, and the same call writes it again".to_owned();
-            return Err(Error::Checksum { path: path.to_owned(), want: about.sha256, got, remedy });
+            let (path, want, remedy) = (path.to_owned(), about.sha256, remedy.to_owned());
+            return Err(Error::Checksum { path, want, got, remedy });
         }
         if about != self.about(got) {
             return Err(damaged("it is from another model, seed, context or version".into()));
@@ -232,25 +202,8 @@ impl<'a> DocumentFilter<'a> {
     }
 
     fn write(&self, written: &Written, path: &Path) -> Result<()> {
-        let about = serde_json::to_string(&self.about(written.sha256()))
-            .map_err(Error::json("sampled tokens"))?;
-        // One key of metadata only: the order of several is not fixed, and the same corpus is to
-        // give the same bytes.
-        let about = HashMap::from([(ABOUT.to_owned(), about)]);
-        let view = |ids| {
-            TensorView::new(
-                Dtype::U32,
-                vec![<[u32]>::len(ids) / self.n_ctx, self.n_ctx],
-                bytemuck::cast_slice(ids),
-            )
-        };
-        let views = [("train", &written.train), ("valid", &written.valid)]
-            .map(|(name, ids)| view(ids).map(|view| (name, view)));
-        let views = views.into_iter().collect::<std::result::Result<Vec<_>, _>>();
-        let bytes = views.and_then(|views| safetensors::serialize(views, Some(about)));
-        let bytes =
-            bytes.map_err(|e| Error::format(path, format!("could not be serialised: {e}")))?;
-        write_atomic(path, |out| out.write_all(&bytes))
+        let ids = [("train", &written.train[..]), ("valid", &written.valid[..])];
+        ids::write(path, &self.about(written.sha256()), &ids, self.n_ctx)
     }
 }
 
@@ -259,7 +212,7 @@ impl Written {
     /// `false` if it was stopped by hand.
     fn grow(
         &mut self,
-        wanted: &DocumentFilter<'_>,
+        wanted: &Wanted<'_>,
         each: &mut dyn FnMut(&Written) -> Result<()>,
     ) -> Result<bool> {
         interrupt::watch();
@@ -284,13 +237,8 @@ impl Written {
                 progress.finish();
                 return Ok(false);
             }
-            let to = (have + AT_ONCE).min(n);
-            let new = wanted.model.sample_range(
-                numbered_from + have,
-                numbered_from + to,
-                wanted.n_ctx,
-                wanted.seed,
-            )?;
+            let (from, to) = (numbered_from + have, numbered_from + (have + AT_ONCE).min(n));
+            let new = wanted.model.sample_range(from, to, wanted.n_ctx, wanted.seed)?;
             ids.extend_from_slice(new.ids());
             progress.set(done(self));
             each(self)?;
@@ -298,23 +246,18 @@ impl Written {
     }
 
     /// No more of it than is wanted.
-    fn corpus(mut self, wanted: &DocumentFilter<'_>) -> Result<Corpus> {
+    fn corpus(mut self, wanted: &Wanted<'_>) -> Result<Corpus> {
         let stopped = if wanted.is_met_by(&self) { "" } else { ", stopped by hand" };
         self.train.truncate(wanted.n_train * wanted.n_ctx);
         self.valid.truncate(wanted.n_valid * wanted.n_ctx);
         let source = format!("sampled from {}, seed {}{stopped}", wanted.model.name(), wanted.seed);
-        let corpus = Corpus::new(
-            Tokens::new(self.train, wanted.n_ctx)?,
-            Tokens::new(self.valid, wanted.n_ctx)?,
-        )?;
-        Ok(Corpus { source, ..corpus })
+        let tokens = |ids| Tokens::new(ids, wanted.n_ctx);
+        Ok(Corpus { source, ..Corpus::new(tokens(self.train)?, tokens(self.valid)?)? })
     }
 
     fn sha256(&self) -> String {
         let bytes = |ids| bytemuck::cast_slice::<u32, u8>(ids);
-        hex(Sha256::new()
-            .chain_update(bytes(&self.train))
-            .chain_update(bytes(&self.valid))
-            .finalize())
+        let hash = Sha256::new().chain_update(bytes(&self.train));
+        hex(hash.chain_update(bytes(&self.valid)).finalize())
     }
 }

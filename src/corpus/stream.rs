@@ -5,17 +5,19 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::documents::{LONGEST, Place};
+use super::chunks::{Chunks, Cursor};
+use super::documents::LONGEST;
 use super::encode::Encoder;
-use super::encode_batches::{EncodeBatches, Encoded};
-use super::reading::{DocumentFilter, HeldOut, Reading, Seen, Stop};
+use super::encode_batches::EncodeBatches;
+use super::reading::{DocumentFilter, HeldOut, Reading, Seen};
+use super::sides::Sides;
 use super::source_file::SourceFile;
-use super::{Side, TextCorpus, Tokenised};
+use super::stop::Stop;
+use super::{Corpus, TextCorpus};
 use crate::base::error::{Error, Result};
-use crate::base::files::hex;
+use crate::base::files::{hex, sha256};
 use crate::base::format;
 use crate::model::tokens::Tokens;
 
@@ -26,21 +28,9 @@ const MOST_HELD_OUT: usize = 1 << 22;
 /// A text that every tokenizer turns into ids of its own, to tell one from another.
 const PROBE: &str = "It's 1999, isn't it?\nThe na\u{ef}ve quick brown fox (aged 37) jumps over the lazy dog's back;\n\n    def f(x): return x ** 2  # \u{201c}why\u{201d}\nCamelCaseWords, UPPERCASE, hyphen-ated & under_scored: \u{4f60}\u{597d}, \u{43f}\u{440}\u{438}\u{432}\u{435}\u{442} \u{1f600}\n";
 
-/// A corpus of which only the held-out side is in memory; [`TextCorpus::stream`] makes it.
-#[derive(Clone)]
-pub struct StreamedCorpus {
-    /// What activations are harvested from, read and tokenised as the model comes to it.
-    pub train: TokenStream,
-    /// Held-out sequences: no token of `train` comes from their documents.
-    pub valid: Tokens,
-    /// Where the text comes from, in words.
-    pub source: String,
-    /// The documents of `valid`.
-    pub valid_documents: Vec<String>,
-}
-
-/// Sequences that are made as they are wanted: the same in every run, on any number of threads,
-/// from the beginning or from any place on.
+/// Sequences that are made as they are wanted, from text that is read and tokenised as the model
+/// comes to it: the same in every run, on any number of threads, from the beginning or from any
+/// place on.
 #[derive(Clone)]
 pub struct TokenStream {
     files: Arc<[SourceFile]>,
@@ -49,53 +39,30 @@ pub struct TokenStream {
     /// Documents that are held out as files, copies of which may lie among the others.
     held_out: Arc<Seen>,
     encoder: Encoder,
-    piecewise: Option<bool>,
     n_ctx: usize,
     n_seq: usize,
     made_of: BTreeMap<String, String>,
 }
 
-/// How far a stream has been read: so many ids of a document have been taken, the end-of-text token
-/// before it counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cursor {
-    /// The place of the document's file among all.
-    pub file: usize,
-    /// Where it begins in the file.
-    pub place: Place,
-    /// How many ids have been taken; 0 at the beginning of the stream, and nowhere else.
-    pub used: u64,
-}
-
 /// All it takes to go on with a stream.
 #[derive(Clone)]
 pub struct StreamPlace {
-    pub cursor: Cursor,
+    cursor: Cursor,
     /// The documents up to there.
-    pub seen: Seen,
+    seen: Seen,
     /// How many of them have begun.
-    pub begun: u64,
+    begun: u64,
 }
 
 impl StreamPlace {
     /// Passes the place after some sequences, in which documents with such marks begin.
-    pub fn pass(&mut self, after: Cursor, marks: &[u64]) {
+    pub fn pass(&mut self, after: Cursor, marks: impl Iterator<Item = u64>) {
         self.cursor = after;
-        self.begun += marks.len() as u64;
-        for &text_hash in marks {
-            self.seen.is_new(text_hash);
+        for mark in marks {
+            self.begun += 1;
+            self.seen.is_new(mark);
         }
     }
-}
-
-/// Some sequences of a stream.
-pub struct Chunk {
-    pub tokens: Tokens,
-    /// How far the stream has been read after them.
-    pub after: Cursor,
-    /// The marks of the documents that begin in them.
-    pub marks: Vec<u64>,
 }
 
 impl TextCorpus {
@@ -118,7 +85,7 @@ impl TextCorpus {
     ///
     /// # Errors
     /// As [`split`](TextCorpus::split), and [`Error::Config`] without `max_tokens`.
-    pub fn stream(self, valid_share: f64) -> Result<StreamedCorpus> {
+    pub fn stream(self, valid_share: f64) -> Result<Corpus<TokenStream>> {
         let (Some(n_seq), Some(valid_limit)) = self.limits(valid_share)? else {
             return Err(Error::config(
                 "max_tokens",
@@ -137,61 +104,39 @@ impl TextCorpus {
         }
         let held = self.held(valid_share);
         let kept = valid_limit.min((MOST_HELD_OUT / self.n_ctx).max(1));
-        let (valid, (piecewise, held_out)) = match valid_share {
-            0.0 => (Side::empty(self.n_ctx)?, (None, Seen::default())),
+        let (valid, valid_documents, held_out) = match valid_share {
+            0.0 => (Tokens::new(Vec::new(), self.n_ctx)?, Vec::new(), Seen::default()),
             _ => {
-                let mut tokenised = Tokenised::new(&self, Some(kept));
-                let valid = tokenised.side(&held, true, Some(kept))?;
-                self.enough(&valid, "held-out")?;
-                (valid, tokenised.finish())
+                let mut sides = Sides::new(&self, &held, Some(kept));
+                let side = sides.side(true, Some(kept))?;
+                let seen = sides.finish();
+                let (valid, documents) = side.enough("held-out")?;
+                (valid, documents, seen)
             }
         };
-        let piecewise = piecewise
-            .map_or_else(|| self.encoder.encodes_piecewise(PROBE), |known| Ok(Some(known)))?;
         let made_of = self.made_of(valid_share, n_seq)?;
         let TextCorpus { pattern, files, encoder, n_ctx, wanted, .. } = self;
-        let train = TokenStream {
-            files: files.into(),
-            wanted,
-            held,
-            held_out: Arc::new(held_out),
-            encoder,
-            piecewise,
-            n_ctx,
-            n_seq,
-            made_of,
-        };
-        Ok(StreamedCorpus {
-            train,
-            valid: valid.tokens,
-            source: pattern,
-            valid_documents: valid.documents,
-        })
+        let (files, held_out) = (files.into(), Arc::new(held_out));
+        let train = TokenStream { files, wanted, held, held_out, encoder, n_ctx, n_seq, made_of };
+        let train_documents = Vec::new();
+        Ok(Corpus { train, valid, source: pattern, train_documents, valid_documents })
     }
 
     /// All that decides which sequences come.
     fn made_of(&self, share: f64, n_seq: usize) -> Result<BTreeMap<String, String>> {
         let DocumentFilter { column, min_chars, max_chars } = &self.wanted;
-        let most =
-            if *max_chars == usize::MAX { "any number".to_owned() } else { max_chars.to_string() };
-        let encoder = &self.encoder;
-        let ids =
-            Sha256::new().chain_update(bytemuck::cast_slice::<u32, u8>(&(encoder.encode)(PROBE)?));
+        let most = match *max_chars {
+            usize::MAX => "any number".to_owned(),
+            most => most.to_string(),
+        };
+        let Encoder { d_vocab, bos, eos, encode, .. } = &self.encoder;
+        let ids = sha256(bytemuck::cast_slice(&encode(PROBE)?));
         let facts = [
             ("files", format!("{} ({})", self.files_in_words(), fingerprint(&self.files)?)),
             ("column", column.clone()),
             ("characters of a document", format!("{min_chars} to {most}")),
             ("held-out share", format!("{share}, seed {}", self.seed)),
-            (
-                "tokenizer",
-                format!(
-                    "{} ids, BOS {}, EOS {}, {}",
-                    encoder.d_vocab,
-                    encoder.bos,
-                    encoder.eos,
-                    hex(ids.finalize())
-                ),
-            ),
+            ("tokenizer", format!("{d_vocab} ids, BOS {bos}, EOS {eos}, {ids}")),
             ("length", format!("at most {n_seq} sequences of {}", self.n_ctx)),
         ];
         Ok(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
@@ -207,7 +152,7 @@ fn fingerprint(files: &[SourceFile]) -> Result<String> {
     for file in files {
         if let Some(remote) = &file.remote {
             // A commit has all of a file's bytes.
-            hash.update(format!("{}\0{}\0", file.name, remote.commit));
+            hash.update(format!("{}\0{}\0", file.name, remote.snapshot.commit));
             continue;
         }
         hash.update(format!("{}\0{}\0", file.name, file.bytes));
@@ -238,7 +183,7 @@ impl TokenStream {
     /// What tells these sequences from any others: the SHA-256, in hex, of all that decides which
     /// they are, among it the names, sizes and both ends of all files.
     pub fn fingerprint(&self) -> String {
-        crate::base::files::sha256(format!("{:?}", self.made_of).as_bytes())
+        sha256(format!("{:?}", self.made_of).as_bytes())
     }
 
     /// Number of token ids.
@@ -256,123 +201,24 @@ impl TokenStream {
         StreamPlace { cursor: Cursor::default(), seen: self.held_out.as_ref().clone(), begun: 0 }
     }
 
-    /// The sequences after those before `from`, `n_seq` at a time and at most `most` in all; `stop`
-    /// says whether to stop.
+    /// The sequences from a place on, so many at a time and at most so many in all; `stop` says
+    /// whether to stop.
     pub(crate) fn chunks<'a>(
         &'a self,
         from: StreamPlace,
-        n_seq: usize,
-        most: usize,
+        at_a_time_and_in_all: (usize, usize),
         stop: Stop<'a>,
-    ) -> Result<Chunks<'a>> {
+    ) -> Result<Chunks<'a, Reading<'a>>> {
         let StreamPlace { cursor, seen, begun } = from;
         let goes_on = cursor.used > 0;
-        let reading = Reading::new(&self.files, &self.wanted, &self.held, false, stop).after(seen);
-        let reading = reading.from(cursor.file, cursor.place, goes_on)?;
-        Ok(Chunks {
-            encode_batches: EncodeBatches::new(&self.encoder, reading, self.piecewise),
-            stream: self,
-            size: n_seq * self.n_ctx,
-            left: most * self.n_ctx,
-            ids: Vec::new(),
-            after: cursor,
-            skip: cursor.used,
-            // The document that continues is the first of all if no other began before it.
-            first: begun <= u64::from(goes_on),
-            eos_due: false,
-            marks: Vec::new(),
-            ready: Default::default(),
-            ended: false,
-        })
-    }
-}
-
-/// A stream under way.
-pub(crate) struct Chunks<'a> {
-    encode_batches: EncodeBatches<'a, Reading<'a>>,
-    stream: &'a TokenStream,
-    /// Ids in a chunk, and in all that are still wanted.
-    size: usize,
-    left: usize,
-    ids: Vec<u32>,
-    after: Cursor,
-    /// Ids of the first document that were taken before.
-    skip: u64,
-    /// Whether the next document is the first of all.
-    first: bool,
-    eos_due: bool,
-    marks: Vec<u64>,
-    ready: std::collections::VecDeque<Chunk>,
-    ended: bool,
-}
-
-impl Chunks<'_> {
-    /// The next sequences; fewer than were asked for at the end of the text, and then none.
-    ///
-    /// # Errors
-    /// What reading and encoding say; [`Error::Interrupted`].
-    pub fn next(&mut self) -> Result<Option<Chunk>> {
-        while self.ready.is_empty() && !self.ended {
-            let wave = self.encode_batches.next(Some(self.left.saturating_sub(self.ids.len())))?;
-            if wave.is_empty() {
-                self.ids.truncate(self.ids.len() / self.stream.n_ctx * self.stream.n_ctx);
-                self.emit()?;
-                self.ended = true;
-            }
-            for piece in wave {
-                self.pack(&piece)?;
-            }
-        }
-        Ok(self.ready.pop_front())
-    }
-
-    /// As [`Packer`](super::pack::Packer) does it, and the same test holds both to it.
-    fn pack(&mut self, piece: &Encoded) -> Result<()> {
-        if self.ended {
-            return Ok(());
-        }
-        if piece.begins {
-            let text = self.encode_batches.text(piece.text);
-            self.eos_due = !std::mem::take(&mut self.first);
-            self.after = Cursor { file: text.file, place: text.place, used: 0 };
-            // One that continues began before.
-            if self.skip == 0 {
-                self.marks.push(text.text_hash);
-            }
-        }
-        let eos = (!piece.ids.is_empty() && std::mem::take(&mut self.eos_due))
-            .then_some(self.stream.encoder.eos);
-        for &id in eos.iter().chain(&piece.ids) {
-            self.after.used += 1;
-            if self.skip > 0 {
-                self.skip -= 1;
-                continue;
-            }
-            if self.ids.len().is_multiple_of(self.stream.n_ctx) {
-                self.ids.push(self.stream.encoder.bos);
-            }
-            self.ids.push(id);
-            if self.ids.len() == self.size.min(self.left) {
-                self.emit()?;
-                if self.left == 0 {
-                    self.ended = true;
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn emit(&mut self) -> Result<()> {
-        if !self.ids.is_empty() {
-            self.left -= self.ids.len();
-            let tokens = Tokens::new(std::mem::take(&mut self.ids), self.stream.n_ctx)?;
-            self.ready.push_back(Chunk {
-                tokens,
-                after: self.after,
-                marks: std::mem::take(&mut self.marks),
-            });
-        }
-        Ok(())
+        let reading = Reading::new(&self.files, &self.wanted, &self.held, false, seen, stop).from(
+            cursor.file,
+            cursor.place,
+            goes_on,
+        )?;
+        let batches = EncodeBatches::new(&self.encoder, reading);
+        // The document that continues is the first of all if no other began before it.
+        let first = begun <= u64::from(goes_on);
+        Ok(Chunks::new(batches, self.n_ctx, at_a_time_and_in_all, (cursor, first)))
     }
 }

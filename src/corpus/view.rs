@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::reading::DocumentFilter;
-use super::{Corpus, Encoder, StreamedCorpus, TextCorpus, TokenStream};
+use super::{Corpus, Encoder, TextCorpus, TokenStream};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows, shows_as_table};
 use crate::model::tokens::Tokens;
 
 impl Corpus {
@@ -20,23 +20,19 @@ impl Corpus {
                 .defined("the first characters of the SHA-256 of n_ctx and all ids"),
         ];
         let side = |name: &str, tokens: &Tokens, documents: &[String]| {
-            let row = Row::new(name);
-            let row = if documents.is_empty() {
-                row.missing()
-            } else {
-                row.count(documents.len() as u64)
+            let row = match documents.len() {
+                0 => Row::new(name).missing(),
+                n => Row::new(name).count(n as u64),
             };
-            row.count(tokens.n_seq() as u64)
-                .count(tokens.len() as u64)
-                .text(&tokens.fingerprint()[..12])
+            let row = row.count(tokens.n_seq() as u64).count(tokens.len() as u64);
+            row.text(&tokens.fingerprint()[..12])
         };
+        let caption =
+            format!("Sequences of {} tokens. No document is on both sides.", self.n_ctx());
         Table::new(&format!("corpus: {}", self.source), &columns)
             .with(side("training", &self.train, &self.train_documents))
             .with(side("held out", &self.valid, &self.valid_documents))
-            .caption(&format!(
-                "Sequences of {} tokens. No document is on both sides.",
-                self.n_ctx()
-            ))
+            .caption(&caption)
     }
 }
 
@@ -46,7 +42,7 @@ impl fmt::Display for Corpus {
     }
 }
 
-impl fmt::Debug for Corpus {
+impl<T: fmt::Debug> fmt::Debug for Corpus<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Corpus (train {:?}, held out {:?}) from {}", self.train, self.valid, self.source)
     }
@@ -55,13 +51,13 @@ impl fmt::Debug for Corpus {
 impl TextCorpus {
     /// How many files there are, and how large they are if that is known.
     pub(super) fn files_in_words(&self) -> String {
+        let n = self.files.len();
         match self.files.iter().any(|file| file.remote.is_some()) {
-            true => format!("{} on the hub", self.files.len()),
-            false => format!(
-                "{} of {}",
-                self.files.len(),
-                format::bytes(self.files.iter().map(|file| file.bytes).sum())
-            ),
+            true => format!("{n} on the hub"),
+            false => {
+                let bytes = format::bytes(self.files.iter().map(|file| file.bytes).sum());
+                format!("{n} of {bytes}")
+            }
         }
     }
 
@@ -80,35 +76,30 @@ impl TextCorpus {
         }
         let DocumentFilter { min_chars, max_chars, .. } = self.wanted;
         if (min_chars, max_chars) != (0, usize::MAX) {
-            let most =
-                if max_chars == usize::MAX { String::new() } else { format!(" to {max_chars}") };
+            let most = match max_chars {
+                usize::MAX => String::new(),
+                most => format!(" to {most}"),
+            };
             pairs.push(("documents", format!("of {min_chars}{most} characters")));
         }
-        pairs.push((
-            "next",
-            "split(valid_share) makes the corpus, or stream(valid_share)".to_owned(),
-        ));
+        let next = "split(valid_share) makes the corpus, or stream(valid_share)";
+        pairs.push(("next", next.to_owned()));
         Table::pairs(&format!("text: {}", self.pattern), &pairs)
     }
 }
 
-impl StreamedCorpus {
+impl Corpus<TokenStream> {
     /// What streams and what is held out, as a table.
     pub fn table(&self) -> Table {
-        let held_out = format!(
-            "{} tokens of {} documents",
-            format::count(self.valid.len() as u64),
-            format::count(self.valid_documents.len() as u64)
-        );
-        let most = format!(
-            "at most {} tokens, in sequences of {}",
-            format::count((self.train.n_seq() * self.train.n_ctx()) as u64),
-            self.train.n_ctx()
-        );
-        Table::pairs(
-            &format!("streamed corpus: {}", self.source),
-            &[("training", most), ("held out", held_out)],
-        )
+        let count = |n: usize| format::count(n as u64);
+        let (held_out, documents) = (count(self.valid.len()), count(self.valid_documents.len()));
+        let (n_seq, n_ctx) = (self.train.n_seq(), self.train.n_ctx());
+        let most = format!("at most {} tokens, in sequences of {n_ctx}", count(n_seq * n_ctx));
+        let pairs = [
+            ("training", most),
+            ("held out", format!("{held_out} tokens of {documents} documents")),
+        ];
+        Table::pairs(&format!("streamed corpus: {}", self.source), &pairs)
     }
 }
 
@@ -121,45 +112,12 @@ impl TokenStream {
     }
 }
 
-shows!(Corpus, StreamedCorpus, TextCorpus, TokenStream, Encoder);
-
-impl Show for StreamedCorpus {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for TokenStream {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl fmt::Debug for StreamedCorpus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "StreamedCorpus (train {:?}, held out {:?}) from {}",
-            self.train, self.valid, self.source
-        )
-    }
-}
+shows_as_table!(Corpus, Corpus<TokenStream>, TextCorpus, TokenStream);
+shows!(Encoder);
 
 impl fmt::Debug for TokenStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenStream [{} at most, {}]", self.n_seq(), self.n_ctx())
-    }
-}
-
-impl Show for Corpus {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-impl Show for TextCorpus {
-    fn shown(&self) -> Shown {
-        self.table().into()
     }
 }
 
@@ -184,12 +142,7 @@ impl fmt::Debug for Encoder {
 
 impl fmt::Debug for TextCorpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "TextCorpus ({} files of {}, sequences of {})",
-            self.files.len(),
-            self.pattern,
-            self.n_ctx
-        )
+        let TextCorpus { files, pattern, n_ctx, .. } = self;
+        write!(f, "TextCorpus ({} files of {pattern}, sequences of {n_ctx})", files.len())
     }
 }

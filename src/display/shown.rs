@@ -65,6 +65,19 @@ macro_rules! debug {
 }
 pub(crate) use debug;
 
+/// As [`shows`], for types that show themselves as the table that they have.
+macro_rules! shows_as_table {
+    ($($type:ty),+ $(,)?) => {
+        $(impl $crate::display::Show for $type {
+            fn shown(&self) -> $crate::display::Shown {
+                self.table().into()
+            }
+        })+
+        $crate::display::shows!($($type),+);
+    };
+}
+pub(crate) use shows_as_table;
+
 impl Shown {
     /// A name and what it means: `hook_mlp_out: what the MLP adds`.
     pub(crate) fn sentence(name: &str, meaning: &str) -> Shown {

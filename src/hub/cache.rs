@@ -12,11 +12,24 @@ pub struct Snapshot {
     pub repo: Repo,
     /// The commit that this revision stands at, or stood at when the hub was last asked.
     pub commit: String,
-    /// The folder in which the files lie, under their own names.
+    /// The folder in which the files lie, under their own names, or will lie once they are fetched.
     pub folder: PathBuf,
+    /// The names of all files that the commit has, `data/train.parquet` for one in a folder; none
+    /// if the hub was not asked for them.
+    pub files: Vec<String>,
 }
 
 impl Snapshot {
+    pub(super) fn new(repo: Repo, commit: String, cache: &Path) -> Snapshot {
+        let folder = repo.folder(cache).join("snapshots").join(&commit);
+        Snapshot { repo, commit, folder, files: Vec::new() }
+    }
+
+    /// Whether the hub listed a file of this name.
+    pub fn has(&self, file: &str) -> bool {
+        self.files.iter().any(|known| known == file)
+    }
+
     /// Whether the commit is known not to have a file of this name.
     pub fn lacks(&self, file: &str) -> bool {
         let model = self.folder.parent().and_then(Path::parent);
@@ -30,14 +43,8 @@ impl Repo {
         cache.join(self.folder_name())
     }
 
-    /// The folder in `cache` where its files lie at a commit.
-    #[cfg(feature = "hub")]
-    pub(crate) fn snapshot_folder(&self, cache: &Path, commit: &str) -> PathBuf {
-        self.folder(cache).join("snapshots").join(commit)
-    }
-
     pub(super) fn folder_name(&self) -> String {
-        format!("{}--{}", self.kind.plural(), self.id.replace('/', "--"))
+        format!("{}--{}", self.kind, self.id.replace('/', "--"))
     }
 
     /// The repository and the commit of a snapshot's folder, if it is one in a cache.
@@ -65,9 +72,8 @@ impl Hub {
     pub(crate) fn cached_by_each_name(&self, repo: &Repo) -> Vec<Snapshot> {
         let Some(cache) = self.cache.as_deref() else { return Vec::new() };
         let snapshot = |repo: Repo| {
-            let folder = repo.folder(cache);
-            let commit = commit(&folder, &repo.revision)?;
-            Some(Snapshot { repo, folder: folder.join("snapshots").join(&commit), commit })
+            let commit = commit(&repo.folder(cache), &repo.revision)?;
+            Some(Snapshot::new(repo, commit, cache))
         };
         repo.also_known().into_iter().filter_map(snapshot).collect()
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Hub, Patience, Token};
+use super::Hub;
 
 /// The hub by the variables that `variable` gives, for a user whose home folder is `home`.
 pub(super) fn read(variable: &dyn Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Hub {
@@ -23,38 +23,36 @@ pub(super) fn read(variable: &dyn Fn(&str) -> Option<OsString>, home: Option<Pat
     let cache = path("HF_HUB_CACHE")
         .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| hf_home.as_ref().map(|home| home.join("hub")));
-    let token = || {
-        let clean = |text: String| {
-            Some(text.replace(['\r', '\n'], "").trim().to_owned()).filter(|text| !text.is_empty())
-        };
-        let variables = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter();
-        let from_variable =
-            variables.filter_map(|name| Some(Token::new(&clean(text(name)?)?, name))).next();
-        from_variable.or_else(|| {
-            let file = path("HF_TOKEN_PATH")
-                .or_else(|| hf_home.as_ref().map(|home| home.join("token")))?;
-            Some(Token::new(
-                &clean(std::fs::read_to_string(&file).ok()?)?,
-                &file.display().to_string(),
-            ))
-        })
+    let clean = |text: String| {
+        Some(text.replace(['\r', '\n'], "").trim().to_owned()).filter(|text| !text.is_empty())
     };
-    let patience = Patience::default();
+    let of_variable = |name: &&str| Some((clean(text(name)?)?, (*name).to_owned()));
+    let of_file = || {
+        let file =
+            path("HF_TOKEN_PATH").or_else(|| hf_home.as_ref().map(|home| home.join("token")))?;
+        Some((clean(std::fs::read_to_string(&file).ok()?)?, file.display().to_string()))
+    };
+    let token = match is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+        true => None,
+        false => {
+            ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].iter().find_map(of_variable).or_else(of_file)
+        }
+    };
+    let (token, token_from) = token.unzip();
     let timeout = text("HF_HUB_DOWNLOAD_TIMEOUT")
         .and_then(|seconds| seconds.parse().ok())
         .filter(|seconds| *seconds > 0);
+    let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
     Hub {
         cache,
-        endpoint: text("HF_ENDPOINT")
-            .unwrap_or_else(|| "https://huggingface.co".to_owned())
-            .trim_end_matches('/')
-            .to_owned(),
-        token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token() },
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        token,
+        token_from: token_from.unwrap_or_else(|| "HF_TOKEN".to_owned()),
         offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
-        patience: Patience {
-            timeout: timeout.map_or(patience.timeout, Duration::from_secs),
-            ..patience
-        },
+        attempts: 5,
+        wait: Duration::from_secs(1),
+        longest_wait: Duration::from_secs(300),
+        timeout: Duration::from_secs(timeout.unwrap_or(10)),
     }
 }
 
@@ -113,11 +111,8 @@ mod tests {
             hub(&[("HF_ENDPOINT", "https://mirror.example/")]).endpoint,
             "https://mirror.example"
         );
-        assert_eq!(
-            hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "60")]).patience.timeout,
-            Duration::from_secs(60)
-        );
-        assert_eq!(hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]).patience, Patience::default());
+        assert_eq!(hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "60")]).timeout, Duration::from_secs(60));
+        assert_eq!(hub(&[("HF_HUB_DOWNLOAD_TIMEOUT", "soon")]).timeout, Duration::from_secs(10));
     }
 
     #[test]
@@ -129,7 +124,7 @@ mod tests {
         };
         let (home, other) = (dir.path().display().to_string(), at("other", "hf_other\r\n"));
         at("token", " hf_file\n");
-        let token = |variables: &[(&str, &str)]| hub(variables).token.map(|token| token.text);
+        let token = |variables: &[(&str, &str)]| hub(variables).token;
         assert_eq!(token(&[("HF_HOME", "/nowhere")]), None);
         assert_eq!(token(&[("HF_HOME", &home)]).unwrap(), "hf_file");
         assert_eq!(token(&[("HF_HOME", &home), ("HF_TOKEN_PATH", &other)]).unwrap(), "hf_other");

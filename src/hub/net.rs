@@ -5,6 +5,7 @@ mod blob;
 mod check;
 mod client;
 mod failure;
+mod head;
 mod snapshot;
 
 use std::path::Path;
@@ -12,34 +13,17 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::cache::is_commit;
-use super::{Hub, Kind, Repo, Snapshot};
+use super::{Hub, Repo, Snapshot};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
-use blob::{Blobs, Remote};
-use client::{Client, Method};
+use blob::Blobs;
+use client::Client;
 use failure::{Attempts, Failure};
+use head::{Method, Remote};
 
 /// The longest answer of the API that is read: a repository of a hundred thousand files has one of
 /// 10 MB.
 const LONGEST_LISTING: u64 = 64 << 20;
-
-/// What a repository holds at one commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// The repository, at the revision that was asked for.
-    pub repo: Repo,
-    /// The commit that this revision stands at.
-    pub commit: String,
-    /// The names of all files; those in folders have a path, `data/train.parquet`.
-    pub files: Vec<String>,
-}
-
-impl Listing {
-    /// Whether there is a file of this name.
-    pub fn has(&self, file: &str) -> bool {
-        self.files.iter().any(|f| f == file)
-    }
-}
 
 #[derive(Deserialize)]
 struct ApiAnswer {
@@ -59,26 +43,20 @@ impl Hub {
     ///
     /// # Errors
     /// [`Error::Hub`] if it cannot be reached or refuses, with what to do; [`Error::Interrupted`].
-    pub fn list(&self, repo: &Repo) -> Result<Listing> {
-        self.may_download().map_err(|why| self.error(repo, why))?;
+    pub fn list(&self, repo: &Repo) -> Result<Snapshot> {
+        let cache = self.cache_to_fill(repo)?;
         interrupt::clear();
         let ask = || {
             let client = Client::new(self, repo)?;
             let url = format!(
                 "{}/api/{}/{}/revision/{}",
                 self.endpoint,
-                repo.kind.plural(),
+                repo.kind,
                 repo.id,
                 address::quoted(&repo.revision, false)
             );
-            let mut attempts = Attempts::new(&self.patience, false);
-            loop {
-                match client.ask(Method::Get, &url, 0).and_then(|reply| reply.text(LONGEST_LISTING))
-                {
-                    Ok(text) => return Ok(text),
-                    Err(failure) => attempts.again(failure, |_| {})?,
-                }
-            }
+            Attempts::new(self, false)
+                .until(|| client.ask(Method::Get, &url, 0)?.text(LONGEST_LISTING))
         };
         let text = ask().map_err(|failure: Failure| {
             failure.into_error(self, repo, "nothing was written yet")
@@ -86,7 +64,7 @@ impl Hub {
         match serde_json::from_slice::<ApiAnswer>(&text) {
             Ok(answer) if is_commit(&answer.sha) => {
                 let files = answer.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-                Ok(Listing { repo: repo.clone(), commit: answer.sha, files })
+                Ok(Snapshot { files, ..Snapshot::new(repo.clone(), answer.sha, cache) })
             }
             _ => {
                 Err(self.error(repo, failure::no_hub("its list of files is not in the hub's form")))
@@ -94,8 +72,8 @@ impl Hub {
         }
     }
 
-    /// Fetches files of a listing that are not in the cache yet, with a bar, and sets the
-    /// revision's ref to the commit.
+    /// Fetches files of a snapshot that was [listed](Hub::list) and are not in the cache yet, with
+    /// a bar, and sets the revision's ref to the commit.
     ///
     /// What has come before an error or a stop stays in the cache, and the same call continues from
     /// there.
@@ -103,39 +81,33 @@ impl Hub {
     /// # Errors
     /// [`Error::Hub`] if the hub cannot be reached, refuses, or sends other data than it announced,
     /// with what to do; [`Error::Io`], for example if the disk is full; [`Error::Interrupted`].
-    pub fn download<S: AsRef<str>>(&self, listing: &Listing, files: &[S]) -> Result<Snapshot> {
-        let repo = &listing.repo;
-        let cache = match (self.may_download(), self.cache.as_deref()) {
-            (Ok(()), Some(cache)) => cache,
-            (refused, _) => return Err(self.error(repo, refused.err().unwrap_or_default())),
-        };
-        if !is_commit(&listing.commit) {
-            return Err(self.error(repo, format!("\"{}\" is not a commit", listing.commit)));
+    pub fn download<S: AsRef<str>>(&self, listed: &Snapshot, files: &[S]) -> Result<Snapshot> {
+        let Snapshot { repo, commit, .. } = listed;
+        let cache = self.cache_to_fill(repo)?;
+        if !is_commit(commit) {
+            return Err(self.error(repo, format!("\"{commit}\" is not a commit")));
         }
-        if let Some(strange) =
-            files.iter().map(AsRef::as_ref).find(|file| !listing.has(file) || !is_inside(file))
-        {
+        let files = files.iter().map(AsRef::as_ref);
+        if let Some(strange) = files.clone().find(|file| !listed.has(file) || !is_inside(file)) {
             return Err(
                 self.error(repo, format!("has no file \"{strange}\" that could be downloaded"))
             );
         }
         interrupt::clear();
-        let folder = repo.folder(cache);
-        let snapshot = Snapshot {
-            repo: repo.clone(),
-            commit: listing.commit.clone(),
-            folder: folder.join("snapshots").join(&listing.commit),
-        };
-        let lacking: Vec<&str> = files
-            .iter()
-            .map(AsRef::as_ref)
-            .filter(|file| !snapshot.folder.join(file).exists())
-            .collect();
+        let snapshot = Snapshot::new(repo.clone(), commit.clone(), cache);
+        let lacking: Vec<&str> =
+            files.filter(|file| !snapshot.folder.join(file).exists()).collect();
         if !lacking.is_empty() {
             self.fetch(&snapshot, &lacking, cache)?;
         }
-        snapshot::set_ref(&folder, &repo.revision, &listing.commit)?;
+        snapshot::set_ref(&repo.folder(cache), &repo.revision, commit)?;
         Ok(snapshot)
+    }
+
+    /// The cache, if something may be downloaded to it.
+    fn cache_to_fill(&self, repo: &Repo) -> Result<&Path> {
+        self.may_download().map_err(|why| self.error(repo, why))?;
+        Ok(self.cache.as_deref().unwrap_or(Path::new("")))
     }
 
     fn fetch(&self, snapshot: &Snapshot, files: &[&str], cache: &Path) -> Result<()> {
@@ -186,16 +158,6 @@ impl Hub {
 
     fn error(&self, repo: &Repo, why: String) -> Error {
         Error::Hub { repo: repo.to_string(), endpoint: self.endpoint.clone(), why }
-    }
-}
-
-impl Repo {
-    /// The address of its page, to which the addresses of its files are added.
-    fn page(&self, endpoint: &str) -> String {
-        match self.kind {
-            Kind::Model => format!("{endpoint}/{}", self.id),
-            Kind::Dataset => format!("{endpoint}/datasets/{}", self.id),
-        }
     }
 }
 

@@ -4,35 +4,22 @@ use std::fmt;
 
 use crate::base::error::{Error, Result};
 
-/// What a repository holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A model.
-    Model,
-    /// A data set.
-    Dataset,
-}
-
-impl Kind {
-    /// "models" or "datasets", as the hub's API and the cache's folders have it.
-    pub(super) fn plural(self) -> &'static str {
-        match self {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
-        }
-    }
-}
+/// A repository of models or of data sets, as the hub's API and the cache's folders have it.
+const MODELS: &str = "models";
+const DATASETS: &str = "datasets";
 
 /// A repository on the hub, at one of its revisions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repo {
-    /// What it holds.
-    pub kind: Kind,
+    pub(super) kind: &'static str,
     /// `organisation/name`, or only `name` for the hub's oldest models.
     pub id: String,
     /// A branch, a tag or a commit; `main` if none was named.
     pub revision: String,
 }
+
+const NO_NAME: &str =
+    "is not a repository name: write organisation/name or organisation/name@revision";
 
 /// The branch that is meant where none is named.
 const MAIN: &str = "main";
@@ -88,17 +75,16 @@ impl Repo {
     /// # Errors
     /// [`Error::UnknownModel`] if that cannot be the name of a model.
     pub fn model(name: &str) -> Result<Repo> {
-        let unknown = |why: &str| Error::UnknownModel {
-            name: name.to_owned(),
-            why: format!("{why}{}", did_you_mean(name)),
+        let unknown = |why: &str| {
+            let why = format!("{why}{}", did_you_mean(name));
+            Error::UnknownModel { name: name.to_owned(), why }
         };
-        let (id, revision) =
-            parts(name).ok_or_else(|| unknown("that is not a repository name: write organisation/name or organisation/name@revision"))?;
+        let (id, revision) = parts(name).ok_or_else(|| unknown(&format!("that {NO_NAME}")))?;
         let id = resolved(&id);
         if !id.contains('/') && !LEGACY.iter().any(|(legacy, _)| *legacy == id) {
             return Err(unknown("write organisation/name for a model of the hub"));
         }
-        Ok(Repo { kind: Kind::Model, id, revision })
+        Ok(Repo { kind: MODELS, id, revision })
     }
 
     /// The data set `organisation/name`, or `organisation/name@revision`.
@@ -106,13 +92,16 @@ impl Repo {
     /// # Errors
     /// [`Error::Config`] if that cannot be the name of a data set.
     pub fn dataset(name: &str) -> Result<Repo> {
-        let (id, revision) = parts(name).ok_or_else(|| {
-            Error::config(
-                "data set",
-                format!("\"{name}\" is not a repository name: write organisation/name or organisation/name@revision"),
-            )
-        })?;
-        Ok(Repo { kind: Kind::Dataset, id, revision })
+        let unknown = || Error::config("data set", format!("\"{name}\" {NO_NAME}"));
+        let (id, revision) = parts(name).ok_or_else(unknown)?;
+        Ok(Repo { kind: DATASETS, id, revision })
+    }
+
+    /// The address of its page, to which the addresses of its files are added.
+    #[cfg(feature = "hub")]
+    pub(super) fn page(&self, endpoint: &str) -> String {
+        let kind = if self.kind == MODELS { "" } else { "datasets/" };
+        format!("{endpoint}/{kind}{}", self.id)
     }
 
     /// The same repository at another revision.
@@ -132,9 +121,8 @@ impl Repo {
             id if id == new => Some(old),
             _ => None,
         });
-        let other = other
-            .filter(|_| self.kind == Kind::Model)
-            .map(|id| Repo { id: id.to_owned(), ..self.clone() });
+        let other = other.filter(|_| self.kind == MODELS);
+        let other = other.map(|id| Repo { id: id.to_owned(), ..self.clone() });
         [self.clone()].into_iter().chain(other).collect()
     }
 }
@@ -151,11 +139,11 @@ impl fmt::Display for Repo {
 fn parts(name: &str) -> Option<(String, String)> {
     let (id, revision) = name.split_once('@').unwrap_or((name, MAIN));
     let parts: Vec<&str> = id.split('/').collect();
-    (parts.len() <= 2
+    let is_well_formed = parts.len() <= 2
         && id.len() <= 96
         && parts.iter().all(|part| is_plain(part))
-        && is_revision(revision))
-    .then(|| (id.to_owned(), revision.to_owned()))
+        && is_revision(revision);
+    is_well_formed.then(|| (id.to_owned(), revision.to_owned()))
 }
 
 /// By the hub's rules: letters, digits, `-`, `_` and `.`; no `--` or `..`; neither `-` nor `.` at
@@ -206,14 +194,10 @@ pub(super) fn did_you_mean(name: &str) -> String {
     let pythia = PYTHIA.iter().flat_map(|(size, _)| {
         ["", "-deduped"].map(|variant| format!("EleutherAI/pythia-{size}{variant}"))
     });
-    let known = ["tiny-gpt2", "tiny-pythia"]
-        .into_iter()
-        .chain(LEGACY.iter().map(|(old, _)| *old))
-        .map(str::to_owned)
-        .chain(pythia);
+    let others = ["tiny-gpt2", "tiny-pythia"].into_iter().chain(LEGACY.map(|(old, _)| old));
+    let known = others.map(str::to_owned).chain(pythia);
     let wanted = short(name);
-    let nearest = known.map(|known| (distance(&short(&known), &wanted), known)).min();
-    match nearest {
+    match known.map(|known| (distance(&short(&known), &wanted), known)).min() {
         Some((far, known)) if far <= wanted.chars().count() / 4 && known != name => {
             format!("; did you mean \"{known}\"?")
         }

@@ -1,64 +1,35 @@
 //! How the hub's parts show themselves.
 
-use super::{Hub, Kind, Patience, Repo, Snapshot, Token};
-use crate::base::format;
+use std::fmt;
+
+use super::{Hub, Repo, Snapshot};
 use crate::display::{Show, Shown, settings, shows};
 
-shows!(Hub, Kind, Patience, Repo, Snapshot, Token);
+shows!(Hub, Repo, Snapshot);
 
 impl Show for Hub {
     fn shown(&self) -> Shown {
         let cache =
             self.cache.as_ref().map_or("none".to_owned(), |cache| cache.display().to_string());
-        let token = self.token.as_ref().map_or("none".to_owned(), |token| format!("{token:?}"));
+        let token = match self.token {
+            Some(_) => format!("a token from {}", self.token_from),
+            None => "none".to_owned(),
+        };
+        let downloads = self.may_download().err().unwrap_or_else(|| "yes".to_owned());
         let rows = vec![
             ("endpoint", self.endpoint.clone(), "the hub's address"),
             ("cache", cache, "where downloads are kept"),
             ("token", token, "sent for gated and private repositories"),
-            (
-                "downloads",
-                self.may_download().err().unwrap_or_else(|| "yes".to_owned()),
-                "whether what the cache lacks is downloaded",
-            ),
+            ("downloads", downloads, "whether what the cache lacks is downloaded"),
         ];
         settings("Hugging Face hub", rows).into()
     }
 }
 
-impl Show for Patience {
-    fn shown(&self) -> Shown {
-        let seconds = |duration: std::time::Duration| format::duration(duration.as_secs_f64());
-        let rows = vec![
-            (
-                "attempts",
-                self.attempts.to_string(),
-                "how often something is tried before it counts as failed",
-            ),
-            (
-                "wait",
-                seconds(self.wait),
-                "before the second attempt; before each further one it is twice as long",
-            ),
-            (
-                "longest_wait",
-                seconds(self.longest_wait),
-                "the longest wait that the hub may ask for",
-            ),
-            ("timeout", seconds(self.timeout), "how long the hub may be silent"),
-        ];
-        settings("Patience", rows).into()
-    }
-}
-
-impl Show for Token {
-    fn shown(&self) -> Shown {
-        Shown::line(&format!("{self:?}"))
-    }
-}
-
-impl Show for Kind {
-    fn shown(&self) -> Shown {
-        Shown::sentence(self.plural(), "what a repository holds")
+/// As it shows itself, without the token.
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown().text)
     }
 }
 
@@ -70,24 +41,14 @@ impl Show for Repo {
 
 impl Show for Snapshot {
     fn shown(&self) -> Shown {
-        let rows = vec![
+        let mut rows = vec![
             ("commit", self.commit.clone(), "at which the files are"),
             ("folder", self.folder.display().to_string(), "where they lie"),
         ];
-        settings(&self.repo.to_string(), rows).into()
-    }
-}
-
-#[cfg(feature = "hub")]
-shows!(super::Listing);
-
-#[cfg(feature = "hub")]
-impl Show for super::Listing {
-    fn shown(&self) -> Shown {
-        let rows = vec![
-            ("commit", self.commit.clone(), "at which the repository stands"),
-            ("files", format!("{}: {}", self.files.len(), self.files.join(", ")), "their names"),
-        ];
+        if !self.files.is_empty() {
+            let files = format!("{}: {}", self.files.len(), self.files.join(", "));
+            rows.push(("files", files, "their names"));
+        }
         settings(&self.repo.to_string(), rows).into()
     }
 }

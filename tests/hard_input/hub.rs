@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokenized_sae::hub::{Hub, Patience, Repo};
+use tokenized_sae::hub::{Hub, Repo};
 use tokenized_sae::prelude::*;
 
 use super::hammer::{self, Reader, Seed};
@@ -101,14 +101,14 @@ fn a_spoilt_answer_of_the_hub_is_read_or_refused_and_nothing_else() {
         let read = ["list.http", "head.http", "get.http"]
             .map(|name| (name, std::fs::read(folder.join(name)).unwrap_or_default()));
         *answers.lock().unwrap() = read.into();
-        let patience =
-            Patience { attempts: 1, timeout: Duration::from_millis(500), ..Patience::default() };
         let hub = Hub {
             cache: Some(folder.join("hub")),
             endpoint: endpoint.clone(),
             token: None,
             offline: false,
-            patience,
+            attempts: 1,
+            timeout: Duration::from_millis(500),
+            ..Hub::from_env()
         };
         let listing = hub.list(&repo)?;
         let files = listing.files.clone();

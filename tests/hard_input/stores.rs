@@ -158,7 +158,7 @@ fn used(store: &ActivationStore) {
             let _ = Lookup::means(store, hook);
         }
     }
-    let _ = (store.tokens(), format!("{store:?}"), store.shuffle(3).fill(0, 10), store.bytes());
+    let _ = (store.tokens(), format!("{store:?}"), store.shuffled(3, 0..10), store.bytes());
 }
 
 #[test]

@@ -12,7 +12,15 @@ pub const EOS: u32 = 257;
 
 pub fn encoder() -> Encoder {
     let encode = Arc::new(|text: &str| Ok(text.bytes().map(u32::from).collect()));
-    Encoder { name: "bytes".into(), bos: BOS, eos: EOS, n_ctx: 512, d_vocab: 258, encode }
+    Encoder {
+        name: "bytes".into(),
+        bos: BOS,
+        eos: EOS,
+        n_ctx: 512,
+        d_vocab: 258,
+        piecewise: true,
+        encode,
+    }
 }
 
 pub fn text_files(pattern: impl AsRef<Path>) -> Result<TextCorpus> {

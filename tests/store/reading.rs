@@ -15,13 +15,12 @@ fn every_row_comes_with_its_own_token_and_position_in_any_order() {
             (400, N_CTX, D_MODEL, 1000)
         );
         assert!(store.is_complete());
-        let shuffle = store.shuffle(3);
         let mut batch = Batch::default();
         for hook in hooks() {
             let mut seen = vec![0; store.n_rows()];
             // Batches that do not divide an epoch, over two epochs.
             for start in (0..800).step_by(100) {
-                let rows = shuffle.fill(start, 100);
+                let rows = store.shuffled(3, start..start + 100);
                 store.gather(hook, &rows, &mut batch).unwrap();
                 assert_eq!((batch.len(), batch.x.len()), (100, 100 * D_MODEL));
                 for (i, &row) in rows.iter().enumerate() {

@@ -78,39 +78,27 @@ impl Cache {
         let (mut pieces, mut ids) = (Vec::new(), Vec::new());
         for path in files {
             let mut stream = Stream::open(&path)?;
-            let at = names
-                .iter()
-                .map(|name| column(&stream, &path, name))
-                .collect::<Result<Vec<usize>>>()?;
-            let at_ids = column(&stream, &path, TOKEN_IDS)?;
-            let numbers: Vec<Number> =
-                at.iter().map(|&column| stream.columns()[column].number).collect();
-            if let Some(i) =
-                numbers.iter().position(|number| !matches!(number, Number::F16 | Number::F32))
-            {
-                return Err(Error::format(
-                    &path,
-                    format!("column \"{}\" holds integers, not activations", names[i]),
-                ));
+            let mut numbers = |name: &str, shape: &[usize]| {
+                let at = column(&stream, &path, name)?;
+                Ok((stream.columns()[at].number, stream.numbers(at, shape)?))
+            };
+            let of_hooks = names.iter().map(|name| numbers(name, &[n_ctx, d_model]));
+            let of_hooks = of_hooks.collect::<Result<Vec<_>>>()?;
+            let (kind, of_ids) = numbers(TOKEN_IDS, &[n_ctx])?;
+            let is_integer =
+                |(number, _): &(Number, _)| !matches!(number, Number::F16 | Number::F32);
+            if let Some(i) = of_hooks.iter().position(is_integer) {
+                let why = format!("column \"{}\" holds integers, not activations", names[i]);
+                return Err(Error::format(&path, why));
             }
-            let of_hooks = at
-                .iter()
-                .map(|&column| stream.numbers(column, &[n_ctx, d_model]))
-                .collect::<Result<Vec<_>>>()?;
-            let of_ids = stream.numbers(at_ids, &[n_ctx])?;
             let mut batches = Vec::with_capacity(of_ids.len());
             for (i, (rows, at)) in of_ids.into_iter().enumerate() {
                 let first = ids.len() / n_ctx;
-                let kind = stream.columns()[at_ids].number;
-                let bytes = stream.read(at)?;
-                ids.extend(token_ids(kind, &bytes).map_err(|id| {
+                ids.extend(token_ids(kind, &stream.read(at)?).map_err(|id| {
                     Error::format(&path, format!("has {id}, not a token id, among its token_ids"))
                 })?);
-                let hooks = numbers
-                    .iter()
-                    .zip(&of_hooks)
-                    .map(|(&number, batches)| (number, batches[i].1.clone()))
-                    .collect();
+                let hooks =
+                    of_hooks.iter().map(|(number, of)| (*number, of[i].1.clone())).collect();
                 batches.push(Batch { sequences: first..first + rows, hooks });
             }
             pieces.push(Piece { stream, batches });
@@ -139,20 +127,13 @@ impl Cache {
         let mut out = Vec::with_capacity(sequences.len() * row);
         for piece in self.pieces.borrow_mut().iter_mut() {
             for batch in &piece.batches {
-                let (from, to) = (
-                    sequences.start.max(batch.sequences.start),
-                    sequences.end.min(batch.sequences.end),
-                );
+                let Range { start, end } = batch.sequences;
+                let (from, to) = (sequences.start.max(start), sequences.end.min(end));
                 if from < to {
                     let (number, at) = &batch.hooks[place];
-                    let bytes = |sequence: usize| {
-                        ((sequence - batch.sequences.start) * row * number.bytes()) as u64
-                    };
-                    widen(
-                        *number,
-                        &piece.stream.read(at.start + bytes(from)..at.start + bytes(to))?,
-                        &mut out,
-                    );
+                    let byte =
+                        |row_of: usize| at.start + ((row_of - start) * row * number.bytes()) as u64;
+                    widen(*number, &piece.stream.read(byte(from)..byte(to))?, &mut out);
                 }
             }
         }
@@ -179,20 +160,13 @@ fn data_files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     let state: State = json(&path)?;
     if state.indices.is_some_and(|files| !files.is_empty()) {
-        return Err(Error::format(
-            &path,
-            "its rows are not in the order of its files: flatten_indices() and save it again",
-        ));
+        let why = "its rows are not in the order of its files: flatten_indices() and save it again";
+        return Err(Error::format(&path, why));
     }
-    let file = |file: DataFile| {
-        let is_plain = Path::new(&file.filename)
-            .file_name()
-            .is_some_and(|name| name == file.filename.as_str());
-        if is_plain {
-            Ok(dir.join(&file.filename))
-        } else {
-            Err(Error::format(&path, format!("names a file elsewhere: {}", file.filename)))
-        }
+    let is_plain = |file: &str| Path::new(file).file_name().is_some_and(|name| name == file);
+    let file = |DataFile { filename }: DataFile| match is_plain(&filename) {
+        true => Ok(dir.join(&filename)),
+        false => Err(Error::format(&path, format!("names a file elsewhere: {filename}"))),
     };
     state.data_files.into_iter().map(file).collect()
 }
@@ -205,18 +179,13 @@ fn columns(dir: &Path, d_model: usize) -> Result<(Vec<(HookPoint, String)>, usiz
     let arrays: Vec<(&String, &Feature)> =
         info.features.iter().filter(|(_, feature)| feature.kind == "Array2D").collect();
     let there = || info.features.keys().cloned().collect::<Vec<_>>().join(", ");
-    let Some(n_ctx) = arrays
-        .first()
-        .and_then(|(_, feature)| feature.shape.first().copied())
-        .filter(|&n_ctx| n_ctx > 0)
-    else {
-        return Err(Error::format(
-            &path,
-            format!(
-                "has no column of activations, an Array2D named after its hook; its columns are: {}",
-                there()
-            ),
-        ));
+    let n_ctx = arrays.first().and_then(|(_, feature)| feature.shape.first().copied());
+    let Some(n_ctx) = n_ctx.filter(|&n_ctx| n_ctx > 0) else {
+        let why = format!(
+            "has no column of activations, an Array2D named after its hook; its columns are: {}",
+            there()
+        );
+        return Err(Error::format(&path, why));
     };
     if !info.features.contains_key(TOKEN_IDS) {
         let why = format!(
@@ -252,13 +221,10 @@ fn column(stream: &Stream, path: &Path, name: &str) -> Result<usize> {
 /// The tokens that integers stand for, or the first integer that stands for none.
 fn token_ids(kind: Number, bytes: &[u8]) -> std::result::Result<Vec<u32>, i64> {
     let id = |number: i64| u32::try_from(number).map_err(|_| number);
+    let (fours, eights) = (bytes.as_chunks().0.iter(), bytes.as_chunks().0.iter());
     match kind {
-        Number::I32 => {
-            bytes.as_chunks().0.iter().map(|bytes| id(i32::from_le_bytes(*bytes).into())).collect()
-        }
-        Number::I64 => {
-            bytes.as_chunks().0.iter().map(|bytes| id(i64::from_le_bytes(*bytes))).collect()
-        }
+        Number::I32 => fours.map(|bytes| id(i32::from_le_bytes(*bytes).into())).collect(),
+        Number::I64 => eights.map(|bytes| id(i64::from_le_bytes(*bytes))).collect(),
         Number::F16 | Number::F32 => Err(-1),
     }
 }

@@ -19,6 +19,9 @@ use crate::model::HookPoint;
 /// Bytes that are written between two looks at the stop button.
 const STRETCH: usize = 8 << 20;
 
+const OTHERS: &str =
+    "exists already, for other activations: choose another folder, or move it away";
+
 /// What has to be said of every file: how it begins, and which rows are in it.
 struct Plan {
     columns: [Column; 2],
@@ -97,20 +100,14 @@ impl Plan {
         let number = if store.dtype() == Dtype::F16 { Number::F16 } else { Number::F32 };
         let columns = [
             Column { name: hook.to_string(), lists: vec![List::Offsets; 2], number },
-            Column {
-                name: TOKEN_IDS.to_owned(),
-                lists: vec![List::Fixed(n_ctx)],
-                number: Number::I32,
-            },
+            Column { name: TOKEN_IDS.into(), lists: vec![List::Fixed(n_ctx)], number: Number::I32 },
         ];
         let most = n_ctx.checked_mul(d_model).map_or(0, |row| i32::MAX as usize / row);
         if most == 0 {
-            return Err(Error::format(
-                dir,
-                format!(
-                    "sequences of {n_ctx} rows of {d_model} numbers are too long for Arrow's lists"
-                ),
-            ));
+            let why = format!(
+                "sequences of {n_ctx} rows of {d_model} numbers are too long for Arrow's lists"
+            );
+            return Err(Error::format(dir, why));
         }
         let mut plan = Plan { columns, start: Vec::new(), n_ctx, d_model, most };
         let [acts, ids] = plan.columns.clone();
@@ -147,13 +144,11 @@ impl Plan {
         let mut batches: Vec<(Range<usize>, arrow::Batch)> = Vec::new();
         for from in (0..n_seq).step_by(self.most) {
             let of = from..n_seq.min(from + self.most);
-            let batch = arrow::Batch::new(&self.columns, &shapes, of.len());
-            batches.push((
-                of,
-                batch.ok_or_else(|| {
-                    Error::format(path, "would have more numbers than Arrow's lists can count")
-                })?,
-            ));
+            let Some(batch) = arrow::Batch::new(&self.columns, &shapes, of.len()) else {
+                let why = "would have more numbers than Arrow's lists can count";
+                return Err(Error::format(path, why));
+            };
+            batches.push((of, batch));
         }
         let messages: u64 =
             batches.iter().map(|(_, batch)| batch.head.len() as u64 + batch.body).sum();
@@ -172,13 +167,9 @@ impl Plan {
                 out.write_at(body + place, offsets)?;
             }
             let row = self.n_ctx * self.d_model * self.columns[0].number.bytes();
-            for (numbers, place) in [
-                &rows[of.start * row..of.end * row],
-                &tokens[of.start * self.n_ctx * 4..of.end * self.n_ctx * 4],
-            ]
-            .iter()
-            .zip(&batch.numbers)
-            {
+            let part = |row: usize| of.start * row..of.end * row;
+            let numbers = [&rows[part(row)], &tokens[part(4 * self.n_ctx)]];
+            for (numbers, place) in numbers.iter().zip(&batch.numbers) {
                 for (i, stretch) in numbers.chunks(STRETCH).enumerate() {
                     if interrupt::requested() {
                         interrupt::clear();
@@ -204,10 +195,7 @@ impl Plan {
             .read_to_end(&mut start)
             .map_err(Error::io("read", path))?;
         if there != bytes || start != self.start {
-            return Err(Error::format(
-                path,
-                "exists already, for other activations: choose another folder, or move it away",
-            ));
+            return Err(Error::format(path, OTHERS));
         }
         Ok(())
     }
@@ -216,16 +204,14 @@ impl Plan {
 /// Refuses a folder with files that are not part of this export.
 fn refuse_others(dir: &Path, names: &[String]) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        let name =
-            entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned();
+        let name = entry.map_err(Error::io("read", dir))?.file_name();
+        let name = name.to_string_lossy().into_owned();
         let ours = name.starts_with('.')
             || ["state.json", "dataset_info.json"].contains(&name.as_str())
             || names.contains(&name);
         if !ours {
-            return Err(Error::format(
-                dir,
-                format!("holds something else already ({name}): choose an empty folder"),
-            ));
+            let why = format!("holds something else already ({name}): choose an empty folder");
+            return Err(Error::format(dir, why));
         }
     }
     Ok(())
@@ -236,10 +222,7 @@ fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
     let text = serde_json::to_vec_pretty(value).map_err(Error::json(path.display()))?;
     match fs::read(path) {
         Ok(there) if there == text => Ok(()),
-        Ok(_) => Err(Error::format(
-            path,
-            "exists already, for other activations: choose another folder, or move it away",
-        )),
+        Ok(_) => Err(Error::format(path, OTHERS)),
         Err(_) => write_atomic(path, |out| out.write_all(&text)),
     }
 }

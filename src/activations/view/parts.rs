@@ -1,14 +1,11 @@
 //! How what goes into a store and comes out of it shows itself.
 
-use crate::activations::{Batch, Dtype, HarvestConfig, Shuffle, Source};
+use crate::activations::{Batch, Dtype, HarvestConfig, Source};
 use crate::base::format;
-use crate::display::{Column, Row, Show, Shown, Table, settings, shows};
+use crate::display::{Column, Row, Show, Shown, Table, settings, shows, shows_as_table};
 
 /// Rows of a batch that are shown.
 const ROWS: usize = 5;
-
-/// Positions of a shuffle that are shown.
-const POSITIONS: usize = 8;
 
 impl Batch {
     /// The shape and the first rows, as a table.
@@ -36,22 +33,14 @@ impl Batch {
     }
 }
 
-impl Show for Batch {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
 impl Show for HarvestConfig {
     fn shown(&self) -> Shown {
+        let shard_tokens = format::count(self.shard_tokens as u64);
+        let lost = "tokens in a file; a killed harvest loses at most one file";
         let rows = vec![
             ("dtype", self.dtype.to_string(), "how numbers are stored"),
             ("compute", self.compute.to_string(), "the number format of the model's products"),
-            (
-                "shard_tokens",
-                format::count(self.shard_tokens as u64),
-                "tokens in a file; a killed harvest loses at most one file",
-            ),
+            ("shard_tokens", shard_tokens, lost),
             ("batch", self.batch.to_string(), "sequences in one pass of the model"),
         ];
         settings("HarvestConfig", rows).into()
@@ -60,34 +49,17 @@ impl Show for HarvestConfig {
 
 impl Show for Source {
     fn shown(&self) -> Shown {
+        let Source { name, revision, fingerprint, processing, .. } = self.clone();
+        let revision = revision.unwrap_or_else(|| "none".to_owned());
         let rows = vec![
-            ("name", self.name.clone(), "the model's name, for people"),
-            (
-                "revision",
-                self.revision.clone().unwrap_or_else(|| "none".to_owned()),
-                "the commit of its repository on the hub",
-            ),
-            (
-                "fingerprint",
-                self.fingerprint.clone(),
-                "a checksum of its configuration and weights",
-            ),
-            ("processing", self.processing.clone(), "what was done to its weights"),
+            ("name", name, "the model's name, for people"),
+            ("revision", revision, "the commit of its repository on the hub"),
+            ("fingerprint", fingerprint, "a checksum of its configuration and weights"),
+            ("processing", processing, "what was done to its weights"),
             ("d_model", self.d_model.to_string(), "numbers in an activation"),
             ("d_vocab", self.d_vocab.to_string(), "number of token ids"),
         ];
         settings("Source of activations", rows).into()
-    }
-}
-
-impl Show for Shuffle {
-    fn shown(&self) -> Shown {
-        let first: Vec<String> = self.fill(0, POSITIONS).iter().map(u64::to_string).collect();
-        let rows = vec![
-            ("rows", format::count(self.n_rows()), "rows of an epoch, each visited once"),
-            ("order", format!("{} …", first.join(" ")), "the rows at the first positions"),
-        ];
-        settings("A seeded order of rows", rows).into()
     }
 }
 
@@ -101,4 +73,5 @@ impl Show for Dtype {
     }
 }
 
-shows!(Batch, HarvestConfig, Source, Shuffle, Dtype);
+shows_as_table!(Batch);
+shows!(HarvestConfig, Source, Dtype);

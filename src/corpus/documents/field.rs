@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::corpus::few;
 
 /// What a line has in a field.
 #[derive(Debug, PartialEq)]
@@ -30,17 +32,11 @@ pub fn of_line(line: &[u8], name: &str) -> Result<Field, String> {
 
 /// The names of a line's fields, for people.
 pub fn names(line: &[u8]) -> String {
-    /// So many are named.
-    const MOST: usize = 20;
     let fields: BTreeMap<String, IgnoredAny> = serde_json::from_slice(line).unwrap_or_default();
-    let more = if fields.len() > MOST {
-        format!(" and {} more", fields.len() - MOST)
-    } else {
-        String::new()
-    };
-    let names: Vec<String> =
-        fields.into_keys().take(MOST).map(|name| format!("\"{name}\"")).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") + &more }
+    match fields.is_empty() {
+        true => "none".to_owned(),
+        false => few(fields.keys().map(|name| format!("\"{name}\"")), 20),
+    }
 }
 
 fn parse(line: &[u8], name: &str, raw: bool) -> serde_json::Result<Field> {
@@ -52,6 +48,7 @@ fn parse(line: &[u8], name: &str, raw: bool) -> serde_json::Result<Field> {
 
 struct Object<'a> {
     name: &'a str,
+    /// Whether its text is taken as the bytes that its escapes spell.
     raw: bool,
 }
 
@@ -72,44 +69,44 @@ impl<'de> Visitor<'de> for Object<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Field, A::Error> {
         let mut found = Field::Missing;
         while let Some(key) = map.next_key::<Cow<str>>()? {
-            if key == self.name {
-                found = map.next_value_seed(Value { raw: self.raw })?;
-            } else {
+            if key != self.name {
                 map.next_value::<IgnoredAny>()?;
+            } else if self.raw {
+                found = Field::Text(map.next_value::<Raw>()?.0);
+            } else {
+                found = match map.next_value()? {
+                    Value::String(text) => Field::Text(text),
+                    Value::Null => Field::Null,
+                    Value::Bool(_) => Field::Other("true or false"),
+                    Value::Number(_) => Field::Other("a number"),
+                    Value::Array(_) => Field::Other("a list"),
+                    Value::Object(_) => Field::Other("an object"),
+                };
             }
         }
         Ok(found)
     }
 }
 
-struct Value {
-    /// Whether a string is taken as the bytes that its escapes spell.
-    raw: bool,
-}
+/// A string, taken as the bytes that its escapes spell.
+struct Raw(String);
 
-impl<'de> DeserializeSeed<'de> for Value {
-    type Value = Field;
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Field, D::Error> {
-        if self.raw { json.deserialize_bytes(self) } else { json.deserialize_any(self) }
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Raw, D::Error> {
+        json.deserialize_bytes(RawVisitor)
     }
 }
 
-impl<'de> Visitor<'de> for Value {
-    type Value = Field;
+struct RawVisitor;
+
+impl Visitor<'_> for RawVisitor {
+    type Value = Raw;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("a text")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Field, E> {
-        Ok(Field::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Field, E> {
-        Ok(Field::Text(text))
-    }
-
-    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Field, E> {
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Raw, E> {
         let mut text = bytes.to_vec();
         // A surrogate as serde_json spells it in UTF-8: ED, A0 to BF, one more.
         for at in 0..text.len().saturating_sub(2) {
@@ -117,40 +114,7 @@ impl<'de> Visitor<'de> for Value {
                 text[at..at + 3].copy_from_slice("\u{FFFD}".as_bytes());
             }
         }
-        String::from_utf8(text).map(Field::Text).map_err(|_| E::custom("is not UTF-8"))
-    }
-
-    fn visit_unit<E>(self) -> Result<Field, E> {
-        Ok(Field::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Field, E> {
-        Ok(Field::Other("true or false"))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Field, E> {
-        Ok(Field::Other("a number"))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Field, E> {
-        Ok(Field::Other("a number"))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Field, E> {
-        Ok(Field::Other("a number"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Field, A::Error> {
-        if self.raw {
-            return Err(A::Error::custom("is not text"));
-        }
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("a list"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Field, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("an object"))
+        String::from_utf8(text).map(Raw).map_err(|_| E::custom("is not UTF-8"))
     }
 }
 

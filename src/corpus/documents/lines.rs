@@ -7,7 +7,6 @@ use super::field::{self, Field};
 use super::unpack::{self, Unpacked};
 use super::{LONGEST, Place, Record, Records};
 use crate::base::error::{Error, Result};
-use crate::corpus::reading::{Stop, stopped};
 
 /// A file of JSON lines. White lines are passed over, and lines whose text is null; a byte-order
 /// mark may begin it.
@@ -21,34 +20,27 @@ pub struct Lines {
 }
 
 impl Lines {
-    pub fn new(path: &Path, input: Unpacked, column: &str) -> Lines {
-        Lines {
-            path: path.to_owned(),
-            input,
-            column: column.to_owned(),
-            place: Place::default(),
-            line: Vec::new(),
-        }
+    /// The lines of `input`, which begins at `place` of the file.
+    pub fn new(path: &Path, input: Unpacked, column: &str, place: Place) -> Lines {
+        let (path, column) = (path.to_owned(), column.to_owned());
+        Lines { path, input, column, place, line: Vec::new() }
     }
 
     /// Reads a line into `self.line`, and says where it began; `None` at the end.
     fn read_line(&mut self) -> Result<Option<Place>> {
         self.line.clear();
         let most = LONGEST as u64 + 1;
-        let read = (&mut self.input).take(most).read_until(b'\n', &mut self.line);
-        let n = read.map_err(|e| {
+        let n = (&mut self.input).take(most).read_until(b'\n', &mut self.line).map_err(|e| {
             unpack::failed(&self.path, &format!("line {} ", self.place.record + 1), e)
         })?;
         let place = self.place;
         self.place = Place { record: place.record + 1, byte: place.byte + n as u64 };
         if n > LONGEST {
-            return Err(self.wrong(
-                place,
-                format!(
-                    "is longer than {} MiB, the longest that can be read: is it a JSON Lines file?",
-                    LONGEST >> 20
-                ),
-            ));
+            let why = format!(
+                "is longer than {} MiB, the longest that can be read: is it a JSON Lines file?",
+                LONGEST >> 20
+            );
+            return Err(self.wrong(place, why));
         }
         Ok((n > 0).then_some(place))
     }
@@ -68,52 +60,24 @@ impl Records for Lines {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            match field::of_line(line, &self.column) {
+            let why = match field::of_line(line, &self.column) {
                 Ok(Field::Text(text)) => return Ok(Some(Record { text, place })),
-                Ok(Field::Null) => {}
+                Ok(Field::Null) => continue,
                 Ok(Field::Other(what)) => {
-                    return Err(self.wrong(
-                        place,
-                        format!(
-                            "has {what} where its text should be, in the field \"{}\"",
-                            self.column
-                        ),
-                    ));
+                    format!("has {what} where its text should be, in the field \"{}\"", self.column)
                 }
-                Ok(Field::Missing) => {
-                    let there = field::names(line);
-                    let why = format!(
-                        "has no field \"{}\"; it has {there}: choose one with column(\"…\")",
-                        self.column
-                    );
-                    return Err(self.wrong(place, why));
-                }
-                Err(why) => {
-                    let cut = if line.ends_with(b"\n") {
-                        ""
-                    } else {
-                        "; it is the last line, and the file may be cut short"
-                    };
-                    return Err(self.wrong(place, format!("is not a JSON object: {why}{cut}")));
-                }
-            }
+                Ok(Field::Missing) => format!(
+                    "has no field \"{}\"; it has {}: choose one with column(\"…\")",
+                    self.column,
+                    field::names(line)
+                ),
+                Err(why) if line.ends_with(b"\n") => format!("is not a JSON object: {why}"),
+                Err(why) => format!(
+                    "is not a JSON object: {why}; it is the last line, and the file may be cut short"
+                ),
+            };
+            return Err(self.wrong(place, why));
         }
         Ok(None)
-    }
-
-    fn go_to(&mut self, place: Place, stop: Stop<'_>) -> Result<()> {
-        /// Bytes between two looks at the stop button.
-        const STEP: u64 = 16 << 20;
-        let mut left = place.byte;
-        while left > 0 {
-            if stop() {
-                return Err(stopped());
-            }
-            let step = left.min(STEP);
-            self.input.get_mut().pass(step).map_err(|e| unpack::failed(&self.path, "", e))?;
-            left -= step;
-        }
-        self.place = place;
-        Ok(())
     }
 }

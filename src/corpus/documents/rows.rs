@@ -1,5 +1,6 @@
 //! The rows of a parquet file: one string column, row group by row group.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,22 +9,21 @@ use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader}
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
-use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
 use super::pages::{Codec, Pages};
 use super::{LONGEST, Place, Record, Records};
 use crate::base::error::{Error, Result};
-use crate::corpus::reading::Stop;
+use crate::corpus::few;
 
 /// Rows that are decoded at a time: few, for each may be long.
 const ABREAST: usize = 16;
 
 /// A parquet file.
-pub struct Rows<R: ChunkReader> {
+pub struct Rows {
     path: PathBuf,
-    file: Arc<R>,
+    file: Arc<File>,
     metadata: ParquetMetaData,
     /// The place of the column.
     column: usize,
@@ -37,9 +37,9 @@ pub struct Rows<R: ChunkReader> {
     row: u64,
 }
 
-impl<R: ChunkReader + 'static> Rows<R> {
-    /// Reads what the file says of itself at its end.
-    pub fn open(path: &Path, file: R, column: &str) -> Result<Rows<R>> {
+impl Rows {
+    /// Reads what the file says of itself at its end, and goes to the row at `place`.
+    pub fn open(path: &Path, file: File, column: &str, place: Place) -> Result<Rows> {
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file);
         let metadata = metadata.map_err(|e| failed(path, "", &e))?;
         let column = column_of(&metadata, path, column)?;
@@ -48,22 +48,40 @@ impl<R: ChunkReader + 'static> Rows<R> {
             .iter()
             .position(|group| group.num_rows() < 0 || group.num_columns() <= column)
         {
-            return Err(Error::format(
-                path,
-                format!("is damaged: row group {group} is impossible; fetch it again"),
-            ));
+            let why = format!("is damaged: row group {group} is impossible; fetch it again");
+            return Err(Error::format(path, why));
         }
-        let (path, file) = (path.to_owned(), Arc::new(file));
-        Ok(Rows {
-            path,
-            file,
+        let mut rows = Rows {
+            path: path.to_owned(),
+            file: Arc::new(file),
             metadata,
             column,
             group: 0,
             reader: None,
             decoded: Vec::new(),
-            row: 0,
-        })
+            row: place.record,
+        };
+        rows.skip(place.record)?;
+        Ok(rows)
+    }
+
+    /// Passes over the first rows.
+    fn skip(&mut self, mut rows: u64) -> Result<()> {
+        let rows_of = |group: usize| self.metadata.row_group(group).num_rows() as u64;
+        while self.group < self.metadata.num_row_groups() && rows_of(self.group) <= rows {
+            rows -= rows_of(self.group);
+            self.group += 1;
+        }
+        if rows > 0 && self.group < self.metadata.num_row_groups() {
+            self.open_group()?;
+            if let Some((reader, left)) = &mut self.reader {
+                let skipped = reader.skip_records(usize::try_from(rows).unwrap_or(usize::MAX));
+                *left -= skipped
+                    .map_err(|e| failed(&self.path, &format!("row {}: ", self.row + 1), &e))?
+                    as u64;
+            }
+        }
+        Ok(())
     }
 
     /// Opens the next row group.
@@ -128,7 +146,7 @@ impl<R: ChunkReader + 'static> Rows<R> {
     }
 }
 
-impl<R: ChunkReader + 'static> Records for Rows<R> {
+impl Records for Rows {
     fn next(&mut self) -> Result<Option<Record>> {
         loop {
             let Some(row) = self.decoded.pop() else {
@@ -145,46 +163,25 @@ impl<R: ChunkReader + 'static> Records for Rows<R> {
             }
         }
     }
-
-    fn go_to(&mut self, place: Place, _: Stop<'_>) -> Result<()> {
-        let rows_of = |group: usize| self.metadata.row_group(group).num_rows() as u64;
-        let mut skip = place.record;
-        while self.group < self.metadata.num_row_groups() && rows_of(self.group) <= skip {
-            skip -= rows_of(self.group);
-            self.group += 1;
-        }
-        self.row = place.record;
-        if skip > 0 && self.group < self.metadata.num_row_groups() {
-            self.open_group()?;
-            if let Some((reader, left)) = &mut self.reader {
-                let skipped = reader.skip_records(usize::try_from(skip).unwrap_or(usize::MAX));
-                *left -= skipped
-                    .map_err(|e| failed(&self.path, &format!("row {}: ", place.record + 1), &e))?
-                    as u64;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Reads the column of one row group.
-fn reader<R: ChunkReader + 'static>(
+fn reader(
     path: &Path,
-    file: &Arc<R>,
+    file: &Arc<File>,
     group: &RowGroupMetaData,
     column: usize,
     index: usize,
 ) -> Result<ColumnReaderImpl<ByteArrayType>> {
     let damaged = || {
-        Error::format(
-            path,
-            format!("is damaged: the column of row group {index} lies outside it; fetch it again"),
-        )
+        let what = format!("the column of row group {index} lies outside it");
+        Error::format(path, format!("is damaged: {what}; fetch it again"))
     };
     let chunk = group.column(column);
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     let end = start.checked_add(chunk.compressed_size()).ok_or_else(damaged)?;
-    if start < 0 || chunk.compressed_size() < 0 || end as u64 > file.len() {
+    let size = file.metadata().map_err(Error::io("read", path))?.len();
+    if start < 0 || chunk.compressed_size() < 0 || end as u64 > size {
         return Err(damaged());
     }
     let codec = Codec::of(chunk.compression()).map_err(|codec| {
@@ -207,35 +204,18 @@ fn reader<R: ChunkReader + 'static>(
 /// The place of the string column of that name; one within a struct has a name with a point in it.
 fn column_of(metadata: &ParquetMetaData, path: &Path, name: &str) -> Result<usize> {
     let columns = metadata.file_metadata().schema_descr().columns();
-    let known = || {
-        /// So many are named.
-        const MOST: usize = 20;
-        let more = if columns.len() > MOST {
-            format!(" and {} more", columns.len() - MOST)
-        } else {
-            String::new()
-        };
-        let named = |column: &Arc<ColumnDescriptor>| {
-            format!("{} ({})", column.path().string(), kind(column))
-        };
-        columns.iter().take(MOST).map(named).collect::<Vec<_>>().join(", ") + &more
+    let has = match columns.iter().position(|column| column.path().string() == name) {
+        Some(at) if kind(&columns[at]) == TEXT => return Ok(at),
+        Some(at) => format!("has {} in its column \"{name}\", not text", kind(&columns[at])),
+        None => format!("has no column \"{name}\""),
     };
-    let choose = "choose a string column with column(\"…\")";
-    match columns.iter().position(|column| column.path().string() == name) {
-        Some(at) if kind(&columns[at]) == TEXT => Ok(at),
-        Some(at) => {
-            let why = format!(
-                "has {} in its column \"{name}\", not text; its columns are {}: {choose}",
-                kind(&columns[at]),
-                known()
-            );
-            Err(Error::format(path, why))
-        }
-        None => Err(Error::format(
-            path,
-            format!("has no column \"{name}\"; its columns are {}: {choose}", known()),
-        )),
-    }
+    let named =
+        columns.iter().map(|column| format!("{} ({})", column.path().string(), kind(column)));
+    let why = format!(
+        "{has}; its columns are {}: choose a string column with column(\"…\")",
+        few(named, 20)
+    );
+    Err(Error::format(path, why))
 }
 
 const TEXT: &str = "strings";

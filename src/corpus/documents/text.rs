@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::unpack::{self, Unpacked};
 use super::{Place, Record, Records};
 use crate::base::error::{Error, Result};
-use crate::corpus::reading::Stop;
 
 /// A text file. Its text is UTF-8, without a byte-order mark, its lines ended by `\n` alone.
 pub struct Whole {
@@ -37,13 +36,6 @@ impl Records for Whole {
         }
         Ok(Some(Record { text: normal(&self.path, bytes)?, place: Place::default() }))
     }
-
-    fn go_to(&mut self, place: Place, _: Stop<'_>) -> Result<()> {
-        if place != Place::default() {
-            self.input = None;
-        }
-        Ok(())
-    }
 }
 
 /// The text that a file's bytes are.
@@ -57,10 +49,7 @@ fn normal(path: &Path, bytes: Vec<u8>) -> Result<String> {
         let why = format!("is not UTF-8 text: byte 0x{byte:02X} at offset {at}; convert it first, for example: iconv -f latin1 -t utf-8");
         Error::format(path, why)
     })?;
-    let text = match text.strip_prefix('\u{FEFF}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    };
+    let text = text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text);
     Ok(if text.contains('\r') { text.replace("\r\n", "\n") } else { text })
 }
 
@@ -69,11 +58,10 @@ mod tests {
     use super::super::Documents;
 
     fn read(bytes: &[u8]) -> Result<String, String> {
-        Documents::of_bytes("some/latin.txt", bytes.to_vec(), "text")
-            .unwrap()
-            .next()
-            .unwrap()
-            .map_err(|e| e.to_string())
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("latin.txt");
+        std::fs::write(&path, bytes).unwrap();
+        Documents::open(path, "text").unwrap().next().unwrap().map_err(|e| e.to_string())
     }
 
     #[test]

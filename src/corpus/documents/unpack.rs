@@ -1,6 +1,7 @@
 //! gzip and Zstandard, as streams: every member and every frame of a file, checked by the checksums
 //! that it has.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -8,76 +9,60 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use crate::base::error::Error;
+use crate::base::error::{Error, Result};
 use crate::corpus::form::Packing;
+use crate::corpus::stop::{Stop, stopped};
 
 /// Bytes that are read of a file at a time.
 const BUFFER: usize = 256 << 10;
 
 /// A file's bytes, unpacked.
-pub type Unpacked = BufReader<Box<dyn Bytes>>;
+pub type Unpacked = BufReader<Box<dyn Read + Send>>;
 
-/// Bytes that come in order, some of which may be passed over.
-pub trait Bytes: Read + Send {
-    /// Passes over `n` bytes.
-    ///
-    /// # Errors
-    /// `UnexpectedEof` if there are fewer.
-    fn pass(&mut self, n: u64) -> io::Result<()>;
-}
-
-/// What `file` unpacks to.
-pub fn unpacked(packing: Packing, file: impl Read + Seek + Send + 'static) -> Unpacked {
-    let packed = |file| BufReader::with_capacity(BUFFER, file);
-    let bytes: Box<dyn Bytes> = match packing {
-        Packing::Plain => Box::new(Plain(file)),
-        Packing::Gzip => Box::new(Packed(MultiGzDecoder::new(packed(file)))),
-        Packing::Zstd => Box::new(Packed(Frames::new(packed(file)))),
+/// What `file` unpacks to, from its byte `from` on.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Format`] if that cannot be unpacked, [`Error::Interrupted`].
+pub fn unpacked(
+    path: &Path,
+    packing: Packing,
+    mut file: File,
+    from: u64,
+    stop: Stop<'_>,
+) -> Result<Unpacked> {
+    /// Bytes between two looks at the stop button.
+    const STEP: u64 = 16 << 20;
+    if packing == Packing::Plain {
+        file.seek(SeekFrom::Start(from)).map_err(Error::io("read", path))?;
+        return Ok(BufReader::with_capacity(BUFFER, Box::new(file)));
+    }
+    let packed = BufReader::with_capacity(BUFFER, file);
+    let bytes: Box<dyn Read + Send> = match packing {
+        Packing::Zstd => Box::new(Frames::new(packed)),
+        _ => Box::new(MultiGzDecoder::new(packed)),
     };
-    BufReader::with_capacity(BUFFER, bytes)
+    let mut bytes = BufReader::with_capacity(BUFFER, bytes);
+    // Nothing but unpacking tells where a byte is.
+    for at in (0..from).step_by(STEP as usize) {
+        if stop() {
+            return Err(stopped());
+        }
+        read_past(&mut bytes, STEP.min(from - at)).map_err(|e| failed(path, "", e))?;
+    }
+    Ok(bytes)
 }
 
 /// What to tell of a file that could not be read on: `at` is a place in it, such as "line 3: ".
 pub fn failed(path: &Path, at: &str, e: io::Error) -> Error {
     match e.kind() {
-        ErrorKind::UnexpectedEof => Error::format(
-            path,
-            format!("{at}is cut short: its packed data end too early; fetch it again"),
-        ),
+        ErrorKind::UnexpectedEof => {
+            let why = format!("{at}is cut short: its packed data end too early; fetch it again");
+            Error::format(path, why)
+        }
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => {
             Error::format(path, format!("{at}is damaged ({e}): fetch it again"))
         }
         _ => Error::io("read", path)(e),
-    }
-}
-
-struct Plain<R>(R);
-
-impl<R: Read> Read for Plain<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.0.read(to)
-    }
-}
-
-impl<R: Read + Seek + Send> Bytes for Plain<R> {
-    fn pass(&mut self, n: u64) -> io::Result<()> {
-        let n = i64::try_from(n).map_err(|_| ErrorKind::UnexpectedEof)?;
-        self.0.seek(SeekFrom::Current(n)).map(|_| ())
-    }
-}
-
-struct Packed<R>(R);
-
-impl<R: Read> Read for Packed<R> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.0.read(to)
-    }
-}
-
-impl<R: Read + Send> Bytes for Packed<R> {
-    // Nothing but unpacking tells where a byte is.
-    fn pass(&mut self, n: u64) -> io::Result<()> {
-        read_past(&mut self.0, n)
     }
 }
 

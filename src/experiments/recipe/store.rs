@@ -7,24 +7,20 @@
 //! | `corpus/` | what the model wrote, if it sampled the text |
 //! | `tables/` | the authors' token tables, once they have been needed |
 
-use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{HarvestRecipe, RunRecipe};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files;
+use crate::formats::ids;
 use crate::model::tokens::Tokens;
 
 /// The description of the harvest.
 const DESCRIPTION: &str = "harvest.toml";
 const HELD_OUT: &str = "held_out.safetensors";
-/// The one key of the metadata (one, since a map of several has no fixed order).
-const ABOUT: &str = "tokenized_sae";
 const VERSION: u32 = 1;
 
 /// Activations, and what their folder remembers of the text they are of.
@@ -125,45 +121,16 @@ fn write(path: &Path, acts: &ActivationStore, tokens: &Tokens) -> Result<()> {
         train: acts.corpus_fingerprint().to_owned(),
         held_out: tokens.fingerprint(),
     };
-    let about = HashMap::from([(
-        ABOUT.to_owned(),
-        serde_json::to_string(&about).map_err(Error::json(HELD_OUT))?,
-    )]);
-    let view = TensorView::new(
-        Dtype::U32,
-        vec![tokens.n_seq(), tokens.n_ctx()],
-        bytemuck::cast_slice(tokens.ids()),
-    );
-    let bytes = view.and_then(|view| safetensors::serialize([("ids", view)], Some(about)));
-    let bytes = bytes.map_err(|e| Error::format(path, format!("could not be serialised: {e}")))?;
-    files::write_atomic(path, |out| out.write_all(&bytes))
+    ids::write(path, &about, &[("ids", tokens.ids())], tokens.n_ctx())
 }
 
 fn read(path: &Path, acts: &ActivationStore) -> Result<Option<Tokens>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io("read", path)(e)),
-    };
     let remedy = "delete it and harvest.toml beside it, and harvest again to recreate both";
     let damaged =
         |why: String| Error::format(path, format!("does not hold held-out text ({why}): {remedy}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let about = header
-        .metadata()
-        .as_ref()
-        .and_then(|map| map.get(ABOUT))
-        .ok_or_else(|| damaged("it has no description".into()))?;
-    let about: About = serde_json::from_str(about).map_err(|e| damaged(e.to_string()))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let tensor = tensors.tensor("ids").map_err(|e| damaged(e.to_string()))?;
-    if tensor.dtype() != Dtype::U32
-        || tensor.shape().len() != 2
-        || tensor.shape()[1] != acts.n_ctx()
-    {
-        return Err(damaged(format!("ids are {:?} {:?}", tensor.dtype(), tensor.shape())));
-    }
-    let ids = tensor.data().as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+    let Some((about, [ids])) = ids::read::<About, 1>(path, ["ids"], acts.n_ctx(), &damaged)? else {
+        return Ok(None);
+    };
     let tokens = Tokens::new(ids, acts.n_ctx())?;
     let got = tokens.fingerprint();
     if got != about.held_out {

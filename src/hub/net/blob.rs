@@ -5,22 +5,13 @@ use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::check;
-use super::client::{Client, LOOK, Method, Reply};
+use super::client::{Client, Reply};
 use super::failure::{Attempts, Failure};
+use super::head::{LOOK, Method, Remote};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::base::format;
 use crate::display::{Progress, interrupt};
-
-/// A file as the hub describes it.
-pub(super) struct Remote {
-    /// Its name in the repository.
-    pub file: String,
-    pub url: String,
-    /// Its checksum.
-    pub etag: String,
-    pub size: u64,
-}
 
 /// The folder of a repository's blobs, and that of their locks.
 pub(super) struct Blobs {
@@ -46,10 +37,9 @@ impl Blobs {
 
     /// How many bytes of a file are there.
     pub fn has(&self, remote: &Remote) -> u64 {
-        if self.path(remote).exists() {
-            remote.size
-        } else {
-            len(&self.part(remote)).min(remote.size)
+        match self.path(remote).exists() {
+            true => remote.size,
+            false => len(&self.part(remote)).min(remote.size),
         }
     }
 
@@ -71,7 +61,7 @@ impl Blobs {
         }
         let part = self.part(remote);
         let mut from_before = len(&part) > 0;
-        let mut attempts = Attempts::new(&client.hub.patience, true);
+        let mut attempts = Attempts::new(client.hub, true);
         loop {
             progress.note(&remote.file);
             while len(&part) < remote.size || !part.exists() {
@@ -121,12 +111,7 @@ impl Blobs {
     ) -> Result<(), Failure> {
         let failed = |e| Failure::Local(files::failed("write", part, e));
         let had = len(part);
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(part)
-            .map_err(failed)?;
+        let mut file = open(part).map_err(failed)?;
         if remote.size == 0 {
             return Ok(());
         }
@@ -168,12 +153,7 @@ impl Blobs {
         before: u64,
     ) -> Result<Option<File>, Failure> {
         let path = self.locks.join(format!("{}.lock", remote.etag));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| files::failed("create", &path, e))?;
+        let file = open(&path).map_err(|e| files::failed("create", &path, e))?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -181,8 +161,8 @@ impl Blobs {
                     return Err(Failure::Interrupted);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    progress
-                        .note(&format!("another process fetches {}: waiting for it", remote.file));
+                    let note = format!("another process fetches {}: waiting for it", remote.file);
+                    progress.note(&note);
                     progress.set(before + self.has(remote));
                     std::thread::sleep(LOOK);
                 }
@@ -190,9 +170,7 @@ impl Blobs {
                 Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {
                     return Ok(None);
                 }
-                Err(TryLockError::Error(e)) => {
-                    return Err(Failure::Local(Error::io("lock", &path)(e)));
-                }
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e).into()),
             }
         }
     }
@@ -229,6 +207,11 @@ fn begins_at(reply: &Reply, remote: &Remote, asked: u64) -> Result<u64, Failure>
             "the server sent bytes {range} when asked for those from {asked}"
         ))),
     }
+}
+
+/// Opens a file as it is, or a new one, for writing.
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
 fn len(path: &Path) -> u64 {

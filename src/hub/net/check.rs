@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use sha1::Sha1;
+use sha2::digest::DynDigest;
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
@@ -12,23 +13,18 @@ use crate::base::error::Error;
 use crate::base::files::hex;
 use crate::display::interrupt;
 
-/// What an etag is the checksum of. One of another form is only a name.
-enum Checksum {
-    /// Of the bytes: a large file's.
-    Sha256(Sha256),
-    /// Of the word "blob", the size and the bytes: a small file's, as git has it.
-    GitSha1(Sha1),
-    None,
-}
-
-impl Checksum {
-    fn new(etag: &str, size: u64) -> Checksum {
-        let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());
-        match etag.len() {
-            64 if is_hex => Checksum::Sha256(Sha256::new()),
-            40 if is_hex => Checksum::GitSha1(Sha1::new_with_prefix(format!("blob {size}\0"))),
-            _ => Checksum::None,
+/// What an etag is the checksum of, by its name. One of another form is only a name.
+fn checksum(etag: &str, size: u64) -> Option<(&'static str, Box<dyn DynDigest>)> {
+    let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());
+    match etag.len() {
+        // Of the bytes: a large file's.
+        64 if is_hex => Some(("SHA-256", Box::new(Sha256::new()))),
+        // Of the word "blob", the size and the bytes: a small file's, as git has it.
+        40 if is_hex => {
+            let begun = Sha1::new_with_prefix(format!("blob {size}\0"));
+            Some(("git SHA-1", Box::new(begun)))
         }
+        _ => None,
     }
 }
 
@@ -36,7 +32,7 @@ impl Checksum {
 pub(super) fn difference(path: &Path, etag: &str, size: u64) -> Result<Option<String>, Failure> {
     let io = |e| Failure::Local(Error::io("read", path)(e));
     let mut file = File::open(path).map_err(io)?;
-    let mut checksum = Checksum::new(etag, size);
+    let mut checksum = checksum(etag, size);
     let (mut buffer, mut n) = (vec![0; 1 << 20], 0);
     loop {
         if interrupt::requested() {
@@ -49,20 +45,15 @@ pub(super) fn difference(path: &Path, etag: &str, size: u64) -> Result<Option<St
             Err(e) => return Err(io(e)),
         };
         n += read as u64;
-        match &mut checksum {
-            Checksum::Sha256(hash) => hash.update(&buffer[..read]),
-            Checksum::GitSha1(hash) => hash.update(&buffer[..read]),
-            Checksum::None => {}
+        if let Some((_, hash)) = &mut checksum {
+            hash.update(&buffer[..read]);
         }
     }
     if n != size {
         return Ok(Some(format!("has {n} bytes instead of {size}")));
     }
-    let (name, got) = match checksum {
-        Checksum::Sha256(hash) => ("SHA-256", hex(hash.finalize())),
-        Checksum::GitSha1(hash) => ("git SHA-1", hex(hash.finalize())),
-        Checksum::None => return Ok(None),
-    };
+    let Some((name, hash)) = checksum else { return Ok(None) };
+    let got = hex(hash.finalize());
     Ok((!got.eq_ignore_ascii_case(etag)).then(|| format!("has the {name} {got} instead of {etag}")))
 }
 

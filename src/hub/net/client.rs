@@ -3,73 +3,28 @@
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
 
 use ureq::Agent;
-use ureq::http::{HeaderMap, Request};
+use ureq::http::Request;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::address;
-use super::blob::Remote;
 use super::failure::{self, Attempts, Failure};
+use super::head::{Head, LOOK, Linked, Method, Remote};
 use crate::base::error::Error;
 use crate::display::interrupt;
-use crate::hub::{Hub, Repo, Token};
+use crate::hub::{Hub, Repo};
 
-/// How often a wait looks at the stop button.
-pub(super) const LOOK: Duration = Duration::from_millis(50);
 const MOST_REDIRECTS: usize = 10;
 const CHUNK: usize = 256 << 10;
 /// Chunks that may wait for the disk.
 const CHUNKS: usize = 16;
-
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Method {
-    Head,
-    Get,
-}
 
 /// Someone who asks the hub about one repository.
 pub(super) struct Client<'a> {
     pub hub: &'a Hub,
     pub repo: &'a Repo,
     agent: Agent,
-}
-
-/// An answer without its body.
-pub(super) struct Head {
-    pub status: u16,
-    /// Of the last answer, if there were redirects.
-    headers: HeaderMap,
-    /// What the first answer that spoke of it said of the file itself.
-    linked: Linked,
-}
-
-/// What the hub's own headers say of a file whose bytes lie elsewhere.
-#[derive(Default)]
-struct Linked {
-    commit: Option<String>,
-    etag: Option<String>,
-    size: Option<u64>,
-}
-
-impl Linked {
-    fn add(&mut self, headers: &HeaderMap) {
-        let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
-        self.commit = self.commit.take().or_else(|| text("x-repo-commit"));
-        self.etag = self.etag.take().or_else(|| text("x-linked-etag"));
-        self.size = self.size.or_else(|| text("x-linked-size")?.parse().ok());
-    }
-}
-
-impl Head {
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)?.trim().parse().ok()
-    }
 }
 
 /// An answer whose body is still arriving.
@@ -81,10 +36,7 @@ pub(super) struct Reply {
 impl Reply {
     /// The next bytes, or `None` at the end.
     pub fn next(&self) -> Result<Option<Vec<u8>>, Failure> {
-        match wait(&self.chunks) {
-            Some(chunk) => chunk?.map(Some),
-            None => Ok(None),
-        }
+        wait(&self.chunks)?.transpose()
     }
 
     /// All bytes, at most this many.
@@ -102,13 +54,13 @@ impl Reply {
 
 /// What comes next through a channel, or `None` if nothing will; looks at the stop button while it
 /// waits.
-fn wait<T>(channel: &Receiver<T>) -> Option<Result<T, Failure>> {
+fn wait<T>(channel: &Receiver<T>) -> Result<Option<T>, Failure> {
     loop {
         match channel.recv_timeout(LOOK) {
-            Ok(value) => return Some(Ok(value)),
-            Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) if interrupt::requested() => {
-                return Some(Err(Failure::Interrupted));
+                return Err(Failure::Interrupted);
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -118,12 +70,10 @@ fn wait<T>(channel: &Receiver<T>) -> Option<Result<T, Failure>> {
 impl<'a> Client<'a> {
     pub fn new(hub: &'a Hub, repo: &'a Repo) -> Result<Client<'a>, Failure> {
         let Some(origin) = address::origin(&hub.endpoint) else {
-            return Err(Failure::Refused(format!(
-                "HF_ENDPOINT is \"{}\", which is not an http address",
-                hub.endpoint
-            )));
+            let why = format!("HF_ENDPOINT is \"{}\", which is not an http address", hub.endpoint);
+            return Err(Failure::Refused(why));
         };
-        let timeout = Some(hub.patience.timeout);
+        let timeout = Some(hub.timeout);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -147,21 +97,14 @@ impl<'a> Client<'a> {
     pub fn ask(&self, method: Method, url: &str, from: u64) -> Result<Reply, Failure> {
         let (head_to, head) = sync_channel(1);
         let (chunks_to, chunks) = sync_channel(CHUNKS);
-        let token = self.hub.token.clone();
-        let job = Job {
-            agent: self.agent.clone(),
-            endpoint: self.hub.endpoint.clone(),
-            token,
-            method,
-            url: url.to_owned(),
-            from,
-        };
+        let (agent, hub) = (self.agent.clone(), self.hub.clone());
+        let job = Job { agent, hub, method, url: url.to_owned(), from };
         let spawned = std::thread::Builder::new()
             .name("tsae-hub".to_owned())
             .spawn(move || job.run(&head_to, &chunks_to));
         spawned.map_err(|e| Failure::Refused(format!("no thread could be started: {e}")))?;
         let head: Head =
-            wait(&head).unwrap_or_else(|| Ok(Err(Failure::passing("the connection broke"))))??;
+            wait(&head)?.unwrap_or_else(|| Err(Failure::passing("the connection broke")))?;
         match head.status {
             200 | 206 => Ok(Reply { head, chunks }),
             _ => Err(failure::of(&head, self.hub, self.repo)),
@@ -175,41 +118,25 @@ impl<'a> Client<'a> {
             self.repo.page(&self.hub.endpoint),
             address::quoted(file, true)
         );
-        let mut attempts = Attempts::new(&self.hub.patience, true);
-        let head = loop {
-            match self.ask(Method::Head, &url, 0) {
-                Ok(reply) => break reply.head,
-                Err(failure) => attempts.again(failure, |_| {})?,
-            }
-        };
+        let head = Attempts::new(self.hub, true).until(|| self.ask(Method::Head, &url, 0))?.head;
         let missing = |what: &str| {
             Failure::Refused(failure::no_hub(&format!("its answer for {file} has no {what}")))
         };
         let said = head.linked.commit.as_deref().ok_or_else(|| missing("x-repo-commit"))?;
         if said != commit {
-            return Err(Failure::Refused(format!(
-                "gave {file} of commit {said} when asked for {commit}: try again"
-            )));
+            let why = format!("gave {file} of commit {said} when asked for {commit}: try again");
+            return Err(Failure::Refused(why));
         }
-        let etag = head
-            .linked
-            .etag
-            .as_deref()
-            .or_else(|| head.text("etag"))
-            .ok_or_else(|| missing("etag"))?;
+        let etag = head.linked.etag.as_deref().or_else(|| head.text("etag"));
+        let etag = etag.ok_or_else(|| missing("etag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"');
         // It becomes the name of a file.
-        if etag.is_empty()
-            || etag.len() > 128
-            || !etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if !(1..=128).contains(&etag.len()) || !etag.bytes().all(is_plain) {
             return Err(missing("etag that could name a file"));
         }
-        let size = head
-            .linked
-            .size
-            .or_else(|| head.number("content-length"))
-            .ok_or_else(|| missing("size"))?;
+        let size = head.linked.size.or_else(|| head.number("content-length"));
+        let size = size.ok_or_else(|| missing("size"))?;
         Ok(Remote { file: file.to_owned(), url, etag: etag.to_owned(), size })
     }
 }
@@ -218,24 +145,19 @@ impl<'a> Client<'a> {
 /// list.
 fn root_certs() -> Result<RootCerts, Failure> {
     let names = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"];
-    let Some((name, path)) = names
-        .iter()
-        .find_map(|name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?)))
-    else {
+    let set = |name| Some((name, std::env::var_os(name).filter(|path| !path.is_empty())?));
+    let Some((name, path)) = names.into_iter().find_map(set) else {
         return Ok(RootCerts::WebPki);
     };
     let text = std::fs::read(&path).map_err(|e| Failure::Local(Error::io("read", &path)(e)))?;
-    let certificates: Vec<_> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
+    let certificate = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    let certificates: Vec<_> = parse_pem(&text).filter_map(certificate).collect();
     if certificates.is_empty() {
-        return Err(Failure::Local(Error::format(
-            path,
-            format!("holds no certificate, but {name} names it as the file that does"),
-        )));
+        let why = format!("holds no certificate, but {name} names it as the file that does");
+        return Err(Error::format(path, why).into());
     }
     Ok(RootCerts::from(certificates))
 }
@@ -243,8 +165,7 @@ fn root_certs() -> Result<RootCerts, Failure> {
 /// A request on its way.
 struct Job {
     agent: Agent,
-    endpoint: String,
-    token: Option<Token>,
+    hub: Hub,
     method: Method,
     url: String,
     from: u64,
@@ -274,10 +195,8 @@ impl Job {
                     chunks_to.send(Ok(chunk))
                 }
                 Err(e) => {
-                    return drop(
-                        chunks_to
-                            .send(Err(Failure::passing(&format!("the connection broke ({e})")))),
-                    );
+                    let broke = Failure::passing(&format!("the connection broke ({e})"));
+                    return drop(chunks_to.send(Err(broke)));
                 }
             };
             if sent.is_err() {
@@ -288,7 +207,7 @@ impl Job {
 
     /// The answer at the end of all redirects.
     fn send(&self) -> Result<(Head, ureq::Body), Failure> {
-        let home = address::origin(&self.endpoint);
+        let home = address::origin(&self.hub.endpoint);
         let mut url = self.url.clone();
         let mut linked = Linked::default();
         for _ in 0..=MOST_REDIRECTS {
@@ -299,27 +218,25 @@ impl Job {
             if self.from > 0 {
                 request = request.header("Range", format!("bytes={}-", self.from));
             }
-            if let Some(token) = self.token.as_ref().filter(|_| at_home) {
-                request = request.header("Authorization", format!("Bearer {}", token.text));
+            if let Some(token) = self.hub.token.as_ref().filter(|_| at_home) {
+                request = request.header("Authorization", format!("Bearer {token}"));
             }
-            let request = request.body(()).map_err(|e| match &self.token {
+            let request = request.body(()).map_err(|e| match &self.hub.token {
                 // The message must not hold the token.
-                Some(token) => {
-                    Failure::Refused(format!("the token from {} cannot be sent: {e}", token.from))
-                }
-                None => Failure::Refused(format!("{url} cannot be requested: {e}")),
-            })?;
+                Some(_) => format!("the token from {} cannot be sent: {e}", self.hub.token_from),
+                None => format!("{url} cannot be requested: {e}"),
+            });
+            let request = request.map_err(Failure::Refused)?;
             let answer = self.agent.run(request).map_err(|e| failure::of_transport(&e, &url))?;
-            let status = answer.status().as_u16();
-            linked.add(answer.headers());
-            let location = answer
-                .headers()
+            let (parts, body) = answer.into_parts();
+            let (status, headers) = (parts.status.as_u16(), parts.headers);
+            linked.add(&headers);
+            let location = headers
                 .get("location")
                 .and_then(|location| location.to_str().ok())
                 .filter(|_| matches!(status, 301 | 302 | 303 | 307 | 308));
             let Some(location) = location else {
-                let (parts, body) = answer.into_parts();
-                return Ok((Head { status, headers: parts.headers, linked }, body));
+                return Ok((Head { status, headers, linked }, body));
             };
             let next = address::followed(&url, location)
                 .filter(|next| !(url.starts_with("https:") && next.starts_with("http:")))
@@ -328,13 +245,8 @@ impl Job {
                 })?;
             // The hub has said all that is needed, and the host that has the bytes need not be
             // asked.
-            if self.method == Method::Head
-                && linked.commit.is_some()
-                && linked.etag.is_some()
-                && linked.size.is_some()
-            {
-                let (parts, body) = answer.into_parts();
-                return Ok((Head { status: 200, headers: parts.headers, linked }, body));
+            if self.method == Method::Head && linked.is_whole() {
+                return Ok((Head { status: 200, headers, linked }, body));
             }
             url = next;
         }

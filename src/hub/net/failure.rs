@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Head, LOOK};
+use super::head::{Head, LOOK};
 use crate::base::error::Error;
 use crate::base::format;
 use crate::display::interrupt;
 use crate::hub::repo::did_you_mean;
-use crate::hub::{Hub, Patience, Repo};
+use crate::hub::{Hub, Repo};
 
 /// Why a request came to nothing.
 pub(super) enum Failure {
@@ -47,9 +47,7 @@ impl Failure {
             }
             Failure::Local(error) => return error,
             Failure::Refused(why) => why,
-            Failure::Passing { why, .. } => {
-                format!("{why}, at every attempt; {so_far}")
-            }
+            Failure::Passing { why, .. } => format!("{why}, at every attempt; {so_far}"),
             Failure::Unreachable(why) => format!(
                 "{why}. Is there a network, are HTTPS_PROXY and HF_ENDPOINT right? Without one, give the path of a folder that holds the files.{cache}"
             ),
@@ -60,7 +58,7 @@ impl Failure {
 
 /// Counts attempts and waits between them.
 pub(super) struct Attempts<'a> {
-    patience: &'a Patience,
+    hub: &'a Hub,
     /// Whether a host that cannot be reached is tried again.
     under_way: bool,
     failed: u32,
@@ -68,8 +66,21 @@ pub(super) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     /// `under_way` if the hub has answered before, so that there is a network and it may come back.
-    pub fn new(patience: &'a Patience, under_way: bool) -> Attempts<'a> {
-        Attempts { patience, under_way, failed: 0 }
+    pub fn new(hub: &'a Hub, under_way: bool) -> Attempts<'a> {
+        Attempts { hub, under_way, failed: 0 }
+    }
+
+    /// What `ask` gives when it does not fail.
+    ///
+    /// # Errors
+    /// As [`again`](Attempts::again).
+    pub fn until<T>(mut self, ask: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+        loop {
+            match ask() {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.again(failure, |_| {})?,
+            }
+        }
     }
 
     /// Bytes have arrived: the count restarts.
@@ -83,16 +94,16 @@ impl<'a> Attempts<'a> {
     /// `failure` itself if there is none; [`Failure::Interrupted`].
     pub fn again(&mut self, failure: Failure, mut note: impl FnMut(&str)) -> Result<(), Failure> {
         self.failed += 1;
-        let usual = self.patience.wait.saturating_mul(1 << (self.failed - 1).min(16));
+        let usual = self.hub.wait.saturating_mul(1 << (self.failed - 1).min(16));
         let wait = match &failure {
             Failure::Passing { wait, .. } => wait.unwrap_or(usual),
             Failure::Unreachable(_) if self.under_way => usual,
             _ => return Err(failure),
         };
-        if self.failed >= self.patience.attempts {
+        if self.failed >= self.hub.attempts {
             return Err(failure);
         }
-        if wait > self.patience.longest_wait {
+        if wait > self.hub.longest_wait {
             let Failure::Passing { why, .. } = failure else { return Err(failure) };
             return Err(Failure::Refused(format!(
                 "{why}, and asks to wait for {}: try again then",
@@ -124,68 +135,54 @@ pub(super) fn no_hub(why: &str) -> String {
 
 /// What an answer other than success means.
 pub(super) fn of(head: &Head, hub: &Hub, repo: &Repo) -> Failure {
-    let page = repo.page(&hub.endpoint);
-    let token = hub.token.as_ref().map(|token| token.from.as_str());
+    let (page, has_token, from) = (repo.page(&hub.endpoint), hub.token.is_some(), &hub.token_from);
     let set_token = "set HF_TOKEN to a token of yours (https://huggingface.co/settings/tokens)";
-    let nothing_there = || {
-        let private = match token {
-            Some(from) => format!("the token from {from} may not see it"),
-            None => format!("it is private: then {set_token}"),
-        };
-        format!("there is no such repository, or {private}{}", did_you_mean(&repo.id))
-    };
-    match (head.status, head.text("x-error-code")) {
-        (_, Some("GatedRepo")) => Failure::Refused(match token {
-            Some(from) => format!(
-                "its owners give access one by one: ask for it at {page} as the owner of the token from {from}"
-            ),
-            None => {
-                format!("its owners give access one by one: ask for it at {page}, and {set_token}")
+    let why = match (head.status, head.text("x-error-code")) {
+        (_, Some("GatedRepo")) => {
+            let ask = format!("its owners give access one by one: ask for it at {page}");
+            match has_token {
+                true => format!("{ask} as the owner of the token from {from}"),
+                false => format!("{ask}, and {set_token}"),
             }
-        }),
-        (_, Some("RevisionNotFound")) => Failure::Refused(format!(
+        }
+        (_, Some("RevisionNotFound")) => format!(
             "there is no revision \"{}\": {page}/tree/main lists branches and tags",
             repo.revision
-        )),
-        (_, Some("EntryNotFound")) => {
-            Failure::Refused("a file that it listed is not there: try again".to_owned())
-        }
-        (401, code) => Failure::Refused(match token {
-            Some(from) if code != Some("RepoNotFound") => {
-                format!(
-                    "the token from {from} is not accepted: it may have expired; make another at https://huggingface.co/settings/tokens"
-                )
-            }
-            _ => nothing_there(),
-        }),
-        (404, _) => Failure::Refused(nothing_there()),
-        (403, _) => Failure::Refused(match token {
-            Some(from) => format!(
-                "the token from {from} does not allow it (403): it needs the right to read this repository"
-            ),
-            None => format!("it refuses (403): {set_token}, or ask your network administrator"),
-        }),
-        (429, _) => {
-            let hint = if token.is_none() {
-                format!("; with a token more are allowed: {set_token}")
-            } else {
-                String::new()
+        ),
+        (_, Some("EntryNotFound")) => "a file that it listed is not there: try again".to_owned(),
+        (401, code) if has_token && code != Some("RepoNotFound") => format!(
+            "the token from {from} is not accepted: it may have expired; make another at https://huggingface.co/settings/tokens"
+        ),
+        (401 | 404, _) => {
+            let private = match has_token {
+                true => format!("the token from {from} may not see it"),
+                false => format!("it is private: then {set_token}"),
             };
-            Failure::Passing {
-                why: format!("it says there were too many requests (429){hint}"),
-                wait: wait_of(head),
-            }
+            format!("there is no such repository, or {private}{}", did_you_mean(&repo.id))
+        }
+        (403, _) if has_token => format!(
+            "the token from {from} does not allow it (403): it needs the right to read this repository"
+        ),
+        (403, _) => format!("it refuses (403): {set_token}, or ask your network administrator"),
+        (429, _) => {
+            let hint = match has_token {
+                true => String::new(),
+                false => format!("; with a token more are allowed: {set_token}"),
+            };
+            let why = format!("it says there were too many requests (429){hint}");
+            return Failure::Passing { why, wait: wait_of(head) };
         }
         (status @ (408 | 500..=599), _) => {
-            Failure::Passing { why: format!("the hub has trouble ({status})"), wait: wait_of(head) }
+            let why = format!("the hub has trouble ({status})");
+            return Failure::Passing { why, wait: wait_of(head) };
         }
         (status, _) => {
-            let message = head
-                .text("x-error-message")
-                .map_or(String::new(), |message| format!(" ({message})"));
-            Failure::Refused(format!("it answers with status {status}{message}"))
+            let message =
+                head.text("x-error-message").map_or(String::new(), |told| format!(" ({told})"));
+            format!("it answers with status {status}{message}")
         }
-    }
+    };
+    Failure::Refused(why)
 }
 
 /// How long the hub asks to wait: `Retry-After` in seconds, or the `t` of `RateLimit:
@@ -206,13 +203,10 @@ fn wait_of(head: &Head) -> Option<Duration> {
 pub(super) fn of_transport(error: &ureq::Error, url: &str) -> Failure {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, InvalidData, NetworkUnreachable};
     let host = super::address::origin(url).unwrap_or_default();
+    let unknown = format!("{host} is not known to the name server");
     match error {
-        ureq::Error::HostNotFound => {
-            Failure::Unreachable(format!("{host} is not known to the name server"))
-        }
-        ureq::Error::Io(e) if is_lookup(e) => {
-            Failure::Unreachable(format!("{host} is not known to the name server ({e})"))
-        }
+        ureq::Error::HostNotFound => Failure::Unreachable(unknown),
+        ureq::Error::Io(e) if is_lookup(e) => Failure::Unreachable(format!("{unknown} ({e})")),
         ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)
         | ureq::Error::ConnectionFailed
         | ureq::Error::ConnectProxyFailed(_) => {
@@ -230,7 +224,7 @@ pub(super) fn of_transport(error: &ureq::Error, url: &str) -> Failure {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
             Failure::Refused(format!("{host} cannot be asked ({error})"))
         }
-        _ => Failure::Passing { why: format!("{host} broke off ({error})"), wait: None },
+        _ => Failure::passing(&format!("{host} broke off ({error})")),
     }
 }
 

@@ -10,7 +10,15 @@ use super::*;
 /// One token a byte.
 fn encoder() -> Encoder {
     let encode = Arc::new(|text: &str| Ok(text.bytes().map(u32::from).collect()));
-    Encoder { name: "bytes".into(), bos: 256, eos: 257, n_ctx: 512, d_vocab: 258, encode }
+    Encoder {
+        name: "bytes".into(),
+        bos: 256,
+        eos: 257,
+        n_ctx: 512,
+        d_vocab: 258,
+        piecewise: true,
+        encode,
+    }
 }
 
 fn golden(name: &str) -> Vec<u8> {

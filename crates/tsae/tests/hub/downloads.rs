@@ -178,8 +178,12 @@ fn empty_files_and_files_of_data_sets_are_fetched_too() {
 fn names_that_lead_out_of_the_cache_are_refused() {
     let server = Server::start();
     let (hub, _dir) = hub(&server);
-    let listing =
-        |file: &str, commit: String| Listing { repo: repo(), commit, files: vec![file.to_owned()] };
+    let listing = |file: &str, commit: String| Snapshot {
+        repo: repo(),
+        commit,
+        folder: PathBuf::new(),
+        files: vec![file.to_owned()],
+    };
     for file in ["../../evil", "/tmp/evil", "a/../../evil"] {
         let told = hub.download(&listing(file, commit(1)), &[file]).unwrap_err().to_string();
         assert!(told.contains(file), "{told}");

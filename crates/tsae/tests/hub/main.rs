@@ -15,28 +15,24 @@ use std::time::Duration;
 
 use server::{Asked, Fault, Server, commit};
 use tempfile::TempDir;
-use tokenized_sae::hub::{Hub, Listing, Patience, Repo, Snapshot, Token};
+use tokenized_sae::hub::{Hub, Repo, Snapshot};
 use tokenized_sae::prelude::*;
 
 /// A hub and an empty cache.
 fn hub(server: &Server) -> (Hub, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    let patience = Patience {
+    let hub = Hub {
+        cache: Some(dir.path().join("hub")),
+        endpoint: server.endpoint.clone(),
+        token: None,
+        token_from: "HF_TOKEN".to_owned(),
+        offline: false,
         attempts: 3,
         wait: Duration::from_millis(10),
         longest_wait: Duration::from_secs(2),
         timeout: Duration::from_secs(5),
     };
-    (
-        Hub {
-            cache: Some(dir.path().join("hub")),
-            endpoint: server.endpoint.clone(),
-            token: None,
-            offline: false,
-            patience,
-        },
-        dir,
-    )
+    (hub, dir)
 }
 
 /// Bytes that no two places of share.

@@ -11,8 +11,7 @@ fn told(server: &Server, hub: &Hub) -> String {
 
 #[test]
 fn a_refusal_says_what_to_do() {
-    let with_token =
-        |hub: &Hub| Hub { token: Some(Token::new("hf_mine", "HF_TOKEN")), ..hub.clone() };
+    let with_token = |hub: &Hub| Hub { token: Some("hf_mine".to_owned()), ..hub.clone() };
     let cases: [(u16, Headers, bool, &[&str]); 9] = [
         (
             401,
@@ -127,7 +126,7 @@ fn trouble_that_stays_is_told() {
 fn silence_is_waited_out_and_asked_again() {
     let server = Server::start();
     let (mut hub, _dir) = hub(&server);
-    hub.patience.timeout = Duration::from_millis(200);
+    hub.timeout = Duration::from_millis(200);
     for what in ["GET /api", "HEAD /org", "GET /large"] {
         server.fault(what, Fault::Silence, 1);
     }
@@ -182,7 +181,7 @@ fn the_token_goes_to_the_hub_and_to_nobody_else() {
     let told = one_file(&server, &hub, "model.bin", &content).unwrap_err().to_string();
     assert!(told.contains("set HF_TOKEN"), "{told}");
     server.asked();
-    let hub = Hub { token: Some(Token::new("hf_mine", "HF_TOKEN")), ..hub };
+    let hub = Hub { token: Some("hf_mine".to_owned()), ..hub };
     one_file(&server, &hub, "model.bin", &content).unwrap();
     let asked = server.asked();
     let (cdn, at_home): (Vec<&Asked>, Vec<&Asked>) = asked.iter().partition(|asked| asked.at_cdn);
