@@ -156,7 +156,8 @@ mod tests {
     fn a_text_is_cut_only_if_its_tokenizer_is_known_to_allow_it() {
         let text = "a line of a dozen bytes or two\n".repeat(3_000);
         let whole = encoder(|_| Vec::new());
-        assert_eq!(whole.pieces(&text), [0..text.len()]);
+        let whole_text = 0..text.len();
+        assert!(whole.pieces(&text).into_iter().eq([whole_text]));
         assert!(Encoder { piecewise: true, ..whole }.pieces(&text).len() > 4);
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(not(feature = "hub"))]
+use crate::base::error::Error;
 use crate::base::error::Result;
 #[cfg(feature = "hub")]
 use crate::hub::Hub;
@@ -29,7 +31,7 @@ impl Remote {
         #[cfg(feature = "hub")]
         return self.hub.download(&self.snapshot, &[name]).map(|_| ());
         #[cfg(not(feature = "hub"))]
-        Err(crate::Error::format(
+        Err(Error::format(
             path,
             format!(
                 "is gone from the cache ({name}), and this was built without the feature \"hub\""

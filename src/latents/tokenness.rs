@@ -42,6 +42,7 @@ mod cosine;
 mod counts;
 pub(crate) mod figures;
 mod latent;
+mod meter;
 mod ngram_r2;
 mod pass;
 mod show;

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::interrupted;
-use super::latent::Meter;
+use super::meter::Meter;
 use crate::base::error::Result;
 use crate::display::interrupt;
 

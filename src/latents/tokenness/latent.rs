@@ -6,10 +6,11 @@ use serde::Serialize;
 use super::chance::{Margins, entropy};
 use super::cosine::nearest;
 use super::counts::{Counts, Entry, Gram, NOTHING, grouped};
+use super::meter::Meter;
 use super::pass::Counted;
 use super::{TokenTest, TokennessConfig, interrupted};
 use crate::base::error::Result;
-use crate::display::{Progress, interrupt};
+use crate::display::interrupt;
 use crate::model::Model;
 use crate::sae::{Lookup, Sae};
 
@@ -119,23 +120,6 @@ impl SaeTokenness {
     }
 }
 
-/// A progress that several loops advance in turn.
-pub(super) struct Meter {
-    progress: Progress,
-    done: u64,
-}
-
-impl Meter {
-    pub(super) fn new(what: &str, total: u64) -> Meter {
-        Meter { progress: Progress::new(what, total, "latents"), done: 0 }
-    }
-
-    pub(super) fn advance(&mut self, by: u64) {
-        self.done += by;
-        self.progress.set(self.done);
-    }
-}
-
 /// Measures every latent of every SAE.
 pub(super) fn measure(
     model: &Model,
@@ -203,7 +187,7 @@ pub(super) fn measure(
             latents,
         });
     }
-    meter.progress.finish();
+    meter.finish();
     Ok(measured)
 }
 
