@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::Model;
 
 /// What a store needs to know about whatever computes its activations; for
-/// [`ActivationStore::harvest_with`].
+/// [`ActivationStore::harvest_with`](super::ActivationStore::harvest_with).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
