@@ -5,4 +5,5 @@ pub(crate) mod arrays;
 pub(crate) mod arrow;
 pub(crate) mod ids;
 pub(crate) mod pickle;
+pub(crate) mod settings;
 pub(crate) mod tensors;

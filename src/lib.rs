@@ -96,7 +96,7 @@ pub mod internal {
     pub use crate::cpu::simd::peak::{
         multiply_and_add, multiply_and_add_bf16, multiply_and_add_int8,
     };
-    pub use crate::model::Times;
+    pub use crate::model::block::Times;
 }
 
 /// What notebooks name most; everything else is found by its module.

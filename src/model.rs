@@ -13,7 +13,7 @@
 //! ```
 
 mod attention;
-mod block;
+pub(crate) mod block;
 mod checkpoint;
 mod config;
 mod continuation;
@@ -47,14 +47,13 @@ use candle_core::Tensor;
 use tokenizers::Tokenizer;
 
 pub use crate::cpu::matmul::Compute;
-pub use block::Times;
-pub use config::{Family, MlpActivation, ModelConfig};
+pub(crate) use config::Family;
+pub use config::ModelConfig;
 pub(crate) use continuation::Added;
 pub use hook::{HookPoint, Site};
 pub use predict::{Candidate, Prediction};
 pub use processing::Processing;
-pub use run::Paused;
-pub use view::TokensView;
+pub(crate) use run::Paused;
 pub(crate) use view::{mark, visible};
 
 use crate::base::error::{Error, Result};
@@ -148,23 +147,9 @@ impl Model {
         config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
         let root = checkpoint::open(&source.weights)?;
         forecast::check(&source.name, &root, &config, processing)?;
+        let weights = weights::of(root, &config);
         let whence = (source.name, source.revision);
-        match config.family {
-            Family::Gpt2 => Model::assemble(
-                whence,
-                config.clone(),
-                &gpt2::Gpt2 { root, config: &config },
-                processing,
-                tokenizer,
-            ),
-            Family::NeoX => Model::assemble(
-                whence,
-                config.clone(),
-                &neox::NeoX { root, config: &config },
-                processing,
-                tokenizer,
-            ),
-        }
+        Model::assemble(whence, config.clone(), &*weights, processing, tokenizer)
     }
 
     /// Fetches the model `name` from the hub into the local Hugging Face cache, or what is new of

@@ -32,11 +32,12 @@ pub use card::ModelCard;
 pub use codes::Codes;
 pub use config::SaeConfig;
 pub(crate) use config::check_rate;
-pub use io::{Exported, SaeFormat, TableExport};
+pub use io::{SaeFormat, TableExport};
 pub use keys::Keys;
 pub(crate) use lookup::Start;
 pub use lookup::{Index, Lookup, Ngrams};
-pub use row_norm::{RowNorm, RowScale};
+pub use row_norm::RowNorm;
+pub(crate) use row_norm::RowScale;
 
 /// A sparse autoencoder: its weights, and what they were trained for.
 #[derive(Clone)]
@@ -103,25 +104,20 @@ impl Sae {
     /// The hook it says it reads.
     pub(crate) fn own_hook(&self) -> Result<HookPoint> {
         self.origin.hook.ok_or_else(|| {
-            Error::config(
-                "origin",
-                "the SAE does not say which hook it reads: set its origin.hook".to_owned(),
-            )
+            Error::config("origin", "the SAE does not say which hook it reads: set its origin.hook")
         })
+    }
+
+    /// All its weights but the table.
+    fn weights(&self) -> [&Vec<f32>; 7] {
+        let Sae { w_enc, b_enc, w_dec, b_dec, threshold, r_mag, b_mag, .. } = self;
+        [w_enc, b_enc, w_dec, b_dec, threshold, r_mag, b_mag]
     }
 
     /// A checksum over its weights.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        for weights in [
-            &self.w_enc,
-            &self.b_enc,
-            &self.w_dec,
-            &self.b_dec,
-            &self.threshold,
-            &self.r_mag,
-            &self.b_mag,
-        ] {
+        for weights in self.weights() {
             hash.update(bytemuck::cast_slice::<f32, u8>(weights));
         }
         hash.update(bytemuck::cast_slice::<f32, u8>(self.lookup.as_deref().unwrap_or_default()));

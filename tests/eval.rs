@@ -104,8 +104,8 @@ fn equals_a_second_implementation() {
         .unwrap();
     let found = evaluate(&model, hook(), &[("it", &sae)], &tokens).unwrap();
 
-    let paused = model.pause_at(&tokens, hook()).unwrap();
-    let rows = paused.value.flatten(0, 1).unwrap();
+    let value = model.run_to(&tokens, hook()).unwrap();
+    let rows = value.flatten(0, 1).unwrap();
     let x_flat = rows.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let codes = sae.encode(&x_flat).unwrap();
     let x_hat =
@@ -149,7 +149,7 @@ fn equals_a_second_implementation() {
         near("dead", metrics.dead, 1.0 - fired.len() as f64 / sae.d_sae() as f64, 1e-12);
 
         let whole = x_hat.reshape((tokens.n_seq(), n_ctx, d)).unwrap();
-        let own_start = paused.value.narrow(1, 0, 1).unwrap();
+        let own_start = value.narrow(1, 0, 1).unwrap();
         let spliced = if with_bos {
             whole
         } else {
@@ -161,7 +161,7 @@ fn equals_a_second_implementation() {
             candle_nn::ops::log_softmax(&logits, D::Minus1).unwrap()
         };
         let clean = log_p(model.logits(&tokens).unwrap());
-        let patched = log_p(model.resume(&paused, &spliced).unwrap());
+        let patched = log_p(model.run_with(&tokens, hook(), |_| Ok(spliced)).unwrap());
         let next: Vec<u32> =
             (0..tokens.n_seq()).flat_map(|i| tokens.row(i)[first + 1..].to_vec()).collect();
         let next =

@@ -1,14 +1,16 @@
 //! Named arrays of f32 in one safetensors file, with a JSON text beside them; and those that
 //! PyTorch wrote.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use safetensors::tensor::Dtype;
+use serde_json::Value;
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::formats::pickle::{self, Plain};
+use crate::formats::pickle::Plain;
+use crate::formats::settings::{Harmless, is_harmless};
 use crate::formats::tensors::{self, Numbers, TensorFile};
 
 /// The one key under which the JSON text stands in the file's metadata (one key, since a map of
@@ -23,32 +25,20 @@ pub(crate) fn save(path: &Path, arrays: &[Array<'_>], about: &str) -> Result<()>
     files::write_atomic(path, |out| tensors::write(out, arrays, (ABOUT, about)))
 }
 
-/// A file of arrays, checked as it is taken apart.
+/// A file of arrays, checked as it is taken apart: what has been taken is no longer there, and what
+/// is left nobody has asked for.
 pub(crate) struct Arrays {
-    path: std::path::PathBuf,
-    arrays: HashMap<String, Stored>,
-    /// The file of those that have not been read.
-    file: Option<TensorFile>,
+    file: Arc<TensorFile>,
+    left: BTreeMap<String, Stored>,
     /// The JSON text, if the file has one.
     pub about: Option<String>,
-    /// Texts between the arrays, in a PyTorch file.
-    texts: HashMap<String, String>,
 }
 
-/// An array, read or not.
 enum Stored {
-    Read(Vec<usize>, Vec<f32>),
-    /// To be read from the file, where it may have a longer name.
-    Later(Vec<usize>, String),
-    /// Of a type that cannot be read.
-    Strange(Vec<usize>, Dtype),
-}
-
-impl Stored {
-    fn shape(&self) -> &[usize] {
-        let (Stored::Read(shape, _) | Stored::Later(shape, _) | Stored::Strange(shape, _)) = self;
-        shape
-    }
+    /// Its name in the file, which may be longer.
+    Tensor(String),
+    /// A number or a text between the arrays, in a PyTorch file.
+    Plain(Plain),
 }
 
 impl Arrays {
@@ -59,86 +49,68 @@ impl Arrays {
     /// [`Error::Io`], or [`Error::Format`] for a file that is cut short, damaged or of another
     /// kind.
     pub(crate) fn load(path: &Path) -> Result<Arrays> {
-        let file = TensorFile::open(path)?;
-        let stored = |name: String| {
-            let (dtype, shape) = file.info(&name)?;
-            let shape = shape.to_vec();
-            let stored = if tensors::is_known(dtype) {
-                Stored::Later(shape, name.clone())
-            } else {
-                Stored::Strange(shape, dtype)
-            };
-            Some((name, stored))
-        };
-        let arrays = file.names().into_iter().filter_map(stored).collect();
-        let about = file.about(ABOUT).map(str::to_owned);
-        Ok(Arrays { path: path.to_owned(), arrays, file: Some(file), about, texts: HashMap::new() })
+        Ok(Arrays::of(TensorFile::open(path)?))
     }
 
-    /// Reads every array of a file that `torch.save` wrote, and the numbers and texts between them.
-    /// Those of a dictionary within another have both names, `ae.bias`.
+    /// Opens a file that `torch.save` wrote, with the numbers and texts between its arrays. Those of
+    /// a dictionary within another have both names, `ae.bias`.
     ///
     /// # Errors
-    /// Those of [`pickle::Tensors`].
+    /// Those of [`pickle::Tensors`](crate::formats::pickle::Tensors).
     pub(crate) fn load_torch(path: &Path) -> Result<Arrays> {
-        let mut file = pickle::Tensors::open(path)?;
-        let (mut arrays, mut texts) = (HashMap::new(), HashMap::new());
-        for (name, value) in file.plain() {
-            match value {
-                Plain::Number(number) => drop(
-                    arrays.insert(name.clone(), Stored::Read(Vec::new(), vec![*number as f32])),
-                ),
-                Plain::Text(text) => drop(texts.insert(name.clone(), text.clone())),
-            }
-        }
-        for name in file.names() {
-            if let Some(read) = file.read(&name)? {
-                let stored = match Numbers::new(read.dtype, &read.shape) {
-                    Err(_) => Stored::Strange(read.shape, read.dtype),
-                    Ok(mut numbers) => {
-                        numbers.push(&read.bytes);
-                        Stored::Read(read.shape, numbers.values)
-                    }
-                };
-                arrays.insert(name, stored);
-            }
-        }
-        Ok(Arrays { path: path.to_owned(), arrays, file: None, about: None, texts })
+        Ok(Arrays::of(TensorFile::open_torch(path)?))
+    }
+
+    fn of(file: TensorFile) -> Arrays {
+        let plain = file.plain().into_iter().map(|(name, plain)| (name, Stored::Plain(plain)));
+        let tensors = file.names().into_iter().map(|name| (name.clone(), Stored::Tensor(name)));
+        let about = file.about(ABOUT).map(str::to_owned);
+        Arrays { left: plain.chain(tensors).collect(), about, file: Arc::new(file) }
     }
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
-    /// The names of all arrays, in order.
+    /// The names of all arrays and numbers that are left, in order.
     pub(crate) fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        names
+        let is_text = |stored: &Stored| matches!(stored, Stored::Plain(Plain::Text(_)));
+        self.left
+            .iter()
+            .filter(|(_, stored)| !is_text(stored))
+            .map(|(name, _)| name.as_str())
+            .collect()
     }
 
-    /// Leaves only the arrays and texts whose names begin so, and takes that away.
-    pub(crate) fn within(self, prefix: &str) -> Arrays {
-        fn strip<T>(map: HashMap<String, T>, prefix: &str) -> HashMap<String, T> {
-            map.into_iter()
-                .filter_map(|(name, value)| Some((name.strip_prefix(prefix)?.to_owned(), value)))
-                .collect()
-        }
-        Arrays { arrays: strip(self.arrays, prefix), texts: strip(self.texts, prefix), ..self }
+    /// Takes out what has a name that begins so, and takes that away from the name.
+    pub(crate) fn within(&mut self, prefix: &str) -> Arrays {
+        let all = std::mem::take(&mut self.left).into_iter();
+        let (inside, left): (BTreeMap<_, _>, _) =
+            all.partition(|(name, _)| name.starts_with(prefix));
+        self.left = left;
+        let strip = |(name, stored): (String, Stored)| (name[prefix.len()..].to_owned(), stored);
+        let left = inside.into_iter().map(strip).collect();
+        Arrays { file: self.file.clone(), left, about: None }
     }
 
-    /// Whether there is an array of that name.
+    /// Whether there is an array or a number of that name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.arrays.contains_key(name)
+        self.shape(name).is_ok()
     }
 
-    /// The shape of an array.
+    /// The shape of an array; a number has none.
     ///
     /// # Errors
     /// [`Error::MissingTensor`].
-    pub(crate) fn shape(&self, name: &str) -> Result<&[usize]> {
-        self.arrays.get(name).map(Stored::shape).ok_or_else(|| self.missing(name))
+    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
+        match self.left.get(name) {
+            Some(Stored::Tensor(name)) => {
+                Ok(self.file.info(name).map_or(Vec::new(), |(_, shape)| shape))
+            }
+            Some(Stored::Plain(Plain::Number(_))) => Ok(Vec::new()),
+            Some(Stored::Plain(Plain::Text(_))) | None => Err(self.missing(name)),
+        }
     }
 
     /// The length of an array of one axis.
@@ -147,33 +119,31 @@ impl Arrays {
     /// [`Error::MissingTensor`], or [`Error::Format`] if it has another number of axes or nothing
     /// in it.
     pub(crate) fn len_of(&self, name: &str) -> Result<usize> {
-        match self.shape(name)? {
-            [n] if *n > 0 => Ok(*n),
-            shape => Err(Error::format(
-                &self.path,
+        match self.shape(name)?[..] {
+            [n] if n > 0 => Ok(n),
+            ref shape => Err(Error::format(
+                self.path(),
                 format!("\"{name}\" has shape {shape:?}; one axis is needed"),
             )),
         }
     }
 
     /// A text of that name.
-    pub(crate) fn text(&self, name: &str) -> Option<&str> {
-        self.texts.get(name).map(String::as_str)
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        match self.left.remove(name)? {
+            Stored::Plain(Plain::Text(text)) => Some(text),
+            other => {
+                self.left.insert(name.to_owned(), other);
+                None
+            }
+        }
     }
 
     /// A finite number of that name: an array of one number, or one between the arrays.
-    pub(crate) fn number(&self, name: &str) -> Option<f32> {
-        let only = |numbers: &[f32]| match numbers {
-            [number] if number.is_finite() => Some(*number),
-            _ => None,
-        };
-        match self.arrays.get(name)? {
-            Stored::Read(_, numbers) => only(numbers),
-            Stored::Later(shape, name) if shape.iter().all(|&size| size == 1) => {
-                only(&self.file.as_ref()?.read(name).ok()?.values)
-            }
-            Stored::Later(..) | Stored::Strange(..) => None,
-        }
+    pub(crate) fn number(&mut self, name: &str) -> Option<f32> {
+        self.shape(name).ok().filter(|shape| shape.iter().all(|&size| size == 1))?;
+        let (_, numbers) = self.take_any(name).ok()?;
+        numbers.first().copied().filter(|number| number.is_finite())
     }
 
     /// Takes an array out, whatever its shape and its numbers.
@@ -182,14 +152,14 @@ impl Arrays {
     /// [`Error::MissingTensor`], or [`Error::Format`] if its numbers are of a type that cannot be
     /// read.
     pub(crate) fn take_any(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-        match (self.arrays.remove(name).ok_or_else(|| self.missing(name))?, &self.file) {
-            (Stored::Read(shape, numbers), _) => Ok((shape, numbers)),
-            (Stored::Later(shape, name), Some(file)) => Ok((shape, file.read(&name)?.values)),
-            (Stored::Strange(_, dtype), _) => Err(Error::format(
-                &self.path,
-                format!("array \"{name}\" holds {dtype:?}; F32, F16 or BF16 is needed"),
-            )),
-            (Stored::Later(..), None) => Err(self.missing(name)),
+        self.shape(name)?;
+        match self.left.remove(name) {
+            Some(Stored::Tensor(name)) => {
+                let Numbers { shape, values, .. } = self.file.read(&name)?;
+                Ok((shape, values))
+            }
+            Some(Stored::Plain(Plain::Number(number))) => Ok((Vec::new(), vec![number as f32])),
+            Some(Stored::Plain(Plain::Text(_))) | None => Err(self.missing(name)),
         }
     }
 
@@ -198,10 +168,9 @@ impl Arrays {
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::Shape`] or [`Error::NotFinite`].
     pub(crate) fn take(&mut self, name: &str, want: &[usize]) -> Result<Vec<f32>> {
-        let what = format!("\"{name}\" in {}", self.path.display());
-        let shape = self.shape(name)?;
-        if shape != want {
-            return Err(Error::Shape { what, want: want.to_vec(), got: shape.to_vec() });
+        let (what, got) = (format!("\"{name}\" in {}", self.path().display()), self.shape(name)?);
+        if got != want {
+            return Err(Error::Shape { what, want: want.to_vec(), got });
         }
         let (_, numbers) = self.take_any(name)?;
         if let Some(at) = numbers.iter().position(|v| !v.is_finite()) {
@@ -210,7 +179,33 @@ impl Arrays {
         Ok(numbers)
     }
 
+    /// The numbers and texts that are left, as settings.
+    pub(crate) fn into_settings(self) -> impl Iterator<Item = (String, Value)> {
+        let value = |(name, stored)| match stored {
+            Stored::Plain(Plain::Number(number)) => (name, number.into()),
+            Stored::Plain(Plain::Text(text)) => (name, text.into()),
+            Stored::Tensor(_) => (name, "a tensor".into()),
+        };
+        self.left.into_iter().map(value)
+    }
+
+    /// Refuses what nobody has taken and is not known to be harmless.
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming it.
+    pub(crate) fn finish(&self, harmless: Harmless) -> Result<()> {
+        match self.left.keys().find(|name| !is_harmless(name, harmless)) {
+            None => Ok(()),
+            Some(name) => Err(Error::format(
+                self.path(),
+                format!(
+                    "holds \"{name}\", which is not known here; what it changes would be lost: remove it if it changes nothing"
+                ),
+            )),
+        }
+    }
+
     fn missing(&self, name: &str) -> Error {
-        Error::MissingTensor { name: name.to_owned(), file: self.path.clone() }
+        Error::MissingTensor { name: name.to_owned(), file: self.path().to_owned() }
     }
 }

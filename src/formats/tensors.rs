@@ -1,11 +1,10 @@
-//! A safetensors file, of which one tensor at a time is in memory: the file may be larger than
-//! that.
+//! A file of named tensors, of which one at a time is in memory: the file may be larger than that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -14,14 +13,22 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::base::error::{Error, Result};
+use crate::formats::pickle::{self, Plain};
 
 /// A file whose header has been read and checked.
 pub(crate) struct TensorFile {
     path: PathBuf,
-    header: Metadata,
-    /// Where the numbers begin.
-    start: usize,
-    bytes: Bytes,
+    form: Form,
+}
+
+enum Form {
+    Safetensors {
+        header: Metadata,
+        /// Where the numbers begin.
+        start: usize,
+        bytes: Bytes,
+    },
+    Torch(Mutex<pickle::Tensors>),
 }
 
 enum Bytes {
@@ -29,8 +36,12 @@ enum Bytes {
     Memory(&'static [u8]),
 }
 
+fn locked<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl TensorFile {
-    /// Reads the header of a file on disk.
+    /// Reads the header of a safetensors file on disk.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Format`] if it is cut off, damaged or of another kind.
@@ -38,69 +49,108 @@ impl TensorFile {
         let mut file = File::open(path).map_err(Error::io("read", path))?;
         let size = file.metadata().map_err(Error::io("read", path))?.len();
         let (header, start) = read_header(&mut file, size, path)?;
-        Ok(TensorFile {
-            path: path.to_owned(),
-            header,
-            start,
-            bytes: Bytes::Disk(Mutex::new(file)),
-        })
+        let bytes = Bytes::Disk(Mutex::new(file));
+        Ok(TensorFile { path: path.to_owned(), form: Form::Safetensors { header, start, bytes } })
     }
 
-    /// Reads the header of a file in memory, which errors call `path`.
+    /// Reads which tensors a file holds that `torch.save` wrote.
+    ///
+    /// # Errors
+    /// Those of [`pickle::Tensors`].
+    pub fn open_torch(path: &Path) -> Result<TensorFile> {
+        let form = Form::Torch(Mutex::new(pickle::Tensors::open(path)?));
+        Ok(TensorFile { path: path.to_owned(), form })
+    }
+
+    /// Reads the header of a safetensors file in memory, which errors call `path`.
     ///
     /// # Errors
     /// [`Error::Format`] if it is cut off, damaged or of another kind.
     pub fn in_memory(path: &Path, bytes: &'static [u8]) -> Result<TensorFile> {
         let (header, start) = read_header(&mut &bytes[..], bytes.len() as u64, path)?;
-        Ok(TensorFile { path: path.to_owned(), header, start, bytes: Bytes::Memory(bytes) })
+        let bytes = Bytes::Memory(bytes);
+        Ok(TensorFile { path: path.to_owned(), form: Form::Safetensors { header, start, bytes } })
     }
 
-    /// The names of all tensors, in the order of their bytes.
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of all tensors, in the order of their bytes, or of their names.
     pub fn names(&self) -> Vec<String> {
-        self.header.offset_keys()
+        match &self.form {
+            Form::Safetensors { header, .. } => header.offset_keys(),
+            Form::Torch(file) => locked(file).names(),
+        }
     }
 
-    /// The type and shape of a tensor, if there is one of that name.
-    pub fn info(&self, name: &str) -> Option<(Dtype, &[usize])> {
-        self.header.info(name).map(|info| (info.dtype, &info.shape[..]))
+    /// The type and shape of a tensor, if there is one of that name whose type has a name here.
+    pub fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
+        match &self.form {
+            Form::Safetensors { header, .. } => {
+                header.info(name).map(|info| (info.dtype, info.shape.clone()))
+            }
+            Form::Torch(file) => locked(file).info(name),
+        }
     }
 
     /// A text of the file's metadata.
     pub fn about(&self, key: &str) -> Option<&str> {
-        self.header.metadata().as_ref()?.get(key).map(String::as_str)
+        match &self.form {
+            Form::Safetensors { header, .. } => {
+                header.metadata().as_ref()?.get(key).map(String::as_str)
+            }
+            Form::Torch(_) => None,
+        }
+    }
+
+    /// The numbers and texts between the tensors, which PyTorch's files may have, by name.
+    pub fn plain(&self) -> BTreeMap<String, Plain> {
+        match &self.form {
+            Form::Safetensors { .. } => BTreeMap::new(),
+            Form::Torch(file) => locked(file).plain().clone(),
+        }
     }
 
     /// The numbers of a tensor.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`]; [`Error::Format`] if its numbers are of a kind that is not known;
-    /// [`Error::Io`].
+    /// [`Error::MissingTensor`]; [`Error::Format`] if its numbers are of a kind that is not known,
+    /// or not all there; [`Error::Io`].
     pub fn read(&self, name: &str) -> Result<Numbers> {
         /// Bytes read at a time: of a tensor in f16, no more than these are in memory beside its
         /// f32.
         const PIECE: usize = 1 << 23;
-        let info = self.header.info(name).ok_or_else(|| Error::MissingTensor {
-            name: name.to_owned(),
-            file: self.path.clone(),
-        })?;
-        let TensorInfo { dtype, shape, data_offsets: (from, to) } = info;
-        let mut numbers = Numbers::new(*dtype, shape)
-            .map_err(|why| Error::format(&self.path, format!("tensor \"{name}\" {why}")))?;
-        match &self.bytes {
-            Bytes::Memory(bytes) => numbers.push(&bytes[self.start + from..self.start + to]),
-            Bytes::Disk(file) => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                file.seek(SeekFrom::Start((self.start + from) as u64))
-                    .map_err(Error::io("read", &self.path))?;
-                let mut piece = vec![0; PIECE.min(to - from)];
-                for at in (*from..*to).step_by(PIECE) {
-                    let piece = &mut piece[..PIECE.min(to - at)];
-                    file.read_exact(piece).map_err(Error::io("read", &self.path))?;
-                    numbers.push(piece);
+        let lacks = || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
+        let bad = |why| Error::format(&self.path, format!("tensor \"{name}\" {why}"));
+        match &self.form {
+            Form::Torch(file) => {
+                let stored = locked(file).read(name)?.ok_or_else(lacks)?;
+                let mut numbers = Numbers::new(stored.dtype, &stored.shape).map_err(bad)?;
+                numbers.push(&stored.bytes);
+                Ok(numbers)
+            }
+            Form::Safetensors { header, start, bytes } => {
+                let TensorInfo { dtype, shape, data_offsets: (from, to) } =
+                    header.info(name).ok_or_else(lacks)?;
+                let mut numbers = Numbers::new(*dtype, shape).map_err(bad)?;
+                match bytes {
+                    Bytes::Memory(bytes) => numbers.push(&bytes[start + from..start + to]),
+                    Bytes::Disk(file) => {
+                        let (mut file, failed) = (locked(file), || Error::io("read", &self.path));
+                        file.seek(SeekFrom::Start((start + from) as u64)).map_err(failed())?;
+                        let mut piece = vec![0; PIECE.min(to - from)];
+                        for at in (*from..*to).step_by(PIECE) {
+                            let piece = &mut piece[..PIECE.min(to - at)];
+                            file.read_exact(piece).map_err(failed())?;
+                            numbers.push(piece);
+                        }
+                    }
                 }
+                Ok(numbers)
             }
         }
-        Ok(numbers)
     }
 }
 
@@ -149,7 +199,7 @@ fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata
 }
 
 /// Whether numbers of this type can be read.
-pub(crate) fn is_known(dtype: Dtype) -> bool {
+fn is_known(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 | Dtype::I32 | Dtype::I64)
 }
 

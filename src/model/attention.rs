@@ -1,15 +1,13 @@
-//! Causal attention: by tiles where the processor has them, by `gemm` where not, and a twin made of
-//! candle's own operations, which serves other devices and is what the tests hold both to.
+//! Causal attention: by tiles where the processor has them, by `gemm` where not.
 
 use candle_core::{Device, Storage, Tensor};
-use candle_transformers::utils::build_causal_mask;
 use gemm::Parallelism;
 
 use crate::base::error::Result;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{Heads, RowsMut, Shape, in_pieces};
 use crate::model::elementwise;
-use crate::model::ops::{cpu_f32, is_cpu_f32};
+use crate::model::ops::cpu_f32;
 
 /// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last
 /// `n_new` positions are those of `q`: each position sees itself and all before. Heads lie one
@@ -21,10 +19,6 @@ pub(super) fn causal_attention(
     n_heads: usize,
     scale: f64,
 ) -> Result<Tensor> {
-    let rows_are_plain = |x: &Tensor| x.stride()[2] == 1;
-    if ![q, k, v].into_iter().all(|x| is_cpu_f32(x) && rows_are_plain(x)) {
-        return attention_any(q, k, v, n_heads, scale);
-    }
     let (n_seq, n_new, d_model) = q.dims3()?;
     let shape = Shape {
         n_seq,
@@ -50,21 +44,6 @@ fn heads<'a>(x: &Tensor, storage: &'a Storage) -> Result<Heads<'a>> {
     let layout = x.layout();
     let data = &cpu_f32(storage)?[layout.start_offset()..];
     Ok(Heads { data, seq_stride: layout.stride()[0], row_stride: layout.stride()[1] })
-}
-
-fn attention_any(q: &Tensor, k: &Tensor, v: &Tensor, n_heads: usize, scale: f64) -> Result<Tensor> {
-    let (n_seq, n_new, d_model) = q.dims3()?;
-    let n_all = k.dim(1)?;
-    let heads = |x: &Tensor| {
-        x.reshape((n_seq, x.dim(1)?, n_heads, d_model / n_heads))?.transpose(1, 2)?.contiguous()
-    };
-    let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
-    let scores = (q.matmul(&k.t()?)? * scale)?; // [n_seq, n_heads, n_new, n_all]
-    let hidden =
-        build_causal_mask(n_new, n_all - n_new, q.device())?.broadcast_as(scores.shape())?;
-    let never = Tensor::new(f32::NEG_INFINITY, q.device())?.broadcast_as(scores.shape())?;
-    let pattern = candle_nn::ops::softmax_last_dim(&hidden.where_cond(&never, &scores)?)?;
-    Ok(pattern.matmul(&v)?.transpose(1, 2)?.reshape((n_seq, n_new, d_model))?)
 }
 
 /// Attention of queries, keys and values that lie in plain memory. On a processor without tiles,
@@ -155,8 +134,32 @@ fn of_one([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use candle_transformers::utils::build_causal_mask;
+
     use super::*;
     use crate::model::ops::tests::{assert_close, random};
+
+    /// The same by candle's own operations.
+    fn attention_any(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        n_heads: usize,
+        scale: f64,
+    ) -> Result<Tensor> {
+        let (n_seq, n_new, d_model) = q.dims3()?;
+        let n_all = k.dim(1)?;
+        let heads = |x: &Tensor| {
+            x.reshape((n_seq, x.dim(1)?, n_heads, d_model / n_heads))?.transpose(1, 2)?.contiguous()
+        };
+        let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
+        let scores = (q.matmul(&k.t()?)? * scale)?; // [n_seq, n_heads, n_new, n_all]
+        let hidden =
+            build_causal_mask(n_new, n_all - n_new, q.device())?.broadcast_as(scores.shape())?;
+        let never = Tensor::new(f32::NEG_INFINITY, q.device())?.broadcast_as(scores.shape())?;
+        let pattern = candle_nn::ops::softmax_last_dim(&hidden.where_cond(&never, &scores)?)?;
+        Ok(pattern.matmul(&v)?.transpose(1, 2)?.reshape((n_seq, n_new, d_model))?)
+    }
 
     #[test]
     fn attention_equals_candles_with_and_without_a_past() {

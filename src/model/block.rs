@@ -10,7 +10,9 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use crate::base::error::{Error, Result};
-use crate::cpu::matmul::{Compute, Heads, Lines, Out, Rows, RowsMut, Shape, has_bf16_tiles};
+use crate::cpu::matmul::{
+    Activation, Compute, Heads, Lines, Out, Rows, RowsMut, Shape, has_bf16_tiles,
+};
 use crate::model::attention::attend;
 use crate::model::norm::Norm;
 use crate::model::ops::Dense;
@@ -159,7 +161,7 @@ impl Transformer {
         block.qkv.apply(
             Rows::of(narrow, n, d, pairs),
             Out::Write(RowsMut::of(wide, n, 3 * d, false)),
-            None,
+            Activation::None,
             compute,
         )?;
         clock.done(Part::Qkv)?;
@@ -183,7 +185,12 @@ impl Transformer {
             block.ln2.apply(resid, RowsMut::of(second, n, d, pairs));
             clock.done(Part::LayerNorm)?;
         }
-        block.out.apply(Rows::of(narrow, n, d, pairs), Out::Add(resid), None, compute)?;
+        block.out.apply(
+            Rows::of(narrow, n, d, pairs),
+            Out::Add(resid),
+            Activation::None,
+            compute,
+        )?;
         clock.done(Part::AttnOut)?;
         if !config.parallel {
             block.ln2.apply(resid, RowsMut::of(narrow, n, d, pairs));
@@ -191,9 +198,14 @@ impl Transformer {
         }
         let normed = if config.parallel { second } else { narrow };
         let hidden = Out::Write(RowsMut::of(wide, n, d_mlp, pairs));
-        block.up.apply(Rows::of(normed, n, d, pairs), hidden, Some(config.activation), compute)?;
+        block.up.apply(Rows::of(normed, n, d, pairs), hidden, config.activation, compute)?;
         clock.done(Part::MlpUp)?;
-        block.down.apply(Rows::of(wide, n, d_mlp, pairs), Out::Add(resid), None, compute)?;
+        block.down.apply(
+            Rows::of(wide, n, d_mlp, pairs),
+            Out::Add(resid),
+            Activation::None,
+            compute,
+        )?;
         clock.done(Part::MlpDown)
     }
 }

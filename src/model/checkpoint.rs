@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -11,7 +11,6 @@ use safetensors::Dtype;
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::{Precision, has_tiles};
-use crate::formats::pickle;
 use crate::formats::tensors::{Numbers, TensorFile};
 use crate::model::source::Weights;
 
@@ -25,46 +24,24 @@ pub(super) struct Reader {
 
 /// The files of a checkpoint.
 struct Files {
-    all: Vec<Part>,
+    all: Vec<TensorFile>,
     /// In which of them each tensor is.
     of: HashMap<String, usize>,
 }
 
-/// A file of tensors.
-struct Part {
-    path: PathBuf,
-    form: Form,
-}
-
-enum Form {
-    Safetensors(TensorFile),
-    Pickle(Mutex<pickle::Tensors>),
-}
-
 /// Finds out which tensors a checkpoint has.
 pub(super) fn open(weights: &Weights) -> Result<Reader> {
+    let open = |path: &PathBuf| match path.extension().is_some_and(|extension| extension == "bin") {
+        true => TensorFile::open_torch(path),
+        false => TensorFile::open(path),
+    };
     let all = match weights {
-        Weights::Memory(path, bytes) => {
-            vec![Part {
-                path: path.clone(),
-                form: Form::Safetensors(TensorFile::in_memory(path, bytes)?),
-            }]
-        }
-        Weights::Files(paths) => {
-            let open = |path: &PathBuf| {
-                let is_pickle = path.extension().is_some_and(|extension| extension == "bin");
-                let form = match is_pickle {
-                    true => Form::Pickle(Mutex::new(pickle::Tensors::open(path)?)),
-                    false => Form::Safetensors(TensorFile::open(path)?),
-                };
-                Ok(Part { path: path.clone(), form })
-            };
-            paths.iter().map(open).collect::<Result<_>>()?
-        }
+        Weights::Memory(path, bytes) => vec![TensorFile::in_memory(path, bytes)?],
+        Weights::Files(paths) => paths.iter().map(open).collect::<Result<_>>()?,
     };
     let mut of = HashMap::new();
-    for (i, part) in all.iter().enumerate() {
-        of.extend(part.names().into_iter().map(|name| (name, i)));
+    for (i, file) in all.iter().enumerate() {
+        of.extend(file.names().into_iter().map(|name| (name, i)));
     }
     Ok(Reader { prefix: String::new(), files: Arc::new(Files { all, of }) })
 }
@@ -74,47 +51,6 @@ pub(super) fn open(weights: &Weights) -> Result<Reader> {
 pub(super) struct Matrices {
     pub numbers: u64,
     pub bytes: u64,
-}
-
-impl Part {
-    /// The type and shape of a tensor.
-    fn info(&self, name: &str) -> Option<(Dtype, Vec<usize>)> {
-        match &self.form {
-            Form::Safetensors(file) => {
-                file.info(name).map(|(dtype, shape)| (dtype, shape.to_vec()))
-            }
-            Form::Pickle(tensors) => {
-                tensors.lock().unwrap_or_else(PoisonError::into_inner).info(name)
-            }
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        match &self.form {
-            Form::Safetensors(file) => file.names(),
-            Form::Pickle(tensors) => tensors.lock().unwrap_or_else(PoisonError::into_inner).names(),
-        }
-    }
-
-    /// The numbers of a tensor that the file has.
-    fn read(&self, name: &str) -> Result<Numbers> {
-        match &self.form {
-            Form::Safetensors(file) => file.read(name),
-            Form::Pickle(tensors) => {
-                let lacks =
-                    || Error::MissingTensor { name: name.to_owned(), file: self.path.clone() };
-                let stored = tensors
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .read(name)?
-                    .ok_or_else(lacks)?;
-                let bad = |why| Error::format(&self.path, format!("tensor \"{name}\" {why}"));
-                let mut numbers = Numbers::new(stored.dtype, &stored.shape).map_err(bad)?;
-                numbers.push(&stored.bytes);
-                Ok(numbers)
-            }
-        }
-    }
 }
 
 /// The indices of the `at`-th number of a row-major array.
@@ -151,15 +87,15 @@ impl Reader {
 
     /// The checkpoint's only file, or the first of several.
     pub fn file(&self) -> PathBuf {
-        self.files.all.first().map(|part| part.path.clone()).unwrap_or_default()
+        self.files.all.first().map(|file| file.path().to_owned()).unwrap_or_default()
     }
 
     /// How many numbers the matrices have, and what they will take: sixteen bits each if they come
     /// so and the processor has tiles.
     pub fn bytes_of_matrices(&self) -> Matrices {
         let mut all = Matrices::default();
-        for (name, &part) in &self.files.of {
-            let Some((dtype, shape)) = self.files.all[part].info(name) else { continue };
+        for (name, &file) in &self.files.of {
+            let Some((dtype, shape)) = self.files.all[file].info(name) else { continue };
             let [rows, columns] = shape[..] else { continue };
             let bytes = match dtype {
                 Dtype::F16 | Dtype::BF16 if has_tiles() => 2,
@@ -181,14 +117,14 @@ impl Reader {
     /// As [`Reader::get`], and what the numbers are in the file.
     pub fn get_with_precision(&self, shape: &[usize], name: &str) -> Result<(Tensor, Precision)> {
         let name = format!("{}{name}", self.prefix);
-        let Some(part) = self.files.of.get(&name).map(|&part| &self.files.all[part]) else {
+        let Some(file) = self.files.of.get(&name).map(|&file| &self.files.all[file]) else {
             return Err(Error::MissingTensor { name, file: self.file() });
         };
-        let what = || format!("tensor \"{name}\" of {}", part.path.display());
-        let Numbers { dtype, shape: got, values } = part.read(&name)?;
+        let what = || format!("tensor \"{name}\" of {}", file.path().display());
+        let Numbers { dtype, shape: got, values } = file.read(&name)?;
         if matches!(dtype, Dtype::I32 | Dtype::I64) {
             return Err(Error::format(
-                &part.path,
+                file.path(),
                 format!("tensor \"{name}\" has type {dtype:?}: need F32, F16, BF16 or F64"),
             ));
         }

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
+use crate::cpu::matmul::Activation;
 
 /// A family of models with one architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum Family {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Family {
     /// GPT-2: learned positions, attention and MLP one after the other.
     Gpt2,
     /// GPT-NeoX, the architecture of Pythia: rotary positions, attention and MLP in parallel.
@@ -25,17 +26,6 @@ impl fmt::Display for Family {
     }
 }
 
-/// The non-linearity of the MLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum MlpActivation {
-    /// GELU by its tanh approximation: `gelu_new`, GPT-2's.
-    GeluTanh,
-    /// GELU by the error function: `gelu`, Pythia's.
-    GeluErf,
-    /// max(x, 0).
-    Relu,
-}
-
 /// The shape and settings of a model.
 ///
 /// ```
@@ -46,8 +36,7 @@ pub enum MlpActivation {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelConfig {
-    /// The architecture.
-    pub family: Family,
+    pub(crate) family: Family,
     /// How many blocks there are.
     pub n_layers: usize,
     /// How many attention heads a block has.
@@ -70,7 +59,7 @@ pub struct ModelConfig {
     /// The token that ends a document.
     pub eos: u32,
     /// The non-linearity of the MLP.
-    pub activation: MlpActivation,
+    pub(super) activation: Activation,
     /// What layer norms add to the variance.
     pub layer_norm_eps: f64,
     /// Whether attention's matrices have biases.
@@ -362,11 +351,11 @@ fn id(ids: &Option<Ids>) -> u32 {
     ids.as_ref().and_then(Ids::first).unwrap_or(NONE)
 }
 
-fn activation(name: &str, field: &str, path: &Path) -> Result<MlpActivation> {
+fn activation(name: &str, field: &str, path: &Path) -> Result<Activation> {
     match name {
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(MlpActivation::GeluTanh),
-        "gelu" => Ok(MlpActivation::GeluErf),
-        "relu" => Ok(MlpActivation::Relu),
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
+        "gelu" => Ok(Activation::GeluErf),
+        "relu" => Ok(Activation::Relu),
         _ => Err(Error::format(
             path,
             format!(
@@ -400,7 +389,7 @@ mod tests {
         );
         assert_eq!(
             (c.bos, c.activation, c.attn_scale, c.rotary_dim),
-            (50256, MlpActivation::GeluTanh, 0.125, 0)
+            (50256, Activation::GeluTanh, 0.125, 0)
         );
     }
 

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::base::error::Result;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
-use crate::model::weights::{BlockWeights, Embeddings, LayerNormWeights, Linear, ModelWeights};
+use crate::model::weights::{BlockWeights, Embeddings, Linear, ModelWeights};
 
 /// A GPT-NeoX checkpoint, its names with or without the prefix `gpt_neox.`.
 pub(super) struct NeoX<'a> {
@@ -15,31 +15,18 @@ pub(super) struct NeoX<'a> {
 
 impl ModelWeights for NeoX<'_> {
     fn ends(&self) -> Result<Embeddings> {
-        let body = self.root.body("gpt_neox");
-        let d = self.config.d_model;
-        let shape = [self.config.d_vocab, d];
-        let (embed, precision) = body.get_with_precision(&shape, "embed_in.weight")?;
-        let ln_final = gain(&body.pp("final_layer_norm"), d)?;
-        let (head, precision) = match self.config.tied {
-            true => (embed.clone(), precision),
-            false => self.root.get_with_precision(&shape, "embed_out.weight")?,
-        };
-        Ok(Embeddings {
-            embed,
-            positions: None,
-            ln_final,
-            unembed: Linear::new((head.t()?, precision), None),
-        })
+        let names = ["embed_in.weight", "final_layer_norm", "embed_out.weight"];
+        Embeddings::read(&self.root, &self.root.body("gpt_neox"), self.config, names, None)
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
         let (d, d_mlp, attn_bias) = (self.config.d_model, self.config.d_mlp, self.config.attn_bias);
         let block = self.root.body("gpt_neox").pp("layers").pp(layer);
         Ok(BlockWeights {
-            ln1: gain(&block.pp("input_layernorm"), d)?,
+            ln1: block.pp("input_layernorm").layer_norm(d)?,
             qkv: qkv(&block.pp("attention.query_key_value"), self.config)?,
             out: linear(&block.pp("attention.dense"), d, d, attn_bias)?,
-            ln2: gain(&block.pp("post_attention_layernorm"), d)?,
+            ln2: block.pp("post_attention_layernorm").layer_norm(d)?,
             up: linear(&block.pp("mlp.dense_h_to_4h"), d, d_mlp, true)?,
             down: linear(&block.pp("mlp.dense_4h_to_h"), d_mlp, d, true)?,
         })
@@ -65,11 +52,4 @@ fn linear(at: &Reader, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> 
     let (weight, precision) = at.get_with_precision(&[d_out, d_in], "weight")?;
     let bias = if bias { Some(at.get(&[d_out], "bias")?) } else { None };
     Ok(Linear::new((weight.t()?, precision), bias))
-}
-
-fn gain(at: &Reader, d_model: usize) -> Result<LayerNormWeights> {
-    Ok(LayerNormWeights {
-        weight: at.get(&[d_model], "weight")?,
-        bias: at.get(&[d_model], "bias")?,
-    })
 }

@@ -1,12 +1,8 @@
 //! A matrix with its bias and activation, packed for tiles where the processor has them.
-//!
-//! The twin made of candle's own operations serves other devices, and is what the tests hold the
-//! fast ones to.
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, D, DType, Device, Module, Storage, Tensor};
-use candle_nn::{Activation as CandleActivation, Linear as CandleLinear};
+use candle_core::{CpuStorage, D, Device, Storage, Tensor};
 use gemm::Parallelism;
 
 use crate::base::error::{Error, Result};
@@ -15,7 +11,6 @@ use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{
     Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
 };
-use crate::model::config::MlpActivation;
 use crate::model::weights::Linear;
 
 /// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
@@ -43,10 +38,6 @@ pub(super) fn cpu_f32(storage: &Storage) -> Result<&[f32]> {
     }
 }
 
-pub(super) fn is_cpu_f32(x: &Tensor) -> bool {
-    x.device().is_cpu() && x.dtype() == DType::F32
-}
-
 /// `activation(x W + b)` for `x` of shape `[.., in]`.
 #[derive(Clone)]
 pub(super) struct Dense {
@@ -59,9 +50,11 @@ enum Kind {
     Plain(Arc<Plain>),
 }
 
-/// A matrix as candle has it.
+/// A matrix `[in, out]` as it lies in memory: so, or as the view of an `[out, in]`.
 struct Plain {
-    linear: CandleLinear,
+    weight: Tensor,
+    /// `[out]`, or empty.
+    bias: Vec<f32>,
     /// The matrix with every number rounded to bf16; made when it is first asked for.
     rounded: OnceLock<Tensor>,
 }
@@ -69,14 +62,14 @@ struct Plain {
 impl Dense {
     /// Takes the matrix as it lies in memory: `[in, out]`, or the view of an `[out, in]`.
     pub fn as_it_lies(weights: Linear) -> Result<Dense> {
-        let linear = CandleLinear::new(weights.processed()?.t()?, weights.bias);
-        Ok(Dense { kind: Kind::Plain(Arc::new(Plain { linear, rounded: OnceLock::new() })) })
+        let (weight, bias) = (weights.processed()?, weights.bias_numbers()?);
+        Ok(Dense { kind: Kind::Plain(Arc::new(Plain { weight, bias, rounded: OnceLock::new() })) })
     }
 
     /// Lays the matrix out in the order in which products read it: packed where the processor has
     /// tiles, and `[in, out]` elsewhere.
     pub fn laid_out(weights: Linear) -> Result<Dense> {
-        if has_tiles() && is_cpu_f32(&weights.weight) {
+        if has_tiles() {
             return Dense::packed(&weights);
         }
         let weight = weights.processed()?.contiguous()?;
@@ -88,10 +81,11 @@ impl Dense {
         let is_turned = !weights.weight.is_contiguous();
         let weight = if is_turned { weights.weight.t()? } else { weights.weight.clone() };
         let (row_stride, col_stride) = if is_turned { (1, depth) } else { (width, 1) };
-        let bias = weights.bias.as_ref().map(|bias| with_f32(bias, <[f32]>::to_vec)).transpose()?;
+        let bias = weights.bias_numbers()?;
+        let bias = weights.bias.as_ref().map(|_| &bias[..]);
         let packed = with_f32(&weight, |data| {
             let view = View { data, depth, width, row_stride, col_stride };
-            Packed::new(view, bias.as_deref(), weights.precision, weights.row_wise.clone())
+            Packed::new(view, bias, weights.precision, weights.row_wise.clone())
         })?;
         Ok(Dense { kind: Kind::Packed(Arc::new(packed)) })
     }
@@ -100,9 +94,7 @@ impl Dense {
     fn dims(&self) -> [usize; 2] {
         match &self.kind {
             Kind::Packed(packed) => [packed.depth, packed.width],
-            Kind::Plain(plain) => {
-                [plain.linear.weight().dims()[1], plain.linear.weight().dims()[0]]
-            }
+            Kind::Plain(plain) => [plain.weight.dims()[0], plain.weight.dims()[1]],
         }
     }
 
@@ -115,18 +107,8 @@ impl Dense {
         }
     }
 
-    /// As [`apply`](Dense::apply), for a tensor on any device.
-    pub fn forward(
-        &self,
-        x: &Tensor,
-        activation: Option<MlpActivation>,
-        compute: Compute,
-    ) -> Result<Tensor> {
-        if let Kind::Plain(plain) = &self.kind
-            && !(is_cpu_f32(x) && is_cpu_f32(plain.linear.weight()))
-        {
-            return forward_any(&plain.linear, x, activation);
-        }
+    /// As [`apply`](Dense::apply), for a tensor.
+    pub fn forward(&self, x: &Tensor, activation: Activation, compute: Compute) -> Result<Tensor> {
         let [d_in, d_out] = self.dims();
         if x.dim(D::Minus1)? != d_in {
             let what = format!("the input of a matrix [{d_out}, {d_in}]");
@@ -155,7 +137,7 @@ impl Dense {
         &self,
         rows: Rows<'_>,
         out: Out<'_>,
-        activation: Option<MlpActivation>,
+        activation: Activation,
         compute: Compute,
     ) -> Result<()> {
         let [d_in, d_out] = self.dims();
@@ -178,12 +160,6 @@ impl Dense {
                 got: vec![got],
             });
         }
-        let activation = match activation {
-            None => Activation::None,
-            Some(MlpActivation::GeluTanh) => Activation::GeluTanh,
-            Some(MlpActivation::GeluErf) => Activation::GeluErf,
-            Some(MlpActivation::Relu) => Activation::Relu,
-        };
         match (&self.kind, rows, out) {
             #[cfg(target_arch = "x86_64")]
             (Kind::Packed(packed), rows, out) => packed.multiply(rows, out, activation, compute),
@@ -216,18 +192,17 @@ impl Plain {
         activation: Activation,
         compute: Compute,
     ) -> Result<()> {
-        let (d_out, d_in) = self.linear.weight().dims2()?;
-        let is_laid_out = self.linear.weight().t()?.is_contiguous();
+        let (d_in, d_out) = self.weight.dims2()?;
+        let (row_stride, col_stride) =
+            if self.weight.is_contiguous() { (d_out, 1) } else { (1, d_in) };
         let rounded: Vec<f32>;
         let (x, weight) = match compute {
-            Compute::F32 if is_laid_out => (x, self.linear.weight().t()?),
-            Compute::F32 => (x, self.linear.weight().clone()),
+            Compute::F32 => (x, self.lying()?),
             Compute::Bf16 => {
-                rounded = x.iter().map(|x| bf16::widen(bf16::round(*x))).collect();
-                (&rounded[..], self.rounded(is_laid_out)?)
+                rounded = round(x);
+                (&rounded[..], self.rounded()?)
             }
         };
-        let (row_stride, col_stride) = if is_laid_out { (d_out, 1) } else { (1, d_in) };
         with_f32(&weight, |w| {
             let a = Matrix {
                 data: x,
@@ -239,54 +214,55 @@ impl Plain {
             let b = Matrix { data: w, rows: d_in, cols: d_out, row_stride, col_stride };
             matmul(y, d_out, a, b, 1.0, Parallelism::Rayon(0));
         })?;
-        let bias = self
-            .linear
-            .bias()
-            .map(|bias| with_f32(bias, <[f32]>::to_vec))
-            .transpose()?
-            .unwrap_or_default();
-        if !bias.is_empty() || activation != Activation::None {
+        if !self.bias.is_empty() || activation != Activation::None {
             let work = 8 * y.len();
             in_pieces(y, d_out * (PIECE / d_out).max(1), work, |_, rows| {
-                bias_and_activate(rows, &bias, activation)
+                bias_and_activate(rows, &self.bias, activation)
             });
         }
         Ok(())
     }
 
-    fn rounded(&self, is_laid_out: bool) -> Result<Tensor> {
+    /// The matrix, turned if it lies so: contiguous in any case.
+    fn lying(&self) -> Result<Tensor> {
+        Ok(if self.weight.is_contiguous() { self.weight.clone() } else { self.weight.t()? })
+    }
+
+    fn rounded(&self) -> Result<Tensor> {
         if let Some(rounded) = self.rounded.get() {
             return Ok(rounded.clone());
         }
-        let weight =
-            if is_laid_out { self.linear.weight().t()? } else { self.linear.weight().clone() };
-        let numbers = with_f32(&weight, |w| {
-            w.iter().map(|x| bf16::widen(bf16::round(*x))).collect::<Vec<_>>()
-        })?;
-        let rounded = Tensor::from_vec(numbers, weight.dims(), &Device::Cpu)?;
+        let weight = self.lying()?;
+        let rounded = Tensor::from_vec(with_f32(&weight, round)?, weight.dims(), &Device::Cpu)?;
         Ok(self.rounded.get_or_init(|| rounded).clone())
     }
 }
 
-fn forward_any(
-    linear: &CandleLinear,
-    x: &Tensor,
-    activation: Option<MlpActivation>,
-) -> Result<Tensor> {
-    let y = linear.forward(x)?;
-    Ok(match activation {
-        None => y,
-        Some(MlpActivation::GeluTanh) => CandleActivation::NewGelu.forward(&y)?,
-        Some(MlpActivation::GeluErf) => CandleActivation::Gelu.forward(&y)?,
-        Some(MlpActivation::Relu) => CandleActivation::Relu.forward(&y)?,
-    })
+/// Each number as the nearest that bf16 has.
+fn round(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| bf16::widen(bf16::round(*x))).collect()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use candle_core::{DType, Module};
+    use candle_nn::{Activation as CandleActivation, Linear as CandleLinear};
+    use rand::{Rng, SeedableRng};
+
     use super::*;
     use crate::cpu::matmul::Precision;
-    use rand::{Rng, SeedableRng};
+
+    /// The same by candle's own operations.
+    fn by_candle(linear: &CandleLinear, x: &Tensor, activation: Activation) -> Tensor {
+        let y = linear.forward(x).unwrap();
+        match activation {
+            Activation::None => Ok(y),
+            Activation::GeluTanh => CandleActivation::NewGelu.forward(&y),
+            Activation::GeluErf => CandleActivation::Gelu.forward(&y),
+            Activation::Relu => CandleActivation::Relu.forward(&y),
+        }
+        .unwrap()
+    }
 
     pub fn random(shape: &[usize], seed: u64) -> Tensor {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
@@ -322,22 +298,18 @@ pub(super) mod tests {
             let (x, matrix) = (random(&[1, rows, d_in], 2), random(&[d_in, d_out], 1));
             let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
             for bias in [None, Some(random(&[d_out], 3))] {
-                for activation in [
-                    None,
-                    Some(MlpActivation::GeluTanh),
-                    Some(MlpActivation::GeluErf),
-                    Some(MlpActivation::Relu),
-                ] {
+                for activation in
+                    [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu]
+                {
                     let of = |weight: &Tensor| {
                         Linear::new((weight.clone(), Precision::Single), bias.clone())
                     };
                     let candle =
                         |weight: &Tensor| CandleLinear::new(weight.t().unwrap(), bias.clone());
-                    let want = forward_any(&candle(&matrix), &x, activation).unwrap();
+                    let want = by_candle(&candle(&matrix), &x, activation);
                     let rounded =
                         |x: &Tensor| x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
-                    let want_bf16 =
-                        forward_any(&candle(&rounded(&matrix)), &rounded(&x), activation).unwrap();
+                    let want_bf16 = by_candle(&candle(&rounded(&matrix)), &rounded(&x), activation);
                     let mut all = vec![
                         Dense::as_it_lies(of(&matrix)),
                         Dense::as_it_lies(of(&view)),
@@ -358,10 +330,10 @@ pub(super) mod tests {
         }
         let dense =
             Dense::laid_out(Linear::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
-        assert!(dense.forward(&random(&[2, 5], 1), None, Compute::F32).is_err());
+        assert!(dense.forward(&random(&[2, 5], 1), Activation::None, Compute::F32).is_err());
         // A view that is not contiguous is read in its own order.
         let turned = random(&[3, 6], 4).t().unwrap();
-        let of = |x: &Tensor| dense.forward(x, None, Compute::F32).unwrap();
+        let of = |x: &Tensor| dense.forward(x, Activation::None, Compute::F32).unwrap();
         assert_close(&of(&turned), &of(&turned.contiguous().unwrap()));
     }
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::log_sum_exp;
 use crate::model::block::Layout;
-use crate::model::ops::{Dense, is_cpu_f32, with_f32};
+use crate::model::ops::{Dense, with_f32};
 use crate::model::tokens::Tokens;
 use crate::model::transformer::Stage;
 use crate::model::{HookPoint, Model, Site};
@@ -23,29 +23,11 @@ const LOGITS_AT_ONCE: usize = 8 * 1024 * 1024;
 
 /// A pass that has stopped at a hook and can be taken up again, with the hook's value or another in
 /// its place.
-///
-/// ```
-/// use tokenized_sae::prelude::*;
-/// let model = Model::load("tiny-gpt2")?;
-/// let tokens = Tokens::new(vec![model.bos(), 300, 301, 302], 4)?;
-/// let paused = model.pause_at(&tokens, "blocks.1.hook_mlp_out".parse()?)?;
-/// let ablated = model.resume(&paused, &paused.value.zeros_like()?)?; // logits without what that MLP writes
-/// assert_eq!(ablated.dims(), &[1, 4, model.config().d_vocab]);
-/// # Ok::<(), Error>(())
-/// ```
-#[derive(Clone)]
-pub struct Paused {
+pub(crate) struct Paused {
     /// The hook's value, `[n_seq, n_ctx, d_model]`.
     pub value: Tensor,
     hook: HookPoint,
     base: Option<Tensor>,
-}
-
-impl Paused {
-    /// Where the pass stands.
-    pub fn hook(&self) -> HookPoint {
-        self.hook
-    }
 }
 
 impl Model {
@@ -130,7 +112,7 @@ impl Model {
             .collect();
         let tokens = Tokens::new(ids, len + 1)?;
         self.check_tokens(&tokens)?;
-        let Some(depth) = hook.blocks_before().filter(|_| is_cpu_f32(self.embedding())) else {
+        let Some(depth) = hook.blocks_before() else {
             let mut values = self.run_to_many_unless(&tokens, &[hook], stop)?;
             return Ok(values.remove(0).narrow(1, len, 1)?.flatten_all()?.to_vec1::<f32>()?);
         };
@@ -205,13 +187,13 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::UnknownHook`] if the model lacks the hook, or the hook is not the whole residual
-    /// stream (for those, see [`Model::pause_at`]); [`Error::Shape`] if `resid` has another shape;
+    /// stream (for those, see [`Model::run_with`]); [`Error::Shape`] if `resid` has another shape;
     /// [`Error::Config`] if it is longer than the model can read.
     pub fn run_from(&self, hook: HookPoint, resid: &Tensor) -> Result<Tensor> {
         self.check_hook(hook)?;
         if !hook.site.is_resid() {
             let why = format!(
-                "the rest of the model cannot be computed from {} alone: take {}, {} or {}, or pause_at and resume",
+                "the rest of the model cannot be computed from {} alone: take {}, {} or {}, or run_with",
                 hook.site.name(),
                 Site::ResidPre.name(),
                 Site::ResidMid.name(),
@@ -231,11 +213,33 @@ impl Model {
         self.finish(hook, resid, None, &[n_seq, n_ctx, d_model])
     }
 
-    /// Runs as far as a hook, any hook, and stops there, to be taken up by [`Model::resume`].
+    /// The logits `[n_seq, n_ctx, d_vocab]` with `change(value)` in place of what a hook, any hook,
+    /// holds: `[n_seq, n_ctx, d_model]`.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// let model = Model::load("tiny-gpt2")?;
+    /// let tokens = Tokens::new(vec![model.bos(), 300, 301, 302], 4)?;
+    /// let hook: HookPoint = "blocks.1.hook_mlp_out".parse()?;
+    /// let ablated = model.run_with(&tokens, hook, |written| Ok(written.zeros_like()?))?; // without what that MLP writes
+    /// assert_eq!(ablated.dims(), &[1, 4, model.config().d_vocab]);
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
-    /// Those of [`Model::run_to`].
-    pub fn pause_at(&self, tokens: &Tokens, hook: HookPoint) -> Result<Paused> {
+    /// Those of [`Model::run_to`] and of `change`; [`Error::Shape`] if it gives another shape.
+    pub fn run_with(
+        &self,
+        tokens: &Tokens,
+        hook: HookPoint,
+        change: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let paused = self.pause_at(tokens, hook)?;
+        self.resume(&paused, &change(&paused.value)?)
+    }
+
+    /// Runs as far as a hook, any hook, and stops there, to be taken up by [`Model::resume`].
+    pub(crate) fn pause_at(&self, tokens: &Tokens, hook: HookPoint) -> Result<Paused> {
         self.check_hook(hook)?;
         self.check_tokens(tokens)?;
         let Stage { value, base, .. } =
@@ -245,10 +249,7 @@ impl Model {
 
     /// Takes up a pass with `value` in place of the hook's own: the logits `[n_seq, n_ctx,
     /// d_vocab]`.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if `value` does not have the shape of the hook's own.
-    pub fn resume(&self, paused: &Paused, value: &Tensor) -> Result<Tensor> {
+    pub(crate) fn resume(&self, paused: &Paused, value: &Tensor) -> Result<Tensor> {
         self.finish(paused.hook, value, paused.base.clone(), paused.value.dims())
     }
 

@@ -1,13 +1,12 @@
 //! How a model shows itself as the last value of a notebook's cell.
 
-mod names;
+mod hook;
 mod prediction;
 
-use std::fmt;
-
 use crate::base::format::{count, significant};
+use crate::cpu::matmul::Activation;
 use crate::display::{Show, Shown, Table, settings, shows};
-use crate::model::{Model, ModelConfig, Paused};
+use crate::model::{Model, ModelConfig};
 
 type Rows = Vec<(&'static str, String, &'static str)>;
 
@@ -68,9 +67,15 @@ impl ModelConfig {
     pub fn table(&self) -> Table {
         let mut rows = rows_of(self);
         let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
+        let activation = match self.activation {
+            Activation::None => "none",
+            Activation::GeluTanh => "gelu_new",
+            Activation::GeluErf => "gelu",
+            Activation::Relu => "relu",
+        };
         rows.extend([
             ("EOS", self.eos.to_string(), "the token that ends a document"),
-            ("activation", self.activation.name().to_owned(), "the non-linearity of the MLP"),
+            ("activation", activation.to_owned(), "the non-linearity of the MLP"),
             ("layer norm ε", significant(self.layer_norm_eps, 2), "what layer norms add to the variance"),
             ("attention bias", yes(self.attn_bias), "whether attention's matrices have biases"),
             ("attention scale", significant(self.attn_scale, 4), "what attention scores are multiplied by"),
@@ -114,29 +119,4 @@ impl Show for ModelConfig {
     }
 }
 
-impl Show for Paused {
-    fn shown(&self) -> Shown {
-        let rows = vec![
-            ("hook", self.hook().to_string(), "where the pass stands"),
-            (
-                "value",
-                format!("{:?}", self.value.dims()),
-                "the shape of the hook's value: n_seq, n_ctx, d_model",
-            ),
-            (
-                "next",
-                "model.resume(&paused, &value) continues to the logits".to_owned(),
-                "with the hook's value or another in its place",
-            ),
-        ];
-        settings("A paused pass", rows).into()
-    }
-}
-
-impl fmt::Debug for Paused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Paused at {} with {:?}", self.hook(), self.value.dims())
-    }
-}
-
-shows!(Model, ModelConfig, Paused);
+shows!(Model, ModelConfig);

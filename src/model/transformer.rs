@@ -11,13 +11,13 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::kv_cache::KvCache;
 
 use crate::base::error::{Error, Result};
-use crate::cpu::matmul::{Compute, RowWise};
+use crate::cpu::matmul::{Activation, Compute, RowWise};
 use crate::model::attention::causal_attention;
 use crate::model::block::{Block, Layout, Workspace};
 use crate::model::config::ModelConfig;
 use crate::model::embed::Embed;
 use crate::model::norm::Norm;
-use crate::model::ops::{Dense, is_cpu_f32, with_f32};
+use crate::model::ops::{Dense, with_f32};
 use crate::model::rotary::Rotary;
 use crate::model::weights::{BlockWeights, Embeddings};
 use crate::model::{HookPoint, Site};
@@ -129,8 +129,7 @@ impl Transformer {
     ) -> Result<Stage> {
         while stage.hook != hook {
             let n_whole = hook.layer - stage.hook.layer + usize::from(hook.site == Site::ResidPost);
-            stage = if stage.hook.site == Site::ResidPre && n_whole > 0 && is_cpu_f32(&stage.value)
-            {
+            stage = if stage.hook.site == Site::ResidPre && n_whole > 0 {
                 self.walk_blocks(stage, n_whole, compute, stop)?
             } else {
                 self.advance(stage, None, compute)?
@@ -225,7 +224,7 @@ impl Transformer {
     ) -> Result<Tensor> {
         let block = &self.blocks[layer];
         let (d, n_heads) = (self.config.d_model, self.config.n_heads);
-        let mut qkv = block.qkv.forward(&block.ln1.forward(resid)?, None, compute)?; // [n_seq, n_new, 3 d_model]
+        let mut qkv = block.qkv.forward(&block.ln1.forward(resid)?, Activation::None, compute)?; // [n_seq, n_new, 3 d_model]
         if let Some(rotary) = &self.rotary {
             let (from, shape) = (cache.as_ref().map_or(0, |c| c.len()), qkv.dims3()?);
             let mut rows = with_f32(&qkv, <[f32]>::to_vec)?;
@@ -239,7 +238,7 @@ impl Transformer {
         };
         block.out.forward(
             &causal_attention(&q, &k, &v, n_heads, self.config.attn_scale)?,
-            None,
+            Activation::None,
             compute,
         )
     }
@@ -247,8 +246,8 @@ impl Transformer {
     fn mlp(&self, layer: usize, resid: &Tensor, compute: Compute) -> Result<Tensor> {
         let block = &self.blocks[layer];
         block.down.forward(
-            &block.up.forward(&block.ln2.forward(resid)?, Some(self.config.activation), compute)?,
-            None,
+            &block.up.forward(&block.ln2.forward(resid)?, self.config.activation, compute)?,
+            Activation::None,
             compute,
         )
     }
@@ -256,7 +255,7 @@ impl Transformer {
     /// From the residual stream `[.., d_model]` after the last block to logits `[.., d_vocab]`, in
     /// f32.
     pub fn unembed(&self, resid: &Tensor) -> Result<Tensor> {
-        self.unembed.forward(&self.ln_final.forward(resid)?, None, Compute::F32)
+        self.unembed.forward(&self.ln_final.forward(resid)?, Activation::None, Compute::F32)
     }
 
     /// What directions `[n, d_model]` add to the logits by the direct path; see
@@ -266,10 +265,11 @@ impl Transformer {
         // Of a direction of zeros the unembedding gives its bias, an effect of nothing.
         let bias = self.unembed.forward(
             &Tensor::zeros((1, self.config.d_model), DType::F32, &Device::Cpu)?,
-            None,
+            Activation::None,
             Compute::F32,
         )?;
-        let effects = self.unembed.forward(&linear, None, Compute::F32)?.broadcast_sub(&bias)?;
+        let effects =
+            self.unembed.forward(&linear, Activation::None, Compute::F32)?.broadcast_sub(&bias)?;
         Ok(effects.broadcast_sub(&effects.mean_keepdim(D::Minus1)?)?)
     }
 

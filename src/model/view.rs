@@ -1,21 +1,13 @@
 //! Tokens as text, with the borders between them visible.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use crate::display::{Show, Shown, escape, shows};
+use crate::display::{Shown, escape};
 use crate::model::Model;
 use crate::model::tokens::Tokens;
 
 /// Two shades in turn, which show on light and on dark pages.
 const SHADES: [&str; 2] = ["rgba(66,133,214,.20)", "rgba(214,140,40,.24)"];
-
-/// Some sequences as text, token by token; [`Model::view`] makes it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TokensView {
-    rows: Vec<Vec<(u32, String)>>,
-    n_seq: usize,
-}
 
 impl Model {
     /// The first `n` sequences as text: in a notebook each token is shaded and says its id when the
@@ -27,78 +19,58 @@ impl Model {
     /// let model = Model::load("tiny-gpt2")?;
     /// let ids = model.encode("A line.\nAnother")?;
     /// let view = model.view(&Tokens::new(ids.clone(), ids.len())?, 1);
-    /// assert!(view.text().contains("⏎") && view.text().contains("│"));
+    /// assert!(view.text.contains("⏎") && view.text.contains("│"));
     /// # Ok::<(), Error>(())
     /// ```
-    pub fn view(&self, tokens: &Tokens, n: usize) -> TokensView {
+    pub fn view(&self, tokens: &Tokens, n: usize) -> Shown {
         let mut known: HashMap<u32, String> = HashMap::new();
         let mut text = |id: u32| known.entry(id).or_insert_with(|| self.token_str(id)).clone();
-        let rows = (0..tokens.n_seq().min(n))
+        let rows: Vec<Row> = (0..tokens.n_seq().min(n))
             .map(|i| tokens.row(i).iter().map(|&id| (id, text(id))).collect())
             .collect();
-        TokensView { rows, n_seq: tokens.n_seq() }
+        view(&rows, tokens.n_seq())
     }
 }
 
-impl TokensView {
-    /// The ids and texts, sequence by sequence.
-    pub fn rows(&self) -> &[Vec<(u32, String)>] {
-        &self.rows
-    }
+/// The ids and texts of a sequence.
+type Row = Vec<(u32, String)>;
 
-    /// One line a sequence, with a bar between tokens.
-    pub fn text(&self) -> String {
-        let line = |row: &Vec<(u32, String)>| {
-            let tokens = row.iter().map(|(_, text)| {
-                text.chars().map(|c| mark(c).filter(|_| c != ' ').unwrap_or(c)).collect::<String>()
-            });
-            tokens.collect::<Vec<_>>().join("│") + "\n"
-        };
-        self.rows.iter().map(line).collect::<String>()
-            + &self.left_out().map(|line| line + "\n").unwrap_or_default()
+/// Some of `n_seq` sequences.
+fn view(rows: &[Row], n_seq: usize) -> Shown {
+    let mut shown =
+        Shown { html: rows.iter().map(html).collect(), text: rows.iter().map(line).collect() };
+    if rows.len() < n_seq {
+        let left_out = format!("{} of {n_seq} sequences", rows.len());
+        shown.html +=
+            &format!("<div style=\"opacity:.72;font-size:.88em\">{}</div>", escape(&left_out));
+        shown.text += &(left_out + "\n");
     }
-
-    /// The same as HTML.
-    pub fn html(&self) -> String {
-        let mut out = String::from("<div style=\"color:inherit;line-height:1.75;max-width:70em\">");
-        for row in &self.rows {
-            out += "<div style=\"margin:.3em 0 .7em\">";
-            for (position, (id, text)) in row.iter().enumerate() {
-                out += &format!(
-                    "<span title=\"id {id}, position {position}\" style=\"background:{};border-radius:2px;padding:.1em 0\">{}</span><wbr>",
-                    SHADES[position % 2],
-                    visible(text)
-                );
-                if text.ends_with('\n') {
-                    out += "<br>";
-                }
-            }
-            out += "</div>";
-        }
-        if let Some(line) = self.left_out() {
-            out += &format!("<div style=\"opacity:.72;font-size:.88em\">{}</div>", escape(&line));
-        }
-        out + "</div>"
-    }
-
-    fn left_out(&self) -> Option<String> {
-        let hidden = self.n_seq - self.rows.len();
-        (hidden > 0).then(|| format!("{} of {} sequences", self.rows.len(), self.n_seq))
-    }
+    shown.html = format!(
+        "<div style=\"color:inherit;line-height:1.75;max-width:70em\">{}</div>",
+        shown.html
+    );
+    shown
 }
 
-shows!(TokensView);
-
-impl Show for TokensView {
-    fn shown(&self) -> Shown {
-        Shown { html: self.html(), text: self.text() }
-    }
+/// A line with a bar between tokens.
+fn line(row: &Row) -> String {
+    let tokens = row.iter().map(|(_, text)| {
+        text.chars().map(|c| mark(c).filter(|_| c != ' ').unwrap_or(c)).collect::<String>()
+    });
+    tokens.collect::<Vec<_>>().join("│") + "\n"
 }
 
-impl fmt::Debug for TokensView {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
-    }
+fn html(row: &Row) -> String {
+    let token = |(position, (id, text)): (usize, &(u32, String))| {
+        format!(
+            "<span title=\"id {id}, position {position}\" style=\"background:{};border-radius:2px;padding:.1em 0\">{}</span><wbr>{}",
+            SHADES[position % 2],
+            visible(text),
+            if text.ends_with('\n') { "<br>" } else { "" }
+        )
+    };
+    let tokens: String = row.iter().enumerate().map(token).collect();
+    format!("<div style=\"margin:.3em 0 .7em\">{tokens}</div>")
 }
 
 /// What stands for white space.
@@ -131,17 +103,17 @@ pub(crate) fn visible(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn view(texts: &[&str]) -> TokensView {
+    fn of(texts: &[&str]) -> Shown {
         let row =
             texts.iter().enumerate().map(|(id, text)| (id as u32, (*text).to_owned())).collect();
-        TokensView { rows: vec![row], n_seq: 3 }
+        view(&[row], 3)
     }
 
     #[test]
     fn borders_and_white_space_are_visible_and_markup_is_not() {
-        let view = view(&["<script>", " a\tb", "\n", ""]);
-        assert_eq!(view.text(), "<script>│ a⇥b│⏎│\n1 of 3 sequences\n");
-        let html = view.html();
+        let view = of(&["<script>", " a\tb", "\n", ""]);
+        assert_eq!(view.text, "<script>│ a⇥b│⏎│\n1 of 3 sequences\n");
+        let html = view.html;
         assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"));
         assert!(
             html.contains("title=\"id 1, position 1\"")

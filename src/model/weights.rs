@@ -10,7 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::base::error::Result;
 use crate::cpu::matmul::{Precision, RowWise};
-use crate::model::config::ModelConfig;
+use crate::model::checkpoint::Reader;
+use crate::model::config::{Family, ModelConfig};
+use crate::model::gpt2::Gpt2;
+use crate::model::neox::NeoX;
 use crate::model::ops::with_f32;
 
 /// A matrix `[in, out]`, which may be the view of an `[out, in]`, and a bias `[out]`.
@@ -29,6 +32,11 @@ impl Linear {
     /// A matrix with nothing to be done to it.
     pub fn new((weight, precision): (Tensor, Precision), bias: Option<Tensor>) -> Linear {
         Linear { weight, precision, row_wise: RowWise::Nothing, bias }
+    }
+
+    /// The numbers of the bias; none without one.
+    pub fn bias_numbers(&self) -> Result<Vec<f32>> {
+        self.bias.as_ref().map_or(Ok(Vec::new()), |bias| with_f32(bias, <[f32]>::to_vec))
     }
 
     /// The matrix that is multiplied, in f32.
@@ -104,7 +112,39 @@ pub(super) struct Embeddings {
     pub unembed: Linear,
 }
 
+impl Reader {
+    /// The layer norm at this place.
+    pub fn layer_norm(&self, d_model: usize) -> Result<LayerNormWeights> {
+        Ok(LayerNormWeights {
+            weight: self.get(&[d_model], "weight")?,
+            bias: self.get(&[d_model], "bias")?,
+        })
+    }
+}
+
 impl Embeddings {
+    /// Reads them by a family's names for embedding, last layer norm and unembedding, which stands
+    /// at the root and not in the body, and for positions, if it has any.
+    pub fn read(
+        root: &Reader,
+        body: &Reader,
+        config: &ModelConfig,
+        [embed, ln_final, head]: [&str; 3],
+        positions: Option<&str>,
+    ) -> Result<Embeddings> {
+        let d = config.d_model;
+        let shape = [config.d_vocab, d];
+        let (embed, precision) = body.get_with_precision(&shape, embed)?;
+        let positions = positions.map(|name| body.get(&[config.n_ctx, d], name)).transpose()?;
+        let ln_final = body.pp(ln_final).layer_norm(d)?;
+        let (head, precision) = match config.tied {
+            true => (embed.clone(), precision),
+            false => root.get_with_precision(&shape, head)?,
+        };
+        let unembed = Linear::new((head.t()?, precision), None);
+        Ok(Embeddings { embed, positions, ln_final, unembed })
+    }
+
     /// The tensors before the first block, in a fixed order.
     pub fn first(&self) -> Vec<&Tensor> {
         std::iter::once(&self.embed).chain(&self.positions).collect()
@@ -115,6 +155,14 @@ impl Embeddings {
         let mut all = vec![&self.ln_final.weight, &self.ln_final.bias, &self.unembed.weight];
         all.extend(&self.unembed.bias);
         all
+    }
+}
+
+/// The weights of a checkpoint, of whichever family.
+pub(super) fn of<'a>(root: Reader, config: &'a ModelConfig) -> Box<dyn ModelWeights + 'a> {
+    match config.family {
+        Family::Gpt2 => Box::new(Gpt2 { root, config }),
+        Family::NeoX => Box::new(NeoX { root, config }),
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use super::io::{Exported, SaeFormat};
+use super::io::SaeFormat;
 use super::{Architecture, Index, RowNorm, Sae};
 use crate::base::error::Result;
 use crate::base::files;
 use crate::base::format;
-use crate::display::{Figure, Show, Shown, Table, shows};
+use crate::display::{Figure, Table};
 use crate::hub::Repo;
 
 const CARD: &str = "README.md";
@@ -75,11 +75,13 @@ impl Sae {
     }
 
     /// Writes the card of an export.
-    pub(super) fn write_card_of(&self, exported: &Exported) -> Result<()> {
-        write(
-            &exported.dir,
-            &self.card_for(exported.format, &exported.notes, &ModelCard::default()),
-        )
+    pub(super) fn write_card_of(
+        &self,
+        dir: &Path,
+        format: SaeFormat,
+        notes: &[String],
+    ) -> Result<()> {
+        write(dir, &self.card_for(format, notes, &ModelCard::default()))
     }
 
     fn card_for(&self, format: SaeFormat, notes: &[String], about: &ModelCard) -> String {
@@ -292,21 +294,6 @@ fn in_line(text: &str) -> String {
 fn fenced(table: &Table) -> String {
     format!("```text\n{}```\n", table.text().replace("```", "'''"))
 }
-
-/// Its tables and figures.
-impl Show for ModelCard {
-    fn shown(&self) -> Shown {
-        let license = self.license.clone().unwrap_or_else(|| "not said".to_owned());
-        let pairs: Vec<(&str, String)> =
-            self.data.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        let pairs = [&[("licence", license)], &pairs[..]].concat();
-        let about = Shown::from(Table::pairs("Model card", &pairs));
-        let about = self.metrics.iter().fold(about, |all, table| all.and(table.clone()));
-        self.figures.iter().fold(about, |all, (_, figure)| all.and(figure.shown()))
-    }
-}
-
-shows!(ModelCard);
 
 #[cfg(test)]
 mod tests {

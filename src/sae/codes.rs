@@ -55,14 +55,14 @@ impl Codes {
         (&self.latents[at.clone()], &self.values[at])
     }
 
-    /// How row `i` comes back to the scale of activations, if its SAE [scales
-    /// rows](crate::sae::Sae::row_norm): a value of 1 adds `scale·W_dec[latent]` to it.
+    /// What a value of 1 adds to row `i`, in `W_dec[latent]`: 1 unless its SAE [scales
+    /// rows](crate::sae::Sae::row_norm).
     ///
     /// # Panics
     /// If `i >= n`.
-    pub fn scale(&self, i: usize) -> RowScale {
+    pub fn scale(&self, i: usize) -> f32 {
         assert!(i < self.n(), "row {i} of {}", self.n());
-        self.scales.get(i).copied().unwrap_or(RowScale::AS_IT_IS)
+        self.scales.get(i).map_or(1.0, |row| row.scale)
     }
 
     /// Mean number of values per row that are not 0.

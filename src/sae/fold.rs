@@ -84,6 +84,22 @@ impl Sae {
         }
     }
 
+    /// With `sign` 1, from an encoder that reads `x` to one that subtracts `b_dec` from it first;
+    /// with −1, back.
+    pub(super) fn read_without_b_dec(&mut self, sign: f64) {
+        let b_dec = std::mem::take(&mut self.b_dec);
+        self.read_further(&b_dec, sign);
+        self.b_dec = b_dec;
+    }
+
+    /// The threshold of every latent, where latents have any.
+    pub(super) fn thresholds(&self) -> Vec<f32> {
+        match self.threshold[..] {
+            [one] => vec![one; self.d_sae()],
+            _ => self.threshold.clone(),
+        }
+    }
+
     /// From activations that were multiplied by `scale` to those that were not; codes stay as they
     /// are.
     pub(super) fn unscale_input(&mut self, scale: f32) {

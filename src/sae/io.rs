@@ -11,16 +11,20 @@ mod openai;
 mod saelens;
 mod sparsify;
 mod table;
+mod weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
+use serde::Serialize;
 
-use super::{Architecture, Origin, RowNorm, Sae, SaeConfig};
+use super::{Architecture, Index, Origin, RowNorm, Sae, SaeConfig};
 use crate::base::error::{Error, Result};
+use crate::base::files;
 use crate::formats::arrays::Arrays;
+use crate::formats::settings::{Harmless, Settings};
+use find::{Found, Kind};
 
-pub use export::{Exported, SaeFormat, TableExport};
+pub use export::{SaeFormat, TableExport};
 
 impl Sae {
     /// Reads an SAE that this crate or another library wrote: a folder, or the file of weights in
@@ -79,28 +83,60 @@ fn load(path: &Path, k: Option<usize>) -> Result<Sae> {
     }
 }
 
+/// The files of an SAE, as the reader of a library gets them.
+struct Given {
+    /// The folder, where more may stand.
+    dir: PathBuf,
+    tensors: Arrays,
+    settings: Settings,
+    /// How many latents are active, as the caller says.
+    k: Option<usize>,
+}
+
+/// A library whose files are read.
+struct Library {
+    read: fn(&mut Given) -> Result<Sae>,
+    /// Tensors and settings that change nothing of what its SAEs compute.
+    harmless: Harmless,
+}
+
+impl Library {
+    /// Reads an SAE, and sees to it that every tensor and every setting has been accounted for.
+    fn load(&self, mut given: Given) -> Result<Sae> {
+        let sae = (self.read)(&mut given)?;
+        given.settings.finish(self.harmless)?;
+        given.tensors.finish(self.harmless)?;
+        if sae.lookup.is_some() { Ok(sae) } else { table::attach(sae, &given.dir) }
+    }
+}
+
 fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
-    Ok(match find::find(path)? {
-        find::Found::SaeLens(dir) => saelens::load(&dir)?,
-        find::Found::Sparsify(dir) => table::attach(sparsify::load(&dir)?, &dir)?,
-        find::Found::Llamascopium { dir, weights } => {
-            table::attach(llamascopium::load(&dir, &weights)?, &dir)?
+    let Found { kind, weights, settings } = find::find(path)?;
+    let mut tensors = match kind {
+        Kind::Torch => Arrays::load_torch(&weights)?,
+        _ => Arrays::load(&weights)?,
+    };
+    let has = |names: [&str; 2]| names.iter().all(|name| tensors.has(name));
+    let (library, has_settings) = match kind {
+        Kind::SaeLens => (saelens::LIBRARY, true),
+        Kind::Sparsify => (sparsify::LIBRARY, true),
+        Kind::Llamascopium => (llamascopium::LIBRARY, true),
+        Kind::Torch if has(["pre_bias", "latent_bias"]) => (openai::LIBRARY, false),
+        Kind::Torch if authors::is_theirs(&tensors) => (authors::LIBRARY, false),
+        Kind::Torch if has(["sae.W_E", "sae.W_D"]) => {
+            let inside = tensors.within("sae.");
+            let around = std::mem::replace(&mut tensors, inside);
+            around.finish(&[("which version wrote it", &["version"])])?;
+            (llamascopium::LIBRARY, true)
         }
-        find::Found::Torch { weights, config } => {
-            let tensors = Arrays::load_torch(&weights)?;
-            let has = |names: &[&str]| names.iter().all(|name| tensors.has(name));
-            let dir = weights.parent().unwrap_or(Path::new(".")).to_owned();
-            if has(&["pre_bias", "latent_bias"]) {
-                openai::read(tensors)?
-            } else if has(&["sae.W_E", "sae.W_D"]) {
-                table::attach(llamascopium::read(&dir, tensors.within("sae."))?, &dir)?
-            } else if has(&["lookup.W_lookup.weight"]) || authors::is_baseline(&tensors) {
-                authors::read(tensors, k)?
-            } else {
-                table::attach(dictionary_learning::read(tensors, config.as_deref(), k)?, &dir)?
-            }
-        }
-    })
+        Kind::Torch => (dictionary_learning::LIBRARY, true),
+    };
+    let settings = match settings.filter(|_| has_settings) {
+        Some(path) => Settings::read(&path)?,
+        None => Settings::none(&weights),
+    };
+    let dir = weights.parent().unwrap_or(Path::new(".")).to_owned();
+    library.load(Given { dir, tensors, settings, k })
 }
 
 /// An SAE of these shapes that has no weights yet, and clamps at 0 as all libraries but the
@@ -108,18 +144,18 @@ fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
 fn bare(d_model: usize, d_sae: usize, architecture: Architecture, k: usize) -> Sae {
     let config =
         SaeConfig { k, relu: true, architecture, ..SaeConfig::new(d_model, 1).with_latents(d_sae) };
-    let nothing = Vec::new;
+    let [w_enc, b_enc, w_dec, b_dec, threshold, r_mag, b_mag] = [const { Vec::new() }; 7];
     Sae {
         config,
-        w_enc: nothing(),
-        b_enc: nothing(),
-        w_dec: nothing(),
-        b_dec: nothing(),
-        threshold: nothing(),
-        r_mag: nothing(),
-        b_mag: nothing(),
+        w_enc,
+        b_enc,
+        w_dec,
+        b_dec,
+        threshold,
+        r_mag,
+        b_mag,
         lookup: None,
-        index: super::Index::Token,
+        index: Index::Token,
         subtract: false,
         row_norm: RowNorm::None,
         origin: Origin::default(),
@@ -131,35 +167,8 @@ fn from_0(threshold: Vec<f32>) -> Vec<f32> {
     threshold.into_iter().map(|threshold| threshold.max(0.0)).collect()
 }
 
-/// Reads a JSON file.
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).map_err(Error::io("read", path))?;
-    serde_json::from_slice(&text).map_err(Error::json(path.display()))
-}
-
-/// The shape of a matrix, both of whose sides are at least 1.
-fn matrix(tensors: &Arrays, name: &str) -> Result<[usize; 2]> {
-    match *tensors.shape(name)? {
-        [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
-        ref shape => Err(Error::format(
-            tensors.path(),
-            format!("\"{name}\" has shape {shape:?}; a matrix is needed"),
-        )),
-    }
-}
-
-/// `[rows, columns]` to `[columns, rows]`, in tiles that stay in cache.
-fn transpose(a: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let mut out = vec![0.0; a.len()];
-    for row in (0..rows).step_by(TILE) {
-        for column in (0..columns).step_by(TILE) {
-            for i in row..(row + TILE).min(rows) {
-                for j in column..(column + TILE).min(columns) {
-                    out[j * rows + i] = a[i * columns + j];
-                }
-            }
-        }
-    }
-    out
+/// Writes a JSON file.
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(Error::json(path.display()))?;
+    files::write_atomic(path, |out| out.write_all(&text))
 }

@@ -37,16 +37,11 @@ pub enum RowNorm {
 /// How a row of activations comes back from the scale in which the SAE read it: `x = scale·z +
 /// mean`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RowScale {
+pub(crate) struct RowScale {
     /// What was subtracted from all numbers of the row.
     pub mean: f32,
     /// What a number of 1 stands for.
     pub scale: f32,
-}
-
-impl RowScale {
-    /// That of a row which is read as it is.
-    pub const AS_IT_IS: RowScale = RowScale { mean: 0.0, scale: 1.0 };
 }
 
 impl RowNorm {
@@ -75,7 +70,7 @@ impl RowNorm {
         let d = x.len() as f64;
         let squares = |mean: f64| x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>();
         match self {
-            RowNorm::None => RowScale::AS_IT_IS,
+            RowNorm::None => RowScale { mean: 0.0, scale: 1.0 },
             RowNorm::LayerNorm => {
                 let mean = x.iter().map(|&x| f64::from(x)).sum::<f64>() / d;
                 RowScale { mean: mean as f32, scale: (squares(mean) / (d - 1.0)).sqrt() as f32 }

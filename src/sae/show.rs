@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    Architecture, AuxK, Codes, Index, Keys, Lookup, Ngrams, Origin, RowNorm, RowScale, Sae,
-    SaeConfig,
-};
+use super::{Architecture, Codes, Index, Lookup, Ngrams, Origin, RowNorm, Sae, SaeConfig};
 use crate::base::error::Result;
 use crate::base::format;
 use crate::display::chart::{self, Axis, Options, Sample};
@@ -15,6 +12,9 @@ use crate::display::{Column, Figure, Row, Show, Shown, Table, settings, shows};
 const ROWS: usize = 5;
 const CODES: usize = 8;
 
+/// Names, values and what they mean.
+type Rows = Vec<(&'static str, String, &'static str)>;
+
 /// Width and height of the small figure beside an SAE's table.
 const SMALL: (u32, u32) = (460, 240);
 
@@ -22,45 +22,27 @@ impl Sae {
     /// Its shape and origin as a table.
     pub fn table(&self) -> Table {
         let kind = if self.lookup.is_some() { "Tokenized SAE" } else { "SAE" };
-        let all = [
-            &self.w_enc,
-            &self.w_dec,
-            &self.b_enc,
-            &self.b_dec,
-            &self.threshold,
-            &self.r_mag,
-            &self.b_mag,
-        ];
-        let mut parameters = all.iter().map(|values| values.len()).sum::<usize>();
+        let weights = self.weights().map(Vec::len).iter().sum::<usize>();
+        let parameters = weights + self.lookup.as_ref().map_or(0, Vec::len);
         let mut rows = vec![
             ("d_model", self.d_model().to_string(), "the width of the activations"),
             ("d_sae", latents(&self.config), "how many latents there are"),
         ];
         rows.extend(activity(&self.config));
         if let [threshold] = self.threshold[..] {
-            rows.push((
-                "threshold",
-                format::significant(f64::from(threshold), 3),
-                "what a pre-activation must exceed to be a code",
-            ));
+            let threshold = format::significant(f64::from(threshold), 3);
+            rows.push(("threshold", threshold, "what a pre-activation must exceed to be a code"));
         }
         if let Some(table) = &self.lookup {
-            parameters += table.len();
-            let shape = format!(
-                "{} × {}",
-                self.index.count(table.len() / self.d_model().max(1)),
-                self.d_model()
-            );
+            let rows_of = self.index.count(table.len() / self.d_model().max(1));
+            let shape = format!("{rows_of} × {}", self.d_model());
             rows.push(("W_lookup", shape, self.index.meaning()));
         }
         if self.row_norm != RowNorm::None {
             rows.push(self.row_norm.row());
         }
-        rows.push((
-            "parameters",
-            format::count(parameters as u64),
-            "weights, biases and the table",
-        ));
+        let parameters = format::count(parameters as u64);
+        rows.push(("parameters", parameters, "weights, biases and the table"));
         rows.extend(origin(&self.origin));
         settings(kind, rows)
     }
@@ -71,9 +53,8 @@ impl Sae {
     /// # Errors
     /// [`Error::Figure`](crate::Error::Figure) if there are no finite weights.
     pub fn norms(&self) -> Result<Figure> {
-        let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
         let sample = |name: &str, w: &[f32]| {
-            Sample::new(name, w.chunks_exact(self.d_model().max(1)).map(norm).collect())
+            Sample::new(name, w.chunks_exact(self.d_model().max(1)).map(length).collect())
         };
         let samples = [sample("W_enc", &self.w_enc), sample("W_dec", &self.w_dec)];
         let options = Options {
@@ -81,58 +62,45 @@ impl Sae {
             x: Axis { range: unless_all_equal(&samples), ..Axis::default() },
             ..Options::default()
         };
-        chart::histogram(
-            "Lengths of the latents' weights",
-            "‖W[latent]‖",
-            "latents",
-            &samples,
-            0,
-            &options,
-        )
+        let title = "Lengths of the latents' weights";
+        chart::histogram(title, "‖W[latent]‖", "latents", &samples, 0, &options)
     }
+}
+
+/// `‖row‖`.
+fn length(row: &[f32]) -> f64 {
+    row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt()
 }
 
 /// The rows of an untrained SAE are equally long but for rounding, which is nothing to look at.
 fn unless_all_equal(samples: &[Sample]) -> Option<(f64, f64)> {
-    let values = || {
-        samples
-            .iter()
-            .flat_map(|sample| sample.values.iter().copied())
-            .filter(|value| value.is_finite())
-    };
+    let values =
+        || samples.iter().flat_map(|sample| &sample.values).copied().filter(|v| v.is_finite());
     let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     (most > 0.0 && most - least < 1e-3 * most).then_some((0.0, 2.0 * most))
 }
 
-fn origin(origin: &Origin) -> Vec<(&'static str, String, &'static str)> {
-    let mut rows = Vec::new();
-    if let Some(model) = &origin.model {
-        let model =
-            format!("{model} ({})", origin.processing.as_deref().unwrap_or("processing unknown"));
-        rows.push((
+fn origin(origin: &Origin) -> Rows {
+    let processing = origin.processing.as_deref().unwrap_or("processing unknown");
+    let rows = [
+        (
             "model",
-            model,
+            origin.model.as_ref().map(|model| format!("{model} ({processing})")),
             "the model whose activations it reads, and how its weights were processed",
-        ));
-    }
-    if let Some(revision) = &origin.revision {
-        rows.push((
+        ),
+        (
             "revision",
-            revision.get(..12).unwrap_or(revision).to_owned(),
+            origin.revision.as_ref().map(|id| id.get(..12).unwrap_or(id).to_owned()),
             "the commit of the model's repository on the hub",
-        ));
-    }
-    if let Some(hook) = origin.hook {
-        rows.push(("hook", hook.to_string(), "the place in the model that it reads"));
-    }
-    if let Some(n_ctx) = origin.n_ctx {
-        rows.push((
+        ),
+        ("hook", origin.hook.map(|it| it.to_string()), "the place in the model that it reads"),
+        (
             "n_ctx",
-            n_ctx.to_string(),
+            origin.n_ctx.map(|it| it.to_string()),
             "the length of the sequences that it was trained on",
-        ));
-    }
-    rows
+        ),
+    ];
+    rows.into_iter().filter_map(|(name, value, meaning)| Some((name, value?, meaning))).collect()
 }
 
 impl SaeConfig {
@@ -212,51 +180,40 @@ fn latents(config: &SaeConfig) -> String {
 }
 
 /// What makes a latent active.
-fn activity(config: &SaeConfig) -> Vec<(&'static str, String, &'static str)> {
-    let name = config.architecture.name().to_owned();
-    let mut rows = match config.architecture {
+fn activity(config: &SaeConfig) -> Rows {
+    let (settings, meaning) = match config.architecture {
         Architecture::TopK | Architecture::BatchTopK => {
-            vec![("architecture", name, "which latents are active: the largest pre-activations")]
+            (String::new(), "which latents are active: the largest pre-activations")
         }
-        Architecture::Relu { l1 } => {
-            vec![(
-                "architecture",
-                format!("{name}, l1 {l1}"),
-                "which latents are active: the positive ones; training charges for their sum",
-            )]
-        }
-        Architecture::Gated { l1 } => {
-            let meaning = "which latents are active: those whose gate is open; training charges for the gates";
-            vec![("architecture", format!("{name}, l1 {l1}"), meaning)]
-        }
-        Architecture::JumpRelu { l0, bandwidth, threshold } => vec![
-            (
-                "architecture",
-                format!("{name}, l0 {l0}"),
-                "which latents are active: those above their threshold; training charges for each",
-            ),
-            (
-                "bandwidth",
-                bandwidth.to_string(),
-                "how near its threshold a pre-activation moves it, in units of the activations' scale",
-            ),
-            (
-                "first threshold",
-                threshold.to_string(),
-                "where thresholds start, in units of the activations' scale",
-            ),
-        ],
+        Architecture::Relu { l1 } => (
+            format!(", l1 {l1}"),
+            "which latents are active: the positive ones; training charges for their sum",
+        ),
+        Architecture::Gated { l1 } => (
+            format!(", l1 {l1}"),
+            "which latents are active: those whose gate is open; training charges for the gates",
+        ),
+        Architecture::JumpRelu { l0, .. } => (
+            format!(", l0 {l0}"),
+            "which latents are active: those above their threshold; training charges for each",
+        ),
     };
+    let mut rows =
+        vec![("architecture", config.architecture.name().to_owned() + &settings, meaning)];
+    let mut more =
+        |name, value: &dyn ToString, meaning| rows.push((name, value.to_string(), meaning));
     match config.architecture {
-        Architecture::TopK => {
-            rows.push(("k", config.k.to_string(), "how many latents are active on every token"))
+        Architecture::TopK => more("k", &config.k, "how many latents are active on every token"),
+        Architecture::BatchTopK => {
+            more("k", &config.k, "how many latents are active on a token, in the mean over a batch")
         }
-        Architecture::BatchTopK => rows.push((
-            "k",
-            config.k.to_string(),
-            "how many latents are active on a token, in the mean over a batch",
-        )),
-        _ => {}
+        Architecture::JumpRelu { bandwidth, threshold, .. } => {
+            let meaning = "how near its threshold a pre-activation moves it, in units of the activations' scale";
+            more("bandwidth", &bandwidth, meaning);
+            let meaning = "where thresholds start, in units of the activations' scale";
+            more("first threshold", &threshold, meaning);
+        }
+        Architecture::Relu { .. } | Architecture::Gated { .. } => {}
     }
     rows
 }
@@ -264,16 +221,12 @@ fn activity(config: &SaeConfig) -> Vec<(&'static str, String, &'static str)> {
 impl Lookup {
     /// Its shape and settings, as a table.
     pub fn describe(&self) -> Table {
-        let norm = |row: &[f32]| row.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
-        let mean = self.table().chunks_exact(self.d_model()).map(norm).sum::<f64>()
-            / self.rows().max(1) as f64;
+        let lengths = self.table().chunks_exact(self.d_model()).map(length);
+        let mean = lengths.sum::<f64>() / self.rows().max(1) as f64;
         let learned = if self.is_learned() { "yes" } else { "no: frozen" };
+        let shape = format!("{} × {}", self.index().count(self.rows()), self.d_model());
         let rows = vec![
-            (
-                "T",
-                format!("{} × {}", self.index().count(self.rows()), self.d_model()),
-                "its directions, row by row",
-            ),
+            ("T", shape, "its directions, row by row"),
             (
                 "balance α",
                 self.balance().to_string(),
@@ -359,16 +312,6 @@ impl Index {
     }
 }
 
-impl Show for Index {
-    fn shown(&self) -> Shown {
-        match self {
-            Index::Token => Shown::sentence("tokens", self.meaning()),
-            Index::Ngrams(grams) => grams.shown(),
-            Index::Latents(sae) => sae.shown(),
-        }
-    }
-}
-
 impl Show for Ngrams {
     fn shown(&self) -> Shown {
         let rows = vec![
@@ -384,12 +327,6 @@ impl Show for Ngrams {
     }
 }
 
-impl Show for Keys<'_> {
-    fn shown(&self) -> Shown {
-        Shown::line(&format!("keys of a table for {} rows of activations", self.n()))
-    }
-}
-
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -397,15 +334,6 @@ impl fmt::Debug for Index {
             Index::Ngrams(_) => "by token and n-gram",
             Index::Latents(_) => "by a preceding SAE's latents",
         })
-    }
-}
-
-impl Show for Architecture {
-    fn shown(&self) -> Shown {
-        let config = SaeConfig { architecture: *self, ..SaeConfig::new(1, 1) };
-        let rows: Vec<_> =
-            activity(&config).into_iter().filter(|(name, ..)| *name != "k").collect();
-        settings("Architecture", rows).into()
     }
 }
 
@@ -424,48 +352,9 @@ impl RowNorm {
     }
 }
 
-impl Show for RowNorm {
-    fn shown(&self) -> Shown {
-        settings("RowNorm", vec![self.row()]).into()
-    }
-}
-
-impl Show for RowScale {
-    fn shown(&self) -> Shown {
-        let number = |x: f32| format::significant(f64::from(x), 4);
-        let rows = vec![
-            ("mean", number(self.mean), "what was subtracted from all numbers of the row"),
-            ("scale", number(self.scale), "what a number of 1 stands for"),
-        ];
-        settings("RowScale", rows).into()
-    }
-}
-
-impl Show for AuxK {
-    fn shown(&self) -> Shown {
-        let k = self.k.map_or("half of d_model".to_owned(), |k| k.to_string());
-        let rows = vec![
-            ("k", k, "how many dead latents help on a token"),
-            ("alpha", self.alpha.to_string(), "the coefficient of what they leave"),
-        ];
-        settings("AuxK", rows).into()
-    }
-}
-
 impl Show for Lookup {
     fn shown(&self) -> Shown {
         self.describe().into()
-    }
-}
-
-impl Show for Origin {
-    fn shown(&self) -> Shown {
-        let rows = origin(self);
-        if rows.is_empty() {
-            Shown::line("origin unknown")
-        } else {
-            settings("Origin", rows).into()
-        }
     }
 }
 
@@ -475,20 +364,7 @@ impl Show for Codes {
     }
 }
 
-shows!(
-    Sae,
-    SaeConfig,
-    Architecture,
-    RowNorm,
-    RowScale,
-    AuxK,
-    Lookup,
-    Index,
-    Ngrams,
-    Keys<'_>,
-    Origin,
-    Codes
-);
+shows!(Sae, SaeConfig, Lookup, Ngrams, Codes);
 
 /// `k 16`, `BatchTopK k 16` or `ReLU`.
 fn in_short(config: &SaeConfig) -> String {

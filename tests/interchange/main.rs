@@ -221,7 +221,7 @@ fn what_is_exported_is_loaded_as_it_was() {
                 card.starts_with("---\nlibrary_name: ") && card.contains(architecture.name()),
                 "{card}"
             );
-            assert!(exported.notes.iter().all(|note| card.contains(note.as_str())), "{card}");
+            assert!(exported.iter().all(|note| card.contains(note.as_str())), "{card}");
         }
     }
 }
@@ -266,7 +266,7 @@ fn prefixes_become_groups_and_come_back() {
     sae.config = sae.config.with_prefixes(&[2, 5]);
     let exported =
         sae.export(dir.path(), SaeFormat::DictionaryLearning, TableExport::Drop).unwrap();
-    assert!(exported.notes.is_empty(), "{exported}");
+    assert!(exported.is_empty(), "{exported:?}");
     let read = Sae::load(dir.path()).unwrap();
     assert_eq!(read.config.prefixes, [2, 5, 10]);
     Case::of(&sae).check("Matryoshka", &read);
@@ -286,9 +286,9 @@ fn a_table_is_kept_folded_or_dropped_and_codes_stay_the_same() {
                 let dir = tempfile::tempdir().unwrap();
                 let exported = sae.export(dir.path(), format, kind).unwrap();
                 assert_eq!(
-                    exported.notes.is_empty(),
+                    exported.is_empty(),
                     format == SaeFormat::Tsae && kind == TableExport::Keep,
-                    "{exported}"
+                    "{exported:?}"
                 );
                 Sae::load(dir.path()).unwrap()
             };

@@ -53,7 +53,7 @@ fn what_concerns_training_alone_is_left_out_and_named() {
     let mut sae = sample(Architecture::TopK, false);
     sae.config = sae.config.with_prefixes(&[5]).with_aux(AuxK::default());
     let exported = sae.export(dir.path(), SaeFormat::Sparsify, TableExport::Drop).unwrap();
-    has(&exported.notes.join("\n"), &["AuxK", "[5, 10]", "layers.3"]);
+    has(&exported.join("\n"), &["AuxK", "[5, 10]", "layers.3"]);
     has(
         &sae.export(dir.path(), SaeFormat::SaeLens, TableExport::Drop).unwrap_err().to_string(),
         &["cfg.json already"],

@@ -10,39 +10,27 @@ fn a_hooks_own_value_put_back_changes_nothing() {
             let (model, tokens) = (load(family, processing), Golden::read(family).tokens());
             let logits = model.logits(&tokens).unwrap();
             for hook in model.hooks() {
-                let paused = model.pause_at(&tokens, hook).unwrap();
-                assert_eq!(paused.hook(), hook);
-                assert_eq!(values(&paused.value), values(&model.run_to(&tokens, hook).unwrap()));
-                assert_eq!(
-                    values(&model.resume(&paused, &paused.value).unwrap()),
-                    values(&logits),
-                    "{family} {hook}"
-                );
+                let value = model.run_to(&tokens, hook).unwrap();
+                let with = |value: &Tensor| {
+                    let logits = model.run_with(&tokens, hook, |own| {
+                        assert_eq!(values(own), values(value));
+                        Ok(value.clone())
+                    });
+                    values(&logits.unwrap())
+                };
+                assert_eq!(with(&value), values(&logits), "{family} {hook}");
                 // A copy that is laid out otherwise is the same value.
-                let turned = paused
-                    .value
-                    .transpose(0, 1)
-                    .unwrap()
-                    .contiguous()
-                    .unwrap()
-                    .transpose(0, 1)
-                    .unwrap();
-                assert_eq!(
-                    values(&model.resume(&paused, &turned).unwrap()),
-                    values(&logits),
-                    "{family} {hook}"
-                );
+                let turned = value.transpose(0, 1).unwrap().contiguous().unwrap();
+                let turned = turned.transpose(0, 1).unwrap();
+                assert_eq!(with(&turned), values(&logits), "{family} {hook}");
                 if hook.site.is_resid() {
                     assert_eq!(
-                        values(&model.run_from(hook, &paused.value).unwrap()),
+                        values(&model.run_from(hook, &value).unwrap()),
                         values(&logits),
                         "{family} {hook}"
                     );
                 } else {
-                    assert!(matches!(
-                        model.run_from(hook, &paused.value),
-                        Err(Error::UnknownHook { .. })
-                    ));
+                    assert!(matches!(model.run_from(hook, &value), Err(Error::UnknownHook { .. })));
                 }
             }
         }
@@ -55,11 +43,12 @@ fn another_value_takes_effect_from_its_position_on() {
         let (model, tokens) = (load(family, Processing::Raw), Golden::read(family).tokens());
         let logits = model.logits(&tokens).unwrap();
         for hook in model.hooks() {
-            let paused = model.pause_at(&tokens, hook).unwrap();
-            let mut changed = values(&paused.value);
-            changed[5 * 32 + 3] += 1.0; // sequence 0, position 5
-            let changed = Tensor::from_vec(changed, (2, 12, 32), &Device::Cpu).unwrap();
-            let spliced = model.resume(&paused, &changed).unwrap();
+            let change = |own: &Tensor| {
+                let mut changed = values(own);
+                changed[5 * 32 + 3] += 1.0; // sequence 0, position 5
+                Ok(Tensor::from_vec(changed, (2, 12, 32), &Device::Cpu)?)
+            };
+            let spliced = model.run_with(&tokens, hook, change).unwrap();
             let at = |seq, position: usize| {
                 distance(
                     &spliced.narrow(0, seq, 1).unwrap().narrow(1, position, 1).unwrap(),
@@ -85,8 +74,8 @@ fn another_value_takes_effect_from_its_position_on() {
 #[test]
 fn zeroing_what_the_last_mlp_writes_leaves_the_stream_before_it() {
     let (model, tokens) = (load("gpt2", Processing::Raw), Golden::read("gpt2").tokens());
-    let paused = model.pause_at(&tokens, "blocks.2.hook_mlp_out".parse().unwrap()).unwrap();
-    let ablated = model.resume(&paused, &paused.value.zeros_like().unwrap()).unwrap();
+    let mlp_out = "blocks.2.hook_mlp_out".parse().unwrap();
+    let ablated = model.run_with(&tokens, mlp_out, |own| Ok(own.zeros_like()?)).unwrap();
     let mid = model.run_to(&tokens, "blocks.2.hook_resid_mid".parse().unwrap()).unwrap();
     let want = model.run_from("blocks.2.hook_resid_post".parse().unwrap(), &mid).unwrap();
     assert_eq!(values(&ablated), values(&want));
@@ -96,10 +85,10 @@ fn zeroing_what_the_last_mlp_writes_leaves_the_stream_before_it() {
 fn values_of_the_wrong_shape_are_refused() {
     let (model, tokens) = (load("gpt2", Processing::Raw), Golden::read("gpt2").tokens());
     let hook = HookPoint::resid_pre(1);
-    let paused = model.pause_at(&tokens, hook).unwrap();
     let of = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
     for shape in [&[2, 12, 31][..], &[1, 12, 32], &[2, 11, 32], &[24, 32]] {
-        assert!(matches!(model.resume(&paused, &of(shape)), Err(Error::Shape { .. })), "{shape:?}");
+        let spliced = model.run_with(&tokens, hook, |_| Ok(of(shape)));
+        assert!(matches!(spliced, Err(Error::Shape { .. })), "{shape:?}");
     }
     for shape in [&[2, 12, 31][..], &[24, 32], &[32]] {
         assert!(matches!(model.run_from(hook, &of(shape)), Err(Error::Shape { .. })), "{shape:?}");
@@ -117,7 +106,7 @@ fn hooks_tokens_and_lengths_that_the_model_lacks_are_refused() {
     for told in [
         gpt2.run_to(&tokens, beyond).unwrap_err(),
         gpt2.run_to_many(&tokens, &[HookPoint::resid_pre(0), beyond]).unwrap_err(),
-        gpt2.pause_at(&tokens, beyond).err().unwrap(),
+        gpt2.run_with(&tokens, beyond, |own| Ok(own.clone())).err().unwrap(),
         gpt2.check_hook(beyond).unwrap_err(),
     ] {
         assert!(

@@ -2,10 +2,12 @@
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
+use serde::Serialize;
+
 use crate::cpu::simd::{exp, vectorised};
 
 /// A function of one number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub(crate) enum Activation {
     /// `x` itself.
     None,

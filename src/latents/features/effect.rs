@@ -122,7 +122,7 @@ impl Effect {
                 Intervention::SteerLast { .. } if position + 1 < ids.len() => 0.0,
                 Intervention::Steer { .. } | Intervention::SteerLast { .. } => scale,
             };
-            add_scaled(row, by * codes.scale(position).scale, direction);
+            add_scaled(row, by * codes.scale(position), direction);
         }
         let before = with_f32(&model.resume(&paused, &paused.value)?, <[f32]>::to_vec)?; // [n_ctx, d_vocab]
         let changed = Tensor::from_vec(x, paused.value.shape(), &Device::Cpu)?;

@@ -465,7 +465,7 @@ fn steered_texts_follow_the_steered_distribution(made: &Made) {
         .unwrap()
         .to_vec1::<f32>()
         .unwrap();
-    let scale = 40.0 / made.sae.encode(&x).unwrap().scale(ids.len() - 1).scale;
+    let scale = 40.0 / made.sae.encode(&x).unwrap().scale(ids.len() - 1);
     let found = dashboard.continuations(latent, scale, text, 64, 1, 0).unwrap();
     assert_eq!((found.prompt.as_str(), found.pairs.len()), (text, 64));
     // What the effect says of the next token is what is drawn: the tokens that gain are drawn more

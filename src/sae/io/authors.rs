@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use super::{Architecture, Origin, Sae, bare, matrix, transpose};
+use super::weights::{Matrix, Names};
+use super::{Architecture, Given, Library, Origin, Sae, bare};
 use crate::base::error::{Error, Result};
 use crate::formats::arrays::Arrays;
 use crate::model::HookPoint;
@@ -13,15 +14,26 @@ use crate::sae::Lookup;
 
 const TABLE: &str = "lookup.W_lookup.weight";
 
-/// Whether these are the four tensors of an SAE without a table, with rows of `W_enc` for latents.
-pub(super) fn is_baseline(tensors: &Arrays) -> bool {
-    let shape = |name: &str| tensors.shape(name).map(<[usize]>::to_vec).unwrap_or_default();
-    tensors.names() == ["W_dec", "W_enc", "b_dec", "b_enc"]
-        && shape("W_enc") == [shape("b_enc"), shape("b_dec")].concat()
-        && shape("W_dec") == [shape("b_dec"), shape("b_enc")].concat()
+const NAMES: Names = Names {
+    w_enc: Matrix::Rows("W_enc"),
+    b_enc: "b_enc",
+    w_dec: Matrix::Columns("W_dec"),
+    b_dec: "b_dec",
+};
+
+pub(super) const LIBRARY: Library = Library { read, harmless: &[] };
+
+/// Whether these are an SAE with a table, or the four tensors of one without, with rows of `W_enc`
+/// for latents.
+pub(super) fn is_theirs(tensors: &Arrays) -> bool {
+    let shape = |name: &str| tensors.shape(name).unwrap_or_default();
+    tensors.has(TABLE)
+        || tensors.names() == ["W_dec", "W_enc", "b_dec", "b_enc"]
+            && shape("W_enc") == [shape("b_enc"), shape("b_dec")].concat()
+            && shape("W_dec") == [shape("b_dec"), shape("b_enc")].concat()
 }
 
-pub(super) fn read(mut tensors: Arrays, k: Option<usize>) -> Result<Sae> {
+fn read(Given { tensors, k, .. }: &mut Given) -> Result<Sae> {
     let path = tensors.path().to_owned();
     if tensors.has("r_mag") || tensors.has("b_gate") {
         return Err(Error::format(
@@ -35,29 +47,19 @@ pub(super) fn read(mut tensors: Arrays, k: Option<usize>) -> Result<Sae> {
                    Sae::load_with_k or --k";
         Error::format(&path, why)
     })?;
-    let [d_sae, d] = matrix(&tensors, "W_enc")?;
-    let mut sae = bare(d, d_sae, Architecture::TopK, k);
+    let [d_sae, d] = NAMES.sizes(tensors)?;
+    let mut sae = Sae { origin, ..bare(d, d_sae, Architecture::TopK, k) };
     sae.config.relu = false;
     if tensors.has(TABLE) {
-        let [d_vocab, _] = matrix(&tensors, TABLE)?;
+        let d_vocab = tensors.shape(TABLE)?.first().copied().unwrap_or(0);
         let table = tensors.take(TABLE, &[d_vocab, d])?;
-        sae.config.d_vocab = d_vocab;
         let balance = 0.5; // theirs
-        sae.config.lookup = Some(
-            Lookup::from_table(table.iter().map(|w| w / balance).collect(), d)?
-                .with_balance(balance)?,
-        );
-        sae.lookup = Some(table);
+        let start = table.iter().map(|w| w / balance).collect();
+        sae.config.lookup = Some(Lookup::from_table(start, d)?.with_balance(balance)?);
+        (sae.config.d_vocab, sae.lookup) = (d_vocab, Some(table));
     }
     sae.config.check()?;
-    Ok(Sae {
-        w_enc: tensors.take("W_enc", &[d_sae, d])?,
-        b_enc: tensors.take("b_enc", &[d_sae])?,
-        w_dec: transpose(&tensors.take("W_dec", &[d, d_sae])?, d, d_sae),
-        b_dec: tensors.take("b_dec", &[d])?,
-        origin,
-        ..sae
-    })
+    NAMES.take(tensors, sae)
 }
 
 /// What `gpt2_resid_pre_8_ot30.pt` says: k, the model and the hook.

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Architecture, Origin, Sae, bare, from_0, json as read_json, matrix, transpose};
+use super::weights::{Matrix, Names};
+use super::{Architecture, Given, Library, Origin, Sae, bare, from_0, write_json};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::formats::arrays::Arrays;
 use crate::formats::pickle::{self, Data};
+use crate::formats::settings::{Harmless, Settings};
 use crate::model::{HookPoint, Site};
 
 const CONFIG: &str = "config.json";
@@ -22,94 +24,87 @@ const GATED: &str = "GatedAutoEncoder";
 const RELU: &str = "AutoEncoder";
 const NEW: &str = "AutoEncoderNew";
 
+pub(super) const LIBRARY: Library = Library { read, harmless: &[] };
+
+/// A class: what makes a latent active, and what it calls its weights.
+fn class(name: &str) -> Option<(Architecture, Names)> {
+    let matrices = Names {
+        w_enc: Matrix::Columns("W_enc"),
+        b_enc: "b_enc",
+        w_dec: Matrix::Rows("W_dec"),
+        b_dec: "b_dec",
+    };
+    let linear = |b_enc, b_dec| Names {
+        w_enc: Matrix::Rows("encoder.weight"),
+        b_enc,
+        w_dec: Matrix::Columns("decoder.weight"),
+        b_dec,
+    };
+    Some(match name {
+        TOPK => (Architecture::TopK, linear("encoder.bias", "b_dec")),
+        BATCH => (Architecture::BatchTopK, linear("encoder.bias", "b_dec")),
+        MATRYOSHKA => (Architecture::BatchTopK, matrices),
+        JUMP => (Architecture::jump_relu(0.0), matrices),
+        GATED => (Architecture::Gated { l1: 0.0 }, linear("gate_bias", "decoder_bias")),
+        RELU => (Architecture::Relu { l1: 0.0 }, linear("encoder.bias", "bias")),
+        NEW => (Architecture::Relu { l1: 0.0 }, linear("encoder.bias", "decoder.bias")),
+        _ => return None,
+    })
+}
+
 /// Reads the tensors of a finished SAE, or of one that a running training left to go on from,
 /// `{step, ae, optimizer, config, norm_factor}`.
-pub(super) fn read(tensors: Arrays, config: Option<&Path>, k: Option<usize>) -> Result<Sae> {
+fn read(Given { tensors, settings, k, .. }: &mut Given) -> Result<Sae> {
     let path = tensors.path().to_owned();
-    let json: Value = config.map(read_json).transpose()?.unwrap_or_default();
-    let class = json["trainer"]["dict_class"]
-        .as_str()
-        .or(tensors.text("config.dict_class"))
-        .map(str::to_owned);
-    let origin = origin(&json, &tensors);
+    let mut trainer = settings.within("trainer")?;
+    let mut buffer = settings.within("buffer")?;
     let is_left = tensors.names().iter().any(|name| name.starts_with("ae."));
     // Biases of a running training are those for activations that were divided by this; of a
     // finished one they are not.
-    let scale = if is_left { tensors.number("norm_factor") } else { None };
-    let mut tensors = if is_left { tensors.within("ae.") } else { tensors };
-    let class = match class.map_or_else(|| of_tensors(&tensors).map(str::to_owned), Ok) {
-        Ok(class) => class,
-        Err(why) => return Err(Error::format(&path, why)),
-    };
-    let mut sae = match class.as_str() {
-        TOPK | BATCH => {
-            let k = of_k(&tensors, k)?;
-            let architecture =
-                if class == TOPK { Architecture::TopK } else { Architecture::BatchTopK };
-            let mut sae = linear(&mut tensors, architecture, k, "encoder.bias", "b_dec")?;
-            if class == BATCH {
-                sae.threshold = vec![threshold(&tensors)?];
-            }
-            sae
-        }
-        MATRYOSHKA => {
-            let k = of_k(&tensors, k)?;
-            let mut sae = matrices(&mut tensors, Architecture::BatchTopK, k)?;
-            sae.threshold = vec![threshold(&tensors)?];
-            sae.config.prefixes = prefixes(&mut tensors)?;
-            sae
-        }
-        JUMP => {
-            let mut sae = matrices(&mut tensors, Architecture::jump_relu(0.0), 1)?;
-            sae.threshold = from_0(tensors.take("threshold", &[sae.d_sae()])?);
-            // It does not subtract b_dec from what it encodes.
-            let b_dec = sae.b_dec.clone();
-            sae.read_further(&b_dec, 1.0);
-            sae
-        }
-        GATED => {
-            let mut sae = linear(
-                &mut tensors,
-                Architecture::Gated { l1: 0.0 },
-                1,
-                "gate_bias",
-                "decoder_bias",
-            )?;
-            sae.r_mag = tensors.take("r_mag", &[sae.d_sae()])?;
-            sae.b_mag = tensors.take("mag_bias", &[sae.d_sae()])?;
-            sae
-        }
-        RELU => linear(&mut tensors, Architecture::Relu { l1: 0.0 }, 1, "encoder.bias", "bias")?,
-        NEW => {
-            let mut sae = linear(
-                &mut tensors,
-                Architecture::Relu { l1: 0.0 },
-                1,
-                "encoder.bias",
-                "decoder.bias",
-            )?;
-            let b_dec = sae.b_dec.clone();
-            sae.read_further(&b_dec, 1.0);
-            sae
-        }
-        other => {
-            return Err(Error::format(
-                config.unwrap_or(&path),
-                format!("dict_class \"{other}\" is not one of dictionary_learning's"),
-            ));
-        }
-    };
-    if let Some(scale) = scale {
-        if scale <= 0.0 {
-            return Err(Error::format(
-                &path,
-                format!("norm_factor is {scale}; it must be above 0"),
-            ));
-        }
-        sae.scale_biases(scale);
+    let mut scale = 1.0;
+    if is_left {
+        scale = tensors.number("norm_factor").unwrap_or(1.0);
+        let inside = tensors.within("ae.");
+        let mut around = std::mem::replace(tensors, inside);
+        trainer.add(around.within("config.").into_settings());
+        around.finish(AROUND)?;
     }
+    let named = match trainer.get::<String>("dict_class")? {
+        Some(named) => named,
+        None => of_tensors(tensors).map_err(|why| Error::format(&path, why))?.to_owned(),
+    };
+    let Some((architecture, names)) = class(&named) else {
+        let why = format!("dict_class \"{named}\" is not one of dictionary_learning's");
+        return Err(settings.wrong(why));
+    };
+    let origin = origin(&mut trainer, &mut buffer)?;
+    let [d_sae, d] = names.sizes(tensors)?;
+    let k = if architecture.uses_k() { of_k(tensors, &mut trainer, *k)? } else { 1 };
+    let mut sae = names.take(tensors, Sae { origin, ..bare(d, d_sae, architecture, k) })?;
+    match &named[..] {
+        // It keeps a threshold from training, and takes the k largest all the same.
+        TOPK => drop(tensors.number("threshold")),
+        BATCH | MATRYOSHKA => sae.threshold = vec![threshold(tensors)?],
+        JUMP => sae.threshold = from_0(tensors.take("threshold", &[d_sae])?),
+        GATED => {
+            sae.r_mag = tensors.take("r_mag", &[d_sae])?;
+            sae.b_mag = tensors.take("mag_bias", &[d_sae])?;
+        }
+        _ => {}
+    }
+    if named == MATRYOSHKA {
+        sae.config.prefixes = prefixes(tensors)?;
+    }
+    if matches!(&named[..], JUMP | NEW) {
+        sae.read_without_b_dec(1.0);
+    }
+    if scale <= 0.0 {
+        return Err(Error::format(&path, format!("norm_factor is {scale}; it must be above 0")));
+    }
+    sae.scale_biases(scale);
     sae.config.check()?;
-    sae.origin = origin;
+    trainer.finish(OF_TRAINING)?;
+    buffer.finish(OF_TRAINING)?;
     Ok(sae)
 }
 
@@ -140,49 +135,22 @@ fn of_tensors(tensors: &Arrays) -> std::result::Result<&'static str, String> {
     }
 }
 
-fn of_k(tensors: &Arrays, k: Option<usize>) -> Result<usize> {
-    let said = tensors.number("k").filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as usize);
-    said.or(k).ok_or_else(|| {
+/// k by the tensor, the settings (files from before December 2024 have no such tensor), or the
+/// caller.
+fn of_k(tensors: &mut Arrays, trainer: &mut Settings, k: Option<usize>) -> Result<usize> {
+    let stored = tensors.number("k").filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as usize);
+    let said = trainer.get("k")?;
+    stored.or(said).or(k).ok_or_else(|| {
         Error::format(tensors.path(), "does not say k: give it, with Sae::load_with_k or --k")
     })
 }
 
 /// The one threshold; −1 until it was set, when every positive code passes.
-fn threshold(tensors: &Arrays) -> Result<f32> {
+fn threshold(tensors: &mut Arrays) -> Result<f32> {
     let threshold = tensors.number("threshold");
     threshold
         .map(|threshold| threshold.max(0.0))
         .ok_or_else(|| Error::format(tensors.path(), "has no threshold, which must be one number"))
-}
-
-/// An SAE of two `nn.Linear`.
-fn linear(
-    tensors: &mut Arrays,
-    architecture: Architecture,
-    k: usize,
-    b_enc: &str,
-    b_dec: &str,
-) -> Result<Sae> {
-    let [d_sae, d] = matrix(tensors, "encoder.weight")?;
-    Ok(Sae {
-        w_enc: tensors.take("encoder.weight", &[d_sae, d])?,
-        b_enc: tensors.take(b_enc, &[d_sae])?,
-        w_dec: transpose(&tensors.take("decoder.weight", &[d, d_sae])?, d, d_sae),
-        b_dec: tensors.take(b_dec, &[d])?,
-        ..bare(d, d_sae, architecture, k)
-    })
-}
-
-/// An SAE of two matrices.
-fn matrices(tensors: &mut Arrays, architecture: Architecture, k: usize) -> Result<Sae> {
-    let [d, d_sae] = matrix(tensors, "W_enc")?;
-    Ok(Sae {
-        w_enc: transpose(&tensors.take("W_enc", &[d, d_sae])?, d, d_sae),
-        b_enc: tensors.take("b_enc", &[d_sae])?,
-        w_dec: tensors.take("W_dec", &[d_sae, d])?,
-        b_dec: tensors.take("b_dec", &[d])?,
-        ..bare(d, d_sae, architecture, k)
-    })
 }
 
 /// Where each group ends.
@@ -200,16 +168,9 @@ fn prefixes(tensors: &mut Arrays) -> Result<Vec<usize>> {
 }
 
 /// What the trainer's settings say, in `config.json` or in what a running training left.
-fn origin(json: &Value, tensors: &Arrays) -> Origin {
-    let trainer = &json["trainer"];
-    let text = |name: &str| {
-        trainer[name].as_str().or(tensors.text(&format!("config.{name}"))).map(str::to_owned)
-    };
-    let layer = trainer["layer"]
-        .as_u64()
-        .or(tensors.number("config.layer").map(|layer| layer as u64))
-        .map(|layer| layer as usize);
-    let module = text("submodule_name").unwrap_or_else(|| "resid_post".to_owned());
+fn origin(trainer: &mut Settings, buffer: &mut Settings) -> Result<Origin> {
+    let layer = trainer.get("layer")?;
+    let module = trainer.get("submodule_name")?.unwrap_or_else(|| "resid_post".to_owned());
     let site = [
         ("resid_post", Site::ResidPost),
         ("resid_pre", Site::ResidPre),
@@ -217,93 +178,134 @@ fn origin(json: &Value, tensors: &Arrays) -> Origin {
         ("att", Site::AttnOut),
     ];
     let site = site.iter().find(|(name, _)| module.starts_with(name)).map(|(_, site)| *site);
-    Origin {
-        model: text("lm_name"),
+    Ok(Origin {
+        model: trainer.get("lm_name")?,
         hook: layer.zip(site).map(|(layer, site)| HookPoint { layer, site }),
-        n_ctx: json["buffer"]["ctx_len"].as_u64().map(|n| n as usize),
+        n_ctx: buffer.get("ctx_len")?,
         ..Origin::default()
-    }
+    })
 }
+
+/// Beside an SAE that a running training left.
+const AROUND: Harmless =
+    &[("where the training stood", &["step"]), ("what Adam remembers", &["optimizer.*"])];
+
+/// What was trained on, and how.
+const OF_TRAINING: Harmless = &[
+    (
+        "the trainer and its schedule",
+        &[
+            "trainer_class",
+            "lr",
+            "steps",
+            "seed",
+            "device",
+            "wandb_name",
+            "warmup_steps",
+            "warmup_length",
+            "decay_start",
+            "sparsity_warmup_steps",
+            "resample_steps",
+            "anneal_start",
+            "anneal_end",
+            "n_sparsity_updates",
+            "sparsity_queue_length",
+        ],
+    ),
+    (
+        "what training charges for",
+        &[
+            "auxk_alpha",
+            "l1_penalty",
+            "l1_penalty_scale",
+            "sparsity_penalty",
+            "initial_sparsity_penalty",
+            "sparsity_function",
+            "p_start",
+            "p_end",
+            "target_l0",
+            "bandwidth",
+            "threshold_beta",
+            "threshold_start_step",
+            "threshold_init",
+            "k_anneal_steps",
+            "group_fractions",
+            "group_weights",
+            "normalize_every_n_steps",
+            "top_k_aux",
+            "dead_feature_threshold",
+        ],
+    ),
+    ("what the weights show themselves", &["activation_dim", "dict_size", "group_sizes"]),
+    (
+        "where activations came from",
+        &[
+            "d_submodule",
+            "io",
+            "n_ctxs",
+            "refresh_batch_size",
+            "out_batch_size",
+            "add_special_tokens",
+            "remove_bos",
+            "max_activation_norm_multiple",
+        ],
+    ),
+];
 
 /// Writes a plain SAE.
 pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()> {
     let (d, d_sae) = (sae.d_model(), sae.d_sae());
-    let is_matryoshka = !sae.config.prefixes.is_empty();
-    let class = match sae.config.architecture {
+    let named = match sae.config.architecture {
         Architecture::TopK => TOPK,
-        Architecture::BatchTopK if is_matryoshka => MATRYOSHKA,
+        Architecture::BatchTopK if !sae.config.prefixes.is_empty() => MATRYOSHKA,
         Architecture::BatchTopK => BATCH,
         Architecture::Relu { .. } => RELU,
         Architecture::Gated { .. } => GATED,
         Architecture::JumpRelu { .. } => JUMP,
     };
+    let Some((_, names)) = class(named) else { return Ok(()) };
     let mut sae = sae.clone();
-    if class == JUMP {
-        let b_dec = sae.b_dec.clone();
-        sae.read_further(&b_dec, -1.0);
+    if named == JUMP {
+        sae.read_without_b_dec(-1.0);
         notes.push(format!("{JUMP} does not subtract b_dec before it encodes: W_enc·b_dec was taken from b_enc, and codes are the same"));
     }
-    if class == RELU
+    if named == RELU
         && sae.w_dec.chunks(d).any(|row| (super::super::fold::decoder_norm(row) - 1.0).abs() > 1e-3)
     {
         notes.push(format!(
             "rows of the decoder are not of length 1, and {RELU}.from_pretrained makes them so, which scales codes: pass normalize_decoder=False to keep them"
         ));
     }
-    let is_of_matrices = matches!(class, MATRYOSHKA | JUMP);
-    let turned = if is_of_matrices {
-        transpose(&sae.w_enc, d_sae, d)
-    } else {
-        transpose(&sae.w_dec, d_sae, d)
-    };
     let k = [i32::try_from(sae.config.k).map_err(|_| {
-        Error::config("k", format!("k = {} is too large for {class}", sae.config.k))
+        Error::config("k", format!("k = {} is too large for {named}", sae.config.k))
     })?];
-    let threshold = if class == TOPK { vec![-1.0] } else { sae.threshold.clone() };
-    let sizes: Vec<i64> = (0..sae.config.prefixes.len())
-        .map(|i| {
-            sae.config.prefixes[i] as i64
-                - i.checked_sub(1).map_or(0, |before| sae.config.prefixes[before] as i64)
-        })
-        .collect();
-    let mut tensors = match is_of_matrices {
-        true => vec![
-            ("W_enc", vec![d, d_sae], Data::F32(&turned)),
-            ("b_enc", vec![d_sae], Data::F32(&sae.b_enc)),
-            ("W_dec", vec![d_sae, d], Data::F32(&sae.w_dec)),
-        ],
-        false => vec![
-            ("encoder.weight", vec![d_sae, d], Data::F32(&sae.w_enc)),
-            ("decoder.weight", vec![d, d_sae], Data::F32(&turned)),
-        ],
-    };
-    let b_dec = match class {
-        RELU => "bias",
-        GATED => "decoder_bias",
-        _ => "b_dec",
-    };
-    tensors.push((b_dec, vec![d], Data::F32(&sae.b_dec)));
-    if class == GATED {
-        tensors.push(("gate_bias", vec![d_sae], Data::F32(&sae.b_enc)));
+    let threshold = if named == TOPK { vec![-1.0] } else { sae.threshold.clone() };
+    let ends = [&[0], &sae.config.prefixes[..]].concat();
+    let sizes: Vec<i64> = ends.windows(2).map(|pair| (pair[1] - pair[0]) as i64).collect();
+    let laid_out = names.laid_out(&sae);
+    let mut arrays = names.arrays(&sae, &laid_out);
+    if matches!(names.w_enc, Matrix::Rows(_)) {
+        arrays[1..].rotate_left(1); // the encoder's bias last, as classes with an nn.Linear had it from the start
+    }
+    let tensor = |(name, shape, numbers)| (name, shape, Data::F32(numbers));
+    let mut tensors: Vec<_> = arrays.into_iter().map(tensor).collect();
+    if named == GATED {
         tensors.push(("r_mag", vec![d_sae], Data::F32(&sae.r_mag)));
         tensors.push(("mag_bias", vec![d_sae], Data::F32(&sae.b_mag)));
-    } else if !is_of_matrices {
-        tensors.push(("encoder.bias", vec![d_sae], Data::F32(&sae.b_enc)));
     }
-    if matches!(class, TOPK | BATCH | MATRYOSHKA) {
+    if matches!(named, TOPK | BATCH | MATRYOSHKA) {
         tensors.push(("k", Vec::new(), Data::I32(&k)));
         tensors.push(("threshold", Vec::new(), Data::F32(&threshold)));
     }
-    if class == JUMP {
+    if named == JUMP {
         tensors.push(("threshold", vec![d_sae], Data::F32(&threshold)));
     }
-    if class == MATRYOSHKA {
+    if named == MATRYOSHKA {
         tensors.push(("group_sizes", vec![sizes.len()], Data::I64(&sizes)));
     }
     files::create_folder(dir)?;
     pickle::save(&dir.join(WEIGHTS), &tensors)?;
-    let text = serde_json::to_vec_pretty(&config(&sae, class)).map_err(Error::json(CONFIG))?;
-    files::write_atomic(&dir.join(CONFIG), |out| out.write_all(&text))
+    write_json(&dir.join(CONFIG), &config(&sae, named))
 }
 
 fn config(sae: &Sae, class: &str) -> Value {

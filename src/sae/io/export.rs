@@ -1,14 +1,13 @@
 //! SAEs for other libraries.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::table::{self, BESIDE};
 use super::{dictionary_learning, llamascopium, sparsify};
 use crate::base::error::{Error, Result};
-use crate::display::{Show, Shown, shows};
 use crate::sae::{Architecture, Index, RowNorm, Sae};
 
 /// The library that is to read an SAE.
@@ -45,17 +44,6 @@ pub enum TableExport {
     Drop,
 }
 
-/// What was written for another library, and what to know about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Exported {
-    /// The folder.
-    pub dir: PathBuf,
-    /// The library it is for.
-    pub format: SaeFormat,
-    /// What changed, or must be done by hand.
-    pub notes: Vec<String>,
-}
-
 impl Sae {
     /// Writes the SAE to `dir` as another library has it, with a model card (`README.md`), so that
     /// its codes and reconstructions there are the same.
@@ -67,8 +55,9 @@ impl Sae {
     /// | [`DictionaryLearning`](SaeFormat::DictionaryLearning) | AutoEncoderTopK | BatchTopKSAE, or MatryoshkaBatchTopKSAE with prefixes | AutoEncoder | GatedAutoEncoder | JumpReluAutoEncoder |
     /// | [`Llamascopium`](SaeFormat::Llamascopium) | topk | jumprelu | relu | – | jumprelu |
     ///
-    /// Nothing is lost silently: what concerns training alone (AuxK, prefixes) is named in
-    /// [`Exported::notes`], and so is what becomes of a table.
+    /// Nothing is lost silently: it returns what to know about the files, what changed and what must
+    /// be done by hand. What concerns training alone (AuxK, prefixes) is named there, and what
+    /// becomes of a table.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -89,7 +78,7 @@ impl Sae {
         dir: impl AsRef<Path>,
         format: SaeFormat,
         table: TableExport,
-    ) -> Result<Exported> {
+    ) -> Result<Vec<String>> {
         let dir = dir.as_ref();
         self.check_for(format)?;
         let mut notes = Vec::new();
@@ -107,9 +96,8 @@ impl Sae {
             }
             self.note_training(format, &mut notes);
         }
-        let exported = Exported { dir: dir.to_owned(), format, notes };
-        plain.write_card_of(&exported)?;
-        Ok(exported)
+        plain.write_card_of(dir, format, &notes)?;
+        Ok(notes)
     }
 
     /// Refuses what the library would compute otherwise.
@@ -234,38 +222,3 @@ impl fmt::Display for SaeFormat {
         f.write_str(self.name())
     }
 }
-
-impl fmt::Display for Exported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: written for {}.", self.dir.display(), self.format)?;
-        self.notes.iter().try_for_each(|note| write!(f, "\n- {note}"))
-    }
-}
-
-impl Show for SaeFormat {
-    fn shown(&self) -> Shown {
-        Shown::sentence(self.name(), "the library that is to read an SAE")
-    }
-}
-
-impl Show for TableExport {
-    fn shown(&self) -> Shown {
-        match self {
-            TableExport::Keep => {
-                Shown::sentence("keep", "the table stands in a file of its own beside the SAE")
-            }
-            TableExport::Fold => {
-                Shown::sentence("fold", "the table's mean row becomes part of b_dec")
-            }
-            TableExport::Drop => Shown::sentence("drop", "the table is left out"),
-        }
-    }
-}
-
-impl Show for Exported {
-    fn shown(&self) -> Shown {
-        Shown::line(&self.to_string())
-    }
-}
-
-shows!(SaeFormat, TableExport, Exported);

@@ -4,17 +4,28 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::{Error, Result};
 
-/// Files of an SAE.
-pub(super) enum Found {
-    /// `cfg.json` and `sae_weights.safetensors`.
-    SaeLens(PathBuf),
-    /// `cfg.json` and `sae.safetensors`.
-    Sparsify(PathBuf),
-    /// `config.json` and the weights.
-    Llamascopium { dir: PathBuf, weights: PathBuf },
-    /// A file that `torch.save` wrote, and a `config.json` that belongs to it.
-    Torch { weights: PathBuf, config: Option<PathBuf> },
+/// The files of an SAE.
+pub(super) struct Found {
+    pub kind: Kind,
+    pub weights: PathBuf,
+    pub settings: Option<PathBuf>,
 }
+
+/// Whose files they are by their names.
+pub(super) enum Kind {
+    SaeLens,
+    Sparsify,
+    Llamascopium,
+    /// A file that `torch.save` wrote, and perhaps a `config.json` that belongs to it.
+    Torch,
+}
+
+/// Weights and settings that say by their names whose they are.
+const BY_NAME: [(&str, &str, Kind); 3] = [
+    ("sae_weights.safetensors", "cfg.json", Kind::SaeLens),
+    ("sae.safetensors", "cfg.json", Kind::Sparsify),
+    ("sae_weights.safetensors", "config.json", Kind::Llamascopium),
+];
 
 /// How many names are listed of a folder that holds no SAE.
 const TOLD: usize = 12;
@@ -29,30 +40,18 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     }
     let names = names(path)?;
     let has = |name: &str| names.iter().any(|there| there == name);
-    let torch = |name: &str| {
-        let config = has("config.json").then(|| path.join("config.json"));
-        Ok(Found::Torch { weights: path.join(name), config })
-    };
-    if has("cfg.json") && has("sae_weights.safetensors") {
-        return Ok(Found::SaeLens(path.to_owned()));
-    }
-    if has("cfg.json") && has("sae.safetensors") {
-        return Ok(Found::Sparsify(path.to_owned()));
-    }
-    if has("config.json") && has("sae_weights.safetensors") {
-        return Ok(Found::Llamascopium {
-            dir: path.to_owned(),
-            weights: path.join("sae_weights.safetensors"),
-        });
-    }
-    for name in ["ae.pt", "sae_weights.pt"] {
-        if has(name) {
-            return torch(name);
+    for (weights, settings, kind) in BY_NAME {
+        if has(weights) && has(settings) {
+            let settings = Some(path.join(settings));
+            return Ok(Found { kind, weights: path.join(weights), settings });
         }
     }
     let mut pickles = names.iter().filter(|name| name.ends_with(".pt"));
-    if let (Some(one), None) = (pickles.next(), pickles.next()) {
-        return torch(one);
+    let only = pickles.next().filter(|_| pickles.next().is_none()).map(String::as_str);
+    let named = ["ae.pt", "sae_weights.pt"].into_iter().find(|name| has(name));
+    if let Some(name) = named.or(only) {
+        let settings = has("config.json").then(|| path.join("config.json"));
+        return Ok(Found { kind: Kind::Torch, weights: path.join(name), settings });
     }
     Err(Error::format(
         path,
@@ -72,12 +71,12 @@ fn of_file(path: &Path) -> Result<Found> {
     let read = read.map_err(Error::io("read", path))?;
     if &start[..read] == ZIP {
         // A checkpoint in the midst of a training stands in a folder of its own.
-        let config = [Some(&*dir), dir.parent()]
+        let settings = [Some(&*dir), dir.parent()]
             .into_iter()
             .flatten()
             .map(|dir| dir.join("config.json"))
-            .find(|config| config.is_file());
-        return Ok(Found::Torch { weights: path.to_owned(), config });
+            .find(|settings| settings.is_file());
+        return Ok(Found { kind: Kind::Torch, weights: path.to_owned(), settings });
     }
     let beside = |name: &str| dir.join(name).is_file();
     match path.file_name().and_then(|name| name.to_str()) {

@@ -1,15 +1,30 @@
 //! openai/sparse_autoencoder: one pickled state dict. Their TopK SAEs, unlike those with ReLU,
 //! normalise each row of activations.
 
-use super::{Architecture, RowNorm, Sae, bare, matrix, transpose};
+use super::weights::{Matrix, Names};
+use super::{Architecture, Given, Library, RowNorm, Sae, bare};
 use crate::base::error::{Error, Result};
-use crate::formats::arrays::Arrays;
 
-pub(super) fn read(mut tensors: Arrays) -> Result<Sae> {
+const NAMES: Names = Names {
+    w_enc: Matrix::Rows("encoder.weight"),
+    b_enc: "latent_bias",
+    w_dec: Matrix::Columns("decoder.weight"),
+    b_dec: "pre_bias",
+};
+
+pub(super) const LIBRARY: Library = Library {
+    read,
+    harmless: &[(
+        "what training counted",
+        &["stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"],
+    )],
+};
+
+fn read(Given { tensors, .. }: &mut Given) -> Result<Sae> {
     let path = tensors.path().to_owned();
     let refuse = |why: String| Err(Error::format(&path, why));
-    let [d_sae, d] = matrix(&tensors, "encoder.weight")?;
-    let mut sae = match tensors.text("activation") {
+    let sizes @ [d_sae, d] = NAMES.sizes(tensors)?;
+    let mut sae = match tensors.text("activation").as_deref() {
         None | Some("ReLU") => bare(d, d_sae, Architecture::Relu { l1: 0.0 }, 1),
         Some("TopK") => {
             let Some(k) =
@@ -25,7 +40,7 @@ pub(super) fn read(mut tensors: Arrays) -> Result<Sae> {
             ));
         }
     };
-    sae.config.relu = match tensors.text("activation_state_dict.postact_fn") {
+    sae.config.relu = match tensors.text("activation_state_dict.postact_fn").as_deref() {
         None | Some("ReLU") => true,
         Some("Identity") => false,
         Some(other) => {
@@ -34,19 +49,12 @@ pub(super) fn read(mut tensors: Arrays) -> Result<Sae> {
     };
     sae.config.check()?;
     sae.row_norm.check(d)?;
-    let w_enc = tensors.take("encoder.weight", &[d_sae, d])?;
+    if tensors.has("decoder.weight") {
+        return NAMES.take(tensors, sae);
+    }
     // A tied decoder is the encoder's transpose, and has no tensor of its own, or one below the
     // encoder's name.
-    let w_dec = if tensors.has("decoder.weight") {
-        transpose(&tensors.take("decoder.weight", &[d, d_sae])?, d, d_sae)
-    } else {
-        w_enc.clone()
-    };
-    Ok(Sae {
-        w_dec,
-        w_enc,
-        b_enc: tensors.take("latent_bias", &[d_sae])?,
-        b_dec: tensors.take("pre_bias", &[d])?,
-        ..sae
-    })
+    let w_enc = NAMES.w_enc.take(tensors, sizes)?;
+    let b_enc = tensors.take(NAMES.b_enc, &[d_sae])?;
+    Ok(Sae { w_dec: w_enc.clone(), w_enc, b_enc, b_dec: tensors.take(NAMES.b_dec, &[d])?, ..sae })
 }

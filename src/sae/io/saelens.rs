@@ -5,19 +5,31 @@ mod cfg;
 
 use std::path::Path;
 
-use serde::Deserialize;
-
-use super::{Architecture, Origin, Sae, SaeConfig, bare, from_0, json, table, transpose};
+use super::weights::{Matrix, Names};
+use super::{Architecture, Given, Library, Sae, bare, from_0, table, write_json};
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::formats::arrays::{self, Arrays};
-use cfg::Cfg;
+use crate::formats::arrays;
+use crate::formats::settings::Settings;
+use cfg::{Cfg, Said};
 
 const CFG: &str = "cfg.json";
 const WEIGHTS: &str = "sae_weights.safetensors";
 
 /// In a checkpoint of a training on scaled activations, the file that says by how much.
 const SCALER: &str = "activation_scaler.json";
+
+pub(super) const LIBRARY: Library = Library { read, harmless: cfg::HARMLESS };
+
+/// The names of an SAE's weights; a Gated one has its gate's bias instead of the encoder's.
+fn names(is_gated: bool) -> Names {
+    Names {
+        w_enc: Matrix::Columns("W_enc"),
+        b_enc: if is_gated { "b_gate" } else { "b_enc" },
+        w_dec: Matrix::Rows("W_dec"),
+        b_dec: "b_dec",
+    }
+}
 
 impl Sae {
     /// Writes `dir/cfg.json` and `dir/sae_weights.safetensors`, each in one atomic step, the
@@ -34,73 +46,46 @@ impl Sae {
     pub fn save(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         files::create_folder(dir)?;
-        let (d, d_sae) = (self.d_model(), self.d_sae());
-        let w_enc = transpose(&self.w_enc, d_sae, d);
-        let is_gated = !self.r_mag.is_empty();
-        let mut tensors = vec![
-            ("W_enc", vec![d, d_sae], &w_enc[..]),
-            ("W_dec", vec![d_sae, d], &self.w_dec[..]),
-            (if is_gated { "b_gate" } else { "b_enc" }, vec![d_sae], &self.b_enc[..]),
-            ("b_dec", vec![d], &self.b_dec[..]),
-        ];
-        if is_gated {
-            tensors.push(("b_mag", vec![d_sae], &self.b_mag[..]));
-            tensors.push(("r_mag", vec![d_sae], &self.r_mag[..]));
-        }
-        let threshold = if self.threshold.len() == 1 {
-            self.threshold.repeat(d_sae)
-        } else {
-            self.threshold.clone()
-        };
-        if !threshold.is_empty() {
-            tensors.push(("threshold", vec![d_sae], &threshold[..]));
-        }
+        let d_sae = self.d_sae();
+        let names = names(!self.r_mag.is_empty());
+        let (laid_out, threshold) = (names.laid_out(self), self.thresholds());
+        let mut tensors = names.arrays(self, &laid_out);
+        let more = [("b_mag", &self.b_mag), ("r_mag", &self.r_mag), ("threshold", &threshold)];
+        let more = more.into_iter().filter(|(_, numbers)| !numbers.is_empty());
+        tensors.extend(more.map(|(name, numbers)| (name, vec![d_sae], &numbers[..])));
         let grams = table::grams(self);
         tensors.extend(table::tensors(self, &grams, dir)?);
         arrays::save(&dir.join(WEIGHTS), &tensors, "{}")?;
-        let text = serde_json::to_vec_pretty(&Cfg::of(self)).map_err(Error::json("cfg.json"))?;
-        files::write_atomic(&dir.join(CFG), |out| out.write_all(&text))
+        write_json(&dir.join(CFG), &Cfg::of(self))
     }
 }
 
 /// Reads a folder that [`Sae::save`] or SAELens wrote.
-pub(super) fn load(dir: &Path) -> Result<Sae> {
-    let (cfg_path, weights_path) = (dir.join(CFG), dir.join(WEIGHTS));
-    let cfg = Cfg::read(&cfg_path)?;
-    let (architecture, is_tokenized) = cfg.check(&cfg_path)?;
-    let mut tensors = Arrays::load(&weights_path)?;
-    let (d, d_sae) = (cfg.d_in, cfg.d_sae);
-    let ours = cfg.metadata.tokenized_sae.as_ref();
-    let d_vocab = ours.map_or(1, |ours| ours.d_vocab);
-    let mut sae = bare(d, d_sae, architecture, cfg.k(&cfg_path)?);
-    sae.config = SaeConfig {
-        d_vocab,
-        prefixes: ours.map_or(Vec::new(), |ours| ours.prefixes.clone()),
-        aux: ours.and_then(|ours| ours.aux),
-        unit_norm: ours.is_some_and(|ours| ours.unit_norm),
-        relu: ours.is_none_or(|ours| ours.relu), // SAELens clamps at 0
-        lr: ours.and_then(|ours| ours.lr),
-        seed: ours.map_or(0, |ours| ours.seed),
-        ..sae.config
-    };
-    match ours.and_then(|ours| ours.lookup.as_ref()).filter(|_| is_tokenized) {
-        Some(about) => about.read(&mut tensors, d_vocab, d, dir)?.give(&mut sae),
-        None if tensors.has(table::ROWS) => {
-            return Err(Error::format(
-                &weights_path,
-                format!("holds W_lookup, but {CFG} says \"{}\"", cfg.architecture),
-            ));
-        }
-        None => {}
+fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
+    let said = Said::read(settings)?;
+    let d_sae = said.d_sae;
+    let mut sae = bare(said.d_in, d_sae, said.architecture, said.k);
+    sae.config = said.config(sae.config);
+    let about = said.ours.as_ref().and_then(|ours| ours.lookup.as_ref());
+    if let Some(about) = about.filter(|_| said.is_tokenized()) {
+        let table = about.read(tensors, sae.config.d_vocab, said.d_in, dir)?;
+        table.give(&mut sae);
+    } else if tensors.has(table::ROWS) {
+        let why = format!("holds W_lookup, but {CFG} says \"{}\"", said.named);
+        return Err(Error::format(tensors.path(), why));
     }
     sae.config.check()?;
-    sae.row_norm = cfg.row_norm();
-    sae.row_norm.check(d)?;
+    said.row_norm.check(said.d_in)?;
     if tensors.has("scaling_factor") {
-        check_finetuning(&mut tensors, d_sae)?;
+        // Old files may have a factor for each latent after the encoder; most are 1.
+        let factors = tensors.take("scaling_factor", &[d_sae])?;
+        if factors.iter().any(|factor| (factor - 1.0).abs() >= 1e-5) {
+            let why = "has a finetuned scaling_factor, which SAELens itself no longer computes";
+            return Err(Error::format(tensors.path(), why));
+        }
     }
-    let is_gated = matches!(architecture, Architecture::Gated { .. });
-    sae.threshold = match architecture {
+    let is_gated = matches!(said.architecture, Architecture::Gated { .. });
+    sae.threshold = match said.architecture {
         Architecture::JumpRelu { .. } if tensors.has("log_threshold") => tensors
             .take("log_threshold", &[d_sae])?
             .into_iter()
@@ -114,47 +99,32 @@ pub(super) fn load(dir: &Path) -> Result<Sae> {
         Architecture::BatchTopK => from_0(tensors.take("threshold", &[d_sae])?[..1].to_vec()),
         _ => Vec::new(),
     };
-    let mut magnitude = |name| if is_gated { tensors.take(name, &[d_sae]) } else { Ok(Vec::new()) };
-    (sae.r_mag, sae.b_mag) = (magnitude("r_mag")?, magnitude("b_mag")?);
-    let mut sae = Sae {
-        w_enc: transpose(&tensors.take("W_enc", &[d, d_sae])?, d, d_sae),
-        b_enc: tensors.take(if is_gated { "b_gate" } else { "b_enc" }, &[d_sae])?,
-        w_dec: tensors.take("W_dec", &[d_sae, d])?,
-        b_dec: tensors.take("b_dec", &[d])?,
-        origin: Origin {
-            model: cfg.metadata.model_name.clone(),
-            hook: cfg.metadata.hook_name.as_deref().map(str::parse).transpose()?,
-            revision: ours.and_then(|ours| ours.revision.clone()),
-            processing: ours.and_then(|ours| ours.processing.clone()),
-            n_ctx: cfg.metadata.context_size,
-        },
-        ..sae
-    };
-    if !cfg.apply_b_dec_to_input {
-        let b_dec = sae.b_dec.clone();
-        sae.read_further(&b_dec, 1.0);
+    if is_gated {
+        sae.r_mag = tensors.take("r_mag", &[d_sae])?;
+        sae.b_mag = tensors.take("b_mag", &[d_sae])?;
     }
-    if cfg.normalize_activations == cfg::SCALED {
+    (sae.row_norm, sae.origin) = (said.row_norm, said.origin);
+    let mut sae = names(is_gated).take(tensors, sae)?;
+    if !said.applies_b_dec_to_input {
+        sae.read_without_b_dec(1.0);
+    }
+    if said.is_scaled {
         let scale = scale(dir)?;
         sae.unscale_input(scale);
-        if cfg.rescale_acts_by_decoder_norm {
+        if said.rescales_by_decoder_norm {
             // Their threshold is in units of pre-activations times the decoder's length, which has
             // just become shorter.
             sae.threshold.iter_mut().for_each(|threshold| *threshold /= scale);
         }
     }
-    if cfg.rescale_acts_by_decoder_norm {
+    if said.rescales_by_decoder_norm {
         sae.fold_decoder_norms();
     }
-    if is_tokenized { Ok(sae) } else { table::attach(sae, dir) }
+    Ok(sae)
 }
 
 /// What activations were multiplied by before the SAE read them.
 fn scale(dir: &Path) -> Result<f32> {
-    #[derive(Deserialize)]
-    struct Scaler {
-        scaling_factor: Option<f32>,
-    }
     let path = dir.join(SCALER);
     if !path.is_file() {
         let why = format!(
@@ -164,30 +134,23 @@ fn scale(dir: &Path) -> Result<f32> {
         );
         return Err(Error::format(dir.join(CFG), why));
     }
-    match json::<Scaler>(&path)?.scaling_factor {
+    let mut settings = Settings::read(&path)?;
+    let scale: Option<f64> = settings.get("scaling_factor")?;
+    settings.finish(&[])?;
+    match scale.map(|scale| scale as f32) {
         None => Ok(1.0),
         Some(scale) if scale > 0.0 && scale.is_finite() => Ok(scale),
         Some(scale) => {
-            Err(Error::format(&path, format!("scaling_factor is {scale}; it must be above 0")))
+            Err(settings.wrong(format!("scaling_factor is {scale}; it must be above 0")))
         }
     }
-}
-
-/// Old SAELens files may have a factor for each latent after the encoder; most are 1.
-fn check_finetuning(tensors: &mut Arrays, d_sae: usize) -> Result<()> {
-    if tensors.take("scaling_factor", &[d_sae])?.iter().all(|factor| (factor - 1.0).abs() < 1e-5) {
-        return Ok(());
-    }
-    Err(Error::format(
-        tensors.path(),
-        "has a finetuned scaling_factor, which SAELens itself no longer computes",
-    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sae::{AuxK, Lookup};
+    use crate::formats::arrays::Arrays;
+    use crate::sae::{AuxK, Lookup, Origin, SaeConfig};
 
     fn sample(with_table: bool) -> Sae {
         let config = SaeConfig { expansion: 3, k: 4, seed: 5, ..SaeConfig::new(10, 7) };

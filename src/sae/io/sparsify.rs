@@ -3,99 +3,85 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
-use super::{Architecture, Origin, Sae, bare, json, matrix};
+use super::weights::{Matrix, Names};
+use super::{Architecture, Given, Library, Origin, Sae, bare, write_json};
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::formats::arrays::{self, Arrays};
+use crate::formats::arrays;
+use crate::formats::settings::Settings;
 use crate::model::{HookPoint, Site};
 
 const CFG: &str = "cfg.json";
 const WEIGHTS: &str = "sae.safetensors";
 
-#[derive(Serialize, Deserialize)]
+const NAMES: Names = Names {
+    w_enc: Matrix::Rows("encoder.weight"),
+    b_enc: "encoder.bias",
+    w_dec: Matrix::Rows("W_dec"),
+    b_dec: "b_dec",
+};
+
+pub(super) const LIBRARY: Library =
+    Library { read, harmless: &[("a loss of training", &["multi_topk"])] };
+
+/// What is written.
+#[derive(Serialize)]
 struct Cfg {
-    #[serde(default = "topk")]
-    activation: String,
+    activation: &'static str,
     expansion_factor: usize,
-    #[serde(default)]
     normalize_decoder: bool,
-    #[serde(default)]
-    num_latents: Option<usize>,
+    num_latents: usize,
     k: usize,
-    #[serde(default)]
     multi_topk: bool,
-    #[serde(default)]
     skip_connection: bool,
-    #[serde(default)]
     transcode: bool,
-    #[serde(default, skip_serializing)]
-    signed: bool,
     d_in: usize,
 }
 
-fn topk() -> String {
-    "topk".to_owned()
-}
-
-pub(super) fn load(dir: &Path) -> Result<Sae> {
-    let path = dir.join(CFG);
-    let cfg: Cfg = json(&path)?;
-    let refuse = |what: &str| {
-        Err(Error::format(
-            &path,
-            format!("is a sparsify {what}, which this crate does not compute"),
-        ))
+fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
+    let refuse = |settings: &Settings, what: &str| {
+        Err(settings.wrong(format!("is a sparsify {what}, which this crate does not compute")))
     };
-    if cfg.activation != "topk" {
-        return refuse(&format!("SAE with activation \"{}\"", cfg.activation));
+    let activation = settings.get("activation")?.unwrap_or_else(|| "topk".to_owned());
+    if activation != "topk" {
+        return refuse(settings, &format!("SAE with activation \"{activation}\""));
     }
-    if cfg.transcode {
-        return refuse("transcoder (transcode is true)");
+    let signed = "SAE whose codes are the largest by size, negative ones too (signed is true)";
+    for (key, what) in [
+        ("transcode", "transcoder (transcode is true)"),
+        ("skip_connection", "SAE with a skip connection"),
+        ("signed", signed),
+    ] {
+        if settings.get(key)?.unwrap_or(false) {
+            return refuse(settings, what);
+        }
     }
-    if cfg.skip_connection {
-        return refuse("SAE with a skip connection");
+    let (d_in, factor): (usize, usize) =
+        (settings.need(&["d_in"])?, settings.get("expansion_factor")?.unwrap_or(32));
+    let said = settings.get("num_latents")?.filter(|&n| n > 0).or(d_in.checked_mul(factor));
+    let [d_sae, d] = NAMES.sizes(tensors)?;
+    if (said, d_in) != (Some(d_sae), d) {
+        let what = format!("\"encoder.weight\" in {}", tensors.path().display());
+        let (want, got) = (vec![said.unwrap_or(usize::MAX), d_in], vec![d_sae, d]);
+        return Err(Error::Shape { what, want, got });
     }
-    if cfg.signed {
-        return refuse(
-            "SAE whose codes are the largest by size, negative ones too (signed is true)",
-        );
-    }
-    let mut tensors = Arrays::load(&dir.join(WEIGHTS))?;
-    let [d_sae, d] = matrix(&tensors, "encoder.weight")?;
-    let said =
-        cfg.num_latents.filter(|&n| n > 0).or_else(|| cfg.d_in.checked_mul(cfg.expansion_factor));
-    if (said, cfg.d_in) != (Some(d_sae), d) {
-        let what = format!("\"encoder.weight\" in {}", dir.join(WEIGHTS).display());
-        return Err(Error::Shape {
-            what,
-            want: vec![said.unwrap_or(usize::MAX), cfg.d_in],
-            got: vec![d_sae, d],
-        });
-    }
-    let mut sae = bare(d, d_sae, Architecture::TopK, cfg.k);
-    sae.config.unit_norm = cfg.normalize_decoder;
+    let mut sae = bare(d, d_sae, Architecture::TopK, settings.get("k")?.unwrap_or(32));
+    sae.config.unit_norm = settings.get("normalize_decoder")?.unwrap_or(true);
     sae.config.check()?;
-    Ok(Sae {
-        w_enc: tensors.take("encoder.weight", &[d_sae, d])?,
-        b_enc: tensors.take("encoder.bias", &[d_sae])?,
-        w_dec: tensors.take("W_dec", &[d_sae, d])?,
-        b_dec: tensors.take("b_dec", &[d])?,
-        origin: origin(dir),
-        ..sae
-    })
+    sae.origin = origin(dir);
+    NAMES.take(tensors, sae)
 }
 
 /// The model stands in the run's `config.json`, the hook in the folder's name.
 fn origin(dir: &Path) -> Origin {
-    let run: Value =
-        dir.parent().and_then(|run| json(&run.join("config.json")).ok()).unwrap_or_default();
+    let run = dir.parent().and_then(|run| Settings::read(&run.join("config.json")).ok());
+    let mut run = run.unwrap_or_else(|| Settings::none(dir));
     Origin {
-        model: run["model"].as_str().map(str::to_owned),
+        model: run.get("model").ok().flatten(),
         hook: dir.file_name().and_then(|name| hook_of(&name.to_string_lossy())),
-        n_ctx: run["ctx_len"].as_u64().map(|n| n as usize),
+        n_ctx: run.get("ctx_len").ok().flatten(),
         ..Origin::default()
     }
 }
@@ -137,28 +123,20 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
             None => format!("sparsify reads outputs of modules, and {hook} is not one"),
         });
     }
-    let tensors = [
-        ("encoder.weight", vec![d_sae, d], &sae.w_enc[..]),
-        ("encoder.bias", vec![d_sae], &sae.b_enc[..]),
-        ("W_dec", vec![d_sae, d], &sae.w_dec[..]),
-        ("b_dec", vec![d], &sae.b_dec[..]),
-    ];
     files::create_folder(dir)?;
-    arrays::save(&dir.join(WEIGHTS), &tensors, "{}")?;
+    arrays::save(&dir.join(WEIGHTS), &NAMES.arrays(sae, &NAMES.laid_out(sae)), "{}")?;
     let cfg = Cfg {
-        activation: topk(),
+        activation: "topk",
         expansion_factor: d_sae.div_ceil(d),
         normalize_decoder: sae.config.unit_norm,
-        num_latents: Some(d_sae),
+        num_latents: d_sae,
         k: sae.config.k,
         multi_topk: false,
         skip_connection: false,
         transcode: false,
-        signed: false,
         d_in: d,
     };
-    let text = serde_json::to_vec_pretty(&cfg).map_err(Error::json(CFG))?;
-    files::write_atomic(&dir.join(CFG), |out| out.write_all(&text))
+    write_json(&dir.join(CFG), &cfg)
 }
 
 #[cfg(test)]

@@ -147,7 +147,9 @@ impl CachedTable {
         let about = file.about.as_deref().ok_or_else(|| damaged("it has no description"))?;
         let about: About =
             serde_json::from_str(about).map_err(|error| damaged(&error.to_string()))?;
-        let &[n, _] = file.shape(ROWS)? else { return Err(damaged("its rows are not a matrix")) };
+        let [n, _] = file.shape(ROWS)?[..] else {
+            return Err(damaged("its rows are not a matrix"));
+        };
         let rows = file.take(ROWS, &[n, self.d_model])?;
         let got = sha256(&rows);
         if got != about.sha256 {

@@ -93,8 +93,13 @@ impl Convert {
         sae.origin.hook = self.hook.or(sae.origin.hook);
         let otherwise = if self.to == Format::Tsae { TableExport::Keep } else { TableExport::Fold };
         let table = self.table.map_or(otherwise, TableExport::from);
-        let exported = sae.export(&self.out, self.to.into(), table)?;
-        self.output.result(&exported, || exported.to_string())
+        let format = SaeFormat::from(self.to);
+        let notes = sae.export(&self.out, format, table)?;
+        let made = json!({ "dir": self.out, "format": format, "notes": notes });
+        self.output.result(&made, || {
+            let told = format!("{}: written for {format}.", self.out.display());
+            notes.iter().fold(told, |told, note| format!("{told}\n- {note}"))
+        })
     }
 
     /// From a cache of SAELens to activations of this program.

@@ -1,14 +1,12 @@
 //! `cfg.json`: SAELens' keys; what is ours stands in `metadata`, which SAELens leaves open.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::table::TableAbout;
-use super::json;
-use crate::base::error::{Error, Result};
-use crate::sae::{Architecture, AuxK, RowNorm, Sae};
+use crate::base::error::Result;
+use crate::formats::settings::{Harmless, Settings};
+use crate::sae::{Architecture, AuxK, Origin, RowNorm, Sae, SaeConfig};
 
 /// What the name of an architecture begins with if there is a token table, so that a reader that
 /// knows no tables does not leave it out silently.
@@ -22,39 +20,34 @@ pub(super) const SCALED: &str = "expected_average_only_in";
 /// of the model is elsewhere.
 const SAELENS: &str = "6.0.0";
 
-#[derive(Serialize, Deserialize)]
+/// What is written.
+#[derive(Serialize)]
 pub(super) struct Cfg {
-    pub architecture: String,
-    pub d_in: usize,
-    pub d_sae: usize,
-    /// A number with a fraction is allowed to BatchTopK in training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    k: Option<serde_json::Number>,
-    dtype: String,
-    device: String,
-    pub apply_b_dec_to_input: bool,
-    pub normalize_activations: String,
-    reshape_activations: String,
-    #[serde(default)]
-    pub rescale_acts_by_decoder_norm: bool,
-    #[serde(default)]
-    pub metadata: Metadata,
+    architecture: String,
+    d_in: usize,
+    d_sae: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k: Option<usize>,
+    dtype: &'static str,
+    device: &'static str,
+    apply_b_dec_to_input: bool,
+    normalize_activations: &'static str,
+    reshape_activations: &'static str,
+    rescale_acts_by_decoder_norm: bool,
+    metadata: Metadata,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Metadata {
+#[derive(Serialize)]
+struct Metadata {
+    sae_lens_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sae_lens_version: Option<String>,
+    model_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub model_name: Option<String>,
+    hook_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hook_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context_size: Option<usize>,
-    prepend_bos: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tokenized_sae: Option<Ours>,
+    context_size: Option<usize>,
+    prepend_bos: bool,
+    tokenized_sae: Ours,
 }
 
 /// What this crate knows of an SAE and SAELens has no key for.
@@ -62,20 +55,20 @@ pub(super) struct Metadata {
 pub(super) struct Ours {
     version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revision: Option<String>,
-    pub processing: Option<String>,
-    pub d_vocab: usize,
-    pub relu: bool,
+    revision: Option<String>,
+    processing: Option<String>,
+    d_vocab: usize,
+    relu: bool,
     #[serde(default)]
     architecture: Architecture,
     #[serde(default)]
-    pub prefixes: Vec<usize>,
+    prefixes: Vec<usize>,
     #[serde(default)]
-    pub aux: Option<AuxK>,
+    aux: Option<AuxK>,
     #[serde(default)]
-    pub unit_norm: bool,
-    pub seed: u64,
-    pub lr: Option<f64>,
+    unit_norm: bool,
+    seed: u64,
+    lr: Option<f64>,
     pub lookup: Option<TableAbout>,
 }
 
@@ -111,20 +104,20 @@ impl Cfg {
                 + saelens_name(architecture),
             d_in: sae.d_model(),
             d_sae: sae.d_sae(),
-            k: architecture.uses_k().then(|| sae.config.k.into()),
-            dtype: "float32".to_owned(),
-            device: "cpu".to_owned(),
+            k: architecture.uses_k().then_some(sae.config.k),
+            dtype: "float32",
+            device: "cpu",
             apply_b_dec_to_input: true,
-            normalize_activations: sae.row_norm.saelens_name().to_owned(),
-            reshape_activations: "none".to_owned(),
+            normalize_activations: sae.row_norm.saelens_name(),
+            reshape_activations: "none",
             rescale_acts_by_decoder_norm: false,
             metadata: Metadata {
-                sae_lens_version: Some(SAELENS.to_owned()),
+                sae_lens_version: SAELENS,
                 model_name: sae.origin.model.clone(),
                 hook_name: sae.origin.hook.map(|hook| hook.to_string()),
                 context_size: sae.origin.n_ctx,
-                prepend_bos: Some(true),
-                tokenized_sae: Some(Ours {
+                prepend_bos: true,
+                tokenized_sae: Ours {
                     version: env!("CARGO_PKG_VERSION").to_owned(),
                     revision: sae.origin.revision.clone(),
                     processing: sae.origin.processing.clone(),
@@ -137,146 +130,155 @@ impl Cfg {
                     seed: sae.config.seed,
                     lr: sae.config.lr,
                     lookup: TableAbout::of(sae),
-                }),
+                },
             },
         }
     }
+}
 
-    /// Reads the settings of any version.
-    pub(super) fn read(path: &Path) -> Result<Cfg> {
-        let mut map: Map<String, Value> = json(path)?;
-        let has_metadata = map.get("metadata").is_some_and(|metadata| {
-            metadata.as_object().is_some_and(|metadata| !metadata.is_empty())
-        });
-        if !has_metadata {
-            of_version_5(&mut map);
-        }
-        serde_json::from_value(Value::Object(map)).map_err(Error::json(path.display()))
-    }
-
-    /// How it scales each row of activations.
-    pub(super) fn row_norm(&self) -> RowNorm {
-        let all = [RowNorm::LayerNorm, RowNorm::ConstantNorm];
-        all.into_iter()
-            .find(|norm| norm.saelens_name() == self.normalize_activations)
-            .unwrap_or_default()
-    }
-
+/// What is said of an SAE.
+pub(super) struct Said {
+    pub architecture: Architecture,
+    /// Its name in the file.
+    pub named: String,
+    pub d_in: usize,
+    pub d_sae: usize,
     /// How many latents are active, as far as that is said and matters.
-    pub(super) fn k(&self, path: &Path) -> Result<usize> {
-        let Some(k) = &self.k else { return Ok(1) };
-        let whole = k
-            .as_u64()
-            .or_else(|| k.as_f64().filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as u64));
-        whole
-            .map(|k| k as usize)
-            .ok_or_else(|| Error::format(path, format!("k is {k}; a whole number is needed")))
+    pub k: usize,
+    pub row_norm: RowNorm,
+    /// Whether activations are multiplied by one number first.
+    pub is_scaled: bool,
+    pub applies_b_dec_to_input: bool,
+    pub rescales_by_decoder_norm: bool,
+    pub origin: Origin,
+    pub ours: Option<Ours>,
+}
+
+impl Said {
+    /// Reads the settings of any version, and refuses whatever this crate would compute otherwise
+    /// than their maker did.
+    pub(super) fn read(settings: &mut Settings) -> Result<Said> {
+        let mut metadata = settings.within("metadata")?;
+        // Before version 6 all keys stand side by side.
+        let is_flat = metadata.is_empty();
+        let mut ours: Option<Ours> = metadata.ours("tokenized_sae")?;
+        let about = if is_flat { &mut *settings } else { &mut metadata };
+        let hook: Option<String> = about.first(&["hook_name", "hook_point"])?;
+        let origin = Origin {
+            model: about.get("model_name")?,
+            hook: hook.as_deref().map(str::parse).transpose()?,
+            revision: ours.as_mut().and_then(|ours| ours.revision.take()),
+            processing: ours.as_mut().and_then(|ours| ours.processing.take()),
+            n_ctx: about.get("context_size")?,
+        };
+        let mut of_activation = settings.within("activation_fn_kwargs")?;
+        let k: Option<usize> = of_activation.get("k")?;
+        let k = k.or(settings.get("k")?);
+        of_activation.finish(&[])?;
+        let named: Option<String> = settings.get("architecture")?;
+        let activation: Option<String> = settings.first(&["activation_fn", "activation_fn_str"])?;
+        let named = match (activation.filter(|it| !matches!(&it[..], "" | "relu")), named) {
+            // One that is not known is refused by name.
+            (Some(activation), _) => activation,
+            (None, Some(named)) => named,
+            (None, None) if is_flat => "standard".to_owned(),
+            (None, None) => settings.need(&["architecture"])?,
+        };
+        let architecture =
+            architecture_of(&named, ours.as_ref()).map_err(|why| settings.wrong(why))?;
+        if architecture.uses_k() && k.is_none() {
+            return Err(settings.wrong(format!("a {} SAE needs k", architecture.name())));
+        }
+        let (d_in, d_sae) = (settings.need(&["d_in"])?, settings.need(&["d_sae"])?);
+        if d_in == 0 || d_sae == 0 {
+            let why = format!("d_in = {d_in} and d_sae = {d_sae}; both must be at least 1");
+            return Err(settings.wrong(why));
+        }
+        let (row_norm, is_scaled) = normalization(settings)?;
+        // hook_z: heads one after the other, as rows lie here anyway.
+        let reshape: Option<String> = settings.get("reshape_activations")?;
+        if let Some(other) = reshape.filter(|it| !matches!(&it[..], "none" | "hook_z")) {
+            let why = format!("reshape_activations is \"{other}\"; none and hook_z are understood");
+            return Err(settings.wrong(why));
+        }
+        Ok(Said {
+            architecture,
+            named,
+            d_in,
+            d_sae,
+            k: k.unwrap_or(1),
+            row_norm,
+            is_scaled,
+            applies_b_dec_to_input: settings.get("apply_b_dec_to_input")?.unwrap_or(true),
+            rescales_by_decoder_norm: settings
+                .get("rescale_acts_by_decoder_norm")?
+                .unwrap_or_default(),
+            origin,
+            ours,
+        })
     }
 
-    /// Refuses whatever this crate would compute otherwise than its maker did.
-    ///
-    /// Returns the architecture, and whether there is a table.
-    pub(super) fn check(&self, path: &Path) -> Result<(Architecture, bool)> {
-        let refuse = |why: String| Err(Error::format(path, why));
-        let ours = self.metadata.tokenized_sae.as_ref();
-        let (is_tokenized, name) = match self.architecture.strip_prefix(TOKENIZED) {
-            Some(name) => (true, name),
-            None => (false, self.architecture.as_str()),
-        };
-        let Some(named) = of_saelens(name) else {
-            let known = format!(
-                "topk, standard, gated, jumprelu and batchtopk are understood, and {TOKENIZED}topk and so on"
-            );
-            return refuse(format!("architecture \"{}\"; {known}", self.architecture));
-        };
-        let architecture = ours.map_or(named, |ours| ours.architecture);
-        if ours.is_some() && saelens_name(architecture) != name {
-            return refuse(format!(
-                "architecture \"{}\", but metadata.tokenized_sae says {}",
-                self.architecture,
-                architecture.name()
-            ));
+    /// Whether there is a table.
+    pub(super) fn is_tokenized(&self) -> bool {
+        self.named.starts_with(TOKENIZED)
+    }
+
+    /// What is said of the training, if this crate said it.
+    pub(super) fn config(&self, config: SaeConfig) -> SaeConfig {
+        let Some(ours) = &self.ours else { return config };
+        SaeConfig {
+            d_vocab: ours.d_vocab,
+            prefixes: ours.prefixes.clone(),
+            aux: ours.aux,
+            unit_norm: ours.unit_norm,
+            relu: ours.relu,
+            lr: ours.lr,
+            seed: ours.seed,
+            ..config
         }
-        if architecture.uses_k() && self.k.is_none() {
-            return refuse(format!("a {} SAE needs k", architecture.name()));
-        }
-        if self.d_in == 0 || self.d_sae == 0 {
-            return refuse(format!(
-                "d_in = {} and d_sae = {}; both must be at least 1",
-                self.d_in, self.d_sae
-            ));
-        }
-        match self.normalize_activations.as_str() {
-            "none" | "layer_norm" | "constant_norm_rescale" | SCALED => {}
-            "covariance_whitening" => {
-                return refuse(
-                    "normalize_activations is \"covariance_whitening\", which is not folded yet: save it by save_inference_model"
-                        .to_owned(),
-                );
-            }
-            other => {
-                let known =
-                    format!("none, layer_norm, constant_norm_rescale and {SCALED} are understood");
-                return refuse(format!("normalize_activations is \"{other}\"; {known}"));
-            }
-        }
-        if self.reshape_activations != "none" {
-            return refuse(format!(
-                "reshape_activations is \"{}\"; \"none\" is understood",
-                self.reshape_activations
-            ));
-        }
-        if is_tokenized && ours.is_none_or(|ours| ours.lookup.is_none()) {
-            return refuse(format!("a {} needs metadata.tokenized_sae.lookup", self.architecture));
-        }
-        Ok((architecture, is_tokenized))
     }
 }
 
-/// From a file of SAELens before version 6, which is flat, to one of version 6.
-fn of_version_5(map: &mut Map<String, Value>) {
-    for (old, new) in [("hook_point", "hook_name"), ("activation_fn_str", "activation_fn")] {
-        if let Some(value) = map.remove(old) {
-            map.entry(new).or_insert(value);
-        }
-    }
-    let text = |map: &Map<String, Value>, key: &str| {
-        map.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+/// The architecture of a name, and of what this crate says.
+fn architecture_of(named: &str, ours: Option<&Ours>) -> std::result::Result<Architecture, String> {
+    let name = named.strip_prefix(TOKENIZED);
+    let Some(of_name) = of_saelens(name.unwrap_or(named)) else {
+        return Err(format!(
+            "architecture \"{named}\"; topk, standard, gated, jumprelu and batchtopk are understood, and {TOKENIZED}topk and so on"
+        ));
     };
-    match text(map, "activation_fn").as_str() {
-        "topk" => {
-            let k = map.get("activation_fn_kwargs").and_then(|kwargs| kwargs.get("k")).cloned();
-            map.insert("architecture".to_owned(), "topk".into());
-            if let Some(k) = k {
-                map.insert("k".to_owned(), k);
-            }
-        }
-        "" | "relu" => {}
-        // Refused by name where architectures are checked.
-        other => drop(map.insert("architecture".to_owned(), other.into())),
+    let architecture = ours.map_or(of_name, |ours| ours.architecture);
+    if ours.is_some() && saelens_name(architecture) != name.unwrap_or(named) {
+        return Err(format!(
+            "architecture \"{named}\", but metadata.tokenized_sae says {}",
+            architecture.name()
+        ));
     }
-    match map.get("normalize_activations") {
-        Some(Value::Bool(true)) => {
-            drop(map.insert("normalize_activations".to_owned(), SCALED.into()))
-        }
-        Some(Value::String(_)) => {}
-        _ => drop(map.insert("normalize_activations".to_owned(), "none".into())),
+    if name.is_some() && ours.is_none_or(|ours| ours.lookup.is_none()) {
+        return Err(format!("a {named} needs metadata.tokenized_sae.lookup"));
     }
-    let is_hook_z = text(map, "hook_name").contains("hook_z");
-    let defaults: [(&str, Value); 5] = [
-        ("architecture", "standard".into()),
-        ("dtype", "float32".into()),
-        ("device", "cpu".into()),
-        ("apply_b_dec_to_input", true.into()),
-        ("reshape_activations", if is_hook_z { "hook_z" } else { "none" }.into()),
-    ];
-    for (key, value) in defaults {
-        map.entry(key).or_insert(value);
-    }
-    let of_model = ["model_name", "hook_name", "context_size", "prepend_bos"];
-    let metadata = of_model
-        .iter()
-        .filter_map(|key| Some(((*key).to_owned(), map.get(*key)?.clone())))
-        .collect();
-    map.insert("metadata".to_owned(), Value::Object(metadata));
+    Ok(architecture)
 }
+
+/// How each row of activations is scaled, and whether all are by one number.
+fn normalization(settings: &mut Settings) -> Result<(RowNorm, bool)> {
+    let how = match settings.get::<Value>("normalize_activations")? {
+        None | Some(Value::Bool(false)) => "none".to_owned(),
+        Some(Value::Bool(true)) => SCALED.to_owned(), // before version 3
+        Some(how) => how.as_str().map_or_else(|| how.to_string(), str::to_owned),
+    };
+    let all = [RowNorm::None, RowNorm::LayerNorm, RowNorm::ConstantNorm];
+    match all.into_iter().find(|norm| norm.saelens_name() == how) {
+        Some(norm) => Ok((norm, false)),
+        None if how == SCALED => Ok((RowNorm::None, true)),
+        None if how == "covariance_whitening" => Err(settings.wrong(
+            "normalize_activations is \"covariance_whitening\", which is not folded yet: save it by save_inference_model",
+        )),
+        None => Err(settings.wrong(format!(
+            "normalize_activations is \"{how}\"; none, layer_norm, constant_norm_rescale and {SCALED} are understood"
+        ))),
+    }
+}
+
+/// What changes nothing of what an SAE computes.
+pub(super) const HARMLESS: Harmless = &[];
