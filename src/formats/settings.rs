@@ -8,17 +8,17 @@ use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Result};
 
-/// Names that change nothing of what is computed, in groups, each with the reason. One that ends in
-/// `*` stands for all that begin so.
-pub(crate) type Harmless = &'static [(&'static str, &'static [&'static str])];
+/// Names that change nothing of what is computed, in groups, each with the reason and a space between
+/// any two. One that ends in `*` stands for all that begin so.
+pub(crate) type Harmless = &'static [(&'static str, &'static str)];
 
 /// Whether a name is among them.
 pub(crate) fn is_harmless(name: &str, harmless: Harmless) -> bool {
-    let is = |known: &&str| match known.strip_suffix('*') {
+    let is = |known: &str| match known.strip_suffix('*') {
         Some(start) => name.starts_with(start),
-        None => name == *known,
+        None => name == known,
     };
-    harmless.iter().any(|(_, names)| names.iter().any(is))
+    harmless.iter().any(|(_, names)| names.split_whitespace().any(is))
 }
 
 /// What a setting may be.
@@ -208,7 +208,7 @@ impl Settings {
 mod tests {
     use super::*;
 
-    const HARMLESS: Harmless = &[("of training", &["lr", "wandb_*"])];
+    const HARMLESS: Harmless = &[("of training", "lr wandb_*")];
 
     fn settings(text: &str) -> Settings {
         Settings::parse(text.as_bytes(), Path::new("cfg.json")).unwrap()

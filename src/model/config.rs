@@ -3,10 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::Activation;
+use crate::formats::settings::{Harmless, Setting, Settings};
 
 /// A family of models with one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -77,97 +79,46 @@ pub struct ModelConfig {
     pub tied: bool,
 }
 
-/// The fields of both families' files; each is absent in the other's.
-#[derive(Deserialize)]
-struct File {
-    model_type: Option<String>,
-    vocab_size: Option<usize>,
-    bos_token_id: Option<Ids>,
-    eos_token_id: Option<Ids>,
-    tie_word_embeddings: Option<bool>,
-    quantization_config: Option<serde_json::Value>,
+/// An id, or the first of a list of them.
+struct TokenId(u32);
 
-    n_embd: Option<usize>,
-    n_layer: Option<usize>,
-    n_head: Option<usize>,
-    n_positions: Option<usize>,
-    n_ctx: Option<usize>,
-    n_inner: Option<usize>,
-    activation_function: Option<String>,
-    layer_norm_epsilon: Option<f64>,
-    scale_attn_weights: Option<bool>,
-    scale_attn_by_inverse_layer_idx: Option<bool>,
-    add_cross_attention: Option<bool>,
+impl Setting for TokenId {
+    const WANTED: &'static str = "a token id, a list of them or null";
 
-    attention_bias: Option<bool>,
-    hidden_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    intermediate_size: Option<usize>,
-    max_position_embeddings: Option<usize>,
-    hidden_act: Option<String>,
-    layer_norm_eps: Option<f64>,
-    rotary_pct: Option<f64>,
-    rotary_emb_base: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_parameters: Option<Rope>,
-    rope_scaling: Option<Rope>,
-    use_parallel_residual: Option<bool>,
-}
-
-/// How newer files nest the rotary settings, and how older ones named their scaling.
-#[derive(Deserialize)]
-struct Rope {
-    rope_type: Option<String>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    rope_theta: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-}
-
-/// One id, or a list of which the first counts.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(u32),
-    Many(Vec<u32>),
-}
-
-impl Ids {
-    fn first(&self) -> Option<u32> {
-        match self {
-            Ids::One(id) => Some(*id),
-            Ids::Many(ids) => ids.first().copied(),
-        }
+    fn of(value: &Value) -> Option<TokenId> {
+        let first = value.as_array().map_or(Some(value), |ids| ids.first())?;
+        first.as_u64()?.try_into().ok().map(TokenId)
     }
 }
 
 impl ModelConfig {
     /// Reads the text of a `config.json` that lies at `path`.
     pub(super) fn parse(text: &[u8], path: &Path) -> Result<ModelConfig> {
-        let file: File = serde_json::from_slice(text)
-            .map_err(|e| Error::format(path, format!("is not a model's configuration: {e}")))?;
-        if file.quantization_config.as_ref().is_some_and(|q| !q.is_null()) {
-            return Err(Error::format(
-                path,
-                "has a quantization_config: quantised checkpoints cannot be read; take one in f32, f16 or bf16",
-            ));
-        }
-        let config = match file.model_type.as_deref() {
-            Some("gpt2") => gpt2(&file, path)?,
-            Some("gpt_neox") => neox(&file, path)?,
+        let mut file = Settings::parse(text, path)?;
+        let config = match file.get::<String>("model_type")?.as_deref() {
+            Some("gpt2") => gpt2(&mut file)?,
+            Some("gpt_neox") => neox(&mut file)?,
             other => {
                 let found =
                     other.map_or("no model_type".to_owned(), |m| format!("model_type \"{m}\""));
-                return Err(Error::format(
-                    path,
-                    format!(
-                        "has {found}: the families that can be read are gpt2 and gpt_neox (Pythia)"
-                    ),
-                ));
+                let why = format!(
+                    "has {found}: the families that can be read are gpt2 and gpt_neox (Pythia)"
+                );
+                return Err(file.wrong(why));
             }
         };
+        for (key, why) in [
+            (
+                "quantization_config",
+                "quantised checkpoints cannot be read; take one in f32, f16 or bf16",
+            ),
+            ("pruned_heads", "pruned heads are not computed"),
+        ] {
+            if file.get::<Map<String, Value>>(key)?.is_some_and(|map| !map.is_empty()) {
+                return Err(file.wrong(format!("has a {key}: {why}")));
+            }
+        }
+        file.finish(HARMLESS)?;
         config.check(path)?;
         Ok(config)
     }
@@ -189,35 +140,20 @@ impl ModelConfig {
                 format!("{what} is {size}; it must lie between 1 and {LARGEST}"),
             ));
         }
-        if self.d_head * self.n_heads != self.d_model {
-            return Err(Error::format(
-                path,
-                format!(
-                    "a hidden size of {} does not divide into {} heads",
-                    self.d_model, self.n_heads
-                ),
-            ));
-        }
-        if !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.d_head {
-            return Err(Error::format(
-                path,
-                format!(
-                    "{} rotary dimensions of a head of {}: need an even number, at most the head",
-                    self.rotary_dim, self.d_head
-                ),
-            ));
-        }
-        if !(self.layer_norm_eps > 0.0
-            && self.layer_norm_eps.is_finite()
-            && self.rotary_base > 0.0
-            && self.rotary_base.is_finite())
-        {
-            return Err(Error::format(
-                path,
-                "the layer norms' epsilon and the rotary base must be positive numbers",
-            ));
-        }
-        Ok(())
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        let why = if self.d_head * self.n_heads != self.d_model {
+            format!("a hidden size of {} does not divide into {} heads", self.d_model, self.n_heads)
+        } else if !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.d_head {
+            format!(
+                "{} rotary dimensions of a head of {}: need an even number, at most the head",
+                self.rotary_dim, self.d_head
+            )
+        } else if !positive(self.layer_norm_eps) || !positive(self.rotary_base) {
+            "the layer norms' epsilon and the rotary base must be positive numbers".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::format(path, why))
     }
 
     /// Takes the first of the wanted ids that lies within the vocabulary, so that a `bos` which no
@@ -242,126 +178,132 @@ const LARGEST: usize = 1 << 30;
 /// [`ModelConfig::settle_bos`] passes over it.
 const NONE: u32 = u32::MAX;
 
-fn gpt2(file: &File, path: &Path) -> Result<ModelConfig> {
-    if file.scale_attn_by_inverse_layer_idx == Some(true) {
-        return Err(Error::format(
-            path,
-            "scale_attn_by_inverse_layer_idx is true, which is not supported",
-        ));
+/// What transformers keeps in every `config.json` and a forward pass does not ask for.
+const HARMLESS: Harmless = &[
+    (
+        "who wrote it, and in which numbers",
+        "architectures transformers_version torch_dtype dtype _name_or_path auto_map use_bfloat16 \
+         tokenizer_class torchscript tf_legacy_loss _attn_implementation* attn_implementation",
+    ),
+    (
+        "of training",
+        "resid_pdrop embd_pdrop attn_pdrop attention_dropout hidden_dropout \
+         initializer_range gradient_checkpointing chunk_size_feed_forward",
+    ),
+    (
+        "of heads other than the unembedding",
+        "summary_* id2label label2id num_labels problem_type classifier_dropout finetuning_task \
+         task_specific_params n_special predict_special_tokens",
+    ),
+    ("what a call returns", "output_* return_dict* use_cache"),
+    (
+        "a decoder is what it is",
+        "is_encoder_decoder is_decoder tie_encoder_decoder cross_attention_hidden_size",
+    ),
+    (
+        "other tokens than those that delimit text, and how text is generated",
+        "pad_token_id sep_token_id unk_token_id decoder_start_token_id forced_* suppress_tokens \
+         begin_suppress_tokens bad_words_ids prefix max_length min_length do_sample early_stopping \
+         num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p \
+         repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size \
+         num_return_sequences remove_invalid_values exponential_decay_length_penalty",
+    ),
+    ("the order of operations in f16: in f32 it changes nothing", "reorder_and_upcast_attn"),
+];
+
+fn gpt2(file: &mut Settings) -> Result<ModelConfig> {
+    if file.get("scale_attn_by_inverse_layer_idx")? == Some(true) {
+        return Err(file.wrong("scale_attn_by_inverse_layer_idx is true, which is not supported"));
     }
-    if file.add_cross_attention == Some(true) {
-        return Err(Error::format(
-            path,
-            "add_cross_attention is true: encoder-decoder models are not supported",
-        ));
+    if file.get("add_cross_attention")? == Some(true) {
+        let why = "add_cross_attention is true: encoder-decoder models are not supported";
+        return Err(file.wrong(why));
     }
-    let d_model = need(file.n_embd.or(file.hidden_size), "n_embd", path)?;
-    let n_heads = need(file.n_head.or(file.num_attention_heads), "n_head", path)?;
+    let d_model: usize = file.need(&["n_embd", "hidden_size"])?;
+    let n_heads: usize = file.need(&["n_head", "num_attention_heads"])?;
     let d_head = d_model / n_heads.max(1);
+    let scales = file.get("scale_attn_weights")? != Some(false);
     Ok(ModelConfig {
         family: Family::Gpt2,
-        n_layers: need(file.n_layer.or(file.num_hidden_layers), "n_layer", path)?,
+        n_layers: file.need(&["n_layer", "num_hidden_layers"])?,
         n_heads,
         d_model,
         d_head,
-        d_mlp: file.n_inner.unwrap_or(d_model.saturating_mul(4)),
-        n_ctx: need(
-            file.n_positions.or(file.n_ctx).or(file.max_position_embeddings),
-            "n_positions",
-            path,
-        )?,
-        d_vocab: need(file.vocab_size, "vocab_size", path)?,
-        bos: id(&file.bos_token_id),
-        eos: id(&file.eos_token_id),
-        activation: activation(
-            file.activation_function.as_deref().unwrap_or("gelu_new"),
-            "activation_function",
-            path,
-        )?,
-        layer_norm_eps: file.layer_norm_epsilon.unwrap_or(1e-5),
+        d_mlp: file.get("n_inner")?.unwrap_or(d_model.saturating_mul(4)),
+        n_ctx: file.need(&["n_positions", "n_ctx", "max_position_embeddings"])?,
+        d_vocab: file.need(&["vocab_size"])?,
+        bos: id(file, "bos_token_id")?,
+        eos: id(file, "eos_token_id")?,
+        activation: activation(file, "activation_function", "gelu_new")?,
+        layer_norm_eps: file.get("layer_norm_epsilon")?.unwrap_or(1e-5),
         attn_bias: true,
-        attn_scale: if file.scale_attn_weights == Some(false) {
-            1.0
-        } else {
-            1.0 / (d_head as f64).sqrt()
-        },
+        attn_scale: if scales { 1.0 / (d_head as f64).sqrt() } else { 1.0 },
         rotary_dim: 0,
         rotary_base: 10_000.0,
         parallel: false,
-        tied: file.tie_word_embeddings.unwrap_or(true),
+        tied: file.get("tie_word_embeddings")?.unwrap_or(true),
     })
 }
 
-fn neox(file: &File, path: &Path) -> Result<ModelConfig> {
-    for rope in [&file.rope_parameters, &file.rope_scaling].into_iter().flatten() {
-        let kind = rope.rope_type.as_deref().or(rope.kind.as_deref()).unwrap_or("default");
-        if kind != "default" {
-            return Err(Error::format(
-                path,
-                format!("rotary positions of type \"{kind}\" are not supported, only \"default\""),
-            ));
+fn neox(file: &mut Settings) -> Result<ModelConfig> {
+    // Newer files nest the rotary settings, older ones had a scaling alone.
+    let mut nested = file.within("rope_parameters")?;
+    let mut scaling = file.within("rope_scaling")?;
+    for rope in [&mut nested, &mut scaling] {
+        let kind: Option<String> = rope.first(&["rope_type", "type"])?;
+        if let Some(kind) = kind.filter(|kind| kind != "default") {
+            let why =
+                format!("rotary positions of type \"{kind}\" are not supported, only \"default\"");
+            return Err(rope.wrong(why));
         }
     }
-    let nested = file.rope_parameters.as_ref();
-    let share = nested
-        .and_then(|r| r.partial_rotary_factor)
-        .or(file.partial_rotary_factor)
-        .or(file.rotary_pct)
-        .unwrap_or(0.25);
+    let share = nested.get("partial_rotary_factor")?;
+    let share = share.or(file.first(&["partial_rotary_factor", "rotary_pct"])?).unwrap_or(0.25);
     if !(0.0..=1.0).contains(&share) {
-        return Err(Error::format(
-            path,
-            format!("the share of rotary dimensions is {share}: need 0 to 1"),
-        ));
+        return Err(file.wrong(format!("the share of rotary dimensions is {share}: need 0 to 1")));
     }
-    let d_model = need(file.hidden_size, "hidden_size", path)?;
-    let n_heads = need(file.num_attention_heads, "num_attention_heads", path)?;
+    let base = nested.get("rope_theta")?;
+    let base = base.or(file.first(&["rope_theta", "rotary_emb_base"])?).unwrap_or(10_000.0);
+    nested.finish(&[])?;
+    scaling.finish(&[])?;
+    let d_model: usize = file.need(&["hidden_size"])?;
+    let n_heads: usize = file.need(&["num_attention_heads"])?;
     let d_head = d_model / n_heads.max(1);
     Ok(ModelConfig {
         family: Family::NeoX,
-        n_layers: need(file.num_hidden_layers, "num_hidden_layers", path)?,
+        n_layers: file.need(&["num_hidden_layers"])?,
         n_heads,
         d_model,
         d_head,
-        d_mlp: need(file.intermediate_size, "intermediate_size", path)?,
-        n_ctx: need(file.max_position_embeddings, "max_position_embeddings", path)?,
-        d_vocab: need(file.vocab_size, "vocab_size", path)?,
-        bos: id(&file.bos_token_id),
-        eos: id(&file.eos_token_id),
-        activation: activation(file.hidden_act.as_deref().unwrap_or("gelu"), "hidden_act", path)?,
-        layer_norm_eps: file.layer_norm_eps.unwrap_or(1e-5),
-        attn_bias: file.attention_bias.unwrap_or(true),
+        d_mlp: file.need(&["intermediate_size"])?,
+        n_ctx: file.need(&["max_position_embeddings"])?,
+        d_vocab: file.need(&["vocab_size"])?,
+        bos: id(file, "bos_token_id")?,
+        eos: id(file, "eos_token_id")?,
+        activation: activation(file, "hidden_act", "gelu")?,
+        layer_norm_eps: file.get("layer_norm_eps")?.unwrap_or(1e-5),
+        attn_bias: file.get("attention_bias")?.unwrap_or(true),
         attn_scale: 1.0 / (d_head as f64).sqrt(),
         rotary_dim: (d_head as f64 * share) as usize,
-        rotary_base: nested
-            .and_then(|r| r.rope_theta)
-            .or(file.rope_theta)
-            .or(file.rotary_emb_base)
-            .unwrap_or(10_000.0),
-        parallel: file.use_parallel_residual.unwrap_or(true),
-        tied: file.tie_word_embeddings.unwrap_or(false),
+        rotary_base: base,
+        parallel: file.get("use_parallel_residual")?.unwrap_or(true),
+        tied: file.get("tie_word_embeddings")?.unwrap_or(false),
     })
 }
 
-fn need(value: Option<usize>, field: &str, path: &Path) -> Result<usize> {
-    value.ok_or_else(|| Error::format(path, format!("lacks \"{field}\"")))
+fn id(file: &mut Settings, key: &str) -> Result<u32> {
+    Ok(file.get(key)?.map_or(NONE, |TokenId(id)| id))
 }
 
-fn id(ids: &Option<Ids>) -> u32 {
-    ids.as_ref().and_then(Ids::first).unwrap_or(NONE)
-}
-
-fn activation(name: &str, field: &str, path: &Path) -> Result<Activation> {
-    match name {
+fn activation(file: &mut Settings, key: &str, otherwise: &str) -> Result<Activation> {
+    let name = file.get(key)?.unwrap_or_else(|| otherwise.to_owned());
+    match &name[..] {
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "gelu" => Ok(Activation::GeluErf),
         "relu" => Ok(Activation::Relu),
-        _ => Err(Error::format(
-            path,
-            format!(
-                "{field} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast and relu"
-            ),
-        )),
+        _ => Err(file.wrong(format!(
+            "{key} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast and relu"
+        ))),
     }
 }
 
@@ -469,7 +411,7 @@ mod tests {
             (r#""n_head": 12"#, r#""n_head": 7"#, "heads"),
             (r#""n_head": 12"#, r#""n_head": 0"#, "heads"),
             (r#""n_embd": 768,"#, "", "n_embd"),
-            (r#""n_embd": 768"#, r#""n_embd": "wide""#, "line"),
+            (r#""n_embd": 768"#, r#""n_embd": "wide""#, "\"n_embd\" is \"wide\"; a whole number"),
         ] {
             let error = parse(&GPT2.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");

@@ -1,9 +1,7 @@
 //! Texts that the model continues with, as it is or with something added to its residual stream.
 
 use candle_core::{Device, Tensor};
-use candle_transformers::generation::LogitsProcessor;
 
-use super::sample::seed_of;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::add_scaled;
 use crate::display::interrupt;
@@ -65,39 +63,18 @@ impl Model {
         self.check_tokens(&Tokens::new(ids.to_vec(), ids.len())?)?;
         self.check_length(ids.len() + length)?;
         interrupt::watch();
-        // Two at least, for the reason that `sample_batch` gives.
-        let width = n.max(2);
-        let mut drawers: Vec<LogitsProcessor> =
-            (0..width).map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None)).collect();
-        let mut cache = Cache::new(self.config(), ids.len() + length);
-        let mut new = ids.repeat(width); // [width, ids.len()], and from then on [width, 1]
-        let mut texts: Vec<Vec<u32>> = vec![Vec::new(); width];
-        for _ in 0..length {
-            if interrupt::requested() {
-                interrupt::clear();
-                break;
-            }
-            let resid = self.read_on(&new, width, &mut cache, added)?; // [width, n_new, d_model]
-            let last = resid.narrow(1, resid.dim(1)? - 1, 1)?.contiguous()?;
-            let logits = self.inner.transformer.unembed(&last)?.squeeze(1)?; // [width, d_vocab]
-            new = drawers
-                .iter_mut()
-                .enumerate()
-                .map(|(i, drawer)| Ok(drawer.sample(&logits.get(i)?)?))
-                .collect::<Result<_>>()?;
-            texts.iter_mut().zip(&new).for_each(|(text, id)| text.push(*id));
-        }
+        let stop = || interrupt::requested().then(interrupt::clear).is_some();
+        let texts = self.write(ids, 0..n, length, seed, added, &stop)?;
         let length = texts[0].len();
         if length == 0 {
             let remedy = "nothing was written; the same call writes it".to_owned();
             return Err(Error::Interrupted { what: "continuing a text", remedy });
         }
-        texts.truncate(n);
         Tokens::new(texts.concat(), length)
     }
 
     /// Reads `ids` `[n_seq, n_new]` behind those in the cache, to the last hook.
-    fn read_on(
+    pub(super) fn read_on(
         &self,
         ids: &[u32],
         n_seq: usize,

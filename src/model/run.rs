@@ -78,13 +78,12 @@ impl Model {
         }
         parts
             .into_iter()
-            .map(|mut parts| match parts.len() {
+            .map(|parts| match parts.len() {
                 0 => Ok(Tensor::zeros(
                     (0, tokens.n_ctx(), self.config().d_model),
                     DType::F32,
                     &candle_core::Device::Cpu,
                 )?),
-                1 => Ok(parts.swap_remove(0)),
                 _ => Ok(Tensor::cat(&parts, 0)?),
             })
             .collect()

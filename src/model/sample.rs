@@ -1,15 +1,17 @@
 //! Text from the model itself: temperature 1, so that what it writes has the statistics that it has
 //! learned.
 
+use std::ops::Range;
+
 use candle_transformers::generation::LogitsProcessor;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::base::error::{Error, Result};
-use crate::model::Model;
 use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
+use crate::model::{Added, Model};
 
 /// The least and the most sequences that are written at once.
 const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
@@ -71,50 +73,60 @@ impl Model {
             (weight_bytes.max(CACHE_BYTES) / bytes_a_sequence).clamp(*BATCH.start(), *BATCH.end());
         let mut ids = Vec::with_capacity(to.saturating_sub(from) * n_ctx);
         for first in (from..to).step_by(batch) {
-            ids.extend(self.sample_batch(first, batch.min(to - first), n_ctx, seed)?);
+            let sequences = first..first + batch.min(to - first);
+            let texts = self.write(&[self.bos()], sequences, n_ctx - 1, seed, None, &|| false)?;
+            texts.iter().for_each(|text| {
+                ids.push(self.bos());
+                ids.extend(text);
+            });
         }
         Tokens::new(ids, n_ctx)
     }
 
-    /// Sequences `first..first + n_seq`, one row after the other.
-    fn sample_batch(
+    /// What the model writes after `ids`, `length` tokens or until `stop`, in some of the sequences
+    /// that a seed gives.
+    pub(super) fn write(
         &self,
-        first: usize,
-        n_seq: usize,
-        n_ctx: usize,
+        ids: &[u32],
+        sequences: Range<usize>,
+        length: usize,
         seed: u64,
-    ) -> Result<Vec<u32>> {
+        added: Option<&Added<'_>>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<u32>>> {
         // A product of one row is computed by another routine, whose last bits differ; with two, a
         // sequence does not depend on the size of its batch.
-        let width = n_seq.max(2);
-        let mut drawers: Vec<LogitsProcessor> = (first..first + width)
+        let width = sequences.len().max(2);
+        let mut drawers: Vec<LogitsProcessor> = (sequences.start..sequences.start + width)
             .map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None))
             .collect();
-        let mut rows = vec![vec![self.bos()]; width];
-        let mut cache = Cache::new(self.config(), n_ctx);
-        let transformer = &self.inner.transformer;
-        for position in 0..n_ctx - 1 {
-            let last: Vec<u32> = rows.iter().map(|row| row[position]).collect();
-            let stage = transformer.start(&last, width, position)?;
-            let resid = transformer.walk_cached(stage, &mut cache, self.compute)?.value; // [width, 1, d_model]
-            let logits = transformer.unembed(&resid)?.squeeze(1)?; // [width, d_vocab]
+        let mut cache = Cache::new(self.config(), ids.len() + length);
+        let mut new = ids.repeat(width); // [width, ids.len()], and from then on [width, 1]
+        let mut texts = vec![Vec::with_capacity(length); width];
+        for _ in 0..length {
+            if stop() {
+                break;
+            }
+            let resid = self.read_on(&new, width, &mut cache, added)?; // [width, n_new, d_model]
+            let last = resid.narrow(1, resid.dim(1)? - 1, 1)?.contiguous()?;
+            let logits = self.inner.transformer.unembed(&last)?.squeeze(1)?; // [width, d_vocab]
             let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> {
                 Ok(drawer.sample(&logits.get(i)?)?)
             };
-            let next: Vec<u32> = if width * self.config().d_vocab < WORTH_WAKING {
+            new = if width * self.config().d_vocab < WORTH_WAKING {
                 drawers.iter_mut().enumerate().map(draw).collect::<Result<_>>()?
             } else {
                 drawers.par_iter_mut().enumerate().map(draw).collect::<Result<_>>()?
             };
-            rows.iter_mut().zip(next).for_each(|(row, id)| row.push(id));
+            texts.iter_mut().zip(&new).for_each(|(text, id)| text.push(*id));
         }
-        rows.truncate(n_seq);
-        Ok(rows.concat())
+        texts.truncate(sequences.len());
+        Ok(texts)
     }
 }
 
 /// The seed of one sequence's draws.
-pub(super) fn seed_of(seed: u64, sequence: usize) -> u64 {
+fn seed_of(seed: u64, sequence: usize) -> u64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(sequence as u64);
     rng.next_u64()

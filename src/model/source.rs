@@ -19,28 +19,19 @@ struct BuiltIn {
     tokenizer: &'static [u8],
 }
 
+macro_rules! file {
+    ($name:literal, $file:literal) => {
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/", $name, "/", $file))
+    };
+}
+
 macro_rules! built_in {
     ($name:literal) => {
         BuiltIn {
             name: $name,
-            config: include_bytes!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/models/",
-                $name,
-                "/config.json"
-            )),
-            weights: include_bytes!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/models/",
-                $name,
-                "/model.safetensors"
-            )),
-            tokenizer: include_bytes!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/models/",
-                $name,
-                "/tokenizer.json"
-            )),
+            config: file!($name, "config.json"),
+            weights: file!($name, "model.safetensors"),
+            tokenizer: file!($name, "tokenizer.json"),
         }
     };
 }

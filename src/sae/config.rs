@@ -153,30 +153,27 @@ impl SaeConfig {
     /// [`Error::Config`] naming the first that cannot be used, or [`Error::Shape`] if the table
     /// does not fit.
     pub fn check(&self) -> Result<()> {
-        let at_least_1 = |field, value: usize| match value {
-            0 => Err(Error::config(field, format!("{field} = 0; at least 1 is needed"))),
-            _ => Ok(()),
-        };
-        at_least_1("d_model", self.d_model)?;
-        at_least_1("d_vocab", self.d_vocab)?;
-        at_least_1("expansion", self.expansion)?;
-        at_least_1("latents", self.latents.unwrap_or(1))?;
-        at_least_1("k", self.k)?;
+        for (field, value) in [
+            ("d_model", self.d_model),
+            ("d_vocab", self.d_vocab),
+            ("expansion", self.expansion),
+            ("latents", self.latents.unwrap_or(1)),
+            ("k", self.k),
+        ] {
+            if value == 0 {
+                return Err(Error::config(field, format!("{field} = 0; at least 1 is needed")));
+            }
+        }
         let d_sae = self.d_sae();
         if self.k > d_sae {
-            let product = self
-                .latents
-                .map_or(format!(" ({} · {})", self.expansion, self.d_model), |_| String::new());
-            return Err(Error::config(
-                "k",
-                format!("k = {}, but there are only {d_sae} latents{product}", self.k),
-            ));
+            let product = format!(" ({} · {})", self.expansion, self.d_model);
+            let product = if self.latents.is_some() { "" } else { &product };
+            let why = format!("k = {}, but there are only {d_sae} latents{product}", self.k);
+            return Err(Error::config("k", why));
         }
         if d_sae > u32::MAX as usize {
-            return Err(Error::config(
-                "expansion",
-                format!("{d_sae} latents; at most {} can be numbered", u32::MAX),
-            ));
+            let why = format!("{d_sae} latents; at most {} can be numbered", u32::MAX);
+            return Err(Error::config("expansion", why));
         }
         self.architecture.check()?;
         if let Some(l0) = self.target_l0 {
@@ -200,22 +197,16 @@ impl SaeConfig {
             );
             return Err(Error::config("prefixes", why));
         }
-        if !self.architecture.uses_k() {
-            let name = self.architecture.name();
-            if self.aux.is_some() {
-                return Err(Error::config(
-                    "aux",
-                    format!(
-                        "AuxK helps TopK and BatchTopK; {name} has a penalty instead: set aux to None"
-                    ),
-                ));
-            }
-            if !self.prefixes.is_empty() {
-                return Err(Error::config(
-                    "prefixes",
-                    format!("Matryoshka prefixes go with TopK and BatchTopK, not with {name}"),
-                ));
-            }
+        let name = self.architecture.name();
+        if !self.architecture.uses_k() && self.aux.is_some() {
+            let why = format!(
+                "AuxK helps TopK and BatchTopK; {name} has a penalty instead: set aux to None"
+            );
+            return Err(Error::config("aux", why));
+        }
+        if !self.architecture.uses_k() && !self.prefixes.is_empty() {
+            let why = format!("Matryoshka prefixes go with TopK and BatchTopK, not with {name}");
+            return Err(Error::config("prefixes", why));
         }
         if let Some(aux) = self.aux {
             if aux.k == Some(0) {

@@ -126,7 +126,7 @@ fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
         Kind::Torch if has(["sae.W_E", "sae.W_D"]) => {
             let inside = tensors.within("sae.");
             let around = std::mem::replace(&mut tensors, inside);
-            around.finish(&[("which version wrote it", &["version"])])?;
+            around.finish(&[("which version wrote it", "version")])?;
             (llamascopium::LIBRARY, true)
         }
         Kind::Torch => (dictionary_learning::LIBRARY, true),

@@ -12,8 +12,47 @@ use crate::display::{Column, Figure, Row, Show, Shown, Table, settings, shows};
 const ROWS: usize = 5;
 const CODES: usize = 8;
 
-/// Names, values and what they mean.
-type Rows = Vec<(&'static str, String, &'static str)>;
+/// A setting: its name, its value, and what it means.
+type Setting = (&'static str, String, &'static str);
+
+fn row(name: &'static str, value: impl ToString) -> Setting {
+    let meaning = match name {
+        "d_model" => "the width of the activations",
+        "d_vocab" => "rows of a token table, if there is one",
+        "d_sae" | "latents" => "how many latents there are",
+        "expansion" => "latents per dimension",
+        "threshold" => "what a pre-activation must exceed to be a code",
+        "parameters" => "weights, biases and the table",
+        "model" => "the model whose activations it reads, and how its weights were processed",
+        "revision" => "the commit of the model's repository on the hub",
+        "hook" => "the place in the model that it reads",
+        "n_ctx" => "the length of the sequences that it was trained on",
+        "relu" => "what becomes of the k largest pre-activations; the authors keep them",
+        "prefixes" => "each of these numbers of first latents must reconstruct by itself",
+        "AuxK" => "dead latents are asked to reconstruct what the others leave",
+        "unit_norm" => "rows of the decoder are kept at length 1",
+        "lr" => "the learning rate of the weights at the start",
+        "seed" => "decides the directions of the decoder at the start",
+        "lookup" => "the token table of a TSAE",
+        "first threshold" => "where thresholds start, in units of the activations' scale",
+        "T" => "its directions, row by row",
+        "balance α" => "the table starts as α·T and the encoder as (1 − α)·W_dec",
+        "learned" => "whether training moves it",
+        "subtracted" => "whether the encoder reads only what it leaves",
+        "mean ‖T[token]‖" => "mean length of a row, not yet scaled by α",
+        "n-grams" => "those with rows of their own, behind the tokens'",
+        "longest" => "how long they may be",
+        "rows" => "rows of a table with one for every token and every n-gram",
+        "bandwidth" => {
+            "how near its threshold a pre-activation moves it, in units of the activations' scale"
+        }
+        "each row" => {
+            "how activations are scaled before the SAE reads them; what it gives is scaled back"
+        }
+        _ => "",
+    };
+    (name, value.to_string(), meaning)
+}
 
 /// Width and height of the small figure beside an SAE's table.
 const SMALL: (u32, u32) = (460, 240);
@@ -24,26 +63,30 @@ impl Sae {
         let kind = if self.lookup.is_some() { "Tokenized SAE" } else { "SAE" };
         let weights = self.weights().map(Vec::len).iter().sum::<usize>();
         let parameters = weights + self.lookup.as_ref().map_or(0, Vec::len);
-        let mut rows = vec![
-            ("d_model", self.d_model().to_string(), "the width of the activations"),
-            ("d_sae", latents(&self.config), "how many latents there are"),
-        ];
+        let mut rows = vec![row("d_model", self.d_model()), row("d_sae", latents(&self.config))];
         rows.extend(activity(&self.config));
         if let [threshold] = self.threshold[..] {
-            let threshold = format::significant(f64::from(threshold), 3);
-            rows.push(("threshold", threshold, "what a pre-activation must exceed to be a code"));
+            rows.push(row("threshold", format::significant(f64::from(threshold), 3)));
         }
         if let Some(table) = &self.lookup {
             let rows_of = self.index.count(table.len() / self.d_model().max(1));
             let shape = format!("{rows_of} × {}", self.d_model());
             rows.push(("W_lookup", shape, self.index.meaning()));
         }
-        if self.row_norm != RowNorm::None {
-            rows.push(self.row_norm.row());
+        match self.row_norm {
+            RowNorm::None => {}
+            RowNorm::LayerNorm => {
+                rows.push(row("each row", "less its mean, divided by its standard deviation"))
+            }
+            RowNorm::ConstantNorm => rows.push(row("each row", "made √d_model long")),
         }
-        let parameters = format::count(parameters as u64);
-        rows.push(("parameters", parameters, "weights, biases and the table"));
-        rows.extend(origin(&self.origin));
+        rows.push(row("parameters", format::count(parameters as u64)));
+        let Origin { model, revision, hook, processing, n_ctx } = &self.origin;
+        let processing = processing.as_deref().unwrap_or("processing unknown");
+        rows.extend(model.as_ref().map(|it| row("model", format!("{it} ({processing})"))));
+        rows.extend(revision.as_ref().map(|it| row("revision", it.get(..12).unwrap_or(it))));
+        rows.extend(hook.map(|it| row("hook", it)));
+        rows.extend(n_ctx.map(|it| row("n_ctx", it)));
         settings(kind, rows)
     }
 
@@ -80,58 +123,18 @@ fn unless_all_equal(samples: &[Sample]) -> Option<(f64, f64)> {
     (most > 0.0 && most - least < 1e-3 * most).then_some((0.0, 2.0 * most))
 }
 
-fn origin(origin: &Origin) -> Rows {
-    let processing = origin.processing.as_deref().unwrap_or("processing unknown");
-    let rows = [
-        (
-            "model",
-            origin.model.as_ref().map(|model| format!("{model} ({processing})")),
-            "the model whose activations it reads, and how its weights were processed",
-        ),
-        (
-            "revision",
-            origin.revision.as_ref().map(|id| id.get(..12).unwrap_or(id).to_owned()),
-            "the commit of the model's repository on the hub",
-        ),
-        ("hook", origin.hook.map(|it| it.to_string()), "the place in the model that it reads"),
-        (
-            "n_ctx",
-            origin.n_ctx.map(|it| it.to_string()),
-            "the length of the sequences that it was trained on",
-        ),
-    ];
-    rows.into_iter().filter_map(|(name, value, meaning)| Some((name, value?, meaning))).collect()
-}
-
 impl SaeConfig {
     /// The settings, as a table.
     pub fn table(&self) -> Table {
-        let lookup = self
-            .lookup
-            .as_ref()
-            .map_or("none: a plain SAE".to_owned(), |lookup| format!("{lookup:?}"));
-        let relu =
-            if self.relu { "negative values become 0" } else { "values are kept as they are" };
-        let lr = self.lr.map_or("TrainConfig's".to_owned(), |lr| format!("{lr:e}"));
-        let mut rows = vec![
-            ("d_model", self.d_model.to_string(), "the width of the activations"),
-            ("d_vocab", self.d_vocab.to_string(), "rows of a token table, if there is one"),
-            match self.latents {
-                Some(_) => ("latents", latents(self), "how many latents there are"),
-                None => (
-                    "expansion",
-                    format!("{}, so d_sae = {}", self.expansion, self.d_sae()),
-                    "latents per dimension",
-                ),
-            },
-        ];
+        let mut rows = vec![row("d_model", self.d_model), row("d_vocab", self.d_vocab)];
+        rows.push(match self.latents {
+            Some(_) => row("latents", latents(self)),
+            None => row("expansion", format!("{}, so d_sae = {}", self.expansion, self.d_sae())),
+        });
         rows.extend(activity(self));
         if self.architecture == Architecture::TopK {
-            rows.push((
-                "relu",
-                relu.to_owned(),
-                "what becomes of the k largest pre-activations; the authors keep them",
-            ));
+            let kept = ["values are kept as they are", "negative values become 0"];
+            rows.push(row("relu", kept[usize::from(self.relu)]));
         }
         if let Some(l0) = self.target_l0 {
             rows.push((
@@ -141,28 +144,20 @@ impl SaeConfig {
             ));
         }
         if !self.prefixes.is_empty() {
-            rows.push((
-                "prefixes",
-                format!("{:?}", self.prefixes),
-                "each of these numbers of first latents must reconstruct by itself",
-            ));
+            rows.push(row("prefixes", format!("{:?}", self.prefixes)));
         }
         if let Some(aux) = &self.aux {
-            let shown =
-                format!("{} dead latents a token, coefficient {}", aux.k(self.d_model), aux.alpha);
-            rows.push((
-                "AuxK",
-                shown,
-                "dead latents are asked to reconstruct what the others leave",
-            ));
+            let k = aux.k(self.d_model);
+            rows.push(row("AuxK", format!("{k} dead latents a token, coefficient {}", aux.alpha)));
         }
         if self.keeps_unit_norm() {
-            rows.push(("unit_norm", "yes".to_owned(), "rows of the decoder are kept at length 1"));
+            rows.push(row("unit_norm", "yes"));
         }
+        let lookup = self.lookup.as_ref().map(|lookup| format!("{lookup:?}"));
         rows.extend([
-            ("lr", lr, "the learning rate of the weights at the start"),
-            ("seed", self.seed.to_string(), "decides the directions of the decoder at the start"),
-            ("lookup", lookup, "the token table of a TSAE"),
+            row("lr", self.lr.map_or("TrainConfig's".to_owned(), |lr| format!("{lr:e}"))),
+            row("seed", self.seed),
+            row("lookup", lookup.as_deref().unwrap_or("none: a plain SAE")),
         ]);
         settings("SaeConfig", rows)
     }
@@ -180,77 +175,45 @@ fn latents(config: &SaeConfig) -> String {
 }
 
 /// What makes a latent active.
-fn activity(config: &SaeConfig) -> Rows {
-    let (settings, meaning) = match config.architecture {
+fn activity(config: &SaeConfig) -> Vec<Setting> {
+    let meaning = match config.architecture {
         Architecture::TopK | Architecture::BatchTopK => {
-            (String::new(), "which latents are active: the largest pre-activations")
+            "which latents are active: the largest pre-activations"
         }
-        Architecture::Relu { l1 } => (
-            format!(", l1 {l1}"),
-            "which latents are active: the positive ones; training charges for their sum",
-        ),
-        Architecture::Gated { l1 } => (
-            format!(", l1 {l1}"),
-            "which latents are active: those whose gate is open; training charges for the gates",
-        ),
-        Architecture::JumpRelu { l0, .. } => (
-            format!(", l0 {l0}"),
-            "which latents are active: those above their threshold; training charges for each",
+        Architecture::Relu { .. } => {
+            "which latents are active: the positive ones; training charges for their sum"
+        }
+        Architecture::Gated { .. } => {
+            "which latents are active: those whose gate is open; training charges for the gates"
+        }
+        Architecture::JumpRelu { .. } => {
+            "which latents are active: those above their threshold; training charges for each"
+        }
+    };
+    let (name, k) = (config.architecture.name(), config.k.to_string());
+    let (named, more) = match config.architecture {
+        Architecture::TopK => {
+            let k = ("k", k, "how many latents are active on every token");
+            (name.to_owned(), vec![k])
+        }
+        Architecture::BatchTopK => {
+            let k = ("k", k, "how many latents are active on a token, in the mean over a batch");
+            (name.to_owned(), vec![k])
+        }
+        Architecture::Relu { l1 } | Architecture::Gated { l1 } => {
+            (format!("{name}, l1 {l1}"), Vec::new())
+        }
+        Architecture::JumpRelu { l0, bandwidth, threshold } => (
+            format!("{name}, l0 {l0}"),
+            vec![row("bandwidth", bandwidth), row("first threshold", threshold)],
         ),
     };
-    let mut rows =
-        vec![("architecture", config.architecture.name().to_owned() + &settings, meaning)];
-    let mut more =
-        |name, value: &dyn ToString, meaning| rows.push((name, value.to_string(), meaning));
-    match config.architecture {
-        Architecture::TopK => more("k", &config.k, "how many latents are active on every token"),
-        Architecture::BatchTopK => {
-            more("k", &config.k, "how many latents are active on a token, in the mean over a batch")
-        }
-        Architecture::JumpRelu { bandwidth, threshold, .. } => {
-            let meaning = "how near its threshold a pre-activation moves it, in units of the activations' scale";
-            more("bandwidth", &bandwidth, meaning);
-            let meaning = "where thresholds start, in units of the activations' scale";
-            more("first threshold", &threshold, meaning);
-        }
-        Architecture::Relu { .. } | Architecture::Gated { .. } => {}
-    }
-    rows
+    [vec![("architecture", named, meaning)], more].concat()
 }
 
-impl Lookup {
-    /// Its shape and settings, as a table.
-    pub fn describe(&self) -> Table {
-        let lengths = self.table().chunks_exact(self.d_model()).map(length);
-        let mean = lengths.sum::<f64>() / self.rows().max(1) as f64;
-        let learned = if self.is_learned() { "yes" } else { "no: frozen" };
-        let shape = format!("{} × {}", self.index().count(self.rows()), self.d_model());
-        let rows = vec![
-            ("T", shape, "its directions, row by row"),
-            (
-                "balance α",
-                self.balance().to_string(),
-                "the table starts as α·T and the encoder as (1 − α)·W_dec",
-            ),
-            ("learned", learned.to_owned(), "whether training moves it"),
-            (
-                "subtracted",
-                if self.is_subtracted() { "yes" } else { "no" }.to_owned(),
-                "whether the encoder reads only what it leaves",
-            ),
-            (
-                "mean ‖T[token]‖",
-                format::significant(mean, 3),
-                "mean length of a row, not yet scaled by α",
-            ),
-        ];
-        settings("Lookup", rows)
-    }
-}
-
-impl Codes {
-    /// The shape and the first rows, as a table.
-    pub fn table(&self) -> Table {
+/// The shape and the first rows.
+impl Show for Codes {
+    fn shown(&self) -> Shown {
         let columns = [
             Column::number("row"),
             Column::text("codes").defined("latent: value, in ascending order of latent"),
@@ -265,10 +228,12 @@ impl Codes {
             let more = if latents.len() > CODES { ", …" } else { "" };
             table.push(Row::new(&i.to_string()).text(&(shown.join(", ") + more)));
         }
-        table.caption(&format!(
-            "L0 {}: mean number of values per row that are not 0.",
-            format::significant(self.l0(), 3)
-        ))
+        table
+            .caption(&format!(
+                "L0 {}: mean number of values per row that are not 0.",
+                format::significant(self.l0(), 3)
+            ))
+            .into()
     }
 }
 
@@ -283,6 +248,32 @@ impl Show for SaeConfig {
         self.table().into()
     }
 }
+
+impl Show for Lookup {
+    fn shown(&self) -> Shown {
+        let lengths = self.table().chunks_exact(self.d_model()).map(length);
+        let mean = lengths.sum::<f64>() / self.rows().max(1) as f64;
+        let rows = vec![
+            row("T", format!("{} × {}", self.index().count(self.rows()), self.d_model())),
+            row("balance α", self.balance()),
+            row("learned", if self.is_learned() { "yes" } else { "no: frozen" }),
+            row("subtracted", if self.is_subtracted() { "yes" } else { "no" }),
+            row("mean ‖T[token]‖", format::significant(mean, 3)),
+        ];
+        settings("Lookup", rows).into()
+    }
+}
+
+impl Show for Ngrams {
+    fn shown(&self) -> Shown {
+        let longest = format!("{} tokens", self.longest());
+        let rows =
+            vec![row("n-grams", self.len()), row("longest", longest), row("rows", self.rows())];
+        settings("Ngrams", rows).into()
+    }
+}
+
+shows!(Sae, SaeConfig, Lookup, Ngrams, Codes);
 
 impl Index {
     /// So many rows, in words.
@@ -312,21 +303,6 @@ impl Index {
     }
 }
 
-impl Show for Ngrams {
-    fn shown(&self) -> Shown {
-        let rows = vec![
-            ("n-grams", self.len().to_string(), "those with rows of their own, behind the tokens'"),
-            ("longest", format!("{} tokens", self.longest()), "how long they may be"),
-            (
-                "rows",
-                self.rows().to_string(),
-                "rows of a table with one for every token and every n-gram",
-            ),
-        ];
-        settings("Ngrams", rows).into()
-    }
-}
-
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -336,35 +312,6 @@ impl fmt::Debug for Index {
         })
     }
 }
-
-impl RowNorm {
-    fn row(self) -> (&'static str, String, &'static str) {
-        let how = match self {
-            RowNorm::None => "as it is",
-            RowNorm::LayerNorm => "less its mean, divided by its standard deviation",
-            RowNorm::ConstantNorm => "made √d_model long",
-        };
-        (
-            "each row",
-            how.to_owned(),
-            "how activations are scaled before the SAE reads them; what it gives is scaled back",
-        )
-    }
-}
-
-impl Show for Lookup {
-    fn shown(&self) -> Shown {
-        self.describe().into()
-    }
-}
-
-impl Show for Codes {
-    fn shown(&self) -> Shown {
-        self.table().into()
-    }
-}
-
-shows!(Sae, SaeConfig, Lookup, Ngrams, Codes);
 
 /// `k 16`, `BatchTopK k 16` or `ReLU`.
 fn in_short(config: &SaeConfig) -> String {

@@ -141,30 +141,21 @@ impl<'a> Machine<'a> {
             b'J' => self.int(4)?,
             b'K' => self.int(1)?,
             b'M' => self.int(2)?,
-            0x8a => {
-                let n = self.take(1)?[0];
-                self.long(n.into())?;
-            }
-            b'X' => {
-                let n = self.number(4)?;
-                self.text(n as usize)?;
-            }
-            0x8c => {
-                let n = self.number(1)?;
-                self.text(n as usize)?;
-            }
+            0x8a => self.long()?,
+            b'X' => self.text(4)?,
+            0x8c => self.text(1)?,
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.global_named(format!("{module} {name}"))?;
+                self.global_named(module, name)?;
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                let (Value::Text(module), Value::Text(name)) =
-                    (&self.values[module], &self.values[name])
+                let [Value::Text(module), Value::Text(name)] =
+                    [module, name].map(|id| self.values[id].clone())
                 else {
                     return Err("a global without a name".to_owned());
                 };
-                self.global_named(format!("{module} {name}"))?;
+                self.global_named(&module, &name)?;
             }
             b'q' => self.put(1)?,
             b'r' => self.put(4)?,
@@ -176,14 +167,7 @@ impl<'a> Machine<'a> {
             b'j' => self.get(4)?,
             b')' => self.push(Value::Tuple(Vec::new())),
             0x85..=0x87 => {
-                let n = usize::from(code - 0x84);
-                let from = self
-                    .stack
-                    .len()
-                    .checked_sub(n)
-                    .filter(|&from| from >= self.floor())
-                    .ok_or("the stack is empty")?;
-                let items = self.stack.split_off(from);
+                let items = self.pop_many(usize::from(code - 0x84))?;
                 self.push(Value::Tuple(items));
             }
             b't' => {
@@ -192,8 +176,8 @@ impl<'a> Machine<'a> {
             }
             b']' => self.push(Value::List(Vec::new())),
             b'a' => {
-                let item = self.pop()?;
-                self.extend(vec![item])?;
+                let items = self.pop_many(1)?;
+                self.extend(items)?;
             }
             b'e' => {
                 let items = self.pop_to_mark()?;
@@ -201,8 +185,8 @@ impl<'a> Machine<'a> {
             }
             b'}' => self.push(Value::Dict(Vec::new())),
             b's' => {
-                let (value, key) = (self.pop()?, self.pop()?);
-                self.set(&[key, value])?;
+                let items = self.pop_many(2)?;
+                self.set(&items)?;
             }
             b'u' => {
                 let items = self.pop_to_mark()?;
@@ -226,7 +210,7 @@ impl<'a> Machine<'a> {
             // INST, of protocol 0: a call of a global in one instruction.
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.global_named(format!("{module} {name}"))?;
+                self.global_named(module, name)?;
                 return Err("an object is made in a way that PyTorch never writes".to_owned());
             }
             other => {
@@ -237,7 +221,8 @@ impl<'a> Machine<'a> {
     }
 
     /// A function or a class, if it is one that files of tensors have.
-    fn global_named(&mut self, name: String) -> Result<()> {
+    fn global_named(&mut self, module: &str, name: &str) -> Result<()> {
+        let name = format!("{module} {name}");
         if !globals::is_known(&name) {
             let shown: String = name.replace(' ', ".").chars().take(100).collect();
             return Err(format!(
@@ -271,8 +256,9 @@ impl<'a> Machine<'a> {
     }
 
     /// A number of up to eight bytes, in two's complement.
-    fn long(&mut self, n: usize) -> Result<()> {
-        let bytes = self.take(n)?;
+    fn long(&mut self) -> Result<()> {
+        let n = self.take(1)?[0];
+        let bytes = self.take(n.into())?;
         let sign = if bytes.last().is_some_and(|&byte| byte >= 0x80) { -1 } else { 0 };
         let value = if n > 8 {
             Value::Other
@@ -285,7 +271,9 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// A text, its length in `n` bytes before it.
     fn text(&mut self, n: usize) -> Result<()> {
+        let n = self.number(n)? as usize;
         let text = std::str::from_utf8(self.take(n)?).map_err(|_| "a text that is not UTF-8")?;
         self.push(Value::Text(text.to_owned()));
         Ok(())
@@ -303,16 +291,16 @@ impl<'a> Machine<'a> {
         self.values.push(value);
     }
 
-    /// How far down the stack may be taken: to the last mark.
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
+    fn pop(&mut self) -> Result<Id> {
+        Ok(self.pop_many(1)?[0])
     }
 
-    fn pop(&mut self) -> Result<Id> {
-        if self.stack.len() <= self.floor() {
-            return Err("the stack is empty".to_owned());
-        }
-        self.stack.pop().ok_or_else(|| "the stack is empty".to_owned())
+    /// The last `n`, the first of them first.
+    fn pop_many(&mut self, n: usize) -> Result<Vec<Id>> {
+        // No further down than to the last mark.
+        let floor = self.marks.last().copied().unwrap_or(0);
+        let from = self.stack.len().checked_sub(n).filter(|&from| from >= floor);
+        Ok(self.stack.split_off(from.ok_or("the stack is empty")?))
     }
 
     fn last(&self) -> Result<Id> {
@@ -365,7 +353,8 @@ impl<'a> Machine<'a> {
             match self.global(callable)? {
                 "torch._utils _rebuild_tensor_v2" => return self.rebuilt(inner),
                 "torch._utils _rebuild_parameter" => {
-                    (callable, arguments) = self.call(*inner.first()?)?
+                    let Value::Call(f, x) = self.values[*inner.first()?] else { return None };
+                    (callable, arguments) = (f, x);
                 }
                 "torch._tensor _rebuild_from_type_v2" => {
                     (callable, arguments) = (*inner.first()?, *inner.get(2)?)
@@ -395,14 +384,6 @@ impl<'a> Machine<'a> {
 
     fn tuple(&self, id: Id) -> Option<&[Id]> {
         if let Value::Tuple(items) = &self.values[id] { Some(items) } else { None }
-    }
-
-    fn call(&self, id: Id) -> Option<(Id, Id)> {
-        if let Value::Call(callable, arguments) = self.values[id] {
-            Some((callable, arguments))
-        } else {
-            None
-        }
     }
 
     fn global(&self, id: Id) -> Option<&str> {

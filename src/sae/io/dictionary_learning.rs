@@ -79,7 +79,8 @@ fn read(Given { tensors, settings, k, .. }: &mut Given) -> Result<Sae> {
     };
     let origin = origin(&mut trainer, &mut buffer)?;
     let [d_sae, d] = names.sizes(tensors)?;
-    let k = if architecture.uses_k() { of_k(tensors, &mut trainer, *k)? } else { 1 };
+    let said = trainer.get("k")?;
+    let k = if architecture.uses_k() { of_k(tensors, said, *k)? } else { 1 };
     let mut sae = names.take(tensors, Sae { origin, ..bare(d, d_sae, architecture, k) })?;
     match &named[..] {
         // It keeps a threshold from training, and takes the k largest all the same.
@@ -137,9 +138,8 @@ fn of_tensors(tensors: &Arrays) -> std::result::Result<&'static str, String> {
 
 /// k by the tensor, the settings (files from before December 2024 have no such tensor), or the
 /// caller.
-fn of_k(tensors: &mut Arrays, trainer: &mut Settings, k: Option<usize>) -> Result<usize> {
+fn of_k(tensors: &mut Arrays, said: Option<usize>, k: Option<usize>) -> Result<usize> {
     let stored = tensors.number("k").filter(|k| *k >= 1.0 && k.fract() == 0.0).map(|k| k as usize);
-    let said = trainer.get("k")?;
     stored.or(said).or(k).ok_or_else(|| {
         Error::format(tensors.path(), "does not say k: give it, with Sae::load_with_k or --k")
     })
@@ -188,67 +188,28 @@ fn origin(trainer: &mut Settings, buffer: &mut Settings) -> Result<Origin> {
 
 /// Beside an SAE that a running training left.
 const AROUND: Harmless =
-    &[("where the training stood", &["step"]), ("what Adam remembers", &["optimizer.*"])];
+    &[("where the training stood", "step"), ("what Adam remembers", "optimizer.*")];
 
 /// What was trained on, and how.
 const OF_TRAINING: Harmless = &[
     (
         "the trainer and its schedule",
-        &[
-            "trainer_class",
-            "lr",
-            "steps",
-            "seed",
-            "device",
-            "wandb_name",
-            "warmup_steps",
-            "warmup_length",
-            "decay_start",
-            "sparsity_warmup_steps",
-            "resample_steps",
-            "anneal_start",
-            "anneal_end",
-            "n_sparsity_updates",
-            "sparsity_queue_length",
-        ],
+        "trainer_class lr steps seed device wandb_name warmup_steps warmup_length decay_start \
+         sparsity_warmup_steps resample_steps anneal_start anneal_end n_sparsity_updates \
+         sparsity_queue_length normalize_every_n_steps",
     ),
     (
         "what training charges for",
-        &[
-            "auxk_alpha",
-            "l1_penalty",
-            "l1_penalty_scale",
-            "sparsity_penalty",
-            "initial_sparsity_penalty",
-            "sparsity_function",
-            "p_start",
-            "p_end",
-            "target_l0",
-            "bandwidth",
-            "threshold_beta",
-            "threshold_start_step",
-            "threshold_init",
-            "k_anneal_steps",
-            "group_fractions",
-            "group_weights",
-            "normalize_every_n_steps",
-            "top_k_aux",
-            "dead_feature_threshold",
-        ],
+        "auxk_alpha l1_penalty l1_penalty_scale sparsity_penalty initial_sparsity_penalty \
+         sparsity_function p_start p_end target_l0 bandwidth threshold_beta threshold_start_step \
+         threshold_init k_anneal_steps group_fractions group_weights top_k_aux \
+         dead_feature_threshold",
     ),
-    ("what the weights show themselves", &["activation_dim", "dict_size", "group_sizes"]),
+    ("what the weights show themselves", "activation_dim dict_size group_sizes"),
     (
         "where activations came from",
-        &[
-            "d_submodule",
-            "io",
-            "n_ctxs",
-            "refresh_batch_size",
-            "out_batch_size",
-            "add_special_tokens",
-            "remove_bos",
-            "max_activation_norm_multiple",
-        ],
+        "d_submodule io n_ctxs refresh_batch_size out_batch_size add_special_tokens remove_bos \
+         max_activation_norm_multiple",
     ),
 ];
 

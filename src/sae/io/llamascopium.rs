@@ -28,8 +28,8 @@ const NAMES: Names =
 pub(super) const LIBRARY: Library = Library {
     read,
     harmless: &[
-        ("the lengths of activations at other hooks", &["dataset_average_activation_norm.*"]),
-        ("where and in what numbers it was computed", &["device", "dtype", "use_triton_kernel"]),
+        ("the lengths of activations at other hooks", "dataset_average_activation_norm.*"),
+        ("where and in what numbers it was computed", "device dtype use_triton_kernel"),
     ],
 };
 

@@ -16,7 +16,7 @@ pub(super) const LIBRARY: Library = Library {
     read,
     harmless: &[(
         "what training counted",
-        &["stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"],
+        "stats_last_nonzero latents_activation_frequency latents_mean_square",
     )],
 };
 

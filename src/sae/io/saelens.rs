@@ -2,6 +2,7 @@
 //! and `W_lookup` beside them.
 
 mod cfg;
+mod harmless;
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ const WEIGHTS: &str = "sae_weights.safetensors";
 /// In a checkpoint of a training on scaled activations, the file that says by how much.
 const SCALER: &str = "activation_scaler.json";
 
-pub(super) const LIBRARY: Library = Library { read, harmless: cfg::HARMLESS };
+pub(super) const LIBRARY: Library = Library { read, harmless: harmless::HARMLESS };
 
 /// The names of an SAE's weights; a Gated one has its gate's bias instead of the encoder's.
 fn names(is_gated: bool) -> Names {
@@ -68,8 +69,7 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
     sae.config = said.config(sae.config);
     let about = said.ours.as_ref().and_then(|ours| ours.lookup.as_ref());
     if let Some(about) = about.filter(|_| said.is_tokenized()) {
-        let table = about.read(tensors, sae.config.d_vocab, said.d_in, dir)?;
-        table.give(&mut sae);
+        about.read(tensors, dir, &mut sae)?;
     } else if tensors.has(table::ROWS) {
         let why = format!("holds W_lookup, but {CFG} says \"{}\"", said.named);
         return Err(Error::format(tensors.path(), why));

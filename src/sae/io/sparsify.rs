@@ -24,7 +24,7 @@ const NAMES: Names = Names {
 };
 
 pub(super) const LIBRARY: Library =
-    Library { read, harmless: &[("a loss of training", &["multi_topk"])] };
+    Library { read, harmless: &[("a loss of training", "multi_topk")] };
 
 /// What is written.
 #[derive(Serialize)]

@@ -28,7 +28,7 @@ pub(super) struct TableAbout {
     balance: f32,
     learned: bool,
     #[serde(default)]
-    pub subtracted: bool,
+    subtracted: bool,
     #[serde(default)]
     index: IndexName,
 }
@@ -42,14 +42,6 @@ enum IndexName {
     Token,
     Ngrams,
     Latents,
-}
-
-/// A table that was read.
-pub(super) struct Table {
-    pub rows: Vec<f32>,
-    pub index: Index,
-    pub start: Lookup,
-    pub subtracted: bool,
 }
 
 /// What a table's tensors need beside its rows.
@@ -71,46 +63,38 @@ impl TableAbout {
         sae.config.lookup.as_ref().map(about)
     }
 
-    /// Reads the table from the file of weights in `dir`.
-    pub(super) fn read(
-        &self,
-        tensors: &mut Arrays,
-        d_vocab: usize,
-        d: usize,
-        dir: &Path,
-    ) -> Result<Table> {
-        let index = match self.index {
-            IndexName::Token => Index::Token,
-            IndexName::Ngrams => Index::Ngrams(Arc::new(read_grams(tensors, d_vocab)?)),
-            IndexName::Latents => Index::Latents(Arc::new(Sae::load(dir.join(PRECEDING))?)),
-        };
-        let n = match &index {
-            Index::Token => d_vocab,
-            Index::Ngrams(grams) => grams.rows(),
-            Index::Latents(sae) => sae.d_sae(),
+    /// Reads the table from the file of weights in `dir`, and gives it to the SAE that it belongs to.
+    pub(super) fn read(&self, tensors: &mut Arrays, dir: &Path, sae: &mut Sae) -> Result<()> {
+        let (d_vocab, d) = (sae.config.d_vocab, sae.d_model());
+        let (index, n) = match self.index {
+            IndexName::Token => (Index::Token, d_vocab),
+            IndexName::Ngrams => {
+                let grams = read_grams(tensors, d_vocab)?;
+                let n = grams.rows();
+                (Index::Ngrams(Arc::new(grams)), n)
+            }
+            IndexName::Latents => {
+                let preceding = Sae::load(dir.join(PRECEDING))?;
+                let n = preceding.d_sae();
+                (Index::Latents(Arc::new(preceding)), n)
+            }
         };
         let rows = tensors.take(ROWS, &[n, d])?;
-        let start = self.start(&rows, d, &index)?;
-        Ok(Table { rows, index, start, subtracted: self.subtracted })
-    }
-
-    /// Directions T with α·T the table as it is now: a new SAE of the loaded settings starts from
-    /// there.
-    fn start(&self, table: &[f32], d: usize, index: &Index) -> Result<Lookup> {
+        // Directions T with α·T the table as it is now: a new SAE of the loaded settings starts
+        // from there.
         let unscaled = if self.balance > 0.0 { 1.0 / self.balance } else { 1.0 };
-        let start = Lookup::from_table(table.iter().map(|w| w * unscaled).collect(), d)?
-            .with_balance(self.balance)?;
-        let start = start.indexed_by(index.clone())?;
-        let start = if self.learned { start } else { start.frozen() };
-        Ok(if self.subtracted { start.subtracted() } else { start })
-    }
-}
-
-impl Table {
-    /// Gives it to the SAE that it belongs to.
-    pub(super) fn give(self, sae: &mut Sae) {
-        (sae.lookup, sae.index, sae.subtract) = (Some(self.rows), self.index, self.subtracted);
-        sae.config.lookup = Some(self.start);
+        let mut start = Lookup::from_table(rows.iter().map(|w| w * unscaled).collect(), d)?
+            .with_balance(self.balance)?
+            .indexed_by(index.clone())?;
+        if !self.learned {
+            start = start.frozen();
+        }
+        if self.subtracted {
+            start = start.subtracted();
+        }
+        sae.config.lookup = Some(start);
+        (sae.lookup, sae.index, sae.subtract) = (Some(rows), index, self.subtracted);
+        Ok(())
     }
 }
 
@@ -172,7 +156,8 @@ pub(super) fn attach(mut sae: Sae, dir: &Path) -> Result<Sae> {
     })?;
     let about: Beside = serde_json::from_str(&about).map_err(Error::json(path.display()))?;
     sae.config.d_vocab = about.d_vocab;
-    about.table.read(&mut tensors, about.d_vocab, sae.d_model(), dir)?.give(&mut sae);
+    about.table.read(&mut tensors, dir, &mut sae)?;
+    tensors.finish(&[])?;
     sae.config.check()?;
     Ok(sae)
 }

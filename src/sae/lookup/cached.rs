@@ -1,6 +1,7 @@
 //! The authors' table kept in a file: of a large model it takes minutes.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -60,13 +61,13 @@ impl Lookup {
             }
             Ok(())
         });
-        if !wanted.rows().is_empty() {
-            kept.write(wanted.rows())?;
+        if !wanted.rows.is_empty() {
+            kept.write(&wanted.rows)?;
         }
         match made {
             Ok(()) => wanted.lookup(),
             Err(Error::Interrupted { what, .. }) => {
-                let n = wanted.rows().len() / kept.d_model;
+                let n = wanted.rows.len() / kept.d_model;
                 Err(Error::Interrupted {
                     what,
                     remedy: format!("{n} rows are kept, and the same call continues from there"),
@@ -86,7 +87,7 @@ fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
         // Whoever asks for a damaged one gets the error.
         let Ok(mut other) = Unigrams::of(model, hook) else { continue };
         if CachedTable::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
-            return wanted.begin_with(hook, other.into_rows());
+            return wanted.begin_with(hook, Arc::new(other.rows));
         }
     }
 }
@@ -113,16 +114,13 @@ struct About {
 
 impl CachedTable {
     fn new(model: &Model, hook: HookPoint, dir: &Path) -> CachedTable {
-        let (fingerprint, compute) = (model.fingerprint().to_owned(), model.compute().to_string());
-        let path = dir.join(format!(
-            "unigram-{hook}-{}-{compute}.safetensors",
-            fingerprint.get(..12).unwrap_or_default()
-        ));
-        let format = "tokenized-sae token table".to_owned();
+        let (model_id, compute) = (model.fingerprint().to_owned(), model.compute().to_string());
+        let start = model_id.get(..12).unwrap_or_default();
+        let path = dir.join(format!("unigram-{hook}-{start}-{compute}.safetensors"));
         let about = About {
-            format,
+            format: "tokenized-sae token table".to_owned(),
             version: 1,
-            model: fingerprint,
+            model: model_id,
             hook: hook.to_string(),
             compute,
             sha256: String::new(),
@@ -154,27 +152,21 @@ impl CachedTable {
         let got = sha256(&rows);
         if got != about.sha256 {
             let remedy = "delete it, and the same call makes it again".to_owned();
-            return Err(Error::Checksum {
-                path: self.path.clone(),
-                want: about.sha256,
-                got,
-                remedy,
-            });
+            let (path, want) = (self.path.clone(), about.sha256);
+            return Err(Error::Checksum { path, want, got, remedy });
         }
-        if about != (About { sha256: got, ..self.about.clone() }) || !wanted.go_on_from(rows) {
+        if about != (About { sha256: got, ..self.about.clone() }) || rows.len() > wanted.len() {
             return Err(damaged("it is from another model, hook or version"));
         }
+        wanted.rows = rows;
         Ok(())
     }
 
     fn write(&self, rows: &[f32]) -> Result<()> {
         let about = About { sha256: sha256(rows), ..self.about.clone() };
         let about = serde_json::to_string(&about).map_err(Error::json("the token table"))?;
-        arrays::save(
-            &self.path,
-            &[(ROWS, vec![rows.len() / self.d_model, self.d_model], rows)],
-            &about,
-        )
+        let shape = vec![rows.len() / self.d_model, self.d_model];
+        arrays::save(&self.path, &[(ROWS, shape, rows)], &about)
     }
 }
 

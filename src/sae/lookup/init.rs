@@ -105,7 +105,7 @@ type Made = (String, HookPoint, Compute);
 pub(super) struct Unigrams<'a> {
     model: &'a Model,
     hook: HookPoint,
-    rows: Vec<f32>,
+    pub rows: Vec<f32>,
     /// The table of an earlier residual stream, that before so many blocks: what is between is all
     /// to compute.
     before: Option<(usize, Arc<Vec<f32>>)>,
@@ -129,25 +129,13 @@ impl<'a> Unigrams<'a> {
         self.before = hook.blocks_before().map(|depth| (depth, table));
     }
 
-    pub(super) fn rows(&self) -> &[f32] {
-        &self.rows
-    }
-
-    pub(super) fn into_rows(self) -> Arc<Vec<f32>> {
-        Arc::new(self.rows)
+    /// How many numbers all rows have.
+    pub(super) fn len(&self) -> usize {
+        self.model.config().d_vocab * self.model.config().d_model
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.rows.len() == self.model.config().d_vocab * self.model.config().d_model
-    }
-
-    /// Takes the first rows from elsewhere; `false` if they are more than there can be.
-    pub(super) fn go_on_from(&mut self, rows: Vec<f32>) -> bool {
-        let fit = rows.len() <= self.model.config().d_vocab * self.model.config().d_model;
-        if fit {
-            self.rows = rows;
-        }
-        fit
+        self.rows.len() == self.len()
     }
 
     /// Makes the missing ones, and shows `each` of every few those made so far.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::table::TableAbout;
 use crate::base::error::Result;
-use crate::formats::settings::{Harmless, Settings};
+use crate::formats::settings::Settings;
 use crate::sae::{Architecture, AuxK, Origin, RowNorm, Sae, SaeConfig};
 
 /// What the name of an architecture begins with if there is a token table, so that a reader that
@@ -279,6 +279,3 @@ fn normalization(settings: &mut Settings) -> Result<(RowNorm, bool)> {
         ))),
     }
 }
-
-/// What changes nothing of what an SAE computes.
-pub(super) const HARMLESS: Harmless = &[];
