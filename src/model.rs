@@ -190,6 +190,9 @@ impl Model {
                 });
             }
             let mut block = weights.block(layer)?;
+            if layer == 0 {
+                weights.finish()?;
+            }
             all.extend(digests(&block.tensors())?);
             n_params += numbers(block.tensors());
             processing.block(&mut block)?;
@@ -321,7 +324,16 @@ impl Model {
     /// [`Error::NoTokenizer`] if the checkpoint has none; [`Error::Tokenizer`] if it refuses the
     /// text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        vocabulary::encode(self.tokenizer()?, text)
+        let tokenizer = self.tokenizer()?;
+        let ids = vocabulary::encode(tokenizer, text)?;
+        match ids.iter().find(|&&id| id as usize >= self.config().d_vocab) {
+            None => Ok(ids),
+            Some(&id) => Err(Error::Tokenizer(format!(
+                "the text has the token {:?} (id {id}), which was added to the tokenizer, and {} has no embedding for it: take it out of the text",
+                self.token_str(id),
+                self.name()
+            ))),
+        }
     }
 
     /// The text of token ids, special tokens such as BOS included.

@@ -81,10 +81,35 @@ pub struct Origin {
     pub revision: Option<String>,
     /// The hook.
     pub hook: Option<HookPoint>,
+    /// The name of the place that it reads, if that is none of the hooks: `blocks.2.hook_q`. It
+    /// encodes and decodes what is read there elsewhere; for all else set the hook.
+    pub place: Option<String>,
     /// How the model's weights were processed: `Raw` or `TransformerLens`.
     pub processing: Option<String>,
     /// The length of the sequences it was trained on.
     pub n_ctx: Option<usize>,
+}
+
+impl Origin {
+    /// At a hook or another place, as TransformerLens or the model's own modules call it.
+    pub(crate) fn at(name: Option<&str>) -> Origin {
+        let hook = name.and_then(HookPoint::by_any_name);
+        let place = name.filter(|_| hook.is_none()).map(str::to_owned);
+        Origin { hook, place, ..Origin::default() }
+    }
+
+    /// The name of the hook, or of the place.
+    fn hook_name(&self) -> Option<String> {
+        self.hook.map(|hook| hook.to_string()).or(self.place.clone())
+    }
+
+    /// Why there is no hook.
+    pub(crate) fn why_no_hook(&self) -> String {
+        match &self.place {
+            Some(place) => format!("the SAE reads \"{place}\", which is none of the hooks here"),
+            None => "the SAE does not say which hook it reads".to_owned(),
+        }
+    }
 }
 
 /// The authors' guard against a division by a vanishing activation, in their NMSE.
@@ -104,7 +129,7 @@ impl Sae {
     /// The hook it says it reads.
     pub(crate) fn own_hook(&self) -> Result<HookPoint> {
         self.origin.hook.ok_or_else(|| {
-            Error::config("origin", "the SAE does not say which hook it reads: set its origin.hook")
+            Error::config("origin", format!("{}: set its origin.hook", self.origin.why_no_hook()))
         })
     }
 

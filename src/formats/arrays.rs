@@ -75,12 +75,13 @@ impl Arrays {
 
     /// The names of all arrays and numbers that are left, in order.
     pub(crate) fn names(&self) -> Vec<&str> {
-        let is_text = |stored: &Stored| matches!(stored, Stored::Plain(Plain::Text(_)));
-        self.left
-            .iter()
-            .filter(|(_, stored)| !is_text(stored))
-            .map(|(name, _)| name.as_str())
-            .collect()
+        self.left.keys().map(String::as_str).filter(|name| self.has(name)).collect()
+    }
+
+    /// Takes away what wrappers put before all names.
+    pub(crate) fn unwrapped(mut self) -> Arrays {
+        let wrapping = tensors::wrapping(self.left.keys().map(String::as_str));
+        self.within(&wrapping)
     }
 
     /// Takes out what has a name that begins so, and takes that away from the name.
@@ -91,7 +92,7 @@ impl Arrays {
         self.left = left;
         let strip = |(name, stored): (String, Stored)| (name[prefix.len()..].to_owned(), stored);
         let left = inside.into_iter().map(strip).collect();
-        Arrays { file: self.file.clone(), left, about: None }
+        Arrays { file: self.file.clone(), left, about: self.about.clone() }
     }
 
     /// Whether there is an array or a number of that name.
@@ -109,7 +110,7 @@ impl Arrays {
                 Ok(self.file.info(name).map_or(Vec::new(), |(_, shape)| shape))
             }
             Some(Stored::Plain(Plain::Number(_))) => Ok(Vec::new()),
-            Some(Stored::Plain(Plain::Text(_))) | None => Err(self.missing(name)),
+            Some(Stored::Plain(_)) | None => Err(self.missing(name)),
         }
     }
 
@@ -159,7 +160,7 @@ impl Arrays {
                 Ok((shape, values))
             }
             Some(Stored::Plain(Plain::Number(number))) => Ok((Vec::new(), vec![number as f32])),
-            Some(Stored::Plain(Plain::Text(_))) | None => Err(self.missing(name)),
+            Some(Stored::Plain(_)) | None => Err(self.missing(name)),
         }
     }
 
@@ -179,11 +180,13 @@ impl Arrays {
         Ok(numbers)
     }
 
-    /// The numbers and texts that are left, as settings.
+    /// What stands between the arrays, as settings.
     pub(crate) fn into_settings(self) -> impl Iterator<Item = (String, Value)> {
         let value = |(name, stored)| match stored {
             Stored::Plain(Plain::Number(number)) => (name, number.into()),
             Stored::Plain(Plain::Text(text)) => (name, text.into()),
+            Stored::Plain(Plain::Flag(flag)) => (name, flag.into()),
+            Stored::Plain(Plain::Other) => (name, "neither a number nor a text".into()),
             Stored::Tensor(_) => (name, "a tensor".into()),
         };
         self.left.into_iter().map(value)

@@ -38,11 +38,14 @@ struct Stored {
     strides: Vec<usize>,
 }
 
-/// A number or a text that stands between the tensors.
+/// What stands between the tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Plain {
     Number(f64),
     Text(String),
+    Flag(bool),
+    /// A list, a call, a dictionary too deep to look into: there, and not read.
+    Other,
 }
 
 /// A file of named tensors.
@@ -118,7 +121,7 @@ impl Tensors {
         Some((dtype(&stored.class)?.0, stored.shape.clone()))
     }
 
-    /// The numbers and texts between the tensors, by name.
+    /// What stands between the tensors, by name.
     pub fn plain(&self) -> &BTreeMap<String, Plain> {
         &self.found.plain
     }

@@ -105,7 +105,7 @@ impl TensorFile {
         }
     }
 
-    /// The numbers and texts between the tensors, which PyTorch's files may have, by name.
+    /// What stands between the tensors, which PyTorch's files may have, by name.
     pub fn plain(&self) -> BTreeMap<String, Plain> {
         match &self.form {
             Form::Safetensors { .. } => BTreeMap::new(),
@@ -196,6 +196,25 @@ fn read_header(file: &mut impl Read, size: u64, path: &Path) -> Result<(Metadata
         return Err(bad(format!("its tensors end at byte {}", start as u128 + end as u128)));
     }
     Ok((header, start))
+}
+
+/// What PyTorch's wrappers put before every name of the module within: `torch.compile` and
+/// `DataParallel`.
+const WRAPPERS: [&str; 2] = ["_orig_mod.", "module."];
+
+/// What stands before every one of some names because of a wrapper.
+pub(crate) fn wrapping<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let mut wrapping = String::new();
+    loop {
+        let all_have = |wrapper: &&&str| {
+            let start = wrapping.clone() + wrapper;
+            names.clone().count() > 0 && names.clone().all(|name| name.starts_with(&start))
+        };
+        match WRAPPERS.iter().find(all_have) {
+            Some(wrapper) => wrapping += wrapper,
+            None => return wrapping,
+        }
+    }
 }
 
 /// Whether numbers of this type can be read.

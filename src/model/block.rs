@@ -176,7 +176,8 @@ impl Transformer {
             );
             clock.done(Part::Rotary)?;
         }
-        self.attend(qkv, layout, RowsMut::of(narrow, n, d, pairs), apart);
+        let scale = config.attn_scale_of(layer) as f32;
+        self.attend(qkv, scale, layout, RowsMut::of(narrow, n, d, pairs), apart);
         clock.done(Part::Attention)?;
 
         // In parallel, the MLP reads what the block was given, which must be read before
@@ -215,6 +216,7 @@ impl Transformer {
     fn attend(
         &self,
         qkv: &[f32],
+        scale: f32,
         layout: Layout,
         out: RowsMut<'_>,
         [apart, made]: &mut [Lines; 2],
@@ -227,7 +229,7 @@ impl Transformer {
             n_all: n_ctx,
             n_heads: config.n_heads,
             d_head: config.d_head,
-            scale: config.attn_scale as f32,
+            scale,
         };
         let heads = |qkv, from: usize| -> Heads<'_> {
             let qkv: &[f32] = qkv;

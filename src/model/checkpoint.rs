@@ -1,9 +1,9 @@
 //! A checkpoint's files, safetensors or PyTorch's, read into f32 tensors one at a time; whatever is
 //! wrong with one is reported with its name and file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -11,7 +11,8 @@ use safetensors::Dtype;
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::{Precision, has_tiles};
-use crate::formats::tensors::{Numbers, TensorFile};
+use crate::formats::settings::{Harmless, is_harmless};
+use crate::formats::tensors::{self, Numbers, TensorFile};
 use crate::model::source::Weights;
 
 /// A place in a checkpoint's tree of names, from which tensors are read.
@@ -27,6 +28,10 @@ struct Files {
     all: Vec<TensorFile>,
     /// In which of them each tensor is.
     of: HashMap<String, usize>,
+    /// What stands before all names because of a wrapper.
+    wrapping: String,
+    /// The names that were asked for.
+    read: Mutex<HashSet<String>>,
 }
 
 /// Finds out which tensors a checkpoint has.
@@ -43,7 +48,12 @@ pub(super) fn open(weights: &Weights) -> Result<Reader> {
     for (i, file) in all.iter().enumerate() {
         of.extend(file.names().into_iter().map(|name| (name, i)));
     }
-    Ok(Reader { prefix: String::new(), files: Arc::new(Files { all, of }) })
+    let wrapping = tensors::wrapping(of.keys().map(String::as_str));
+    let of = of.into_iter().map(|(name, i)| (name[wrapping.len()..].to_owned(), i)).collect();
+    Ok(Reader {
+        prefix: String::new(),
+        files: Arc::new(Files { all, of, wrapping, read: Mutex::default() }),
+    })
 }
 
 /// The matrices of a checkpoint as they will be kept.
@@ -90,12 +100,43 @@ impl Reader {
         self.files.all.first().map(|file| file.path().to_owned()).unwrap_or_default()
     }
 
+    /// Refuses a tensor that has not been read, is not known to be harmless, and is not one of a
+    /// later block whose like in block 0 was: to be asked when that has been read.
+    ///
+    /// `blocks` is the place of the blocks, below which they are numbered, `n_layers` of them.
+    pub fn finish(&self, blocks: &Reader, n_layers: usize, harmless: Harmless) -> Result<()> {
+        let read = self.files.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_block_0 = |name: &str| {
+            let (layer, rest) = name.strip_prefix(&blocks.prefix)?.split_once('.')?;
+            layer.parse().is_ok_and(|layer: usize| layer < n_layers).then(|| format!("0.{rest}"))
+        };
+        let mut names: Vec<&String> = self.files.of.keys().collect();
+        names.sort();
+        for name in names {
+            let first = in_block_0(name);
+            let is_read = match &first {
+                Some(first) => read.contains(&format!("{}{first}", blocks.prefix)),
+                None => read.contains(name),
+            };
+            let short = first.as_deref().unwrap_or(name);
+            if !is_read && !is_harmless(short, harmless) {
+                let file = self.files.all[self.files.of[name]].path();
+                let why = format!(
+                    "holds \"{name}\", which no part of this model reads; what it changes would be lost: remove it if it changes nothing"
+                );
+                return Err(Error::format(file, why));
+            }
+        }
+        Ok(())
+    }
+
     /// How many numbers the matrices have, and what they will take: sixteen bits each if they come
     /// so and the processor has tiles.
     pub fn bytes_of_matrices(&self) -> Matrices {
         let mut all = Matrices::default();
         for (name, &file) in &self.files.of {
-            let Some((dtype, shape)) = self.files.all[file].info(name) else { continue };
+            let name = format!("{}{name}", self.files.wrapping);
+            let Some((dtype, shape)) = self.files.all[file].info(&name) else { continue };
             let [rows, columns] = shape[..] else { continue };
             let bytes = match dtype {
                 Dtype::F16 | Dtype::BF16 if has_tiles() => 2,
@@ -121,7 +162,9 @@ impl Reader {
             return Err(Error::MissingTensor { name, file: self.file() });
         };
         let what = || format!("tensor \"{name}\" of {}", file.path().display());
-        let Numbers { dtype, shape: got, values } = file.read(&name)?;
+        let stored = format!("{}{name}", self.files.wrapping);
+        let Numbers { dtype, shape: got, values } = file.read(&stored)?;
+        self.files.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         if matches!(dtype, Dtype::I32 | Dtype::I64) {
             return Err(Error::format(
                 file.path(),

@@ -69,6 +69,9 @@ pub struct ModelConfig {
     /// What attention scores are multiplied by: `1/√d_head`, or 1 where the file says
     /// `"scale_attn_weights": false`.
     pub attn_scale: f64,
+    /// Whether those of block `l` are divided by `l + 1` too, as Stanford's GPT-2s have it.
+    #[serde(skip_serializing_if = "is_not")]
+    pub attn_scale_by_layer: bool,
     /// How many dimensions of each head are rotated by position; 0 for GPT-2.
     pub rotary_dim: usize,
     /// The base of the rotation's wavelengths.
@@ -123,6 +126,15 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// What the attention scores of a block are multiplied by.
+    pub(super) fn attn_scale_of(&self, layer: usize) -> f64 {
+        if self.attn_scale_by_layer {
+            self.attn_scale / (layer as f64 + 1.0)
+        } else {
+            self.attn_scale
+        }
+    }
+
     fn check(&self, path: &Path) -> Result<()> {
         let sizes = [
             ("the number of layers", self.n_layers),
@@ -171,6 +183,11 @@ impl ModelConfig {
     }
 }
 
+/// What models with one scale for all blocks hash to says nothing of it.
+fn is_not(flag: &bool) -> bool {
+    !flag
+}
+
 /// No model comes near it, and products of two such sizes are still numbers.
 const LARGEST: usize = 1 << 30;
 
@@ -212,9 +229,6 @@ const HARMLESS: Harmless = &[
 ];
 
 fn gpt2(file: &mut Settings) -> Result<ModelConfig> {
-    if file.get("scale_attn_by_inverse_layer_idx")? == Some(true) {
-        return Err(file.wrong("scale_attn_by_inverse_layer_idx is true, which is not supported"));
-    }
     if file.get("add_cross_attention")? == Some(true) {
         let why = "add_cross_attention is true: encoder-decoder models are not supported";
         return Err(file.wrong(why));
@@ -238,6 +252,7 @@ fn gpt2(file: &mut Settings) -> Result<ModelConfig> {
         layer_norm_eps: file.get("layer_norm_epsilon")?.unwrap_or(1e-5),
         attn_bias: true,
         attn_scale: if scales { 1.0 / (d_head as f64).sqrt() } else { 1.0 },
+        attn_scale_by_layer: file.get("scale_attn_by_inverse_layer_idx")?.unwrap_or(false),
         rotary_dim: 0,
         rotary_base: 10_000.0,
         parallel: false,
@@ -284,6 +299,7 @@ fn neox(file: &mut Settings) -> Result<ModelConfig> {
         layer_norm_eps: file.get("layer_norm_eps")?.unwrap_or(1e-5),
         attn_bias: file.get("attention_bias")?.unwrap_or(true),
         attn_scale: 1.0 / (d_head as f64).sqrt(),
+        attn_scale_by_layer: false,
         rotary_dim: (d_head as f64 * share) as usize,
         rotary_base: base,
         parallel: file.get("use_parallel_residual")?.unwrap_or(true),
@@ -395,10 +411,8 @@ mod tests {
     fn what_cannot_be_computed_is_refused_by_name() {
         for (change, told) in [
             (r#""model_type": "llama""#, "llama"),
-            (
-                r#""model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true"#,
-                "scale_attn_by_inverse_layer_idx",
-            ),
+            (r#""model_type": "gpt2", "alibi": true"#, "\"alibi\": true"),
+            (r#""model_type": "gpt2", "pruned_heads": {"0": [1]}"#, "pruned_heads"),
             (r#""model_type": "gpt2", "activation_function": "swiglu""#, "swiglu"),
             (r#""model_type": "gpt2", "quantization_config": {"bits": 4}"#, "quantised"),
             (r#""model_type": "gpt2", "add_cross_attention": true"#, "add_cross_attention"),
@@ -417,5 +431,26 @@ mod tests {
             assert!(error.contains(told), "{error}");
         }
         assert!(parse("{").is_err());
+    }
+
+    #[test]
+    fn a_setting_of_another_kind_is_named_with_what_is_wanted() {
+        for (from, to, told) in [
+            (
+                r#""bos_token_id": 50256"#,
+                r#""bos_token_id": -1"#,
+                "\"bos_token_id\" is -1; a token id",
+            ),
+            (
+                r#""eos_token_id": 50256"#,
+                r#""eos_token_id": "</s>""#,
+                "\"eos_token_id\" is \"</s>\"",
+            ),
+            (r#""n_inner": null"#, r#""n_inner": 1.5"#, "\"n_inner\" is 1.5; a whole number"),
+            (r#""vocab_size": 50257"#, r#""vocab_size": [1]"#, "\"vocab_size\" is [1]"),
+        ] {
+            let error = parse(&GPT2.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(told) && error.contains("config.json"), "{error}");
+        }
     }
 }

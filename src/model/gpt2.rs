@@ -1,6 +1,7 @@
 //! GPT-2's names and layouts.
 
 use crate::base::error::Result;
+use crate::formats::settings::Harmless;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
 use crate::model::weights::{BlockWeights, Embeddings, Linear, ModelWeights};
@@ -30,7 +31,19 @@ impl ModelWeights for Gpt2<'_> {
             down: conv1d(&block.pp("mlp.c_proj"), d_mlp, d)?,
         })
     }
+
+    fn finish(&self) -> Result<()> {
+        let blocks = self.root.body("transformer").pp("h");
+        self.root.finish(&blocks, self.config.n_layers, HARMLESS)
+    }
 }
+
+/// Tensors that change nothing of what is computed.
+const HARMLESS: Harmless = &[
+    ("the causal mask", "0.attn.bias 0.attn.masked_bias"),
+    ("the embedding once more, if it is tied; if not, it is read", "lm_head.weight"),
+    ("heads that do not predict tokens", "score.* multiple_choice_head.* classifier.*"),
+];
 
 /// GPT-2 stores its matrices `[in, out]`.
 fn conv1d(at: &Reader, d_in: usize, d_out: usize) -> Result<Linear> {

@@ -72,6 +72,27 @@ impl HookPoint {
         HookPoint { layer, site: Site::ResidPre }
     }
 
+    /// By TransformerLens' name or by that of the module whose output it is: `layers.3`,
+    /// `gpt_neox.layers.3.mlp`, `transformer.h.3.attn`.
+    pub(crate) fn by_any_name(name: &str) -> Option<HookPoint> {
+        if let Ok(hook) = name.parse() {
+            return Some(hook);
+        }
+        let (_, rest) = name
+            .split_once("h.")
+            .filter(|(before, _)| is_path(before))
+            .or_else(|| name.split_once("layers.").filter(|(before, _)| is_path(before)))?;
+        let mut parts = rest.split('.');
+        let layer = parts.next()?.parse().ok()?;
+        let site = match (parts.next(), parts.next()) {
+            (None, _) => Site::ResidPost,
+            (Some("mlp"), None) => Site::MlpOut,
+            (Some("attn" | "attention" | "self_attn"), None) => Site::AttnOut,
+            _ => return None,
+        };
+        Some(HookPoint { layer, site })
+    }
+
     /// How many blocks come before it, if it is the residual stream between two of them.
     pub(crate) fn blocks_before(self) -> Option<usize> {
         match self.site {
@@ -80,6 +101,11 @@ impl HookPoint {
             Site::AttnOut | Site::ResidMid | Site::MlpOut => None,
         }
     }
+}
+
+/// Whether a module may stand behind this.
+fn is_path(before: &str) -> bool {
+    before.is_empty() || before.ends_with('.')
 }
 
 impl fmt::Display for HookPoint {
@@ -138,6 +164,29 @@ mod tests {
                 let hook = HookPoint { layer, site };
                 assert_eq!(hook.to_string().parse::<HookPoint>().unwrap(), hook);
             }
+        }
+    }
+
+    #[test]
+    fn a_module_is_the_hook_of_its_output() {
+        let told = |name: &str| HookPoint::by_any_name(name).map(|hook| hook.to_string());
+        assert_eq!(told("layers.3").as_deref(), Some("blocks.3.hook_resid_post"));
+        assert_eq!(told("transformer.h.2").as_deref(), Some("blocks.2.hook_resid_post"));
+        assert_eq!(told("gpt_neox.layers.11.mlp").as_deref(), Some("blocks.11.hook_mlp_out"));
+        assert_eq!(told("h.0.attn").as_deref(), Some("blocks.0.hook_attn_out"));
+        assert_eq!(told("blocks.4.hook_resid_mid").as_deref(), Some("blocks.4.hook_resid_mid"));
+        for other in [
+            "",
+            "seed1",
+            "layers.3.mlp.act",
+            "embed_tokens",
+            "layers.x",
+            "blocks.2.ln1.hook_normalized",
+            "blocks.2.attn.hook_z",
+            "transformer.h.2.ln_1",
+            "vision.blocks.3",
+        ] {
+            assert_eq!(told(other), None, "{other}");
         }
     }
 

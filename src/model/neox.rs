@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::base::error::Result;
+use crate::formats::settings::Harmless;
 use crate::model::checkpoint::Reader;
 use crate::model::config::ModelConfig;
 use crate::model::weights::{BlockWeights, Embeddings, Linear, ModelWeights};
@@ -31,7 +32,21 @@ impl ModelWeights for NeoX<'_> {
             down: linear(&block.pp("mlp.dense_4h_to_h"), d_mlp, d, true)?,
         })
     }
+
+    fn finish(&self) -> Result<()> {
+        let blocks = self.root.body("gpt_neox").pp("layers");
+        self.root.finish(&blocks, self.config.n_layers, HARMLESS)
+    }
 }
+
+/// Tensors that change nothing of what is computed.
+const HARMLESS: Harmless = &[
+    ("the causal mask", "0.attention.bias 0.attention.masked_bias"),
+    ("what positions turn by, which the settings say", "0.attention.rotary_emb.inv_freq"),
+    ("the same, in newer versions", "gpt_neox.rotary_emb.* rotary_emb.*"),
+    ("the embedding once more, if it is tied; if not, it is read", "embed_out.weight"),
+    ("heads that do not predict tokens", "score.* classifier.* qa_outputs.*"),
+];
 
 /// The file's rows are `[n_heads, 3, d_head]`; they are put in the order `[3, n_heads, d_head]` of
 /// [`BlockWeights`].

@@ -73,12 +73,13 @@ impl ModelConfig {
             Activation::GeluErf => "gelu",
             Activation::Relu => "relu",
         };
+        let by_layer = if self.attn_scale_by_layer { " / (block + 1)" } else { "" };
         rows.extend([
             ("EOS", self.eos.to_string(), "the token that ends a document"),
             ("activation", activation.to_owned(), "the non-linearity of the MLP"),
             ("layer norm ε", significant(self.layer_norm_eps, 2), "what layer norms add to the variance"),
             ("attention bias", yes(self.attn_bias), "whether attention's matrices have biases"),
-            ("attention scale", significant(self.attn_scale, 4), "what attention scores are multiplied by"),
+            ("attention scale", significant(self.attn_scale, 4) + by_layer, "what attention scores are multiplied by"),
             ("rotary", format!("{} dimensions, base {}", self.rotary_dim, self.rotary_base), "dimensions of each head rotated by position"),
             ("parallel", yes(self.parallel), "whether attention and MLP both read the block's input, so that there is no hook_resid_mid"),
             ("tied", yes(self.tied), "whether the unembedding is the transposed embedding"),

@@ -48,6 +48,10 @@ impl ModelWeights for Synthetic {
             down: affine(d_mlp, d, seed + 30)?,
         })
     }
+
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Model {

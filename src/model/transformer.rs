@@ -237,7 +237,7 @@ impl Transformer {
             None => (k, v),
         };
         block.out.forward(
-            &causal_attention(&q, &k, &v, n_heads, self.config.attn_scale)?,
+            &causal_attention(&q, &k, &v, n_heads, self.config.attn_scale_of(layer))?,
             Activation::None,
             compute,
         )

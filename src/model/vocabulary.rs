@@ -10,7 +10,8 @@ use crate::base::error::{Error, Result, panic_message};
 use crate::model::config::ModelConfig;
 use crate::model::source::Part;
 
-/// Reads a `tokenizer.json` and checks that the model has an embedding for each of its ids.
+/// Reads a `tokenizer.json` and checks that the model has an embedding for each id of its
+/// vocabulary.
 pub(super) fn read(part: &Part, config: &ModelConfig) -> Result<Tokenizer> {
     let mut tokenizer = guarded(|| Tokenizer::from_bytes(&part.bytes)).map_err(|why| {
         Error::format(&part.path, format!("is not a tokenizer that can be read: {why}"))
@@ -25,7 +26,9 @@ pub(super) fn read(part: &Part, config: &ModelConfig) -> Result<Tokenizer> {
     // or add tokens.
     tokenizer.with_truncation(None).map_err(|e| Error::Tokenizer(e.to_string()))?;
     tokenizer.with_padding(None);
-    let largest = tokenizer.get_vocab(true).into_values().max();
+    // Tokens may have been added for which a model that does not use them has no embedding, such as
+    // a [PAD]: whatever takes tokens refuses them where they occur.
+    let largest = tokenizer.get_vocab(false).into_values().max();
     if let Some(largest) = largest
         && largest as usize >= config.d_vocab
     {

@@ -173,6 +173,10 @@ pub(super) trait ModelWeights {
 
     /// The weights of a block.
     fn block(&self, layer: usize) -> Result<BlockWeights>;
+
+    /// Sees to it, once the ends and the first block have been read, that every tensor of the
+    /// checkpoint is accounted for.
+    fn finish(&self) -> Result<()>;
 }
 
 /// The SHA-256 of a tensor's shape and of its numbers as f32.

@@ -11,6 +11,8 @@ mod openai;
 mod saelens;
 mod sparsify;
 mod table;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -115,7 +117,8 @@ fn read(path: &Path, k: Option<usize>) -> Result<Sae> {
     let mut tensors = match kind {
         Kind::Torch => Arrays::load_torch(&weights)?,
         _ => Arrays::load(&weights)?,
-    };
+    }
+    .unwrapped();
     let has = |names: [&str; 2]| names.iter().all(|name| tensors.has(name));
     let (library, has_settings) = match kind {
         Kind::SaeLens => (saelens::LIBRARY, true),

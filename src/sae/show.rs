@@ -81,11 +81,14 @@ impl Sae {
             RowNorm::ConstantNorm => rows.push(row("each row", "made √d_model long")),
         }
         rows.push(row("parameters", format::count(parameters as u64)));
-        let Origin { model, revision, hook, processing, n_ctx } = &self.origin;
+        let Origin { model, revision, hook, place, processing, n_ctx } = &self.origin;
         let processing = processing.as_deref().unwrap_or("processing unknown");
         rows.extend(model.as_ref().map(|it| row("model", format!("{it} ({processing})"))));
         rows.extend(revision.as_ref().map(|it| row("revision", it.get(..12).unwrap_or(it))));
         rows.extend(hook.map(|it| row("hook", it)));
+        rows.extend(
+            place.as_ref().map(|it| row("hook", format!("{it}, which is none of those here"))),
+        );
         rows.extend(n_ctx.map(|it| row("n_ctx", it)));
         settings(kind, rows)
     }

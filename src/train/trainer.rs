@@ -193,6 +193,7 @@ impl Trainer {
             hook: Some(self.hook),
             processing: Some(self.acts.processing().to_string()),
             n_ctx: Some(self.acts.n_ctx()),
+            place: None,
         };
         let penalty = Penalty::of(config, || self.acts.scale(self.hook))?;
         penalty.start(&mut sae);

@@ -102,6 +102,8 @@ def make(name, model, parts, changes):
         changed = type(model)(config).eval().double()
         # Weights that the change takes away are left over; none may be missing.
         assert not changed.load_state_dict(model.state_dict(), strict=False).missing_keys
+        if key == "reorder_and_upcast_attn":
+            changed = changed.float()  # it refuses float64
         with torch.no_grad():
             tensors[f"{key}={json.dumps(value)}"] = changed(tensors["tokens"], use_cache=False).logits.float().contiguous()
     save_file(tensors, folder / "golden.safetensors")
@@ -114,7 +116,8 @@ make(
         GPT2Config(n_embd=D_MODEL, n_layer=N_LAYERS, n_head=N_HEADS, n_inner=D_MLP, n_positions=N_POSITIONS, **shared)
     ),
     gpt2_parts,
-    [("activation_function", "gelu"), ("activation_function", "relu"), ("scale_attn_weights", False), ("layer_norm_epsilon", 0.1)],
+    [("activation_function", "gelu"), ("activation_function", "relu"), ("scale_attn_weights", False), ("layer_norm_epsilon", 0.1)]
+    + [("scale_attn_by_inverse_layer_idx", True), ("reorder_and_upcast_attn", True)],
 )
 make(
     "neox",

@@ -2,6 +2,7 @@
 
     python check.py make DIR    one folder an SAE, and beside it NAME.safetensors: activations x, and what the package makes of them
     python check.py check DIR   loads what tokenized-sae wrote for the packages, and compares with NAME.safetensors
+    python check.py without DIR as `make`, of SAELens alone, each without one setting that has a default
     python check.py card DIR    runs the Python that stands in each model card, and compares
 
 Needs sae-lens 6, eai-sparsify and dictionary-learning. Llamascopium, openai/sparse_autoencoder and the authors of tokenized SAEs have no
@@ -144,6 +145,68 @@ def make_saelens(maker):
         save_file(weights | {"scaling_factor": torch.ones(L)}, folder / "sae_weights.safetensors")
         read = SAE.load_from_disk(folder)
         maker.case(f"saelens5_{name}", read.encode, read.decode)
+
+
+def make_without(out):
+    """Of each class of SAELens an SAE for each setting that has a default and that the package loads without."""
+    from sae_lens import SAE
+    from sae_lens.registry import get_sae_class, get_sae_training_class
+    from sae_lens.saes.sae import SAEMetadata
+    from dataclasses import MISSING, fields
+
+    maker = Maker(out)
+    metadata = SAEMetadata(model_name="gpt2", hook_name=HOOK, context_size=32, prepend_bos=True)
+    for architecture in ["standard", "topk", "jumprelu", "gated"]:
+        sae_class, config = get_sae_class(architecture)
+        for field in fields(config):
+            if field.default is MISSING and field.default_factory is MISSING:
+                continue
+            name = f"saelens_{architecture}_without_{field.name}"
+            wide = 128 if field.name == "k" else L  # its default is 100
+            sae = sae_class(config(d_in=D, d_sae=wide, metadata=metadata, **({"k": K} if architecture == "topk" else {})))
+            fill(sae)
+            folder = maker.folder(name)
+            sae.save_model(folder)
+            cfg = json.loads((folder / "cfg.json").read_text())
+            del cfg[field.name]
+            if field.name == "metadata":
+                cfg |= {"model_name": "gpt2", "hook_name": HOOK}  # where it stood before there was metadata
+            (folder / "cfg.json").write_text(json.dumps(cfg))
+            try:
+                read = SAE.load_from_disk(folder)
+            except Exception as error:
+                print(f"{name}: SAELens does not load it either: {error!r}")
+                for file in folder.iterdir():
+                    file.unlink()
+                folder.rmdir()
+                continue
+            maker.case(name, read.encode, read.decode)
+    # And every setting of a training, which is accounted for.
+    for architecture in ["standard", "topk", "jumprelu", "gated", "batchtopk", "matryoshka_batchtopk"]:
+        sae_class, config = get_sae_training_class(architecture)
+        more = {"k": K} if "topk" in architecture else {}
+        more |= {"matryoshka_widths": [4, L]} if architecture.startswith("matryoshka") else {}
+        sae = sae_class(config(d_in=D, d_sae=L, metadata=metadata, **more))
+        fill(sae)
+        name = f"saelens_{architecture}_training"
+        runner = {name: None for name in runner_settings()}
+        sae.save_model(maker.folder(name))
+        path = maker.out / name / "cfg.json"
+        path.write_text(json.dumps({k: "x" if v is None else v for k, v in runner.items()} | json.loads(path.read_text())))
+        inference = maker.folder(f"{name}_saved")
+        sae.save_inference_model(inference)
+        read = SAE.load_from_disk(inference)
+        x = numbers(N, D) + 0.2
+        maker.case(name, read.encode, read.decode, x)
+        maker.case(f"{name}_saved", read.encode, read.decode, x)
+
+
+def runner_settings():
+    """What a training adds to an SAE's own settings, but for what stands there already."""
+    from dataclasses import fields
+    from sae_lens.config import LanguageModelSAERunnerConfig
+
+    return [f.name for f in fields(LanguageModelSAERunnerConfig) if f.name not in ["sae", "model_name", "hook_name", "context_size"]]
 
 
 def make_sparsify(maker):
@@ -372,6 +435,8 @@ def main():
     verb, folder = sys.argv[1], Path(sys.argv[2])
     if verb in ["check", "card"]:
         sys.exit(1 if check(folder, verb == "card") else 0)
+    if verb == "without":
+        return make_without(folder)
     maker = Maker(folder)
     make_saelens(maker)
     make_sparsify(maker)

@@ -40,6 +40,16 @@ fn what_the_packages_write_now_is_read() {
     );
 }
 
+/// Held to SAELens' own classes, field by field.
+#[test]
+fn what_saelens_fills_in_may_be_missing() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    run(&python, SCRIPT, "without", dir.path());
+    // Six settings of each of four classes but for dtype, two of TopK's own, and twelve trainings.
+    assert_eq!(load_all(dir.path()), 4 * 5 + 2 + 12);
+}
+
 #[test]
 fn what_is_written_here_is_read_by_the_packages() {
     let Some(python) = python() else { return };

@@ -163,6 +163,52 @@ fn a_missing_or_misshapen_tensor_is_named() {
 }
 
 #[test]
+fn a_tensor_or_a_setting_too_many_is_refused_by_name() {
+    for family in FAMILIES {
+        let whole = Checkpoint::read(family);
+        let last =
+            format!("{}.2.", if family == "gpt2" { "transformer.h" } else { "gpt_neox.layers" });
+        for name in
+            ["twist.weight", &format!("{last}mlp.twist"), &last.replace(".2.", ".3.ln.weight")]
+        {
+            let mut more = whole.clone();
+            more.tensors.insert(name.to_owned(), (vec![1], vec![1.0]));
+            let told = more.load(Processing::Raw).unwrap_err().to_string();
+            assert!(told.contains(name) && told.contains("model.safetensors"), "{told}");
+        }
+        // Masks, which older versions of transformers kept, change nothing.
+        let mut older = whole.clone();
+        let attention = if family == "gpt2" { "attn" } else { "attention" };
+        older.tensors.insert(format!("{last}{attention}.bias"), (vec![1], vec![1.0]));
+        older.tensors.insert(format!("{last}{attention}.masked_bias"), (vec![1], vec![-1e4]));
+        let want = whole.load(Processing::Raw).unwrap();
+        assert_eq!(older.load(Processing::Raw).unwrap().fingerprint(), want.fingerprint());
+        let mut set = whole.clone();
+        set.config["twist"] = json!("much");
+        let told = set.load(Processing::Raw).unwrap_err().to_string();
+        assert!(told.contains("\"twist\": \"much\"") && told.contains("config.json"), "{told}");
+    }
+}
+
+#[test]
+fn prefixes_of_compiled_and_parallel_models_are_taken_away() {
+    for family in FAMILIES {
+        let whole = Checkpoint::read(family);
+        let want = whole.load(Processing::Raw).unwrap();
+        for wrapping in ["_orig_mod.", "module.", "module._orig_mod."] {
+            let mut wrapped = whole.clone();
+            wrapped.tensors = whole
+                .tensors
+                .iter()
+                .map(|(name, tensor)| (format!("{wrapping}{name}"), tensor.clone()))
+                .collect();
+            let model = wrapped.load(Processing::Raw).unwrap();
+            assert_eq!(model.fingerprint(), want.fingerprint(), "{family} {wrapping}");
+        }
+    }
+}
+
+#[test]
 fn a_number_that_is_not_finite_is_found_wherever_it_is() {
     for family in FAMILIES {
         let whole = Checkpoint::read(family);

@@ -236,7 +236,6 @@ pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) 
 /// # Errors
 /// [`Error::Config`] if neither is known.
 pub fn hook_of(sae: &Sae, hook: Option<HookPoint>) -> Result<HookPoint> {
-    hook.or(sae.origin.hook).ok_or_else(|| {
-        Error::config("hook", "the SAE does not say which hook it reads: give --hook")
-    })
+    hook.or(sae.origin.hook)
+        .ok_or_else(|| Error::config("hook", format!("{}: give --hook", sae.origin.why_no_hook())))
 }

@@ -10,8 +10,9 @@ type Id = usize;
 
 #[derive(Clone, Debug)]
 enum Value {
-    /// None, a truth value: of no interest.
+    /// None, an integer beyond 64 bits.
     Other,
+    Flag(bool),
     Int(i64),
     Float(f64),
     Text(String),
@@ -91,7 +92,11 @@ impl<'a> Machine<'a> {
     ) -> Result<()> {
         let Value::Dict(items) = &self.values[dict] else { return Ok(()) };
         for (key, value) in items {
-            let Value::Text(key) = &self.values[*key] else { continue };
+            let key = match &self.values[*key] {
+                Value::Text(key) => key,
+                // As in what an optimizer remembers of each parameter.
+                _ => "[a key that is no text]",
+            };
             let mut pay = |bytes: usize| -> Result<()> {
                 *left =
                     left.checked_sub(bytes).ok_or("the same values occur in it over and over")?;
@@ -110,6 +115,7 @@ impl<'a> Machine<'a> {
             match &self.values[*value] {
                 Value::Int(number) => drop(found.plain.insert(name, Plain::Number(*number as f64))),
                 Value::Float(number) => drop(found.plain.insert(name, Plain::Number(*number))),
+                Value::Flag(flag) => drop(found.plain.insert(name, Plain::Flag(*flag))),
                 Value::Text(text) => {
                     pay(text.len())?;
                     found.plain.insert(name, Plain::Text(text.clone()));
@@ -117,7 +123,9 @@ impl<'a> Machine<'a> {
                 Value::Dict(_) if deeper > 0 => {
                     self.collect(*value, &(name + "."), deeper - 1, left, found)?
                 }
-                _ => {}
+                Value::Other => {}
+                Value::List(items) | Value::Tuple(items) if items.is_empty() => {}
+                _ => drop(found.plain.insert(name, Plain::Other)),
             }
         }
         Ok(())
@@ -132,7 +140,8 @@ impl<'a> Machine<'a> {
             b'.' => return Ok(false),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'N' | 0x88 | 0x89 => self.push(Value::Other), // NONE, NEWTRUE, NEWFALSE
+            b'N' => self.push(Value::Other),
+            0x88 | 0x89 => self.push(Value::Flag(code == 0x88)),
             b'G' => {
                 let bytes =
                     self.take(8)?.iter().fold(0, |bits: u64, &byte| bits << 8 | u64::from(byte));

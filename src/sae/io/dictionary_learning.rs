@@ -64,7 +64,7 @@ fn read(Given { tensors, settings, k, .. }: &mut Given) -> Result<Sae> {
     let mut scale = 1.0;
     if is_left {
         scale = tensors.number("norm_factor").unwrap_or(1.0);
-        let inside = tensors.within("ae.");
+        let inside = tensors.within("ae.").unwrapped();
         let mut around = std::mem::replace(tensors, inside);
         trainer.add(around.within("config.").into_settings());
         around.finish(AROUND)?;

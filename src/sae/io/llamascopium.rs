@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::weights::{Matrix, Names};
-use super::{Architecture, Given, Library, RowNorm, Sae, bare, write_json};
+use super::{Architecture, Given, Library, Origin, RowNorm, Sae, bare, write_json};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::formats::arrays;
@@ -100,8 +100,7 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
         }
     };
     sae.row_norm = row_norm;
-    sae.origin.hook = Some(hook.parse()?);
-    sae.origin.model = lm_name(dir);
+    sae.origin = Origin { model: lm_name(dir), ..Origin::at(Some(&hook)) };
     let has_b_dec = settings.get("use_decoder_bias")?.unwrap_or(true);
     let mut sae = if has_b_dec {
         NAMES.take(tensors, sae)?

@@ -10,7 +10,7 @@ use super::weights::{Matrix, Names};
 use super::{Architecture, Given, Library, Sae, bare, from_0, table, write_json};
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::formats::arrays;
+use crate::formats::arrays::{self, Arrays};
 use crate::formats::settings::Settings;
 use cfg::{Cfg, Said};
 
@@ -62,8 +62,8 @@ impl Sae {
 }
 
 /// Reads a folder that [`Sae::save`] or SAELens wrote.
-fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
-    let said = Said::read(settings)?;
+fn read(Given { dir, tensors, settings, k }: &mut Given) -> Result<Sae> {
+    let said = Said::read(settings, *k)?;
     let d_sae = said.d_sae;
     let mut sae = bare(said.d_in, d_sae, said.architecture, said.k);
     sae.config = said.config(sae.config);
@@ -76,14 +76,7 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
     }
     sae.config.check()?;
     said.row_norm.check(said.d_in)?;
-    if tensors.has("scaling_factor") {
-        // Old files may have a factor for each latent after the encoder; most are 1.
-        let factors = tensors.take("scaling_factor", &[d_sae])?;
-        if factors.iter().any(|factor| (factor - 1.0).abs() >= 1e-5) {
-            let why = "has a finetuned scaling_factor, which SAELens itself no longer computes";
-            return Err(Error::format(tensors.path(), why));
-        }
-    }
+    let factors = finetuning(tensors, said.is_finetuned, d_sae)?;
     let is_gated = matches!(said.architecture, Architecture::Gated { .. });
     sae.threshold = match said.architecture {
         Architecture::JumpRelu { .. } if tensors.has("log_threshold") => tensors
@@ -105,6 +98,9 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
     }
     (sae.row_norm, sae.origin) = (said.row_norm, said.origin);
     let mut sae = names(is_gated).take(tensors, sae)?;
+    for (row, factor) in sae.w_dec.chunks_exact_mut(said.d_in).zip(factors) {
+        row.iter_mut().for_each(|w| *w *= factor);
+    }
     if !said.applies_b_dec_to_input {
         sae.read_without_b_dec(1.0);
     }
@@ -121,6 +117,25 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
         sae.fold_decoder_norms();
     }
     Ok(sae)
+}
+
+/// What each code is multiplied by before it is decoded, in SAELens before version 6; nothing where
+/// that is 1. It may be folded into the decoder: codes stay as they are.
+fn finetuning(tensors: &mut Arrays, is_finetuned: bool, d_sae: usize) -> Result<Vec<f32>> {
+    const FACTORS: &str = "finetuning_scaling_factor";
+    // As versions before 3 call it, which have it in every file: most are 1.
+    let name = if tensors.has("scaling_factor") { "scaling_factor" } else { FACTORS };
+    if !tensors.has(name) && !is_finetuned {
+        return Ok(Vec::new());
+    }
+    let factors = tensors.take(name, &[d_sae])?;
+    if !is_finetuned && factors.iter().any(|factor| (factor - 1.0).abs() >= 1e-5) {
+        let why = format!(
+            "has a {name} that is not 1, but {CFG} says that {FACTORS} is false: SAELens refuses this too; set it to true if codes are to be multiplied by it"
+        );
+        return Err(Error::format(tensors.path(), why));
+    }
+    Ok(if is_finetuned { factors } else { Vec::new() })
 }
 
 /// What activations were multiplied by before the SAE read them.
@@ -149,7 +164,6 @@ fn scale(dir: &Path) -> Result<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::arrays::Arrays;
     use crate::sae::{AuxK, Lookup, Origin, SaeConfig};
 
     fn sample(with_table: bool) -> Sae {
@@ -168,6 +182,7 @@ mod tests {
             revision: Some("0123abcd".into()),
             processing: Some("Raw".into()),
             n_ctx: Some(64),
+            place: None,
         };
         sae
     }
@@ -241,7 +256,6 @@ mod tests {
             ("\"k\": 4", "\"k\": 40", "k = 40"),
             ("\"balance\": 0.5", "\"balance\": 1.5", "balance = 1.5"),
             ("\"balance\": 0.5", "\"balance\": 1e-42", "not finite"),
-            ("blocks.1.", "block.1.", "block.1."),
             ("\"d_sae\": 30", "\"d_sae\": 9223372036854775807", "9223372036854775807"),
         ] {
             let dir = tempfile::tempdir().unwrap();
@@ -270,6 +284,7 @@ mod tests {
         let bytes = std::fs::read(&weights).unwrap();
         std::fs::write(&weights, &bytes[..bytes.len() - 5]).unwrap();
         assert!(told(dir.path()).contains("sae_weights.safetensors"), "{}", told(dir.path()));
+        std::fs::write(&weights, &bytes).unwrap();
 
         let cfg = std::fs::read_to_string(dir.path().join(CFG)).unwrap();
         std::fs::write(dir.path().join(CFG), cfg.replace("tokenized_topk", "tokenized_transcoder"))

@@ -80,23 +80,10 @@ fn origin(dir: &Path) -> Origin {
     let mut run = run.unwrap_or_else(|| Settings::none(dir));
     Origin {
         model: run.get("model").ok().flatten(),
-        hook: dir.file_name().and_then(|name| hook_of(&name.to_string_lossy())),
+        hook: dir.file_name().and_then(|name| HookPoint::by_any_name(&name.to_string_lossy())),
         n_ctx: run.get("ctx_len").ok().flatten(),
         ..Origin::default()
     }
-}
-
-/// Where a module's output is read: `layers.3`, `gpt_neox.layers.3.mlp`, `h.3.attn`.
-fn hook_of(name: &str) -> Option<HookPoint> {
-    let mut parts = name.split('.').skip_while(|part| part.parse::<usize>().is_err());
-    let layer = parts.next()?.parse().ok()?;
-    let site = match (parts.next(), parts.next()) {
-        (None, _) => Site::ResidPost,
-        (Some("mlp"), None) => Site::MlpOut,
-        (Some("attn" | "attention" | "self_attn"), None) => Site::AttnOut,
-        _ => return None,
-    };
-    Some(HookPoint { layer, site })
 }
 
 /// Writes a plain TopK SAE.
@@ -137,20 +124,4 @@ pub(super) fn save(sae: &Sae, dir: &Path, notes: &mut Vec<String>) -> Result<()>
         d_in: d,
     };
     write_json(&dir.join(CFG), &cfg)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hook_of;
-
-    #[test]
-    fn a_module_is_the_hook_of_its_output() {
-        let told = |name: &str| hook_of(name).map(|hook| hook.to_string());
-        assert_eq!(told("layers.3").as_deref(), Some("blocks.3.hook_resid_post"));
-        assert_eq!(told("gpt_neox.layers.11.mlp").as_deref(), Some("blocks.11.hook_mlp_out"));
-        assert_eq!(told("h.0.attn").as_deref(), Some("blocks.0.hook_attn_out"));
-        for other in ["", "seed1", "layers.3.mlp.act", "embed_tokens", "layers.x"] {
-            assert_eq!(told(other), None, "{other}");
-        }
-    }
 }

@@ -24,6 +24,7 @@ const PRECEDING: &str = "preceding";
 
 /// What training made the table from.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TableAbout {
     balance: f32,
     learned: bool,
@@ -127,6 +128,7 @@ pub(super) fn tensors<'a>(
 
 /// The text of a table's own file.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Beside {
     d_vocab: usize,
     table: TableAbout,

@@ -52,6 +52,7 @@ struct Metadata {
 
 /// What this crate knows of an SAE and SAELens has no key for.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Ours {
     version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +115,7 @@ impl Cfg {
             metadata: Metadata {
                 sae_lens_version: SAELENS,
                 model_name: sae.origin.model.clone(),
-                hook_name: sae.origin.hook.map(|hook| hook.to_string()),
+                hook_name: sae.origin.hook_name(),
                 context_size: sae.origin.n_ctx,
                 prepend_bos: true,
                 tokenized_sae: Ours {
@@ -150,6 +151,8 @@ pub(super) struct Said {
     pub is_scaled: bool,
     pub applies_b_dec_to_input: bool,
     pub rescales_by_decoder_norm: bool,
+    /// Whether codes are multiplied by a factor each before they are decoded.
+    pub is_finetuned: bool,
     pub origin: Origin,
     pub ours: Option<Ours>,
 }
@@ -157,7 +160,7 @@ pub(super) struct Said {
 impl Said {
     /// Reads the settings of any version, and refuses whatever this crate would compute otherwise
     /// than their maker did.
-    pub(super) fn read(settings: &mut Settings) -> Result<Said> {
+    pub(super) fn read(settings: &mut Settings, k: Option<usize>) -> Result<Said> {
         let mut metadata = settings.within("metadata")?;
         // Before version 6 all keys stand side by side.
         let is_flat = metadata.is_empty();
@@ -166,14 +169,14 @@ impl Said {
         let hook: Option<String> = about.first(&["hook_name", "hook_point"])?;
         let origin = Origin {
             model: about.get("model_name")?,
-            hook: hook.as_deref().map(str::parse).transpose()?,
             revision: ours.as_mut().and_then(|ours| ours.revision.take()),
             processing: ours.as_mut().and_then(|ours| ours.processing.take()),
             n_ctx: about.get("context_size")?,
+            ..Origin::at(hook.as_deref())
         };
         let mut of_activation = settings.within("activation_fn_kwargs")?;
-        let k: Option<usize> = of_activation.get("k")?;
-        let k = k.or(settings.get("k")?);
+        let of_activation_k: Option<usize> = of_activation.get("k")?;
+        let k = of_activation_k.or(settings.get("k")?).or(k);
         of_activation.finish(&[])?;
         let named: Option<String> = settings.get("architecture")?;
         let activation: Option<String> = settings.first(&["activation_fn", "activation_fn_str"])?;
@@ -186,9 +189,6 @@ impl Said {
         };
         let architecture =
             architecture_of(&named, ours.as_ref()).map_err(|why| settings.wrong(why))?;
-        if architecture.uses_k() && k.is_none() {
-            return Err(settings.wrong(format!("a {} SAE needs k", architecture.name())));
-        }
         let (d_in, d_sae) = (settings.need(&["d_in"])?, settings.need(&["d_sae"])?);
         if d_in == 0 || d_sae == 0 {
             let why = format!("d_in = {d_in} and d_sae = {d_sae}; both must be at least 1");
@@ -206,13 +206,16 @@ impl Said {
             named,
             d_in,
             d_sae,
-            k: k.unwrap_or(1),
+            // SAELens' own.
+            k: k.unwrap_or(if architecture.uses_k() { 100 } else { 1 }),
             row_norm,
             is_scaled,
             applies_b_dec_to_input: settings.get("apply_b_dec_to_input")?.unwrap_or(true),
+            // A checkpoint of BatchTopK is read by the class that trains it.
             rescales_by_decoder_norm: settings
                 .get("rescale_acts_by_decoder_norm")?
-                .unwrap_or_default(),
+                .unwrap_or(architecture == Architecture::BatchTopK),
+            is_finetuned: settings.get("finetuning_scaling_factor")?.unwrap_or_default(),
             origin,
             ours,
         })
