@@ -114,21 +114,6 @@ impl Arrays {
         }
     }
 
-    /// The length of an array of one axis.
-    ///
-    /// # Errors
-    /// [`Error::MissingTensor`], or [`Error::Format`] if it has another number of axes or nothing
-    /// in it.
-    pub(crate) fn len_of(&self, name: &str) -> Result<usize> {
-        match self.shape(name)?[..] {
-            [n] if n > 0 => Ok(n),
-            ref shape => Err(Error::format(
-                self.path(),
-                format!("\"{name}\" has shape {shape:?}; one axis is needed"),
-            )),
-        }
-    }
-
     /// A text of that name.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         match self.left.remove(name)? {

@@ -110,6 +110,14 @@ impl Reader {
             let (layer, rest) = name.strip_prefix(&blocks.prefix)?.split_once('.')?;
             layer.parse().is_ok_and(|layer: usize| layer < n_layers).then(|| format!("0.{rest}"))
         };
+        for file in &self.files.all {
+            if let Some(name) = file.plain().keys().find(|name| !is_harmless(name, harmless)) {
+                let why = format!(
+                    "holds \"{name}\" beside its tensors, which no part of this model reads: save the model's state_dict alone"
+                );
+                return Err(Error::format(file.path(), why));
+            }
+        }
         let mut names: Vec<&String> = self.files.of.keys().collect();
         names.sort();
         for name in names {

@@ -200,17 +200,19 @@ const HARMLESS: Harmless = &[
     (
         "who wrote it, and in which numbers",
         "architectures transformers_version torch_dtype dtype _name_or_path auto_map use_bfloat16 \
-         tokenizer_class torchscript tf_legacy_loss _attn_implementation* attn_implementation",
+         tokenizer_class torchscript tf_legacy_loss _attn_implementation* attn_implementation \
+         custom_pipelines _commit_hash",
     ),
     (
         "of training",
-        "resid_pdrop embd_pdrop attn_pdrop attention_dropout hidden_dropout \
-         initializer_range gradient_checkpointing chunk_size_feed_forward",
+        "resid_pdrop embd_pdrop attn_pdrop attention_dropout hidden_dropout hidden_dropout_prob \
+         attention_probs_dropout_prob loss_type initializer_range gradient_checkpointing \
+         chunk_size_feed_forward",
     ),
     (
         "of heads other than the unembedding",
-        "summary_* id2label label2id num_labels problem_type classifier_dropout finetuning_task \
-         task_specific_params n_special predict_special_tokens",
+        "summary_* id2label label2id num_labels _num_labels problem_type classifier_dropout \
+         finetuning_task task_specific_params n_special predict_special_tokens",
     ),
     ("what a call returns", "output_* return_dict* use_cache"),
     (
@@ -219,9 +221,9 @@ const HARMLESS: Harmless = &[
     ),
     (
         "other tokens than those that delimit text, and how text is generated",
-        "pad_token_id sep_token_id unk_token_id decoder_start_token_id forced_* suppress_tokens \
-         begin_suppress_tokens bad_words_ids prefix max_length min_length do_sample early_stopping \
-         num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p \
+        "pad_token_id sep_token_id unk_token_id cls_token_id mask_token_id decoder_start_token_id \
+         forced_* suppress_tokens begin_suppress_tokens bad_words_ids prefix max_length min_length \
+         do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p \
          repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size \
          num_return_sequences remove_invalid_values exponential_decay_length_penalty",
     ),

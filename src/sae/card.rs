@@ -96,7 +96,10 @@ impl Sae {
             .model
             .as_deref()
             .map_or(String::new(), |model| format!(" of {}", in_line(model)));
-        let at = self.origin.hook.map_or(String::new(), |hook| format!(" at `{hook}`"));
+        let at = self
+            .origin
+            .hook_name()
+            .map_or(String::new(), |hook| format!(" at `{}`", in_line(&hook)));
         card += &format!("# A {kind}{of}{at}\n\n");
         card += &format!(
             "{} latents of width {} ({}), written for {format} by [tokenized-sae](https://crates.io/crates/tokenized-sae) {}.\n\n",

@@ -87,7 +87,10 @@ impl Sae {
         rows.extend(revision.as_ref().map(|it| row("revision", it.get(..12).unwrap_or(it))));
         rows.extend(hook.map(|it| row("hook", it)));
         rows.extend(
-            place.as_ref().map(|it| row("hook", format!("{it}, which is none of those here"))),
+            place
+                .as_ref()
+                .filter(|_| hook.is_none())
+                .map(|it| row("hook", format!("{it}, which is none of those here"))),
         );
         rows.extend(n_ctx.map(|it| row("n_ctx", it)));
         settings(kind, rows)

@@ -189,10 +189,10 @@ def make_without(out):
         sae = sae_class(config(d_in=D, d_sae=L, metadata=metadata, **more))
         fill(sae)
         name = f"saelens_{architecture}_training"
-        runner = {name: None for name in runner_settings()}
+        runner = {name: "x" for name in runner_settings()} | {"context_size": 32}
         sae.save_model(maker.folder(name))
         path = maker.out / name / "cfg.json"
-        path.write_text(json.dumps({k: "x" if v is None else v for k, v in runner.items()} | json.loads(path.read_text())))
+        path.write_text(json.dumps(runner | json.loads(path.read_text())))
         inference = maker.folder(f"{name}_saved")
         sae.save_inference_model(inference)
         read = SAE.load_from_disk(inference)
@@ -202,11 +202,11 @@ def make_without(out):
 
 
 def runner_settings():
-    """What a training adds to an SAE's own settings, but for what stands there already."""
+    """What a training adds to an SAE's own settings."""
     from dataclasses import fields
     from sae_lens.config import LanguageModelSAERunnerConfig
 
-    return [f.name for f in fields(LanguageModelSAERunnerConfig) if f.name not in ["sae", "model_name", "hook_name", "context_size"]]
+    return [f.name for f in fields(LanguageModelSAERunnerConfig) if f.name != "sae"]
 
 
 def make_sparsify(maker):

@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::formats::arrays::Arrays;
 use crate::formats::pickle::{self, Data};
-use crate::formats::settings::{Harmless, Settings};
+use crate::formats::settings::{Harmless, Setting, Settings};
 use crate::model::{HookPoint, Site};
 
 const CONFIG: &str = "config.json";
@@ -63,7 +63,10 @@ fn read(Given { tensors, settings, k, .. }: &mut Given) -> Result<Sae> {
     // finished one they are not.
     let mut scale = 1.0;
     if is_left {
-        scale = tensors.number("norm_factor").unwrap_or(1.0);
+        if tensors.has("norm_factor") {
+            // What is no number is refused below.
+            scale = tensors.number("norm_factor").unwrap_or(f32::NAN);
+        }
         let inside = tensors.within("ae.").unwrapped();
         let mut around = std::mem::replace(tensors, inside);
         trainer.add(around.within("config.").into_settings());
@@ -99,7 +102,7 @@ fn read(Given { tensors, settings, k, .. }: &mut Given) -> Result<Sae> {
     if matches!(&named[..], JUMP | NEW) {
         sae.read_without_b_dec(1.0);
     }
-    if scale <= 0.0 {
+    if !(scale > 0.0 && scale.is_finite()) {
         return Err(Error::format(&path, format!("norm_factor is {scale}; it must be above 0")));
     }
     sae.scale_biases(scale);
@@ -155,10 +158,11 @@ fn threshold(tensors: &mut Arrays) -> Result<f32> {
 
 /// Where each group ends.
 fn prefixes(tensors: &mut Arrays) -> Result<Vec<usize>> {
-    let n = tensors.len_of("group_sizes")?;
-    let sizes = tensors.take("group_sizes", &[n])?;
-    if sizes.iter().any(|size| *size < 1.0) {
-        return Err(Error::format(tensors.path(), "group_sizes must be at least 1"));
+    let (shape, sizes) = tensors.take_any("group_sizes")?;
+    let is_size = |size: &f32| size.is_finite() && *size >= 1.0;
+    if shape.len() != 1 || sizes.is_empty() || !sizes.iter().all(is_size) {
+        let why = "group_sizes must be numbers along one axis, each at least 1";
+        return Err(Error::format(tensors.path(), why));
     }
     let end = |end: &mut usize, size: f32| {
         *end = end.saturating_add(size as usize);
@@ -169,7 +173,11 @@ fn prefixes(tensors: &mut Arrays) -> Result<Vec<usize>> {
 
 /// What the trainer's settings say, in `config.json` or in what a running training left.
 fn origin(trainer: &mut Settings, buffer: &mut Settings) -> Result<Origin> {
-    let layer = trainer.get("layer")?;
+    if let Some(io) = buffer.get::<String>("io")?.filter(|io| io == "in_and_out") {
+        return Err(buffer.wrong(format!("is a transcoder (buffer.io is \"{io}\")")));
+    }
+    let layer: Option<Value> = trainer.get("layer")?; // a text in some
+    let layer = layer.and_then(|it| usize::of(&it).or_else(|| it.as_str()?.parse().ok()));
     let module = trainer.get("submodule_name")?.unwrap_or_else(|| "resid_post".to_owned());
     let site = [
         ("resid_post", Site::ResidPost),
@@ -208,7 +216,7 @@ const OF_TRAINING: Harmless = &[
     ("what the weights show themselves", "activation_dim dict_size group_sizes"),
     (
         "where activations came from",
-        "d_submodule io n_ctxs refresh_batch_size out_batch_size add_special_tokens remove_bos \
+        "d_submodule n_ctxs refresh_batch_size out_batch_size add_special_tokens remove_bos \
          max_activation_norm_multiple",
     ),
 ];

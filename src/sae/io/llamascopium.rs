@@ -29,7 +29,11 @@ pub(super) const LIBRARY: Library = Library {
     read,
     harmless: &[
         ("the lengths of activations at other hooks", "dataset_average_activation_norm.*"),
-        ("where and in what numbers it was computed", "device dtype use_triton_kernel"),
+        (
+            "where, in what numbers and by which kernels it was computed",
+            "device dtype promote_act_fn_dtype use_triton_kernel sparsity_threshold_for_*",
+        ),
+        ("of training", "jumprelu_threshold_window"),
     ],
 };
 
@@ -39,8 +43,8 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
     };
     let (sae_type, act_fn) = (text("sae_type", "sae")?, text("act_fn", "relu")?.to_lowercase());
     let norm_activation = text("norm_activation", "dataset-wise")?;
-    let (hook, hook_out): (String, String) =
-        (settings.need(&["hook_point_in"])?, settings.need(&["hook_point_out"])?);
+    let hook: String = settings.need(&["hook_point_in"])?;
+    let hook_out = settings.get("hook_point_out")?.unwrap_or_else(|| hook.clone());
     let refuse = |settings: &Settings, why: String| Err(settings.wrong(why));
     if sae_type != "sae" {
         let why = format!("is a Llamascopium \"{sae_type}\", and only \"sae\" is understood");

@@ -52,9 +52,14 @@ fn read(Given { tensors, .. }: &mut Given) -> Result<Sae> {
     if tensors.has("decoder.weight") {
         return NAMES.take(tensors, sae);
     }
-    // A tied decoder is the encoder's transpose, and has no tensor of its own, or one below the
-    // encoder's name.
+    // A tied decoder is the transpose of the encoder, which it holds by a name of its own, if at
+    // all.
     let w_enc = NAMES.w_enc.take(tensors, sizes)?;
+    let tied = Matrix::Rows("decoder.linear.weight");
+    let w_dec = tied.take(tensors, sizes).or_else(|error| match error {
+        Error::MissingTensor { .. } => Ok(w_enc.clone()),
+        other => Err(other),
+    })?;
     let b_enc = tensors.take(NAMES.b_enc, &[d_sae])?;
-    Ok(Sae { w_dec: w_enc.clone(), w_enc, b_enc, b_dec: tensors.take(NAMES.b_dec, &[d])?, ..sae })
+    Ok(Sae { w_dec, w_enc, b_enc, b_dec: tensors.take(NAMES.b_dec, &[d])?, ..sae })
 }

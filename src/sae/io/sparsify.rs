@@ -74,8 +74,11 @@ fn read(Given { dir, tensors, settings, .. }: &mut Given) -> Result<Sae> {
     NAMES.take(tensors, sae)
 }
 
-/// The model stands in the run's `config.json`, the hook in the folder's name.
+/// The model stands in the run's `config.json`, the hook in the folder's name; with several seeds
+/// in that of the folder above.
 fn origin(dir: &Path) -> Origin {
+    let is_seed = dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed"));
+    let dir = dir.parent().filter(|_| is_seed).unwrap_or(dir);
     let run = dir.parent().and_then(|run| Settings::read(&run.join("config.json")).ok());
     let mut run = run.unwrap_or_else(|| Settings::none(dir));
     Origin {

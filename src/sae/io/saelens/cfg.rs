@@ -165,13 +165,15 @@ impl Said {
         // Before version 6 all keys stand side by side.
         let is_flat = metadata.is_empty();
         let mut ours: Option<Ours> = metadata.ours("tokenized_sae")?;
-        let about = if is_flat { &mut *settings } else { &mut metadata };
-        let hook: Option<String> = about.first(&["hook_name", "hook_point"])?;
+        // Since then a training has them side by side as well. The rest of metadata is free text.
+        let hook: Option<String> = metadata.get("hook_name")?;
+        let hook = hook.or(settings.first(&["hook_name", "hook_point"])?);
+        let (model, n_ctx) = (metadata.get("model_name")?, metadata.get("context_size")?);
         let origin = Origin {
-            model: about.get("model_name")?,
+            model: model.or(settings.get("model_name")?),
             revision: ours.as_mut().and_then(|ours| ours.revision.take()),
             processing: ours.as_mut().and_then(|ours| ours.processing.take()),
-            n_ctx: about.get("context_size")?,
+            n_ctx: n_ctx.or(settings.get("context_size")?),
             ..Origin::at(hook.as_deref())
         };
         let mut of_activation = settings.within("activation_fn_kwargs")?;
