@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::table::{self, BESIDE};
 use super::{dictionary_learning, llamascopium, sparsify};
 use crate::base::error::{Error, Result};
-use crate::sae::{Architecture, Index, RowNorm, Sae};
+use crate::sae::{Architecture, RowNorm, Sae};
 
 /// The library that is to read an SAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -136,21 +136,16 @@ impl Sae {
         }
         match table {
             TableExport::Keep => {
-                let row = match self.index {
-                    Index::Token => "W_lookup[token]",
-                    _ => "its row of W_lookup",
+                let is_token = self.index.is_token();
+                let row = if is_token { "W_lookup[token]" } else { "its row of W_lookup" };
+                let how = match self.subtract {
+                    true => "subtracted before encoding and added after decoding",
+                    false => "added to what is decoded",
                 };
                 let scaled =
                     if self.row_norm == RowNorm::None { "" } else { ", in the scale of the row" };
-                if self.subtract {
-                    let how = "must be subtracted before encoding and added after decoding";
-                    notes.push(format!("the table is in {BESIDE}: {row} {how}{scaled}"));
-                } else {
-                    notes.push(format!(
-                        "the table is in {BESIDE}: {row} must be added to what is decoded{scaled}"
-                    ));
-                }
-                Ok(Sae { subtract: false, ..self.clone() }.without_table()?)
+                notes.push(format!("the table is in {BESIDE}: {row} must be {how}{scaled}"));
+                Sae { subtract: false, ..self.clone() }.without_table()
             }
             TableExport::Fold => {
                 notes.push(
@@ -191,17 +186,15 @@ impl Sae {
 /// Refuses a folder with the files of an SAE, whichever library's: two in one folder would be one
 /// that nobody wrote.
 fn check_folder(dir: &Path) -> Result<()> {
-    for name in
-        ["cfg.json", "config.json", "sae_weights.safetensors", "sae.safetensors", "ae.pt", BESIDE]
-    {
-        if dir.join(name).exists() {
-            return Err(Error::format(
-                dir,
-                format!("has a {name} already: choose another folder, or move it away"),
-            ));
+    let files =
+        ["cfg.json", "config.json", "sae_weights.safetensors", "sae.safetensors", "ae.pt", BESIDE];
+    match files.iter().find(|name| dir.join(name).exists()) {
+        None => Ok(()),
+        Some(name) => {
+            let why = format!("has a {name} already: choose another folder, or move it away");
+            Err(Error::format(dir, why))
         }
     }
-    Ok(())
 }
 
 impl SaeFormat {

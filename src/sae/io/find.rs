@@ -101,12 +101,11 @@ fn of_file(path: &Path) -> Result<Found> {
 
 /// The names in a folder, in order.
 fn names(dir: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(Error::io("read", dir))? {
-        names.push(
-            entry.map_err(Error::io("read", dir))?.file_name().to_string_lossy().into_owned(),
-        );
-    }
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        Ok(entry?.file_name().to_string_lossy().into_owned())
+    };
+    let names = std::fs::read_dir(dir).and_then(|entries| entries.map(name).collect());
+    let mut names: Vec<String> = names.map_err(Error::io("read", dir))?;
     names.sort();
     Ok(names)
 }
