@@ -127,5 +127,7 @@ fn without(setting: &Setting, axis: &str) -> Setting {
 /// the lower it is.
 fn best<'a>(rows: impl Iterator<Item = &'a SweepRow>, measure: Measure) -> Option<&'a SweepRow> {
     let sign = if measure.best() == Best::Highest { -1.0 } else { 1.0 };
-    rows.min_by(|a, b| (sign * a.spread(measure).mean).total_cmp(&(sign * b.spread(measure).mean)))
+    // What is no number is no better than any.
+    let key = |row: &SweepRow| Some(sign * row.spread(measure).mean).filter(|mean| !mean.is_nan());
+    rows.min_by(|a, b| key(a).unwrap_or(f64::INFINITY).total_cmp(&key(b).unwrap_or(f64::INFINITY)))
 }
