@@ -198,6 +198,7 @@ impl CompareConfig {
         if self.learning_rates.is_empty() {
             return Err(Error::config("learning_rates", "the list is empty: give at least one"));
         }
+        self.learning_rates.iter().try_for_each(|&lr| sae.clone().with_lr(lr).check())?;
         let train = TrainConfig {
             tokens: self.tokens,
             seed: self.seed,

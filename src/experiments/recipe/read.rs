@@ -50,13 +50,31 @@ pub(super) enum Step<'a> {
 pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
         let message = error.message();
-        let line = line_of(text, error.span().map_or(0, |span| span.start));
-        Error::Description {
-            file: place.to_owned(),
-            line,
-            why: format!("{message}{}", hint(message)),
-        }
+        let span = error.span().unwrap_or(0..text.len());
+        let why = format!("{message}{}", hint(message));
+        let (line, why) = match guilty::<T>(text, &span) {
+            Some((key, line)) => (line, format!("{key}: {why}")),
+            None => (line_of(text, span.start), why),
+        };
+        Error::Description { file: place.to_owned(), line, why }
     })
+}
+
+/// The key, and its line, that an error of the whole text is about: without it there is none. The
+/// place is lost of what is in a flattened part.
+fn guilty<T: DeserializeOwned>(text: &str, span: &Range<usize>) -> Option<(String, usize)> {
+    if span.start > 0 || span.end < text.trim_end().len() {
+        return None;
+    }
+    let whole: toml::Table = toml::from_str(text).ok()?;
+    let is_guilty = |key: &&String| {
+        let mut rest = whole.clone();
+        rest.remove(*key);
+        rest.try_into::<T>().is_ok()
+    };
+    let key = whole.keys().find(is_guilty)?;
+    let at = self::span(text, &[Step::Key(key)])?.start;
+    Some((key.clone(), line_of(text, at)))
 }
 
 impl RunRecipe {
@@ -110,7 +128,11 @@ impl RunRecipe {
             })
             .collect();
         let why = if path.is_empty() { why } else { format!("in {path}: {why}") };
-        match &self.written.0 {
+        // What was changed since it was read is not what the file says.
+        let unchanged = |written: &&Arc<Source>| {
+            toml::from_str::<RunRecipe>(&written.text).is_ok_and(|read| read == *self)
+        };
+        match self.written.0.as_ref().filter(unchanged) {
             Some(written) => {
                 let steps: Vec<Step<'_>> =
                     within.iter().copied().chain([Step::Key(field)]).collect();

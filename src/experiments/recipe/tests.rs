@@ -143,7 +143,7 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
             "balance = 2; it must lie between 0 and 1",
         ),
         ("model = 'a'\n[[sae]]\nlearned = false", 3, "there is no table"),
-        ("model = 'a'\ntext = 'x'\nsampled = 5", 3, "text is given as well"),
+        ("model = 'a'\ntext = 'x'\nsampled = 5", 3, "`text` is given as well"),
         (
             "model = 'a'\nhook = 'blocks.1.hook_resid_pre'\n[harvest]\nhooks = ['blocks.2.hook_resid_pre']",
             4,
