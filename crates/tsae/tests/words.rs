@@ -108,11 +108,17 @@ fn the_option_that_is_wrong_is_named_as_it_is_typed() {
         ("features store --sampled 0 --latent 1", "--sampled = 0; at least 1 is needed"),
         ("compare tiny-gpt2 --sampled 0 --out x", "--sampled = 0; at least 1 is needed"),
         ("compare tiny-gpt2 --text a.jsonl --out x", "tsae harvest chooses one with --column"),
-        ("train store --hook blocks.3.hook_resid_pre --out x", "--hook: store holds no activations of blocks.3.hook_resid_pre; it holds those of blocks.1.hook_resid_pre"),
+        (
+            "train store --hook blocks.3.hook_resid_pre --out x",
+            "--hook: store holds no activations of blocks.3.hook_resid_pre; it holds those of blocks.1.hook_resid_pre",
+        ),
         ("train store --arch relu --aux --out x", "ReLU has a penalty instead: leave it out"),
         ("train store --arch topk --l0 5 --out x", "TopK has k, which is its L0: give that as --k"),
         ("harvest tiny-gpt2 --sampled 99 --context 17 --out x", "leave it out, or give --text"),
-        ("harvest tiny-gpt2 --text a.jsonl --column body --min-chars 9 --max-chars 3 --out x", "--max-chars = 3; no document has that few and --min-chars 9"),
+        (
+            "harvest tiny-gpt2 --text a.jsonl --column body --min-chars 9 --max-chars 3 --out x",
+            "--max-chars = 3; no document has that few and --min-chars 9",
+        ),
     ] {
         let (error, status) = told(dir, line);
         assert!(error.contains(words) && status != Some(101), "{line}: {error}");
@@ -134,16 +140,40 @@ fn a_setting_in_a_file_is_named_with_what_it_wants() {
     let dir = dir.path();
     let file = "model = 'tiny-gpt2'\nsampled = 4000\nks = [4]\ntrain = { tokens = 2048, batch = 256 }\narms = [{ name = 'SAE', expansion = 2 }]\n";
     for (from, to, words) in [
-        ("tokens = 2048", "tokens = 'many'", "it.toml: train: tokens = \"many\": invalid type: string \"many\", expected u64"),
+        (
+            "tokens = 2048",
+            "tokens = 'many'",
+            "it.toml: train: tokens = \"many\": invalid type: string \"many\", expected u64",
+        ),
         ("batch = 256", "lr = nan", "it.toml: train: lr is nan or inf"),
-        ("batch = 256", "bach = 256", "it.toml: train: there is no setting \"bach\"; the settings are batch"),
-        ("expansion = 2", "expansion = 'two'", "it.toml: arm \"SAE\": expansion = \"two\": invalid type: string \"two\", expected usize"),
+        (
+            "batch = 256",
+            "bach = 256",
+            "it.toml: train: there is no setting \"bach\"; the settings are batch",
+        ),
+        (
+            "expansion = 2",
+            "expansion = 'two'",
+            "it.toml: arm \"SAE\": expansion = \"two\": invalid type: string \"two\", expected usize",
+        ),
         ("expansion = 2", "k = 0", "it.toml: k = 0; at least 1 is needed"),
-        ("ks = [4]", "ks = [4.5]", "it.toml:3: ks: invalid type: floating point `4.5`, expected usize"),
-        ("ks = [4]", "lrs = 'a'", "it.toml:3: lrs: invalid type: string \"a\", expected a sequence"),
+        (
+            "ks = [4]",
+            "ks = [4.5]",
+            "it.toml:3: ks: invalid type: floating point `4.5`, expected usize",
+        ),
+        (
+            "ks = [4]",
+            "lrs = 'a'",
+            "it.toml:3: lrs: invalid type: string \"a\", expected a sequence",
+        ),
         ("sampled = 4000", "sampled = 0", "it.toml: sampled = 0; at least 1 is needed"),
         ("model = 'tiny-gpt2'", "", "it.toml:1: missing field `model`"),
-        ("expansion = 2", "balance = 0.5", "it.toml: \"SAE\" has no table to be learned, balanced or subtracted"),
+        (
+            "expansion = 2",
+            "balance = 0.5",
+            "it.toml: \"SAE\" has no table to be learned, balanced or subtracted",
+        ),
     ] {
         fs::write(dir.join("it.toml"), file.replace(from, to)).unwrap();
         let (error, status) = told(dir, "sweep it.toml --out x");

@@ -130,7 +130,8 @@ impl RunRecipe {
         let why = if path.is_empty() { why } else { format!("in {path}: {why}") };
         // What was changed since it was read is not what the file says.
         let unchanged = |written: &&Arc<Source>| {
-            toml::from_str::<RunRecipe>(&written.text).is_ok_and(|read| read == *self)
+            let read = toml::from_str::<RunRecipe>(&written.text);
+            read.is_ok_and(|read| read.to_toml().ok() == self.to_toml().ok()) // NaN is not NaN
         };
         match self.written.0.as_ref().filter(unchanged) {
             Some(written) => {

@@ -416,3 +416,17 @@ proptest! {
         prop_assert_eq!(read.unwrap(), spec);
     }
 }
+
+#[test]
+fn what_was_changed_since_it_was_read_is_not_blamed_on_the_file() {
+    let read = RunRecipe::parse("model = 'a'\n[train]\nlr = 1e-3\n[[sae]]\nk = 4\n").unwrap();
+    let changed =
+        RunRecipe { train: TrainConfig { lr: 0.0, ..read.train.clone() }, ..read.clone() };
+    let told = changed.check().unwrap_err();
+    assert!(matches!(told, Error::Config { field: "lr", .. }), "{told}");
+    for wrong in ["0.0", "nan"] {
+        let text = format!("model = 'a'\n[train]\nlr = {wrong}\n[[sae]]\nk = 4\n");
+        let told = RunRecipe::parse(&text).unwrap_err();
+        assert!(matches!(told, Error::Description { line: 3, .. }), "{told}");
+    }
+}

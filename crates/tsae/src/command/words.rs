@@ -121,8 +121,8 @@ fn option(verb: &Command, setting: &str) -> Option<(String, bool)> {
 fn translated(sentence: &str, verb: &Command) -> String {
     let chooses = option(verb, "column").is_some();
     let of_cells = OF_CELLS.iter().filter(|(cell, _)| !(chooses && cell.contains("column(")));
-    let sentence = of_cells
-        .fold(sentence.to_owned(), |sentence, (cell, line)| sentence.replace(cell, line));
+    let sentence =
+        of_cells.fold(sentence.to_owned(), |sentence, (cell, line)| sentence.replace(cell, line));
     let mut out = String::new();
     let mut rest = sentence.as_str();
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
