@@ -27,11 +27,14 @@ const OTHERWISE: [(&str, &str); 13] = [
 ];
 
 /// The command with all its verbs, of which every path, model and pattern of files may begin with
-/// `~`: as in `--out=~/x`, where a shell leaves it as it is.
+/// `~`: as in `--out=~/x`, where a shell leaves it as it is; and every number with `-`.
 pub fn at_home(command: Command) -> Command {
     let reads_files = command.get_name() != "predict";
     let command = command.mut_args(|arg| {
         let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        let is_option = arg.get_long().is_some() && arg.get_action().takes_values();
+        // So that `--penalty -1` is told what is wrong with it, and not taken for an option.
+        let arg = if is_option { arg.allow_negative_numbers(true) } else { arg };
         match arg.get_id().as_str() {
             _ if is_path => {
                 arg.value_parser(PathBufValueParser::new().map(|path: PathBuf| home(&path)))
