@@ -109,7 +109,7 @@ fn the_option_that_is_wrong_is_named_as_it_is_typed() {
         ("eval store --sampled 64 --context 0", "--context = 0 or 1; a sequence"),
         ("features store --sampled 0 --latent 1", "--sampled = 0; at least 1 is needed"),
         ("compare tiny-gpt2 --sampled 0 --out x", "--sampled = 0; at least 1 is needed"),
-        ("compare tiny-gpt2 --text a.jsonl --out x", "tsae harvest chooses one with --column"),
+        ("compare tiny-gpt2 --text a.jsonl --out made", "tsae harvest chooses one with --column"),
         (
             "train store --hook blocks.3.hook_resid_pre --out x",
             "--hook: store holds no activations of blocks.3.hook_resid_pre; it holds those of blocks.1.hook_resid_pre",

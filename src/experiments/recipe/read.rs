@@ -52,9 +52,9 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
         let message = error.message();
         let span = error.span().unwrap_or(0..text.len());
         let why = format!("{message}{}", hint(message));
-        let (line, why) = match guilty::<T>(text, &span) {
-            Some((key, line)) => (line, format!("{key}: {why}")),
-            None => (line_of(text, span.start), why),
+        let (line, why) = match guilty::<T>(text).filter(|_| span.start == 0) {
+            Some((key, line)) if !why.contains(&key) => (line, format!("{key}: {why}")),
+            _ => (line_of(text, span.start), why),
         };
         Error::Description { file: place.to_owned(), line, why }
     })
@@ -62,10 +62,7 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
 
 /// The key, and its line, that an error of the whole text is about: without it there is none. The
 /// place is lost of what is in a flattened part.
-fn guilty<T: DeserializeOwned>(text: &str, span: &Range<usize>) -> Option<(String, usize)> {
-    if span.start > 0 || span.end < text.trim_end().len() {
-        return None;
-    }
+fn guilty<T: DeserializeOwned>(text: &str) -> Option<(String, usize)> {
     let whole: toml::Table = toml::from_str(text).ok()?;
     let is_guilty = |key: &&String| {
         let mut rest = whole.clone();
@@ -73,7 +70,7 @@ fn guilty<T: DeserializeOwned>(text: &str, span: &Range<usize>) -> Option<(Strin
         rest.try_into::<T>().is_ok()
     };
     let key = whole.keys().find(is_guilty)?;
-    let at = self::span(text, &[Step::Key(key)])?.start;
+    let at = span(text, &[Step::Key(key)])?.start;
     Some((key.clone(), line_of(text, at)))
 }
 
