@@ -119,7 +119,7 @@ fn the_option_that_is_wrong_is_named_as_it_is_typed() {
         ("harvest tiny-gpt2 --sampled 99 --context 17 --out x", "leave it out, or give --text"),
         (
             "harvest tiny-gpt2 --text a.jsonl --column body --min-chars 9 --max-chars 3 --out x",
-            "--max-chars = 3; no document has that few and --min-chars 9",
+            "--max-chars = 3; it must be at least --min-chars = 9",
         ),
     ] {
         let (error, status) = told(dir, line);
@@ -147,7 +147,7 @@ fn a_setting_in_a_file_is_named_with_what_it_wants() {
             "tokens = 'many'",
             "it.toml: train: tokens = \"many\": invalid type: string \"many\", expected u64",
         ),
-        ("batch = 256", "lr = nan", "it.toml: train: lr is nan or inf"),
+        ("batch = 256", "lr = nan", "it.toml: train: lr is no finite number"),
         (
             "batch = 256",
             "bach = 256",

@@ -72,7 +72,7 @@ impl RunRecipe {
         if let (Some(least), Some(most)) = (self.min_chars, self.max_chars)
             && least > most
         {
-            let why = format!("max_chars = {most}; no document has that few and min_chars {least}");
+            let why = format!("max_chars = {most}; it must be at least min_chars = {least}");
             return Err(Error::config("max_chars", why));
         }
         if !(0.0..1.0).contains(&self.held_out_share) {

@@ -315,9 +315,12 @@ fn overlaid<T: Serialize + DeserializeOwned + Clone>(
         };
         *place = value.clone();
         read = serde_json::from_value(all.clone()).map_err(|error| {
-            // What TOML has beyond JSON's numbers has become none of them.
-            let is_what = if value.is_null() { "is nan or inf" } else { &format!("= {value}") };
-            Error::config("settings", format!("{whose}: {path} {is_what}: {error}"))
+            let why = match value {
+                // What TOML has beyond JSON's numbers.
+                Value::Null => format!("{whose}: {path} is no finite number"),
+                value => format!("{whose}: {path} = {value}: {error}"),
+            };
+            Error::config("settings", why)
         })?;
     }
     Ok(read)
