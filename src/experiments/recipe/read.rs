@@ -51,18 +51,54 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
         let message = error.message();
         let span = error.span().unwrap_or(0..text.len());
-        let why = format!("{message}{}", hint(message));
-        let (line, why) = match guilty::<T>(text).filter(|_| span.start == 0) {
-            Some((key, line)) if !why.contains(&key) => (line, format!("{key}: {why}")),
-            _ => (line_of(text, span.start), why),
+        let why = format!("{}{}", plain(message), hint(message));
+        let is_value = message.starts_with("invalid type") || message.starts_with("invalid value");
+        let at = guilty::<T>(text).filter(|_| span.start == 0 && is_value).unwrap_or(span.start);
+        let why = match key_at(text, at).filter(|_| is_value) {
+            Some(key) => format!("{key}: {why}"),
+            None => why,
         };
-        Error::Description { file: place.to_owned(), line, why }
+        Error::Description { file: place.to_owned(), line: line_of(text, at), why }
     })
 }
 
-/// The key, and its line, that an error of the whole text is about: without it there is none. The
+/// What a person who has not written the library would call what is wanted.
+pub(crate) fn plain(message: &str) -> String {
+    [
+        ("expected usize", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list, as [1, 2]"),
+        ("struct variant LookupRecipe::NgramMeans", "{ longest = 3, rows = 20_000 }"),
+        ("struct variant LookupRecipe::Ngrams", "{ longest = 3, rows = 20_000 }"),
+    ]
+    .iter()
+    .fold(message.to_owned(), |message, (rust, words)| message.replace(rust, words))
+}
+
+/// The key whose value stands at a place of the text.
+fn key_at(text: &str, at: usize) -> Option<String> {
+    fn within(table: &DeTable<'_>, at: usize) -> Option<String> {
+        table.iter().find_map(|(key, value)| {
+            let inner = match value.get_ref() {
+                DeValue::Table(inner) => within(inner, at),
+                DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                    DeValue::Table(inner) => within(inner, at),
+                    _ => None,
+                }),
+                _ => None,
+            };
+            inner.or_else(|| value.span().contains(&at).then(|| key.get_ref().to_string()))
+        })
+    }
+    within(DeTable::parse(text).ok()?.get_ref(), at)
+}
+
+/// Where the value stands that an error of the whole text is about: without it there is none. The
 /// place is lost of what is in a flattened part.
-fn guilty<T: DeserializeOwned>(text: &str) -> Option<(String, usize)> {
+fn guilty<T: DeserializeOwned>(text: &str) -> Option<usize> {
     let whole: toml::Table = toml::from_str(text).ok()?;
     let is_guilty = |key: &&String| {
         let mut rest = whole.clone();
@@ -70,8 +106,7 @@ fn guilty<T: DeserializeOwned>(text: &str) -> Option<(String, usize)> {
         rest.try_into::<T>().is_ok()
     };
     let key = whole.keys().find(is_guilty)?;
-    let at = span(text, &[Step::Key(key)])?.start;
-    Some((key.clone(), line_of(text, at)))
+    Some(span(text, &[Step::Key(key)])?.start)
 }
 
 impl RunRecipe {

@@ -430,3 +430,31 @@ fn what_was_changed_since_it_was_read_is_not_blamed_on_the_file() {
         assert!(matches!(told, Error::Description { line: 3, .. }), "{told}");
     }
 }
+
+#[test]
+fn a_value_of_another_kind_is_told_with_its_key_and_what_it_wants() {
+    for (text, words) in [
+        ("model = 3", ":1: model: invalid type: integer `3`, expected a string"),
+        (
+            "model = 'a'\ncontext = 1.5",
+            ":2: context: invalid type: floating point `1.5`, expected a whole number",
+        ),
+        ("model = 'a'\n[train]\nlr = 'a'", ":3: lr: invalid type: string \"a\", expected a number"),
+        ("model = 'a'\n[train]\ncheckpoint_seconds = 'a'", ":3: checkpoint_seconds: invalid value"),
+        (
+            "model = 'a'\n[[sae]]\nk = 1\n[[sae]]\nk = -1",
+            ":5: k: invalid value: integer `-1`, expected a whole number",
+        ),
+        (
+            "model = 'a'\n[[sae]]\nlookup = { ngrams = 5 }",
+            ":3: ngrams: invalid type: integer `5`, expected { longest = 3, rows = 20_000 }",
+        ),
+        (
+            "model = 'a'\nstream = 1",
+            ":2: stream: invalid type: integer `1`, expected true or false",
+        ),
+    ] {
+        let told = RunRecipe::parse(text).unwrap_err().to_string();
+        assert!(told.contains(words), "{text}: {told}");
+    }
+}

@@ -318,7 +318,9 @@ fn overlaid<T: Serialize + DeserializeOwned + Clone>(
             let why = match value {
                 // What TOML has beyond JSON's numbers.
                 Value::Null => format!("{whose}: {path} is no finite number"),
-                value => format!("{whose}: {path} = {value}: {error}"),
+                value => {
+                    format!("{whose}: {path} = {value}: {}", recipe::plain(&error.to_string()))
+                }
             };
             Error::config("settings", why)
         })?;
