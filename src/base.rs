@@ -5,3 +5,4 @@ pub mod error;
 pub mod files;
 pub mod forecast;
 pub mod format;
+pub(crate) mod number;

@@ -8,7 +8,7 @@ pub mod sweep;
 
 use std::path::Path;
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::model::Model;
 
@@ -39,6 +39,9 @@ fn corpus(
             .context(context.unwrap_or(N_CTX.min(model.config().n_ctx)))
             .max_tokens(usize::try_from(tokens).unwrap_or(usize::MAX))
             .split(HELD_OUT),
-        None => Corpus::sampled_in(model, sampled, seed, dir.join("corpus")),
+        None => {
+            Error::at_least_1("sampled", sampled as u64)?;
+            Corpus::sampled_in(model, sampled, seed, dir.join("corpus"))
+        }
     }
 }

@@ -30,7 +30,7 @@ impl MemoryBudget {
         forecast::check("keeping the corpus in memory", 8 * n_tokens as u64, |_| {
             let read = format::count(n_tokens as u64);
             format!(
-                "{read} tokens have been read, and there is more text: ask for fewer with max_tokens, or use stream(…), which keeps none, instead of split(…)"
+                "{read} tokens have been read, and there is more text: ask for fewer with max_tokens(…), or use stream(…), which keeps none"
             )
         })
     }

@@ -8,6 +8,7 @@ use super::reconstruction::{Sums, ce_added, loss_recovered};
 use super::{check_text, check_width, sequences_at_once, values};
 use crate::base::error::Result;
 use crate::base::files;
+use crate::base::number;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model, Paused};
 use crate::sae::Sae;
@@ -35,12 +36,16 @@ pub struct HeldOutPoint {
     /// Training tokens seen so far, where training measures; else 0.
     pub tokens: u64,
     /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
+    #[serde(with = "number")]
     pub nmse: f64,
     /// (CE patched − CE clean) / (CE clean + 0.001).
+    #[serde(with = "number")]
     pub ce_added: f64,
     /// 1 − (CE patched − CE clean) / (CE zero-ablated − CE clean).
+    #[serde(with = "number")]
     pub loss_recovered: f64,
     /// Share of latents that fire on none of the held-out tokens.
+    #[serde(with = "number")]
     pub dead: f64,
 }
 

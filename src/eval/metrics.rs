@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::by_name;
+use crate::base::number;
 use crate::model::HookPoint;
 
 /// One SAE on one text. CE is the mean next-token cross-entropy in nats.
@@ -10,33 +11,47 @@ use crate::model::HookPoint;
 #[non_exhaustive]
 pub struct Metrics {
     /// Mean over tokens of ‖x̂ − x‖² / (‖x‖² + 1e-4): the paper's NMSE, not centred.
+    #[serde(with = "number")]
     pub nmse: f64,
     /// Fraction of variance unexplained: Σ‖x̂ − x‖² / Σ‖x − x̄‖², x̄ the mean over all tokens
     /// counted.
+    #[serde(with = "number")]
     pub fvu: f64,
     /// 1 − FVU, which is what SAELens computes since 6.45.1.
+    #[serde(with = "number")]
     pub explained_variance: f64,
     /// Mean over tokens of the cosine of x and x̂.
+    #[serde(with = "number")]
     pub cosine: f64,
     /// Mean number of codes per token that are not 0.
+    #[serde(with = "number")]
     pub l0: f64,
     /// Share of latents that fire on none of the tokens counted.
+    #[serde(with = "number")]
     pub dead: f64,
     /// CE of the model as it is.
+    #[serde(with = "number")]
     pub ce_clean: f64,
     /// CE with the activation replaced by its reconstruction.
+    #[serde(with = "number")]
     pub ce_patched: f64,
     /// CE with the activation replaced by 0.
+    #[serde(with = "number")]
     pub ce_zero: f64,
     /// CE with the activation replaced by its mean over the text.
+    #[serde(with = "number")]
     pub ce_mean: f64,
     /// (CE patched − CE clean) / (CE clean + 0.001): the paper's, relative.
+    #[serde(with = "number")]
     pub ce_added: f64,
     /// CE patched − CE clean, in nats.
+    #[serde(with = "number")]
     pub ce_added_nats: f64,
     /// 1 − (CE patched − CE clean) / (CE zero − CE clean).
+    #[serde(with = "number")]
     pub loss_recovered: f64,
     /// Mean over positions of KL(clean ‖ patched), in nats.
+    #[serde(with = "number")]
     pub kl: f64,
     /// Tokens whose reconstruction was counted.
     pub tokens: usize,
@@ -69,3 +84,24 @@ pub struct Evaluations {
 }
 
 by_name!(Evaluations, rows: Evaluation, "SAE");
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::Metrics;
+    use crate::eval::Measure;
+
+    #[test]
+    fn figures_that_are_not_finite_survive_json() {
+        for word in ["NaN", "inf", "-inf"] {
+            let name = |measure: Measure| json!(measure).as_str().unwrap().to_owned();
+            let mut map: Map<String, Value> =
+                Measure::ALL.map(|measure| (name(measure), json!(word))).into_iter().collect();
+            map.insert("tokens".to_owned(), json!(1));
+            let read: Metrics = serde_json::from_value(Value::Object(map.clone())).unwrap();
+            assert!(Measure::ALL.iter().all(|&measure| !read.get(measure).is_finite()));
+            assert_eq!(serde_json::to_value(read).unwrap(), Value::Object(map));
+        }
+    }
+}

@@ -198,6 +198,10 @@ impl CompareConfig {
         if self.learning_rates.is_empty() {
             return Err(Error::config("learning_rates", "the list is empty: give at least one"));
         }
+        if self.text.is_none() {
+            Error::at_least_1("sampled", self.sampled as u64)?;
+        }
+        self.learning_rates.iter().try_for_each(|&lr| sae.clone().with_lr(lr).check())?;
         let train = TrainConfig {
             tokens: self.tokens,
             seed: self.seed,

@@ -52,7 +52,7 @@ pub use store::Harvested;
 pub(crate) use lookup::Table;
 #[doc(hidden)] // `..RunRecipe::new(model)` needs it to be seen; nobody writes one
 pub use read::Written;
-pub(crate) use read::parse;
+pub(crate) use read::{parse, plain};
 
 use super::{EVALUATED, HELD_OUT, SAMPLED};
 use crate::activations::{Dtype, HarvestConfig};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Rates;
 use crate::base::error::{Error, Result};
+use crate::base::number;
 use crate::model::tokens::Tokens;
 use crate::sae::check_rate;
 
@@ -56,6 +57,7 @@ pub struct TrainConfig {
     pub dead_window: u64,
     /// Seconds between two checkpoints, at least; writing them never takes more than a twentieth of
     /// the time.
+    #[serde(with = "number")]
     pub checkpoint_seconds: f64,
 }
 
@@ -125,6 +127,13 @@ impl TrainConfig {
                     format!("{field} = {beta}; it must be at least 0 and below 1"),
                 ));
             }
+        }
+        if self.checkpoint_seconds.is_nan() || self.checkpoint_seconds < 0.0 {
+            let why = format!(
+                "checkpoint_seconds = {}; it must be at least 0, or inf for none but the last",
+                self.checkpoint_seconds
+            );
+            return Err(Error::config("checkpoint_seconds", why));
         }
         if self.steps() >= 1 << 24 {
             return Err(Error::config(

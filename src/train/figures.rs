@@ -248,7 +248,8 @@ fn sooner(runs: &Runs, value: fn(&HeldOutPoint) -> f64) -> Option<Mark> {
     let (slow, fast) = (runs.best_without_lookup()?, runs.best_with_lookup()?);
     let (slow, fast) = (slow.history.curve(value), fast.history.curve(value));
     let y = slow.last().map(|point| point.1).filter(|y| *y > 0.0)?;
-    let (from, to) = (reached(&fast, y).filter(|&from| from > 0.0)?, reached(&slow, y)?);
+    let (from, to) =
+        (reached(&fast, y).filter(|&from| from > 0.0)?, reached(&slow, y).filter(|&to| to > 0.0)?);
     let label = if from <= to {
         format!("{} sooner", format::times(to / from))
     } else {

@@ -121,8 +121,8 @@ impl Trainer {
         };
         let most = self.saes.iter().map(|(_, sae)| sae.expansion).max().unwrap_or(1);
         match (forecast::largest(most, free, largest), self.saes.len()) {
-            (Some(expansion), 1) => format!("expansion: {expansion} would fit"),
-            (Some(expansion), _) => format!("expansion: {expansion} would fit, in a Trainer each, one after the other"),
+            (Some(expansion), 1) => format!("expansion = {expansion} would fit"),
+            (Some(expansion), _) => format!("expansion = {expansion} would fit, in a Trainer each, one after the other"),
             (None, _) => "no expansion would fit: train without a token table, on a narrower model, or on a larger machine".to_owned(),
         }
     }
@@ -165,7 +165,7 @@ mod tests {
         let one = Trainer::new(&acts, hook, config).unwrap().add("one", sae.clone()).unwrap();
         let [small, large] =
             [4, 64].map(|expansion| memory_of(&SaeConfig { expansion, ..sae.clone() }, 16));
-        assert_eq!(one.fitting(small), "expansion: 4 would fit");
+        assert_eq!(one.fitting(small), "expansion = 4 would fit");
         let two = one.add("two", sae).unwrap();
         assert!(
             two.fitting(large).contains("one after the other, in a Trainer each; what is finished"),
@@ -174,7 +174,7 @@ mod tests {
         );
         assert_eq!(
             two.fitting(small),
-            "expansion: 4 would fit, in a Trainer each, one after the other"
+            "expansion = 4 would fit, in a Trainer each, one after the other"
         );
         assert!(two.fitting(0).starts_with("no expansion would fit"));
     }

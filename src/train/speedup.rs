@@ -1,6 +1,6 @@
 //! How many times fewer tokens the TSAE needed.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{History, Runs};
 use crate::base::error::{Error, Result};
@@ -9,18 +9,38 @@ use crate::eval::HeldOutPoint;
 
 /// Tokens the SAE needed for its final held-out value, over the tokens the TSAE needed to reach the
 /// same value.
+///
+/// In JSON a factor is a number, `"from the start"` or `"never"`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Speedup {
     /// By NMSE; none if the TSAE never reached the SAE's final value, infinite if it had it from
     /// the start.
+    #[serde(serialize_with = "write")]
     pub nmse: Option<f64>,
     /// By the relative CE added; likewise.
+    #[serde(serialize_with = "write")]
     pub ce_added: Option<f64>,
     /// The SAE it is taken against: the one with the lowest final NMSE.
     pub baseline: String,
     /// The TSAE; likewise.
     pub tokenized: String,
+}
+
+/// A factor as a number, or the words for one that is none.
+pub(crate) fn in_words(factor: Option<f64>) -> Result<f64, &'static str> {
+    match factor {
+        Some(factor) if factor.is_finite() => Ok(factor),
+        Some(_) => Err("from the start"),
+        None => Err("never"),
+    }
+}
+
+fn write<S: Serializer>(factor: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+    match in_words(*factor) {
+        Ok(factor) => to.serialize_f64(factor),
+        Err(words) => to.serialize_str(words),
+    }
 }
 
 /// Compares the best run without a table and the best run with one, by their held-out curves.
@@ -87,10 +107,9 @@ impl Speedup {
 
     /// One sentence.
     pub fn text(&self) -> String {
-        let times = |factor: Option<f64>| match factor {
-            Some(factor) if factor.is_finite() => format!("{} sooner", format::times(factor)),
-            Some(_) => "from the start".to_owned(),
-            None => "never".to_owned(),
+        let times = |factor| match in_words(factor) {
+            Ok(factor) => format!("{} sooner", format::times(factor)),
+            Err(words) => words.to_owned(),
         };
         let (nmse, ce_added) = (times(self.nmse), times(self.ce_added));
         format!(
@@ -122,6 +141,10 @@ mod tests {
         assert_eq!(found([0.2, 0.1, 0.1]).nmse, Some(f64::INFINITY));
         assert!(found([0.2, 0.1, 0.1]).text().contains("the final NMSE of SAE from the start"));
         assert_eq!(found([1.0, 0.5, 0.3]).nmse, None);
+        let json = |fast| serde_json::to_value(found(fast)).unwrap()["nmse"].clone();
+        assert_eq!(json([1.0, 0.25, 0.1]), 2.0);
+        assert_eq!(json([0.2, 0.1, 0.1]), "from the start");
+        assert_eq!(json([1.0, 0.5, 0.3]), "never");
     }
 
     #[test]

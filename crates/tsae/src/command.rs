@@ -19,11 +19,12 @@ mod sweep;
 mod tests;
 mod tokenness;
 mod train;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokenized_sae::Error as Library;
 use tokenized_sae::display::interrupt;
 use tsae::{Error, Result};
@@ -104,8 +105,24 @@ impl Cli {
     }
 }
 
+/// Runs what was typed.
+pub fn main() -> ExitCode {
+    let command = words::at_home(Cli::command());
+    let matches = command.clone().get_matches();
+    let mut verb = &command;
+    let mut typed = &matches;
+    while let Some((name, further)) = typed.subcommand() {
+        verb = verb.find_subcommand(name).unwrap_or(verb);
+        typed = further;
+    }
+    match Cli::from_arg_matches(&matches) {
+        Ok(cli) => exit(cli.run(), verb),
+        Err(error) => error.exit(),
+    }
+}
+
 /// Says what went wrong, and gives the exit status; see [`AFTER`].
-pub fn exit(done: Result<()>) -> ExitCode {
+fn exit(done: Result<()>, verb: &Command) -> ExitCode {
     let status = match &done {
         Err(Error::Library(Library::Interrupted { .. })) => 130,
         // Whoever read our output has stopped reading.
@@ -121,7 +138,7 @@ pub fn exit(done: Result<()>) -> ExitCode {
     };
     // Nothing can be done if nobody listens there either.
     let _ = match &done {
-        Err(error) => writeln!(io::stderr(), "tsae: {error}"),
+        Err(error) => writeln!(io::stderr(), "tsae: {}", words::told(error, verb)),
         Ok(()) if status == 130 => {
             writeln!(io::stderr(), "tsae: interrupted; the same command continues from here")
         }

@@ -6,8 +6,6 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    command::exit(command::Cli::parse().run())
+    command::main()
 }

@@ -266,7 +266,7 @@ fn wrong_usage_ends_with_2_and_a_failure_with_1() {
         ),
         ("train range.toml --out x --k 5", 2, "is a description"),
         ("sweep sweep.toml --out x", 2, "sweep.toml:"),
-        ("train there/is/none.toml --out x", 1, "could not read there/is/none.toml"),
+        ("train there/is/none.toml --out x", 1, "there/is/none.toml: is not there"),
         ("eval there/is/none", 1, "there/is/none"),
         ("predict no-such-model --text a", 1, "no model \"no-such-model\""),
     ] {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::resolve::check_context;
 use super::{EVALUATED, FILE, Harvested, RunRecipe};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
@@ -87,7 +88,7 @@ impl EvalRecipe {
                 Some(store) => (&ActivationStore::open(store)?).into(),
                 None => {
                     let why = format!(
-                        "no activations are known for \"{}\": give --store, --text or --sampled",
+                        "no activations are known for \"{}\": give `store`, `text` or `sampled`",
                         all[0].name
                     );
                     return Err(Error::EmptyCorpus { why });
@@ -99,6 +100,10 @@ impl EvalRecipe {
 
     /// The SAEs, and the model and the hook that all of them read.
     fn open<P: AsRef<Path>>(&self, paths: &[P]) -> Result<(Model, HookPoint, Vec<Named>)> {
+        for (field, value) in [("tokens", self.tokens), ("sampled", self.sampled)] {
+            Error::at_least_1(field, value.unwrap_or(1) as u64)?;
+        }
+        check_context(self.context)?;
         let mut all = Vec::new();
         for path in paths {
             all.extend(saes_in(path.as_ref())?);
@@ -162,7 +167,7 @@ impl EvalRecipe {
                     .and_then(|harvested| harvested.held_out);
                 held_out.ok_or_else(|| {
                     let why = format!(
-                        "no held-out text is known for \"{}\": give --text, --sampled or --store",
+                        "no held-out text is known for \"{}\": give `text`, `sampled` or `store`",
                         first.name
                     );
                     Error::EmptyCorpus { why }
@@ -193,7 +198,7 @@ fn saes_in(path: &Path) -> Result<Vec<Named>> {
             if !folder.join("cfg.json").exists() {
                 return Err(Error::format(
                     folder,
-                    "holds no finished SAE: `tsae train` continues with it",
+                    "holds no finished SAE: the training that made it continues when it is run again",
                 ));
             }
             Ok(Named { name: name.clone(), sae: Sae::load(&folder)?, run: Some(run.clone()) })
@@ -220,7 +225,7 @@ fn name_of(path: &Path) -> String {
 pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) -> Result<Model> {
     let origin = &sae.origin;
     let asked =
-        || Error::config("model", "the SAE does not say which model it is for: give --model");
+        || Error::config("model", "the SAE does not say which model it is for: give `model`");
     let name = match (model, &origin.model, &origin.revision) {
         (Some(name), ..) => name.to_owned(),
         (None, Some(name), Some(commit)) if !name.contains('@') => format!("{name}@{commit}"),
@@ -237,5 +242,5 @@ pub fn model_of(sae: &Sae, model: Option<&str>, processing: Option<Processing>) 
 /// [`Error::Config`] if neither is known.
 pub fn hook_of(sae: &Sae, hook: Option<HookPoint>) -> Result<HookPoint> {
     hook.or(sae.origin.hook)
-        .ok_or_else(|| Error::config("hook", format!("{}: give --hook", sae.origin.why_no_hook())))
+        .ok_or_else(|| Error::config("hook", format!("{}: give `hook`", sae.origin.why_no_hook())))
 }

@@ -50,13 +50,63 @@ pub(super) enum Step<'a> {
 pub(crate) fn parse<T: DeserializeOwned>(text: &str, place: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
         let message = error.message();
-        let line = line_of(text, error.span().map_or(0, |span| span.start));
-        Error::Description {
-            file: place.to_owned(),
-            line,
-            why: format!("{message}{}", hint(message)),
-        }
+        let span = error.span().unwrap_or(0..text.len());
+        let why = format!("{}{}", plain(message), hint(message));
+        let is_value = message.starts_with("invalid type") || message.starts_with("invalid value");
+        let at = guilty::<T>(text).filter(|_| span.start == 0 && is_value).unwrap_or(span.start);
+        let why = match key_at(text, at).filter(|_| is_value) {
+            Some(key) => format!("{key}: {why}"),
+            None => why,
+        };
+        Error::Description { file: place.to_owned(), line: line_of(text, at), why }
     })
+}
+
+/// What a person who has not written the library would call what is wanted.
+pub(crate) fn plain(message: &str) -> String {
+    [
+        ("expected usize", "expected a whole number"),
+        ("expected u64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected f32", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+        ("expected a sequence", "expected a list, as [1, 2]"),
+        ("struct variant LookupRecipe::NgramMeans", "{ longest = 3, rows = 20_000 }"),
+        ("struct variant LookupRecipe::Ngrams", "{ longest = 3, rows = 20_000 }"),
+    ]
+    .iter()
+    .fold(message.to_owned(), |message, (rust, words)| message.replace(rust, words))
+}
+
+/// The key whose value stands at a place of the text.
+fn key_at(text: &str, at: usize) -> Option<String> {
+    fn within(table: &DeTable<'_>, at: usize) -> Option<String> {
+        table.iter().find_map(|(key, value)| {
+            let inner = match value.get_ref() {
+                DeValue::Table(inner) => within(inner, at),
+                DeValue::Array(items) => items.iter().find_map(|item| match item.get_ref() {
+                    DeValue::Table(inner) => within(inner, at),
+                    _ => None,
+                }),
+                _ => None,
+            };
+            inner.or_else(|| value.span().contains(&at).then(|| key.get_ref().to_string()))
+        })
+    }
+    within(DeTable::parse(text).ok()?.get_ref(), at)
+}
+
+/// Where the value stands that an error of the whole text is about: without it there is none. The
+/// place is lost of what is in a flattened part.
+fn guilty<T: DeserializeOwned>(text: &str) -> Option<usize> {
+    let whole: toml::Table = toml::from_str(text).ok()?;
+    let is_guilty = |key: &&String| {
+        let mut rest = whole.clone();
+        rest.remove(*key);
+        rest.try_into::<T>().is_ok()
+    };
+    let key = whole.keys().find(is_guilty)?;
+    Some(span(text, &[Step::Key(key)])?.start)
 }
 
 impl RunRecipe {
@@ -110,7 +160,12 @@ impl RunRecipe {
             })
             .collect();
         let why = if path.is_empty() { why } else { format!("in {path}: {why}") };
-        match &self.written.0 {
+        // What was changed since it was read is not what the file says.
+        let unchanged = |written: &&Arc<Source>| {
+            let read = toml::from_str::<RunRecipe>(&written.text);
+            read.is_ok_and(|read| read.to_toml().ok() == self.to_toml().ok()) // NaN is not NaN
+        };
+        match self.written.0.as_ref().filter(unchanged) {
             Some(written) => {
                 let steps: Vec<Step<'_>> =
                     within.iter().copied().chain([Step::Key(field)]).collect();

@@ -12,6 +12,16 @@ use crate::train::check_name;
 /// than any model has.
 const WIDEST: (usize, usize) = (1 << 20, 1 << 24);
 
+/// Checks the number of tokens in a sequence.
+pub(super) fn check_context(context: Option<usize>) -> Result<()> {
+    match context {
+        Some(0 | 1) => {
+            Err(Error::config("context", "context = 0 or 1; a sequence has at least 2 tokens"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl RunRecipe {
     /// Checks every setting that can be checked without the model.
     ///
@@ -58,11 +68,12 @@ impl RunRecipe {
         ] {
             Error::at_least_1(field, value.unwrap_or(1) as u64)?;
         }
-        if self.context.is_some_and(|n_ctx| n_ctx < 2) {
-            return Err(Error::config(
-                "context",
-                "context = 0 or 1; a sequence has at least 2 tokens",
-            ));
+        check_context(self.context)?;
+        if let (Some(least), Some(most)) = (self.min_chars, self.max_chars)
+            && least > most
+        {
+            let why = format!("max_chars = {most}; it must be at least min_chars = {least}");
+            return Err(Error::config("max_chars", why));
         }
         if !(0.0..1.0).contains(&self.held_out_share) {
             let why = format!(
@@ -74,7 +85,7 @@ impl RunRecipe {
         if self.text.is_some() && self.sampled.is_some() {
             return Err(Error::config(
                 "sampled",
-                "sampled: text is given as well: keep one of the two",
+                "sampled: `text` is given as well: keep one of the two",
             ));
         }
         Ok(())
@@ -154,14 +165,14 @@ impl RunRecipe {
             return Err(Error::config(
                 "context",
                 format!(
-                    "context: the model's own samples have {n_ctx} tokens; leave it out, or give text"
+                    "context: the model's own samples have {n_ctx} tokens; leave it out, or give `text`"
                 ),
             ));
         }
         if self.max_tokens.is_some() {
             return Err(Error::config(
                 "max_tokens",
-                "max_tokens is for text: sampled says how many tokens the model samples",
+                "max_tokens is for text: `sampled` says how many tokens the model samples",
             ));
         }
         if self.stream
@@ -171,7 +182,7 @@ impl RunRecipe {
         {
             return Err(Error::config(
                 "text",
-                "text: stream, column, min_chars and max_chars need text: give it, or leave them out",
+                "`stream`, `column`, `min_chars` and `max_chars` need `text`: give it, or leave them out",
             ));
         }
         self.sampled = self.sampled.or(Some(SAMPLED));

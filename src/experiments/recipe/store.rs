@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HarvestRecipe, RunRecipe};
+use super::{HarvestRecipe, RunRecipe, Written};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files;
@@ -93,7 +93,7 @@ impl Harvested {
         let acts = &self.acts;
         let store = Some(acts.dir().to_owned());
         match &self.description {
-            Some(spec) => RunRecipe { store, ..spec.clone() },
+            Some(spec) => RunRecipe { store, written: Written::default(), ..spec.clone() },
             None => {
                 let name = match acts.model_revision() {
                     Some(commit) => format!("{}@{commit}", acts.model_name()),

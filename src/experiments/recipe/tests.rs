@@ -143,7 +143,7 @@ fn a_value_out_of_range_is_told_with_key_line_and_range() {
             "balance = 2; it must lie between 0 and 1",
         ),
         ("model = 'a'\n[[sae]]\nlearned = false", 3, "there is no table"),
-        ("model = 'a'\ntext = 'x'\nsampled = 5", 3, "text is given as well"),
+        ("model = 'a'\ntext = 'x'\nsampled = 5", 3, "`text` is given as well"),
         (
             "model = 'a'\nhook = 'blocks.1.hook_resid_pre'\n[harvest]\nhooks = ['blocks.2.hook_resid_pre']",
             4,
@@ -414,5 +414,47 @@ proptest! {
         let read = RunRecipe::parse(&text);
         prop_assert!(read.is_ok(), "{:?}\n{text}", read);
         prop_assert_eq!(read.unwrap(), spec);
+    }
+}
+
+#[test]
+fn what_was_changed_since_it_was_read_is_not_blamed_on_the_file() {
+    let read = RunRecipe::parse("model = 'a'\n[train]\nlr = 1e-3\n[[sae]]\nk = 4\n").unwrap();
+    let changed =
+        RunRecipe { train: TrainConfig { lr: 0.0, ..read.train.clone() }, ..read.clone() };
+    let told = changed.check().unwrap_err();
+    assert!(matches!(told, Error::Config { field: "lr", .. }), "{told}");
+    for wrong in ["0.0", "nan"] {
+        let text = format!("model = 'a'\n[train]\nlr = {wrong}\n[[sae]]\nk = 4\n");
+        let told = RunRecipe::parse(&text).unwrap_err();
+        assert!(matches!(told, Error::Description { line: 3, .. }), "{told}");
+    }
+}
+
+#[test]
+fn a_value_of_another_kind_is_told_with_its_key_and_what_it_wants() {
+    for (text, words) in [
+        ("model = 3", ":1: model: invalid type: integer `3`, expected a string"),
+        (
+            "model = 'a'\ncontext = 1.5",
+            ":2: context: invalid type: floating point `1.5`, expected a whole number",
+        ),
+        ("model = 'a'\n[train]\nlr = 'a'", ":3: lr: invalid type: string \"a\", expected a number"),
+        ("model = 'a'\n[train]\ncheckpoint_seconds = 'a'", ":3: checkpoint_seconds: invalid value"),
+        (
+            "model = 'a'\n[[sae]]\nk = 1\n[[sae]]\nk = -1",
+            ":5: k: invalid value: integer `-1`, expected a whole number",
+        ),
+        (
+            "model = 'a'\n[[sae]]\nlookup = { ngrams = 5 }",
+            ":3: ngrams: invalid type: integer `5`, expected { longest = 3, rows = 20_000 }",
+        ),
+        (
+            "model = 'a'\nstream = 1",
+            ":2: stream: invalid type: integer `1`, expected true or false",
+        ),
+    ] {
+        let told = RunRecipe::parse(text).unwrap_err().to_string();
+        assert!(told.contains(words), "{text}: {told}");
     }
 }

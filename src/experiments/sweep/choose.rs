@@ -127,5 +127,49 @@ fn without(setting: &Setting, axis: &str) -> Setting {
 /// the lower it is.
 fn best<'a>(rows: impl Iterator<Item = &'a SweepRow>, measure: Measure) -> Option<&'a SweepRow> {
     let sign = if measure.best() == Best::Highest { -1.0 } else { 1.0 };
-    rows.min_by(|a, b| (sign * a.spread(measure).mean).total_cmp(&(sign * b.spread(measure).mean)))
+    // What is no number is no better than any.
+    let key = |row: &SweepRow| Some(sign * row.spread(measure).mean).filter(|mean| !mean.is_nan());
+    rows.min_by(|a, b| key(a).unwrap_or(f64::INFINITY).total_cmp(&key(b).unwrap_or(f64::INFINITY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::super::SweepRun;
+    use super::*;
+    use crate::model::HookPoint;
+    use crate::train::History;
+
+    fn row(arm: &str, figure: f64) -> SweepRow {
+        let name = |measure: Measure| json!(measure).as_str().unwrap_or_default().to_owned();
+        let figure = if figure.is_finite() { json!(figure) } else { json!(figure.to_string()) };
+        let mut all: Map<String, Value> =
+            Measure::ALL.map(|measure| (name(measure), figure.clone())).into_iter().collect();
+        all.insert("tokens".to_owned(), json!(1));
+        let metrics = serde_json::from_value(Value::Object(all)).unwrap();
+        let hook = HookPoint::resid_pre(1);
+        let (k, expansion, lr, also) = (Some(4), 2, 1e-3, Vec::new());
+        let setting = Setting { hook, arm: arm.to_owned(), k, expansion, lr, also };
+        let run = SweepRun {
+            setting: setting.clone(),
+            seed: 0,
+            name: arm.to_owned(),
+            dir: "x".into(),
+            metrics,
+            with_bos: metrics,
+            history: History::default(),
+            speedup: None,
+        };
+        SweepRow { setting, runs: vec![run] }
+    }
+
+    #[test]
+    fn what_is_no_number_is_never_the_best() {
+        let rows = [row("none", f64::NAN), row("low", 0.1), row("high", 0.9)];
+        let best = |measure| best(rows.iter(), measure).map(|row| row.setting.arm.as_str());
+        assert_eq!(best(Measure::Nmse), Some("low"));
+        assert_eq!(best(Measure::LossRecovered), Some("high"));
+        assert!(super::best(rows[..1].iter(), Measure::Nmse).is_some(), "it is all there is");
+    }
 }

@@ -167,7 +167,7 @@ impl SweepFile {
     /// report.
     pub fn sweep(&self, dir: impl AsRef<Path>) -> Result<Option<Sweep>> {
         let dir = dir.as_ref();
-        let train: TrainConfig = overlaid(&TrainConfig::default(), &self.train)?;
+        let train: TrainConfig = overlaid("train", &TrainConfig::default(), &self.train)?;
         train.check()?;
         let model = Model::load_with(&self.model, self.processing)?;
         let hooks = match &self.hooks[..] {
@@ -235,7 +235,7 @@ impl ArmFile {
             );
             return Err(Error::config("lookup", why));
         }
-        overlaid(&SaeConfig::for_model(model), &self.settings)
+        overlaid(&format!("arm \"{}\"", self.name), &SaeConfig::for_model(model), &self.settings)
     }
 
     fn arm(&self, model: &Model, corpus: &Corpus, acts: &ActivationStore) -> Result<Arm> {
@@ -275,7 +275,7 @@ impl AxesFile {
             let path = name.clone();
             Axis::new(name.rsplit('.').next().unwrap_or(name), values.clone(), move |sae, value| {
                 let setting = Map::from_iter([(path.clone(), number(value))]);
-                Ok(SaeConfig { lookup: sae.lookup.clone(), ..overlaid(&sae, &setting)? })
+                Ok(SaeConfig { lookup: sae.lookup.clone(), ..overlaid("vary", &sae, &setting)? })
             })
         }));
         axes.retain(|axis| !axis.values.is_empty());
@@ -293,32 +293,39 @@ fn number(value: f64) -> Value {
 }
 
 /// `base` with some of its fields changed, each named by the path to it: `a.b` is the field b
-/// within a.
-fn overlaid<T: Serialize + DeserializeOwned>(base: &T, settings: &Map<String, Value>) -> Result<T> {
+/// within a. `whose` settings they are is said of one that cannot be used.
+fn overlaid<T: Serialize + DeserializeOwned + Clone>(
+    whose: &str,
+    base: &T,
+    settings: &Map<String, Value>,
+) -> Result<T> {
     let mut all = serde_json::to_value(base).map_err(Error::json("settings"))?;
+    let mut read = base.clone();
     for (path, value) in settings {
         let mut place = Some(&mut all);
         for name in path.split('.') {
             place = place.and_then(|place| place.as_object_mut()?.get_mut(name));
         }
-        match place {
-            Some(place) => *place = value.clone(),
-            None => {
-                let there: Vec<&str> = all
-                    .as_object()
-                    .map(|all| all.keys().map(String::as_str).collect())
-                    .unwrap_or_default();
-                return Err(Error::config(
-                    "settings",
-                    format!(
-                        "there is no setting \"{path}\"; the settings are {}",
-                        there.join(", ")
-                    ),
-                ));
-            }
-        }
+        let Some(place) = place else {
+            let there: Vec<&str> =
+                all.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+            let there = there.join(", ");
+            let why = format!("{whose}: there is no setting \"{path}\"; the settings are {there}");
+            return Err(Error::config("settings", why));
+        };
+        *place = value.clone();
+        read = serde_json::from_value(all.clone()).map_err(|error| {
+            let why = match value {
+                // What TOML has beyond JSON's numbers.
+                Value::Null => format!("{whose}: {path} is no finite number"),
+                value => {
+                    format!("{whose}: {path} = {value}: {}", recipe::plain(&error.to_string()))
+                }
+            };
+            Error::config("settings", why)
+        })?;
     }
-    serde_json::from_value(all).map_err(|error| Error::config("settings", error.to_string()))
+    Ok(read)
 }
 
 /// Does what another process may be doing; waits as long as that has the folder.

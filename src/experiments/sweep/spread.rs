@@ -1,11 +1,9 @@
 //! A figure over several seeds.
 
-use serde::Serialize;
-
 use crate::base::format;
 
 /// The mean of a figure over several seeds, and how far apart they lie.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// The mean.
     pub mean: f64,

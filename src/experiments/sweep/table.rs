@@ -60,7 +60,7 @@ impl SweepResults {
     /// For each arm, hook and k, by how much NMSE and CE added differ from the baseline's; beside
     /// it what the paper's TopK SAE gained at that k by a table.
     pub fn changes(&self) -> Table {
-        let ours = "change against the baseline: mean over everything else that is varied";
+        let ours = "the mean over everything else that is varied, less the baseline's, as a share of the baseline's; – where that is not above 0, so that a share of it would have the wrong sign";
         let theirs = "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included";
         let mut columns = self.first_columns();
         columns.extend([
@@ -83,21 +83,20 @@ impl SweepResults {
             let here = |run: &&SweepRun| {
                 (&run.setting.arm, run.setting.hook, run.setting.k) == (&arm, hook, k)
             };
-            let change = |measure: Measure| {
-                let pairs = self
-                    .runs
-                    .iter()
-                    .filter(here)
-                    .filter_map(|run| Some((run, self.counterpart(run, baseline)?)));
-                let changes: Vec<f64> = pairs
-                    .map(|(run, base)| run.metrics.get(measure) / base.metrics.get(measure) - 1.0)
-                    .collect();
-                Spread::of(&changes).map(|spread| spread.mean)
-            };
-            let (nmse, ce_added) = (change(Measure::Nmse), change(Measure::CeAdded));
-            if nmse.is_none() {
+            let pairs: Vec<[&SweepRun; 2]> = self
+                .runs
+                .iter()
+                .filter(here)
+                .filter_map(|run| Some([run, self.counterpart(run, baseline)?]))
+                .collect();
+            if pairs.is_empty() {
                 continue;
             }
+            let change = |measure| {
+                let numbers = pairs.iter().map(|pair| pair.map(|run| run.metrics.get(measure)));
+                relative(&numbers.collect::<Vec<_>>())
+            };
+            let (nmse, ce_added) = (change(Measure::Nmse), change(Measure::CeAdded));
             let published = k.and_then(published_change);
             let changes = [nmse, ce_added, published.map(|it| it.0), published.map(|it| it.1)];
             let line = self.first_cells(&arm, hook).digits(k);
@@ -187,6 +186,15 @@ fn sooner(line: Row, spread: Option<Spread>, factors: &[Option<f64>]) -> Row {
     }
 }
 
+/// The change from the mean of the second numbers to that of the first as a share of it, if that
+/// has a sign: where the second cross 0, as cross-entropy added may, the mean of the single changes
+/// is large and of either sign.
+fn relative(pairs: &[[f64; 2]]) -> Option<f64> {
+    let [ours, base] = [0, 1].map(|i| pairs.iter().map(|pair| pair[i]).sum::<f64>());
+    let change = (ours - base) / base;
+    (base > 0.0 && change.is_finite()).then_some(change)
+}
+
 /// What the paper's TopK SAE gained by a table at this k: change of NMSE and of CE added.
 fn published_change(k: usize) -> Option<(f64, f64)> {
     let published = paper::pareto();
@@ -198,4 +206,24 @@ fn published_change(k: usize) -> Option<(f64, f64)> {
 /// `−14 %`.
 fn signed(change: f64) -> String {
     format!("{:+.0} %", 100.0 * change).replace('-', "−")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative;
+
+    #[test]
+    fn a_change_keeps_its_sign_where_the_baseline_crosses_0() {
+        // Every one of them is an improvement, and the mean of the single changes is +425 %.
+        let better = [[0.0008, 0.0010], [-0.0030, -0.0003], [0.0100, 0.0200]];
+        assert!(better.iter().all(|[ours, base]| ours < base));
+        let single = better.iter().map(|[ours, base]| ours / base - 1.0).sum::<f64>() / 3.0;
+        assert!(single > 2.0, "{single}");
+        assert!((relative(&better).unwrap() + 0.623).abs() < 1e-3, "{:?}", relative(&better));
+        assert_eq!(relative(&[[0.5, 1.0], [1.5, 1.0]]), Some(0.0));
+        // And where a share has no sign, there is none.
+        for none in [&[[-0.002, -0.001]][..], &[[0.1, 0.0]], &[[f64::NAN, 1.0]], &[]] {
+            assert_eq!(relative(none), None, "{none:?}");
+        }
+    }
 }

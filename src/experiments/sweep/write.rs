@@ -8,6 +8,7 @@ use super::{Setting, SweepResults, SweepRun};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::eval::Measure;
+use crate::train::{Speedup, in_words};
 
 impl SweepResults {
     /// Writes one line a run as comma-separated values: its place in the grid, its seed, every
@@ -35,7 +36,7 @@ impl SweepResults {
             "held_out_tokens": self.plan.text_tokens,
             "baseline": self.plan.baseline,
             "runs": runs,
-            "failed": self.failed.iter().map(|run| json!({ "setting": run.setting, "seed": run.seed, "why": run.why })).collect::<Vec<_>>(),
+            "failed": self.failed,
         });
         files::write_json(path.as_ref(), &all)
     }
@@ -85,11 +86,13 @@ impl SweepResults {
             for metrics in [&run.metrics, &run.with_bos] {
                 cells.extend(Measure::ALL.map(|measure| metrics.get(measure).to_string()));
             }
-            let speedup = run.speedup.as_ref();
-            cells.extend([
-                number(speedup.and_then(|s| s.nmse)),
-                number(speedup.and_then(|s| s.ce_added)),
-            ]);
+            // Empty where there is nothing to compare with.
+            let sooner = |factor: fn(&Speedup) -> Option<f64>| {
+                let factor = run.speedup.as_ref().map(|speedup| in_words(factor(speedup)));
+                factor
+                    .map_or(String::new(), |it| it.map_or_else(str::to_owned, |it| it.to_string()))
+            };
+            cells.extend([sooner(|speedup| speedup.nmse), sooner(|speedup| speedup.ce_added)]);
             out += &line(&cells);
         }
         Ok(out)

@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::{check_order, interrupted};
 use crate::activations::{ActivationStore, Batch, Shuffle};
 use crate::base::error::{Error, Result};
+use crate::base::number;
 use crate::display::{Progress, interrupt};
 use crate::model::HookPoint;
 use means::{Found, Means, STRIP, Strip};
@@ -58,12 +59,14 @@ pub struct NgramScore {
     pub n: usize,
     /// 1 − Σ‖x − prediction‖² / Σ‖x − x̄‖² over the second half, x̄ its mean; shorter n-grams stand
     /// in where there is none of this length.
+    #[serde(serialize_with = "number::serialize")]
     pub r2: f64,
     /// How many n-grams of this length have a mean.
     pub grams: usize,
     /// How many rows the mean of the next shorter n-gram counts as beside the n-gram's own: σ²/τ²,
     /// the variance of rows about the mean of their n-gram over that of n-grams about the shorter;
     /// infinite if such n-grams tell nothing more.
+    #[serde(serialize_with = "number::serialize")]
     pub prior: f64,
     /// The share of rows of the second half that end such an n-gram.
     pub covered: f64,

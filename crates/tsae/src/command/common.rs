@@ -1,11 +1,19 @@
 //! Options that several verbs have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokenized_sae::activations::Dtype;
 use tokenized_sae::experiments::recipe::EvalRecipe;
 use tokenized_sae::prelude::*;
-use tsae::Result;
+use tsae::{Error, Result};
+
+/// Checks that what is to be read is there.
+pub fn there(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => Ok(()),
+        false => Err(Error::format(path, "is not there: there is no such file or folder")),
+    }
+}
 
 /// An enum of the library, to be typed: the same values, each with what `--help` says of it.
 macro_rules! typed {
@@ -103,8 +111,12 @@ pub struct SaesArgs {
 
 impl SaesArgs {
     /// What to measure, on at most this many tokens.
-    pub fn spec(&self, tokens: Option<usize>) -> EvalRecipe {
-        EvalRecipe {
+    ///
+    /// # Errors
+    /// If one of the SAEs or the store is not there.
+    pub fn spec(&self, tokens: Option<usize>) -> Result<EvalRecipe> {
+        self.saes.iter().chain(&self.store).try_for_each(|path| there(path))?;
+        Ok(EvalRecipe {
             model: self.origin.model.clone(),
             processing: self.origin.processing.map(Into::into),
             hook: self.origin.hook,
@@ -113,7 +125,7 @@ impl SaesArgs {
             store: self.store.clone(),
             context: self.text.context,
             tokens,
-        }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 
-use super::common::{Stored, Weights, typed};
+use super::common::{Stored, Weights, there, typed};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -65,6 +65,7 @@ pub struct Convert {
 impl Convert {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        there(&self.from)?;
         let has = |name: &str| self.from.join(name).is_file();
         if has("manifest.json") {
             self.export(&ActivationStore::open(&self.from)?)
@@ -156,7 +157,7 @@ impl Convert {
     fn wants(&self, to: Format) -> Result<()> {
         if self.table.is_some() || self.relu || self.k.is_some() {
             let why = format!(
-                "table, relu and k are for SAEs, and {} holds activations: leave them out",
+                "--table, --relu and --k are for SAEs, and {} holds activations: leave them out",
                 self.from.display()
             );
             return Err(Error::config("from", why));

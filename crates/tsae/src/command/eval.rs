@@ -36,7 +36,7 @@ impl Eval {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let spec = self.on.spec(self.tokens);
+        let spec = self.on.spec(self.tokens)?;
         let found = spec.evaluate(&self.on.saes)?;
         self.output.result(&found, || match self.with_bos {
             true => format!("{}\n{}", found.table().text(), found.table_with_bos().text()),

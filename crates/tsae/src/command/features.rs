@@ -6,9 +6,9 @@ use serde_json::json;
 use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::experiments::recipe::{hook_of, model_of};
 use tokenized_sae::prelude::*;
-use tsae::Result;
+use tsae::{Error, Result};
 
-use super::common::OriginArgs;
+use super::common::{OriginArgs, there};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -52,6 +52,11 @@ impl Features {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
+        there(&self.run)?;
+        if self.sampled == 0 {
+            return Err(Error::config("sampled", "sampled = 0; at least 1 is needed"));
+        }
+        self.store.iter().try_for_each(|store| there(store))?;
         let sae = Sae::load(&self.run)?;
         let hook = hook_of(&sae, self.origin.hook)?;
         let model =

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
+use super::common::there;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -46,6 +47,7 @@ pub struct Speed {
 impl Plot {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        there(&self.runs)?;
         let figures = Runs::open(&self.runs)?.save_figures(&self.out)?;
         let lines =
             || figures.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
@@ -56,6 +58,7 @@ impl Plot {
 impl Speed {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        there(&self.runs)?;
         let found = speedup(&Runs::open(&self.runs)?)?;
         self.output.result(&found, || found.text())
     }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use tokenized_sae::Error as Library;
 use tokenized_sae::display::interrupt;
 use tokenized_sae::experiments::sweep::{SweepFile, results_page};
-use tsae::Result;
+use tsae::{Error, Result};
 
+use super::common::there;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -83,9 +85,16 @@ impl Sweep {
     /// Runs the sweep, or lists its commands.
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        there(&self.file)?;
+        if let Some(memory) = self.memory.filter(|memory| memory.is_nan() || *memory <= 0.0) {
+            return Err(Error::config("memory", format!("memory = {memory}; it must be above 0")));
+        }
         let file = SweepFile::read(&self.file)?;
         if let Some(shares) = self.list {
             let n = shares.unwrap_or(file.n_streams());
+            if n == 0 {
+                return Err(Error::config("list", "list = 0; the sweep needs 1 command at least"));
+            }
             let (file, out) = (quoted(&self.file), quoted(&self.out));
             let commands: Vec<String> =
                 (1..=n).map(|i| format!("tsae sweep {file} --out {out} --only {i}/{n}")).collect();
@@ -93,16 +102,30 @@ impl Sweep {
         }
         interrupt::watch();
         // None if it was interrupted, which the exit status says.
-        let Some(sweep) = file.sweep(&self.out)? else { return Ok(()) };
+        let Some(sweep) = file.sweep(&self.out).map_err(|error| self.within(error))? else {
+            return Ok(());
+        };
         let (i, n) = self.only.unwrap_or((1, 1));
         let mut sweep = sweep.only(i, n)?;
         if let Some(gigabytes) = self.memory {
-            sweep = sweep.memory((gigabytes.max(0.0) * 1e9) as u64);
+            sweep = sweep.memory((gigabytes * 1e9) as u64);
         }
-        let results = sweep.run(&self.out)?;
+        let results = sweep.run(&self.out).map_err(|error| self.within(error))?;
         self.output.result(&results, || results.table().text())?;
         self.output.remark(&format!("Written to {}.", self.out.display()));
         Ok(())
+    }
+}
+
+impl Sweep {
+    /// Says in which file a setting stands that cannot be used.
+    fn within(&self, error: Library) -> Library {
+        match error {
+            Library::Config { field, why } => {
+                Library::config(field, format!("{}: {why}", self.file.display()))
+            }
+            other => other,
+        }
     }
 }
 
@@ -110,6 +133,7 @@ impl Results {
     /// Writes the page.
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        self.dirs.iter().try_for_each(|dir| there(dir))?;
         results_page(&self.dirs, &self.out)?;
         self.output.result(&json!({ "page": self.out }), || self.out.display().to_string())
     }

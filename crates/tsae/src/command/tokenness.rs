@@ -6,7 +6,7 @@ use tokenized_sae::display::{Show, interrupt};
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
-use super::common::SaesArgs;
+use super::common::{SaesArgs, there};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -52,7 +52,7 @@ impl Tokenness {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let spec = self.on.spec(Some(self.tokens));
+        let spec = self.on.spec(Some(self.tokens))?;
         let found = spec.token_or_context(
             &self.on.saes,
             &TokennessConfig { tokens: self.tokens, ..Default::default() },
@@ -65,6 +65,7 @@ impl Ngrams {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
+        there(&self.store)?;
         let acts = ActivationStore::open(&self.store)?;
         let found = match self.hook {
             Some(hook) => NgramR2s { hooks: vec![ngram_r2(&acts, hook, self.longest)?] },

@@ -9,6 +9,7 @@ use tokenized_sae::experiments::recipe::{Harvested, LookupRecipe, RunRecipe, Sae
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 
+use super::common::there;
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -144,10 +145,17 @@ impl Train {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
+        there(&self.source)?;
         let spec = match (self.source.join("manifest.json").exists(), self.settings) {
             (true, settings) => settings
                 .map_or_else(Settings::unsaid, Ok)?
                 .description(&Harvested::open(&self.source)?)?,
+            (false, _) if self.source.is_dir() && !self.source.join("run.toml").exists() => {
+                return Err(Error::format(
+                    &self.source,
+                    "holds neither activations (a manifest.json) nor a description (a run.toml): make activations with tsae harvest, or name a description",
+                ));
+            }
             (false, None) => RunRecipe::load(&self.source)?,
             (false, Some(_)) => {
                 let why = format!(
@@ -192,6 +200,15 @@ impl Settings {
             Arch::Gated => Architecture::Gated { l1: l },
             Arch::Jumprelu => Architecture::jump_relu(l),
         };
+        let hooks = harvested.acts.hooks();
+        if let Some(hook) = self.hook.filter(|hook| !hooks.contains(hook)) {
+            let there: Vec<String> = hooks.iter().map(HookPoint::to_string).collect();
+            let (dir, there) = (harvested.acts.dir().display(), there.join(", "));
+            return Err(Error::config(
+                "hook",
+                format!("{dir} holds no activations of {hook}; it holds those of {there}"),
+            ));
+        }
         let several = self.lookup.len() > 1;
         if several && self.name.is_some() {
             return Err(Error::config(
