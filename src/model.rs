@@ -14,6 +14,7 @@
 
 mod attention;
 pub(crate) mod block;
+mod blocks;
 mod checkpoint;
 mod config;
 mod continuation;
@@ -34,6 +35,7 @@ mod sample;
 mod show;
 mod source;
 mod synthetic;
+pub(crate) mod tensor;
 pub mod tokens;
 mod transformer;
 mod view;

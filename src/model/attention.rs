@@ -7,7 +7,7 @@ use crate::base::error::Result;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{Heads, RowsMut, Shape, in_pieces};
 use crate::model::elementwise;
-use crate::model::ops::cpu_f32;
+use crate::model::tensor::cpu_f32;
 
 /// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last
 /// `n_new` positions are those of `q`: each position sees itself and all before. Heads lie one

@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor};
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::add_scaled;
 use crate::display::interrupt;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
 use crate::model::{HookPoint, Model};

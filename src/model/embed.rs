@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::in_pieces;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 
 /// The embedding `[d_vocab, d_model]`, and GPT-2's learned positions `[n_ctx, d_model]`.
 pub(super) struct Embed {

@@ -5,7 +5,7 @@ use candle_core::{D, Device, Tensor};
 use crate::base::error::Result;
 use crate::cpu::matmul::{RowsMut, in_pieces};
 use crate::model::elementwise;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 use crate::model::weights::LayerNormWeights;
 
 /// A layer norm: `(x − mean) / √(variance + eps) · gain + bias`.

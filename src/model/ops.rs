@@ -5,7 +5,7 @@ pub(super) mod tests;
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, D, Device, Storage, Tensor};
+use candle_core::{D, Device, Tensor};
 use gemm::Parallelism;
 
 use crate::base::error::{Error, Result};
@@ -14,32 +14,8 @@ use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{
     Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
 };
+use crate::model::tensor::with_f32;
 use crate::model::weights::Linear;
-
-/// Calls `f` with the numbers of a contiguous f32 tensor on the CPU.
-///
-/// # Errors
-/// [`Error::Candle`](crate::base::error::Error::Candle) if the tensor is of another type or lies
-/// elsewhere.
-pub(crate) fn with_f32<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let x = if x.is_contiguous() { x.clone() } else { x.contiguous()? };
-    let (storage, layout) = x.storage_and_layout();
-    let data = cpu_f32(&storage)?;
-    let start = layout.start_offset();
-    Ok(f(&data[start..start + layout.shape().elem_count()]))
-}
-
-pub(super) fn cpu_f32(storage: &Storage) -> Result<&[f32]> {
-    match storage {
-        Storage::Cpu(CpuStorage::F32(data)) => Ok(data),
-        other => Err(candle_core::Error::Msg(format!(
-            "need f32 numbers on the CPU, got {:?} on {:?}",
-            other.dtype(),
-            other.device()
-        ))
-        .into()),
-    }
-}
 
 /// `activation(x W + b)` for `x` of shape `[.., in]`.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::model::Model;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
 
 /// A token that may come next.

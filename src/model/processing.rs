@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::RowWise;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 use crate::model::weights::{BlockWeights, Embeddings, LayerNormWeights, Linear};
 
 /// What is done to a model's weights when it is loaded; the log-probabilities it predicts are the

@@ -17,8 +17,9 @@ use crate::model::block::{Block, Layout, Workspace};
 use crate::model::config::ModelConfig;
 use crate::model::embed::Embed;
 use crate::model::norm::Norm;
-use crate::model::ops::{Dense, with_f32};
+use crate::model::ops::Dense;
 use crate::model::rotary::Rotary;
+use crate::model::tensor::with_f32;
 use crate::model::weights::{BlockWeights, Embeddings};
 use crate::model::{HookPoint, Site};
 

@@ -14,7 +14,7 @@ use crate::model::checkpoint::Reader;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::gpt2::Gpt2;
 use crate::model::neox::NeoX;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 
 /// A matrix `[in, out]`, which may be the view of an `[out, in]`, and a bias `[out]`.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ use crate::base::error::Result;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::simd::dot;
 use crate::model::Model;
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 use crate::sae::Sae;
 use candle_core::{Device, Tensor};
 

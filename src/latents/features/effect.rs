@@ -12,7 +12,7 @@ use super::FeatureDashboard;
 use super::feature::check_latent;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::{add_scaled, divergence, log_sum_exp};
-use crate::model::ops::with_f32;
+use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
 use crate::model::{Added, HookPoint, Model};
 use crate::sae::Sae;
