@@ -21,6 +21,7 @@ mod continuation;
 mod directions;
 mod elementwise;
 mod embed;
+mod family;
 mod forecast;
 mod gpt2;
 mod hook;
@@ -149,7 +150,7 @@ impl Model {
         config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
         let root = checkpoint::open(&source.weights)?;
         forecast::check(&source.name, &root, &config, processing)?;
-        let weights = weights::of(root, &config);
+        let weights = family::of(root, &config);
         let whence = (source.name, source.revision);
         Model::assemble(whence, config.clone(), &*weights, processing, tokenizer)
     }

@@ -10,8 +10,9 @@ use crate::base::forecast::{self, Forecast};
 use crate::hub::Hub;
 use crate::model::Model;
 use crate::model::block::Block;
+use crate::model::family;
 use crate::model::source::Source;
-use crate::model::weights::{self, digests};
+use crate::model::weights::digests;
 
 /// Bytes that a checkpoint takes at most while it is read, and when it has been read.
 pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Processing) -> [u64; 2] {
@@ -67,7 +68,7 @@ impl Model {
         let config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
         let root = checkpoint::open(&source.weights)?;
         let [memory, _] = memory_of(&root, &config, processing);
-        let weights = weights::of(root.clone(), &config);
+        let weights = family::of(root.clone(), &config);
         let mut seconds_a_number = 0.0;
         // The first finds cold caches and fresh memory, and does not count where there is another.
         for layer in 0..config.n_layers.min(2) {

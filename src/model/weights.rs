@@ -11,9 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::base::error::Result;
 use crate::cpu::matmul::{Precision, RowWise};
 use crate::model::checkpoint::Reader;
-use crate::model::config::{Family, ModelConfig};
-use crate::model::gpt2::Gpt2;
-use crate::model::neox::NeoX;
+use crate::model::config::ModelConfig;
 use crate::model::tensor::with_f32;
 
 /// A matrix `[in, out]`, which may be the view of an `[out, in]`, and a bias `[out]`.
@@ -155,14 +153,6 @@ impl Embeddings {
         let mut all = vec![&self.ln_final.weight, &self.ln_final.bias, &self.unembed.weight];
         all.extend(&self.unembed.bias);
         all
-    }
-}
-
-/// The weights of a checkpoint, of whichever family.
-pub(super) fn of<'a>(root: Reader, config: &'a ModelConfig) -> Box<dyn ModelWeights + 'a> {
-    match config.family {
-        Family::Gpt2 => Box::new(Gpt2 { root, config }),
-        Family::NeoX => Box::new(NeoX { root, config }),
     }
 }
 
