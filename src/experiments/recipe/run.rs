@@ -6,7 +6,7 @@ use super::{Harvested, RunRecipe, Written};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::corpus::{Corpus, TextCorpus};
+use crate::corpus::{self, Corpus, TextCorpus};
 use crate::model::Model;
 use crate::train::{Runs, TrainConfig, Trainer};
 
@@ -55,6 +55,9 @@ impl RunRecipe {
             return spec.as_it_is(model, Harvested::open(dir)?);
         }
         if let Some(there) = Harvested::made_by(&spec.of_harvest(), dir)? {
+            if let Some(pattern) = &spec.text {
+                corpus::is_unchanged(pattern, spec.text_seed, dir)?;
+            }
             return spec.as_it_is(model, there);
         }
         let (hooks, config) = (&spec.harvest.hooks, spec.harvest.config());
@@ -64,8 +67,14 @@ impl RunRecipe {
                 (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
             }
             Some(pattern) => {
-                let corpus = spec.text_corpus(model, pattern)?.split(spec.held_out_share)?;
-                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
+                let text = spec.text_corpus(model, pattern)?;
+                let record = text.record()?;
+                let corpus = text.split(spec.held_out_share)?;
+                let acts = ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?;
+                if let Some(record) = record {
+                    record.write(dir)?;
+                }
+                (acts, corpus.valid)
             }
             None => {
                 let n_tokens = spec.sampled.unwrap_or(super::SAMPLED);
@@ -113,6 +122,9 @@ impl RunRecipe {
         }
         if let Some(column) = &self.column {
             text = text.column(column);
+        }
+        if let Some(format) = self.format {
+            text = text.format(format);
         }
         if let Some(least) = self.min_chars {
             text = text.min_chars(least);
