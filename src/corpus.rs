@@ -58,7 +58,7 @@ mod words;
 pub(crate) use chunks::{Chunk, Cursor};
 pub use documents::Documents;
 pub use encode::Encoder;
-pub use form::TextFormat;
+pub(crate) use form::TextFormat;
 pub use stream::TokenStream;
 pub use text_files::TextCorpus;
 pub(crate) use text_record::TextRecord;

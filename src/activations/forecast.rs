@@ -3,7 +3,6 @@
 use super::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::forecast::{self, Forecast};
-use crate::base::words;
 use crate::cpu::matmul::has_bf16_tiles;
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, Family, HookPoint, Model};
@@ -95,11 +94,7 @@ pub(super) fn check_memory(
         |batch: usize| memory_of(model, hooks, n_ctx, &HarvestConfig { batch, ..config.clone() });
     forecast::check("harvesting", bytes(config.batch), |free| {
         match forecast::largest(config.batch, free, bytes) {
-        Some(batch) => {
-            let cell = format!("HarvestConfig {{ batch: {batch}, .. }}");
-            let said = words::say(&cell, &format!("--batch {batch}"), &format!("batch = {batch}"));
-            format!("{said} would fit")
-        }
+        Some(batch) => format!("HarvestConfig {{ batch: {batch}, .. }} would fit"),
         None => "not even one sequence at a time would fit: take a shorter context or a smaller model".to_owned(),
     }
     })

@@ -19,7 +19,6 @@ use super::manifest::{IDS, Manifest, ShardId};
 use super::map::Map;
 use crate::base::error::{Error, Result};
 use crate::base::files::{AtomicFile, hex, sha256};
-use crate::base::words;
 use crate::model::HookPoint;
 
 #[cfg(target_endian = "big")]
@@ -107,9 +106,8 @@ impl<'a> ShardWriter<'a> {
         let row = self.index * self.manifest.shard_rows + before as usize + at / d_model;
         let advice = match rows[at].is_finite() {
             true => format!(
-                "the model gives {}, and f16 ends at 65504; harvest with {}",
-                rows[at],
-                words::say("dtype: Dtype::F32", "--dtype f32", "dtype = \"f32\"")
+                "the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32",
+                rows[at]
             ),
             false => {
                 "the model itself gives it, so its weights are damaged or its arithmetic overflows"

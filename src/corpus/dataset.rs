@@ -119,8 +119,7 @@ fn choose(name: &Name, files: &[String]) -> Result<Vec<String>> {
         files.iter().filter(|file| is_data(file)).filter(in_config).collect();
     let any_split = data.iter().any(|file| SPLITS.iter().any(|split| names_split(file, split)));
     data.retain(|file| names_split(file, &name.split) || (!any_split && name.split == TRAIN));
-    let is_table =
-        |file: &str| kind_of(file) == Some(TextFormat::Parquet);
+    let is_table = |file: &str| kind_of(file) == Some(TextFormat::Parquet);
     let tables = data.iter().any(|file| is_table(file));
     data.retain(|file| is_table(file) == tables);
     if name.config.is_none() {

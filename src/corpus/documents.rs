@@ -24,7 +24,6 @@ use super::few;
 use super::form::{Form, Packing, TextFormat};
 use super::stop::Stop;
 use crate::base::error::{Error, Result};
-use crate::base::words;
 use crate::display::{Show, Shown, settings, shows};
 use array::Array;
 use lines::Lines;
@@ -103,16 +102,13 @@ impl Documents {
         Documents::open_at(path, form, column, Place::default(), &|| false)
     }
 
-    /// As [`open`](Documents::open), for a file whose name does not say its format, or another one.
+    /// As [`open`](Documents::open), for a file whose name does not say its format: `"text"`,
+    /// `"json"`, `"csv"`, `"tsv"` or `"parquet"`.
     ///
     /// # Errors
-    /// As [`open`](Documents::open).
-    pub fn open_as(
-        path: impl AsRef<Path>,
-        format: TextFormat,
-        column: &str,
-    ) -> Result<Documents> {
-        let form = Form::said(path.as_ref(), format);
+    /// [`Error::Config`] for another format; as [`open`](Documents::open).
+    pub fn open_as(path: impl AsRef<Path>, format: &str, column: &str) -> Result<Documents> {
+        let form = Form::said(path.as_ref(), format.parse()?);
         Documents::open_at(path.as_ref(), form, column, Place::default(), &|| false)
     }
 
@@ -130,12 +126,8 @@ impl Documents {
             kind => {
                 let opened = unpack::open(path, form.packing, file, place.byte, stop)?;
                 match kind {
-                    TextFormat::Csv => {
-                        Box::new(Table::open(path, opened, b',', column, place)?)
-                    }
-                    TextFormat::Tsv => {
-                        Box::new(Table::open(path, opened, b'\t', column, place)?)
-                    }
+                    TextFormat::Csv => Box::new(Table::open(path, opened, b',', column, place)?),
+                    TextFormat::Tsv => Box::new(Table::open(path, opened, b'\t', column, place)?),
                     TextFormat::Json if looks::begins_array(&opened.head) => {
                         Box::new(Array::new(path, opened.input, column, place))
                     }
@@ -179,7 +171,9 @@ impl Iterator for Documents {
 
 /// A file that is one document, if it looks like one or somebody insists.
 fn whole(path: &Path, form: Form, opened: Opened) -> Result<Whole> {
-    if !form.said && let Some(looks) = looks::look(&opened.head, opened.whole) {
+    if !form.said
+        && let Some(looks) = looks::look(&opened.head, opened.whole)
+    {
         return Err(Error::format(path, advice(looks, &opened.head)));
     }
     // The size of a plain file is honest.
@@ -194,13 +188,20 @@ fn advice(looks: Looks, head: &[u8]) -> String {
         few(names.iter().map(|name| format!("\"{name}\"")), 8)
     };
     let (what, how) = match looks {
-        Looks::JsonLines => ("JSON lines, an object in each".to_owned(), as_format(TextFormat::Json)),
-        Looks::JsonArray => ("a JSON array".to_owned(), as_format(TextFormat::Json)),
-        Looks::Csv => (format!("CSV, with the columns {}", columns(b',')), as_format(TextFormat::Csv)),
-        Looks::Tsv => {
-            (format!("a table with tabs (TSV), with the columns {}", columns(b'\t')), as_format(TextFormat::Tsv))
+        Looks::JsonLines => {
+            ("JSON lines, an object in each".to_owned(), as_format(TextFormat::Json))
         }
-        Looks::Html => ("HTML".to_owned(), "make text of it first, as by pandoc -t plain".to_owned()),
+        Looks::JsonArray => ("a JSON array".to_owned(), as_format(TextFormat::Json)),
+        Looks::Csv => {
+            (format!("CSV, with the columns {}", columns(b',')), as_format(TextFormat::Csv))
+        }
+        Looks::Tsv => (
+            format!("a table with tabs (TSV), with the columns {}", columns(b'\t')),
+            as_format(TextFormat::Tsv),
+        ),
+        Looks::Html => {
+            ("HTML".to_owned(), "make text of it first, as by pandoc -t plain".to_owned())
+        }
         Looks::Xml => ("XML".to_owned(), "take the text out of it first".to_owned()),
         Looks::Utf16 { big_endian } => {
             let order = if big_endian { "be" } else { "le" };
@@ -210,15 +211,18 @@ fn advice(looks: Looks, head: &[u8]) -> String {
         Looks::Other(ending @ (".gz" | ".zst" | ".parquet")) => {
             (format!("a {ending} file"), "give it that ending".to_owned())
         }
-        Looks::Other(ending) => (format!("a {ending} file"), "take the text out of it first".to_owned()),
+        Looks::Other(ending) => {
+            (format!("a {ending} file"), "take the text out of it first".to_owned())
+        }
     };
-    let insist = words::text_format("Text", "text");
-    format!("looks like {what}, and not like plain text: {how}; {insist} reads it as plain text all the same")
+    format!(
+        "looks like {what}, and not like plain text: {how}; format(\"text\") reads it as plain text all the same"
+    )
 }
 
 /// The setting by which a file is read as a format.
 fn as_format(format: TextFormat) -> String {
-    format!("{} reads it as that", words::text_format(&format!("{format:?}"), &format.to_string()))
+    format!("format(\"{format}\") reads it as that")
 }
 
 /// Whatever a file holds, a reader that gives up is an error.

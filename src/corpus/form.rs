@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::base::error::Error;
 
 /// How documents lie in a file, where its name does not say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TextFormat {
     /// The file is one document: `.txt`, `.md`.
     Text,
@@ -26,6 +26,19 @@ pub enum TextFormat {
 impl fmt::Display for TextFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
+impl FromStr for TextFormat {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<TextFormat, Error> {
+        use TextFormat::{Csv, Json, Parquet, Text, Tsv};
+        let known = [Text, Json, Csv, Tsv, Parquet];
+        known.into_iter().find(|format| format.to_string() == name).ok_or_else(|| {
+            let known = known.map(|format| format.to_string()).join(", ");
+            Error::config("format", format!("format = \"{name}\"; it must be one of {known}"))
+        })
     }
 }
 

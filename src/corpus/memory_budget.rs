@@ -3,7 +3,6 @@
 use crate::base::error::Result;
 use crate::base::forecast;
 use crate::base::format;
-use crate::base::words;
 
 /// Looks at the memory that is left while tokens pile up.
 pub struct MemoryBudget {
@@ -31,12 +30,7 @@ impl MemoryBudget {
         forecast::check("keeping the corpus in memory", 8 * n_tokens as u64, |_| {
             let read = format::count(n_tokens as u64);
             format!(
-                "{read} tokens have been read, and there is more text: {}",
-                words::say(
-                    "ask for fewer with max_tokens, or use stream(…), which keeps none, instead of split(…)",
-                    "ask for fewer with --tokens, or add --stream, which keeps none",
-                    "ask for fewer with max_tokens = …, or write stream = true, which keeps none",
-                )
+                "{read} tokens have been read, and there is more text: ask for fewer with max_tokens, or use stream(…), which keeps none, instead of split(…)"
             )
         })
     }

@@ -154,13 +154,7 @@ impl<'a> Reading<'a> {
     }
 
     /// What a document is called, and what of it is on this side.
-    fn part(
-        &self,
-        file: usize,
-        unit: &str,
-        place: Place,
-        mut text: String,
-    ) -> (String, String) {
+    fn part(&self, file: usize, unit: &str, place: Place, mut text: String) -> (String, String) {
         let part = match (self.held, unit) {
             (&HeldOut::Tail { share, wanted }, _) => {
                 let tail = text.split_off(split::cut(&text, share, wanted));

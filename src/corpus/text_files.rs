@@ -55,18 +55,32 @@ impl TextCorpus {
         TextCorpus { max_tokens: Some(max_tokens), ..self }
     }
 
+    /// As [`format`](TextCorpus::format) and [`column`](TextCorpus::column), where they are said.
+    pub(crate) fn read_as(self, format: Option<&str>, column: Option<&str>) -> Result<TextCorpus> {
+        let text = match format {
+            Some(format) => self.format(format)?,
+            None => self,
+        };
+        Ok(column.into_iter().fold(text, TextCorpus::column))
+    }
+
     /// Names the field of JSON objects, or the column of a table, that holds the text. Default:
     /// `text`. One within a struct of a parquet file is named with a point, `page.text`.
     pub fn column(self, column: &str) -> TextCorpus {
         TextCorpus { wanted: DocumentFilter { column: column.to_owned(), ..self.wanted }, ..self }
     }
 
-    /// Says in what format the files are, whatever their names are and whatever they look like.
-    pub fn format(mut self, format: TextFormat) -> TextCorpus {
+    /// Says in what format all files are, whatever their names are and whatever they look like:
+    /// `"text"`, `"json"`, `"csv"`, `"tsv"` or `"parquet"`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for another format.
+    pub fn format(mut self, format: &str) -> Result<TextCorpus> {
+        let format = format.parse()?;
         for file in &mut self.files {
             file.form = Form::said(&file.path, format);
         }
-        TextCorpus { format: Some(format), ..self }
+        Ok(TextCorpus { format: Some(format), ..self })
     }
 
     /// Leaves out documents of fewer than this many characters. Default: none but blank ones.

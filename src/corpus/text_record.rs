@@ -80,13 +80,16 @@ impl TextRecord {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Error::io("read", &path)(e)),
         };
-        let record: TextRecord = serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
-        let changed = |stored: String, now: String| Error::Changed {
+        let record: TextRecord =
+            serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
+        let changed = |stored: String, now: String| {
+            Error::Changed {
             path: dir.to_owned(),
             what: "the text of these activations",
             stored,
             now,
             remedy: "put the text back as it was, harvest into another folder, or delete this one if its activations are no longer needed".to_owned(),
+        }
         };
         let (was, is) = (record.files.len(), files.len());
         for (file, known) in files.iter().zip(&record.files) {
@@ -96,7 +99,12 @@ impl TextRecord {
             }
             let (bytes, modified) = stat(&file.path)?;
             let told = |bytes, hash: &str| {
-                format!("\"{}\" of {} ({})", file.name, format::bytes(bytes), &hash[..hash.len().min(12)])
+                format!(
+                    "\"{}\" of {} ({})",
+                    file.name,
+                    format::bytes(bytes),
+                    &hash[..hash.len().min(12)]
+                )
             };
             let same_time = modified.is_some() && modified == known.modified;
             if bytes == known.bytes && same_time {

@@ -46,6 +46,11 @@ pub enum Text {
 pub struct CompareConfig {
     /// The text.
     pub text: Text,
+    /// The format of its files, where their names do not say it: `text`, `json`, `csv`, `tsv` or
+    /// `parquet`.
+    pub format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds it, if not `text`.
+    pub column: Option<String>,
     /// The hook; by default `hook_resid_pre` of the block half-way up.
     pub hook: Option<HookPoint>,
     /// Active latents per token.
@@ -66,6 +71,8 @@ impl Default for CompareConfig {
     fn default() -> CompareConfig {
         CompareConfig {
             text: Text::Sampled(500_000),
+            format: None,
+            column: None,
             hook: None,
             k: 16,
             expansion: 16,
@@ -175,6 +182,7 @@ pub fn compare(
         Text::Files(pattern) => {
             let wanted = usize::try_from(config.tokens).unwrap_or(usize::MAX);
             Corpus::text_files(model, pattern)?
+                .read_as(config.format.as_deref(), config.column.as_deref())?
                 .context(n_ctx)
                 .max_tokens(wanted)
                 .split(VALID_SHARE)?

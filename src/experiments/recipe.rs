@@ -100,7 +100,7 @@ pub struct RunRecipe {
     /// The format of the text's files, where their names do not say it: `text`, `json`, `csv`,
     /// `tsv` or `parquet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<TextFormat>,
+    pub format: Option<String>,
     /// The field of JSON objects, or the column of a table, that holds the text, if it is not
     /// `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -132,7 +132,9 @@ impl Array {
             self.pass(n);
             if self.element.len() > LONGEST {
                 let most = LONGEST >> 20;
-                return Err(self.wrong(&format!("is longer than {most} MiB, the longest that can be read")));
+                return Err(
+                    self.wrong(&format!("is longer than {most} MiB, the longest that can be read"))
+                );
             }
             if ends.is_some() {
                 return Ok(());

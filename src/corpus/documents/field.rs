@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use crate::base::words;
 use crate::corpus::few;
 
 /// What an object has in a field.
@@ -91,7 +90,8 @@ fn only_numbers(line: &[u8]) -> Option<Vec<u8>> {
             b'\\' if in_string => at += 1,
             b'"' => in_string = !in_string,
             b'N' | b'I' if !in_string => {
-                let word = [&b"NaN"[..], b"Infinity"].into_iter().find(|w| out[at..].starts_with(w));
+                let word =
+                    [&b"NaN"[..], b"Infinity"].into_iter().find(|w| out[at..].starts_with(w));
                 let word = word?;
                 out[at..at + word.len()].fill(b' ');
                 out[at] = b'0';
@@ -116,11 +116,11 @@ fn others(object: &[u8]) -> String {
         value.as_array().is_some_and(|turns| turns.first().is_some_and(said))
     };
     if let [only] = texts[..] {
-        return format!("it has a text in \"{only}\": choose that with {}", words::column(Some(only)));
+        return format!("it has a text in another: choose that with column({only:?})");
     }
     if !texts.is_empty() {
         let texts = quoted(&texts);
-        return format!("it has texts in {texts}: choose one with {}", words::column(None));
+        return format!("it has texts in {texts}: choose one with column(\"…\")");
     }
     if let Some((chat, _)) = fields.iter().find(|(_, value)| is_chat(value)) {
         return format!(

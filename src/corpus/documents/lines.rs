@@ -67,12 +67,8 @@ impl Records for Lines {
                 Err(Wrong::NoJson(why)) => {
                     let more = !self.input.fill_buf().unwrap_or_default().is_empty();
                     let advice = match (why.contains("EOF"), more) {
-                        (true, true) => {
-                            "; an object has to stand in one line: jq -c . makes it so"
-                        }
-                        (true, false) => {
-                            "; it is the last line, and the file may be cut short"
-                        }
+                        (true, true) => "; an object has to stand in one line: jq -c . makes it so",
+                        (true, false) => "; it is the last line, and the file may be cut short",
                         _ => "",
                     };
                     format!("is not a JSON object: {why}{advice}")

@@ -20,7 +20,9 @@ pub enum Looks {
     Html,
     Xml,
     /// Text of two bytes a character without a mark; whether the high byte comes first.
-    Utf16 { big_endian: bool },
+    Utf16 {
+        big_endian: bool,
+    },
     /// Packed, or a file of another program, with the ending that it should have.
     Other(&'static str),
 }
@@ -54,7 +56,8 @@ pub fn look(head: &[u8], whole: bool) -> Option<Looks> {
 fn utf_16(head: &[u8]) -> Option<bool> {
     let zeros = |from: usize| head.iter().skip(from).step_by(2).filter(|&&b| b == 0).count();
     let (first, second, half) = (zeros(0), zeros(1), head.len() / 2);
-    let mostly = |zeros: usize, others: usize| half >= 4 && zeros * 10 >= half * 7 && others * 10 <= half;
+    let mostly =
+        |zeros: usize, others: usize| half >= 4 && zeros * 10 >= half * 7 && others * 10 <= half;
     match () {
         () if mostly(first, second) => Some(true),
         () if mostly(second, first) => Some(false),
@@ -100,8 +103,7 @@ fn begins_object(text: &[u8]) -> bool {
     let Some(inner) = text.strip_prefix(b"{") else { return false };
     let inner = inner.trim_ascii_start();
     inner.first() == Some(&b'"')
-        && after_string(inner)
-            .is_some_and(|rest| rest.trim_ascii_start().first() == Some(&b':'))
+        && after_string(inner).is_some_and(|rest| rest.trim_ascii_start().first() == Some(&b':'))
 }
 
 /// What follows the JSON string at the beginning, if it ends.
@@ -237,7 +239,8 @@ fn is_table(records: &[Vec<Cell>], delimiter: u8) -> bool {
     }
     let some = |share: usize, is: &dyn Fn(&Vec<Cell>) -> bool| {
         let rest = &records[1..];
-        rest.len() >= 2 && rest.iter().filter(|record| is(record)).count() * 100 >= share * rest.len()
+        rest.len() >= 2
+            && rest.iter().filter(|record| is(record)).count() * 100 >= share * rest.len()
     };
     if some(80, &|record| record.iter().any(|(_, quoted)| *quoted)) {
         return true;

@@ -15,7 +15,6 @@ use parquet::schema::types::ColumnDescriptor;
 use super::pages::{Codec, Pages};
 use super::{LONGEST, Place, Record, Records};
 use crate::base::error::{Error, Result};
-use crate::base::words;
 use crate::corpus::few;
 
 /// Rows that are decoded at a time: few, for each may be long.
@@ -217,9 +216,8 @@ fn column_of(metadata: &ParquetMetaData, path: &Path, name: &str) -> Result<usiz
     let named =
         columns.iter().map(|column| format!("{} ({})", column.path().string(), kind(column)));
     let why = format!(
-        "{has}; its columns are {}: choose a string column with {}",
-        few(named, 20),
-        words::column(None)
+        "{has}; its columns are {}: choose a string column with column(\"…\")",
+        few(named, 20)
     );
     Err(Error::format(path, why))
 }

@@ -8,7 +8,6 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use super::unpack::{self, Opened, Unpacked};
 use super::{LONGEST, Place, Record, Records};
 use crate::base::error::{Error, Result};
-use crate::base::words;
 use crate::corpus::few;
 
 /// What is read after the end of the file. If it comes as a record of its own, every quotation was
@@ -46,8 +45,7 @@ impl Table {
         let Some(at) = names.iter().position(|name| name == column) else {
             let named = few(names.iter().map(|name| format!("\"{name}\"")), 20);
             let why = format!(
-                "has no column \"{column}\"; its columns are {named}: choose one with {}",
-                words::column(None)
+                "has no column \"{column}\"; its columns are {named}: choose one with column(\"…\")"
             );
             return Err(Error::format(path, why));
         };
@@ -132,7 +130,11 @@ pub fn columns(head: &[u8], delimiter: u8) -> Vec<String> {
 /// write where numbers have a comma.
 pub fn delimiter_of(head: &[u8], delimiter: u8) -> u8 {
     let first = head.split(|&b| b == b'\n').next().unwrap_or_default();
-    if delimiter == b',' && !first.contains(&b',') && first.contains(&b';') { b';' } else { delimiter }
+    if delimiter == b',' && !first.contains(&b',') && first.contains(&b';') {
+        b';'
+    } else {
+        delimiter
+    }
 }
 
 fn build(delimiter: u8) -> ReaderBuilder {

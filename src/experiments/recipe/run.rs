@@ -116,15 +116,10 @@ impl RunRecipe {
     }
 
     fn text_corpus(&self, model: &Model, pattern: &str) -> Result<TextCorpus> {
-        let mut text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
+        let text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
+        let mut text = text.read_as(self.format.as_deref(), self.column.as_deref())?;
         if let Some(n_ctx) = self.context {
             text = text.context(n_ctx);
-        }
-        if let Some(column) = &self.column {
-            text = text.column(column);
-        }
-        if let Some(format) = self.format {
-            text = text.format(format);
         }
         if let Some(least) = self.min_chars {
             text = text.min_chars(least);

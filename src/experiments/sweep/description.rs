@@ -74,6 +74,13 @@ pub struct SweepFile {
     /// Text to train on: a file, a folder or a glob.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
+    /// The format of its files, where their names do not say it: `text`, `json`, `csv`, `tsv` or
+    /// `parquet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds it, if not `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
     /// Without text: how many tokens the model samples for itself; 500,000 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<usize>,
@@ -241,6 +248,7 @@ impl SweepFile {
             (Some(pattern), None) => {
                 let wanted = usize::try_from(train.tokens).unwrap_or(usize::MAX);
                 Corpus::text_files(model, pattern)?
+                    .read_as(self.format.as_deref(), self.column.as_deref())?
                     .context(n_ctx)
                     .max_tokens(wanted)
                     .split(VALID_SHARE)

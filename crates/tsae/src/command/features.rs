@@ -8,7 +8,7 @@ use tokenized_sae::experiments::recipe::{hook_of, model_of};
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
-use super::common::OriginArgs;
+use super::common::{FORMATS, OriginArgs};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -32,6 +32,13 @@ pub struct Features {
     /// Text to run through the model: a file, a folder or a glob.
     #[arg(long, group = "source")]
     text: Option<String>,
+    /// The format of the text's files, where their names do not say it; `text` insists on plain
+    /// text.
+    #[arg(long, requires = "text", value_parser = FORMATS)]
+    format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds the text; by default `text`.
+    #[arg(long, requires = "text")]
+    column: Option<String>,
     /// Without store and text: how many tokens the model samples for itself.
     #[arg(long, group = "source", default_value_t = 200_000)]
     sampled: usize,
@@ -64,10 +71,14 @@ impl Features {
             }
             (None, Some(text)) => {
                 let most = usize::try_from(self.tokens).unwrap_or(usize::MAX);
-                let text = Corpus::text_files(&model, &text)?
-                    .context(n_ctx)
-                    .max_tokens(most)
-                    .split(0.0)?;
+                let mut text = Corpus::text_files(&model, &text)?.context(n_ctx).max_tokens(most);
+                if let Some(format) = &self.format {
+                    text = text.format(format)?;
+                }
+                if let Some(column) = &self.column {
+                    text = text.column(column);
+                }
+                let text = text.split(0.0)?;
                 FeatureDashboard::of_text(&model, hook, &sae, &text.train, config)?
             }
             (None, None) => {
