@@ -171,8 +171,9 @@ impl Iterator for Documents {
 
 /// A file that is one document, if it looks like one or somebody insists.
 fn whole(path: &Path, form: Form, opened: Opened) -> Result<Whole> {
+    let looks = || looks::look(&opened.head, opened.whole).or_else(|| looks::named(path));
     if !form.said
-        && let Some(looks) = looks::look(&opened.head, opened.whole)
+        && let Some(looks) = looks()
     {
         return Err(Error::format(path, advice(looks, &opened.head)));
     }

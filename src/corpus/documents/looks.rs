@@ -3,6 +3,8 @@
 //! The first bytes are looked at, and little is concluded: prose that begins with a brace or has
 //! commas in every line, Markdown, source code and logs have to pass for what they are.
 
+use std::path::Path;
+
 use super::field;
 
 /// So much of a file is looked at.
@@ -28,7 +30,7 @@ pub enum Looks {
 }
 
 /// The first bytes of files that are not text, and their usual ending.
-const MAGIC: [(&[u8], &str); 8] = [
+const MAGIC: [(&[u8], &str); 9] = [
     (b"\x1F\x8B", ".gz"),
     (b"\x28\xB5\x2F\xFD", ".zst"),
     (b"PAR1", ".parquet"),
@@ -37,6 +39,7 @@ const MAGIC: [(&[u8], &str); 8] = [
     (b"%PDF-", ".pdf"),
     (b"BZh", ".bz2"),
     (b"\xFD7zXZ\0", ".xz"),
+    (b"{\\rtf", ".rtf"),
 ];
 
 /// What a file that begins with `head` looks like, if not like plain text. `whole`: that is all of
@@ -50,6 +53,12 @@ pub fn look(head: &[u8], whole: bool) -> Option<Looks> {
     }
     let text = head.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(head);
     json(text, whole).or_else(|| markup(text)).or_else(|| table(text, whole))
+}
+
+/// What a file's name says that its beginning need not: a part of a page begins with any tag.
+pub fn named(path: &Path) -> Option<Looks> {
+    let ending = path.extension()?.to_string_lossy().to_ascii_lowercase();
+    ["html", "htm", "xhtml"].contains(&ending.as_str()).then_some(Looks::Html)
 }
 
 /// Whether nearly every other byte is zero, as in UTF-16 of a European language.
@@ -215,14 +224,11 @@ fn records(text: &[u8], delimiter: u8, whole: bool) -> Option<Vec<Vec<Cell>>> {
     Some(records)
 }
 
-/// Whether records are those of a table, by their number of fields, which is the same in all, and
-/// one thing more.
+/// Whether records are those of a table, by their number of fields, which is nearly always the same
+/// in all, and one thing more.
 fn is_table(records: &[Vec<Cell>], delimiter: u8) -> bool {
     let Some(header) = records.first().filter(|header| header.len() > 1) else { return false };
     let n = header.len();
-    if records.iter().any(|record| record.len() != n) {
-        return false;
-    }
     // Names of columns: in prose a comma has a space behind it, and a line is no list of words.
     let is_name = |(name, _): &Cell| {
         name.len() <= 40
@@ -233,6 +239,12 @@ fn is_table(records: &[Vec<Cell>], delimiter: u8) -> bool {
     };
     let distinct = |i: usize| header[..i].iter().all(|(name, _)| *name != header[i].0);
     let has_names = header.iter().all(is_name) && (0..n).all(distinct);
+    let tight = records.iter().flatten().all(|(cell, _)| !cell.starts_with(' '));
+    if records.iter().any(|record| record.len() != n) {
+        // Some programs leave out the last fields where they are empty.
+        let fits = |record: &Vec<Cell>| (2..=n).contains(&record.len());
+        return has_names && n > 3 && records.len() > 2 && tight && records.iter().all(fits);
+    }
     // Two columns of words may be a poem of two lines.
     if has_names && records.len() >= (if n == 2 { 3 } else { 2 }) {
         return true;
@@ -250,10 +262,11 @@ fn is_table(records: &[Vec<Cell>], delimiter: u8) -> bool {
         cell.chars().next().is_some_and(|c| c.is_ascii_digit() || c == '[')
             && cell.contains(['-', ':', '/'])
     };
-    let tight = records.iter().flatten().all(|(cell, _)| !cell.starts_with(' '));
+    let times = records.iter().filter(|record| is_time(&record[0])).count();
     let number = |i: usize| records[1..].iter().all(|record| record[i].0.parse::<f64>().is_ok());
     records.len() >= 10
         && tight
-        && !records.iter().any(|record| record[0].0.is_empty() || is_time(&record[0]))
+        && 2 * times < records.len()
+        && !records.iter().any(|record| record[0].0.is_empty())
         && (delimiter == b'\t' || (n > 2 && (0..n).any(number)))
 }
