@@ -55,7 +55,8 @@ fn what_looks_like_something_else_is_refused_with_what_reads_it_and_what_insists
         (b"label;text\n0;Eins\n1;Zwei\n", "\"label\", \"text\"", "format(\"csv\")"),
         (b"\xEF\xBB\xBF<!-- x -->\n<!DOCTYPE html>\n<html><p>A</p></html>", "HTML", "text of it"),
         (b"<?xml version=\"1.0\"?>\n<doc>A</doc>", "XML", "the text out of it"),
-        (&zeros, "UTF-16 without", "iconv -f utf-16le -t utf-8"),
+        (&zeros, "another encoding", "iconv -f utf-16le -t utf-8"),
+        (b"\xFF\xFE\0\0A\0\0\0", "another encoding", "iconv -f utf-32 -t utf-8"),
         (b"\x1F\x8B\x08\0\0\0\0\0\0\x03", "a .gz file", "give it that ending"),
     ] {
         for name in ["no-ending", "x.jsonl.1", "x.bak", "x.txt", "x.md"] {
@@ -161,7 +162,9 @@ fn tables_as_text_are_read_by_their_columns() {
     for (content, parts) in [
         ("id,text\n1,a\n2,b,c\n3,d\n", ["row 2 (line 3)", "has 3 fields", "names 2 columns"]),
         ("id,text\n1,\"a\nb\"\n2\n", ["row 2 (line 4)", "has 1 fields", "names 2 columns"]),
-        ("id,text\n1,a\n2,\"b\n3,c\n", ["row 2 (line 3)", "a quotation that is never closed", ""]),
+        ("id,text\n1,a\n2,\"b\n3,c\n", ["line 3", "a quotation that is never closed", ""]),
+        ("id,text\n1,\"a\n2,\"b\"\n", ["line 2", "text behind a quotation", "double the marks"]),
+        ("text,text\na,b\n", ["several columns \"text\"", "rename", ""]),
         ("id,body\n1,a\n", ["no column \"text\"", "\"id\", \"body\"", "column(\"…\")"]),
         ("", ["no column \"text\"", "its columns are", ""]),
     ] {
@@ -188,6 +191,7 @@ fn an_array_is_read_element_by_element() {
         read("a.json", "[{\"text\": \"a]\\\\\\\"[,\", \"b\": [{}, [\"]\"]]}]").unwrap(),
         ["a]\\\"[,"]
     );
+    assert_eq!(read("a.json", " [ ] ").unwrap(), [""; 0]);
     assert_eq!(read("a.json", "[\"\\ud800\"]").unwrap(), ["\u{FFFD}"]);
     for (content, told) in [
         ("[\"a\", 3]", "element 2 of its array is neither a text nor an object"),
@@ -198,7 +202,8 @@ fn an_array_is_read_element_by_element() {
         ("[\"a\"] [\"b\"]", "goes on after the end of its array"),
         ("[{\"body\": \"a\"}]", "choose that with column(\"body\")"),
         ("[{\"text\": tru}]", "element 1 of its array is not a JSON object"),
-        ("[[\"a\"]]", "line 1 is not a JSON object"),
+        ("[[\"a\"]]", "element 1 of its array is neither a text nor an object"),
+        ("\u{FEFF}[1]", "element 1 of its array is neither a text nor an object"),
         ("{\n \"a\": [1]\n}", "an object has to stand in one line"),
     ] {
         let got = read("a.json", content).unwrap_err().to_string();

@@ -128,7 +128,7 @@ impl Documents {
                 match kind {
                     TextFormat::Csv => Box::new(Table::open(path, opened, b',', column, place)?),
                     TextFormat::Tsv => Box::new(Table::open(path, opened, b'\t', column, place)?),
-                    TextFormat::Json if looks::begins_array(&opened.head) => {
+                    TextFormat::Json if looks::is_array(&opened.head) => {
                         Box::new(Array::new(path, opened.input, column, place))
                     }
                     TextFormat::Json => Box::new(Lines::new(path, opened.input, column, place)),
@@ -184,30 +184,33 @@ fn whole(path: &Path, form: Form, opened: Opened) -> Result<Whole> {
 
 /// What a file looks like, and how to have it read.
 fn advice(looks: Looks, head: &[u8]) -> String {
+    // Where the first line is no names but data, they say nothing.
     let columns = |delimiter| {
         let names = table::columns(head, table::delimiter_of(head, delimiter));
-        few(names.iter().map(|name| format!("\"{name}\"")), 8)
+        match names.iter().all(|name| name.len() <= 40) {
+            true => {
+                let named = few(names.iter().map(|name| format!("\"{name}\"")), 8);
+                format!(", with the columns {named}")
+            }
+            false => String::new(),
+        }
     };
     let (what, how) = match looks {
         Looks::JsonLines => {
             ("JSON lines, an object in each".to_owned(), as_format(TextFormat::Json))
         }
         Looks::JsonArray => ("a JSON array".to_owned(), as_format(TextFormat::Json)),
-        Looks::Csv => {
-            (format!("CSV, with the columns {}", columns(b',')), as_format(TextFormat::Csv))
+        Looks::Csv => (format!("CSV{}", columns(b',')), as_format(TextFormat::Csv)),
+        Looks::Tsv => {
+            (format!("a table with tabs (TSV){}", columns(b'\t')), as_format(TextFormat::Tsv))
         }
-        Looks::Tsv => (
-            format!("a table with tabs (TSV), with the columns {}", columns(b'\t')),
-            as_format(TextFormat::Tsv),
-        ),
         Looks::Html => {
             ("HTML".to_owned(), "make text of it first, as by pandoc -t plain".to_owned())
         }
         Looks::Xml => ("XML".to_owned(), "take the text out of it first".to_owned()),
-        Looks::Utf16 { big_endian } => {
-            let order = if big_endian { "be" } else { "le" };
-            let how = format!("convert it first, as by iconv -f utf-16{order} -t utf-8");
-            ("UTF-16 without a byte-order mark".to_owned(), how)
+        Looks::Encoded(encoding) => {
+            let how = format!("convert it first, as by iconv -f {encoding} -t utf-8");
+            (format!("text in another encoding ({encoding})"), how)
         }
         Looks::Other(ending @ (".gz" | ".zst" | ".parquet")) => {
             (format!("a {ending} file"), "give it that ending".to_owned())

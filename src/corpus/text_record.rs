@@ -4,6 +4,7 @@
 //! A file has changed if its size has, or if its time has and its bytes too: one that was only
 //! touched, or copied, is the same.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -21,6 +22,8 @@ use crate::base::format;
 /// end: some do not fit into any memory, and a harvest that needs a small part need not read all.
 const HASHED: u64 = 64 << 20;
 const PIECE: u64 = 64 << 10;
+
+const REMEDY: &str = "put the text back as it was, harvest into another folder, or delete this one if its activations are no longer needed";
 
 /// The files that a text lay in.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -82,29 +85,28 @@ impl TextRecord {
         };
         let record: TextRecord =
             serde_json::from_slice(&text).map_err(Error::json(path.display()))?;
-        let changed = |stored: String, now: String| {
-            Error::Changed {
+        let changed = |stored: String, now: String| Error::Changed {
             path: dir.to_owned(),
             what: "the text of these activations",
             stored,
             now,
-            remedy: "put the text back as it was, harvest into another folder, or delete this one if its activations are no longer needed".to_owned(),
-        }
+            remedy: REMEDY.to_owned(),
         };
-        let (was, is) = (record.files.len(), files.len());
+        let are: BTreeSet<&String> = files.iter().map(|file| &file.name).collect();
+        let were: BTreeSet<&String> = record.files.iter().map(|known| &known.name).collect();
+        let (gone, new) = (were.difference(&are).next(), are.difference(&were).next());
+        if gone.is_some() || new.is_some() {
+            let said = |n: usize, name: Option<&&String>| match name {
+                Some(name) => format!("{n} files, \"{name}\" among them"),
+                None => format!("{n} files"),
+            };
+            return Err(changed(said(record.files.len(), gone), said(files.len(), new)));
+        }
         for (file, known) in files.iter().zip(&record.files) {
-            if file.name != known.name {
-                let word = |n: usize, name: &str| format!("{n} files, \"{name}\" among them");
-                return Err(changed(word(was, &known.name), word(is, &file.name)));
-            }
             let (bytes, modified) = stat(&file.path)?;
             let told = |bytes, hash: &str| {
-                format!(
-                    "\"{}\" of {} ({})",
-                    file.name,
-                    format::bytes(bytes),
-                    &hash[..hash.len().min(12)]
-                )
+                let (size, hash) = (format::bytes(bytes), hash.get(..12).unwrap_or(hash));
+                format!("\"{}\" of {size} ({hash})", file.name)
             };
             let same_time = modified.is_some() && modified == known.modified;
             if bytes == known.bytes && same_time {
@@ -115,10 +117,7 @@ impl TextRecord {
                 return Err(changed(told(known.bytes, &known.sha256), told(bytes, &now)));
             }
         }
-        match was == is {
-            true => Ok(()),
-            false => Err(changed(format!("{was} files"), format!("{is} files"))),
-        }
+        Ok(())
     }
 }
 

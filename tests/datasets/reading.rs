@@ -88,7 +88,7 @@ fn a_wrong_line_says_which_and_nothing_comes_after_it() {
     for (bytes, line, why) in [
         (&b"{\"text\": \"a\"}\n\n{\"text\": \"b\"\n{\"text\": \"c\"}\n"[..], 3, "EOF"),
         (b"{\"text\": \"a\"}\n{\"text\": \"cut sho", 2, "cut short"),
-        (b"[1, 2]", 1, "an object such as"),
+        (b"3\n", 1, "an object such as"),
         (b"{\"text\": \"caf\xE9\"}\n", 1, "unicode"),
     ] {
         let mut documents = of_bytes("a.jsonl", bytes).unwrap();

@@ -115,6 +115,12 @@ fn others(object: &[u8]) -> String {
         let said = |turn: &Value| turn.get("content").or(turn.get("value")).is_some();
         value.as_array().is_some_and(|turns| turns.first().is_some_and(said))
     };
+    if let Some((chat, _)) = fields.iter().find(|(_, value)| is_chat(value)) {
+        return format!(
+            "\"{chat}\" holds a chat: make one text of each first, as by \
+             tokenizer.apply_chat_template(messages, tokenize=False) in Python, and write that to a field"
+        );
+    }
     if let [only] = texts[..] {
         return format!("it has a text in another: choose that with column({only:?})");
     }
@@ -122,10 +128,9 @@ fn others(object: &[u8]) -> String {
         let texts = quoted(&texts);
         return format!("it has texts in {texts}: choose one with column(\"…\")");
     }
-    if let Some((chat, _)) = fields.iter().find(|(_, value)| is_chat(value)) {
+    if let Some((list, _)) = fields.iter().find(|(_, value)| value.is_array()) {
         return format!(
-            "\"{chat}\" holds a chat, and no field a text: make one text of each chat first, as by \
-             tokenizer.apply_chat_template(messages, tokenize=False) in Python, and write that to a field"
+            "\"{list}\" holds a list: jq -c '.{list}[]' makes a line of each of its elements"
         );
     }
     match fields.is_empty() {
@@ -287,10 +292,13 @@ mod tests {
         assert!(one.contains("no field \"text\"") && one.contains("column(\"body\")"), "{one}");
         let two = told(r#"{"body": "a", "title": "b", "n": 1}"#);
         assert!(two.contains("\"body\", \"title\"") && !two.contains("\"n\""), "{two}");
-        let none = told(r#"{"n": 1, "m": [2]}"#);
+        let none = told(r#"{"n": 1, "m": {"a": "b"}}"#);
         assert!(none.contains("\"m\", \"n\"") && !none.contains("column("), "{none}");
+        let list = told(r#"{"data": [{"text": "a"}]}"#);
+        assert!(list.contains("jq -c '.data[]'"), "{list}");
         for chat in ["messages", "text"] {
-            let chat = told(&format!(r#"{{"{chat}": [{{"role": "user", "content": "Hi"}}]}}"#));
+            let turns = r#"[{"role": "user", "content": "Hi"}]"#;
+            let chat = told(&format!(r#"{{"{chat}": {turns}, "source": "web"}}"#));
             assert!(chat.contains("apply_chat_template") && !chat.contains("column("), "{chat}");
         }
         let many = (0..30).map(|i| format!("\"{i:02}\": \"\"")).collect::<Vec<_>>().join(",");

@@ -21,10 +21,8 @@ pub enum Looks {
     Tsv,
     Html,
     Xml,
-    /// Text of two bytes a character without a mark; whether the high byte comes first.
-    Utf16 {
-        big_endian: bool,
-    },
+    /// Text of two bytes a character without a mark, or of four with one, as iconv calls it.
+    Encoded(&'static str),
     /// Packed, or a file of another program, with the ending that it should have.
     Other(&'static str),
 }
@@ -48,8 +46,8 @@ pub fn look(head: &[u8], whole: bool) -> Option<Looks> {
     if let Some((_, ending)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Some(Looks::Other(ending));
     }
-    if let Some(big_endian) = utf_16(head) {
-        return Some(Looks::Utf16 { big_endian });
+    if let Some(encoding) = encoded(head) {
+        return Some(Looks::Encoded(encoding));
     }
     let text = head.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(head);
     json(text, whole).or_else(|| markup(text)).or_else(|| table(text, whole))
@@ -61,15 +59,19 @@ pub fn named(path: &Path) -> Option<Looks> {
     ["html", "htm", "xhtml"].contains(&ending.as_str()).then_some(Looks::Html)
 }
 
-/// Whether nearly every other byte is zero, as in UTF-16 of a European language.
-fn utf_16(head: &[u8]) -> Option<bool> {
+/// Whether nearly every other byte is zero, as in UTF-16 of a European language, or the mark of
+/// UTF-32 is there.
+fn encoded(head: &[u8]) -> Option<&'static str> {
+    if head.starts_with(b"\xFF\xFE\0\0") || head.starts_with(b"\0\0\xFE\xFF") {
+        return Some("utf-32");
+    }
     let zeros = |from: usize| head.iter().skip(from).step_by(2).filter(|&&b| b == 0).count();
     let (first, second, half) = (zeros(0), zeros(1), head.len() / 2);
     let mostly =
         |zeros: usize, others: usize| half >= 4 && zeros * 10 >= half * 7 && others * 10 <= half;
     match () {
-        () if mostly(first, second) => Some(true),
-        () if mostly(second, first) => Some(false),
+        () if mostly(first, second) => Some("utf-16be"),
+        () if mostly(second, first) => Some("utf-16le"),
         () => None,
     }
 }
@@ -90,12 +92,20 @@ fn json(text: &[u8], whole: bool) -> Option<Looks> {
     let mut lines = lines.into_iter().filter(|line| !line.trim_ascii().is_empty()).take(5);
     // One that goes on beyond what was looked at is judged by its beginning.
     let cut = !whole && !text.contains(&b'\n');
-    (cut || lines.all(is_object)).then_some(Looks::JsonLines)
+    // Several in a line are no lines, but no text either.
+    let are_objects = |line: &[u8]| is_object(line) || line.windows(3).any(|it| it == b"}{\"");
+    (cut || lines.all(are_objects)).then_some(Looks::JsonLines)
+}
+
+/// Whether JSON is an array: no line of objects begins like one.
+pub fn is_array(head: &[u8]) -> bool {
+    let text = head.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(head);
+    text.trim_ascii_start().starts_with(b"[")
 }
 
 /// Whether an array of strings or of objects begins: prose has "[Illustration]", and lists of
 /// references "[1]".
-pub fn begins_array(text: &[u8]) -> bool {
+fn begins_array(text: &[u8]) -> bool {
     let Some(inner) = text.trim_ascii_start().strip_prefix(b"[") else { return false };
     let inner = inner.trim_ascii_start();
     match inner.first() {
@@ -246,7 +256,8 @@ fn is_table(records: &[Vec<Cell>], delimiter: u8) -> bool {
         return has_names && n > 3 && records.len() > 2 && tight && records.iter().all(fits);
     }
     // Two columns of words may be a poem of two lines.
-    if has_names && records.len() >= (if n == 2 { 3 } else { 2 }) {
+    let quoted = records[1..].iter().flatten().any(|(_, quoted)| *quoted);
+    if has_names && records.len() >= (if n == 2 && !quoted { 3 } else { 2 }) {
         return true;
     }
     let some = |share: usize, is: &dyn Fn(&Vec<Cell>) -> bool| {

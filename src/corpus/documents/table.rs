@@ -1,6 +1,6 @@
 //! A table as text: CSV or TSV, a record after the other.
 
-use std::io::{self, Chain, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -10,15 +10,11 @@ use super::{LONGEST, Place, Record, Records};
 use crate::base::error::{Error, Result};
 use crate::corpus::few;
 
-/// What is read after the end of the file. If it comes as a record of its own, every quotation was
-/// closed; no UTF-8 has such bytes.
-const END: &[u8] = b"\n\xFF\xFE\xFF";
-
 /// A file of records whose first names the columns. Quotation marks may enclose a field, and line
 /// feeds in it.
 pub struct Table {
     path: PathBuf,
-    reader: Reader<Limited>,
+    reader: Reader<Strict>,
     /// The place of the column.
     column: usize,
     /// How many fields a record has.
@@ -42,14 +38,16 @@ impl Table {
         let Opened { head, input, .. } = opened;
         let delimiter = delimiter_of(&head, delimiter);
         let names = columns(&head, delimiter);
-        let Some(at) = names.iter().position(|name| name == column) else {
-            let named = few(names.iter().map(|name| format!("\"{name}\"")), 20);
-            let why = format!(
-                "has no column \"{column}\"; its columns are {named}: choose one with column(\"…\")"
-            );
-            return Err(Error::format(path, why));
+        let mut named = names.iter().enumerate().filter(|(_, name)| *name == column);
+        let (Some((at, _)), None) = (named.next(), named.next()) else {
+            let all = few(names.iter().map(|name| format!("\"{name}\"")), 20);
+            let has = match names.iter().any(|name| name == column) {
+                true => format!("has several columns \"{column}\": rename them"),
+                false => format!("has no column \"{column}\": choose one with column(\"…\")"),
+            };
+            return Err(Error::format(path, format!("{has}; its columns are {all}")));
         };
-        let input = Limited { bytes: input.chain(END), left: 0 };
+        let input = Strict::new(input, delimiter);
         let reader = build(delimiter).from_reader(input);
         let (path, record, n) = (path.to_owned(), ByteRecord::new(), names.len());
         let next = place.record;
@@ -70,26 +68,24 @@ impl Table {
 
     /// Reads a record; `false` at the end.
     fn read(&mut self) -> Result<bool> {
-        self.reader.get_mut().left = LONGEST as u64;
-        if let Err(e) = self.reader.read_byte_record(&mut self.record) {
-            let at = format!("row {} ", self.next + 1);
-            return Err(match e.into_kind() {
-                csv::ErrorKind::Io(e) if e.kind() == ErrorKind::FileTooLarge => {
-                    Error::format(&self.path, format!("{at}{e}"))
-                }
-                csv::ErrorKind::Io(e) => unpack::failed(&self.path, &at, e),
-                kind => Error::format(&self.path, format!("{at}cannot be read: {kind:?}")),
-            });
-        }
-        let last = self.record.iter().next_back().unwrap_or_default();
-        if self.record.len() == 1 && last == &END[1..] {
-            return Ok(false);
-        }
-        if last.ends_with(END) {
-            return Err(self.wrong(
-                "begins a quotation that is never closed: double the marks that belong to the text"
-                    .to_owned(),
-            ));
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(e) => {
+                let at = format!("row {} ", self.next + 1);
+                let csv::ErrorKind::Io(e) = e.into_kind() else {
+                    return Err(Error::format(&self.path, format!("{at}cannot be read")));
+                };
+                let Some(e) = e.get_ref().and_then(|e| e.downcast_ref::<NoTable>()) else {
+                    return Err(unpack::failed(&self.path, &at, e));
+                };
+                // Of a file that was not read from its beginning, nobody knows the line.
+                let line = match self.from.byte {
+                    0 => format!("line {}", e.line),
+                    _ => format!("a line behind row {}", self.from.record + 1),
+                };
+                return Err(Error::format(&self.path, format!("{line} {}", e.why)));
+            }
         }
         if self.record.len() != self.n {
             let (got, want) = (self.record.len(), self.n);
@@ -107,7 +103,7 @@ impl Records for Table {
         let byte = self.record.position().map_or(0, |position| position.byte());
         let place = Place { record: self.next, byte: self.from.byte + byte };
         let text = std::str::from_utf8(&self.record[self.column])
-            .map_err(|e| self.wrong(format!("is not UTF-8 text ({e})")))?
+            .map_err(|e| self.wrong(format!("is not UTF-8 text ({e}); convert it first, for example: iconv -f latin1 -t utf-8")))?
             .to_owned();
         self.next += 1;
         Ok(Some(Record { text, place }))
@@ -143,23 +139,89 @@ fn build(delimiter: u8) -> ReaderBuilder {
     builder
 }
 
-/// A file that is not read on if a record does not end.
-struct Limited {
-    bytes: Chain<Unpacked, &'static [u8]>,
-    left: u64,
+/// Why a file is no table.
+#[derive(Debug, thiserror::Error)]
+#[error("line {line} {why}")]
+struct NoTable {
+    line: u64,
+    why: String,
 }
 
-impl Read for Limited {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
+/// A table's bytes, as long as its quotation marks are those of one: the reader behind takes any.
+struct Strict {
+    bytes: Unpacked,
+    delimiter: u8,
+    at: At,
+    /// The line, and the one in which the last quotation began.
+    line: u64,
+    opened: u64,
+    /// Bytes of the record.
+    since: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    /// The beginning of a field.
+    Begin,
+    Plain,
+    Quoted,
+    /// Behind a mark in a quotation: it ends, or the mark is doubled.
+    Mark,
+}
+
+impl Strict {
+    fn new(bytes: Unpacked, delimiter: u8) -> Strict {
+        Strict { bytes, delimiter, at: At::Begin, line: 1, opened: 1, since: 0 }
+    }
+
+    fn wrong<T>(&self, line: u64, why: String) -> io::Result<T> {
+        Err(io::Error::new(ErrorKind::InvalidData, NoTable { line, why }))
+    }
+
+    fn pass(&mut self, byte: u8) -> io::Result<()> {
+        let ends = byte == b'\n' || byte == b'\r';
+        self.at = match (self.at, byte) {
+            (At::Begin, b'"') => {
+                self.opened = self.line;
+                At::Quoted
+            }
+            (At::Quoted, b'"') => At::Mark,
+            (At::Quoted, _) | (At::Mark, b'"') => At::Quoted,
+            _ if byte == self.delimiter || ends => At::Begin,
+            (At::Mark, _) => {
+                let line = self.opened;
+                return self.wrong(
+                    line,
+                    "has text behind a quotation: double the marks that belong to the text"
+                        .to_owned(),
+                );
+            }
+            _ => At::Plain,
+        };
+        self.line += u64::from(byte == b'\n');
+        self.since = if ends && self.at == At::Begin { 0 } else { self.since + 1 };
+        if self.since > LONGEST {
+            let most = LONGEST >> 20;
             let why = format!(
-                "is longer than {} MiB, the longest that can be read: is a quotation mark missing?",
-                LONGEST >> 20
+                "has a row longer than {most} MiB, the longest that can be read: is a quotation mark missing?"
             );
-            return Err(io::Error::new(ErrorKind::FileTooLarge, why));
+            return self.wrong(self.opened, why);
         }
+        Ok(())
+    }
+}
+
+impl Read for Strict {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let n = self.bytes.read(to)?;
-        self.left = self.left.saturating_sub(n as u64);
+        if n == 0 && self.at == At::Quoted {
+            return self.wrong(
+                self.opened,
+                "begins a quotation that is never closed: double the marks that belong to the text"
+                    .to_owned(),
+            );
+        }
+        to[..n].iter().try_for_each(|&byte| self.pass(byte))?;
         Ok(n)
     }
 }
