@@ -8,6 +8,7 @@
 //! | `manifest.json` | what the rows were made from (model, processing, tokens, hooks), and each shard's size and checksums |
 //! | `shard-00000.safetensors` … | for each hook a tensor `[rows, d_model]` named by the hook, `tokens [rows]` and `positions [rows]` |
 //! | `documents-00000.bin` … | only beside shards made from a stream: 8 bytes of the SHA-256 of each document that begins in the shard |
+//! | `text.json` | only of a stream of files, and of a harvest that a description or `tsae harvest` made: each file's size, time and checksum |
 //! | `.lock` | held by the process that is writing |
 //!
 //! Rows are in the order of the tokens, sequence after sequence; no shard cuts a sequence. Every
@@ -51,6 +52,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use config::HarvestConfig;
+pub(crate) use harvest::is_whole;
 pub use sequences::Sequences;
 pub use source::Source;
 

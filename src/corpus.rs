@@ -4,10 +4,16 @@
 //! | file | documents |
 //! | --- | --- |
 //! | `.txt`, `.md` | the file is one |
-//! | `.jsonl`, `.ndjson`, `.json` | one a line: the field `text` of a JSON object, or another [`column`](TextCorpus::column) |
+//! | `.jsonl`, `.ndjson`, `.json` | one a line: the field `text` of a JSON object, or another [`column`](TextCorpus::column); or one an element, if the file is one array of texts or of objects |
+//! | `.csv`, `.tsv` | one a row: the column `text`, or another, by the names in the first line |
 //! | `.parquet` | one a row: the string column `text`, or another |
-//! | each of the first two with `.gz` or `.zst` behind it | as without |
+//! | each of them but the last with `.gz` or `.zst` behind it | as without |
 //!
+//! - **Formats.** A file of any other ending is read as plain text if it is named or matches a
+//!   glob, and refused if it looks like something else, as JSON lines, a table or HTML: nothing is
+//!   guessed. [`format`](TextCorpus::format) says what it is, or insists. Of a folder, the files
+//!   with known endings are taken, without `.json`, `.csv` and `.tsv`, which lie beside texts for
+//!   other reasons. Text is UTF-8, or UTF-16 with a byte-order mark.
 //! - **Documents.** Files are taken in the order of a hash of their names, so that the first few
 //!   are a fair sample; the documents of a file in their own order. A document with the same
 //!   content as an earlier one is left out, and so is one of white space alone.
@@ -45,14 +51,19 @@ mod split;
 mod stop;
 mod stream;
 mod text_files;
+mod text_record;
 mod view;
 mod words;
 
 pub(crate) use chunks::{Chunk, Cursor};
 pub use documents::Documents;
 pub use encode::Encoder;
+pub(crate) use form::TextFormat;
 pub use stream::TokenStream;
 pub use text_files::TextCorpus;
+pub(crate) use text_record::TextRecord;
+
+use std::path::Path;
 
 use crate::base::error::{Error, Result};
 use crate::hub::Hub;
@@ -182,6 +193,20 @@ impl Corpus {
     pub fn n_ctx(&self) -> usize {
         self.train.n_ctx()
     }
+}
+
+/// Checks that the files that `pattern` means are still those of the activations in `dir`, as far as
+/// that is known: not of a data set on the hub, nor where the text is gone.
+///
+/// # Errors
+/// [`Error::Changed`] with what is another; [`Error::Io`].
+pub(crate) fn is_unchanged(pattern: &str, seed: u64, dir: &Path) -> Result<()> {
+    if pattern.starts_with(dataset::PREFIX) {
+        return Ok(());
+    }
+    let Ok(mut files) = find::find(pattern) else { return Ok(()) };
+    source_file::order(&mut files, seed);
+    TextRecord::check(dir, &files)
 }
 
 /// The first `most` of many names.

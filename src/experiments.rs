@@ -24,24 +24,33 @@ const EVALUATED: usize = 65_536;
 /// The longest context that is used unless another is asked for: the authors'.
 const N_CTX: usize = 256;
 
-/// As much of a text as is trained on, or samples of the model, which are kept in `dir`.
-fn corpus(
-    model: &Model,
-    text: Option<&str>,
+/// The text of an experiment: of files, or the model's own samples.
+struct Text<'a> {
+    /// A file, a folder, a glob, or a data set.
+    pattern: Option<&'a str>,
+    format: Option<&'a str>,
+    column: Option<&'a str>,
     context: Option<usize>,
+    /// Train on at most this many tokens of files.
     tokens: u64,
+    /// Tokens that the model samples where there are no files.
     sampled: usize,
     seed: u64,
-    dir: &Path,
-) -> Result<Corpus> {
-    match text {
-        Some(pattern) => Corpus::text_files(model, pattern)?
-            .context(context.unwrap_or(N_CTX.min(model.config().n_ctx)))
-            .max_tokens(usize::try_from(tokens).unwrap_or(usize::MAX))
-            .split(HELD_OUT),
-        None => {
-            Error::at_least_1("sampled", sampled as u64)?;
-            Corpus::sampled_in(model, sampled, seed, dir.join("corpus"))
+}
+
+impl Text<'_> {
+    /// The corpus; what is sampled is kept in `dir`.
+    fn corpus(&self, model: &Model, dir: &Path) -> Result<Corpus> {
+        match self.pattern {
+            Some(pattern) => Corpus::text_files(model, pattern)?
+                .read_as(self.format, self.column)?
+                .context(self.context.unwrap_or(N_CTX.min(model.config().n_ctx)))
+                .max_tokens(usize::try_from(self.tokens).unwrap_or(usize::MAX))
+                .split(HELD_OUT),
+            None => {
+                Error::at_least_1("sampled", self.sampled as u64)?;
+                Corpus::sampled_in(model, self.sampled, self.seed, dir.join("corpus"))
+            }
         }
     }
 }

@@ -113,6 +113,7 @@ impl ActivationStore {
         // written.
         if let Some(stored) = Manifest::read_if_there(dir)? {
             stored.same_as(&manifest, dir)?;
+            tokens.are_unchanged(dir)?;
             if stored.complete && missing(dir, &stored)?.is_empty() {
                 return ActivationStore::open(dir);
             }
@@ -121,7 +122,7 @@ impl ActivationStore {
         let lock = FolderLock::acquire(dir)?;
         interrupt::watch();
         interrupt::clear();
-        let mut harvest = Harvest::begin(dir, manifest)?;
+        let mut harvest = Harvest::begin(dir, manifest, tokens)?;
         harvest.run(what, tokens, config.batch, forward)?;
         drop(lock);
         ActivationStore::open(dir)
@@ -151,6 +152,15 @@ fn planned(
     Ok(Manifest::new(source.clone(), tokens.id(source.d_vocab)?, hooks, config))
 }
 
+/// Whether the store in `dir` is finished and lacks no file.
+///
+/// # Errors
+/// As [`ActivationStore::open`] has them of the manifest; [`Error::Io`].
+pub(crate) fn is_whole(dir: &Path) -> Result<bool> {
+    let manifest = Manifest::read(dir)?;
+    Ok(manifest.complete && missing(dir, &manifest)?.is_empty())
+}
+
 /// The shards that the manifest lists and the folder lacks.
 fn missing(dir: &Path, manifest: &Manifest) -> Result<Vec<usize>> {
     let mut missing = Vec::new();
@@ -174,11 +184,16 @@ struct Harvest<'a> {
 
 impl<'a> Harvest<'a> {
     /// Continues what is in `dir`, or starts from nothing.
-    fn begin(dir: &'a Path, planned: Manifest) -> Result<Harvest<'a>> {
+    fn begin(dir: &'a Path, planned: Manifest, tokens: Sequences<'_>) -> Result<Harvest<'a>> {
         remove_stale_files(dir, Manifest::writes)?;
         let manifest = match Manifest::read_if_there(dir)? {
             Some(stored) => stored.same_as(&planned, dir).map(|()| stored)?,
-            None => refuse_stray_shards(dir).and_then(|()| planned.write(dir)).map(|()| planned)?,
+            None => {
+                refuse_stray_shards(dir)?;
+                tokens.remember(dir)?;
+                planned.write(dir)?;
+                planned
+            }
         };
         let mut todo = missing(dir, &manifest)?;
         // What is kept has to be what was written: going on from a damaged shard would only hide

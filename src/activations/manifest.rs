@@ -10,6 +10,7 @@ use super::source::Source;
 use super::{Dtype, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files::sha256;
+use crate::corpus::TextRecord;
 use crate::model::{Compute, HookPoint};
 
 /// The file's name.
@@ -108,7 +109,7 @@ impl Manifest {
 
     /// Whether a temporary file for `target` is one that a harvest leaves when it is killed.
     pub fn writes(target: &str) -> bool {
-        target == NAME || is_shard(target) || is_marks(target)
+        target == NAME || target == TextRecord::NAME || is_shard(target) || is_marks(target)
     }
 
     /// How many rows the whole corpus gives.

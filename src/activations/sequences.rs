@@ -1,9 +1,11 @@
 //! Where a harvest's sequences come from: memory, or a stream that is tokenised while the model
 //! runs.
 
+use std::path::Path;
+
 use super::manifest::CorpusId;
 use crate::base::error::{Error, Result};
-use crate::corpus::TokenStream;
+use crate::corpus::{TextRecord, TokenStream};
 use crate::model::tokens::Tokens;
 
 /// What a harvest runs through the model: `&Tokens` from memory, or a `&TokenStream`.
@@ -33,6 +35,26 @@ impl Sequences<'_> {
         match self {
             Sequences::InMemory(tokens) => tokens.n_ctx(),
             Sequences::Stream(stream) => stream.n_ctx(),
+        }
+    }
+
+    /// Keeps in `dir` what the files of a stream are, so that others are noticed. (Of tokens in
+    /// memory, their fingerprint tells.)
+    pub(super) fn remember(&self, dir: &Path) -> Result<()> {
+        match self {
+            Sequences::InMemory(_) => Ok(()),
+            Sequences::Stream(stream) => match TextRecord::of(stream.files())? {
+                Some(record) => record.write(dir),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Checks that the files of a stream are what they were when the store in `dir` was begun.
+    pub(super) fn are_unchanged(&self, dir: &Path) -> Result<()> {
+        match self {
+            Sequences::InMemory(_) => Ok(()),
+            Sequences::Stream(stream) => TextRecord::check(dir, stream.files()),
         }
     }
 

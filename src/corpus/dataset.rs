@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::few;
 use super::find::{files_below, name_below};
-use super::form::{Form, Kind};
+use super::form::{Form, TextFormat};
 use super::remote::Remote;
 use super::source_file::{SourceFile, order};
 use crate::base::error::{Error, Result};
@@ -119,8 +119,7 @@ fn choose(name: &Name, files: &[String]) -> Result<Vec<String>> {
         files.iter().filter(|file| is_data(file)).filter(in_config).collect();
     let any_split = data.iter().any(|file| SPLITS.iter().any(|split| names_split(file, split)));
     data.retain(|file| names_split(file, &name.split) || (!any_split && name.split == TRAIN));
-    let is_table =
-        |file: &str| Form::known(Path::new(file)).is_some_and(|form| form.kind == Kind::Parquet);
+    let is_table = |file: &str| kind_of(file) == Some(TextFormat::Parquet);
     let tables = data.iter().any(|file| is_table(file));
     data.retain(|file| is_table(file) == tables);
     if name.config.is_none() {
@@ -149,8 +148,12 @@ fn is_data(file: &str) -> bool {
     let json = lower.trim_end_matches(".gz").trim_end_matches(".zst").ends_with(".json");
     let hidden = file.split('/').any(|part| part.starts_with('.'));
     !hidden
-        && Form::known(Path::new(file)).is_some_and(Form::holds_many)
+        && matches!(kind_of(file), Some(TextFormat::Json | TextFormat::Parquet))
         && (!json || SPLITS.iter().any(|split| names_split(file, split)))
+}
+
+fn kind_of(file: &str) -> Option<TextFormat> {
+    Form::known(Path::new(file)).map(|form| form.kind)
 }
 
 /// Whether a path names a split: as a word of its own, and not as the beginning of a longer name,

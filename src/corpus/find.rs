@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::form::Form;
+use super::form::{Form, NOT_READ};
 use super::source_file::{SourceFile, order};
 use crate::base::error::{Error, Result};
 
@@ -27,7 +27,10 @@ pub fn find(pattern: &str) -> Result<Vec<SourceFile>> {
     };
     if paths.is_empty() {
         let why = match root.is_dir() {
-            true => format!("there is no .txt, .md, .jsonl or .parquet file in {pattern} or below"),
+            true => format!(
+                "there is no .txt, .md, .jsonl or .parquet file in {pattern} or below; .csv, .tsv and .json files are read if they are named, as by \"{}\"",
+                root.join("*.csv").display()
+            ),
             false => format!("no file matches \"{pattern}\" (as seen from {})", here()),
         };
         return Err(Error::EmptyCorpus { why });
@@ -38,9 +41,8 @@ pub fn find(pattern: &str) -> Result<Vec<SourceFile>> {
     let mut found = paths
         .into_iter()
         .map(|path| {
-            let why =
-                "is not a kind of file that can be read (.txt, .md, .jsonl, each also .gz or .zst, and .parquet): give a narrower pattern";
-            let form = Form::of(&path).ok_or_else(|| Error::format(&path, why))?;
+            let narrower = || Error::format(&path, format!("{NOT_READ}: give a narrower pattern"));
+            let form = Form::of(&path).ok_or_else(narrower)?;
             let bytes = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
             Ok(SourceFile { name: name_below(&path, common), path, bytes, form, remote: None })
         })

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 
 use super::documents::{Documents, Place};
-use super::form::Kind;
 use super::source_file::SourceFile;
 use super::split;
 use super::stop::{Stop, stopped};
@@ -131,12 +130,13 @@ impl<'a> Reading<'a> {
                 self.open_next(Place::default())?;
                 continue;
             };
+            let unit = documents.unit();
             let Some(record) = documents.next_record()? else {
                 self.open = None;
                 continue;
             };
             let file = self.file - 1;
-            let (name, text) = self.part(file, record.place, record.text);
+            let (name, text) = self.part(file, unit, record.place, record.text);
             if !self.wanted.takes(&text) {
                 continue;
             }
@@ -154,9 +154,8 @@ impl<'a> Reading<'a> {
     }
 
     /// What a document is called, and what of it is on this side.
-    fn part(&self, file: usize, place: Place, mut text: String) -> (String, String) {
-        let SourceFile { name, form, .. } = &self.files[file];
-        let part = match (self.held, form.kind) {
+    fn part(&self, file: usize, unit: &str, place: Place, mut text: String) -> (String, String) {
+        let part = match (self.held, unit) {
             (&HeldOut::Tail { share, wanted }, _) => {
                 let tail = text.split_off(split::cut(&text, share, wanted));
                 if self.held_out {
@@ -168,11 +167,10 @@ impl<'a> Reading<'a> {
                     _ => " (all but its tail)".to_owned(),
                 }
             }
-            (_, Kind::Text) => String::new(),
-            (_, Kind::Lines) => format!(", line {}", place.record + 1),
-            (_, Kind::Parquet) => format!(", row {}", place.record + 1),
+            (_, "") => String::new(),
+            (_, unit) => format!(", {unit} {}", place.record + 1),
         };
-        (name.clone() + &part, text)
+        (self.files[file].name.clone() + &part, text)
     }
 }
 

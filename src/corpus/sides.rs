@@ -20,6 +20,7 @@ impl TextCorpus {
     /// for a sequence; [`Error::Tokenizer`]; [`Error::Io`]; [`Error::Interrupted`].
     pub fn split(self, valid_share: f64) -> Result<Corpus> {
         let (train_limit, valid_limit) = self.limits(valid_share)?;
+        self.check_looks()?;
         let held = self.held(valid_share);
         let both = train_limit.zip(valid_limit).map(|(train, valid)| train + valid);
         let mut sides = Sides::new(&self, &held, both);

@@ -36,7 +36,7 @@ impl SourceFile {
         if let Some(remote) = &self.remote {
             remote.fetch(&self.name, &self.path)?;
         }
-        Documents::open_at(&self.path, column, place, stop)
+        Documents::open_at(&self.path, self.form, column, place, stop)
     }
 }
 

@@ -102,6 +102,7 @@ impl TextCorpus {
             );
             return Err(Error::format(&long.path, why));
         }
+        self.check_looks()?;
         let held = self.held(valid_share);
         let kept = valid_limit.min((MOST_HELD_OUT / self.n_ctx).max(1));
         let (valid, valid_documents, held_out) = match valid_share {
@@ -139,7 +140,10 @@ impl TextCorpus {
             ("tokenizer", format!("{d_vocab} ids, BOS {bos}, EOS {eos}, {ids}")),
             ("length", format!("at most {n_seq} sequences of {}", self.n_ctx)),
         ];
-        Ok(facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        // Streams from before there was a choice have no such fact.
+        let format = self.format.map(|format| ("format", format.to_string()));
+        let facts = facts.into_iter().chain(format);
+        Ok(facts.map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 
@@ -194,6 +198,11 @@ impl TokenStream {
     /// All that decides which sequences come, by name.
     pub fn made_of(&self) -> &BTreeMap<String, String> {
         &self.made_of
+    }
+
+    /// The files that it is read from.
+    pub(crate) fn files(&self) -> &[SourceFile] {
+        &self.files
     }
 
     /// The beginning.

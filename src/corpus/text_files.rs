@@ -1,9 +1,13 @@
 //! Files with text, and what is to be made of them.
 
-use super::documents::COLUMN;
+use rayon::prelude::*;
+
+use super::documents::{COLUMN, Place};
 use super::encode::Encoder;
+use super::form::{Form, TextFormat};
 use super::reading::{DocumentFilter, HeldOut};
 use super::source_file::{SourceFile, order};
+use super::text_record::TextRecord;
 use super::{DEFAULT_N_CTX, split};
 use crate::base::error::{Error, Result};
 
@@ -18,6 +22,8 @@ pub struct TextCorpus {
     pub(super) max_tokens: Option<usize>,
     pub(super) wanted: DocumentFilter,
     pub(super) seed: u64,
+    /// The format of all files, if it was said.
+    pub(super) format: Option<TextFormat>,
 }
 
 impl TextCorpus {
@@ -33,6 +39,7 @@ impl TextCorpus {
             max_tokens: None,
             wanted,
             seed: 0,
+            format: None,
         }
     }
 
@@ -48,10 +55,32 @@ impl TextCorpus {
         TextCorpus { max_tokens: Some(max_tokens), ..self }
     }
 
-    /// Names the field of JSON lines, or the column of parquet files, that holds the text. Default:
-    /// `text`. One within a struct is named with a point, `page.text`.
+    /// As [`format`](TextCorpus::format) and [`column`](TextCorpus::column), where they are said.
+    pub fn read_as(self, format: Option<&str>, column: Option<&str>) -> Result<TextCorpus> {
+        let text = match format {
+            Some(format) => self.format(format)?,
+            None => self,
+        };
+        Ok(column.into_iter().fold(text, TextCorpus::column))
+    }
+
+    /// Names the field of JSON objects, or the column of a table, that holds the text. Default:
+    /// `text`. One within a struct of a parquet file is named with a point, `page.text`.
     pub fn column(self, column: &str) -> TextCorpus {
         TextCorpus { wanted: DocumentFilter { column: column.to_owned(), ..self.wanted }, ..self }
+    }
+
+    /// Says in what format all files are, whatever their names are and whatever they look like:
+    /// `"text"`, `"json"`, `"csv"`, `"tsv"` or `"parquet"`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for another format.
+    pub fn format(mut self, format: &str) -> Result<TextCorpus> {
+        let format = format.parse()?;
+        for file in &mut self.files {
+            file.form = Form::said(&file.path, format);
+        }
+        Ok(TextCorpus { format: Some(format), ..self })
     }
 
     /// Leaves out documents of fewer than this many characters. Default: none but blank ones.
@@ -88,6 +117,26 @@ impl TextCorpus {
         }
         let bytes: Vec<u64> = self.files.iter().map(|file| file.bytes).collect();
         HeldOut::Files(split::held_out(&bytes, share, wanted as u64))
+    }
+
+    /// What its files are, so that others are noticed.
+    pub(crate) fn record(&self) -> Result<Option<TextRecord>> {
+        TextRecord::of(&self.files)
+    }
+
+    /// Checks that what is taken for plain text looks like it, before anything is made of it.
+    pub(super) fn check_looks(&self) -> Result<()> {
+        let taken = |file: &&SourceFile| {
+            file.form.kind == TextFormat::Text && !file.form.said && file.bytes > 0
+        };
+        let looks = |file: &SourceFile| {
+            let opened = file.open(&self.wanted.column, Place::default(), &|| false);
+            opened.err()
+        };
+        match self.files.par_iter().filter(taken).find_map_first(looks) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// The most sequences of the training and of the held-out side; checks the settings.

@@ -71,6 +71,9 @@ impl TextCorpus {
             ("context", format!("sequences of {} tokens", self.n_ctx)),
             ("tokens", limit),
         ];
+        if let Some(format) = self.format {
+            pairs.push(("format", format.to_string()));
+        }
         if self.files.iter().any(|file| file.form.holds_many()) {
             pairs.push(("column", self.wanted.column.clone()));
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{EVALUATED, SAMPLED, corpus};
+use super::{EVALUATED, SAMPLED, Text};
 use crate::activations::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
@@ -31,6 +31,11 @@ pub struct CompareConfig {
     /// [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it; if
     /// `None`, the model's own samples.
     pub text: Option<String>,
+    /// The format of its files, where their names do not say it: `text`, `json`, `csv`, `tsv` or
+    /// `parquet`.
+    pub format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds it, if not `text`.
+    pub column: Option<String>,
     /// How many tokens the model samples without a text.
     pub sampled: usize,
     /// The hook; by default `hook_resid_pre` of the block half-way up.
@@ -53,6 +58,8 @@ impl Default for CompareConfig {
     fn default() -> CompareConfig {
         CompareConfig {
             text: None,
+            format: None,
+            column: None,
             sampled: SAMPLED,
             hook: None,
             k: 16,
@@ -131,8 +138,16 @@ pub fn compare(
         }
     }
 
-    let (text, seed) = (config.text.as_deref(), config.seed);
-    let corpus = corpus(model, text, None, config.tokens, config.sampled, seed, dir)?;
+    let text = Text {
+        pattern: config.text.as_deref(),
+        format: config.format.as_deref(),
+        column: config.column.as_deref(),
+        context: None,
+        tokens: config.tokens,
+        sampled: config.sampled,
+        seed: config.seed,
+    };
+    let corpus = text.corpus(model, dir)?;
     let acts = ActivationStore::harvest(
         model,
         &[hook],

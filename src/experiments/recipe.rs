@@ -89,7 +89,11 @@ pub struct RunRecipe {
     /// Text to train on, as [`Corpus::text_files`](crate::corpus::Corpus::text_files) takes it: a
     /// file, a folder, a glob, or `hub:` and a data set.
     pub text: Option<String>,
-    /// The field of JSON lines, or the column of parquet files, that holds the text, if it is not
+    /// The format of the text's files, where their names do not say it: `text`, `json`, `csv`,
+    /// `tsv` or `parquet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds the text, if it is not
     /// `text`.
     pub column: Option<String>,
     /// Documents of fewer characters are left out.
@@ -198,6 +202,7 @@ impl RunRecipe {
             processing: Processing::default(),
             hook: None,
             text: None,
+            format: None,
             column: None,
             min_chars: None,
             max_chars: None,

@@ -32,6 +32,12 @@ fn seeds() -> Vec<Seed> {
     // A line of JSON is spoilt as JSON, too.
     let line = br#"{"text": "a line \u00e9 of text", "meta": {"url": ["x", 1, null]}}"#;
     seeds.push(Seed::of_file("line.jsonl", Kind::Json, line.to_vec()));
+    let table = b"id,text\r\n1,\"a \"\"row\"\"\nof text\"\r\n2,another\r\n";
+    seeds.push(Seed::of_file("table.csv", Kind::Bytes, table.to_vec()));
+    let array = br#"[{"text": "an element \u00e9"}, "of text", {"text": null, "n": NaN}]"#;
+    seeds.push(Seed::of_file("array.json", Kind::Bytes, array.to_vec()));
+    let utf_16 = "\u{FEFF}text\n\u{1F600} in a row\n".encode_utf16().flat_map(u16::to_le_bytes);
+    seeds.push(Seed::of_file("wide.csv", Kind::Bytes, utf_16.collect::<Vec<u8>>()));
     seeds
 }
 

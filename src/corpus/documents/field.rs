@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::corpus::few;
 
-/// What a line has in a field.
+/// What an object has in a field.
 #[derive(Debug, PartialEq)]
 pub enum Field {
     Text(String),
@@ -21,21 +21,124 @@ pub enum Field {
     Missing,
 }
 
+/// Why there is no text, as a sentence's end.
+pub enum Wrong {
+    /// It is no object.
+    NoJson(String),
+    /// The field is not there, or holds something else.
+    NoText(String),
+}
+
+/// The text in the field `name` of an object; `None` if that is null.
+///
+/// # Errors
+/// What it is instead, and what to do.
+pub fn text_of(object: &[u8], name: &str) -> Result<Option<String>, Wrong> {
+    let why = match of_line(object, name).map_err(Wrong::NoJson)? {
+        Field::Text(text) => return Ok(Some(text)),
+        Field::Null => return Ok(None),
+        Field::Other(what) => {
+            format!("has {what} where its text should be, in the field \"{name}\"")
+        }
+        Field::Missing => format!("has no field \"{name}\""),
+    };
+    Err(Wrong::NoText(format!("{why}; {}", others(object))))
+}
+
+/// The text that an element of an array is or has; `None` if that is null.
+///
+/// # Errors
+/// As [`text_of`].
+pub fn of_element(element: &[u8], name: &str) -> Result<Option<String>, String> {
+    let element = element.trim_ascii();
+    match element.first() {
+        Some(b'{') => text_of(element, name).map_err(|wrong| match wrong {
+            Wrong::NoText(why) => why,
+            Wrong::NoJson(why) => format!("is not a JSON object: {why}"),
+        }),
+        // As the only field of an object, so that half a surrogate pair is read alike.
+        Some(b'"') => match of_line(&[b"{\"\":", element, b"}"].concat(), "") {
+            Ok(Field::Text(text)) => Ok(Some(text)),
+            Ok(_) => Err("is not a JSON text".to_owned()),
+            Err(why) => Err(format!("is not a JSON text: {why}")),
+        },
+        Some(b'n') if element == b"null" => Ok(None),
+        None => Err("is empty: there is a comma too many".to_owned()),
+        Some(_) => Err("is neither a text nor an object that has one".to_owned()),
+    }
+}
+
 /// The field `name` of the object that `line` is; the last if there are two of that name. Half a
-/// surrogate pair, which JSON can spell and text cannot, becomes U+FFFD.
+/// surrogate pair, which JSON can spell and text cannot, becomes U+FFFD; numbers that JSON cannot
+/// spell and Python's `json` writes for all that, `NaN` and `Infinity`, are numbers.
 ///
 /// # Errors
 /// What is wrong with the JSON, as a sentence's end.
 pub fn of_line(line: &[u8], name: &str) -> Result<Field, String> {
-    parse(line, name, false).or_else(|e| parse(line, name, true).map_err(|_| e.to_string()))
+    let read = |line: &[u8]| {
+        parse(line, name, false).or_else(|e| parse(line, name, true).map_err(|_| e.to_string()))
+    };
+    read(line).or_else(|e| only_numbers(line).map_or(Err(e), |line| read(&line)))
 }
 
-/// The names of a line's fields, for people.
-pub fn names(line: &[u8]) -> String {
-    let fields: BTreeMap<String, IgnoredAny> = serde_json::from_slice(line).unwrap_or_default();
+/// The same with 0 where Python writes a number that JSON has not, if it does.
+fn only_numbers(line: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut found) = (line.to_vec(), false);
+    let (mut in_string, mut at) = (false, 0);
+    while at < out.len() {
+        match out[at] {
+            b'\\' if in_string => at += 1,
+            b'"' => in_string = !in_string,
+            b'N' | b'I' if !in_string => {
+                let word =
+                    [&b"NaN"[..], b"Infinity"].into_iter().find(|w| out[at..].starts_with(w));
+                let word = word?;
+                out[at..at + word.len()].fill(b' ');
+                out[at] = b'0';
+                found = true;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found.then_some(out)
+}
+
+/// The fields that an object has, and which of them would do.
+fn others(object: &[u8]) -> String {
+    let fields = only_numbers(object).unwrap_or_else(|| object.to_vec());
+    let fields: BTreeMap<String, Value> = serde_json::from_slice(&fields).unwrap_or_default();
+    let texts: Vec<&String> =
+        fields.iter().filter(|(_, value)| value.is_string()).map(|(name, _)| name).collect();
+    let quoted = |names: &[&String]| few(names.iter().map(|name| format!("\"{name}\"")), 20);
+    let is_chat = |value: &Value| {
+        let said = |turn: &Value| turn.get("content").or(turn.get("value")).is_some();
+        value.as_array().is_some_and(|turns| turns.first().is_some_and(said))
+    };
+    if let Some((chat, _)) = fields.iter().find(|(_, value)| is_chat(value)) {
+        return format!(
+            "\"{chat}\" holds a chat: make one text of each first, as by \
+             tokenizer.apply_chat_template(messages, tokenize=False) in Python, and write that to a field"
+        );
+    }
+    if let [only] = texts[..] {
+        return format!("it has a text in another: choose that with column({only:?})");
+    }
+    if !texts.is_empty() {
+        let texts = quoted(&texts);
+        return format!("it has texts in {texts}: choose one with column(\"…\")");
+    }
+    if let Some((list, _)) = fields.iter().find(|(_, value)| value.is_array()) {
+        return format!(
+            "\"{list}\" holds a list: jq -c '.{list}[]' makes a line of each of its elements"
+        );
+    }
     match fields.is_empty() {
-        true => "none".to_owned(),
-        false => few(fields.keys().map(|name| format!("\"{name}\"")), 20),
+        true => "it has no fields".to_owned(),
+        false => {
+            let all: Vec<&String> = fields.keys().collect();
+            format!("none of its fields, {}, is a text: write it to one", quoted(&all))
+        }
     }
 }
 
@@ -176,11 +279,40 @@ mod tests {
         assert!(text(&deep).is_err());
     }
 
+    fn told(object: &str) -> String {
+        match text_of(object.as_bytes(), "text") {
+            Err(Wrong::NoText(why) | Wrong::NoJson(why)) => why,
+            Ok(text) => panic!("{text:?}"),
+        }
+    }
+
     #[test]
-    fn names_are_listed_and_not_all_of_very_many() {
-        assert_eq!(names(br#"{"b": 1, "a": [2]}"#), "\"a\", \"b\"");
-        assert_eq!(names(b"{}"), "none");
-        let many: Vec<String> = (0..25).map(|i| format!("\"f{i:02}\": 0")).collect();
-        assert!(names(format!("{{{}}}", many.join(",")).as_bytes()).ends_with("and 5 more"));
+    fn a_field_that_would_do_is_named_and_one_that_would_not_is_not() {
+        let one = told(r#"{"body": "a", "n": NaN}"#);
+        assert!(one.contains("no field \"text\"") && one.contains("column(\"body\")"), "{one}");
+        let two = told(r#"{"body": "a", "title": "b", "n": 1}"#);
+        assert!(two.contains("\"body\", \"title\"") && !two.contains("\"n\""), "{two}");
+        let none = told(r#"{"n": 1, "m": {"a": "b"}}"#);
+        assert!(none.contains("\"m\", \"n\"") && !none.contains("column("), "{none}");
+        let list = told(r#"{"data": [{"text": "a"}]}"#);
+        assert!(list.contains("jq -c '.data[]'"), "{list}");
+        for chat in ["messages", "text"] {
+            let turns = r#"[{"role": "user", "content": "Hi"}]"#;
+            let chat = told(&format!(r#"{{"{chat}": {turns}, "source": "web"}}"#));
+            assert!(chat.contains("apply_chat_template") && !chat.contains("column("), "{chat}");
+        }
+        let many = (0..30).map(|i| format!("\"{i:02}\": \"\"")).collect::<Vec<_>>().join(",");
+        assert!(told(&format!("{{{many}}}")).contains("\"19\" and 10 more"));
+    }
+
+    #[test]
+    fn numbers_that_only_python_writes_are_read() {
+        let some = |text: &str| Ok(Field::Text(text.to_owned()));
+        let line = r#"{"a": [NaN, -Infinity, {"b": Infinity}], "text": "NaN \" Infinity"}"#;
+        assert_eq!(text(line), some("NaN \" Infinity"));
+        assert_eq!(text(r#"{"text": NaN}"#), Ok(Field::Other("a number")));
+        for wrong in [r#"{"text": "a", "b": Nan}"#, r#"{"text": "a", "b": -NaNs}"#] {
+            assert!(text(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use super::field::{self, Field};
+use super::field::{self, Wrong};
 use super::unpack::{self, Unpacked};
 use super::{LONGEST, Place, Record, Records};
 use crate::base::error::{Error, Result};
@@ -60,24 +60,26 @@ impl Records for Lines {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let why = match field::of_line(line, &self.column) {
-                Ok(Field::Text(text)) => return Ok(Some(Record { text, place })),
-                Ok(Field::Null) => continue,
-                Ok(Field::Other(what)) => {
-                    format!("has {what} where its text should be, in the field \"{}\"", self.column)
+            let why = match field::text_of(line, &self.column) {
+                Ok(Some(text)) => return Ok(Some(Record { text, place })),
+                Ok(None) => continue,
+                Err(Wrong::NoText(why)) => why,
+                Err(Wrong::NoJson(why)) => {
+                    let more = !self.input.fill_buf().unwrap_or_default().is_empty();
+                    let advice = match (why.contains("EOF"), more) {
+                        (true, true) => "; an object has to stand in one line: jq -c . makes it so",
+                        (true, false) => "; it is the last line, and the file may be cut short",
+                        _ => "",
+                    };
+                    format!("is not a JSON object: {why}{advice}")
                 }
-                Ok(Field::Missing) => format!(
-                    "has no field \"{}\"; it has {}: choose one with column(\"…\")",
-                    self.column,
-                    field::names(line)
-                ),
-                Err(why) if line.ends_with(b"\n") => format!("is not a JSON object: {why}"),
-                Err(why) => format!(
-                    "is not a JSON object: {why}; it is the last line, and the file may be cut short"
-                ),
             };
             return Err(self.wrong(place, why));
         }
         Ok(None)
+    }
+
+    fn unit(&self) -> &'static str {
+        "line"
     }
 }

@@ -147,6 +147,10 @@ impl Rows {
 }
 
 impl Records for Rows {
+    fn unit(&self) -> &'static str {
+        "row"
+    }
+
     fn next(&mut self) -> Result<Option<Record>> {
         loop {
             let Some(row) = self.decoded.pop() else {

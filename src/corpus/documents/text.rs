@@ -22,6 +22,10 @@ impl Whole {
 }
 
 impl Records for Whole {
+    fn unit(&self) -> &'static str {
+        ""
+    }
+
     fn next(&mut self) -> Result<Option<Record>> {
         let Some(input) = self.input.take() else { return Ok(None) };
         let mut bytes = Vec::new();

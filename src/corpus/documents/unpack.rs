@@ -1,14 +1,16 @@
-//! gzip and Zstandard, as streams: every member and every frame of a file, checked by the checksums
-//! that it has.
+//! A file's bytes as a stream of text: gzip and Zstandard, every member and every frame of a file
+//! checked by the checksums that it has, and UTF-16.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use super::looks::LOOKED_AT;
+use super::utf16::{self, NotUtf16, Utf16};
 use crate::base::error::{Error, Result};
 use crate::corpus::form::Packing;
 use crate::corpus::stop::{Stop, stopped};
@@ -16,44 +18,77 @@ use crate::corpus::stop::{Stop, stopped};
 /// Bytes that are read of a file at a time.
 const BUFFER: usize = 256 << 10;
 
-/// A file's bytes, unpacked.
+/// A file's bytes, unpacked, and UTF-8 where they are marked as UTF-16.
 pub type Unpacked = BufReader<Box<dyn Read + Send>>;
 
-/// What `file` unpacks to, from its byte `from` on.
+/// A file that has been opened.
+pub struct Opened {
+    /// How it begins.
+    pub head: Vec<u8>,
+    /// Whether that is all of it.
+    pub whole: bool,
+    /// Its bytes, from the one on that was asked for.
+    pub input: Unpacked,
+}
+
+/// Opens a file at its byte `from`.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Format`] if that cannot be unpacked, [`Error::Interrupted`].
-pub fn unpacked(
+/// [`Error::Io`], [`Error::Format`] if it cannot be unpacked, [`Error::Interrupted`].
+pub fn open(
     path: &Path,
     packing: Packing,
-    mut file: File,
+    file: File,
     from: u64,
     stop: Stop<'_>,
-) -> Result<Unpacked> {
+) -> Result<Opened> {
     /// Bytes between two looks at the stop button.
     const STEP: u64 = 16 << 20;
-    if packing == Packing::Plain {
-        file.seek(SeekFrom::Start(from)).map_err(Error::io("read", path))?;
-        return Ok(BufReader::with_capacity(BUFFER, Box::new(file)));
-    }
+    let again = file.try_clone().map_err(Error::io("read", path))?;
     let packed = BufReader::with_capacity(BUFFER, file);
-    let bytes: Box<dyn Read + Send> = match packing {
+    let mut bytes: Box<dyn Read + Send> = match packing {
+        Packing::Plain => Box::new(packed),
+        Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
         Packing::Zstd => Box::new(Frames::new(packed)),
-        _ => Box::new(MultiGzDecoder::new(packed)),
     };
-    let mut bytes = BufReader::with_capacity(BUFFER, bytes);
+    let mut head = begins(path, &mut bytes)?;
+    let marked = utf16::marked(&head);
+    if let Some(big_endian) = marked {
+        let all = Cursor::new(std::mem::take(&mut head)).chain(bytes);
+        bytes = Box::new(BufReader::with_capacity(BUFFER, Utf16::new(all, big_endian)));
+        head = begins(path, &mut bytes)?;
+    }
+    let whole = head.len() < LOOKED_AT;
+    if packing == Packing::Plain && marked.is_none() {
+        let mut file = again;
+        file.seek(SeekFrom::Start(from)).map_err(Error::io("read", path))?;
+        let input: Unpacked = BufReader::with_capacity(BUFFER, Box::new(file));
+        return Ok(Opened { head, whole, input });
+    }
+    let all = Cursor::new(head.clone()).chain(bytes);
+    let mut input: Unpacked = BufReader::with_capacity(BUFFER, Box::new(all));
     // Nothing but unpacking tells where a byte is.
     for at in (0..from).step_by(STEP as usize) {
         if stop() {
             return Err(stopped());
         }
-        read_past(&mut bytes, STEP.min(from - at)).map_err(|e| failed(path, "", e))?;
+        read_past(&mut input, STEP.min(from - at)).map_err(|e| failed(path, "", e))?;
     }
-    Ok(bytes)
+    Ok(Opened { head, whole, input })
+}
+
+/// The first bytes, as many as are looked at.
+fn begins(path: &Path, bytes: &mut impl Read) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let read = bytes.take(LOOKED_AT as u64).read_to_end(&mut head);
+    read.map(|_| head).map_err(|e| failed(path, "", e))
 }
 
 /// What to tell of a file that could not be read on: `at` is a place in it, such as "line 3: ".
 pub fn failed(path: &Path, at: &str, e: io::Error) -> Error {
+    if let Some(e) = e.get_ref().and_then(|e| e.downcast_ref::<NotUtf16>()) {
+        return Error::format(path, format!("{at}{e}"));
+    }
     match e.kind() {
         ErrorKind::UnexpectedEof => {
             let why = format!("{at}is cut short: its packed data end too early; fetch it again");

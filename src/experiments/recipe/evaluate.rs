@@ -25,6 +25,10 @@ pub struct EvalRecipe {
     pub hook: Option<HookPoint>,
     /// Text: a file, a folder or a glob. It should be other than what was trained on.
     pub text: Option<String>,
+    /// The format of its files, as of [`RunRecipe::format`].
+    pub format: Option<String>,
+    /// The field or column that holds it, as of [`RunRecipe::column`].
+    pub column: Option<String>,
     /// This many tokens of the model's own samples.
     pub sampled: Option<usize>,
     /// The held-out text of these activations.
@@ -150,9 +154,9 @@ impl EvalRecipe {
         let n_ctx = self.context.or(first.sae.origin.n_ctx);
         let tokens = match (&self.text, self.sampled) {
             (Some(pattern), _) => {
-                let text = n_ctx
-                    .into_iter()
-                    .fold(Corpus::text_files(model, pattern)?, |text, n_ctx| text.context(n_ctx));
+                let text = Corpus::text_files(model, pattern)?;
+                let text = text.read_as(self.format.as_deref(), self.column.as_deref())?;
+                let text = n_ctx.into_iter().fold(text, |text, n_ctx| text.context(n_ctx));
                 text.max_tokens(most).split(0.0)?.train
             }
             (None, Some(sampled)) => {

@@ -3,7 +3,7 @@
 use super::read::Step;
 use super::{LookupRecipe, RunRecipe, SAMPLED, SaeRecipe};
 use crate::base::error::{Error, Result};
-use crate::corpus::DEFAULT_N_CTX;
+use crate::corpus::{DEFAULT_N_CTX, TextFormat};
 use crate::model::{HookPoint, Model};
 use crate::sae::{Sae, SaeConfig};
 use crate::train::check_name;
@@ -81,6 +81,9 @@ impl RunRecipe {
                 self.held_out_share
             );
             return Err(Error::config("held_out_share", why));
+        }
+        if let Some(format) = &self.format {
+            format.parse::<TextFormat>()?;
         }
         if self.text.is_some() && self.sampled.is_some() {
             return Err(Error::config(
@@ -176,13 +179,14 @@ impl RunRecipe {
             ));
         }
         if self.stream
+            || self.format.is_some()
             || self.column.is_some()
             || self.min_chars.is_some()
             || self.max_chars.is_some()
         {
             return Err(Error::config(
                 "text",
-                "`stream`, `column`, `min_chars` and `max_chars` need `text`: give it, or leave them out",
+                "`stream`, `format`, `column`, `min_chars` and `max_chars` need `text`: give it, or leave them out",
             ));
         }
         self.sampled = self.sampled.or(Some(SAMPLED));

@@ -6,7 +6,7 @@ use super::{Harvested, RunRecipe, SAMPLED, Written};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::corpus::{Corpus, TextCorpus};
+use crate::corpus::{self, Corpus, TextCorpus};
 use crate::model::Model;
 use crate::train::{Runs, TrainConfig, Trainer};
 
@@ -55,6 +55,9 @@ impl RunRecipe {
             return spec.as_it_is(model, Harvested::open(dir)?);
         }
         if let Some(there) = Harvested::made_by(&spec.of_harvest(), dir)? {
+            if let Some(pattern) = &spec.text {
+                corpus::is_unchanged(pattern, spec.text_seed, dir)?;
+            }
             return spec.as_it_is(model, there);
         }
         let (hooks, config) = (&spec.harvest.hooks, spec.harvest.config());
@@ -63,16 +66,20 @@ impl RunRecipe {
                 let corpus = spec.text_corpus(model, pattern)?.stream(spec.held_out_share)?;
                 (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
             }
-            text => {
-                let corpus = match text {
-                    Some(pattern) => {
-                        spec.text_corpus(model, pattern)?.split(spec.held_out_share)?
-                    }
-                    None => {
-                        let (n_tokens, dir) = (spec.sampled.unwrap_or(SAMPLED), dir.join(SAMPLES));
-                        Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir)?
-                    }
-                };
+            Some(pattern) => {
+                let text = spec.text_corpus(model, pattern)?;
+                let record = text.record()?;
+                let corpus = text.split(spec.held_out_share)?;
+                let acts = ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?;
+                if let Some(record) = record {
+                    record.write(dir)?;
+                }
+                (acts, corpus.valid)
+            }
+            None => {
+                let n_tokens = spec.sampled.unwrap_or(SAMPLED);
+                let corpus =
+                    Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
                 (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
             }
         };
@@ -109,12 +116,10 @@ impl RunRecipe {
     }
 
     fn text_corpus(&self, model: &Model, pattern: &str) -> Result<TextCorpus> {
-        let mut text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
+        let text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
+        let mut text = text.read_as(self.format.as_deref(), self.column.as_deref())?;
         if let Some(n_ctx) = self.context {
             text = text.context(n_ctx);
-        }
-        if let Some(column) = &self.column {
-            text = text.column(column);
         }
         if let Some(least) = self.min_chars {
             text = text.min_chars(least);

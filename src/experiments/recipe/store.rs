@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{HarvestRecipe, RunRecipe, Written};
-use crate::activations::{ActivationStore, HarvestConfig};
+use crate::activations::{ActivationStore, HarvestConfig, is_whole};
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::formats::ids;
@@ -79,11 +79,11 @@ impl Harvested {
 
     /// The finished harvest in `dir` if it was made by this description.
     pub(super) fn made_by(spec: &RunRecipe, dir: &Path) -> Result<Option<Harvested>> {
-        if !dir.join(DESCRIPTION).exists() {
+        let path = dir.join(DESCRIPTION);
+        if !path.exists() || RunRecipe::load(&path)? != *spec || !is_whole(dir)? {
             return Ok(None);
         }
-        let there = Harvested::open(dir)?;
-        Ok((there.acts.is_complete() && there.description.as_ref() == Some(spec)).then_some(there))
+        Harvested::open(dir).map(Some)
     }
 
     /// The description of the harvest, from which that of a training begins: add

@@ -380,6 +380,7 @@ fn spec() -> impl Strategy<Value = RunRecipe> {
                 processing: if raw { Processing::Raw } else { Processing::TransformerLens },
                 hook: hooks.first().copied(),
                 text,
+                format: column.as_ref().map(|_| "csv".to_owned()),
                 column,
                 min_chars,
                 max_chars,

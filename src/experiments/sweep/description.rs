@@ -15,7 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::display::interrupt;
 use crate::experiments::recipe::{self, LookupRecipe, Table};
-use crate::experiments::{self, SAMPLED};
+use crate::experiments::{SAMPLED, Text};
 use crate::model::{HookPoint, Model, Processing};
 use crate::sae::SaeConfig;
 use crate::train::TrainConfig;
@@ -67,6 +67,11 @@ pub struct SweepFile {
     pub processing: Processing,
     /// Text to train on: a file, a folder or a glob.
     pub text: Option<String>,
+    /// The format of its files, where their names do not say it: `text`, `json`, `csv`, `tsv` or
+    /// `parquet`.
+    pub format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds it, if not `text`.
+    pub column: Option<String>,
     /// Without text: how many tokens the model samples for itself; 500,000 by default.
     pub sampled: Option<usize>,
     /// Tokens in a sequence of the text; 256 by default, or what the model reads if that is less.
@@ -218,8 +223,16 @@ impl SweepFile {
         if self.text.is_some() && self.sampled.is_some() {
             return Err(Error::config("sampled", "text is given as well: keep one of the two"));
         }
-        let (text, sampled) = (self.text.as_deref(), self.sampled.unwrap_or(SAMPLED));
-        experiments::corpus(model, text, self.context, train.tokens, sampled, 0, dir)
+        Text {
+            pattern: self.text.as_deref(),
+            format: self.format.as_deref(),
+            column: self.column.as_deref(),
+            context: self.context,
+            tokens: train.tokens,
+            sampled: self.sampled.unwrap_or(SAMPLED),
+            seed: 0,
+        }
+        .corpus(model, dir)
     }
 }
 

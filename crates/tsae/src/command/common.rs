@@ -63,6 +63,9 @@ impl ModelArgs {
     }
 }
 
+/// What files of text may be.
+pub const FORMATS: [&str; 5] = ["text", "json", "csv", "tsv", "parquet"];
+
 /// The text of a verb that reads some.
 #[derive(clap::Args)]
 pub struct TextArgs {
@@ -70,6 +73,13 @@ pub struct TextArgs {
     /// hub.
     #[arg(long, group = "source")]
     pub text: Option<String>,
+    /// The format of the text's files, where their names do not say it; `text` insists on plain
+    /// text.
+    #[arg(long, requires = "text", value_parser = FORMATS)]
+    pub format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds the text; by default `text`.
+    #[arg(long, requires = "text")]
+    pub column: Option<String>,
     /// Without text: how many tokens the model samples for itself.
     #[arg(long, group = "source")]
     pub sampled: Option<usize>,
@@ -121,6 +131,8 @@ impl SaesArgs {
             processing: self.origin.processing.map(Into::into),
             hook: self.origin.hook,
             text: self.text.text.clone(),
+            format: self.text.format.clone(),
+            column: self.text.column.clone(),
             sampled: self.text.sampled,
             store: self.store.clone(),
             context: self.text.context,

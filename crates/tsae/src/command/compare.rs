@@ -7,7 +7,7 @@ use tokenized_sae::experiments::compare::{CompareConfig, LEARNING_RATES, compare
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
-use super::common::ModelArgs;
+use super::common::{FORMATS, ModelArgs};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -25,6 +25,13 @@ pub struct Compare {
     /// Text to train on: a file, a folder or a glob.
     #[arg(long, conflicts_with = "sampled")]
     text: Option<String>,
+    /// The format of the text's files, where their names do not say it; `text` insists on plain
+    /// text.
+    #[arg(long, requires = "text", value_parser = FORMATS)]
+    format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds the text; by default `text`.
+    #[arg(long, requires = "text")]
+    column: Option<String>,
     /// Without text: how many tokens the model samples for itself.
     #[arg(long, default_value_t = 500_000)]
     sampled: usize,
@@ -64,6 +71,8 @@ impl Compare {
         let model = self.model.load()?;
         let config = CompareConfig {
             text: self.text,
+            format: self.format,
+            column: self.column,
             sampled: self.sampled,
             hook: self.hook,
             k: self.k,

@@ -8,7 +8,7 @@ use tokenized_sae::experiments::recipe::{hook_of, model_of};
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 
-use super::common::{OriginArgs, there};
+use super::common::{FORMATS, OriginArgs, there};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -32,6 +32,13 @@ pub struct Features {
     /// Text to run through the model: a file, a folder or a glob.
     #[arg(long, group = "source")]
     text: Option<String>,
+    /// The format of the text's files, where their names do not say it; `text` insists on plain
+    /// text.
+    #[arg(long, requires = "text", value_parser = FORMATS)]
+    format: Option<String>,
+    /// The field of JSON objects, or the column of a table, that holds the text; by default `text`.
+    #[arg(long, requires = "text")]
+    column: Option<String>,
     /// Without store and text: how many tokens the model samples for itself.
     #[arg(long, group = "source", default_value_t = 200_000)]
     sampled: usize,
@@ -70,6 +77,7 @@ impl Features {
             (None, Some(text)) => {
                 let most = usize::try_from(self.tokens).unwrap_or(usize::MAX);
                 let text = Corpus::text_files(&model, &text)?
+                    .read_as(self.format.as_deref(), self.column.as_deref())?
                     .context(n_ctx)
                     .max_tokens(most)
                     .split(0.0)?;

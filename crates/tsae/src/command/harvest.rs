@@ -38,10 +38,6 @@ pub struct Harvest {
     /// on all of it.
     #[arg(long, conflicts_with = "sampled")]
     tokens: Option<usize>,
-    /// The field of JSON lines, or the column of parquet files, that holds the text; by default
-    /// `text`.
-    #[arg(long, requires = "text")]
-    column: Option<String>,
     /// Leave out documents of fewer characters.
     #[arg(long, requires = "text")]
     min_chars: Option<usize>,
@@ -85,7 +81,8 @@ impl Harvest {
             processing: self.model.processing.into(),
             text: self.text.text,
             sampled: self.text.sampled,
-            column: self.column,
+            format: self.text.format,
+            column: self.text.column,
             min_chars: self.min_chars,
             max_chars: self.max_chars,
             stream: self.stream,
