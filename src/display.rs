@@ -18,6 +18,7 @@ mod table;
 pub use figure::Figure;
 pub(crate) use figure::base64;
 pub(crate) use live::Place;
+#[doc(hidden)] // for the command: `train` and `harvest` show their own
 pub use progress::Progress;
 pub(crate) use progress::Recent;
 pub use show::{escape, in_notebook, show};

@@ -124,6 +124,7 @@ fn check_order(field: &'static str, n: usize) -> Result<()> {
 }
 
 /// SAEs by their names: [`Runs`], a [`Run`], or pairs such as `[("mine", &sae)]`.
+#[doc(hidden)]
 pub trait NamedSaes {
     /// Each SAE and its name.
     fn named(&self) -> Vec<(&str, &Sae)>;
