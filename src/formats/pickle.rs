@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use zip::ZipArchive;
+use zip::read::{ArchiveOffset, Config};
 
 use crate::base::error::{Error, Result};
 
@@ -83,7 +84,11 @@ impl Tensors {
         let bad = |why: String| Error::format(path, why);
         let file = File::open(path).map_err(Error::io("read", path))?;
         let size = file.metadata().map_err(Error::io("read", path))?.len();
-        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| {
+        // Nothing stands before the archive. Where the zip crate (9.4) looks for its beginning, it takes
+        // the second entry of PyTorch's directory for the first if that has as many bytes as the
+        // records behind the directory, as with the authors' gpt2_resid_pre_8_ot30.pt.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut archive = ZipArchive::with_config(config, BufReader::new(file)).map_err(|e| {
             bad(format!(
                 "is not a zip archive ({e}): it is cut off, or PyTorch wrote it before version 1.6; load it with transformers and write it \
                  again with save_pretrained"

@@ -9,6 +9,7 @@ Made with torch 2.15.0. It writes
     neox/pytorch_model.bin               the tensors of neox/model.safetensors, and a causal mask as old checkpoints have it
     torch/tensors.pt, tensors4.pt        every way in which a tensor may lie in a file, by pickle protocol 2 and 4
     torch/old.pt                         the form that PyTorch wrote before version 1.6
+    torch/stem_of_21_characters.pt       a name whose entry in the archive's directory has as many bytes as what stands behind the directory
 """
 
 from collections import OrderedDict
@@ -44,3 +45,4 @@ tensors._metadata = OrderedDict({"": {"version": 1}})
 torch.save(tensors, HERE / "torch/tensors.pt")
 torch.save(tensors, HERE / "torch/tensors4.pt", pickle_protocol=4)
 torch.save({"x": x}, HERE / "torch/old.pt", _use_new_zipfile_serialization=False)
+torch.save({"x": x}, HERE / "torch/stem_of_21_characters.pt")

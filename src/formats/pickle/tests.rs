@@ -62,6 +62,12 @@ fn tensors_are_read_however_they_lie() {
 }
 
 #[test]
+fn an_archive_of_any_name_is_read() {
+    let mut file = Tensors::open(&golden("stem_of_21_characters.pt")).unwrap();
+    assert_eq!(numbers(&mut file, "x").1, [2, 3, 4]);
+}
+
+#[test]
 fn what_is_no_such_file_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.bin");

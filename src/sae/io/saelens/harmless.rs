@@ -34,7 +34,7 @@ pub(super) const HARMLESS: Harmless = &[
     (
         "what was logged and kept",
         "logger log_* wandb_* run_name eval_* n_eval_* n_checkpoints checkpoint_path \
-         save_final_checkpoint output_path from_pretrained_path resume_from_checkpoint verbose \
+         save_final_checkpoint output_path from_pretrained_path resume resume_from_checkpoint verbose \
          sae_lens_version sae_lens_training_version",
     ),
 ];
