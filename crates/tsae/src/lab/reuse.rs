@@ -4,7 +4,7 @@
 //! that both need alike in both. Its files are put where cargo looks for them, and cargo decides by
 //! its own fingerprints whether they are what it would have made; what they are not, it compiles.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ use super::project::{LIBRARY, PACKAGE};
 
 /// The folder of cargo's release profile, which it names in its fingerprints.
 const RELEASE: &str = "release";
+/// The folder of compiled crates, in there.
+const DEPS: &str = "deps";
 /// The folder of the fingerprints, in there.
 const FINGERPRINTS: &str = ".fingerprint";
 
@@ -41,25 +43,43 @@ pub(super) fn offer(building: &Path) -> io::Result<()> {
 }
 
 /// Links what cargo writes anew, and copies what is written in place.
+///
+/// A crate that was compiled twice has one name and, to those that were compiled with it, may be two:
+/// rustc then finds neither. So where an earlier set-up compiled one itself, all goes that is there.
 fn offer_from(from: &Path, to: &Path) -> io::Result<()> {
-    let deps = Path::new("deps");
     let units = units(from)?;
-    let compiled = list(&from.join(deps))?;
+    let hashes: HashSet<&str> = units.iter().filter_map(|unit| hash_of(unit)).collect();
+    let mut compiled = list(&from.join(DEPS))?;
+    compiled.retain(|file| {
+        let stem = file.split_once('.').map_or(file.as_str(), |(stem, _)| stem);
+        hash_of(stem).is_some_and(|hash| hashes.contains(hash))
+    });
+    let is_list = |file: &str| file.ends_with(".d");
+    let is_another = |file: &String| {
+        let of = |folder: &Path| {
+            let data = folder.join(DEPS).join(file).metadata().ok()?;
+            Some((data.len(), data.modified().ok()?))
+        };
+        !is_list(file) && of(to).is_some() && of(to) != of(from)
+    };
+    if compiled.iter().any(is_another) {
+        std::fs::remove_dir_all(to)?;
+    }
+    for file in &compiled {
+        let path = Path::new(DEPS).join(file);
+        put(&from.join(&path), &to.join(&path), !is_list(file))?;
+    }
     for unit in &units {
-        let Some((_, hash)) = unit.rsplit_once('-') else { continue };
-        for file in &compiled {
-            let stem = file.split_once('.').map_or(file.as_str(), |(stem, _)| stem);
-            if stem.rsplit_once('-').is_some_and(|(_, of)| of == hash) {
-                let is_list = file.ends_with(".d");
-                let file = deps.join(file);
-                put(&from.join(&file), &to.join(&file), !is_list)?;
-            }
-        }
         for folder in ["build", FINGERPRINTS] {
             put_all(&from.join(folder).join(unit), &to.join(folder).join(unit))?;
         }
     }
     Ok(())
+}
+
+/// What ends the names of a unit's files.
+fn hash_of(unit: &str) -> Option<&str> {
+    unit.rsplit_once('-').map(|(_, hash)| hash)
 }
 
 /// The folders, in cargo's folder of fingerprints, of all that the library was compiled with last.
@@ -189,6 +209,17 @@ mod tests {
         offered.sort();
         assert_eq!(offered, ["serde-2a", "serde-3a"]);
         assert_eq!(list(&to.join("deps")).unwrap(), ["libserde-2a.rlib"]);
+        // The same again changes nothing; one that was compiled elsewhere is not mixed with these.
+        let mine = to.join("deps/libmine-9a.rlib");
+        std::fs::write(&mine, "").unwrap();
+        offer_from(&from, &to).unwrap();
+        assert!(mine.is_file());
+        let serde = to.join("deps/libserde-2a.rlib");
+        std::fs::remove_file(&serde).unwrap();
+        std::fs::write(&serde, "made elsewhere").unwrap();
+        offer_from(&from, &to).unwrap();
+        assert!(!mine.exists());
+        assert_eq!(std::fs::read_to_string(&serde).unwrap(), "made");
         // What a build script writes is a file of its own, with the time of the other.
         let made = |folder: &Path| folder.join("build/serde-3a/out/made");
         let time = |path: PathBuf| path.metadata().unwrap().modified().unwrap();
