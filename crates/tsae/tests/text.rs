@@ -29,7 +29,7 @@ fn a_file_that_looks_like_another_format_is_refused_and_read_by_the_option_that_
     fs::write(dir.join("lines"), &lines).unwrap();
     fs::write(
         dir.join("table.bak"),
-        format!("id,body\n{}", rows(&|i| format!("{i},{}", prose(i)))),
+        format!("id,body\n{}", rows(&|i| format!("{i},\"{}\"", prose(i)))),
     )
     .unwrap();
     for (file, looks, format) in [("lines", "JSON lines", "json"), ("table.bak", "CSV", "csv")] {
@@ -39,11 +39,7 @@ fn a_file_that_looks_like_another_format_is_refused_and_read_by_the_option_that_
         assert!(!dir.join(format!("{file}-store/manifest.json")).exists());
         // What column there is, is said next.
         let refused = run(dir, &format!("{harvest} --format {format}"));
-        assert!(
-            told(&refused).contains("\"body\"") || told(&refused).contains("body"),
-            "{}",
-            told(&refused)
-        );
+        assert!(told(&refused).contains("body"), "{}", told(&refused));
         let read = run(dir, &format!("{harvest} --format {format} --column body"));
         assert!(read.status.success(), "{}", told(&read));
         let insisted =
