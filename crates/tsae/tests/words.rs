@@ -98,7 +98,7 @@ fn the_option_that_is_wrong_is_named_as_it_is_typed() {
         ),
         ("harvest tiny-gpt2 --sampled 100 --batch 0 --out x", "--batch = 0; at least 1 is needed"),
         ("harvest tiny-gpt2 --text a.jsonl --out x", "has no field \"text\"; it has"),
-        ("harvest tiny-gpt2 --text a.jsonl --out x", "choose one with --column …"),
+        ("harvest tiny-gpt2 --text a.jsonl --out x", "choose that with --column body"),
         ("compare tiny-gpt2 --sampled 100 --lr 1e-3,0 --out x", "--lr = 0; it must be above 0"),
         ("compare tiny-gpt2 --sampled 100 --k 0 --out x", "--k = 0; at least 1 is needed"),
         ("ngrams store --longest 9", "--longest = 9; n-grams of 1 to 3 tokens"),
@@ -109,7 +109,7 @@ fn the_option_that_is_wrong_is_named_as_it_is_typed() {
         ("eval store --sampled 64 --context 0", "--context = 0 or 1; a sequence"),
         ("features store --sampled 0 --latent 1", "--sampled = 0; at least 1 is needed"),
         ("compare tiny-gpt2 --sampled 0 --out x", "--sampled = 0; at least 1 is needed"),
-        ("compare tiny-gpt2 --text a.jsonl --out made", "tsae harvest chooses one with --column"),
+        ("compare tiny-gpt2 --text a.jsonl --out made", "choose that with --column body"),
         (
             "train store --hook blocks.3.hook_resid_pre --out x",
             "--hook: store holds no activations of blocks.3.hook_resid_pre; it holds those of blocks.1.hook_resid_pre",

@@ -59,15 +59,10 @@ fn home_of_text(text: String) -> String {
 }
 
 /// What a cell would do that is no option, and what does it on the command line.
-const OF_CELLS: [(&str, &str); 6] = [
+const OF_CELLS: [(&str, &str); 4] = [
     (
         "give the trainer some text with .held_out(&model, &corpus.valid)",
         "train on what tsae harvest has made with a --held-out-share above 0",
-    ),
-    ("choose one with column(\"…\")", "tsae harvest chooses one with --column"),
-    (
-        "choose a string column with column(\"…\")",
-        "tsae harvest chooses a string column with --column",
     ),
     (": set aux to None", ": leave it out"),
     (": set k to it, and this to None", ": give that as --k, and leave this out"),
@@ -122,10 +117,9 @@ fn option(verb: &Command, setting: &str) -> Option<(String, bool)> {
 /// A sentence in which settings are options: `column("…")` is `--column …`, `lookup = "unigram"` is
 /// `--lookup unigram`, and `max_tokens` is `--tokens`. Paths stay as they are.
 fn translated(sentence: &str, verb: &Command) -> String {
-    let chooses = option(verb, "column").is_some();
-    let of_cells = OF_CELLS.iter().filter(|(cell, _)| !(chooses && cell.contains("column(")));
-    let sentence =
-        of_cells.fold(sentence.to_owned(), |sentence, (cell, line)| sentence.replace(cell, line));
+    let sentence = OF_CELLS
+        .iter()
+        .fold(sentence.to_owned(), |sentence, (cell, line)| sentence.replace(cell, line));
     let mut out = String::new();
     let mut rest = sentence.as_str();
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
