@@ -85,7 +85,7 @@ fn ends_as_one_that_never_was(job: fn(&Path) -> Command, ways: &[fn(&mut Child)]
     let (calm, stopped) = (dir.path().join("calm"), dir.path().join("stopped"));
     let start = Instant::now();
     assert!(job(&calm).status().unwrap().success());
-    let whole = start.elapsed();
+    let mut whole = start.elapsed();
 
     let mut rng = ChaCha8Rng::seed_from_u64(std::process::id().into());
     let mut stops = 0;
@@ -103,6 +103,10 @@ fn ends_as_one_that_never_was(job: fn(&Path) -> Command, ways: &[fn(&mut Child)]
         if !has_ended {
             stops += 1;
             ways[i % ways.len()](&mut child);
+        } else if stops == 0 {
+            // The machine is quicker now than it was at first: again, and sooner.
+            std::fs::remove_dir_all(&stopped).unwrap();
+            whole /= 2;
         }
     }
     assert!(stops > 0, "every run had ended before it was stopped");
