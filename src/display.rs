@@ -18,7 +18,6 @@ mod table;
 pub use figure::Figure;
 pub(crate) use figure::base64;
 pub(crate) use live::Place;
-#[doc(hidden)] // for the command: `train` and `harvest` show their own
 pub use progress::Progress;
 pub(crate) use progress::Recent;
 pub use show::{escape, in_notebook, show};
