@@ -18,6 +18,8 @@ mod live;
 mod open;
 mod penalty;
 mod runs;
+mod session;
+mod settings;
 mod shared;
 mod show;
 mod speedup;

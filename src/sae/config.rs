@@ -37,9 +37,9 @@ pub struct SaeConfig {
     #[serde(default)]
     pub architecture: Architecture,
     /// How many latents are to be active on a token, on average, where a penalty and no `k` decides
-    /// it (ReLU, Gated, JumpReLU). After every step the point from which a latent is active (its
-    /// threshold, or its bias) moves, for all alike, against what is too many or too few; the
-    /// penalty keeps its coefficient. Over
+    /// it. After every step the point from which latents are active moves against what is too many
+    /// or too few: with JumpReLU all thresholds, by one step; with ReLU and Gated the biases, downward
+    /// only those of latents that have fired on the batch. The penalty keeps its coefficient. Over
     /// [`sparsity_warmup`](crate::train::TrainConfig::sparsity_warmup) the aim falls from half of
     /// the latents.
     #[serde(default, skip_serializing_if = "Option::is_none")]

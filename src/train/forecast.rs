@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Trainer;
 use super::job::Job;
 use super::penalty::Penalty;
-use super::trainer::CHECKPOINTS;
+use super::session::CHECKPOINTS;
 use crate::activations::{Batch, Waiting};
 use crate::base::error::Result;
 use crate::base::forecast::{self, Forecast};

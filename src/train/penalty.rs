@@ -58,8 +58,8 @@ impl Penalty {
         (objective.sparsity, objective.bandwidth) = (self.sparsity * share, self.bandwidth);
     }
 
-    /// Moves the point from which latents are active, all alike, after a step that took this share
-    /// of the penalty, so that the next has an L0 nearer [`SaeConfig::target_l0`].
+    /// Moves the point from which latents are active, after a step that took this share of the
+    /// penalty, so that the next has an L0 nearer [`SaeConfig::target_l0`].
     ///
     /// Gradients alone take a run's whole length for that, or longer: Adam moves a threshold or a
     /// bias by the learning rate at most. And where a penalty's coefficient leads is known only

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::trainer::Settings;
+use super::settings::Settings;
 use super::watch::Part;
 use super::{Runs, TrainConfig, Trainer};
 use crate::activations::ActivationStore;

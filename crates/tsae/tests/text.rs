@@ -53,7 +53,7 @@ fn a_file_that_looks_like_another_format_is_refused_and_read_by_the_option_that_
 }
 
 #[test]
-fn text_that_has_changed_is_noticed_and_a_lost_shard_is_made_again() {
+fn text_that_has_changed_is_noticed_and_a_lost_file_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::create_dir(dir.join("books")).unwrap();
@@ -86,6 +86,12 @@ fn text_that_has_changed_is_noticed_and_a_lost_shard_is_made_again() {
         fs::remove_file(&lost).unwrap();
         let again = run();
         assert!(again.status.success() && shards() == whole, "{}", told(&again));
+        let held_out = dir.join(format!("{out}/held_out.safetensors"));
+        let tokens = fs::read(&held_out).unwrap();
+        fs::remove_file(&held_out).unwrap();
+        let again = run();
+        assert!(again.status.success() && shards() == whole, "{}", told(&again));
+        assert!(fs::read(&held_out).unwrap() == tokens);
 
         let book = dir.join("books/2.txt");
         let text = fs::read_to_string(&book).unwrap();

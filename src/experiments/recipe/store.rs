@@ -80,7 +80,8 @@ impl Harvested {
     /// The finished harvest in `dir` if it was made by this description.
     pub(super) fn made_by(spec: &RunRecipe, dir: &Path) -> Result<Option<Harvested>> {
         let path = dir.join(DESCRIPTION);
-        if !path.exists() || RunRecipe::load(&path)? != *spec || !is_whole(dir)? {
+        let lacks_held_out = spec.held_out_share > 0.0 && !dir.join(HELD_OUT).exists();
+        if !path.exists() || RunRecipe::load(&path)? != *spec || lacks_held_out || !is_whole(dir)? {
             return Ok(None);
         }
         Harvested::open(dir).map(Some)

@@ -1,0 +1,44 @@
+//! What determines the result of a run.
+
+use serde_json::json;
+
+use super::TrainConfig;
+use crate::activations::ActivationStore;
+use crate::base::files;
+use crate::model::HookPoint;
+use crate::sae::SaeConfig;
+
+/// Everything that determines the result of a run, and its checksum, which is the key of the run's
+/// folder.
+pub(super) struct Settings {
+    pub key: String,
+    pub settings: serde_json::Value,
+}
+
+impl Settings {
+    /// `held_out` is the fingerprint of the text on which the run is measured.
+    pub(super) fn new(
+        acts: &ActivationStore,
+        hook: HookPoint,
+        config: &TrainConfig,
+        held_out: Option<&str>,
+        name: &str,
+        sae: &SaeConfig,
+    ) -> Settings {
+        // What decides only when files are written does not belong here.
+        let mut train = json!(config);
+        if let Some(map) = train.as_object_mut() {
+            map.remove("checkpoint_seconds");
+        }
+        let settings = json!({
+            "name": name,
+            "train": train,
+            "sae": sae,
+            "lookup": sae.lookup.as_ref().map(|lookup| lookup.fingerprint()),
+            "activations": acts.fingerprint(),
+            "hook": hook,
+            "held_out": held_out,
+        });
+        Settings { key: files::sha256(settings.to_string().as_bytes()), settings }
+    }
+}
