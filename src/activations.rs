@@ -181,6 +181,11 @@ impl ActivationStore {
         self.inner.manifest.model.d_vocab
     }
 
+    /// How many positions at the start of each sequence training leaves out by default.
+    pub(crate) fn skip_first(&self) -> usize {
+        self.inner.manifest.model.skip_first
+    }
+
     /// The hooks whose activations it holds, in the order of the model.
     pub fn hooks(&self) -> &[HookPoint] {
         &self.inner.manifest.hooks

@@ -1,4 +1,4 @@
-//! Language models: GPT-2 and Pythia, read from Hugging Face checkpoints, with activations at
+//! Language models: GPT-2, Pythia and the Llama family, read from Hugging Face checkpoints, with activations at
 //! every hook.
 //!
 //! ```
@@ -26,6 +26,7 @@ mod family;
 mod forecast;
 mod gpt2;
 mod hook;
+mod llama;
 mod loss;
 mod neox;
 mod norm;
@@ -149,7 +150,7 @@ impl Model {
         let mut config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
         let tokenizer =
             source.tokenizer.map(|part| vocabulary::read(&part, &config)).transpose()?;
-        config.settle_bos(tokenizer.as_ref().and_then(vocabulary::end_of_text));
+        config.settle_bos(tokenizer.as_ref());
         let root = checkpoint::open(&source.weights)?;
         forecast::check(&source.name, &root, &config, processing)?;
         let weights = family::of(root, &config);

@@ -93,7 +93,7 @@ pub struct Origin {
 impl Origin {
     /// At a hook or another place, as TransformerLens or the model's own modules call it.
     pub(crate) fn at(name: Option<&str>) -> Origin {
-        let hook = name.and_then(HookPoint::by_any_name);
+        let hook = name.and_then(|name| name.parse().ok());
         let place = name.filter(|_| hook.is_none()).map(str::to_owned);
         Origin { hook, place, ..Origin::default() }
     }

@@ -285,7 +285,7 @@ fn ids_are_those_of_the_models_own_tokenizer() {
 
 #[test]
 fn a_sampled_corpus_has_two_sides_and_grows_at_its_end() {
-    for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+    for name in ["tests/golden/gpt2", "tests/golden/neox", "tests/golden/llama"] {
         let model = Model::load(name).unwrap();
         let small = Corpus::sampled(&model, 100, 3).unwrap();
         let n_ctx = model.config().n_ctx.min(256);

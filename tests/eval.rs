@@ -53,6 +53,7 @@ fn perfect_reconstruction_changes_nothing() {
                 ("nmse", metrics.nmse, 0.0),
                 ("fvu", metrics.fvu, 0.0),
                 ("explained_variance", metrics.explained_variance, 1.0),
+                ("fvu_standardised", metrics.fvu_standardised, 0.0),
                 ("cosine", metrics.cosine, 1.0),
                 ("ce_patched", metrics.ce_patched, metrics.ce_clean),
                 ("ce_added", metrics.ce_added, 0.0),
@@ -90,6 +91,7 @@ fn zero_and_mean_reconstruction_are_the_ablations() {
     let mean = found["mean"].with_bos;
     near("fvu", mean.fvu, 1.0, 1e-4);
     near("explained_variance", mean.explained_variance, 0.0, 1e-4);
+    near("fvu_standardised", mean.fvu_standardised, 1.0, 1e-4);
     near("ce_patched", mean.ce_patched, mean.ce_mean, 1e-4);
     assert!(mean.kl > 0.1 && mean.ce_mean > mean.ce_clean);
 }
@@ -137,6 +139,16 @@ fn equals_a_second_implementation() {
         let centred =
             x.broadcast_sub(&x.mean(0).unwrap()).unwrap().sqr().unwrap().sum_all().unwrap();
         near("fvu", metrics.fvu, number(error.sum_all().unwrap()) / number(centred), 1e-7);
+        let of_each = |t: Tensor| t.sqr().unwrap().sum(0).unwrap();
+        let shares = (of_each((&x - &y).unwrap())
+            / of_each(x.broadcast_sub(&x.mean_keepdim(0).unwrap()).unwrap()))
+        .unwrap();
+        near(
+            "fvu_standardised",
+            metrics.fvu_standardised,
+            number(shares.mean_all().unwrap()),
+            1e-7,
+        );
         let dot = (&x * &y).unwrap().sum(1).unwrap();
         let lengths =
             (norm.sqrt().unwrap() * y.sqr().unwrap().sum(1).unwrap().sqrt().unwrap()).unwrap();

@@ -244,7 +244,15 @@ const CONFIG: HarvestConfig =
 
 fn harvest(dir: &Path, stream: &TokenStream) -> Result<ActivationStore> {
     let (name, fingerprint, processing) = ("formula".into(), "f0".repeat(32), "Raw".into());
-    let source = Source { name, revision: None, fingerprint, processing, d_model: 1, d_vocab: 258 };
+    let source = Source {
+        name,
+        revision: None,
+        fingerprint,
+        processing,
+        d_model: 1,
+        d_vocab: 258,
+        skip_first: 0,
+    };
     let hook = HookPoint::resid_pre(1);
     ActivationStore::harvest_with(&source, &[hook], stream, dir, CONFIG, &|pass, _| {
         Ok(vec![pass.ids().iter().map(|&id| id as f32).collect()])

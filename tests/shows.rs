@@ -282,6 +282,7 @@ fn activations_and_codes(checked: &mut Checked, it: &Made) {
         processing: EVIL.into(),
         d_model: 1,
         d_vocab: 1,
+        skip_first: 0,
     };
     check!(checked, source);
     let lookup = Lookup::unigram(&it.model, it.hook).unwrap();

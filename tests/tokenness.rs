@@ -171,6 +171,7 @@ fn store(
         processing: model.processing().to_string(),
         d_model: model.config().d_model,
         d_vocab: model.config().d_vocab,
+        skip_first: 0,
     };
     let place = |rows: &Tokens| {
         (0..tokens.n_seq()).find(|i| tokens.row(*i) == rows.row(0)).unwrap() * tokens.n_ctx()

@@ -169,6 +169,39 @@ fn what_cannot_be_trained_is_refused_before_it_starts() {
     assert!(matches!(overflow, Err(Error::NotFinite { .. })));
 }
 
+#[test]
+fn first_positions_are_left_out_where_that_is_said_and_by_family() {
+    let it = Material::new();
+    let hook = HookPoint::resid_pre(1);
+    // BOS, id 0, stands at position 0 alone. Whether its row of a table moves says whether that
+    // position was trained on.
+    let ids = |i: usize| if i.is_multiple_of(12) { 0 } else { 1 + (i * 31 % 60) as u32 };
+    let tokens = Tokens::new((0..64 * 12).map(ids).collect(), 12).unwrap();
+    for (name, by_family) in [("tiny-gpt2", true), ("tests/golden/llama", false)] {
+        let model = Model::load(name).unwrap();
+        let at = |part: &str| it.path(part).join(model.name());
+        let config = HarvestConfig::default();
+        let acts =
+            ActivationStore::harvest(&model, &[hook], &tokens, at("acts-of"), config).unwrap();
+        let moved = |skip_first: Option<usize>| {
+            let config = TrainConfig { skip_first, tokens: 3000, ..quick() };
+            let zeros = Lookup::zeros(acts.d_vocab(), acts.d_model()).unwrap();
+            let sae = SaeConfig { expansion: 2, k: 4, ..SaeConfig::for_model(&model) };
+            let trainer = Trainer::new(&acts, hook, config).unwrap();
+            let trainer = trainer.add("TSAE", sae.with_lookup(zeros)).unwrap();
+            let runs = trainer.fit(at(&format!("{skip_first:?}"))).unwrap();
+            let table = runs["TSAE"].sae.lookup.clone().unwrap();
+            let row = |t: u32| table[t as usize * acts.d_model()..][..acts.d_model()].iter();
+            assert!(row(ids(1)).any(|x| *x != 0.0), "a token of position 1");
+            row(0).any(|x| *x != 0.0)
+        };
+        assert_eq!([None, Some(0), Some(1)].map(moved), [by_family, true, false], "{name}");
+        let too_many = TrainConfig { skip_first: Some(12), ..quick() };
+        let told = Trainer::new(&acts, hook, too_many).err().unwrap().to_string();
+        assert!(told.contains("skip_first") && told.contains("12"), "{told}");
+    }
+}
+
 /// Five ways to choose latents, with a table and without, with everything that keeps a state of its
 /// own.
 fn architectures(it: &Material) -> Vec<(&'static str, SaeConfig)> {

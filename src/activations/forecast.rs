@@ -64,8 +64,9 @@ fn memory_of(model: &Model, hooks: &[HookPoint], n_ctx: usize, config: &HarvestC
     let rows = (config.batch * n_ctx) as u64;
     // Bytes of a number that a layer norm or the MLP's hidden layer gives.
     let number = if config.compute == Compute::Bf16 && has_bf16_tiles() { 2 } else { 4 };
-    let narrow = number * if shape.parallel { 2 * d } else { d };
-    let wide = (12 * d).max(number * d_mlp);
+    let narrow = number * if shape.parallel { 2 * d } else { d.max(shape.d_attn() as u64) };
+    let gate = if shape.gated() { 4 * d_mlp } else { 0 };
+    let wide = (4 * shape.d_qkv() as u64).max(number * d_mlp) + gate;
     // The residual stream, beside it where embeddings of tokens and positions are summed, and each
     // hook's values.
     let streams = 1 + u64::from(shape.family == Family::Gpt2) + hooks.len() as u64;

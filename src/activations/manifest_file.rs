@@ -153,6 +153,7 @@ mod tests {
             processing: "Raw".into(),
             d_model: 4,
             d_vocab: 50,
+            skip_first: 0,
         };
         let corpus = CorpusId { fingerprint: "cd".repeat(32), n_seq: 5, n_ctx: 8, stream: None };
         let config = HarvestConfig { shard_tokens: 16, ..HarvestConfig::default() };

@@ -10,11 +10,11 @@ use crate::display::{Progress, interrupt};
 use crate::model::HookPoint;
 use crate::sae::{Index, Lookup, Ngrams, Start};
 
-/// Rows of the table that are computed between two looks at the stop button.
-const ABREAST: usize = 256;
+/// Rows that are read at a time.
+const READ: usize = 8192;
 
-/// Activations that are read at a time for one row of the table.
-const READ: usize = 4096;
+/// Sums that are kept at a time: a gibibyte of them.
+const ROOM: usize = 1 << 27;
 
 impl Lookup {
     /// A table whose row `t` starts at the mean activation of `hook` on token `t`, over the whole
@@ -48,59 +48,89 @@ impl Lookup {
 }
 
 /// The mean activation over the rows of each key, summed in f64 in the order of the store:
-/// `[n_keys, d_model]`.
+/// `[n_keys, d_model]`. The store is read once, in order; again for each further [`ROOM`] of sums.
 fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -> Result<Vec<f32>> {
     let d = acts.d_model();
-    let (starts, rows) = by_key(keys, n_keys);
+    let at_once = (ROOM / d).max(1);
+    let passes = n_keys.div_ceil(at_once);
     let mut out = vec![0.0f32; n_keys * d];
+    let mut counts = vec![0u64; n_keys];
+    keys.iter().for_each(|&key| counts[key as usize] += 1);
     interrupt::watch();
-    let mut progress = Progress::new("mean activations", n_keys as u64, "rows");
-    for (turn, out) in out.chunks_mut(ABREAST * d).enumerate() {
-        if interrupt::requested() {
-            interrupt::clear();
-            let remedy = "run the same call again".to_owned();
-            return Err(Error::Interrupted { what: "the mean of activations by token", remedy });
-        }
-        out.par_chunks_mut(d).enumerate().try_for_each(|(i, mean)| {
-            let key = turn * ABREAST + i;
-            let rows = &rows[starts[key]..starts[key + 1]];
-            let mut sum = vec![0.0f64; d];
-            let mut batch = Batch::default();
-            for rows in rows.chunks(READ) {
-                acts.gather(hook, rows, &mut batch)?;
-                batch
-                    .x
-                    .chunks_exact(d)
-                    .for_each(|x| sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x)));
+    let mut progress = Progress::new("mean activations", (passes * keys.len()) as u64, "rows");
+    let mut batch = Batch::default();
+    for (pass, out) in out.chunks_mut(at_once * d).enumerate() {
+        let first = pass * at_once;
+        let mut sums = vec![0.0f64; out.len()];
+        for start in (0..keys.len()).step_by(READ) {
+            if interrupt::requested() {
+                interrupt::clear();
+                let remedy = "run the same call again".to_owned();
+                return Err(Error::Interrupted {
+                    what: "the mean of activations by token",
+                    remedy,
+                });
             }
-            mean.iter_mut()
-                .zip(sum)
-                .for_each(|(mean, sum)| *mean = (sum / rows.len().max(1) as f64) as f32);
-            Ok::<(), Error>(())
-        })?;
-        progress.set(((turn + 1) * ABREAST).min(n_keys) as u64);
+            let keys_here = &keys[start..keys.len().min(start + READ)];
+            let rows: Vec<u64> = (start as u64..).take(keys_here.len()).collect();
+            acts.gather(hook, &rows, &mut batch)?;
+            add_up(&batch.x, keys_here, first, d, &mut sums);
+            progress.set((pass * keys.len() + start + keys_here.len()) as u64);
+        }
+        let means = out.par_chunks_exact_mut(d).zip(sums.par_chunks_exact(d)).zip(&counts[first..]);
+        means.for_each(|((mean, sum), &n)| {
+            mean.iter_mut().zip(sum).for_each(|(mean, sum)| *mean = (sum / n.max(1) as f64) as f32);
+        });
     }
     progress.finish();
     let all = acts.mean(hook)?;
-    for (key, mean) in out.chunks_exact_mut(d).enumerate() {
-        if starts[key] == starts[key + 1] {
-            mean.copy_from_slice(&all);
-        }
+    for (mean, _) in out.chunks_exact_mut(d).zip(&counts).filter(|(_, n)| **n == 0) {
+        mean.copy_from_slice(&all);
     }
     Ok(out)
 }
 
-/// Where each key's rows begin, and the rows by key.
-fn by_key(keys: &[u32], n_keys: usize) -> (Vec<usize>, Vec<u64>) {
-    let mut starts = vec![0usize; n_keys + 1];
-    keys.iter().for_each(|&key| starts[key as usize + 1] += 1);
-    for key in 0..n_keys {
-        starts[key + 1] += starts[key];
+/// Adds rows `x` `[n, d]` to the sums `[_, d]` of their keys, of which `sums` holds those from
+/// `first` on; each key's in the order of the rows, whatever the number of threads.
+fn add_up(x: &[f32], keys: &[u32], first: usize, d: usize, sums: &mut [f64]) {
+    /// Keys that a thread takes at a time.
+    const KEYS: usize = 64;
+    let mut order: Vec<usize> = (0..keys.len()).collect();
+    order.sort_by_key(|&row| keys[row]); // stable
+    sums.par_chunks_mut(KEYS * d).enumerate().for_each(|(i, sums)| {
+        let from = first + i * KEYS;
+        let to = from + sums.len() / d;
+        let begin = order.partition_point(|&row| (keys[row] as usize) < from);
+        for &row in order[begin..].iter().take_while(|&&row| (keys[row] as usize) < to) {
+            let at = (keys[row] as usize - from) * d;
+            let sum = &mut sums[at..][..d];
+            sum.iter_mut().zip(&x[row * d..][..d]).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_some_keys_are_those_of_a_plain_loop() {
+        let (n, d, n_keys) = (500, 3, 200);
+        let keys: Vec<u32> = (0..n).map(|row| (row * row % 197) as u32).collect();
+        let x: Vec<f32> = (0..n * d).map(|i| (i as f32 * 0.37).sin()).collect();
+        for (first, to) in [(0, n_keys), (0, 70), (70, 135), (135, n_keys)] {
+            let mut want = vec![0.0f64; (to - first) * d];
+            for (row, &key) in
+                keys.iter().enumerate().filter(|(_, key)| (first..to).contains(&(**key as usize)))
+            {
+                for i in 0..d {
+                    want[(key as usize - first) * d + i] += f64::from(x[row * d + i]);
+                }
+            }
+            let mut got = vec![0.0f64; want.len()];
+            add_up(&x, &keys, first, d, &mut got);
+            assert_eq!(got, want, "{first}..{to}");
+            assert!(want.iter().any(|sum| *sum != 0.0));
+        }
     }
-    let (mut next, mut rows) = (starts.clone(), vec![0u64; keys.len()]);
-    for (row, &key) in keys.iter().enumerate() {
-        rows[next[key as usize]] = row as u64;
-        next[key as usize] += 1;
-    }
-    (starts, rows)
 }

@@ -14,8 +14,7 @@ const ROUNDS: usize = 8;
 /// Halves of fewer than five bits leave some orders of a handful of rows out.
 const FEWEST_BITS: u32 = 10;
 
-/// A seeded order of the rows `0..n`, a new one each epoch: [`row`](Shuffle::row) says which row
-/// comes at which position.
+/// A seeded order of the rows `0..n`, a new one each epoch.
 #[derive(Clone, Copy)]
 pub struct Shuffle {
     n: u64,
@@ -28,14 +27,8 @@ impl Shuffle {
         Shuffle { n, seed }
     }
 
-    /// The row at `position`, which counts on over the epochs: each `n` positions in a row visit
-    /// every row once.
-    pub fn row(&self, position: u64) -> u64 {
-        let n = self.n.max(1);
-        Permutation::new(n, self.seed, position / n).row(position % n)
-    }
-
-    /// The rows at the positions `start..start + n`.
+    /// The rows at the positions `start..start + n`, which count on over the epochs: each of the
+    /// order's length visits every row once.
     pub fn fill(&self, start: u64, n: usize) -> Vec<u64> {
         let rows = self.n.max(1);
         let mut order = Permutation::new(rows, self.seed, start / rows);
@@ -125,21 +118,20 @@ mod tests {
         }
 
         #[test]
-        fn row_and_fill_agree_across_epochs(n in 1u64..300, seed: u64, start in 0u64..10_000, len in 0usize..700) {
+        fn rows_are_the_same_one_by_one_and_together(n in 1u64..300, seed: u64, start in 0u64..10_000, len in 0usize..700) {
             let shuffle = Shuffle::new(n, seed);
             let rows = shuffle.fill(start, len);
-            prop_assert_eq!(rows, (start..start + len as u64).map(|p| shuffle.row(p)).collect::<Vec<_>>());
+            prop_assert_eq!(rows, (start..start + len as u64).map(|p| shuffle.fill(p, 1)[0]).collect::<Vec<_>>());
         }
 
         #[test]
         fn rows_stay_below_n_for_huge_stores(n in 1u64..u64::MAX, seed: u64, position: u64) {
-            prop_assert!(Shuffle::new(n, seed).row(position) < n);
+            prop_assert!(Shuffle::new(n, seed).fill(position, 1)[0] < n);
         }
     }
 
     #[test]
     fn an_empty_store_has_row_zero_and_does_not_panic() {
-        assert_eq!(Shuffle::new(0, 1).row(5), 0);
         assert_eq!(Shuffle::new(0, 1).fill(3, 2), [0, 0]);
     }
 
@@ -207,8 +199,8 @@ mod tests {
         let golden = [8, 9, 2, 6, 0, 5, 1, 3, 7, 4, 6, 9, 3, 4, 2, 5, 0, 8, 7, 1];
         assert_eq!(Shuffle::new(10, 0).fill(0, 20), golden);
         let n = 300_000_007;
-        let rows =
-            [0, 1, 2, n - 1, n, 5 * n + 12_345].map(|position| Shuffle::new(n, 42).row(position));
+        let rows = [0, 1, 2, n - 1, n, 5 * n + 12_345]
+            .map(|position| Shuffle::new(n, 42).fill(position, 1)[0]);
         assert_eq!(
             rows,
             [216_836_419, 143_395_623, 143_374_421, 173_005_069, 159_544_791, 52_955_507]

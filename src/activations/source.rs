@@ -22,6 +22,15 @@ pub struct Source {
     pub d_model: usize,
     /// Number of token ids.
     pub d_vocab: usize,
+    /// How many positions at the start of each sequence training leaves out, if it is not told
+    /// otherwise: see [`TrainConfig::skip_first`](crate::train::TrainConfig::skip_first).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skip_first: usize,
+}
+
+/// What stores that leave nothing out do not write.
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Source {
@@ -34,6 +43,7 @@ impl Source {
             processing: model.processing().to_string(),
             d_model: model.config().d_model,
             d_vocab: model.config().d_vocab,
+            skip_first: model.config().skip_first(),
         }
     }
 }

@@ -143,10 +143,13 @@ pub(crate) enum Out<'a> {
     Write(RowsMut<'a>),
     /// Added to `[n, width]`.
     Add(&'a mut [f32]),
+    /// Multiplied, number by number, with the first, `[n, width]`, and written to the second: a
+    /// gated MLP's hidden layer.
+    Gated(&'a [f32], RowsMut<'a>),
 }
 
-/// Rows of the queries, keys or values of some sequences, `[n, d_model]` each, head after head,
-/// within a slice.
+/// Rows of the queries, keys or values of some sequences, `[n, n_heads · d_head]` each, head after
+/// head, within a slice.
 #[derive(Clone, Copy)]
 pub(crate) struct Heads<'a> {
     /// All sequences, from the first row of the first on.
@@ -165,7 +168,10 @@ pub(crate) struct Shape {
     pub n_new: usize,
     /// Keys and values of each sequence.
     pub n_all: usize,
+    /// Heads of queries.
     pub n_heads: usize,
+    /// How many of them, one after the other, share a head of keys and values.
+    pub group: usize,
     pub d_head: usize,
     /// What scores are multiplied by.
     pub scale: f32,

@@ -16,6 +16,8 @@ pub enum Measure {
     Fvu,
     /// [`Metrics::explained_variance`].
     ExplainedVariance,
+    /// [`Metrics::fvu_standardised`].
+    FvuStandardised,
     /// [`Metrics::cosine`].
     Cosine,
     /// [`Metrics::l0`].
@@ -42,10 +44,11 @@ pub enum Measure {
 
 impl Measure {
     /// All of them, in the order in which a table has them.
-    pub const ALL: [Measure; 14] = [
+    pub const ALL: [Measure; 15] = [
         Measure::Nmse,
         Measure::Fvu,
         Measure::ExplainedVariance,
+        Measure::FvuStandardised,
         Measure::Cosine,
         Measure::L0,
         Measure::Dead,
@@ -93,6 +96,11 @@ impl Measure {
             Measure::ExplainedVariance => {
                 ("explained variance", "1 − FVU, as SAELens since 6.45.1", Highest)
             }
+            Measure::FvuStandardised => (
+                "FVU, standardised",
+                "FVU with every coordinate scaled to variance 1, so that none outweighs the others",
+                Lowest,
+            ),
             Measure::Cosine => ("cosine", "mean over tokens of cos(x, x̂)", Highest),
             Measure::L0 => ("L0", "mean number of codes per token that are not 0", None),
             Measure::Dead => ("dead", "share of latents that fire on none of these tokens", None),
@@ -127,6 +135,7 @@ impl Metrics {
             Measure::Nmse => self.nmse,
             Measure::Fvu => self.fvu,
             Measure::ExplainedVariance => self.explained_variance,
+            Measure::FvuStandardised => self.fvu_standardised,
             Measure::Cosine => self.cosine,
             Measure::L0 => self.l0,
             Measure::Dead => self.dead,

@@ -20,6 +20,12 @@ pub struct Metrics {
     /// 1 − FVU, which is what SAELens computes since 6.45.1.
     #[serde(with = "number")]
     pub explained_variance: f64,
+    /// FVU with every coordinate scaled to variance 1: the mean over coordinates j of Σ(x̂ⱼ − xⱼ)² /
+    /// Σ(xⱼ − x̄ⱼ)², of those that vary. In language models a few coordinates can hold most of the
+    /// variance, and then FVU says how well these few are met. NaN in files from before it was
+    /// measured.
+    #[serde(with = "number", default = "unmeasured")]
+    pub fvu_standardised: f64,
     /// Mean over tokens of the cosine of x and x̂.
     #[serde(with = "number")]
     pub cosine: f64,
@@ -55,6 +61,11 @@ pub struct Metrics {
     pub kl: f64,
     /// Tokens whose reconstruction was counted.
     pub tokens: usize,
+}
+
+/// What stands for a figure that a file does not have.
+fn unmeasured() -> f64 {
+    f64::NAN
 }
 
 /// One SAE's metrics, without and with position 0.

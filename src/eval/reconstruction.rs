@@ -15,7 +15,8 @@ pub(super) struct Sums {
     nmse: f64,
     squared_error: f64,
     squared_norm: f64,
-    sum: Vec<f64>, // [d_model]
+    /// Of each coordinate: the sum, that of squares, and that of squared errors.
+    coordinates: Vec<[f64; 3]>, // [d_model]
     cosine: f64,
     active: usize,
     fired: Vec<bool>, // [d_sae]
@@ -30,7 +31,7 @@ impl Sums {
             nmse: 0.0,
             squared_error: 0.0,
             squared_norm: 0.0,
-            sum: vec![0.0; sae.d_model()],
+            coordinates: vec![[0.0; 3]; sae.d_model()],
             cosine: 0.0,
             active: 0,
             fired: vec![false; sae.d_sae()],
@@ -48,13 +49,16 @@ impl Sums {
         tokens: &Tokens,
         first: usize,
     ) {
-        let d = self.sum.len();
+        let d = self.coordinates.len();
         for i in (0..tokens.len()).filter(|i| i % tokens.n_ctx() >= first) {
             let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
             let (mut error, mut norm, mut norm_hat, mut dot) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
-            for ((&a, &b), sum) in x.iter().zip(x_hat).zip(&mut self.sum) {
+            for ((&a, &b), [sum, squares, errors]) in x.iter().zip(x_hat).zip(&mut self.coordinates)
+            {
                 let (a, b) = (f64::from(a), f64::from(b));
                 *sum += a;
+                *squares += a * a;
+                *errors += (b - a) * (b - a);
                 error += (b - a) * (b - a);
                 norm += a * a;
                 norm_hat += b * b;
@@ -95,9 +99,21 @@ impl Sums {
         self.fired.iter().filter(|fired| !**fired).count() as f64 / self.fired.len() as f64
     }
 
+    /// The mean over coordinates of the share of their variance that is not explained.
+    fn fvu_standardised(&self) -> f64 {
+        let n = self.n as f64;
+        let of = |&[sum, squares, errors]: &[f64; 3]| {
+            let variance = squares - sum * sum / n;
+            // What rounding leaves of the variance of a constant is none.
+            (variance > 1e-12 * squares).then_some(errors / variance)
+        };
+        let shares: Vec<f64> = self.coordinates.iter().filter_map(of).collect();
+        shares.iter().sum::<f64>() / shares.len() as f64
+    }
+
     pub(super) fn metrics(&self, text: &Ablations) -> Metrics {
         let n = self.n as f64;
-        let mean_norm: f64 = self.sum.iter().map(|sum| (sum / n) * (sum / n)).sum();
+        let mean_norm: f64 = self.coordinates.iter().map(|[sum, ..]| (sum / n) * (sum / n)).sum();
         let variance = self.squared_norm / n - mean_norm;
         let fvu = self.squared_error / n / variance;
         let (clean, patched, zero) = (text.clean.value(), self.patched.value(), text.zero.value());
@@ -105,6 +121,7 @@ impl Sums {
             nmse: self.nmse(),
             fvu,
             explained_variance: 1.0 - fvu,
+            fvu_standardised: self.fvu_standardised(),
             cosine: self.cosine / n,
             l0: self.active as f64 / n,
             dead: self.dead(),

@@ -9,9 +9,10 @@ use crate::cpu::matmul::{Heads, RowsMut, Shape, in_pieces};
 use crate::model::elementwise;
 use crate::model::tensor::cpu_f32;
 
-/// Attention of `q` `[n_seq, n_new, d_model]` to `k` and `v` `[n_seq, n_all, d_model]`, whose last
-/// `n_new` positions are those of `q`: each position sees itself and all before. Heads lie one
-/// after the other in `d_model`. Gives `[n_seq, n_new, d_model]`.
+/// Attention of `q` `[n_seq, n_new, n_heads · d_head]` to `k` and `v` `[n_seq, n_all, n_kv_heads ·
+/// d_head]`, whose last `n_new` positions are those of `q`: each position sees itself and all
+/// before. Heads lie one after the other, and as many of the queries' share one of keys and values
+/// as there are more of them. Gives `[n_seq, n_new, n_heads · d_head]`.
 pub(super) fn causal_attention(
     q: &Tensor,
     k: &Tensor,
@@ -19,25 +20,26 @@ pub(super) fn causal_attention(
     n_heads: usize,
     scale: f64,
 ) -> Result<Tensor> {
-    let (n_seq, n_new, d_model) = q.dims3()?;
+    let (n_seq, n_new, width) = q.dims3()?;
     let shape = Shape {
         n_seq,
         n_new,
         n_all: k.dim(1)?,
         n_heads,
-        d_head: d_model / n_heads,
+        group: width / k.dim(2)?,
+        d_head: width / n_heads,
         scale: scale as f32,
     };
     let (q_storage, _) = q.storage_and_layout();
     let (k_storage, _) = k.storage_and_layout();
     let (v_storage, _) = v.storage_and_layout();
-    let mut out = vec![0f32; n_seq * n_new * d_model];
+    let mut out = vec![0f32; n_seq * n_new * width];
     attend(
         [heads(q, &q_storage)?, heads(k, &k_storage)?, heads(v, &v_storage)?],
         shape,
         RowsMut::F32(&mut out),
     );
-    Ok(Tensor::from_vec(out, (n_seq, n_new, d_model), &Device::Cpu)?)
+    Ok(Tensor::from_vec(out, (n_seq, n_new, width), &Device::Cpu)?)
 }
 
 fn heads<'a>(x: &Tensor, storage: &'a Storage) -> Result<Heads<'a>> {
@@ -66,18 +68,17 @@ fn by_gemm([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
     /// How many queries of a head are worked on at once; no key after the last of them is looked
     /// at.
     const QUERIES: usize = 64;
-    let Shape { n_seq, n_new, n_all, n_heads, d_head, scale } = shape;
-    let (d_model, before) = (n_heads * d_head, n_all - n_new);
-    let work = 4 * n_seq * n_new * n_all * d_model;
-    in_pieces(out, n_new * d_model, work, |seq, out| {
+    let Shape { n_seq, n_new, n_all, n_heads, group, d_head, scale } = shape;
+    let (width, before) = (n_heads * d_head, n_all - n_new);
+    let work = 4 * n_seq * n_new * n_all * width;
+    in_pieces(out, n_new * width, work, |seq, out| {
         let mut scores = vec![0f32; n_new.min(QUERIES) * n_all];
         for head in 0..n_heads {
             for from in (0..n_new).step_by(QUERIES) {
                 let n = QUERIES.min(n_new - from);
                 let seen = before + from + n;
                 let scores = &mut scores[..n * seen];
-                let (keys, values) =
-                    (rows(k, [seq, head], 0..seen, d_head), rows(v, [seq, head], 0..seen, d_head));
+                let [keys, values] = [k, v].map(|x| rows(x, [seq, head / group], 0..seen, d_head));
                 let queries = rows(q, [seq, head], from..from + n, d_head);
                 matmul(scores, seen, queries, keys.transposed(), scale, Parallelism::None);
                 for (i, row) in scores.chunks_exact_mut(seen).enumerate() {
@@ -88,8 +89,8 @@ fn by_gemm([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
                 let pattern =
                     Matrix { data: scores, rows: n, cols: seen, row_stride: seen, col_stride: 1 };
                 matmul(
-                    &mut out[from * d_model + head * d_head..],
-                    d_model,
+                    &mut out[from * width + head * d_head..],
+                    width,
                     pattern,
                     values,
                     1.0,
@@ -114,19 +115,19 @@ fn rows(
 /// For a single new position of each sequence, as in sampling, where products of matrices would be
 /// of one row.
 fn of_one([q, k, v]: [Heads<'_>; 3], shape: Shape, out: &mut [f32]) {
-    let Shape { n_seq, n_all, n_heads, d_head, scale, .. } = shape;
-    let d_model = n_heads * d_head;
-    in_pieces(out, d_model, 4 * n_seq * n_all * d_model, |seq, out| {
+    let Shape { n_seq, n_all, n_heads, group, d_head, scale, .. } = shape;
+    let width = n_heads * d_head;
+    in_pieces(out, width, 4 * n_seq * n_all * width, |seq, out| {
         let mut shares = vec![0f32; n_heads * n_all];
         let of = |x: Heads<'_>| seq * x.seq_stride;
         let keys_and_values = [&k.data[of(k)..], &v.data[of(v)..]];
         elementwise::attend(
-            &q.data[of(q)..][..d_model],
+            &q.data[of(q)..][..width],
             keys_and_values,
             k.row_stride,
             scale,
             &mut shares,
-            n_heads,
+            [n_heads, group],
             out,
         );
     });
@@ -147,10 +148,14 @@ mod tests {
         n_heads: usize,
         scale: f64,
     ) -> Result<Tensor> {
-        let (n_seq, n_new, d_model) = q.dims3()?;
-        let n_all = k.dim(1)?;
+        let (n_seq, n_new, width) = q.dims3()?;
+        let (n_all, d_head) = (k.dim(1)?, width / n_heads);
         let heads = |x: &Tensor| {
-            x.reshape((n_seq, x.dim(1)?, n_heads, d_model / n_heads))?.transpose(1, 2)?.contiguous()
+            let n = x.dim(2)? / d_head;
+            let x = x.reshape((n_seq, x.dim(1)?, n, 1, d_head))?;
+            let (n_rows, group) = (x.dim(1)?, n_heads / n);
+            let each = x.broadcast_as((n_seq, n_rows, n, group, d_head))?;
+            each.reshape((n_seq, n_rows, n_heads, d_head))?.transpose(1, 2)?.contiguous()
         };
         let (q, k, v) = (heads(q)?, heads(k)?, heads(v)?);
         let scores = (q.matmul(&k.t()?)? * scale)?; // [n_seq, n_heads, n_new, n_all]
@@ -158,27 +163,30 @@ mod tests {
             build_causal_mask(n_new, n_all - n_new, q.device())?.broadcast_as(scores.shape())?;
         let never = Tensor::new(f32::NEG_INFINITY, q.device())?.broadcast_as(scores.shape())?;
         let pattern = candle_nn::ops::softmax_last_dim(&hidden.where_cond(&never, &scores)?)?;
-        Ok(pattern.matmul(&v)?.transpose(1, 2)?.reshape((n_seq, n_new, d_model))?)
+        Ok(pattern.matmul(&v)?.transpose(1, 2)?.reshape((n_seq, n_new, width))?)
     }
 
     #[test]
     fn attention_equals_candles_with_and_without_a_past() {
-        for (n_seq, n_new, n_all, n_heads, d_head) in [
-            (1, 1, 1, 1, 4),
-            (2, 12, 12, 4, 8),
-            (3, 1, 40, 2, 16),
-            (2, 1, 33, 3, 20),
-            (2, 150, 150, 3, 8),
-            (1, 70, 201, 2, 4),
+        for (n_seq, n_new, n_all, n_heads, group, d_head) in [
+            (1, 1, 1, 1, 1, 4),
+            (2, 12, 12, 4, 1, 8),
+            (3, 1, 40, 2, 1, 16),
+            (2, 1, 33, 3, 1, 20),
+            (2, 150, 150, 3, 1, 8),
+            (1, 70, 201, 2, 1, 4),
+            (2, 1, 33, 6, 3, 20),
+            (2, 150, 150, 6, 2, 8),
+            (1, 70, 201, 9, 3, 36),
         ] {
-            let d = n_heads * d_head;
+            let (d, d_kv) = (n_heads * d_head, n_heads / group * d_head);
             // As in a model: views into one tensor of queries, keys and values.
-            let qkv = random(&[n_seq, n_all, 3 * d], 5);
+            let qkv = random(&[n_seq, n_all, d + 2 * d_kv], 5);
             let q = qkv.narrow(2, 0, d).unwrap().narrow(1, n_all - n_new, n_new).unwrap();
-            let (k, v) = (qkv.narrow(2, d, d).unwrap(), qkv.narrow(2, 2 * d, d).unwrap());
+            let (k, v) = (qkv.narrow(2, d, d_kv).unwrap(), qkv.narrow(2, d + d_kv, d_kv).unwrap());
             let want = attention_any(&q, &k, &v, n_heads, 0.7).unwrap();
             assert_close(&causal_attention(&q, &k, &v, n_heads, 0.7).unwrap(), &want);
-            let shape = Shape { n_seq, n_new, n_all, n_heads, d_head, scale: 0.7 };
+            let shape = Shape { n_seq, n_new, n_all, n_heads, group, d_head, scale: 0.7 };
             let storages = [&q, &k, &v].map(|x| x.storage_and_layout().0);
             let [q, k, v] = [(&q, &storages[0]), (&k, &storages[1]), (&v, &storages[2])]
                 .map(|(x, storage)| heads(x, storage).unwrap());

@@ -14,6 +14,8 @@ pub(super) struct Block {
     pub qkv: Dense,
     pub out: Dense,
     pub ln2: Norm,
+    /// What the MLP's hidden layer is multiplied with, if it is gated.
+    pub gate: Option<Dense>,
     pub up: Dense,
     pub down: Dense,
 }
@@ -25,9 +27,15 @@ impl Block {
             qkv: Dense::laid_out(weights.qkv)?,
             out: Dense::laid_out(weights.out)?,
             ln2: Norm::new(&weights.ln2, eps)?,
+            gate: weights.gate.map(Dense::laid_out).transpose()?,
             up: Dense::laid_out(weights.up)?,
             down: Dense::laid_out(weights.down)?,
         })
+    }
+
+    /// Its matrices.
+    pub fn matrices(&self) -> impl Iterator<Item = &Dense> {
+        [&self.qkv, &self.out, &self.up, &self.down].into_iter().chain(&self.gate)
     }
 }
 
@@ -73,13 +81,14 @@ impl Times {
 /// of this size takes longer to come by than the layer norms.
 #[derive(Default)]
 pub(super) struct Workspace {
-    /// A layer norm's output, and then attention's: `[n, d_model]`.
+    /// A layer norm's output, and then attention's: `[n, d_model]` and `[n, d_attn]`.
     pub narrow: Lines,
     /// Where attention and MLP run in parallel, the MLP's layer norm.
     pub second: Lines,
-    /// Queries, keys and values, and then the MLP's hidden layer: `[n, 3 d_model]` and `[n,
-    /// d_mlp]`.
+    /// Queries, keys and values, and then the MLP's hidden layer: `[n, d_qkv]` and `[n, d_mlp]`.
     pub wide: Lines,
+    /// What a gated MLP's hidden layer is multiplied with: `[n, d_mlp]`.
+    pub gate: Lines,
     /// Where sequences share their first row: queries, keys and values with a first row for each,
     /// and what attention makes of them.
     pub apart: [Lines; 2],

@@ -52,21 +52,22 @@ impl Transformer {
     ) -> Result<()> {
         let (block, config) = (&self.blocks[layer], &self.config);
         let (n, d, d_mlp) = (layout.rows(), config.d_model, config.d_mlp);
+        let (d_attn, d_qkv) = (config.d_attn(), config.d_qkv());
         let pairs = compute == Compute::Bf16 && has_bf16_tiles();
-        let Workspace { narrow, second, wide, apart } = room;
+        let Workspace { narrow, second, wide, gate, apart } = room;
 
         block.ln1.apply(resid, RowsMut::of(narrow, n, d, pairs));
         clock.done(Part::LayerNorm)?;
         block.qkv.apply(
             Rows::of(narrow, n, d, pairs),
-            Out::Write(RowsMut::of(wide, n, 3 * d, false)),
+            Out::Write(RowsMut::of(wide, n, d_qkv, false)),
             Activation::None,
             compute,
         )?;
         clock.done(Part::Qkv)?;
-        let qkv = &mut wide.floats_mut()[..n * 3 * d];
+        let qkv = &mut wide.floats_mut()[..n * d_qkv];
         if let Some(rotary) = &self.rotary {
-            let (bos, rest) = qkv.split_at_mut(if layout.one_bos { 3 * d } else { 0 });
+            let (bos, rest) = qkv.split_at_mut(if layout.one_bos { d_qkv } else { 0 });
             rotary.turn(bos, 1, 0);
             rotary.turn(
                 rest,
@@ -76,7 +77,7 @@ impl Transformer {
             clock.done(Part::Rotary)?;
         }
         let scale = config.attn_scale_of(layer) as f32;
-        self.attend(qkv, scale, layout, RowsMut::of(narrow, n, d, pairs), apart);
+        self.attend(qkv, scale, layout, RowsMut::of(narrow, n, d_attn, pairs), apart);
         clock.done(Part::Attention)?;
 
         // In parallel, the MLP reads what the block was given, which must be read before
@@ -86,7 +87,7 @@ impl Transformer {
             clock.done(Part::LayerNorm)?;
         }
         block.out.apply(
-            Rows::of(narrow, n, d, pairs),
+            Rows::of(narrow, n, d_attn, pairs),
             Out::Add(resid),
             Activation::None,
             compute,
@@ -97,8 +98,17 @@ impl Transformer {
             clock.done(Part::LayerNorm)?;
         }
         let normed = if config.parallel { second } else { narrow };
-        let hidden = Out::Write(RowsMut::of(wide, n, d_mlp, pairs));
-        block.up.apply(Rows::of(normed, n, d, pairs), hidden, config.activation, compute)?;
+        let normed = Rows::of(normed, n, d, pairs);
+        let hidden = RowsMut::of(wide, n, d_mlp, pairs);
+        match &block.gate {
+            None => block.up.apply(normed, Out::Write(hidden), config.activation, compute)?,
+            Some(by) => {
+                let out = Out::Write(RowsMut::of(gate, n, d_mlp, false));
+                by.apply(normed, out, config.activation, compute)?;
+                let gate = &gate.floats()[..n * d_mlp];
+                block.up.apply(normed, Out::Gated(gate, hidden), Activation::None, compute)?;
+            }
+        }
         clock.done(Part::MlpUp)?;
         block.down.apply(
             Rows::of(wide, n, d_mlp, pairs),
@@ -111,7 +121,7 @@ impl Transformer {
 }
 
 impl Transformer {
-    /// Attention within each sequence, from queries, keys and values `[rows, 3 d_model]`.
+    /// Attention within each sequence, from queries, keys and values `[rows, d_qkv]`.
     fn attend(
         &self,
         qkv: &[f32],
@@ -120,13 +130,15 @@ impl Transformer {
         out: RowsMut<'_>,
         [apart, made]: &mut [Lines; 2],
     ) {
-        let (config, d) = (&self.config, self.config.d_model);
+        let config = &self.config;
+        let (d, d_kv, d_qkv) = (config.d_attn(), config.d_kv(), config.d_qkv());
         let Layout { n_seq, n_ctx, one_bos } = layout;
         let shape = Shape {
             n_seq,
             n_new: n_ctx,
             n_all: n_ctx,
             n_heads: config.n_heads,
+            group: config.n_heads / config.n_key_value_heads,
             d_head: config.d_head,
             scale,
         };
@@ -134,31 +146,28 @@ impl Transformer {
             let qkv: &[f32] = qkv;
             Heads {
                 data: &qkv[from.min(qkv.len())..],
-                seq_stride: n_ctx * 3 * d,
-                row_stride: 3 * d,
+                seq_stride: n_ctx * d_qkv,
+                row_stride: d_qkv,
             }
         };
+        let of = |qkv| [0, d, d + d_kv].map(|from| heads(qkv, from));
         if !one_bos {
-            return attend([heads(qkv, 0), heads(qkv, d), heads(qkv, 2 * d)], shape, out);
+            return attend(of(qkv), shape, out);
         }
-        let (bos, rest) = qkv.split_at(3 * d);
-        apart.hold(n_seq * n_ctx * 3 * d);
-        let apart = &mut apart.floats_mut()[..n_seq * n_ctx * 3 * d];
+        let (bos, rest) = qkv.split_at(d_qkv);
+        apart.hold(n_seq * n_ctx * d_qkv);
+        let apart = &mut apart.floats_mut()[..n_seq * n_ctx * d_qkv];
         for (whole, rest) in
-            apart.chunks_exact_mut(n_ctx * 3 * d).zip(rest.chunks_exact((n_ctx - 1) * 3 * d))
+            apart.chunks_exact_mut(n_ctx * d_qkv).zip(rest.chunks_exact((n_ctx - 1) * d_qkv))
         {
-            whole[..3 * d].copy_from_slice(bos);
-            whole[3 * d..].copy_from_slice(rest);
+            whole[..d_qkv].copy_from_slice(bos);
+            whole[d_qkv..].copy_from_slice(rest);
         }
         let (pairs, width) = match out {
             RowsMut::F32(_) => (false, d),
             RowsMut::Bf16(_) => (true, d.div_ceil(2)),
         };
-        attend(
-            [heads(apart, 0), heads(apart, d), heads(apart, 2 * d)],
-            shape,
-            RowsMut::of(made, n_seq * n_ctx, d, pairs),
-        );
+        attend(of(apart), shape, RowsMut::of(made, n_seq * n_ctx, d, pairs));
         let out: &mut [u32] = match out {
             RowsMut::F32(out) => bytemuck::cast_slice_mut(out),
             RowsMut::Bf16(out) => out,

@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+use tokenizers::Tokenizer;
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::Activation;
+use crate::model::vocabulary;
 
 /// A family of models with one architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -15,6 +17,19 @@ pub(crate) enum Family {
     Gpt2,
     /// GPT-NeoX, the architecture of Pythia: rotary positions, attention and MLP in parallel.
     NeoX,
+    /// Llama 2 and 3, SmolLM2, TinyLlama: rotary positions, RMS norms, a gated MLP.
+    Llama,
+    /// Mistral: Llama, with attention that sees a window.
+    Mistral,
+    /// Qwen 2 and 2.5: Llama, with biases on queries, keys and values.
+    Qwen2,
+}
+
+impl Family {
+    /// Whether its norms subtract the mean, and have a bias: layer norms, and not RMS norms.
+    pub(super) fn centres(self) -> bool {
+        matches!(self, Family::Gpt2 | Family::NeoX)
+    }
 }
 
 impl fmt::Display for Family {
@@ -22,7 +37,33 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Family::Gpt2 => "GPT-2",
             Family::NeoX => "GPT-NeoX",
+            Family::Llama => "Llama",
+            Family::Mistral => "Mistral",
+            Family::Qwen2 => "Qwen2",
         })
+    }
+}
+
+/// How Llama 3.1 and later stretch their rotary positions to texts longer than those that Llama 3
+/// was trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct RotaryScaling {
+    /// What slow turns are slowed by.
+    pub factor: f64,
+    /// Turns that come round less often than this within `trained` are slowed.
+    pub low: f64,
+    /// Turns that come round more often than this within `trained` stay.
+    pub high: f64,
+    /// The length of the texts before.
+    pub trained: f64,
+}
+
+impl RotaryScaling {
+    /// A turn by position, in radians, as it is scaled.
+    pub(super) fn apply(self, frequency: f64) -> f64 {
+        let rounds = self.trained * frequency / std::f64::consts::TAU;
+        let kept = ((rounds - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
+        (1.0 - kept) * frequency / self.factor + kept * frequency
     }
 }
 
@@ -41,29 +82,45 @@ pub struct ModelConfig {
     pub n_layers: usize,
     /// How many attention heads a block has.
     pub n_heads: usize,
+    /// How many heads of keys and values a block has: as many, or fewer, each shared by
+    /// `n_heads / n_key_value_heads` heads of queries.
+    // What is skipped here shows in the shapes of the weights, which models are known by too.
+    #[serde(skip)]
+    pub n_key_value_heads: usize,
     /// The width of the residual stream.
     pub d_model: usize,
-    /// The width of a head: `d_model / n_heads`.
+    /// The width of a head: `d_model / n_heads`, unless the file of a Llama says otherwise.
     pub d_head: usize,
     /// The width of the MLP's hidden layer.
     pub d_mlp: usize,
-    /// The longest sequence the model can read.
+    /// The longest sequence the model can read. Of a Mistral, the window that its attention sees,
+    /// where that is shorter: what lies further back is not computed as it should be.
     pub n_ctx: usize,
     /// How many token ids there are. May exceed the tokenizer's vocabulary: Pythia's is padded.
     pub d_vocab: usize,
     /// The token that stands at position 0; 0 is an id like any other.
     ///
-    /// It is the file's `bos_token_id`. Where that is absent, null or outside the vocabulary, it is
-    /// `eos_token_id`, and else the tokenizer's `<|endoftext|>`.
+    /// Of GPT-2 and GPT-NeoX it is the file's `bos_token_id`. Where that is absent, null or outside
+    /// the vocabulary, it is `eos_token_id`, and else the tokenizer's `<|endoftext|>`. Of the Llama
+    /// family it is the token that the tokenizer itself puts first. Where it puts none (SmolLM2,
+    /// Qwen2), it is `<|endoftext|>`, which stood before every document in training: the file's
+    /// `bos_token_id` may be the one that opens a chat. [`ModelConfig::table`] says which.
     pub bos: u32,
+    /// How `bos` was chosen, if it is not simply what the file names.
+    #[serde(skip)]
+    pub(super) bos_is: &'static str,
     /// The token that ends a document.
     pub eos: u32,
     /// The non-linearity of the MLP.
     pub(super) activation: Activation,
-    /// What layer norms add to the variance.
+    /// What norms add to the variance, or to the mean square.
     pub layer_norm_eps: f64,
-    /// Whether attention's matrices have biases.
+    /// Whether attention's queries, keys and values have biases; its output has one too, but not
+    /// Qwen2's.
     pub attn_bias: bool,
+    /// Whether the MLP's matrices have biases.
+    #[serde(skip)]
+    pub mlp_bias: bool,
     /// What attention scores are multiplied by: `1/√d_head`, or 1 where the file says
     /// `"scale_attn_weights": false`.
     pub attn_scale: f64,
@@ -74,6 +131,9 @@ pub struct ModelConfig {
     pub rotary_dim: usize,
     /// The base of the rotation's wavelengths.
     pub rotary_base: f64,
+    /// How they are stretched, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rotary_scaling: Option<RotaryScaling>,
     /// Whether attention and MLP both read the block's input, so that there is no `hook_resid_mid`.
     pub parallel: bool,
     /// Whether the unembedding is the transposed embedding.
@@ -81,6 +141,32 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The width of all heads of queries, and of what attention gives: `n_heads · d_head`.
+    pub(crate) fn d_attn(&self) -> usize {
+        self.n_heads * self.d_head
+    }
+
+    /// The width of all heads of keys, and of all of values.
+    pub(crate) fn d_kv(&self) -> usize {
+        self.n_key_value_heads * self.d_head
+    }
+
+    /// The width of queries, keys and values.
+    pub(crate) fn d_qkv(&self) -> usize {
+        self.d_attn() + 2 * self.d_kv()
+    }
+
+    /// Whether the MLP is gated (SwiGLU): three matrices `[d_model, d_mlp]` where others have two.
+    pub fn gated(&self) -> bool {
+        !self.family.centres()
+    }
+
+    /// How many positions at the start of a sequence training leaves out by default; see
+    /// [`TrainConfig::skip_first`](crate::train::TrainConfig::skip_first).
+    pub(crate) fn skip_first(&self) -> usize {
+        usize::from(!self.family.centres())
+    }
+
     /// What the attention scores of a block are multiplied by.
     pub(super) fn attn_scale_of(&self, layer: usize) -> f64 {
         if self.attn_scale_by_layer {
@@ -94,6 +180,8 @@ impl ModelConfig {
         let sizes = [
             ("the number of layers", self.n_layers),
             ("the number of heads", self.n_heads),
+            ("the number of heads of keys and values", self.n_key_value_heads),
+            ("the width of heads", self.d_head),
             ("the hidden size", self.d_model),
             ("the inner size", self.d_mlp),
             ("the number of positions", self.n_ctx),
@@ -108,8 +196,13 @@ impl ModelConfig {
             ));
         }
         let positive = |x: f64| x > 0.0 && x.is_finite();
-        let why = if self.d_head * self.n_heads != self.d_model {
+        let why = if self.family.centres() && self.d_attn() != self.d_model {
             format!("a hidden size of {} does not divide into {} heads", self.d_model, self.n_heads)
+        } else if !self.n_heads.is_multiple_of(self.n_key_value_heads) {
+            format!(
+                "{} heads cannot share {} of keys and values alike",
+                self.n_heads, self.n_key_value_heads
+            )
         } else if !self.rotary_dim.is_multiple_of(2) || self.rotary_dim > self.d_head {
             format!(
                 "{} rotary dimensions of a head of {}: need an even number, at most the head",
@@ -123,14 +216,30 @@ impl ModelConfig {
         Err(Error::format(path, why))
     }
 
-    /// Takes the first of the wanted ids that lies within the vocabulary, so that a `bos` which no
-    /// embedding has is not used.
-    pub(super) fn settle_bos(&mut self, from_tokenizer: Option<u32>) {
+    /// Settles what stands at position 0 and what ends a document: ids within the vocabulary, so
+    /// that a `bos` which no embedding has is not used.
+    pub(super) fn settle_bos(&mut self, tokenizer: Option<&Tokenizer>) {
+        let end_of_text = tokenizer.and_then(vocabulary::end_of_text);
+        let from_file = [
+            (Some(self.bos), ""),
+            (Some(self.eos), "the eos_token_id of config.json, which has no bos_token_id of use"),
+        ];
+        let candidates = if self.family.centres() {
+            let end_of_text = (end_of_text, "config.json names none");
+            [from_file[0], from_file[1], end_of_text, (None, "")]
+        } else {
+            let own = (tokenizer.and_then(vocabulary::put_first), "the tokenizer puts it first");
+            let end_of_text =
+                (end_of_text, "the tokenizer puts none first, and this one parts documents");
+            [own, end_of_text, from_file[0], from_file[1]]
+        };
         let known = |id: &u32| (*id as usize) < self.d_vocab;
-        if let Some(id) =
-            [Some(self.bos), Some(self.eos), from_tokenizer].into_iter().flatten().find(known)
-        {
-            self.bos = id;
+        let found = candidates.into_iter().find_map(|(id, is)| Some((id.filter(known)?, is)));
+        if let Some((id, is)) = found {
+            (self.bos, self.bos_is) = (id, is);
+        }
+        if let Some(id) = end_of_text.filter(|id| !self.family.centres() && known(id)) {
+            self.eos = id;
         }
         if self.eos as usize >= self.d_vocab {
             self.eos = self.bos;

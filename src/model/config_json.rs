@@ -1,11 +1,14 @@
 //! A checkpoint's `config.json`, every setting of which is accounted for.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::config::{Family, ModelConfig};
-use crate::base::error::Result;
+use super::config::{Family, ModelConfig, RotaryScaling};
+use crate::base::error::{Error, Result};
 use crate::cpu::matmul::Activation;
 use crate::formats::settings::{Harmless, Setting, Settings};
 
@@ -17,7 +20,7 @@ const NONE: u32 = u32::MAX;
 const HARMLESS: Harmless = &[
     (
         "who wrote it, and in which numbers",
-        "architectures transformers_version torch_dtype dtype _name_or_path auto_map use_bfloat16 \
+        "architectures transformers_version torch_dtype dtype _name_or_path _model_name_or_path auto_map use_bfloat16 \
          tokenizer_class torchscript tf_legacy_loss _attn_implementation* attn_implementation \
          custom_pipelines _commit_hash",
     ),
@@ -45,6 +48,7 @@ const HARMLESS: Harmless = &[
          repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size \
          num_return_sequences remove_invalid_values exponential_decay_length_penalty",
     ),
+    ("how other libraries run it", "pretraining_tp is_llama_config transformers.js_config"),
     ("the order of operations in f16: in f32 it changes nothing", "reorder_and_upcast_attn"),
 ];
 
@@ -61,46 +65,34 @@ fn gpt2(file: &mut Settings) -> Result<ModelConfig> {
         family: Family::Gpt2,
         n_layers: file.need(&["n_layer", "num_hidden_layers"])?,
         n_heads,
+        n_key_value_heads: n_heads,
         d_model,
         d_head,
         d_mlp: file.get("n_inner")?.unwrap_or(d_model.saturating_mul(4)),
         n_ctx: file.need(&["n_positions", "n_ctx", "max_position_embeddings"])?,
         d_vocab: file.need(&["vocab_size"])?,
         bos: id(file, "bos_token_id")?,
+        bos_is: "",
         eos: id(file, "eos_token_id")?,
         activation: activation(file, "activation_function", "gelu_new")?,
         layer_norm_eps: file.get("layer_norm_epsilon")?.unwrap_or(1e-5),
         attn_bias: true,
+        mlp_bias: true,
         attn_scale: if scales { 1.0 / (d_head as f64).sqrt() } else { 1.0 },
         attn_scale_by_layer: file.get("scale_attn_by_inverse_layer_idx")?.unwrap_or(false),
         rotary_dim: 0,
         rotary_base: 10_000.0,
+        rotary_scaling: None,
         parallel: false,
         tied: file.get("tie_word_embeddings")?.unwrap_or(true),
     })
 }
 
 fn neox(file: &mut Settings) -> Result<ModelConfig> {
-    // Newer files nest the rotary settings, older ones had a scaling alone.
-    let mut nested = file.within("rope_parameters")?;
-    let mut scaling = file.within("rope_scaling")?;
-    for rope in [&mut nested, &mut scaling] {
-        let kind: Option<String> = rope.first(&["rope_type", "type"])?;
-        if let Some(kind) = kind.filter(|kind| kind != "default") {
-            let why =
-                format!("rotary positions of type \"{kind}\" are not supported, only \"default\"");
-            return Err(rope.wrong(why));
-        }
+    let Rope { share, base, scaling } = Rope::read(file, 0.25)?;
+    if scaling.is_some() {
+        return Err(file.wrong("rotary positions of type \"llama3\" are not GPT-NeoX's"));
     }
-    let share = nested.get("partial_rotary_factor")?;
-    let share = share.or(file.first(&["partial_rotary_factor", "rotary_pct"])?).unwrap_or(0.25);
-    if !(0.0..=1.0).contains(&share) {
-        return Err(file.wrong(format!("the share of rotary dimensions is {share}: need 0 to 1")));
-    }
-    let base = nested.get("rope_theta")?;
-    let base = base.or(file.first(&["rope_theta", "rotary_emb_base"])?).unwrap_or(10_000.0);
-    nested.finish(&[])?;
-    scaling.finish(&[])?;
     let d_model: usize = file.need(&["hidden_size"])?;
     let n_heads: usize = file.need(&["num_attention_heads"])?;
     let d_head = d_model / n_heads.max(1);
@@ -108,23 +100,132 @@ fn neox(file: &mut Settings) -> Result<ModelConfig> {
         family: Family::NeoX,
         n_layers: file.need(&["num_hidden_layers"])?,
         n_heads,
+        n_key_value_heads: n_heads,
         d_model,
         d_head,
         d_mlp: file.need(&["intermediate_size"])?,
         n_ctx: file.need(&["max_position_embeddings"])?,
         d_vocab: file.need(&["vocab_size"])?,
         bos: id(file, "bos_token_id")?,
+        bos_is: "",
         eos: id(file, "eos_token_id")?,
         activation: activation(file, "hidden_act", "gelu")?,
         layer_norm_eps: file.get("layer_norm_eps")?.unwrap_or(1e-5),
         attn_bias: file.get("attention_bias")?.unwrap_or(true),
+        mlp_bias: true,
         attn_scale: 1.0 / (d_head as f64).sqrt(),
         attn_scale_by_layer: false,
         rotary_dim: (d_head as f64 * share) as usize,
         rotary_base: base,
+        rotary_scaling: None,
         parallel: file.get("use_parallel_residual")?.unwrap_or(true),
         tied: file.get("tie_word_embeddings")?.unwrap_or(false),
     })
+}
+
+fn llama(file: &mut Settings, family: Family) -> Result<ModelConfig> {
+    let Rope { share, base, scaling } = Rope::read(file, 1.0)?;
+    if file.get("rope_interleaved")? == Some(true) {
+        return Err(file.wrong("rope_interleaved is true: rotary pairs lie half a head apart here"));
+    }
+    if file.get("use_mrope")? == Some(true) {
+        return Err(file.wrong("use_mrope is true: positions of pictures are not computed"));
+    }
+    let d_model: usize = file.need(&["hidden_size"])?;
+    let n_heads: usize = file.need(&["num_attention_heads"])?;
+    let d_head = file.get("head_dim")?.unwrap_or(d_model / n_heads.max(1));
+    let flag = |file: &mut Settings, key| Ok::<bool, Error>(file.get(key)?.unwrap_or(false));
+    let [attn_bias, mlp_bias] = match family {
+        Family::Qwen2 => [true, false],
+        Family::Mistral => [false; 2],
+        _ => [flag(file, "attention_bias")?, flag(file, "mlp_bias")?],
+    };
+    let n_ctx = file.need(&["max_position_embeddings"])?;
+    Ok(ModelConfig {
+        family,
+        n_layers: file.need(&["num_hidden_layers"])?,
+        n_heads,
+        n_key_value_heads: file.get("num_key_value_heads")?.unwrap_or(n_heads),
+        d_model,
+        d_head,
+        d_mlp: file.need(&["intermediate_size"])?,
+        n_ctx: window(file, family)?.map_or(n_ctx, |window| n_ctx.min(window)),
+        d_vocab: file.need(&["vocab_size"])?,
+        bos: id(file, "bos_token_id")?,
+        bos_is: "",
+        eos: id(file, "eos_token_id")?,
+        activation: activation(file, "hidden_act", "silu")?,
+        layer_norm_eps: file.get("rms_norm_eps")?.unwrap_or(1e-6),
+        attn_bias,
+        mlp_bias,
+        attn_scale: 1.0 / (d_head as f64).sqrt(),
+        attn_scale_by_layer: false,
+        rotary_dim: (d_head as f64 * share) as usize,
+        rotary_base: base,
+        rotary_scaling: scaling,
+        parallel: false,
+        tied: file.get("tie_word_embeddings")?.unwrap_or(false),
+    })
+}
+
+/// The positions that attention sees, if not all: a context no longer than that has the same
+/// attention without a window.
+fn window(file: &mut Settings, family: Family) -> Result<Option<usize>> {
+    let window: Option<usize> = file.get("sliding_window")?;
+    let used: bool = file.get("use_sliding_window")?.unwrap_or(family == Family::Mistral);
+    // From which block on Qwen2's windows are used, and newer files' kinds of all blocks, which
+    // follow from that: a context within the window has no need of either.
+    let _: Option<usize> = file.get("max_window_layers")?;
+    let _: Option<Value> = file.get("layer_types")?;
+    Ok(window.filter(|_| used))
+}
+
+/// The settings of rotary positions.
+struct Rope {
+    /// Of the dimensions of a head.
+    share: f64,
+    base: f64,
+    scaling: Option<RotaryScaling>,
+}
+
+impl Rope {
+    /// Newer files nest them, older ones have a scaling alone.
+    fn read(file: &mut Settings, share: f64) -> Result<Rope> {
+        let mut nested = file.within("rope_parameters")?;
+        let mut scaling = file.within("rope_scaling")?;
+        let mut found = None;
+        for rope in [&mut nested, &mut scaling] {
+            let kind: Option<String> = rope.first(&["rope_type", "type"])?;
+            match kind.as_deref() {
+                None | Some("default") => {}
+                Some("llama3") => {
+                    found = Some(RotaryScaling {
+                        factor: rope.need(&["factor"])?,
+                        low: rope.need(&["low_freq_factor"])?,
+                        high: rope.need(&["high_freq_factor"])?,
+                        trained: rope.need(&["original_max_position_embeddings"])?,
+                    });
+                }
+                Some(kind) => {
+                    let why = format!(
+                        "rotary positions of type \"{kind}\" are not supported, only \"default\" and \"llama3\""
+                    );
+                    return Err(rope.wrong(why));
+                }
+            }
+        }
+        let own = nested.get("partial_rotary_factor")?;
+        let share = own.or(file.first(&["partial_rotary_factor", "rotary_pct"])?).unwrap_or(share);
+        if !(0.0..=1.0).contains(&share) {
+            let why = format!("the share of rotary dimensions is {share}: need 0 to 1");
+            return Err(file.wrong(why));
+        }
+        let base = nested.get("rope_theta")?;
+        let base = base.or(file.first(&["rope_theta", "rotary_emb_base"])?).unwrap_or(10_000.0);
+        nested.finish(&[])?;
+        scaling.finish(&[])?;
+        Ok(Rope { share, base, scaling: found })
+    }
 }
 
 fn id(file: &mut Settings, key: &str) -> Result<u32> {
@@ -137,8 +238,9 @@ fn activation(file: &mut Settings, key: &str, otherwise: &str) -> Result<Activat
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "gelu" => Ok(Activation::GeluErf),
         "relu" => Ok(Activation::Relu),
+        "silu" | "swish" => Ok(Activation::Silu),
         _ => Err(file.wrong(format!(
-            "{key} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast and relu"
+            "{key} \"{name}\" is not supported: known are gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, relu and silu"
         ))),
     }
 }
@@ -162,11 +264,14 @@ impl ModelConfig {
         let config = match file.get::<String>("model_type")?.as_deref() {
             Some("gpt2") => gpt2(&mut file)?,
             Some("gpt_neox") => neox(&mut file)?,
+            Some("llama") => llama(&mut file, Family::Llama)?,
+            Some("mistral") => llama(&mut file, Family::Mistral)?,
+            Some("qwen2") => llama(&mut file, Family::Qwen2)?,
             other => {
                 let found =
                     other.map_or("no model_type".to_owned(), |m| format!("model_type \"{m}\""));
                 let why = format!(
-                    "has {found}: the families that can be read are gpt2 and gpt_neox (Pythia)"
+                    "has {found}: the families that can be read are gpt2, gpt_neox (Pythia), llama, mistral and qwen2"
                 );
                 return Err(file.wrong(why));
             }
@@ -185,137 +290,5 @@ impl ModelConfig {
         file.finish(HARMLESS)?;
         config.check(path)?;
         Ok(config)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<ModelConfig> {
-        ModelConfig::parse(text.as_bytes(), Path::new("config.json"))
-    }
-
-    const GPT2: &str = r#"{"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50257,
-        "bos_token_id": 50256, "eos_token_id": 50256, "n_inner": null, "layer_norm_epsilon": 1e-05}"#;
-    /// As the Pythia suite's own files are written.
-    const PYTHIA: &str = r#"{"model_type": "gpt_neox", "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16,
-        "intermediate_size": 8192, "max_position_embeddings": 2048, "vocab_size": 50304, "bos_token_id": 0, "eos_token_id": 0,
-        "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": 10000, "use_parallel_residual": true, "tie_word_embeddings": false}"#;
-
-    #[test]
-    fn gpt2_small_reads_with_the_defaults_it_leaves_out() {
-        let c = parse(GPT2).unwrap();
-        assert_eq!(
-            (c.family, c.n_layers, c.d_head, c.d_mlp, c.tied, c.parallel),
-            (Family::Gpt2, 12, 64, 3072, true, false)
-        );
-        assert_eq!(
-            (c.bos, c.activation, c.attn_scale, c.rotary_dim),
-            (50256, Activation::GeluTanh, 0.125, 0)
-        );
-    }
-
-    #[test]
-    fn pythia_reads_and_bos_0_counts() {
-        let mut c = parse(PYTHIA).unwrap();
-        assert_eq!(
-            (c.family, c.d_head, c.rotary_dim, c.tied, c.parallel),
-            (Family::NeoX, 128, 32, false, true)
-        );
-        c.settle_bos(Some(7));
-        assert_eq!((c.bos, c.eos), (0, 0));
-    }
-
-    #[test]
-    fn nested_rotary_settings_read_as_the_flat_ones() {
-        let flat = r#""rotary_pct": 0.25, "rotary_emb_base": 10000"#;
-        let nested = r#""rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}"#;
-        assert_eq!(parse(PYTHIA).unwrap(), parse(&PYTHIA.replace(flat, nested)).unwrap());
-        let scaled = PYTHIA.replace(flat, r#""rope_scaling": {"type": "linear", "factor": 2.0}"#);
-        assert!(parse(&scaled).unwrap_err().to_string().contains("linear"));
-    }
-
-    #[test]
-    fn a_bos_outside_the_vocabulary_gives_way() {
-        let set = |bos: &str, eos: &str, tokenizer| {
-            let text = GPT2.replace(
-                r#""bos_token_id": 50256, "eos_token_id": 50256,"#,
-                &format!(r#""bos_token_id": {bos}, "eos_token_id": {eos},"#),
-            );
-            let mut c = parse(&text).unwrap();
-            c.settle_bos(tokenizer);
-            (c.bos, c.eos)
-        };
-        assert_eq!(set("0", "5", Some(9)), (0, 5));
-        assert_eq!(set("null", "5", Some(9)), (5, 5));
-        assert_eq!(set("60000", "60000", Some(9)), (9, 9));
-        assert_eq!(set("3", "[6, 7]", None), (3, 6));
-        assert_eq!(set("60000", "null", None).0, 60000);
-    }
-
-    #[test]
-    fn sizes_that_no_model_has_are_refused_and_not_multiplied() {
-        for size in ["0", "1073741825", "4611686018427387904", "18446744073709551615"] {
-            for field in ["n_embd", "n_layer", "n_head", "n_positions", "vocab_size", "n_inner"] {
-                let (before, after) = GPT2.split_once(&format!("\"{field}\": ")).unwrap();
-                let text = format!(
-                    "{before}\"{field}\": {size}{}",
-                    after.trim_start_matches(|c: char| c.is_ascii_alphanumeric())
-                );
-                let error = parse(&text).unwrap_err().to_string();
-                assert!(
-                    error.contains(size) || error.contains("heads"),
-                    "{field} = {size}: {error}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_computed_is_refused_by_name() {
-        for (change, told) in [
-            (r#""model_type": "llama""#, "llama"),
-            (r#""model_type": "gpt2", "alibi": true"#, "\"alibi\": true"),
-            (r#""model_type": "gpt2", "pruned_heads": {"0": [1]}"#, "pruned_heads"),
-            (r#""model_type": "gpt2", "activation_function": "swiglu""#, "swiglu"),
-            (r#""model_type": "gpt2", "quantization_config": {"bits": 4}"#, "quantised"),
-            (r#""model_type": "gpt2", "add_cross_attention": true"#, "add_cross_attention"),
-        ] {
-            let text = GPT2.replace(r#""model_type": "gpt2""#, change);
-            let error = parse(&text).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
-        }
-        for (from, to, told) in [
-            (r#""n_head": 12"#, r#""n_head": 7"#, "heads"),
-            (r#""n_head": 12"#, r#""n_head": 0"#, "heads"),
-            (r#""n_embd": 768,"#, "", "n_embd"),
-            (r#""n_embd": 768"#, r#""n_embd": "wide""#, "\"n_embd\" is \"wide\"; a whole number"),
-        ] {
-            let error = parse(&GPT2.replace(from, to)).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
-        }
-        assert!(parse("{").is_err());
-    }
-
-    #[test]
-    fn a_setting_of_another_kind_is_named_with_what_is_wanted() {
-        for (from, to, told) in [
-            (
-                r#""bos_token_id": 50256"#,
-                r#""bos_token_id": -1"#,
-                "\"bos_token_id\" is -1; a token id",
-            ),
-            (
-                r#""eos_token_id": 50256"#,
-                r#""eos_token_id": "</s>""#,
-                "\"eos_token_id\" is \"</s>\"",
-            ),
-            (r#""n_inner": null"#, r#""n_inner": 1.5"#, "\"n_inner\" is 1.5; a whole number"),
-            (r#""vocab_size": 50257"#, r#""vocab_size": [1]"#, "\"vocab_size\" is [1]"),
-        ] {
-            let error = parse(&GPT2.replace(from, to)).unwrap_err().to_string();
-            assert!(error.contains(told) && error.contains("config.json"), "{error}");
-        }
     }
 }

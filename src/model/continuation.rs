@@ -169,17 +169,20 @@ mod tests {
 
     #[test]
     fn adding_nothing_changes_nothing_at_any_hook() {
-        let model = Model::load("tests/golden/neox").unwrap();
-        let plain = model.generate(&[1, 2, 3], 2, 8, 1).unwrap();
-        let direction = vec![0.0; model.config().d_model];
-        for hook in model.hooks() {
-            let added = Added { hook, direction: &direction, amount: &|_| 1.0 };
-            assert_eq!(
-                model.generate_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(),
-                plain.ids(),
-                "{hook}"
-            );
+        for name in ["tests/golden/neox", "tests/golden/llama"] {
+            let model = Model::load(name).unwrap();
+            let plain = model.generate(&[1, 2, 3], 2, 8, 1).unwrap();
+            let direction = vec![0.0; model.config().d_model];
+            for hook in model.hooks() {
+                let added = Added { hook, direction: &direction, amount: &|_| 1.0 };
+                assert_eq!(
+                    model.generate_with(&[1, 2, 3], 2, 8, 1, Some(&added)).unwrap().ids(),
+                    plain.ids(),
+                    "{name} {hook}"
+                );
+            }
         }
+        let model = Model::load("tests/golden/neox").unwrap();
         assert!(matches!(model.generate(&[], 2, 8, 1), Err(Error::Config { .. })));
         assert!(matches!(model.generate(&[1; 10], 2, 100_000, 1), Err(Error::Config { .. })));
     }

@@ -15,8 +15,8 @@ impl Model {
     /// effect[t] = Σᵢ gᵢ (dᵢ − mean(d)) W_U[i, t]      less its mean over all tokens t
     /// ```
     ///
-    /// That is what is linear in the final layer norm (it subtracts the mean over `d_model` and
-    /// multiplies by its gain `g`), then the unembedding without its bias. The layer norm's
+    /// That is what is linear in the final layer norm (it subtracts the mean over `d_model`, which
+    /// an RMS norm does not, and multiplies by its gain `g`), then the unembedding without its bias. The layer norm's
     /// division by the stream's size is left out, so that effects can be compared with each other
     /// and are not in nats. A softmax does not see the mean over tokens. TransformerLens computes
     /// the same by `d @ model.W_U` of a model that it has loaded with its defaults (`fold_ln`,
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn logit_effects_do_not_depend_on_the_processing() {
-        for name in ["tests/golden/gpt2", "tests/golden/neox", "tiny-gpt2", "tiny-pythia"] {
+        for name in ["tests/golden/gpt2", "tests/golden/neox", "tests/golden/llama", "tiny-gpt2"] {
             let [raw, folded] = [Processing::Raw, Processing::TransformerLens]
                 .map(|p| Model::load_with(name, p).unwrap());
             let [raw, folded] = [&raw, &folded]

@@ -13,8 +13,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// Attention of one position's queries `[n_heads, d_head]` to rows `[n_heads, d_head]` of keys
-    /// and values, which begin every `stride` numbers. `shares` `[n_heads, n]` is room for what
+    /// Attention of one position's queries `[n_heads, d_head]` to rows `[n_heads / group, d_head]`
+    /// of keys and values, which begin every `stride` numbers. `shares` `[n_heads, n]` is room for what
     /// each head gives each of `n` rows. Writes `out` `[n_heads, d_head]`.
     ///
     /// Rows are read in blocks, one after the other, all heads of each: this is bound by memory,
@@ -25,20 +25,23 @@ vectorised! {
         stride: usize,
         scale: f32,
         shares: &mut [f32],
-        n_heads: usize,
+        heads_and_group: [usize; 2],
         out: &mut [f32],
     ) {
+        let [n_heads, group] = heads_and_group;
         let ([keys, values], n) = (keys_and_values, shares.len() / n_heads);
-        score(query, keys, stride, scale, shares, n_heads);
+        score(query, keys, stride, scale, shares, [n_heads, group]);
         shares.chunks_exact_mut(n).for_each(softmax_of);
-        mix(values, stride, shares, n_heads, out);
+        mix(values, stride, shares, [n_heads, group], out);
     }
 }
 
 vectorised! {
-    /// The layer norm of one row: `(x − mean) / √(variance + eps) · gain + bias`.
-    pub(super) fn normalise(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
-        let [mean, scale] = moments(x, eps);
+    /// The layer norm of one row: `(x − mean) / √(variance + eps) · gain + bias`; where it is not
+    /// `centred`, with 0 for the mean.
+    pub(super) fn normalise(x: &[f32], affine: [&[f32]; 2], centred: bool, eps: f32, out: &mut [f32]) {
+        let [gain, bias] = affine;
+        let [mean, scale] = moments(x, centred, eps);
         for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
             *out = (x - mean) * scale * gain + bias;
         }
@@ -47,8 +50,9 @@ vectorised! {
 
 vectorised! {
     /// As [`normalise`], as pairs of bf16.
-    pub(super) fn normalise_to_bf16(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [u32]) {
-        let [mean, scale] = moments(x, eps);
+    pub(super) fn normalise_to_bf16(x: &[f32], affine: [&[f32]; 2], centred: bool, eps: f32, out: &mut [u32]) {
+        let [gain, bias] = affine;
+        let [mean, scale] = moments(x, centred, eps);
         let at = |i: usize| u32::from(bf16::round((x[i] - mean) * scale * gain[i] + bias[i]));
         let n = x.len().min(gain.len()).min(bias.len());
         for (word, out) in out[..n.div_ceil(2)].iter_mut().enumerate() {
@@ -58,9 +62,9 @@ vectorised! {
     }
 }
 
-/// The mean, and 1 over the standard deviation.
+/// The mean, or 0 for it, and 1 over the root of the mean square about that.
 #[inline(always)]
-fn moments(x: &[f32], eps: f32) -> [f32; 2] {
+fn moments(x: &[f32], centred: bool, eps: f32) -> [f32; 2] {
     let n = x.len() as f32;
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut sums = [0f32; LANES];
@@ -69,7 +73,7 @@ fn moments(x: &[f32], eps: f32) -> [f32; 2] {
             sums[lane] += chunk[lane];
         }
     }
-    let mean = rest.iter().fold(total(sums), |sum, x| sum + x) / n;
+    let mean = if centred { rest.iter().fold(total(sums), |sum, x| sum + x) / n } else { 0.0 };
     let mut squares = [0f32; LANES];
     for chunk in chunks {
         for lane in 0..LANES {
@@ -121,7 +125,7 @@ fn score(
     stride: usize,
     scale: f32,
     scores: &mut [f32],
-    n_heads: usize,
+    [n_heads, group]: [usize; 2],
 ) {
     /// How many keys are taken at once, and how many partial sums each product has. They are summed
     /// up for a whole block: done product by product, that would take longer than the products.
@@ -135,7 +139,7 @@ fn score(
         for head in 0..n_heads {
             let (query, rest) = query[head * d_head..][..d_head].as_chunks::<PARTS>();
             for (sums, key) in parts[..n_keys].iter_mut().zip(keys.chunks(stride)) {
-                let (key, key_rest) = key[head * d_head..][..d_head].as_chunks::<PARTS>();
+                let (key, key_rest) = key[head / group * d_head..][..d_head].as_chunks::<PARTS>();
                 let mut partial = [0f32; PARTS];
                 for (q, k) in query.iter().zip(key) {
                     for part in 0..PARTS {
@@ -156,25 +160,30 @@ fn score(
 
 /// For each head, the sum of its parts of the values, each as much as its share.
 #[inline(always)]
-fn mix(values: &[f32], stride: usize, shares: &[f32], n_heads: usize, out: &mut [f32]) {
-    let (d_model, d_head, n) = (out.len(), out.len() / n_heads, shares.len() / n_heads);
-    let row = |at: usize| &values[at * stride..][..d_model];
+fn mix(
+    values: &[f32],
+    stride: usize,
+    shares: &[f32],
+    [n_heads, group]: [usize; 2],
+    out: &mut [f32],
+) {
+    let (d_head, n) = (out.len() / n_heads, shares.len() / n_heads);
+    let row = |at: usize| &values[at * stride..][..n_heads / group * d_head];
     out.fill(0.0);
     // Four rows are added up before the sum is written.
     for at in (0..n / 4 * 4).step_by(4) {
         let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
         for (head, out) in out.chunks_exact_mut(d_head).enumerate() {
             let share: [f32; 4] = std::array::from_fn(|i| shares[head * n + at + i]);
-            let [a, b, c, d] = rows.map(|row| &row[head * d_head..][..d_head]);
+            let [a, b, c, d] = rows.map(|row| &row[head / group * d_head..][..d_head]);
             for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
                 *out += (share[0] * a + share[1] * b) + (share[2] * c + share[3] * d);
             }
         }
     }
     for at in n / 4 * 4..n {
-        for (head, (out, value)) in
-            out.chunks_exact_mut(d_head).zip(row(at).chunks_exact(d_head)).enumerate()
-        {
+        for (head, out) in out.chunks_exact_mut(d_head).enumerate() {
+            let value = &row(at)[head / group * d_head..][..d_head];
             let share = shares[head * n + at];
             out.iter_mut().zip(value).for_each(|(out, v)| *out += share * v);
         }

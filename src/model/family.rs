@@ -3,6 +3,7 @@
 use crate::model::checkpoint::Reader;
 use crate::model::config::{Family, ModelConfig};
 use crate::model::gpt2::Gpt2;
+use crate::model::llama::Llama;
 use crate::model::neox::NeoX;
 use crate::model::weights::ModelWeights;
 
@@ -11,5 +12,6 @@ pub(super) fn of<'a>(root: Reader, config: &'a ModelConfig) -> Box<dyn ModelWeig
     match config.family {
         Family::Gpt2 => Box::new(Gpt2 { root, config }),
         Family::NeoX => Box::new(NeoX { root, config }),
+        Family::Llama | Family::Mistral | Family::Qwen2 => Box::new(Llama { root, config }),
     }
 }

@@ -29,7 +29,9 @@ pub(super) fn memory_of(root: &Reader, config: &ModelConfig, processing: Process
     // Of the embedding and the unembedding there are the raw and the processed at once; of a block,
     // its f32 beside what is kept of it.
     let ends = embed * if config.tied { 2.0 } else { 3.0 } + head;
-    let block = (4.0 * (4.0 * d * d + 2.0 * d * d_mlp)).min(4.0 * numbers);
+    let attention = d * (config.d_qkv() as f64 + config.d_attn() as f64);
+    let mlp = if config.gated() { 3.0 } else { 2.0 } * d * d_mlp;
+    let block = (4.0 * (attention + mlp)).min(4.0 * numbers);
     [ends.max(after + block) as u64, after as u64]
 }
 

@@ -23,10 +23,11 @@ impl ModelWeights for Gpt2<'_> {
         let (d, d_mlp) = (self.config.d_model, self.config.d_mlp);
         let block = self.root.body("transformer").pp("h").pp(layer);
         Ok(BlockWeights {
-            ln1: block.pp("ln_1").layer_norm(d)?,
+            ln1: block.pp("ln_1").norm(self.config)?,
             qkv: conv1d(&block.pp("attn.c_attn"), d, 3 * d)?,
             out: conv1d(&block.pp("attn.c_proj"), d, d)?,
-            ln2: block.pp("ln_2").layer_norm(d)?,
+            ln2: block.pp("ln_2").norm(self.config)?,
+            gate: None,
             up: conv1d(&block.pp("mlp.c_fc"), d, d_mlp)?,
             down: conv1d(&block.pp("mlp.c_proj"), d_mlp, d)?,
         })

@@ -15,7 +15,7 @@ pub enum Site {
     ResidPre,
     /// What attention adds to the residual stream, output bias included: `hook_attn_out`.
     AttnOut,
-    /// The residual stream between attention and MLP: `hook_resid_mid`. GPT-2 only; Pythia's two
+    /// The residual stream between attention and MLP: `hook_resid_mid`. Pythia has none: its two
     /// halves run in parallel.
     ResidMid,
     /// What the MLP adds to the residual stream, output bias included: `hook_mlp_out`.
@@ -47,7 +47,14 @@ impl Site {
     }
 }
 
-/// A place in a model, `blocks.{layer}.{site}`, written and read as TransformerLens does.
+/// A place in a model, `blocks.{layer}.{site}`, written as TransformerLens' `HookedTransformer`
+/// does.
+///
+/// It is read by other names as well: those of `TransformerBridge` (`blocks.8.hook_in`,
+/// `blocks.8.hook_out`, `blocks.8.attn.hook_out`, `blocks.8.mlp.hook_out`), and those of Hugging
+/// Face's modules, whose output it is (`transformer.h.8`, `gpt_neox.layers.8.mlp`,
+/// `model.layers.8.self_attn`). What a module gives is what [`Processing`](super::Processing)
+/// leaves of it.
 ///
 /// ```
 /// use tokenized_sae::prelude::*;
@@ -55,6 +62,7 @@ impl Site {
 /// let hook: HookPoint = "blocks.8.hook_resid_pre".parse()?;
 /// assert_eq!((hook.layer, hook.site), (8, Site::ResidPre));
 /// assert_eq!(hook.to_string(), "blocks.8.hook_resid_pre");
+/// assert_eq!("model.layers.7".parse::<HookPoint>()?.to_string(), "blocks.7.hook_resid_post");
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,25 +80,24 @@ impl HookPoint {
         HookPoint { layer, site: Site::ResidPre }
     }
 
-    /// By TransformerLens' name or by that of the module whose output it is: `layers.3`,
-    /// `gpt_neox.layers.3.mlp`, `transformer.h.3.attn`.
-    pub(crate) fn by_any_name(name: &str) -> Option<HookPoint> {
-        if let Ok(hook) = name.parse() {
-            return Some(hook);
-        }
+    /// By the name of the module in Hugging Face's model whose output it is, as `layers.3`,
+    /// `gpt_neox.layers.3.mlp` or `transformer.h.3.attn`, with or without `.output`; or of the
+    /// block whose input it is, `model.layers.3.input`.
+    fn by_module(name: &str) -> Option<HookPoint> {
         let (_, rest) = name
             .split_once("h.")
             .filter(|(before, _)| is_path(before))
             .or_else(|| name.split_once("layers.").filter(|(before, _)| is_path(before)))?;
-        let mut parts = rest.split('.');
-        let layer = parts.next()?.parse().ok()?;
-        let site = match (parts.next(), parts.next()) {
-            (None, _) => Site::ResidPost,
-            (Some("mlp"), None) => Site::MlpOut,
-            (Some("attn" | "attention" | "self_attn"), None) => Site::AttnOut,
+        let rest = rest.strip_suffix(".output").unwrap_or(rest);
+        let (layer, module) = rest.split_once('.').unwrap_or((rest, ""));
+        let site = match module {
+            "" => Site::ResidPost,
+            "input" => Site::ResidPre,
+            "mlp" => Site::MlpOut,
+            "attn" | "attention" | "self_attn" => Site::AttnOut,
             _ => return None,
         };
-        Some(HookPoint { layer, site })
+        Some(HookPoint { layer: layer.parse().ok()?, site })
     }
 
     /// How many blocks come before it, if it is the residual stream between two of them.
@@ -124,18 +131,25 @@ impl FromStr for HookPoint {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<HookPoint> {
-        let unknown = || Error::UnknownHook {
+        let s = s.trim();
+        let of_block = || {
+            let (layer, site) = s.strip_prefix("blocks.")?.split_once('.')?;
+            let site = match site {
+                "hook_in" => Site::ResidPre,
+                "hook_out" => Site::ResidPost,
+                "attn.hook_out" => Site::AttnOut,
+                "mlp.hook_out" => Site::MlpOut,
+                _ => Site::ALL.into_iter().find(|known| known.name() == site)?,
+            };
+            Some(HookPoint { layer: layer.parse().ok()?, site })
+        };
+        of_block().or_else(|| HookPoint::by_module(s)).ok_or_else(|| Error::UnknownHook {
             hook: s.to_owned(),
             why: format!(
-                "a hook is written blocks.LAYER.SITE, with a SITE of {}",
+                "a hook is written blocks.LAYER.SITE, with a SITE of {}; blocks.LAYER.hook_out and the names of Hugging Face's modules, such as model.layers.LAYER, are read too",
                 Site::ALL.map(Site::name).join(", ")
             ),
-        };
-        let rest = s.trim().strip_prefix("blocks.").ok_or_else(unknown)?;
-        let (layer, site) = rest.split_once('.').ok_or_else(unknown)?;
-        let layer = layer.parse().map_err(|_| unknown())?;
-        let site = Site::ALL.into_iter().find(|known| known.name() == site).ok_or_else(unknown)?;
-        Ok(HookPoint { layer, site })
+        })
     }
 }
 
@@ -169,7 +183,17 @@ mod tests {
 
     #[test]
     fn a_module_is_the_hook_of_its_output() {
-        let told = |name: &str| HookPoint::by_any_name(name).map(|hook| hook.to_string());
+        let told = |name: &str| name.parse::<HookPoint>().ok().map(|hook| hook.to_string());
+        assert_eq!(told("model.layers.3.output").as_deref(), Some("blocks.3.hook_resid_post"));
+        assert_eq!(told("model.layers.3.input").as_deref(), Some("blocks.3.hook_resid_pre"));
+        assert_eq!(
+            told("model.layers.3.self_attn.output").as_deref(),
+            Some("blocks.3.hook_attn_out")
+        );
+        assert_eq!(told("blocks.3.hook_in").as_deref(), Some("blocks.3.hook_resid_pre"));
+        assert_eq!(told("blocks.3.hook_out").as_deref(), Some("blocks.3.hook_resid_post"));
+        assert_eq!(told("blocks.3.attn.hook_out").as_deref(), Some("blocks.3.hook_attn_out"));
+        assert_eq!(told("blocks.3.mlp.hook_out").as_deref(), Some("blocks.3.hook_mlp_out"));
         assert_eq!(told("layers.3").as_deref(), Some("blocks.3.hook_resid_post"));
         assert_eq!(told("transformer.h.2").as_deref(), Some("blocks.2.hook_resid_post"));
         assert_eq!(told("gpt_neox.layers.11.mlp").as_deref(), Some("blocks.11.hook_mlp_out"));

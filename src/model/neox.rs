@@ -24,12 +24,13 @@ impl ModelWeights for NeoX<'_> {
         let (d, d_mlp, attn_bias) = (self.config.d_model, self.config.d_mlp, self.config.attn_bias);
         let block = self.root.body("gpt_neox").pp("layers").pp(layer);
         Ok(BlockWeights {
-            ln1: block.pp("input_layernorm").layer_norm(d)?,
+            ln1: block.pp("input_layernorm").norm(self.config)?,
             qkv: qkv(&block.pp("attention.query_key_value"), self.config)?,
-            out: linear(&block.pp("attention.dense"), d, d, attn_bias)?,
-            ln2: block.pp("post_attention_layernorm").layer_norm(d)?,
-            up: linear(&block.pp("mlp.dense_h_to_4h"), d, d_mlp, true)?,
-            down: linear(&block.pp("mlp.dense_4h_to_h"), d_mlp, d, true)?,
+            out: block.pp("attention.dense").linear(d, d, attn_bias)?,
+            ln2: block.pp("post_attention_layernorm").norm(self.config)?,
+            gate: None,
+            up: block.pp("mlp.dense_h_to_4h").linear(d, d_mlp, true)?,
+            down: block.pp("mlp.dense_4h_to_h").linear(d_mlp, d, true)?,
         })
     }
 
@@ -52,7 +53,7 @@ const HARMLESS: Harmless = &[
 /// [`BlockWeights`].
 fn qkv(at: &Reader, config: &ModelConfig) -> Result<Linear> {
     let d = config.d_model;
-    let Linear { weight, bias, precision, .. } = linear(at, d, 3 * d, config.attn_bias)?;
+    let Linear { weight, bias, precision, .. } = at.linear(d, 3 * d, config.attn_bias)?;
     let split = [config.n_heads, 3, config.d_head];
     let by_kind = |x: Tensor| x.transpose(0, 1)?.contiguous();
     let weight = by_kind(weight.t()?.reshape(&[split.as_slice(), &[d]].concat()[..])?)?
@@ -60,11 +61,4 @@ fn qkv(at: &Reader, config: &ModelConfig) -> Result<Linear> {
         .t()?;
     let bias = bias.map(|b| by_kind(b.reshape(&split[..])?)?.reshape(3 * d)).transpose()?;
     Ok(Linear::new((weight, precision), bias))
-}
-
-/// GPT-NeoX stores its matrices `[out, in]`; what is returned is the view of them as `[in, out]`.
-fn linear(at: &Reader, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
-    let (weight, precision) = at.get_with_precision(&[d_out, d_in], "weight")?;
-    let bias = if bias { Some(at.get(&[d_out], "bias")?) } else { None };
-    Ok(Linear::new((weight.t()?, precision), bias))
 }

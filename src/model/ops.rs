@@ -121,8 +121,12 @@ impl Dense {
     ) -> Result<()> {
         let [d_in, d_out] = self.dims();
         let n = match &out {
-            Out::Write(RowsMut::F32(y)) | Out::Add(y) => y.len() / d_out,
-            Out::Write(RowsMut::Bf16(y)) => y.len() / d_out.div_ceil(2),
+            Out::Write(RowsMut::F32(y)) | Out::Add(y) | Out::Gated(_, RowsMut::F32(y)) => {
+                y.len() / d_out
+            }
+            Out::Write(RowsMut::Bf16(y)) | Out::Gated(_, RowsMut::Bf16(y)) => {
+                y.len() / d_out.div_ceil(2)
+            }
         };
         let fits = match &rows {
             Rows::F32(x) => x.len() == n * d_in,
@@ -150,6 +154,12 @@ impl Dense {
                 plain.multiply(x, &mut fresh, activation, compute)?;
                 in_pieces(y, PIECE, 8 * fresh.len(), |i, y| {
                     y.iter_mut().zip(&fresh[i * PIECE..]).for_each(|(y, x)| *y += x)
+                });
+            }
+            (Kind::Plain(plain), Rows::F32(x), Out::Gated(by, RowsMut::F32(y))) => {
+                plain.multiply(x, y, activation, compute)?;
+                in_pieces(y, PIECE, 8 * by.len(), |i, y| {
+                    y.iter_mut().zip(&by[i * PIECE..]).for_each(|(y, by)| *y *= by)
                 });
             }
             _ => unreachable!(

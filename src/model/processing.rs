@@ -12,6 +12,9 @@
 //! subtracts the mean over `d_model`. So that mean never matters, and it can be taken out of
 //! everything that writes to the stream: embedding, positions, and the outputs of attention and
 //! MLP. The residual stream is then the raw one minus its mean over `d_model` at each position.
+//!
+//! An RMS norm, as the Llama family has it, is folded in the same way, but subtracts no mean:
+//! nothing is centred in such a model, and its residual stream is the raw one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +36,9 @@ pub enum Processing {
     Raw,
     /// Layer norms are folded into the matrices behind them, and what writes to the residual stream
     /// is centred, so that every activation has mean 0 over `d_model`. TransformerLens' `fold_ln`
-    /// and `center_writing_weights`.
+    /// and `center_writing_weights`, the defaults of `HookedTransformer` and of the compatibility
+    /// mode of `TransformerBridge`. In models with RMS norms (the Llama family) nothing is centred,
+    /// as there, and activations are those of the checkpoint.
     #[default]
     TransformerLens,
 }
@@ -68,8 +73,12 @@ impl Processing {
         if self == Processing::Raw {
             return Ok(());
         }
-        fold(&mut block.ln1, &mut block.qkv)?;
-        fold(&mut block.ln2, &mut block.up)?;
+        let centred = block.ln1.bias.is_some();
+        fold(&mut block.ln1, [&mut block.qkv])?;
+        fold(&mut block.ln2, std::iter::once(&mut block.up).chain(&mut block.gate))?;
+        if !centred {
+            return Ok(());
+        }
         for writer in [&mut block.out, &mut block.down] {
             writer.row_wise = RowWise::Minus(numbers(&writer.weight.mean_keepdim(1)?)?); // [in, d_model]
             writer.bias = writer.bias.as_ref().map(|bias| centre(bias, 0)).transpose()?;
@@ -82,7 +91,11 @@ impl Processing {
         if self == Processing::Raw {
             return Ok(());
         }
-        fold(&mut ends.ln_final, &mut ends.unembed)?;
+        let centred = ends.ln_final.bias.is_some();
+        fold(&mut ends.ln_final, [&mut ends.unembed])?;
+        if !centred {
+            return Ok(());
+        }
         ends.embed = centre(&ends.embed, 1)?;
         ends.positions =
             ends.positions.take().map(|positions| centre(&positions, 1)).transpose()?;
@@ -90,16 +103,23 @@ impl Processing {
     }
 }
 
-/// Makes of `affine` what does after a bare normalisation what it did after `gain`, and takes the
-/// gain away.
-fn fold(gain: &mut LayerNormWeights, affine: &mut Linear) -> Result<()> {
-    let added = gain.bias.unsqueeze(0)?.matmul(&affine.weight)?.squeeze(0)?; // [out]
-    affine.bias = Some(match &affine.bias {
-        Some(bias) => (bias + added)?,
-        None => added,
-    });
-    affine.row_wise = RowWise::Times(numbers(&gain.weight)?);
-    *gain = LayerNormWeights::none(gain.weight.elem_count())?;
+/// Makes of each matrix what does after a bare normalisation what it did after `gain`, and takes
+/// the gain away.
+fn fold<'a>(
+    gain: &mut LayerNormWeights,
+    readers: impl IntoIterator<Item = &'a mut Linear>,
+) -> Result<()> {
+    for linear in readers {
+        if let Some(bias) = &gain.bias {
+            let added = bias.unsqueeze(0)?.matmul(&linear.weight)?.squeeze(0)?; // [out]
+            linear.bias = Some(match &linear.bias {
+                Some(bias) => (bias + added)?,
+                None => added,
+            });
+        }
+        linear.row_wise = RowWise::Times(numbers(&gain.weight)?);
+    }
+    *gain = LayerNormWeights::none(gain.weight.elem_count(), gain.bias.is_some())?;
     Ok(())
 }
 

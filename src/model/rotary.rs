@@ -1,4 +1,4 @@
-//! Positions as GPT-NeoX has them: queries and keys turned by angles that grow with the position.
+//! Positions as GPT-NeoX and the Llama family have them: queries and keys turned by angles that grow with the position.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,7 +13,8 @@ pub(super) struct Rotary {
     /// As many positions as have been asked for: how many there may be says a configuration alone,
     /// and no weights bear it out.
     table: RwLock<Arc<Table>>,
-    d_model: usize,
+    /// The width of queries and keys together, and of these and the values.
+    widths: [usize; 2],
     d_head: usize,
 }
 
@@ -28,13 +29,14 @@ struct Table {
 impl Rotary {
     pub fn new(config: &ModelConfig) -> Rotary {
         let frequency = |i: usize| {
-            (1.0 / config.rotary_base.powf(2.0 * i as f64 / config.rotary_dim as f64)) as f32
+            let plain = 1.0 / config.rotary_base.powf(2.0 * i as f64 / config.rotary_dim as f64);
+            config.rotary_scaling.map_or(plain, |scaling| scaling.apply(plain)) as f32
         };
         let frequencies = (0..config.rotary_dim / 2).map(frequency).collect();
         Rotary {
             frequencies,
             table: RwLock::default(),
-            d_model: config.d_model,
+            widths: [config.d_attn() + config.d_kv(), config.d_qkv()],
             d_head: config.d_head,
         }
     }
@@ -54,19 +56,19 @@ impl Rotary {
         table
     }
 
-    /// Turns the queries and keys of `qkv` `[n_seq, n_new, 3 d_model]`, whose first position is
-    /// `from`, in place.
+    /// Turns the queries and keys of `qkv` `[n_seq, n_new, d_qkv]`, whose first position is `from`,
+    /// in place.
     pub fn turn(&self, qkv: &mut [f32], n_new: usize, from: usize) {
         /// Rows that a thread takes at a time.
         const ROWS: usize = 32;
-        let width = 3 * self.d_model;
+        let [turned, width] = self.widths;
         let work = 4 * qkv.len();
         let (table, half) = (self.table(from + n_new), self.frequencies.len());
         in_pieces(qkv, ROWS * width, work, |piece, rows| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 let at = (from + (piece * ROWS + i) % n_new) * half;
                 let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
-                elementwise::turn(&mut row[..2 * self.d_model], self.d_head, cos, sin);
+                elementwise::turn(&mut row[..turned], self.d_head, cos, sin);
             }
         });
     }

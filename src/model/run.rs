@@ -172,7 +172,7 @@ impl Model {
         blocks
             .iter()
             .take(layers)
-            .flat_map(|block| [&block.qkv, &block.out, &block.up, &block.down])
+            .flat_map(|block| block.matrices())
             .map(Dense::bytes_to_round)
             .sum()
     }
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn nothing_after_the_hook_is_computed() {
-        for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+        for name in ["tests/golden/gpt2", "tests/golden/neox", "tests/golden/llama"] {
             let tokens = Tokens::new((0..24).collect(), 12).unwrap();
             let whole = Model::load(name).unwrap();
             for hook in whole.hooks() {
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_shared_bos_is_what_follows_its_own() {
-        for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+        for name in ["tests/golden/gpt2", "tests/golden/neox", "tests/golden/llama"] {
             for compute in [crate::cpu::matmul::Compute::F32, crate::cpu::matmul::Compute::Bf16] {
                 let model = Model::load(name).unwrap().computing(compute);
                 for len in [1, 3] {

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn reading_token_by_token_with_the_cache_gives_the_logits_of_one_pass() {
-        for name in ["tests/golden/gpt2", "tests/golden/neox"] {
+        for name in ["tests/golden/gpt2", "tests/golden/neox", "tests/golden/llama"] {
             let model = Model::load(name).unwrap();
             let transformer = &model.inner.transformer;
             let tokens = Tokens::new((0..48).map(|i| (i * 17 + 5) % 61).collect(), 16).unwrap();

@@ -30,8 +30,8 @@ fn row(name: &'static str, value: impl ToString) -> Setting {
         "hooks" => "places whose activations can be read or replaced; model.hooks() lists them",
         "EOS" => "the token that ends a document",
         "activation" => "the non-linearity of the MLP",
-        "layer norm ε" => "what layer norms add to the variance",
-        "attention bias" => "whether attention's matrices have biases",
+        "norm ε" => "what norms add to the variance, or RMS norms to the mean square",
+        "attention bias" => "whether attention's queries, keys and values have biases",
         "attention scale" => "what attention scores are multiplied by",
         "rotary" => "dimensions of each head rotated by position",
         "parallel" => {
@@ -72,14 +72,19 @@ impl ModelConfig {
             Activation::GeluTanh => "gelu_new",
             Activation::GeluErf => "gelu",
             Activation::Relu => "relu",
+            Activation::Silu => "silu",
         };
         let by_layer = if self.attn_scale_by_layer { " / (block + 1)" } else { "" };
-        let rotary = format!("{} dimensions, base {}", self.rotary_dim, self.rotary_base);
+        let stretched = self.rotary_scaling.map_or_else(String::new, |scaling| {
+            format!(", stretched {} times beyond {} positions", scaling.factor, scaling.trained)
+        });
+        let rotary =
+            format!("{} dimensions, base {}{stretched}", self.rotary_dim, self.rotary_base);
         let mut rows = rows_of(self, self.bos.to_string()).to_vec();
         rows.extend([
             row("EOS", self.eos),
             row("activation", activation),
-            row("layer norm ε", significant(self.layer_norm_eps, 2)),
+            row("norm ε", significant(self.layer_norm_eps, 2)),
             row("attention bias", yes(self.attn_bias)),
             row("attention scale", significant(self.attn_scale, 4) + by_layer),
             row("rotary", rotary),
@@ -90,11 +95,18 @@ impl ModelConfig {
     }
 }
 
-fn rows_of(config: &ModelConfig, bos: String) -> [Setting; 7] {
+fn rows_of(config: &ModelConfig, mut bos: String) -> [Setting; 7] {
+    if !config.bos_is.is_empty() {
+        bos += &format!(" ({})", config.bos_is);
+    }
+    let mut heads = format!("{} of {}", config.n_heads, config.d_head);
+    if config.n_key_value_heads < config.n_heads {
+        heads += &format!(", sharing {} of keys and values", config.n_key_value_heads);
+    }
     [
         row("blocks", config.n_layers),
         row("d_model", config.d_model),
-        row("heads", format!("{} of {}", config.n_heads, config.d_head)),
+        row("heads", heads),
         row("d_mlp", config.d_mlp),
         row("n_ctx", config.n_ctx),
         row("d_vocab", config.d_vocab),

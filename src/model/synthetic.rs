@@ -28,22 +28,24 @@ impl ModelWeights for Synthetic {
         Ok(Embeddings {
             embed,
             positions,
-            ln_final: LayerNormWeights::none(d)?,
+            ln_final: LayerNormWeights::none(d, self.0.family.centres())?,
             unembed: Linear::new((head.t()?, self.1), None),
         })
     }
 
     fn block(&self, layer: usize) -> Result<BlockWeights> {
-        let (d, d_mlp) = (self.0.d_model, self.0.d_mlp);
+        let (config, d, d_mlp) = (&self.0, self.0.d_model, self.0.d_mlp);
+        let norm = || LayerNormWeights::none(d, config.family.centres());
         let affine = |d_in: usize, d_out: usize, seed| -> Result<Linear> {
             Ok(Linear::new((noise([d_in, d_out], seed)?, self.1), Some(noise([d_out], seed + 1)?)))
         };
         let seed = 100 * (layer as u64 + 1);
         Ok(BlockWeights {
-            ln1: LayerNormWeights::none(d)?,
-            qkv: affine(d, 3 * d, seed)?,
-            out: affine(d, d, seed + 10)?,
-            ln2: LayerNormWeights::none(d)?,
+            ln1: norm()?,
+            qkv: affine(d, config.d_qkv(), seed)?,
+            out: affine(config.d_attn(), d, seed + 10)?,
+            ln2: norm()?,
+            gate: if config.gated() { Some(affine(d, d_mlp, seed + 40)?) } else { None },
             up: affine(d, d_mlp, seed + 20)?,
             down: affine(d_mlp, d, seed + 30)?,
         })

@@ -1,4 +1,4 @@
-//! The forward pass of both families, as a walk from hook to hook.
+//! The forward pass of all families, as a walk from hook to hook.
 //!
 //! A pass stands at a hook with all that the rest of the model needs ([`Stage`]), and
 //! [`Transformer::advance`] takes it to the next. Running to a hook is walking until it is reached;
@@ -224,15 +224,16 @@ impl Transformer {
         compute: Compute,
     ) -> Result<Tensor> {
         let block = &self.blocks[layer];
-        let (d, n_heads) = (self.config.d_model, self.config.n_heads);
-        let mut qkv = block.qkv.forward(&block.ln1.forward(resid)?, Activation::None, compute)?; // [n_seq, n_new, 3 d_model]
+        let (d, d_kv, n_heads) = (self.config.d_attn(), self.config.d_kv(), self.config.n_heads);
+        let mut qkv = block.qkv.forward(&block.ln1.forward(resid)?, Activation::None, compute)?; // [n_seq, n_new, d_qkv]
         if let Some(rotary) = &self.rotary {
             let (from, shape) = (cache.as_ref().map_or(0, |c| c.len()), qkv.dims3()?);
             let mut rows = with_f32(&qkv, <[f32]>::to_vec)?;
             rotary.turn(&mut rows, shape.1, from);
             qkv = Tensor::from_vec(rows, shape, &Device::Cpu)?;
         }
-        let (q, k, v) = (qkv.narrow(2, 0, d)?, qkv.narrow(2, d, d)?, qkv.narrow(2, 2 * d, d)?);
+        let q = qkv.narrow(2, 0, d)?;
+        let (k, v) = (qkv.narrow(2, d, d_kv)?, qkv.narrow(2, d + d_kv, d_kv)?);
         let (k, v) = match cache {
             Some(cache) => cache.blocks[layer].append(&k.contiguous()?, &v.contiguous()?)?,
             None => (k, v),
@@ -245,12 +246,16 @@ impl Transformer {
     }
 
     fn mlp(&self, layer: usize, resid: &Tensor, compute: Compute) -> Result<Tensor> {
-        let block = &self.blocks[layer];
-        block.down.forward(
-            &block.up.forward(&block.ln2.forward(resid)?, self.config.activation, compute)?,
-            Activation::None,
-            compute,
-        )
+        let (block, activation) = (&self.blocks[layer], self.config.activation);
+        let normed = block.ln2.forward(resid)?;
+        let hidden = match &block.gate {
+            None => block.up.forward(&normed, activation, compute)?,
+            Some(gate) => {
+                let up = block.up.forward(&normed, Activation::None, compute)?;
+                (up * gate.forward(&normed, activation, compute)?)?
+            }
+        };
+        block.down.forward(&hidden, Activation::None, compute)
     }
 
     /// From the residual stream `[.., d_model]` after the last block to logits `[.., d_vocab]`, in

@@ -79,7 +79,14 @@ fn growth(file: &[u8]) -> f64 {
     })
 }
 
-/// The id of `<|endoftext|>`, with which the text of both families is delimited.
+/// The id that the tokenizer itself puts before a text, if it does.
+pub(super) fn put_first(tokenizer: &Tokenizer) -> Option<u32> {
+    let first =
+        |special| guarded(|| tokenizer.encode_fast("a", special)).ok()?.get_ids().first().copied();
+    first(true).filter(|id| first(false).is_some_and(|own| own != *id))
+}
+
+/// The id of `<|endoftext|>`, with which the text of GPT-2, GPT-NeoX, SmolLM2 and Qwen2 is delimited.
 pub(super) fn end_of_text(tokenizer: &Tokenizer) -> Option<u32> {
     tokenizer.token_to_id("<|endoftext|>")
 }
@@ -115,10 +122,19 @@ pub(super) fn decode(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String> {
 
 pub(super) fn token_str(tokenizer: Option<&Tokenizer>, id: u32) -> String {
     let number = || format!("#{id}");
+    /// What stands for a space in the vocabularies of SentencePiece, which take the one at the
+    /// beginning of a text away.
+    const SPACE: char = '\u{2581}';
     let Some(tokenizer) = tokenizer else { return number() };
+    let spelled = tokenizer.id_to_token(id);
+    let before = if spelled.as_ref().is_some_and(|s| s.starts_with(SPACE)) { " " } else { "" };
     match decode(tokenizer, &[id]) {
-        Ok(text) if !text.is_empty() && !text.contains('\u{fffd}') => text,
-        _ => tokenizer.id_to_token(id).unwrap_or_else(number),
+        Ok(text) if text.contains('\u{fffd}') || (text.is_empty() && before.is_empty()) => {
+            spelled.unwrap_or_else(number)
+        }
+        Ok(text) if text.starts_with(' ') => text,
+        Ok(text) => format!("{before}{text}"),
+        Err(_) => spelled.unwrap_or_else(number),
     }
 }
 

@@ -1,8 +1,8 @@
-//! The weights of a model in one form for both families.
+//! The weights of a model in one form for all families.
 //!
 //! A matrix is `[in, out]` and acts on a row vector `x` as `x W + b`. Query, key and value stand
-//! side by side: columns `0..d_model` of `qkv` give the queries of all heads, head after head, the
-//! next `d_model` columns the keys, the last the values.
+//! side by side: the first columns of `qkv` give the queries of all heads, head after head, the
+//! next the keys, the last the values.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -32,6 +32,10 @@ impl Linear {
         Linear { weight, precision, row_wise: RowWise::Nothing, bias }
     }
 
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
     /// The numbers of the bias; none without one.
     pub fn bias_numbers(&self) -> Result<Vec<f32>> {
         self.bias.as_ref().map_or(Ok(Vec::new()), |bias| with_f32(bias, <[f32]>::to_vec))
@@ -48,20 +52,27 @@ impl Linear {
     }
 }
 
-/// The gain and bias of a layer norm, `[d_model]` each.
+/// The gain and bias of a layer norm, `[d_model]` each; without a bias it is an RMS norm, which
+/// subtracts no mean either.
 #[derive(Clone)]
 pub(super) struct LayerNormWeights {
     pub weight: Tensor,
-    pub bias: Tensor,
+    pub bias: Option<Tensor>,
 }
 
 impl LayerNormWeights {
-    /// Gain 1, bias 0: what a layer norm is once it has been folded into the matrix behind it.
-    pub fn none(d_model: usize) -> Result<LayerNormWeights> {
+    /// Gain 1, and bias 0 if it has one: what a norm is once it has been folded into the matrix
+    /// behind it.
+    pub fn none(d_model: usize, centred: bool) -> Result<LayerNormWeights> {
+        let zeros = || Tensor::zeros(d_model, DType::F32, &Device::Cpu);
         Ok(LayerNormWeights {
             weight: Tensor::ones(d_model, DType::F32, &Device::Cpu)?,
-            bias: Tensor::zeros(d_model, DType::F32, &Device::Cpu)?,
+            bias: if centred { Some(zeros()?) } else { None },
         })
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
     }
 }
 
@@ -69,12 +80,15 @@ impl LayerNormWeights {
 pub(super) struct BlockWeights {
     /// The layer norm before attention.
     pub ln1: LayerNormWeights,
-    /// Queries, keys and values: `[d_model, 3 · d_model]`.
+    /// Queries, keys and values: `[d_model, (n_heads + 2 · n_key_value_heads) · d_head]`.
     pub qkv: Linear,
-    /// Attention's output: `[d_model, d_model]`.
+    /// Attention's output: `[n_heads · d_head, d_model]`.
     pub out: Linear,
     /// The layer norm before the MLP.
     pub ln2: LayerNormWeights,
+    /// Of a gated MLP, what its hidden layer is multiplied with: `[d_model, d_mlp]`. The
+    /// activation is applied to this, and not to `up`.
+    pub gate: Option<Linear>,
     /// Into the MLP: `[d_model, d_mlp]`.
     pub up: Linear,
     /// Out of the MLP: `[d_mlp, d_model]`.
@@ -84,17 +98,9 @@ pub(super) struct BlockWeights {
 impl BlockWeights {
     /// Every tensor, in a fixed order.
     pub fn tensors(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.ln1.weight, &self.ln1.bias];
-        for affine in [&self.qkv, &self.out] {
-            all.push(&affine.weight);
-            all.extend(&affine.bias);
-        }
-        all.extend([&self.ln2.weight, &self.ln2.bias]);
-        for affine in [&self.up, &self.down] {
-            all.push(&affine.weight);
-            all.extend(&affine.bias);
-        }
-        all
+        let attention = [&self.qkv, &self.out].into_iter().flat_map(Linear::tensors);
+        let mlp = self.gate.iter().chain([&self.up, &self.down]).flat_map(Linear::tensors);
+        self.ln1.tensors().chain(attention).chain(self.ln2.tensors()).chain(mlp).collect()
     }
 }
 
@@ -111,12 +117,19 @@ pub(super) struct Embeddings {
 }
 
 impl Reader {
-    /// The layer norm at this place.
-    pub fn layer_norm(&self, d_model: usize) -> Result<LayerNormWeights> {
-        Ok(LayerNormWeights {
-            weight: self.get(&[d_model], "weight")?,
-            bias: self.get(&[d_model], "bias")?,
-        })
+    /// The layer norm at this place, or the RMS norm.
+    pub fn norm(&self, config: &ModelConfig) -> Result<LayerNormWeights> {
+        let d = [config.d_model];
+        let bias = if config.family.centres() { Some(self.get(&d, "bias")?) } else { None };
+        Ok(LayerNormWeights { weight: self.get(&d, "weight")?, bias })
+    }
+
+    /// A matrix that is stored `[out, in]`, as the view of it `[in, out]`, and its bias if it has
+    /// one.
+    pub fn linear(&self, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
+        let (weight, precision) = self.get_with_precision(&[d_out, d_in], "weight")?;
+        let bias = if bias { Some(self.get(&[d_out], "bias")?) } else { None };
+        Ok(Linear::new((weight.t()?, precision), bias))
     }
 }
 
@@ -134,7 +147,7 @@ impl Embeddings {
         let shape = [config.d_vocab, d];
         let (embed, precision) = body.get_with_precision(&shape, embed)?;
         let positions = positions.map(|name| body.get(&[config.n_ctx, d], name)).transpose()?;
-        let ln_final = body.pp(ln_final).layer_norm(d)?;
+        let ln_final = body.pp(ln_final).norm(config)?;
         let (head, precision) = match config.tied {
             true => (embed.clone(), precision),
             false => root.get_with_precision(&shape, head)?,
@@ -150,9 +163,7 @@ impl Embeddings {
 
     /// The tensors after the last block, in a fixed order.
     pub fn last(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.ln_final.weight, &self.ln_final.bias, &self.unembed.weight];
-        all.extend(&self.unembed.bias);
-        all
+        self.ln_final.tensors().chain(self.unembed.tensors()).collect()
     }
 }
 

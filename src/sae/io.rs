@@ -7,6 +7,7 @@ mod dictionary_learning;
 mod export;
 mod find;
 mod llamascopium;
+mod named;
 mod openai;
 mod saelens;
 mod sparsify;
@@ -24,6 +25,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::formats::arrays::Arrays;
 use crate::formats::settings::{Harmless, Settings};
+use crate::hub::Hub;
 use find::{Found, Kind};
 
 pub use export::{SaeFormat, TableExport};
@@ -57,12 +59,44 @@ impl Sae {
     /// # Ok::<(), Error>(())
     /// ```
     ///
+    /// Where there is no such file or folder, it may be the name of a published SAE, by SAELens'
+    /// name of its release ([`Sae::releases`] lists them), or `hf://` and any place on the Hugging
+    /// Face hub. Such a one is fetched into the Hugging Face cache, as models are, and found there
+    /// again.
+    ///
+    /// ```no_run
+    /// # use tokenized_sae::prelude::*;
+    /// let bloom = Sae::load("gpt2-small-res-jb/blocks.8.hook_resid_pre")?;
+    /// let eleuther = Sae::load("hf://EleutherAI/sae-llama-3-8b-32x/layers.10")?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Format`] for files that are missing, damaged, of another kind or
     /// beyond what can be folded; [`Error::MissingTensor`], [`Error::Shape`] or
-    /// [`Error::NotFinite`] naming the tensor.
+    /// [`Error::NotFinite`] naming the tensor; [`Error::Config`] for a name that a release does not
+    /// have; [`Error::Hub`] or [`Error::Interrupted`] from the download.
     pub fn load(path: impl AsRef<Path>) -> Result<Sae> {
-        load(path.as_ref(), None)
+        load(path.as_ref(), None, &Hub::from_env())
+    }
+
+    /// Reads an SAE as [`Sae::load`] does, from a hub or cache of your choice.
+    ///
+    /// # Errors
+    /// Those of [`Sae::load`].
+    pub fn load_from(hub: &Hub, path: impl AsRef<Path>) -> Result<Sae> {
+        load(path.as_ref(), None, hub)
+    }
+
+    /// The published SAEs that [`Sae::load`] knows by name: each line the names, the repository and
+    /// what they are. `blocks.{0..11}.hook_resid_pre` stands for twelve.
+    ///
+    /// ```
+    /// use tokenized_sae::prelude::*;
+    /// assert_eq!(Sae::releases()[0][0], "gpt2-small-res-jb/blocks.{0..11}.hook_resid_pre");
+    /// ```
+    pub fn releases() -> Vec<[String; 3]> {
+        named::releases()
     }
 
     /// Reads a TopK SAE whose files do not say how many latents are active. See [`Sae::load`].
@@ -70,11 +104,20 @@ impl Sae {
     /// # Errors
     /// Those of [`Sae::load`], and [`Error::Config`] if they do say it, and it is not this.
     pub fn load_with_k(path: impl AsRef<Path>, k: usize) -> Result<Sae> {
-        load(path.as_ref(), Some(k))
+        load(path.as_ref(), Some(k), &Hub::from_env())
     }
 }
 
-fn load(path: &Path, k: Option<usize>) -> Result<Sae> {
+fn load(path: &Path, k: Option<usize>, hub: &Hub) -> Result<Sae> {
+    let fetched = match path.to_str() {
+        Some(name) if !path.exists() => named::fetch(name, hub)?,
+        _ => None,
+    };
+    let path = fetched.as_deref().unwrap_or(path);
+    if !path.exists() {
+        let why = "is not there: there is no such file or folder, nor a published SAE of this name (tsae convert --list)";
+        return Err(Error::format(path, why));
+    }
     let sae = read(path, k).map_err(|error| error.read_from(path))?;
     match k {
         Some(k) if sae.config.architecture.uses_k() && sae.config.k != k => Err(Error::config(

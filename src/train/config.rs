@@ -38,6 +38,15 @@ pub struct TrainConfig {
     /// Share of the steps over which the coefficient of a penalty rises from 0: without it many
     /// latents of a ReLU SAE die early. SAELens proposes 0.05.
     pub sparsity_warmup: f64,
+    /// How many positions at the start of each sequence are left out of training.
+    ///
+    /// A language model parks attention that it has no use for on its first position, whose
+    /// activation is then like no other: in SmolLM2 a hundred times as long, and left in, it is most
+    /// of what is learned. By default, `None`, position 0 is left out for the Llama family and kept
+    /// for GPT-2 and GPT-NeoX, where it was kept by the authors of tokenized SAEs. Evaluation says
+    /// in any case what holds [without](crate::eval::Metrics) and with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip_first: Option<usize>,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
@@ -71,6 +80,7 @@ impl Default for TrainConfig {
             lr_end: 3e-5,
             lr_warmup: 0.0,
             sparsity_warmup: 0.05,
+            skip_first: None,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8, // PyTorch's

@@ -55,8 +55,6 @@ impl Trainer {
     /// [`fit`](Trainer::fit) reports of its first steps.
     pub fn forecast(&self) -> Result<Forecast> {
         self.check_memory()?;
-        let shuffle = self.acts.shuffle(self.config.seed);
-        let n = self.config.batch;
         let mut batch = Batch::default();
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
@@ -72,7 +70,7 @@ impl Trainer {
             let mut times = Vec::new();
             for step in 0..TRIED {
                 let start = Instant::now();
-                let rows = shuffle.fill(step * n as u64, n);
+                let rows = self.rows(step);
                 self.acts.gather_for(Waiting::Cell, self.hook, &rows, &mut batch)?;
                 let prepared =
                     self.backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;

@@ -108,7 +108,6 @@ impl Session {
             return Ok(());
         }
         watch.begin(done(slots), total);
-        let shuffle = trainer.acts.shuffle(config.seed);
         let mut batch = Batch::default();
         let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
         let mut stop = false;
@@ -137,10 +136,7 @@ impl Session {
                 }
                 continue;
             }
-            let first = step * config.batch as u64;
-            let rows: Vec<u64> = (first..first + config.batch as u64)
-                .map(|position| shuffle.row(position))
-                .collect();
+            let rows = trainer.rows(step);
             match trainer.acts.gather_for(watch.waiting(), trainer.hook, &rows, &mut batch) {
                 // Stopped while it checked the activations: there is no batch, and the rest is
                 // written below.

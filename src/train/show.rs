@@ -32,6 +32,11 @@ impl TrainConfig {
                 format::percent(self.sparsity_warmup),
                 "share of the steps over which the coefficient of a penalty rises from 0",
             ),
+            (
+                "skip_first",
+                self.skip_first.map_or_else(|| "by family".to_owned(), |n| n.to_string()),
+                "first positions of each sequence that are left out; by default 1 for the Llama family, else 0",
+            ),
             ("lr_end", exponent(self.lr_end), "where the cosine schedule ends, for both"),
             ("beta1", self.beta1.to_string(), "Adam's decay of the first moment"),
             ("beta2", self.beta2.to_string(), "Adam's decay of the second moment"),

@@ -7,7 +7,7 @@ use super::job::Job;
 use super::runs::standing;
 use super::watch::Foreground;
 use super::{Runs, TrainConfig};
-use crate::activations::{ActivationStore, Waiting};
+use crate::activations::{ActivationStore, Shuffle, Waiting};
 use crate::backend::{self, Backend, PreparedBatch};
 use crate::base::error::{Error, Result};
 use crate::base::format;
@@ -55,6 +55,14 @@ impl Trainer {
             return Err(Error::EmptyCorpus {
                 why: "the store holds no activations: harvest some first".to_owned(),
             });
+        }
+        let skipped = config.skip_first.unwrap_or_else(|| acts.skip_first());
+        if skipped >= acts.n_ctx() {
+            let why = format!(
+                "the first {skipped} positions are left out, and sequences have {}: leave fewer out",
+                acts.n_ctx()
+            );
+            return Err(Error::config("skip_first", why));
         }
         Ok(Trainer {
             acts: acts.clone(),
@@ -164,7 +172,7 @@ impl Trainer {
             self.acts.n_ctx(),
             self.acts.dtype()
         );
-        let data = vec![
+        let mut data = vec![
             fact(
                 "training tokens",
                 format!(
@@ -178,6 +186,9 @@ impl Trainer {
             fact("learning rate at the start", format!("{:e}", job.lr)),
             fact("seed of the order", config.seed.to_string()),
         ];
+        if self.skipped() > 0 {
+            data.push(fact("first positions left out of training", self.skipped().to_string()));
+        }
         let metrics = vec![standing(
             "At the end of training",
             &job.name,
@@ -186,6 +197,22 @@ impl Trainer {
             &job.history,
         )];
         ModelCard { data, metrics, ..ModelCard::default() }
+    }
+
+    /// How many positions at the start of each sequence are left out.
+    fn skipped(&self) -> usize {
+        self.config.skip_first.unwrap_or_else(|| self.acts.skip_first())
+    }
+
+    /// The rows of a step, in the order that the seed decides.
+    pub(super) fn rows(&self, step: u64) -> Vec<u64> {
+        let (n_ctx, skipped) = (self.acts.n_ctx() as u64, self.skipped() as u64);
+        let kept = n_ctx - skipped;
+        let n_rows = self.acts.n_rows() as u64;
+        let n = n_rows - n_rows / n_ctx * skipped;
+        let rows = Shuffle::new(n, self.config.seed)
+            .fill(step * self.config.batch as u64, self.config.batch);
+        rows.into_iter().map(|row| row / kept * n_ctx + skipped + row % kept).collect()
     }
 
     /// One step of a run on the rows of a batch.

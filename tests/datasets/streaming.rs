@@ -40,8 +40,15 @@ fn harvest_in(
     config: HarvestConfig,
 ) -> Result<ActivationStore> {
     let (name, fingerprint, processing) = ("formula".to_owned(), "f0".repeat(32), "Raw".to_owned());
-    let source =
-        Source { name, revision: None, fingerprint, processing, d_model: D_MODEL, d_vocab: 258 };
+    let source = Source {
+        name,
+        revision: None,
+        fingerprint,
+        processing,
+        d_model: D_MODEL,
+        d_vocab: 258,
+        skip_first: 0,
+    };
     ActivationStore::harvest_with(&source, &[HookPoint::resid_pre(1)], stream, dir, config, forward)
 }
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the golden files of this folder: two tiny random models and what `transformers` computes with them.
+"""Makes the golden files of this folder: tiny random models and what `transformers` computes with them.
 
     pip install torch transformers safetensors
     python tests/golden/make_golden.py
 
-Made with transformers 5.23.0 and torch 2.15.0 (CPU). For each family F of gpt2 and neox it writes
+Made with transformers 5.23.0 and torch 2.15.0 (CPU). For each family F of gpt2, neox, llama, mistral and qwen2 it writes
 
     F/config.json, F/model.safetensors   a checkpoint as `save_pretrained` writes it, float32
     F/golden.safetensors                 tokens [2, 12], every hook [2, 12, 32], logits [2, 12, 61], loss [1];
@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 HERE = Path(__file__).parent
 D_MODEL, D_MLP, N_LAYERS, N_HEADS, D_VOCAB, N_POSITIONS = 32, 64, 3, 4, 61, 16
@@ -30,12 +31,12 @@ def randomise(model):
     """Every parameter by its kind; matrices so that their outputs have about the size of their inputs."""
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
-            is_norm = any(part in name for part in ("ln_", "layernorm", "layer_norm"))
+            is_norm = any(part in name for part in ("ln_", "layernorm", "layer_norm", "model.norm"))
             if is_norm and name.endswith("weight"):
                 p.copy_(1 + 0.3 * torch.randn_like(p))
             elif name.endswith("bias"):
                 p.copy_(0.2 * torch.randn_like(p))
-            elif "wte" in name or "embed_in" in name:
+            elif "wte" in name or "embed_in" in name or "embed_tokens" in name:
                 p.copy_(0.7 * torch.randn_like(p))
             elif "wpe" in name:
                 p.copy_(0.5 * torch.randn_like(p))
@@ -84,6 +85,17 @@ def neox_parts(model):
     for l, block in enumerate(model.gpt_neox.layers):
         parts[f"blocks.{l}.hook_resid_pre"] = (block, "in")
         parts[f"blocks.{l}.hook_attn_out"] = (block.attention, "out")
+        parts[f"blocks.{l}.hook_mlp_out"] = (block.mlp, "out")
+        parts[f"blocks.{l}.hook_resid_post"] = (block, "out")
+    return parts
+
+
+def llama_parts(model):
+    parts = {}
+    for l, block in enumerate(model.model.layers):
+        parts[f"blocks.{l}.hook_resid_pre"] = (block, "in")
+        parts[f"blocks.{l}.hook_attn_out"] = (block.self_attn, "out")
+        parts[f"blocks.{l}.hook_resid_mid"] = (block.post_attention_layernorm, "in")
         parts[f"blocks.{l}.hook_mlp_out"] = (block.mlp, "out")
         parts[f"blocks.{l}.hook_resid_post"] = (block, "out")
     return parts
@@ -140,4 +152,38 @@ make(
         ("layer_norm_eps", 0.1),
         ("rope_parameters", {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 1.0}),
     ],
+)
+# Two heads of queries share one of keys and values; heads of Llama's and Qwen2's are wider or narrower together than the stream.
+grouped = dict(
+    hidden_size=D_MODEL,
+    num_hidden_layers=N_LAYERS,
+    num_attention_heads=N_HEADS,
+    num_key_value_heads=N_HEADS // 2,
+    intermediate_size=D_MLP,
+    max_position_embeddings=N_POSITIONS,
+)
+stretched = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+make(
+    "llama",
+    LlamaForCausalLM(LlamaConfig(head_dim=12, attention_bias=True, mlp_bias=True, **grouped, **shared)),
+    llama_parts,
+    [
+        ("attention_bias", False),
+        ("mlp_bias", False),
+        ("hidden_act", "gelu"),
+        ("rms_norm_eps", 0.1),
+        ("rope_parameters", stretched | {"original_max_position_embeddings": 16}),
+    ],
+)
+make(
+    "mistral",
+    MistralForCausalLM(MistralConfig(sliding_window=N_POSITIONS, tie_word_embeddings=True, **grouped, **shared)),
+    llama_parts,
+    [("rope_parameters", {"rope_type": "default", "rope_theta": 100.0})],
+)
+make(
+    "qwen2",
+    Qwen2ForCausalLM(Qwen2Config(sliding_window=4, use_sliding_window=False, **grouped, **shared)),
+    llama_parts,
+    [("rms_norm_eps", 0.1)],
 )

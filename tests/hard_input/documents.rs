@@ -74,6 +74,7 @@ fn a_spoilt_cache_of_saelens_is_read_or_refused_and_nothing_else() {
         processing: "Raw".into(),
         d_model: 32,
         d_vocab: 61,
+        skip_first: 0,
     };
     let reader = Reader { name: "arrow", share: 6, times: 16, beside: 16 << 20, also: &[] };
     reader.hammer(&[of("float16"), of("float32")], |folder| {

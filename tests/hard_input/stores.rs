@@ -31,6 +31,7 @@ pub fn harvest(dir: &Path, dtype: Dtype, n_seq: usize) -> ActivationStore {
         processing: "Raw".into(),
         d_model: D_MODEL,
         d_vocab: D_VOCAB,
+        skip_first: 0,
     };
     let ids = (0..n_seq * N_CTX)
         .map(|i| if i % N_CTX == 0 { 0 } else { (i * 7919 % D_VOCAB) as u32 })

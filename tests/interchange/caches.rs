@@ -211,8 +211,8 @@ fn what_is_no_cache_says_what_it_lacks() {
     has(told(empty.path()), &["several data sets", "train"]);
     let without = changed("float32", "dataset_info.json", "\"token_ids\"", "\"other_ids\"");
     has(told(without.path()), &["no token_ids", "other_ids", "SAELens 6"]);
-    let hook = changed("float32", "dataset_info.json", "blocks.1.hook_resid_pre", "model.layers.1");
-    has(told(hook.path()), &["model.layers.1", "hook_resid_pre"]);
+    let hook = changed("float32", "dataset_info.json", "blocks.1.hook_resid_pre", "model.embed.1");
+    has(told(hook.path()), &["model.embed.1", "hook_resid_pre"]);
     let shape = changed("float32", "dataset_info.json", "32\n", "31\n");
     has(told(shape.path()), &["[8, 31]", "[8, 32]"]);
     let elsewhere = changed("float32", "state.json", "data-00000-of-00002.arrow", "../x.arrow");

@@ -64,7 +64,7 @@ fn what_concerns_training_alone_is_left_out_and_named() {
 fn a_folder_without_an_sae_says_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     has(&told(dir.path()), &["it is empty"]);
-    has(&told(&dir.path().join("nowhere")), &["could not read", "nowhere"]);
+    has(&told(&dir.path().join("nowhere")), &["is not there", "nowhere"]);
     std::fs::write(dir.path().join("notes.txt"), "x").unwrap();
     has(&told(dir.path()), &["it has notes.txt"]);
     has(&told(&dir.path().join("notes.txt")), &["not an SAE that can be read"]);

@@ -14,7 +14,11 @@ fn load_dir(dir: &TempDir) -> Result<Model> {
 }
 
 fn body_prefix(family: &str) -> &'static str {
-    if family == "gpt2" { "transformer." } else { "gpt_neox." }
+    match family {
+        "gpt2" => "transformer.",
+        "neox" => "gpt_neox.",
+        _ => "model.",
+    }
 }
 
 #[test]
@@ -104,6 +108,7 @@ fn heads_are_tied_as_the_configuration_says() {
     for (family, head, embedding) in [
         ("gpt2", "lm_head.weight", "transformer.wte.weight"),
         ("neox", "embed_out.weight", "gpt_neox.embed_in.weight"),
+        ("llama", "lm_head.weight", "model.embed_tokens.weight"),
     ] {
         let mut tied = Checkpoint::read(family);
         tied.tensors.remove(head);
@@ -166,8 +171,8 @@ fn a_missing_or_misshapen_tensor_is_named() {
 fn a_tensor_or_a_setting_too_many_is_refused_by_name() {
     for family in FAMILIES {
         let whole = Checkpoint::read(family);
-        let last =
-            format!("{}.2.", if family == "gpt2" { "transformer.h" } else { "gpt_neox.layers" });
+        let blocks = if family == "gpt2" { "h" } else { "layers" };
+        let last = format!("{}{blocks}.2.", body_prefix(family));
         for name in
             ["twist.weight", &format!("{last}mlp.twist"), &last.replace(".2.", ".3.ln.weight")]
         {
@@ -176,11 +181,16 @@ fn a_tensor_or_a_setting_too_many_is_refused_by_name() {
             let told = more.load(Processing::Raw).unwrap_err().to_string();
             assert!(told.contains(name) && told.contains("model.safetensors"), "{told}");
         }
-        // Masks, which older versions of transformers kept, change nothing.
+        // Masks and turns, which older versions of transformers kept, change nothing.
         let mut older = whole.clone();
-        let attention = if family == "gpt2" { "attn" } else { "attention" };
-        older.tensors.insert(format!("{last}{attention}.bias"), (vec![1], vec![1.0]));
-        older.tensors.insert(format!("{last}{attention}.masked_bias"), (vec![1], vec![-1e4]));
+        let masks: &[&str] = match family {
+            "gpt2" => &["attn.bias", "attn.masked_bias"],
+            "neox" => &["attention.bias", "attention.masked_bias"],
+            _ => &["self_attn.rotary_emb.inv_freq"],
+        };
+        for mask in masks {
+            older.tensors.insert(format!("{last}{mask}"), (vec![1], vec![-1e4]));
+        }
         let want = whole.load(Processing::Raw).unwrap();
         assert_eq!(older.load(Processing::Raw).unwrap().fingerprint(), want.fingerprint());
         let mut set = whole.clone();

@@ -152,7 +152,8 @@ fn hooks_tokens_and_lengths_that_the_model_lacks_are_refused() {
 /// step by step. Both are one pass.
 #[test]
 fn whole_blocks_give_what_their_steps_give() {
-    for name in ["tiny-gpt2", "tiny-pythia", "tests/golden/gpt2", "tests/golden/neox"] {
+    let folders = FAMILIES.map(|family| folder(family).display().to_string());
+    for name in ["tiny-gpt2", "tiny-pythia"].into_iter().chain(folders.iter().map(String::as_str)) {
         for compute in [Compute::F32, Compute::Bf16] {
             let model = Model::load(name).unwrap().computing(compute);
             let n = model.config().n_ctx.min(12);

@@ -15,7 +15,12 @@ use candle_core::{Device, Tensor};
 use checkpoint::Checkpoint;
 use tokenized_sae::prelude::*;
 
-const FAMILIES: [&str; 2] = ["gpt2", "neox"];
+const FAMILIES: [&str; 5] = ["gpt2", "neox", "llama", "mistral", "qwen2"];
+
+/// Whether a family has layer norms, and not RMS norms.
+fn centres(family: &str) -> bool {
+    matches!(family, "gpt2" | "neox")
+}
 
 fn folder(family: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(family)

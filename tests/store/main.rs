@@ -33,6 +33,7 @@ fn source() -> Source {
         processing: "Raw".into(),
         d_model: D_MODEL,
         d_vocab: 1000,
+        skip_first: 0,
     }
 }
 

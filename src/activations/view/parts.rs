@@ -58,6 +58,7 @@ impl Show for Source {
             ("processing", processing, "what was done to its weights"),
             ("d_model", self.d_model.to_string(), "numbers in an activation"),
             ("d_vocab", self.d_vocab.to_string(), "number of token ids"),
+            ("skip_first", self.skip_first.to_string(), "first positions that training leaves out"),
         ];
         settings("Source of activations", rows).into()
     }

@@ -17,6 +17,8 @@ pub(crate) enum Activation {
     GeluErf,
     /// `max(x, 0)`.
     Relu,
+    /// `x · σ(x)`, the swish of SwiGLU.
+    Silu,
 }
 
 impl Activation {
@@ -27,6 +29,7 @@ impl Activation {
             Activation::None => {}
             Activation::GeluTanh => row.iter_mut().for_each(|x| *x = gelu_tanh(*x)),
             Activation::GeluErf => row.iter_mut().for_each(|x| *x = gelu_erf(*x)),
+            Activation::Silu => row.iter_mut().for_each(|x| *x /= 1.0 + exp(-*x)),
             // Not `max`, which would turn NaN into 0.
             Activation::Relu => row.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }),
         }
@@ -101,15 +104,19 @@ mod tests {
     }
 
     #[test]
-    fn both_gelus_are_right_on_every_size_of_argument() {
+    fn gelus_and_silu_are_right_on_every_size_of_argument() {
         // From -12 to 12 in steps of 1/512.
         let xs: Vec<f32> = (-6144..=6144).map(|i| i as f32 / 512.0).collect();
         let mut tanh = xs.clone();
         bias_and_activate(&mut tanh, &[], Activation::GeluTanh);
         let mut erf = xs.clone();
         bias_and_activate(&mut erf, &[], Activation::GeluErf);
+        let mut silu = xs.clone();
+        bias_and_activate(&mut silu, &[], Activation::Silu);
         for (i, &x) in xs.iter().enumerate() {
             let x = x as f64;
+            let by_sigmoid = x / (1.0 + (-x).exp());
+            assert!((silu[i] as f64 - by_sigmoid).abs() < 4e-7 * x.abs().max(1.0), "silu({x})");
             let by_tanh = 0.5
                 * x
                 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
@@ -129,9 +136,13 @@ mod tests {
 
     #[test]
     fn no_activation_hides_a_nan() {
-        for activation in
-            [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu]
-        {
+        for activation in [
+            Activation::None,
+            Activation::GeluTanh,
+            Activation::GeluErf,
+            Activation::Relu,
+            Activation::Silu,
+        ] {
             let mut bad = [1.0, f32::NAN];
             bias_and_activate(&mut bad, &[0.5, 0.5], activation);
             assert!(bad[0].is_finite() && bad[1].is_nan(), "{activation:?}");

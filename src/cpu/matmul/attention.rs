@@ -1,7 +1,7 @@
 //! Causal attention, one head of one sequence at a time: keys and values packed as panels, a tile
 //! of queries against them.
 //!
-//! For each head the keys become panels of 32 keys, `[d_head, 32]` each, and the values panels of
+//! For each head of keys and values, which a group of queries' heads may share, the keys become panels of 32 keys, `[d_head, 32]` each, and the values panels of
 //! 32 dimensions, `[n_keys, 32]` each: 64 KiB apiece for 256 keys of 64 dimensions, in the
 //! second-level cache. Fourteen queries at a time are multiplied with the panels of keys up to the
 //! diagonal and no further; their scores, 14 KiB, become shares in place, and are multiplied with
@@ -40,7 +40,8 @@ thread_local! {
     static DESK: RefCell<Desk> = RefCell::default();
 }
 
-/// Attention of each position to itself and all before, `[n_seq, n_new, d_model]`, on all threads.
+/// Attention of each position to itself and all before, `[n_seq, n_new, n_heads · d_head]`, on all
+/// threads.
 /// The processor must [have tiles](super::has_tiles).
 ///
 /// # Panics
@@ -48,37 +49,38 @@ thread_local! {
 pub(crate) fn causal(q: Heads<'_>, k: Heads<'_>, v: Heads<'_>, shape: Shape, out: RowsMut<'_>) {
     const WORTH_WAKING: usize = 1 << 20;
     assert!(super::has_tiles(), "a processor without tiles");
-    let Shape { n_seq, n_new, n_all, n_heads, d_head, .. } = shape;
-    let d_model = n_heads * d_head;
+    let Shape { n_seq, n_new, n_all, n_heads, group, d_head, .. } = shape;
+    let (width, n_kv_heads) = (n_heads * d_head, n_heads / group);
     let mut out = out;
-    if let (RowsMut::Bf16(y), false) = (&mut out, d_model.is_multiple_of(2)) {
+    if let (RowsMut::Bf16(y), false) = (&mut out, width.is_multiple_of(2)) {
         y.fill(0); // what goes beyond the last of an odd number
     }
-    let target = Target::of(Out::Write(out), d_model);
+    let target = Target::of(Out::Write(out), width);
     assert!(n_new <= n_all && target.n == n_seq * n_new, "an attention that does not fit");
     let task = |task: usize| {
         DESK.with_borrow_mut(|desk| {
-            head(desk, q, k, v, shape, [task / n_heads, task % n_heads], &target)
+            group_of(desk, q, k, v, shape, [task / n_kv_heads, task % n_kv_heads], &target)
         });
     };
-    if n_new == 0 || 4 * n_seq * n_new * n_all * d_model < WORTH_WAKING {
-        (0..n_seq * n_heads * usize::from(n_new > 0)).for_each(task);
+    if n_new == 0 || 4 * n_seq * n_new * n_all * width < WORTH_WAKING {
+        (0..n_seq * n_kv_heads * usize::from(n_new > 0)).for_each(task);
     } else {
-        (0..n_seq * n_heads).into_par_iter().with_max_len(1).for_each(task);
+        (0..n_seq * n_kv_heads).into_par_iter().with_max_len(1).for_each(task);
     }
 }
 
-fn head(
+/// The heads of queries that share one head of keys and values.
+fn group_of(
     desk: &mut Desk,
     q: Heads<'_>,
     k: Heads<'_>,
     v: Heads<'_>,
     shape: Shape,
-    [seq, head]: [usize; 2],
+    [seq, kv_head]: [usize; 2],
     target: &Target<'_>,
 ) {
-    let Shape { n_new, n_all, d_head, scale, .. } = shape;
-    let column = head * d_head;
+    let Shape { n_all, group, d_head, .. } = shape;
+    let column = kv_head * d_head;
     let padded = n_all.next_multiple_of(PANEL);
     let dimension_panels = d_head.div_ceil(PANEL);
     desk.keys.hold(padded * d_head);
@@ -86,7 +88,21 @@ fn head(
     desk.scores.hold(ROWS * padded);
     turn(k.from(seq, 0, column), k.row_stride, [n_all, d_head], desk.keys.floats_mut());
     line_up(v.from(seq, 0, column), v.row_stride, [n_all, d_head], desk.values.floats_mut());
+    for head in kv_head * group..(kv_head + 1) * group {
+        attend(desk, q, shape, [seq, head], target);
+    }
+}
 
+/// One head of queries, to the keys and values on the desk.
+fn attend(
+    desk: &mut Desk,
+    q: Heads<'_>,
+    shape: Shape,
+    [seq, head]: [usize; 2],
+    target: &Target<'_>,
+) {
+    let Shape { n_new, n_all, d_head, scale, .. } = shape;
+    let (column, dimension_panels) = (head * d_head, d_head.div_ceil(PANEL));
     let mut sums: Sums = [[0.0; PANEL]; ROWS];
     let mut weights = [0f32; ROWS];
     let tiles = n_new.div_ceil(ROWS);

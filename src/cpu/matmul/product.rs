@@ -140,6 +140,8 @@ pub(super) struct Target<'a> {
     pub n: usize,
     /// Numbers from one row to the next.
     stride: usize,
+    /// What values are multiplied with before they are put, and the length of its rows.
+    gate: Option<(&'a [f32], usize)>,
     _borrowed: PhantomData<&'a mut [u32]>,
 }
 
@@ -157,16 +159,22 @@ unsafe impl Sync for Target<'_> {}
 impl<'a> Target<'a> {
     /// Rows of this many numbers.
     pub fn of(out: Out<'a>, width: usize) -> Target<'a> {
+        let (out, gate) = match out {
+            Out::Gated(by, rows) => (Out::Write(rows), Some((by, width))),
+            other => (other, None),
+        };
         let (at, kind, len, stride): (*mut u8, _, _, _) = match out {
             Out::Write(RowsMut::F32(y)) => (y.as_mut_ptr().cast(), Kind::Write, y.len(), width),
             Out::Add(y) => (y.as_mut_ptr().cast(), Kind::Add, y.len(), width),
             Out::Write(RowsMut::Bf16(y)) => {
                 (y.as_mut_ptr().cast(), Kind::Bf16, 2 * y.len(), width.next_multiple_of(2))
             }
+            Out::Gated(..) => unreachable!("taken apart above"),
         };
         let n = len.checked_div(stride).unwrap_or(0);
         assert!(len == n * stride, "an output that is not whole rows");
-        Target { at, kind, n, stride, _borrowed: PhantomData }
+        assert!(gate.is_none_or(|(by, width)| by.len() == n * width), "a gate that does not fit");
+        Target { at, kind, n, stride, gate, _borrowed: PhantomData }
     }
 
     /// Puts values into a row, from a column on.
@@ -378,6 +386,10 @@ vectorised! {
                 *x += b;
             }
             activation.apply(sums);
+            if let Some((by, width)) = target.gate {
+                let by = &by[(row + r) * width..][column..width.min(column + PANEL)];
+                sums.iter_mut().zip(by).for_each(|(x, by)| *x *= by);
+            }
             // Of an odd number of bf16, a 0 goes beyond the last.
             let n = PANEL.min(target.stride - column);
             // SAFETY: `row + r` and `column..column + n` lie in the output, and in this task's part

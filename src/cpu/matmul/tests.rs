@@ -160,9 +160,13 @@ fn what_is_written_added_or_rounded_is_the_same_product() {
     for (n, depth, width) in [(30, 70, 45), (15, 1600, 64), (20, 0, 5), (0, 8, 8)] {
         let case = Case::new(n, depth, width);
         let packed = case.packed();
-        for activation in
-            [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu]
-        {
+        for activation in [
+            Activation::None,
+            Activation::GeluTanh,
+            Activation::GeluErf,
+            Activation::Relu,
+            Activation::Silu,
+        ] {
             let mut written = case.product(&packed, Compute::F32);
             activation::bias_and_activate(&mut written, &[], activation);
 
@@ -184,11 +188,27 @@ fn what_is_written_added_or_rounded_is_the_same_product() {
                 activation,
                 Compute::F32,
             );
-            for (row, pairs) in written.chunks(width).zip(pairs.chunks(width.div_ceil(2))) {
-                let mut want = vec![0; pairs.len()];
-                bf16::pair_up(row, &mut want);
-                assert_eq!(pairs, want);
-            }
+            let assert_rounded = |pairs: &[u32], rows: &[f32]| {
+                for (row, pairs) in rows.chunks(width).zip(pairs.chunks(width.div_ceil(2))) {
+                    let mut want = vec![0; pairs.len()];
+                    bf16::pair_up(row, &mut want);
+                    assert_eq!(pairs, want);
+                }
+            };
+            assert_rounded(&pairs, &written);
+
+            // What multiplies a number beyond the last column, if anything does, is no number.
+            let mut gate = noise(n * width, 10);
+            let first = gate.iter_mut().zip(&written).step_by(width);
+            first.filter(|(_, x)| **x != 0.0).for_each(|(by, _)| *by = f32::INFINITY);
+            let want: Vec<f32> = written.iter().zip(&gate).map(|(x, by)| x * by).collect();
+            let mut gated = vec![0f32; n * width];
+            let out = Out::Gated(&gate, RowsMut::F32(&mut gated));
+            packed.multiply(Rows::F32(&case.x), out, activation, Compute::F32);
+            assert_eq!(gated, want);
+            let out = Out::Gated(&gate, RowsMut::Bf16(&mut pairs));
+            packed.multiply(Rows::F32(&case.x), out, activation, Compute::F32);
+            assert_rounded(&pairs, &want);
         }
         // Rows that are bf16 already.
         if has_bf16_tiles() {

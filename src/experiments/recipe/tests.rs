@@ -325,6 +325,7 @@ fn train() -> impl Strategy<Value = TrainConfig> {
             lr_end,
             lr_warmup,
             sparsity_warmup,
+            skip_first: (seed % 3 > 0).then_some(seed as usize % 3 - 1),
             beta1,
             beta2,
             epsilon,

@@ -15,6 +15,7 @@ fn by_candle(linear: &CandleLinear, x: &Tensor, activation: Activation) -> Tenso
         Activation::GeluTanh => CandleActivation::NewGelu.forward(&y),
         Activation::GeluErf => CandleActivation::Gelu.forward(&y),
         Activation::Relu => CandleActivation::Relu.forward(&y),
+        Activation::Silu => CandleActivation::Silu.forward(&y),
     }
     .unwrap()
 }
@@ -51,9 +52,13 @@ fn a_dense_layer_equals_candles() {
         let (x, matrix) = (random(&[1, rows, d_in], 2), random(&[d_in, d_out], 1));
         let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
         for bias in [None, Some(random(&[d_out], 3))] {
-            for activation in
-                [Activation::None, Activation::GeluTanh, Activation::GeluErf, Activation::Relu]
-            {
+            for activation in [
+                Activation::None,
+                Activation::GeluTanh,
+                Activation::GeluErf,
+                Activation::Relu,
+                Activation::Silu,
+            ] {
                 let of = |weight: &Tensor| {
                     Linear::new((weight.clone(), Precision::Single), bias.clone())
                 };

@@ -173,7 +173,8 @@ fn prefixes(tensors: &mut Arrays) -> Result<Vec<usize>> {
 
 /// What the trainer's settings say, in `config.json` or in what a running training left.
 fn origin(trainer: &mut Settings, buffer: &mut Settings) -> Result<Origin> {
-    if let Some(io) = buffer.get::<String>("io")?.filter(|io| io == "in_and_out") {
+    let io = buffer.get::<String>("io")?.unwrap_or_else(|| "out".to_owned());
+    if io == "in_and_out" {
         return Err(buffer.wrong(format!("is a transcoder (buffer.io is \"{io}\")")));
     }
     let layer: Option<Value> = trainer.get("layer")?; // a text in some
@@ -186,9 +187,18 @@ fn origin(trainer: &mut Settings, buffer: &mut Settings) -> Result<Origin> {
         ("att", Site::AttnOut),
     ];
     let site = site.iter().find(|(name, _)| module.starts_with(name)).map(|(_, site)| *site);
+    // The input of a block is a hook; those of attention and the MLP are behind a layer norm.
+    let (site, place) = match site {
+        Some(Site::ResidPost) if io == "in" => (Some(Site::ResidPre), None),
+        Some(Site::MlpOut | Site::AttnOut) if io == "in" => {
+            (None, Some(format!("the input of {module}")))
+        }
+        site => (site, None),
+    };
     Ok(Origin {
         model: trainer.get("lm_name")?,
         hook: layer.zip(site).map(|(layer, site)| HookPoint { layer, site }),
+        place,
         n_ctx: buffer.get("ctx_len")?,
         ..Origin::default()
     })

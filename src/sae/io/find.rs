@@ -27,6 +27,16 @@ const BY_NAME: [(&str, &str, Kind); 3] = [
     ("sae_weights.safetensors", "config.json", Kind::Llamascopium),
 ];
 
+/// Whether a file of this name holds an SAE's weights, or else its settings or its table; `None` if
+/// it is no part of one.
+pub(super) fn part(name: &str) -> Option<bool> {
+    match name {
+        "cfg.json" | "config.json" | super::table::BESIDE => Some(false),
+        _ if BY_NAME.iter().any(|(weights, ..)| *weights == name) => Some(true),
+        _ => name.ends_with(".pt").then_some(true),
+    }
+}
+
 /// How many names are listed of a folder that holds no SAE.
 const TOLD: usize = 12;
 
@@ -141,7 +151,7 @@ fn what_is_there(dir: &Path, names: &[String]) -> String {
     }
 }
 
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     let more = if names.len() > TOLD {
         format!(", and {} more", names.len() - TOLD)
     } else {

@@ -11,7 +11,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::formats::arrays;
 use crate::formats::settings::Settings;
-use crate::model::{HookPoint, Site};
+use crate::model::Site;
 
 const CFG: &str = "cfg.json";
 const WEIGHTS: &str = "sae.safetensors";
@@ -83,7 +83,7 @@ fn origin(dir: &Path) -> Origin {
     let mut run = run.unwrap_or_else(|| Settings::none(dir));
     Origin {
         model: run.get("model").ok().flatten(),
-        hook: dir.file_name().and_then(|name| HookPoint::by_any_name(&name.to_string_lossy())),
+        hook: dir.file_name().and_then(|name| name.to_string_lossy().parse().ok()),
         n_ctx: run.get("ctx_len").ok().flatten(),
         ..Origin::default()
     }

@@ -238,3 +238,24 @@ fn an_sae_of_a_place_that_is_no_hook_here_encodes_and_decodes_and_keeps_the_name
     assert_eq!(Sae::load(&path).unwrap().origin.place.as_deref(), Some(hook));
     assert!(Model::load("tiny-gpt2").unwrap().hooks().iter().all(|it| it.to_string() != hook));
 }
+
+#[test]
+fn what_a_module_is_given_is_not_what_it_gives() {
+    let (_dir, path) = copy("dictionary_learning_AutoEncoderTopK");
+    let config = path.join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let origin = |module: &str, io: &str| {
+        let text = text
+            .replace("resid_post_layer_3", module)
+            .replace(r#""ctx_len""#, &format!(r#""io": "{io}", "ctx_len""#));
+        fs::write(&config, text).unwrap();
+        let Origin { hook, place, .. } = Sae::load(&path).unwrap().origin;
+        (hook.map(|hook| hook.to_string()), place)
+    };
+    let hook = |name: &str| (Some(name.to_owned()), None);
+    assert_eq!(origin("resid_post_layer_3", "out"), hook("blocks.3.hook_resid_post"));
+    assert_eq!(origin("resid_post_layer_3", "in"), hook("blocks.3.hook_resid_pre"));
+    assert_eq!(origin("mlp_layer_3", "out"), hook("blocks.3.hook_mlp_out"));
+    let (none, place) = origin("mlp_layer_3", "in");
+    assert_eq!((none, place.as_deref()), (None, Some("the input of mlp_layer_3")));
+}

@@ -83,6 +83,7 @@ pub fn experiment(bench: &ExperimentBench) -> Result<ExperimentReport> {
     let (layer, d_sae, k) = match bench.shape {
         ModelShape::Gpt2 | ModelShape::Pythia160M => (8, 12_288, 30),
         ModelShape::Pythia1_4B => (20, 16_384, 50),
+        ModelShape::SmolLm2 => (8, 9216, 32),
     };
     let folder = checkpoint_of(bench)?;
     for old in ["activations", "runs"] {

@@ -24,6 +24,8 @@ pub enum ModelShape {
     Pythia160M,
     /// Pythia 1.4B: 24 blocks of width 2048.
     Pythia1_4B,
+    /// SmolLM2 135M: 30 blocks of width 576.
+    SmolLm2,
 }
 
 impl ModelShape {
@@ -32,6 +34,7 @@ impl ModelShape {
             ModelShape::Gpt2 => "gpt2",
             ModelShape::Pythia160M => "pythia-160m",
             ModelShape::Pythia1_4B => "pythia-1.4b",
+            ModelShape::SmolLm2 => "smollm2",
         }
     }
 
@@ -52,6 +55,11 @@ impl ModelShape {
                     "intermediate_size": 8192, "max_position_embeddings": 2048, "vocab_size": 50304,
                     "bos_token_id": 0, "eos_token_id": 0}"#
             }
+            ModelShape::SmolLm2 => {
+                r#"{"model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
+                    "num_key_value_heads": 3, "intermediate_size": 1536, "max_position_embeddings": 8192, "vocab_size": 49152,
+                    "rope_theta": 100000.0, "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0}"#
+            }
         }
     }
 
@@ -61,6 +69,7 @@ impl ModelShape {
             ModelShape::Gpt2 => (12, 768, 50_257, 1024),
             ModelShape::Pythia160M => (12, 768, 50_304, 2048),
             ModelShape::Pythia1_4B => (24, 2048, 50_304, 2048),
+            ModelShape::SmolLm2 => return llama_tensors(30, [576, 192, 1536], 49_152),
         };
         let mut all = Vec::new();
         let mut push = |name: String, shape: &[usize]| all.push((name, shape.to_vec()));
@@ -102,6 +111,32 @@ impl ModelShape {
         }
         all
     }
+}
+
+/// Those of a Llama with a tied head, of these widths of the stream (and all heads of queries), of
+/// all heads of keys, and of the MLP.
+fn llama_tensors(
+    n_layers: usize,
+    [d, d_kv, d_mlp]: [usize; 3],
+    d_vocab: usize,
+) -> Vec<(String, Vec<usize>)> {
+    let parts: [(&str, &[usize]); 9] = [
+        ("input_layernorm", &[d]),
+        ("self_attn.q_proj", &[d, d]),
+        ("self_attn.k_proj", &[d_kv, d]),
+        ("self_attn.v_proj", &[d_kv, d]),
+        ("self_attn.o_proj", &[d, d]),
+        ("post_attention_layernorm", &[d]),
+        ("mlp.gate_proj", &[d_mlp, d]),
+        ("mlp.up_proj", &[d_mlp, d]),
+        ("mlp.down_proj", &[d, d_mlp]),
+    ];
+    let of_block = |layer: usize| {
+        parts.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape.to_vec()))
+    };
+    let ends = [("model.embed_tokens.weight", vec![d_vocab, d]), ("model.norm.weight", vec![d])];
+    let ends = ends.into_iter().map(|(name, shape)| (name.to_owned(), shape));
+    ends.chain((0..n_layers).flat_map(of_block)).collect()
 }
 
 /// The numbers of a checkpoint.
@@ -256,7 +291,11 @@ pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
 /// diagonal.
 fn operations(config: &ModelConfig, bench: &HarvestBench) -> f64 {
     let (d, d_mlp, n_ctx) = (config.d_model as f64, config.d_mlp as f64, bench.n_ctx as f64);
-    let token = 2.0 * (4.0 * d * d + 2.0 * d * d_mlp) + 4.0 * d * (n_ctx + 1.0) / 2.0;
+    let heads = |n: usize| (n * config.d_head) as f64;
+    let (d_attn, d_kv) = (heads(config.n_heads), heads(config.n_key_value_heads));
+    let of_mlp = if config.gated() { 3.0 } else { 2.0 } * d * d_mlp;
+    let matrices = 2.0 * d * (d_attn + d_kv) + of_mlp;
+    let token = 2.0 * matrices + 4.0 * d_attn * (n_ctx + 1.0) / 2.0;
     bench.layer as f64 * (bench.sequences * bench.n_ctx) as f64 * token
 }
 

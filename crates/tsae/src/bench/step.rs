@@ -34,13 +34,15 @@ pub struct StepShape {
 impl FromStr for StepShape {
     type Err = Error;
 
-    /// `gpt2` (768, 12288, 30, 4096), `pythia-1.4b` (2048, 16384, 50, 4096), or `D,N,K,B`.
+    /// `gpt2` (768, 12288, 30, 4096), `pythia-1.4b` (2048, 16384, 50, 4096), `smollm2` (576, 9216,
+    /// 32, 4096), or `D,N,K,B`.
     fn from_str(text: &str) -> Result<StepShape> {
         let shape =
             |d_model, d_sae, k, batch, d_vocab| StepShape { d_model, d_sae, k, batch, d_vocab };
         match text {
             "gpt2" => return Ok(shape(768, 12_288, 30, 4096, 50_257)),
             "pythia-1.4b" => return Ok(shape(2048, 16_384, 50, 4096, 50_304)),
+            "smollm2" => return Ok(shape(576, 9216, 32, 4096, 49_152)),
             _ => {}
         }
         let numbers: Vec<usize> = text
@@ -52,7 +54,7 @@ impl FromStr for StepShape {
             [d, n, k, b] if n.is_multiple_of(d) && k <= n => Ok(shape(d, n, k, b, 50_257)),
             _ => {
                 let why = format!(
-                    "\"{text}\" is not a shape: use gpt2, pythia-1.4b, or D,N,K,B with N a multiple of D and K at most N"
+                    "\"{text}\" is not a shape: use gpt2, pythia-1.4b, smollm2, or D,N,K,B with N a multiple of D and K at most N"
                 );
                 Err(Error::config("shape", why))
             }

@@ -140,6 +140,8 @@ typed! {
         Pythia160M,
         #[value(name = "pythia-1.4b")]
         Pythia1_4B,
+        #[value(name = "smollm2")]
+        SmolLm2,
     }
 }
 

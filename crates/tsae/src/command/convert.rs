@@ -6,11 +6,14 @@ use serde_json::json;
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 
-use super::common::{Stored, Weights, there, typed};
+use super::common::{Stored, Weights, typed};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
+  tsae convert --list                                              # published SAEs that can be named
+  tsae convert gpt2-small-res-jb/blocks.8.hook_resid_pre --to tsae --out mine
+  tsae convert hf://EleutherAI/sae-pythia-70m-32k/layers.3 --to saelens --out theirs
   tsae convert results/TSAE --to saelens --table fold --relu --out for-saelens
   tsae convert resid_post_layer_3/trainer_0 --to tsae --out mine
   tsae convert 65536.pt --k 30 --hook blocks.8.hook_resid_pre --to tsae --out mine
@@ -25,11 +28,16 @@ Examples:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Convert {
-    /// A folder with an SAE or its file of weights; or a folder of activations.
-    from: PathBuf,
+    /// A folder with an SAE or its file of weights, the name of a published SAE, or hf:// and any
+    /// place of one on the hub; or a folder of activations.
+    #[arg(required_unless_present = "list")]
+    from: Option<PathBuf>,
+    /// List the published SAEs that can be named.
+    #[arg(long, conflicts_with_all = ["from", "to", "out"])]
+    list: bool,
     /// The library that will read it.
-    #[arg(long, value_enum)]
-    to: Format,
+    #[arg(long, value_enum, required_unless_present = "list")]
+    to: Option<Format>,
     /// What becomes of a token table: keep it (in a file of its own, if the library has no tables),
     /// fold its mean row into the biases, or drop it. By default it is kept for tsae, and folded
     /// for others.
@@ -56,8 +64,8 @@ pub struct Convert {
     #[arg(long, value_enum, default_value_t = Stored::F16, requires = "model")]
     dtype: Stored,
     /// The folder to write: a new one, or one without an SAE.
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "list")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -65,15 +73,41 @@ pub struct Convert {
 impl Convert {
     pub fn run(self) -> Result<()> {
         self.output.begin();
-        there(&self.from)?;
-        let has = |name: &str| self.from.join(name).is_file();
+        if self.list {
+            return self.releases();
+        }
+        let has = |name: &str| self.from().join(name).is_file();
         if has("manifest.json") {
-            self.export(&ActivationStore::open(&self.from)?)
+            self.export(&ActivationStore::open(self.from())?)
         } else if has("state.json") || has("dataset_info.json") {
             self.import()
         } else {
             self.sae()
         }
+    }
+
+    /// What is converted, to what and into which folder; all three are required but with `--list`.
+    fn from(&self) -> &Path {
+        self.from.as_deref().unwrap_or(Path::new(""))
+    }
+
+    fn to(&self) -> Format {
+        self.to.unwrap_or(Format::Tsae)
+    }
+
+    fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
+    }
+
+    fn releases(&self) -> Result<()> {
+        let all = Sae::releases();
+        let named = |[names, repository, what]: &[String; 3]| json!({ "names": names, "repository": repository, "what": what });
+        self.output.result(&all.iter().map(named).collect::<Vec<_>>(), || {
+            let told = |[names, repository, what]: &[String; 3]| {
+                format!("{names}\n    {what}: {repository}")
+            };
+            all.iter().map(told).collect::<Vec<_>>().join("\n")
+        })
     }
 
     fn sae(&self) -> Result<()> {
@@ -82,23 +116,24 @@ impl Convert {
                 "model",
                 format!(
                     "is for a cache of activations, and {} holds none: leave it out",
-                    self.from.display()
+                    self.from().display()
                 ),
             ));
         }
         let mut sae = match self.k {
-            Some(k) => Sae::load_with_k(&self.from, k)?,
-            None => Sae::load(&self.from)?,
+            Some(k) => Sae::load_with_k(self.from(), k)?,
+            None => Sae::load(self.from())?,
         };
         sae.config.relu |= self.relu;
         sae.origin.hook = self.hook.or(sae.origin.hook);
-        let otherwise = if self.to == Format::Tsae { TableExport::Keep } else { TableExport::Fold };
+        let otherwise =
+            if self.to() == Format::Tsae { TableExport::Keep } else { TableExport::Fold };
         let table = self.table.map_or(otherwise, TableExport::from);
-        let format = SaeFormat::from(self.to);
-        let notes = sae.export(&self.out, format, table)?;
-        let made = json!({ "dir": self.out, "format": format, "notes": notes });
+        let format = SaeFormat::from(self.to());
+        let notes = sae.export(self.out(), format, table)?;
+        let made = json!({ "dir": self.out(), "format": format, "notes": notes });
         self.output.result(&made, || {
-            let told = format!("{}: written for {format}.", self.out.display());
+            let told = format!("{}: written for {format}.", self.out().display());
             notes.iter().fold(told, |told, note| format!("{told}\n- {note}"))
         })
     }
@@ -120,7 +155,7 @@ impl Convert {
         };
         let model = Model::load_with(model, self.processing.into())?;
         let config = HarvestConfig { dtype: self.dtype.into(), ..HarvestConfig::default() };
-        let acts = ActivationStore::import_saelens(&model, &self.from, &self.out, config)?;
+        let acts = ActivationStore::import_saelens(&model, self.from(), self.out(), config)?;
         self.told(&acts, acts.hooks(), acts.to_string())
     }
 
@@ -145,11 +180,11 @@ impl Convert {
                 ));
             }
         };
-        acts.export_saelens(hook, &self.out)?;
+        acts.export_saelens(hook, self.out())?;
         self.told(
             acts,
             &[hook],
-            format!("{hook}: {} tokens in {}", acts.n_rows(), self.out.display()),
+            format!("{hook}: {} tokens in {}", acts.n_rows(), self.out().display()),
         )
     }
 
@@ -158,18 +193,18 @@ impl Convert {
         if self.table.is_some() || self.relu || self.k.is_some() {
             let why = format!(
                 "--table, --relu and --k are for SAEs, and {} holds activations: leave them out",
-                self.from.display()
+                self.from().display()
             );
             return Err(Error::config("from", why));
         }
-        if self.to == to {
+        if self.to() == to {
             return Ok(());
         }
         let what =
             if to == Format::Tsae { "a cache of SAELens" } else { "activations of this program" };
         let why = format!(
             "{} holds {what}, which can only become {}'s: use --to {}",
-            self.from.display(),
+            self.from().display(),
             SaeFormat::from(to),
             word(to)
         );
@@ -177,8 +212,8 @@ impl Convert {
     }
 
     fn told(&self, acts: &ActivationStore, hooks: &[HookPoint], text: String) -> Result<()> {
-        let dir: &Path = &self.out;
-        let made = json!({ "dir": dir, "format": SaeFormat::from(self.to), "hooks": hooks, "n_ctx": acts.n_ctx(), "d_model": acts.d_model(), "tokens": acts.n_rows() });
+        let dir = self.out();
+        let made = json!({ "dir": dir, "format": SaeFormat::from(self.to()), "hooks": hooks, "n_ctx": acts.n_ctx(), "d_model": acts.d_model(), "tokens": acts.n_rows() });
         self.output.result(&made, || text)
     }
 }

@@ -59,7 +59,6 @@ impl Features {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        there(&self.run)?;
         if self.sampled == 0 {
             return Err(Error::config("sampled", "sampled = 0; at least 1 is needed"));
         }

@@ -112,6 +112,10 @@ struct Settings {
     /// Learning rate of the table at the start.
     #[arg(long, default_value_t = TrainConfig::default().lookup_lr)]
     lookup_lr: f64,
+    /// Positions at the start of each sequence that are left out of training; by default 1 for the
+    /// Llama family, whose first position is like no other, and none for GPT-2 and GPT-NeoX.
+    #[arg(long, value_name = "N")]
+    skip_first: Option<usize>,
     /// Seeds the directions of the decoder and the order of the activations.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -251,6 +255,7 @@ impl Settings {
             batch: self.batch,
             lr: self.lr,
             lookup_lr: self.lookup_lr,
+            skip_first: self.skip_first,
             seed: self.seed,
             checkpoint_seconds: self.checkpoint_seconds,
             ..TrainConfig::default()

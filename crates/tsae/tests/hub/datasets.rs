@@ -86,6 +86,7 @@ fn harvest(dir: &Path, stream: &TokenStream) -> Result<ActivationStore> {
         processing,
         d_model: 1,
         d_vocab: 258,
+        skip_first: 0,
     };
     let forward =
         |pass: &Tokens, _: &[HookPoint]| Ok(vec![pass.ids().iter().map(|&id| id as f32).collect()]);

@@ -5,6 +5,7 @@ mod datasets;
 mod downloads;
 mod interrupted;
 mod models;
+mod named;
 mod refusals;
 mod server;
 mod whole;
