@@ -220,3 +220,27 @@ fn a_repository_that_is_no_model_says_what_it_lacks() {
     );
     assert!(told().contains("neither as model.safetensors"), "{}", told());
 }
+
+/// A real model's own files, with the connection cut in the midst of 269 MB.
+#[test]
+fn smollm2_comes_from_the_hub_in_spite_of_a_cut() {
+    let Some(folder) = std::env::var("TSAE_SMOLLM2").ok().filter(|folder| !folder.is_empty())
+    else {
+        return eprintln!("skipped: set TSAE_SMOLLM2=$(tests/real/smollm2.sh)");
+    };
+    let server = Server::start();
+    let (hub, _dir) = hub(&server);
+    let files = ["config.json", "tokenizer.json", "model.safetensors"]
+        .map(|file| (file, fs::read(Path::new(&folder).join(file)).unwrap()));
+    server.publish("models/HuggingFaceTB/SmolLM2-135M", "main", &commit(1), &files);
+    // The tokenizer comes first, cut at its second megabyte; then its rest, and then the weights.
+    for cut in [2_000_000, 100_000_000, 100_000_000] {
+        server.fault("GET /large", Fault::Cut(cut), 1);
+    }
+    let name = "HuggingFaceTB/SmolLM2-135M";
+    let model = Model::load_from(&hub, name, Processing::TransformerLens).unwrap();
+    assert_eq!(model.fingerprint(), Model::load(&folder).unwrap().fingerprint());
+    let begun: Vec<u64> = gets(&server.asked());
+    assert_eq!(begun, [0, 2_000_000, 0, 100_000_000], "continued where it was cut");
+    assert_eq!(model.token_str(model.bos()), "<|endoftext|>");
+}
