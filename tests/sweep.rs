@@ -225,6 +225,7 @@ fn means_and_speedups_are_those_of_the_runs() {
         tokens: 6144,
         finished: true,
         lr: 1e-2,
+        scored_in_full: None,
         made: None,
     };
     assert_eq!(tsae.speedup, Some(speedup(&Runs { runs: vec![run(sae), run(tsae)] }).unwrap()));

@@ -18,7 +18,8 @@ const ROOM: usize = 1 << 27;
 
 impl Lookup {
     /// A table whose row `t` starts at the mean activation of `hook` on token `t`, over the whole
-    /// store; at the mean over all tokens where `t` does not occur.
+    /// store; at the mean over all tokens where `t` does not occur, without the first positions that
+    /// [training leaves out](crate::train::TrainConfig::skip_first) by default.
     ///
     /// # Errors
     /// As [`ActivationStore::gather`]; [`Error::Interrupted`] if it is stopped.
@@ -83,7 +84,8 @@ fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -
         });
     }
     progress.finish();
-    let all = acts.mean(hook)?;
+    // Where a first position is like no other, it is no part of what tokens have in common.
+    let all = acts.mean_from(hook, acts.skip_first())?;
     for (mean, _) in out.chunks_exact_mut(d).zip(&counts).filter(|(_, n)| **n == 0) {
         mean.copy_from_slice(&all);
     }

@@ -13,18 +13,26 @@ impl ActivationStore {
     /// # Errors
     /// As [`gather`](ActivationStore::gather).
     pub fn mean(&self, hook: HookPoint) -> Result<Vec<f32>> {
+        self.mean_from(hook, 0)
+    }
+
+    /// As [`mean`](ActivationStore::mean), over the rows from position `first` of each sequence on.
+    pub(super) fn mean_from(&self, hook: HookPoint, first: usize) -> Result<Vec<f32>> {
         /// Rows that are summed in order before the sums are added up in order.
         const CHUNK: usize = 4096;
         /// Chunks summed at once, which bounds the memory that their sums take.
         const ABREAST: usize = 64;
         let place = self.place(hook)?;
         self.verify_all(&[place])?;
-        let (d_model, n_rows) = (self.d_model(), self.n_rows());
+        let (d_model, n_rows, n_ctx) = (self.d_model(), self.n_rows(), self.n_ctx());
+        let counted = |row: &u64| (*row as usize % n_ctx) >= first;
+        let n = (0..n_rows as u64).filter(counted).count();
         let chunks: Vec<usize> = (0..n_rows).step_by(CHUNK).collect();
         let mut total = vec![0f64; d_model];
         for chunks in chunks.chunks(ABREAST) {
             let sums = chunks.par_iter().map(|&start| {
-                let rows: Vec<u64> = (start as u64..n_rows.min(start + CHUNK) as u64).collect();
+                let rows = start as u64..n_rows.min(start + CHUNK) as u64;
+                let rows: Vec<u64> = rows.filter(counted).collect();
                 let mut batch = Batch::default();
                 self.gather(hook, &rows, &mut batch)?;
                 let mut sum = vec![0f64; d_model];
@@ -37,7 +45,7 @@ impl ActivationStore {
                 total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
             }
         }
-        Ok(total.into_iter().map(|sum| (sum / n_rows as f64) as f32).collect())
+        Ok(total.into_iter().map(|sum| (sum / n as f64) as f32).collect())
     }
 
     /// The scale of the activations of `hook`: the median over tokens of `‖x − x̄‖ / √d_model`, of

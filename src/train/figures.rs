@@ -319,6 +319,7 @@ mod tests {
             tokens: 4_000_000,
             finished: true,
             lr: 1e-3,
+            scored_in_full: None,
             made: None,
         }
     }

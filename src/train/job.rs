@@ -28,6 +28,8 @@ pub(super) struct Job {
     /// The step at which each latent last fired, counted from 1; 0 if it never has.
     pub fired_at: Vec<u32>,
     pub history: History,
+    /// Rows whose scores were all computed in full, and all rows of the steps of this process.
+    in_full: [u64; 2],
     penalty: Penalty,
     scratch: Scratch,
 }
@@ -45,6 +47,7 @@ impl Job {
             sums: Sums::default(),
             fired_at,
             history,
+            in_full: [0; 2],
             penalty,
             scratch,
         }
@@ -84,6 +87,8 @@ impl Job {
         self.sums.loss += report.loss;
         self.sums.nmse += report.nmse;
         self.sums.l0 += report.l0;
+        self.in_full[0] += report.fallback_rows as u64;
+        self.in_full[1] += config.batch as u64;
         self.penalty.steer(&mut self.sae, &self.scratch, share);
         let codes = self.scratch.codes();
         for (&latent, &value) in codes.latents().iter().zip(codes.values()) {
@@ -95,6 +100,12 @@ impl Job {
             self.log(config);
         }
         Ok(())
+    }
+
+    /// The share of rows whose scores were all computed in full, of the steps of this process.
+    pub(super) fn scored_in_full(&self) -> Option<f64> {
+        let [in_full, all] = self.in_full;
+        (all > 0).then(|| in_full as f64 / all as f64)
     }
 
     /// The latents that have not fired for a while.

@@ -54,6 +54,7 @@ fn finished(dir: &Path) -> Result<Option<Run>> {
         sae,
         history,
         finished: true,
+        scored_in_full: None,
         made: None,
     }))
 }

@@ -24,6 +24,10 @@ pub struct Run {
     pub finished: bool,
     /// The learning rate it started with.
     pub lr: f64,
+    /// Share of the rows of this call's steps whose scores were all computed in f32, because in
+    /// fewer bits it could not be told which latents lead: slow, not wrong. None if no step was
+    /// taken.
+    pub scored_in_full: Option<f64>,
     /// What it was trained on, and how; none if it was put together by hand.
     pub made: Option<Made>,
 }

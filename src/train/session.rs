@@ -183,6 +183,7 @@ struct Slot {
 impl Slot {
     fn into_run(self, made: &Made) -> Run {
         let tokens = self.job.tokens(&made.train);
+        let scored_in_full = self.job.scored_in_full();
         Run {
             finished: self.folder.is_finished(),
             tokens,
@@ -190,6 +191,7 @@ impl Slot {
             name: self.job.name,
             sae: self.job.sae,
             history: self.job.history,
+            scored_in_full,
             made: Some(made.clone()),
         }
     }

@@ -109,7 +109,15 @@ impl Run {
             ("finished", finished.to_owned(), "whether it has seen all its training tokens"),
         ];
         let last = self.history.held_out.last().map(held_out_rows).unwrap_or_default();
-        for (name, value, meaning) in rows.into_iter().chain(last.into_iter().skip(1)) {
+        // Of interest where it costs time.
+        let in_full = self.scored_in_full.filter(|share| *share > 0.001).map(|share| {
+            let meaning =
+                "share of rows of which 8 bits could not tell which latents lead: slow, not wrong";
+            ("scored in full", format::percent(share), meaning)
+        });
+        for (name, value, meaning) in
+            rows.into_iter().chain(in_full).chain(last.into_iter().skip(1))
+        {
             table.push(Row::new(name).defined(meaning).text(&value));
         }
         table.titled(&format!("{} · {}", self.name, self.sae.table().title()))
