@@ -122,7 +122,8 @@ fn assert_exact(case: &str, sae: &Sae, x: &[f32]) {
 
 /// Encodes many rows, some of them along a training run, and reports how many fell back.
 fn along_training(case: &str, sae: SaeConfig, mut batch: impl FnMut() -> (Vec<f32>, Vec<u32>)) {
-    let rates = Rates { lr: 1e-3, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let rates =
+        Rates { lr: 1e-3, bias_lr: 1e-3, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let mut sae = Sae::new(sae).unwrap();
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
     let kernel = backend::fastest();

@@ -13,7 +13,8 @@ const D_MODEL: usize = 24;
 const D_VOCAB: usize = 13;
 const EXPANSION: usize = 5;
 const N: usize = 300; // more than one block of rows, and no whole number of them
-const RATES: Rates = Rates { lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+const RATES: Rates =
+    Rates { lr: 3e-3, bias_lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 /// A step with the fastest kernel.
 fn train_step(

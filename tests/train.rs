@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use tokenized_sae::activations::{Dtype, Source};
 use tokenized_sae::prelude::*;
 
 fn hook() -> HookPoint {
@@ -200,6 +201,45 @@ fn first_positions_are_left_out_where_that_is_said_and_by_family() {
         let told = Trainer::new(&acts, hook, too_many).err().unwrap().to_string();
         assert!(told.contains("skip_first") && told.contains("12"), "{told}");
     }
+}
+
+/// Whatever the units of the activations, normalised training takes the same way.
+#[test]
+fn normalised_training_does_not_depend_on_the_units_of_the_activations() {
+    let it = Material::new();
+    let store = |by: f32| {
+        let forward = |pass: &Tokens, hooks: &[HookPoint]| {
+            let of = |hook: &HookPoint| {
+                let x = it.model.run_to(pass, *hook)?.flatten_all()?.to_vec1::<f32>()?;
+                Ok(x.into_iter().map(|x| by * x).collect())
+            };
+            hooks.iter().map(of).collect::<Result<Vec<Vec<f32>>>>()
+        };
+        let config = HarvestConfig { dtype: Dtype::F32, ..HarvestConfig::default() };
+        let (source, dir) = (Source::of(&it.model), it.path(&format!("times {by}")));
+        let train = &it.corpus.train;
+        ActivationStore::harvest_with(&source, &[hook()], train, dir, config, &forward).unwrap()
+    };
+    let stores = [1.0, 8.0].map(store);
+    let run = |store: &ActivationStore, normalize: bool| {
+        // Adam's ε is no number in any unit.
+        let config = TrainConfig { normalize, tokens: 8_000, epsilon: 1e-14, ..quick() };
+        let lookup = Lookup::zeros(store.d_vocab(), store.d_model()).unwrap();
+        let sae = it.sae.clone().with_lookup(lookup);
+        let trainer = Trainer::new(store, hook(), config).unwrap().add("TSAE", sae).unwrap();
+        trainer.fit(store.dir().join(format!("runs {normalize}"))).unwrap().runs.remove(0).sae
+    };
+    let far = |normalize: bool| {
+        let [one, eight] = stores.each_ref().map(|store| run(store, normalize));
+        let of = |a: &[f32], b: &[f32], by: f32| {
+            let size = a.iter().map(|x| x.abs()).fold(0.0, f32::max);
+            a.iter().zip(b).map(|(a, b)| (by * a - b).abs() / (by * size)).fold(0.0, f32::max)
+        };
+        let tables = [&one, &eight].map(|sae| sae.lookup.as_ref().unwrap());
+        of(&one.b_dec, &eight.b_dec, 8.0).max(of(tables[0], tables[1], 8.0))
+    };
+    let (normalised, plain) = (far(true), far(false));
+    assert!(normalised < 1e-3 && plain > 0.5, "{normalised}, {plain}");
 }
 
 /// Five ways to choose latents, with a table and without, with everything that keeps a state of its

@@ -21,8 +21,10 @@ impl Moments {
 /// Learning rates and decay rates of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// For the weights and biases.
+    /// For the weights.
     pub lr: f64,
+    /// For what is in units of the activations: biases and thresholds.
+    pub bias_lr: f64,
     /// For the table.
     pub lookup_lr: f64,
     /// Decay of the first moment.

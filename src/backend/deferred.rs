@@ -222,7 +222,14 @@ mod tests {
 
     /// Steps as training makes them, with a rate that changes.
     fn adam_step(t: u64, peak: f64) -> AdamStep {
-        let rates = Rates { lr: 0.0, lookup_lr: 0.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+        let rates = Rates {
+            lr: 0.0,
+            bias_lr: 0.0,
+            lookup_lr: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+        };
         AdamStep::new(
             &rates,
             peak * ((t as f64 / 20.0).min(1.0)) * (1.0 + (t as f64 * 0.3).sin() / 2.0),

@@ -47,6 +47,16 @@ pub struct TrainConfig {
     /// in any case what holds [without](crate::eval::Metrics) and with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_first: Option<usize>,
+    /// Whether to train as if the activations had been scaled to a length that is the same for all
+    /// models and layers, as SAELens' `expected_average_only_in` does: so that their distance from
+    /// their mean has the median √d_model ([`ActivationStore::scale`] 1). Adam moves a number by about
+    /// its rate whatever the gradient's size; so all that this changes are the rates of what is in
+    /// units of the activations, biases, thresholds and the table: they are multiplied by that scale,
+    /// and the SAE is one of the activations as they are. The authors did not.
+    ///
+    /// [`ActivationStore::scale`]: crate::activations::ActivationStore::scale
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub normalize: bool,
     /// Adam's decay of the first moment.
     pub beta1: f64,
     /// Adam's decay of the second moment.
@@ -81,6 +91,7 @@ impl Default for TrainConfig {
             lr_warmup: 0.0,
             sparsity_warmup: 0.05,
             skip_first: None,
+            normalize: false,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8, // PyTorch's
@@ -165,6 +176,7 @@ impl TrainConfig {
         let at = |start: f64| warm * (self.lr_end + (start - self.lr_end) * share);
         Rates {
             lr: at(lr),
+            bias_lr: at(lr),
             lookup_lr: at(self.lookup_lr),
             beta1: self.beta1,
             beta2: self.beta2,

@@ -65,7 +65,7 @@ impl Trainer {
                 String::new(),
                 sae.lr.unwrap_or(self.config.lr),
                 Sae::new(sae.clone())?,
-                penalty,
+                (penalty, self.unit()?),
             );
             let mut times = Vec::new();
             for step in 0..TRIED {

@@ -30,12 +30,20 @@ pub(super) struct Job {
     pub history: History,
     /// Rows whose scores were all computed in full, and all rows of the steps of this process.
     in_full: [u64; 2],
+    /// The size of the activations in the units of their rates.
+    unit: f64,
     penalty: Penalty,
     scratch: Scratch,
 }
 
 impl Job {
-    pub(super) fn new(name: String, key: String, lr: f64, sae: Sae, penalty: Penalty) -> Job {
+    pub(super) fn new(
+        name: String,
+        key: String,
+        lr: f64,
+        sae: Sae,
+        (penalty, unit): (Penalty, f64),
+    ) -> Job {
         let (state, fired_at) = (AdamState::new(&sae).lazy(), vec![0; sae.d_sae()]);
         let (history, scratch) = (History::default(), Scratch::default());
         Job {
@@ -48,6 +56,7 @@ impl Job {
             fired_at,
             history,
             in_full: [0; 2],
+            unit,
             penalty,
             scratch,
         }
@@ -69,7 +78,9 @@ impl Job {
         batch: &PreparedBatch<'_>,
         config: &TrainConfig,
     ) -> Result<()> {
-        let rates = config.rates(self.state.steps, self.lr);
+        let mut rates = config.rates(self.state.steps, self.lr);
+        rates.bias_lr *= self.unit;
+        rates.lookup_lr *= self.unit;
         let share = config.sparsity_share(self.state.steps);
         self.penalty.aim(&mut self.state.objective, share);
         if self.sae.config.aux.is_some() {

@@ -54,8 +54,8 @@ impl Trainer {
         };
         let penalty = Penalty::of(config, || self.acts.scale(self.hook))?;
         penalty.start(&mut sae);
-        let mut job =
-            Job::new(name.to_owned(), key, config.lr.unwrap_or(self.config.lr), sae, penalty);
+        let lr = config.lr.unwrap_or(self.config.lr);
+        let mut job = Job::new(name.to_owned(), key, lr, sae, (penalty, self.unit()?));
         if folder.is_finished() {
             let (trained, history) = folder.load()?;
             job.sae = Sae { config: config.clone(), ..trained };

@@ -37,6 +37,11 @@ impl TrainConfig {
                 self.skip_first.map_or_else(|| "by family".to_owned(), |n| n.to_string()),
                 "first positions of each sequence that are left out; by default 1 for the Llama family, else 0",
             ),
+            (
+                "normalize",
+                if self.normalize { "yes" } else { "no" }.to_owned(),
+                "whether rates of biases and of the table are in units of the activations' scale",
+            ),
             ("lr_end", exponent(self.lr_end), "where the cosine schedule ends, for both"),
             ("beta1", self.beta1.to_string(), "Adam's decay of the first moment"),
             ("beta2", self.beta2.to_string(), "Adam's decay of the second moment"),

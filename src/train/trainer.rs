@@ -199,6 +199,11 @@ impl Trainer {
         ModelCard { data, metrics, ..ModelCard::default() }
     }
 
+    /// What rates of biases and of the table are multiplied by.
+    pub(super) fn unit(&self) -> Result<f64> {
+        if self.config.normalize { self.acts.scale(self.hook).map(f64::from) } else { Ok(1.0) }
+    }
+
     /// How many positions at the start of each sequence are left out.
     fn skipped(&self) -> usize {
         self.config.skip_first.unwrap_or_else(|| self.acts.skip_first())

@@ -17,7 +17,8 @@ const D_SAE: usize = EXPANSION * D_MODEL;
 const N: usize = 300; // more than two blocks of rows, and no whole number of them
 const K: usize = 6;
 const STEPS: u64 = 6;
-const RATES: Rates = Rates { lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+const RATES: Rates =
+    Rates { lr: 3e-3, bias_lr: 3e-3, lookup_lr: 2e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 fn numbers(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
     (0..n).map(|_| rng.random_range(-1.0..1.0f32) + rng.random_range(-1.0..1.0f32)).collect()
@@ -181,7 +182,7 @@ fn batch_top_k_equals_autograd_and_learns_its_threshold() {
     let mut sae = fresh(config(Architecture::BatchTopK), Table::None);
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
     let kernel = backend::fastest();
-    let (mut want, slow) = (0.0f32, Rates { lr: 1e-5, ..RATES });
+    let (mut want, slow) = (0.0f32, Rates { lr: 1e-5, bias_lr: 1e-5, ..RATES });
     for step in 0..40 {
         let (x, tokens) = batch(step);
         let prepared = kernel.prepare(&x, &tokens, D_MODEL).unwrap();

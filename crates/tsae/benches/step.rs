@@ -22,7 +22,8 @@ fn step(criterion: &mut Criterion) {
     let tokens: Vec<u32> = (0..ROWS).map(|_| rng.random_range(0..D_VOCAB as u32)).collect();
     let config = SaeConfig { expansion: 16, k: 16, ..SaeConfig::new(D_MODEL, D_VOCAB) };
     let lookup = Lookup::from_table(table, D_MODEL).expect("a table of whole rows");
-    let rates = Rates { lr: 1e-4, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let rates =
+        Rates { lr: 1e-4, bias_lr: 1e-4, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
     let mut group = criterion.benchmark_group("step");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(20);

@@ -90,7 +90,7 @@ pub(super) fn update(
     centred: &Tiled,
     of_b_enc: Option<&[f32]>,
     through_encoder: &mut Vec<f32>,
-    adam: AdamStep,
+    [adam, of_biases]: [AdamStep; 2],
 ) {
     let d = sae.d_model();
     let mut partial = vec![0.0; sae.d_sae().div_ceil(CHUNK) * d];
@@ -135,7 +135,7 @@ pub(super) fn update(
         Some(gradient) => gradient.to_vec(),
         None => (0..sae.d_sae()).map(|latent| bias_gradient(streams, latent)).collect(),
     };
-    adam_row(adam, &mut sae.b_enc, &mut state.b_enc.m, &mut state.b_enc.v, &gradient);
+    adam_row(of_biases, &mut sae.b_enc, &mut state.b_enc.m, &mut state.b_enc.v, &gradient);
 
     through_encoder.clear();
     through_encoder.resize(d, 0.0);

@@ -120,6 +120,7 @@ pub(super) fn train_step(
 
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
+    let of_biases = AdamStep::new(rates, rates.bias_lr, t);
     let start = Instant::now();
     let Scratch {
         codes,
@@ -149,9 +150,9 @@ pub(super) fn train_step(
         centred,
         forward.extra.b_enc.as_deref(),
         through_encoder,
-        adam,
+        [adam, of_biases],
     );
-    update_extra(sae, state, &forward.extra, adam);
+    update_extra(sae, state, &forward.extra, [adam, of_biases]);
     if let (Architecture::BatchTopK, Some(least)) =
         (sae.config.architecture, activate::least(codes))
     {
@@ -181,7 +182,7 @@ pub(super) fn train_step(
     stages.since(Stage::Table, start);
 
     add_scaled(&mut recon.residual, -1.0, through_encoder);
-    adam_row(adam, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &recon.residual);
+    adam_row(of_biases, &mut sae.b_dec, &mut state.b_dec.m, &mut state.b_dec.v, &recon.residual);
     state.steps = t;
     Ok(forward.report)
 }
@@ -358,17 +359,22 @@ fn last_residuals(recon: &Reconstruction, n: usize, d: usize) -> Vec<f32> {
 }
 
 /// Moves what only some architectures have.
-fn update_extra(sae: &mut Sae, state: &mut AdamState, extra: &Extra, adam: AdamStep) {
-    let step = |w: &mut [f32], Moments { m, v }: &mut Moments, gradient: &[f32]| {
+fn update_extra(
+    sae: &mut Sae,
+    state: &mut AdamState,
+    extra: &Extra,
+    [of_weights, of_biases]: [AdamStep; 2],
+) {
+    let step = |adam, w: &mut [f32], Moments { m, v }: &mut Moments, gradient: &[f32]| {
         if !gradient.is_empty() {
             adam_row(adam, w, m, v, gradient);
         }
     };
     if !extra.threshold.is_empty() {
-        step(&mut sae.threshold, &mut state.threshold, &extra.threshold);
+        step(of_biases, &mut sae.threshold, &mut state.threshold, &extra.threshold);
         // A code is never negative.
         sae.threshold.iter_mut().for_each(|threshold| *threshold = threshold.max(0.0));
     }
-    step(&mut sae.r_mag, &mut state.r_mag, &extra.r_mag);
-    step(&mut sae.b_mag, &mut state.b_mag, &extra.b_mag);
+    step(of_weights, &mut sae.r_mag, &mut state.r_mag, &extra.r_mag);
+    step(of_biases, &mut sae.b_mag, &mut state.b_mag, &extra.b_mag);
 }

@@ -325,6 +325,7 @@ fn train() -> impl Strategy<Value = TrainConfig> {
             lr_end,
             lr_warmup,
             sparsity_warmup,
+            normalize: seed % 2 > 0,
             skip_first: (seed % 3 > 0).then_some(seed as usize % 3 - 1),
             beta1,
             beta2,
@@ -348,7 +349,7 @@ fn spec() -> impl Strategy<Value = RunRecipe> {
     let chosen = (
         proptest::option::of("[a-z.]{1,5}"),
         proptest::option::of(0..99usize),
-        proptest::option::of(0..9999usize),
+        proptest::option::of(99..9999usize), // at least min_chars
         any::<bool>(),
         whole(),
     );

@@ -13,7 +13,8 @@ pub fn small_step(steps: usize) -> tokenized_sae::Result<f64> {
     const BATCH: usize = 2048;
     let mut sae = Sae::new(SaeConfig { expansion: 16, k: 16, ..SaeConfig::new(D_MODEL, 1) })?;
     let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
-    let rates = Rates { lr: 1e-4, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let rates =
+        Rates { lr: 1e-4, bias_lr: 1e-4, lookup_lr: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let backend = backend::fastest();
     // Numerical Recipes' generator.
     let mut random = 0u32;

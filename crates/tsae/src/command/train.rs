@@ -116,6 +116,9 @@ struct Settings {
     /// Llama family, whose first position is like no other, and none for GPT-2 and GPT-NeoX.
     #[arg(long, value_name = "N")]
     skip_first: Option<usize>,
+    /// Train as if the activations were scaled to a length of √d_model.
+    #[arg(long)]
+    normalize: bool,
     /// Seeds the directions of the decoder and the order of the activations.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -257,6 +260,7 @@ impl Settings {
             lr: self.lr,
             lookup_lr: self.lookup_lr,
             skip_first: self.skip_first,
+            normalize: self.normalize,
             seed: self.seed,
             checkpoint_seconds: self.checkpoint_seconds,
             ..TrainConfig::default()
