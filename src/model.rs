@@ -15,6 +15,7 @@
 mod attention;
 pub(crate) mod block;
 mod blocks;
+mod bos;
 mod checkpoint;
 mod config;
 mod config_json;

@@ -1,7 +1,8 @@
 //! Rewriting a model's weights so that its activations are easier to read and its predictions stay
 //! what they are.
 //!
-//! TransformerLens does this to every model by default, and the published
+//! TransformerLens' `HookedTransformer` does this to every model by default (its `TransformerBridge`
+//! in compatibility mode alone), and the published
 //! numbers of tokenized SAEs were made on such models, so it is the default here as well.
 //!
 //! **Folding layer norms.** A layer norm is `gain ∘ normalise(x) + bias`, and a matrix follows it:

@@ -38,7 +38,7 @@ pub(super) use typed;
 typed! {
     /// Processing of a model's weights.
     Weights: Processing {
-        /// Fold layer norms and centre what writes to the residual stream, as TransformerLens does.
+        /// Fold layer norms and centre what writes to the residual stream, as TransformerLens' HookedTransformer does.
         TransformerLens,
         /// Leave them as they are in the checkpoint.
         Raw,
