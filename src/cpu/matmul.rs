@@ -61,8 +61,9 @@ pub enum Compute {
     /// f32, as the checkpoint has it.
     #[default]
     F32,
-    /// Both operands rounded to bf16, 8 bits of mantissa: about half the time, and the memory of
-    /// the matrices half as large again.
+    /// Both operands rounded to bf16, 8 bits of mantissa: about half the time on AMD's processors,
+    /// and the memory of the matrices half as large again. On Intel's, whose instruction for it does
+    /// half as much in a cycle as that for f32, it takes longer than f32.
     ///
     /// On text that they sampled themselves, it moves the activations of the built-in models by 0.2
     /// to 0.3 % of their size at block 2 of 4 (root of the summed squares) and by 0.3 to 0.5 % at

@@ -207,7 +207,11 @@ impl ModelConfig {
                 self.rotary_dim, self.d_head
             )
         } else if !positive(self.layer_norm_eps) || !positive(self.rotary_base) {
-            "the layer norms' epsilon and the rotary base must be positive numbers".to_owned()
+            "the norms' epsilon and the rotary base must be positive numbers".to_owned()
+        } else if let Some(RotaryScaling { factor, low, high, trained }) = self.rotary_scaling
+            && !([factor, low, high, trained].into_iter().all(positive) && low < high)
+        {
+            "the factors and the length of stretched rotary positions must be positive numbers, low_freq_factor below high_freq_factor".to_owned()
         } else {
             return Ok(());
         };

@@ -113,10 +113,8 @@ fn load(folder: &Path, processing: Processing) -> Result<Model> {
 /// What is read runs, and turns text into ids and back.
 fn used(model: &Model) {
     let config = model.config();
-    assert!(
-        config.d_head * config.n_heads == config.d_model
-            && model.hooks().len() >= 4 * config.n_layers
-    );
+    assert!(config.gated() || config.d_head * config.n_heads == config.d_model);
+    assert!(model.hooks().len() >= 4 * config.n_layers);
     assert!(!format!("{model:?}{config:?}").is_empty());
     for text in ["abc cab", "é\u{0}😀 12", ""] {
         if let Ok(ids) = model.encode(text) {
@@ -150,12 +148,21 @@ fn a_model_with_spoilt_files_is_read_or_refused_and_nothing_else() {
         ("pytorch_model.bin".to_owned(), golden("neox", "pytorch_model.bin")),
     ]);
     whole.targets.push(("model.safetensors".to_owned(), Kind::Bytes));
+    let mut stretched: Value = serde_json::from_slice(&golden("llama", "config.json")).unwrap();
+    stretched["rope_parameters"] = json!({"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 16});
+    let llama = BTreeMap::from([
+        ("config.json".to_owned(), stretched.to_string().into_bytes()),
+        ("model.safetensors".to_owned(), golden("llama", "model.safetensors")),
+    ]);
     let seeds = [
         whole,
         settings.clone(),
         settings,
         without(with_targets(neox.clone()), "pytorch_model.bin"),
         with_targets(neox),
+        without(with_targets(llama.clone()), "model.safetensors"),
+        with_targets(llama),
         sharded("safetensors"),
         sharded("bin"),
     ];

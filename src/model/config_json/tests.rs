@@ -89,6 +89,10 @@ fn llama_3s_positions_are_stretched_and_others_refused() {
     );
     assert!(with(r#"{"rope_type": "llama3", "factor": 4.0}"#).is_err());
     assert!(
+        with(&llama3.replace("4.0", "1.0")).unwrap_err().to_string().contains("low_freq_factor")
+    );
+    assert!(with(&llama3.replace("32.0", "0.0")).unwrap_err().to_string().contains("positive"));
+    assert!(
         with(&llama3.replace(r#""factor""#, r#""beta": 1, "factor""#))
             .unwrap_err()
             .to_string()
