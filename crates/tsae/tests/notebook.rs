@@ -131,8 +131,11 @@ fn every_experiment_runs() {
         );
         std::fs::write(&copy, source.replace("path = \\\"..\\\"", &library)).unwrap();
         let few = [("sampled", "40000"), ("tokens", "40000"), ("seeds", "1"), ("counted", "20000")];
-        let known: Vec<(&str, &str)> =
+        let mut known: Vec<(&str, &str)> =
             few.into_iter().filter(|(name, _)| source.contains(&format!("let {name}: "))).collect();
+        if source.contains("HuggingFaceTB/") {
+            known.extend([("model_name", "tiny-gpt2"), ("text", ""), ("layers", "1, 2")]);
+        }
         let executed = lab::run(&[copy], &with(&known)).unwrap().remove(0);
         let page = std::fs::read_to_string(&executed.html).unwrap();
         assert!(
