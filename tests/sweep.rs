@@ -322,7 +322,9 @@ fn a_run_that_overflows_is_put_down_and_the_others_go_on() {
         results.table().text()
     );
     // Each arm at its own best rate is still compared with the baseline at its own.
+    assert!(results.is_complete());
     let best = results.best_over("lr", Measure::Nmse).unwrap();
+    assert!(best.is_complete() && !best.table().text().contains("runs are finished"));
     assert_eq!(best.rows().iter().map(|row| row.setting.lr).collect::<Vec<_>>(), [1e-2, 1e-2]);
     let other = best.clone().at("lr", 1e-2).unwrap().runs[1].setting.clone();
     assert!(

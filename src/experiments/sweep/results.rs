@@ -26,6 +26,8 @@ pub struct SweepResults {
     pub failed: Vec<FailedRun>,
     pub(super) plan: Plan,
     pub(super) dir: PathBuf,
+    /// How many runs were finished when it was read, of which `runs` may be a part.
+    pub(super) finished: usize,
 }
 
 /// One finished run of a sweep.
@@ -122,7 +124,8 @@ impl SweepResults {
                 speedup: None,
             });
         }
-        let results = SweepResults { runs, failed, plan, dir: dir.to_owned() };
+        let finished = runs.len();
+        let results = SweepResults { runs, failed, plan, dir: dir.to_owned(), finished };
         match results.plan.baseline.clone() {
             Some(arm) => Ok(results.compared(&arm)),
             None => Ok(results),
@@ -134,9 +137,10 @@ impl SweepResults {
         self.plan.runs.len()
     }
 
-    /// Whether every run is finished, or has failed.
+    /// Whether every run is finished, or has failed; a [part](SweepResults::best_over) of complete
+    /// results is complete too.
     pub fn is_complete(&self) -> bool {
-        self.runs.len() + self.failed.len() == self.planned()
+        self.finished + self.failed.len() == self.planned()
     }
 
     /// The folder of the sweep.

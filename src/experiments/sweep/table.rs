@@ -154,7 +154,7 @@ impl SweepResults {
         if !self.is_complete() {
             caption += &format!(
                 " {} of {} runs are finished; the same sweep continues with the others.",
-                self.runs.len(),
+                self.finished,
                 self.planned()
             );
         }

@@ -179,7 +179,6 @@ impl Train {
             .map(|run| {
                 json!({
                     "name": run.name, "dir": self.out.join(&run.name), "finished": run.finished, "tokens": run.tokens, "lr": run.lr,
-                    "scored_in_full": run.scored_in_full,
                     "train": run.history.train.last(), "held_out": run.history.held_out.last(),
                 })
             })

@@ -49,7 +49,7 @@ class CellInput:
 
     def refuse(self, process, why):
         self.refused, self.times = why, self.times + 1
-        if self.times > REFUSALS:
-            process.kill()
-        else:
+        if self.times <= REFUSALS:
             process.type(NO_TEXT)
+        elif self.times == REFUSALS + 1:
+            process.kill()

@@ -116,7 +116,7 @@ class CellProcess:
             os.close(pipe)
 
     def kill(self):
-        """Ends it, and with it the variables; evcxr starts another."""
-        if self.find():
+        """Ends the process that was last looked at, and with it the variables; evcxr starts another, which may have happened meanwhile."""
+        if is_cell_process(self.pid, self.evcxr):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
