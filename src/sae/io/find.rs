@@ -29,6 +29,7 @@ const BY_NAME: [(&str, &str, Kind); 3] = [
 
 /// Whether a file of this name holds an SAE's weights, or else its settings or its table; `None` if
 /// it is no part of one.
+#[cfg(feature = "hub")]
 pub(super) fn part(name: &str) -> Option<bool> {
     match name {
         "cfg.json" | "config.json" | super::table::BESIDE => Some(false),
