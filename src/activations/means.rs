@@ -49,7 +49,8 @@ impl Lookup {
 }
 
 /// The mean activation over the rows of each key, summed in f64 in the order of the store:
-/// `[n_keys, d_model]`. The store is read once, in order; again for each further [`ROOM`] of sums.
+/// `[n_keys, d_model]`. The store is read once, in order; again for each further [`ROOM`] of sums, and
+/// for the mean over all where a key has no row.
 fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -> Result<Vec<f32>> {
     let d = acts.d_model();
     let at_once = (ROOM / d).max(1);
@@ -84,6 +85,9 @@ fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -
         });
     }
     progress.finish();
+    if !counts.contains(&0) {
+        return Ok(out);
+    }
     // Where a first position is like no other, it is no part of what tokens have in common.
     let all = acts.mean_from(hook, acts.skip_first())?;
     for (mean, _) in out.chunks_exact_mut(d).zip(&counts).filter(|(_, n)| **n == 0) {

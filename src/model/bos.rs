@@ -15,13 +15,12 @@ impl ModelConfig {
             (Some(self.eos), "the eos_token_id of config.json, which has no bos_token_id of use"),
         ];
         let candidates = if self.family.centres() {
-            let end_of_text = (end_of_text, "config.json names none");
-            [from_file[0], from_file[1], end_of_text, (None, "")]
+            vec![from_file[0], from_file[1], (end_of_text, "config.json names none")]
         } else {
             let own = (tokenizer.and_then(vocabulary::put_first), "the tokenizer puts it first");
             let end_of_text =
                 (end_of_text, "the tokenizer puts none first, and this one parts documents");
-            [own, end_of_text, from_file[0], from_file[1]]
+            vec![own, end_of_text, from_file[0], from_file[1]]
         };
         let known = |id: &u32| (*id as usize) < self.d_vocab;
         let found = candidates.into_iter().find_map(|(id, is)| Some((id.filter(known)?, is)));

@@ -56,22 +56,22 @@ impl Trainer {
                 why: "the store holds no activations: harvest some first".to_owned(),
             });
         }
-        let skipped = config.skip_first.unwrap_or_else(|| acts.skip_first());
-        if skipped >= acts.n_ctx() {
-            let why = format!(
-                "the first {skipped} positions are left out, and sequences have {}: leave fewer out",
-                acts.n_ctx()
-            );
-            return Err(Error::config("skip_first", why));
-        }
-        Ok(Trainer {
+        let trainer = Trainer {
             acts: acts.clone(),
             hook,
             config,
             held_out: None,
             saes: Vec::new(),
             backend: backend::fastest(),
-        })
+        };
+        let (skipped, n_ctx) = (trainer.skipped(), acts.n_ctx());
+        if skipped >= n_ctx {
+            let why = format!(
+                "the first {skipped} positions are left out, and sequences have {n_ctx}: leave fewer out"
+            );
+            return Err(Error::config("skip_first", why));
+        }
+        Ok(trainer)
     }
 
     /// Computes with the backend of this name (see [`backend::by_name`]) instead of the fastest one.

@@ -22,6 +22,16 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
+    /// Every one of them.
+    #[cfg(test)]
+    pub const ALL: [Activation; 5] = [
+        Activation::None,
+        Activation::GeluTanh,
+        Activation::GeluErf,
+        Activation::Relu,
+        Activation::Silu,
+    ];
+
     /// Applies it to each of `row`.
     #[inline(always)]
     pub fn apply(self, row: &mut [f32]) {
@@ -136,13 +146,7 @@ mod tests {
 
     #[test]
     fn no_activation_hides_a_nan() {
-        for activation in [
-            Activation::None,
-            Activation::GeluTanh,
-            Activation::GeluErf,
-            Activation::Relu,
-            Activation::Silu,
-        ] {
+        for activation in Activation::ALL {
             let mut bad = [1.0, f32::NAN];
             bias_and_activate(&mut bad, &[0.5, 0.5], activation);
             assert!(bad[0].is_finite() && bad[1].is_nan(), "{activation:?}");

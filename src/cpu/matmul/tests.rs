@@ -160,13 +160,7 @@ fn what_is_written_added_or_rounded_is_the_same_product() {
     for (n, depth, width) in [(30, 70, 45), (15, 1600, 64), (20, 0, 5), (0, 8, 8)] {
         let case = Case::new(n, depth, width);
         let packed = case.packed();
-        for activation in [
-            Activation::None,
-            Activation::GeluTanh,
-            Activation::GeluErf,
-            Activation::Relu,
-            Activation::Silu,
-        ] {
+        for activation in Activation::ALL {
             let mut written = case.product(&packed, Compute::F32);
             activation::bias_and_activate(&mut written, &[], activation);
 

@@ -52,13 +52,7 @@ fn a_dense_layer_equals_candles() {
         let (x, matrix) = (random(&[1, rows, d_in], 2), random(&[d_in, d_out], 1));
         let view = matrix.t().unwrap().contiguous().unwrap().t().unwrap();
         for bias in [None, Some(random(&[d_out], 3))] {
-            for activation in [
-                Activation::None,
-                Activation::GeluTanh,
-                Activation::GeluErf,
-                Activation::Relu,
-                Activation::Silu,
-            ] {
+            for activation in Activation::ALL {
                 let of = |weight: &Tensor| {
                     Linear::new((weight.clone(), Precision::Single), bias.clone())
                 };
