@@ -33,6 +33,7 @@ mod manifest;
 mod manifest_file;
 mod map;
 mod means;
+mod outliers;
 mod saelens;
 mod sequences;
 mod shard;

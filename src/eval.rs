@@ -4,8 +4,11 @@
 //! Every figure is computed twice. *Without BOS*, position 0 keeps the model's own activation and
 //! is not counted; *with BOS* every position is reconstructed and counted, as in the paper. The
 //! activation on BOS is the same in every sequence and, in real models, dozens of times larger than
-//! any other, so it would drown all the others.
+//! any other, so it would drown all the others. In the Llama family other activations are like it,
+//! and are treated alike: those ten times as long as the median
+//! ([`TrainConfig::max_norm_multiple`](crate::train::TrainConfig::max_norm_multiple)).
 
+mod counted;
 mod held_out;
 mod language;
 mod measure;
@@ -25,6 +28,7 @@ use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
+use counted::{Counted, longest};
 use language::{Ablations, Predictions};
 use reconstruction::Sums;
 
@@ -49,7 +53,8 @@ pub fn evaluate(
     interrupt::watch();
     let chunk = sequences_at_once(model, tokens.n_ctx());
     let mut progress = Progress::new("evaluate", tokens.len() as u64, "tokens");
-    let mean = mean_activations(model, hook, tokens, chunk)?;
+    let longest = longest(model, hook, &tokens.rows(0, chunk))?;
+    let mean = mean_activations(model, hook, tokens, chunk, longest)?;
     let mut ablations = [Ablations::default(), Ablations::default()];
     let mut sums: Vec<[Sums; 2]> =
         saes.iter().map(|(_, sae)| [Sums::new(sae), Sums::new(sae)]).collect();
@@ -67,31 +72,23 @@ pub fn evaluate(
         };
         let clean = resume(&paused.value)?;
         let losses = clean.cross_entropies(&rows);
-        for (with_bos, ablations) in ablations.iter_mut().enumerate() {
+        let counted = [Counted::most(&rows, &x, longest), Counted::all(&rows)];
+        for (i, (counted, ablations)) in counted.iter().zip(&mut ablations).enumerate() {
             let splice = |replacement: Vec<f32>| {
-                let value = language::spliced(
-                    &x,
-                    replacement,
-                    rows.n_ctx(),
-                    model.config().d_model,
-                    with_bos == 1,
-                );
+                let value = language::spliced(&x, replacement, counted);
                 resume(&Tensor::from_vec(value, paused.value.shape(), &Device::Cpu)?)
             };
-            let first = 1 - with_bos;
-            ablations.clean.add(&losses, &rows, first);
-            ablations.zero.add(&splice(vec![0.0; x.len()])?.cross_entropies(&rows), &rows, first);
-            ablations.mean.add(
-                &splice(mean[with_bos].repeat(rows.len()))?.cross_entropies(&rows),
-                &rows,
-                first,
-            );
+            let zero = splice(vec![0.0; x.len()])?;
+            let at_mean = splice(mean[i].repeat(rows.len()))?;
+            ablations.clean.add(&losses, &rows, counted);
+            ablations.zero.add(&zero.cross_entropies(&rows), &rows, counted);
+            ablations.mean.add(&at_mean.cross_entropies(&rows), &rows, counted);
             for ((_, sae), sums) in saes.iter().zip(&mut sums) {
                 let keys = sae.keys(model, &rows)?;
                 let codes = sae.encode_on(&x, &keys)?;
                 let x_hat = sae.decode(&codes, &keys)?;
-                sums[with_bos].add(&x, &x_hat, &codes, &rows, first);
-                sums[with_bos].add_patched(&clean, &splice(x_hat)?, &rows, first);
+                sums[i].add(&x, &x_hat, &codes, counted);
+                sums[i].add_patched(&clean, &splice(x_hat)?, &rows, counted);
             }
         }
         seen += rows.len();
@@ -118,25 +115,30 @@ pub fn evaluate(
     })
 }
 
-/// Mean activation over the text, without and with position 0.
+/// Mean activation over the text: of the positions that count without BOS, and of all.
 fn mean_activations(
     model: &Model,
     hook: HookPoint,
     tokens: &Tokens,
     chunk: usize,
+    longest: f32,
 ) -> Result<[Vec<f32>; 2]> {
     let d = model.config().d_model;
-    let (mut first, mut rest) = (vec![0.0f64; d], vec![0.0f64; d]);
+    let (mut left_out, mut counted) = (vec![0.0f64; d], vec![0.0f64; d]);
+    let mut n = 0;
     for from in (0..tokens.n_seq()).step_by(chunk) {
-        let x = values(&model.run_to(&tokens.rows(from, from + chunk), hook)?)?;
-        for (i, row) in x.chunks_exact(d).enumerate() {
-            let sum = if i % tokens.n_ctx() == 0 { &mut first } else { &mut rest };
+        let rows = tokens.rows(from, from + chunk);
+        let x = values(&model.run_to(&rows, hook)?)?;
+        let counts = Counted::most(&rows, &x, longest);
+        for (row, counts) in x.chunks_exact(d).zip(counts.of_all()) {
+            let sum = if *counts { &mut counted } else { &mut left_out };
             sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
+            n += usize::from(*counts);
         }
     }
     let all = tokens.len() as f64;
-    let without = rest.iter().map(|sum| (sum / (all - tokens.n_seq() as f64)) as f32).collect();
-    let with = first.iter().zip(&rest).map(|(a, b)| ((a + b) / all) as f32).collect();
+    let without = counted.iter().map(|sum| (sum / n as f64) as f32).collect();
+    let with = left_out.iter().zip(&counted).map(|(a, b)| ((a + b) / all) as f32).collect();
     Ok([without, with])
 }
 

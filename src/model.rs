@@ -32,6 +32,7 @@ mod loss;
 mod neox;
 mod norm;
 pub(crate) mod ops;
+pub(crate) mod outliers;
 mod predict;
 mod processing;
 mod rotary;

@@ -18,8 +18,9 @@ const ROOM: usize = 1 << 27;
 
 impl Lookup {
     /// A table whose row `t` starts at the mean activation of `hook` on token `t`, over the whole
-    /// store; at the mean over all tokens where `t` does not occur, without the first positions that
-    /// [training leaves out](crate::train::TrainConfig::skip_first) by default.
+    /// store; at the mean over all tokens where `t` does not occur. First positions and outliers that
+    /// training leaves out by default ([`TrainConfig`](crate::train::TrainConfig)) are no part of the
+    /// mean over all, and outliers of no mean.
     ///
     /// # Errors
     /// As [`ActivationStore::gather`]; [`Error::Interrupted`] if it is stopped.
@@ -56,8 +57,8 @@ fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -
     let at_once = (ROOM / d).max(1);
     let passes = n_keys.div_ceil(at_once);
     let mut out = vec![0.0f32; n_keys * d];
+    let longest = acts.longest(hook, None)?;
     let mut counts = vec![0u64; n_keys];
-    keys.iter().for_each(|&key| counts[key as usize] += 1);
     interrupt::watch();
     let mut progress = Progress::new("mean activations", (passes * keys.len()) as u64, "rows");
     let mut batch = Batch::default();
@@ -73,11 +74,16 @@ fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -
                     remedy,
                 });
             }
-            let keys_here = &keys[start..keys.len().min(start + READ)];
-            let rows: Vec<u64> = (start as u64..).take(keys_here.len()).collect();
+            let end = keys.len().min(start + READ);
+            let mut rows: Vec<u64> = (start as u64..end as u64).collect();
             acts.gather(hook, &rows, &mut batch)?;
-            add_up(&batch.x, keys_here, first, d, &mut sums);
-            progress.set((pass * keys.len() + start + keys_here.len()) as u64);
+            batch.retain_up_to(longest, &mut rows);
+            let keys_here: Vec<u32> = rows.iter().map(|&row| keys[row as usize]).collect();
+            add_up(&batch.x, &keys_here, first, d, &mut sums);
+            if pass == 0 {
+                keys_here.iter().for_each(|&key| counts[key as usize] += 1);
+            }
+            progress.set((pass * keys.len() + end) as u64);
         }
         let means = out.par_chunks_exact_mut(d).zip(sums.par_chunks_exact(d)).zip(&counts[first..]);
         means.for_each(|((mean, sum), &n)| {
@@ -89,7 +95,7 @@ fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -
         return Ok(out);
     }
     // Where a first position is like no other, it is no part of what tokens have in common.
-    let all = acts.mean_from(hook, acts.skip_first())?;
+    let all = acts.mean_of(hook, acts.skip_first(), longest)?;
     for (mean, _) in out.chunks_exact_mut(d).zip(&counts).filter(|(_, n)| **n == 0) {
         mean.copy_from_slice(&all);
     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{ActivationStore, Batch};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::model::HookPoint;
 
 impl ActivationStore {
@@ -13,11 +13,12 @@ impl ActivationStore {
     /// # Errors
     /// As [`gather`](ActivationStore::gather).
     pub fn mean(&self, hook: HookPoint) -> Result<Vec<f32>> {
-        self.mean_from(hook, 0)
+        self.mean_of(hook, 0, f32::INFINITY)
     }
 
-    /// As [`mean`](ActivationStore::mean), over the rows from position `first` of each sequence on.
-    pub(super) fn mean_from(&self, hook: HookPoint, first: usize) -> Result<Vec<f32>> {
+    /// As [`mean`](ActivationStore::mean), over the rows from position `first` of each sequence on
+    /// that are not longer than `longest`.
+    pub(super) fn mean_of(&self, hook: HookPoint, first: usize, longest: f32) -> Result<Vec<f32>> {
         /// Rows that are summed in order before the sums are added up in order.
         const CHUNK: usize = 4096;
         /// Chunks summed at once, which bounds the memory that their sums take.
@@ -26,22 +27,23 @@ impl ActivationStore {
         self.verify_all(&[place])?;
         let (d_model, n_rows, n_ctx) = (self.d_model(), self.n_rows(), self.n_ctx());
         let counted = |row: &u64| (*row as usize % n_ctx) >= first;
-        let n = (0..n_rows as u64).filter(counted).count();
         let chunks: Vec<usize> = (0..n_rows).step_by(CHUNK).collect();
-        let mut total = vec![0f64; d_model];
+        let (mut n, mut total) = (0, vec![0f64; d_model]);
         for chunks in chunks.chunks(ABREAST) {
             let sums = chunks.par_iter().map(|&start| {
                 let rows = start as u64..n_rows.min(start + CHUNK) as u64;
-                let rows: Vec<u64> = rows.filter(counted).collect();
+                let mut rows: Vec<u64> = rows.filter(counted).collect();
                 let mut batch = Batch::default();
                 self.gather(hook, &rows, &mut batch)?;
+                batch.retain_up_to(longest, &mut rows);
                 let mut sum = vec![0f64; d_model];
                 for x in batch.x.chunks_exact(d_model) {
                     sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += f64::from(x));
                 }
-                Ok(sum)
+                Ok((rows.len(), sum))
             });
-            for sum in sums.collect::<Result<Vec<_>>>()? {
+            for (counted, sum) in sums.collect::<Result<Vec<_>>>()? {
+                n += counted;
                 total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
             }
         }
@@ -57,19 +59,9 @@ impl ActivationStore {
     /// # Errors
     /// As [`gather`](ActivationStore::gather).
     pub fn scale(&self, hook: HookPoint) -> Result<f32> {
-        const SAMPLED: usize = 8192;
-        let rows = self.shuffle(0).fill(0, SAMPLED.min(self.n_rows()));
-        let mut batch = Batch::default();
-        self.gather(hook, &rows, &mut batch)?;
+        let sample = self.sample(hook)?;
         let d = self.d_model();
-        let rows = batch.x.chunks_exact(d).zip(&batch.positions);
-        let counted: Vec<&[f32]> =
-            rows.filter(|(_, position)| **position > 0).map(|(x, _)| x).collect();
-        if counted.is_empty() {
-            let why =
-                "the store holds nothing but first tokens: harvest longer sequences".to_owned();
-            return Err(Error::EmptyCorpus { why });
-        }
+        let counted: Vec<&[f32]> = sample.chunks_exact(d).collect();
         let n = counted.len() as f64;
         let mut mean = vec![0.0f64; d];
         for x in &counted {

@@ -21,6 +21,26 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::
     from.deserialize_any(Number)
 }
 
+/// The same for a number that may be missing.
+pub(crate) mod option {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes a number, the word for one that is not finite, or nothing.
+    pub(crate) fn serialize<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        match number {
+            Some(number) => super::serialize(number, to),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads what [`serialize`] writes.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        #[derive(Deserialize)]
+        struct There(#[serde(with = "super")] f64);
+        Ok(Option::<There>::deserialize(from)?.map(|There(number)| number))
+    }
+}
+
 struct Number;
 
 impl Visitor<'_> for Number {
@@ -84,5 +104,25 @@ mod tests {
         let told = serde_json::from_str::<One>(r#"{"x":"much"}"#).err().unwrap().to_string();
         assert!(told.contains("a number"), "{told}");
         assert_eq!(toml::from_str::<One>("x = inf").unwrap().x, f64::INFINITY);
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Perhaps {
+        #[serde(default, with = "super::option")]
+        x: Option<f64>,
+    }
+
+    #[test]
+    fn a_number_that_is_missing_stays_so() {
+        for (x, json) in [
+            (Some(1.5), r#"{"x":1.5}"#),
+            (Some(f64::INFINITY), r#"{"x":"inf"}"#),
+            (None, r#"{"x":null}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&Perhaps { x }).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Perhaps>(json).unwrap().x, x);
+        }
+        assert_eq!(serde_json::from_str::<Perhaps>("{}").unwrap().x, None);
+        assert_eq!(toml::from_str::<Perhaps>("x = inf").unwrap().x, Some(f64::INFINITY));
     }
 }

@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::counted::{Counted, longest};
 use super::language::{Ablations, Mean, Predictions, spliced};
 use super::reconstruction::{Sums, ce_added, loss_recovered};
 use super::{check_text, check_width, sequences_at_once, values};
@@ -13,8 +14,8 @@ use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model, Paused};
 use crate::sae::Sae;
 
-/// Held-out text whose activations, clean and zero-ablated cross-entropies are known. Position 0 is
-/// never counted.
+/// Held-out text whose activations, clean and zero-ablated cross-entropies are known. Position 0 and
+/// [outliers](super::Evaluation::without_bos) are never counted.
 pub struct HeldOut {
     model: Model,
     chunks: Vec<Chunk>,
@@ -26,6 +27,7 @@ struct Chunk {
     tokens: Tokens,
     paused: Paused,
     x: Vec<f32>,
+    counted: Counted,
 }
 
 /// A measurement on held-out text; position 0 keeps the model's own activation and is not counted.
@@ -64,15 +66,17 @@ impl HeldOut {
             text: Ablations::default(),
             fingerprint: HeldOut::fingerprint_of(tokens),
         };
+        let longest = longest(model, hook, &tokens.rows(0, chunk))?;
         for from in (0..tokens.n_seq()).step_by(chunk) {
             let tokens = tokens.rows(from, from + chunk);
             let paused = model.pause_at(&tokens, hook)?;
             let x = values(&paused.value)?;
-            let chunk = Chunk { tokens, paused, x };
+            let counted = Counted::most(&tokens, &x, longest);
+            let chunk = Chunk { tokens, paused, x, counted };
             let clean = held_out.losses(&chunk, chunk.x.clone())?;
             let zero = held_out.losses(&chunk, vec![0.0; chunk.x.len()])?;
-            held_out.text.clean.add(&clean, &chunk.tokens, 1);
-            held_out.text.zero.add(&zero, &chunk.tokens, 1);
+            held_out.text.clean.add(&clean, &chunk.tokens, &chunk.counted);
+            held_out.text.zero.add(&zero, &chunk.tokens, &chunk.counted);
             held_out.chunks.push(chunk);
         }
         Ok(held_out)
@@ -104,8 +108,8 @@ impl HeldOut {
             let keys = sae.keys(&self.model, &chunk.tokens)?;
             let codes = sae.encode_on(&chunk.x, &keys)?;
             let x_hat = sae.decode(&codes, &keys)?;
-            sums.add(&chunk.x, &x_hat, &codes, &chunk.tokens, 1);
-            patched.add(&self.losses(chunk, x_hat)?, &chunk.tokens, 1);
+            sums.add(&chunk.x, &x_hat, &codes, &chunk.counted);
+            patched.add(&self.losses(chunk, x_hat)?, &chunk.tokens, &chunk.counted);
         }
         let (clean, zero) = (self.text.clean.value(), self.text.zero.value());
         Ok(HeldOutPoint {
@@ -117,16 +121,10 @@ impl HeldOut {
         })
     }
 
-    /// Cross-entropies with the activation replaced, but at position 0.
+    /// Cross-entropies with the activation replaced where positions count.
     fn losses(&self, chunk: &Chunk, replacement: Vec<f32>) -> Result<Vec<f32>> {
         let value = &chunk.paused.value;
-        let spliced = spliced(
-            &chunk.x,
-            replacement,
-            chunk.tokens.n_ctx(),
-            self.model.config().d_model,
-            false,
-        );
+        let spliced = spliced(&chunk.x, replacement, &chunk.counted);
         let logits = self
             .model
             .resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?;

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::counted::Counted;
 use crate::cpu::simd::{divergence, log_sum_exp};
 use crate::model::tokens::Tokens;
 
@@ -14,12 +15,14 @@ pub(super) struct Mean {
 }
 
 impl Mean {
-    /// Adds one value for each prediction of `n_ctx − 1` a sequence, leaving out those before
-    /// position `first`.
-    pub(super) fn add(&mut self, values: &[f32], tokens: &Tokens, first: usize) {
-        for sequence in values.chunks_exact(tokens.n_ctx() - 1) {
-            self.sum += sequence[first..].iter().map(|v| f64::from(*v)).sum::<f64>();
-            self.n += sequence.len() - first;
+    /// Adds the values, one for each prediction of `n_ctx − 1` a sequence, of positions that count.
+    pub(super) fn add(&mut self, values: &[f32], tokens: &Tokens, counted: &Counted) {
+        let n_ctx = tokens.n_ctx();
+        let sequences = values.chunks_exact(n_ctx - 1).zip(counted.of_all().chunks_exact(n_ctx));
+        for (values, counted) in sequences {
+            let values = || values.iter().zip(counted).filter(|(_, counted)| **counted);
+            self.sum += values().map(|(value, _)| f64::from(*value)).sum::<f64>();
+            self.n += values().count();
         }
     }
 
@@ -74,20 +77,11 @@ fn positions(tokens: &Tokens) -> impl ParallelIterator<Item = usize> + use<> {
     (0..tokens.len()).into_par_iter().filter(move |at| at % n_ctx != n_ctx - 1)
 }
 
-/// The replacement, but with the model's own activation at position 0 of every sequence unless that
-/// position counts.
-pub(super) fn spliced(
-    x: &[f32],
-    mut replacement: Vec<f32>,
-    n_ctx: usize,
-    d: usize,
-    with_bos: bool,
-) -> Vec<f32> {
-    if !with_bos {
-        for start in (0..x.len()).step_by(n_ctx * d) {
-            replacement[start..start + d].copy_from_slice(&x[start..start + d]);
-        }
-    }
+/// The replacement `[n, d]`, but with the model's own activation where a position does not count.
+pub(super) fn spliced(x: &[f32], mut replacement: Vec<f32>, counted: &Counted) -> Vec<f32> {
+    let d = x.len() / counted.of_all().len();
+    let rows = replacement.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(counted.of_all());
+    rows.filter(|(_, counted)| !**counted).for_each(|((row, x), _)| row.copy_from_slice(x));
     replacement
 }
 
@@ -118,17 +112,18 @@ mod tests {
     #[test]
     fn position_0_counts_only_where_it_is_wanted() {
         let tokens = Tokens::new(vec![0; 6], 3).unwrap();
-        let mean = |first| {
+        let x: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let (all, most) = (Counted::all(&tokens), Counted::most(&tokens, &x, f32::INFINITY));
+        let mean = |counted| {
             let mut mean = Mean::default();
-            mean.add(&[1.0, 2.0, 5.0, 4.0], &tokens, first);
+            mean.add(&[1.0, 2.0, 5.0, 6.0], &tokens, counted);
             mean.value()
         };
-        assert_eq!((mean(0), mean(1)), (3.0, 3.0));
-        let x: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        assert_eq!((mean(&all), mean(&most)), (3.5, 4.0));
         assert_eq!(
-            spliced(&x, vec![0.0; 12], 3, 2, false),
+            spliced(&x, vec![0.0; 12], &most),
             [0., 1., 0., 0., 0., 0., 6., 7., 0., 0., 0., 0.]
         );
-        assert_eq!(spliced(&x, vec![0.0; 12], 3, 2, true), [0.0; 12]);
+        assert_eq!(spliced(&x, vec![0.0; 12], &all), [0.0; 12]);
     }
 }

@@ -73,7 +73,8 @@ fn unmeasured() -> f64 {
 pub struct Evaluation {
     /// The SAE's name.
     pub name: String,
-    /// Position 0 keeps the model's own activation and is not counted.
+    /// Position 0, and in the Llama family activations over ten medians long, keep the model's own
+    /// activation and are not counted.
     pub without_bos: Metrics,
     /// Every position is reconstructed and counted, as in the paper.
     pub with_bos: Metrics,

@@ -1,5 +1,6 @@
 //! Reconstruction metrics as exact sums over tokens, in f64.
 
+use super::counted::Counted;
 use super::language::{Ablations, Mean, Predictions};
 use super::metrics::Metrics;
 use crate::model::tokens::Tokens;
@@ -40,17 +41,10 @@ impl Sums {
         }
     }
 
-    /// Adds the tokens from position `first` of each sequence on.
-    pub(super) fn add(
-        &mut self,
-        x: &[f32],
-        x_hat: &[f32],
-        codes: &Codes,
-        tokens: &Tokens,
-        first: usize,
-    ) {
+    /// Adds the tokens that count.
+    pub(super) fn add(&mut self, x: &[f32], x_hat: &[f32], codes: &Codes, counted: &Counted) {
         let d = self.coordinates.len();
-        for i in (0..tokens.len()).filter(|i| i % tokens.n_ctx() >= first) {
+        for i in counted.positions() {
             let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
             let (mut error, mut norm, mut norm_hat, mut dot) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
             for ((&a, &b), [sum, squares, errors]) in x.iter().zip(x_hat).zip(&mut self.coordinates)
@@ -83,10 +77,10 @@ impl Sums {
         clean: &Predictions,
         patched: &Predictions,
         tokens: &Tokens,
-        first: usize,
+        counted: &Counted,
     ) {
-        self.patched.add(&patched.cross_entropies(tokens), tokens, first);
-        self.kl.add(&clean.divergences(patched, tokens), tokens, first);
+        self.patched.add(&patched.cross_entropies(tokens), tokens, counted);
+        self.kl.add(&clean.divergences(patched, tokens), tokens, counted);
     }
 
     /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).

@@ -33,6 +33,7 @@ pub(super) fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
 /// | made by | a row for | starts at |
 /// | --- | --- | --- |
 /// | [`Lookup::unigram`], [`Lookup::unigram_in`] | every token | the hook at position 1 of `[BOS, t]`: the authors' |
+/// | the same, [`without_outliers`](Lookup::without_outliers) | every token | the same, but for tokens that become attention sinks there |
 /// | [`Lookup::means`] | every token | the mean activation on the token |
 /// | [`Lookup::zeros`] | every token | 0 |
 /// | [`Lookup::ngrams`] | every token, and common n-grams | the hook at the end of `[BOS, t₁, …, tₙ]` |

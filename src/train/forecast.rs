@@ -55,7 +55,7 @@ impl Trainer {
     /// [`fit`](Trainer::fit) reports of its first steps.
     pub fn forecast(&self) -> Result<Forecast> {
         self.check_memory()?;
-        let mut batch = Batch::default();
+        let (longest, mut batch) = (self.longest()?, Batch::default());
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
             let begun = Instant::now();
@@ -70,8 +70,8 @@ impl Trainer {
             let mut times = Vec::new();
             for step in 0..TRIED {
                 let start = Instant::now();
-                let rows = self.rows(step);
-                self.acts.gather_for(Waiting::Cell, self.hook, &rows, &mut batch)?;
+                let mut rows = self.rows(step);
+                self.gather(Waiting::Cell, longest, &mut rows, &mut batch)?;
                 let prepared =
                     self.backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
                 self.step(&mut job, &prepared, Waiting::Cell, &rows)?;

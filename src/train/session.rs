@@ -108,7 +108,7 @@ impl Session {
             return Ok(());
         }
         watch.begin(done(slots), total);
-        let mut batch = Batch::default();
+        let (longest, mut batch) = (trainer.longest()?, Batch::default());
         let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
         let mut stop = false;
         // Runs that are behind catch up first; from there on all read the same batch.
@@ -136,8 +136,8 @@ impl Session {
                 }
                 continue;
             }
-            let rows = trainer.rows(step);
-            match trainer.acts.gather_for(watch.waiting(), trainer.hook, &rows, &mut batch) {
+            let mut rows = trainer.rows(step);
+            match trainer.gather(watch.waiting(), longest, &mut rows, &mut batch) {
                 // Stopped while it checked the activations: there is no batch, and the rest is
                 // written below.
                 Err(Error::Interrupted { .. }) if watch.stops() => {}

@@ -29,6 +29,11 @@ impl Settings {
         let mut train = json!(config);
         if let Some(map) = train.as_object_mut() {
             map.remove("checkpoint_seconds");
+            // By default it follows from the model's family, which the store tells.
+            let multiple = config.max_norm_multiple.unwrap_or_else(|| acts.max_norm_multiple());
+            if multiple.is_finite() {
+                map.insert("max_norm_multiple".to_owned(), json!(multiple));
+            }
         }
         let settings = json!({
             "name": name,

@@ -38,6 +38,11 @@ impl TrainConfig {
                 "first positions of each sequence that are left out; by default 1 for the Llama family, else 0",
             ),
             (
+                "max_norm_multiple",
+                self.max_norm_multiple.map_or_else(|| "by family".to_owned(), |n| n.to_string()),
+                "medians that an activation may be long and not be left out; by default 10 for the Llama family, else inf",
+            ),
+            (
                 "normalize",
                 if self.normalize { "yes" } else { "no" }.to_owned(),
                 "whether rates of biases and of the table are in units of the activations' scale",

@@ -7,7 +7,7 @@ use super::job::Job;
 use super::runs::standing;
 use super::watch::Foreground;
 use super::{Runs, TrainConfig};
-use crate::activations::{ActivationStore, Shuffle, Waiting};
+use crate::activations::{ActivationStore, Batch, Shuffle, Waiting};
 use crate::backend::{self, Backend, PreparedBatch};
 use crate::base::error::{Error, Result};
 use crate::base::format;
@@ -189,6 +189,13 @@ impl Trainer {
         if self.skipped() > 0 {
             data.push(fact("first positions left out of training", self.skipped().to_string()));
         }
+        let multiple = config.max_norm_multiple.unwrap_or_else(|| self.acts.max_norm_multiple());
+        if multiple.is_finite() {
+            data.push(fact(
+                "left out of training",
+                format!("activations over {multiple} medians long"),
+            ));
+        }
         let metrics = vec![standing(
             "At the end of training",
             &job.name,
@@ -207,6 +214,31 @@ impl Trainer {
     /// How many positions at the start of each sequence are left out.
     fn skipped(&self) -> usize {
         self.config.skip_first.unwrap_or_else(|| self.acts.skip_first())
+    }
+
+    /// How long an activation may be that is trained on.
+    pub(super) fn longest(&self) -> Result<f32> {
+        self.acts.longest(self.hook, self.config.max_norm_multiple)
+    }
+
+    /// Reads the rows of a step, less those that are longer than `longest`.
+    pub(super) fn gather(
+        &self,
+        waiting: Waiting<'_>,
+        longest: f32,
+        rows: &mut Vec<u64>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        self.acts.gather_for(waiting, self.hook, rows, batch)?;
+        batch.retain_up_to(longest, rows);
+        if batch.is_empty() {
+            let why = format!(
+                "every activation of a batch of {} is longer than {longest}, and so left out: take a larger batch, or max_norm_multiple = inf",
+                self.config.batch
+            );
+            return Err(Error::config("batch", why));
+        }
+        Ok(())
     }
 
     /// The rows of a step, in the order that the seed decides.

@@ -23,7 +23,7 @@ use crate::base::error::{Error, Result};
 use crate::base::number;
 use crate::display::{Progress, interrupt};
 use crate::model::HookPoint;
-use means::{Found, Means, STRIP, Strip};
+use means::{Found, Means, STRIP, Strip, Text};
 
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 4096;
@@ -80,7 +80,8 @@ pub struct NgramR2 {
     pub hook: HookPoint,
     /// n = 1, 2, …
     pub scores: Vec<NgramScore>,
-    /// Tokens from which the means were formed, position 0 left out.
+    /// Tokens from which the means were formed; position 0 is left out, and in the Llama family what
+    /// is over ten medians long.
     pub fitted: usize,
     /// Tokens on which they were scored.
     pub scored: usize,
@@ -168,8 +169,12 @@ pub fn ngram_r2_with(
     let mut score = fit.split_off(wanted / 2);
     fit.sort_unstable();
     score.sort_unstable();
-    let means = Means::of(&acts.tokens()?, &fit, config, acts.d_model());
-    let mut pass = Pass::new(acts, hook, &means, wanted);
+    let sequences = || fit.iter().chain(&score);
+    let rows = sequences().flat_map(|&i| i * n_ctx as u64..(i + 1) * n_ctx as u64);
+    let text = Text { tokens: acts.tokens()?, left_out: acts.outliers(hook, rows)? };
+    let (fitted, scored) = (text.n_counted(&fit), text.n_counted(&score));
+    let means = Means::of(&text, &fit, config, acts.d_model());
+    let mut pass = Pass::new(acts, hook, (&text, &means), wanted);
     let mut strips: Vec<Strip> = (0..acts.d_model())
         .step_by(STRIP)
         .map(|from| Strip::new(from, acts.d_model(), &means))
@@ -180,9 +185,8 @@ pub fn ngram_r2_with(
     strips.iter_mut().for_each(|strip| strip.shrink(&means, &priors));
     pass.run(&score, &mut strips, Strip::score)?;
     pass.finish();
-    let scored = score.len() * (n_ctx - 1);
     let variance: f64 = strips.iter().map(|strip| strip.variance(scored)).sum();
-    let covered = means.covered(&acts.tokens()?, &score);
+    let covered = means.covered(&text, &score);
     let scores = (1..=config.n).map(|n| NgramScore {
         n,
         r2: 1.0 - strips.iter().map(|strip| strip.error(n)).sum::<f64>() / variance,
@@ -193,7 +197,7 @@ pub fn ngram_r2_with(
     Ok(NgramR2 {
         hook,
         scores: scores.collect(),
-        fitted: fit.len() * (n_ctx - 1),
+        fitted,
         scored,
         min_count: config.min_count,
         cut: means.cut,
@@ -205,6 +209,7 @@ pub fn ngram_r2_with(
 struct Pass<'a> {
     acts: &'a ActivationStore,
     hook: HookPoint,
+    text: &'a Text,
     means: &'a Means,
     batch: Batch,
     progress: Progress,
@@ -212,13 +217,18 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(acts: &'a ActivationStore, hook: HookPoint, means: &'a Means, n_seq: usize) -> Pass<'a> {
+    fn new(
+        acts: &'a ActivationStore,
+        hook: HookPoint,
+        (text, means): (&'a Text, &'a Means),
+        n_seq: usize,
+    ) -> Pass<'a> {
         let progress = Progress::new(
             &format!("R² of n-grams, {hook}"),
             (n_seq * acts.n_ctx()) as u64,
             "tokens",
         );
-        Pass { acts, hook, means, batch: Batch::default(), progress, done: 0 }
+        Pass { acts, hook, text, means, batch: Batch::default(), progress, done: 0 }
     }
 
     fn run(
@@ -234,12 +244,10 @@ impl<'a> Pass<'a> {
             }
             let rows: Vec<u64> = some.iter().flat_map(|&i| i * n_ctx..(i + 1) * n_ctx).collect();
             self.acts.gather(self.hook, &rows, &mut self.batch)?;
-            let found: Vec<Found> = self
-                .batch
-                .tokens
-                .par_chunks(n_ctx as usize)
+            let found: Vec<Found> = some
+                .par_iter()
                 .enumerate()
-                .flat_map_iter(|(i, sequence)| self.means.found(i, sequence))
+                .flat_map_iter(|(place, &i)| self.means.found(self.text, i, place))
                 .collect();
             strips.par_iter_mut().for_each(|strip| each(strip, &self.batch.x, &found));
             self.done += rows.len() as u64;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::{Index, Lookup, Ngrams, Start};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
+use crate::model::outliers::{OUTLIER, median, norms};
 use crate::model::{Compute, HookPoint, Model};
 use crate::sae::Sae;
 
@@ -29,6 +30,34 @@ impl Lookup {
         }
         rows.make(&mut |_| Ok(()))?;
         rows.lookup()
+    }
+
+    /// The table with the mean of the other rows in the place of those that are over ten times as
+    /// long as the median row.
+    ///
+    /// In the Llama family a full stop, a line break and a few tokens more become attention sinks
+    /// where they follow BOS: their rows of [`unigram`](Lookup::unigram) are a hundred times as long
+    /// as the tokens' activations anywhere else, and no learning rate brings them back.
+    pub fn without_outliers(self) -> Lookup {
+        let d = self.d_model;
+        let norms = norms(&self.table, d);
+        let longest = OUTLIER * f64::from(median(norms.clone()));
+        let is_outlier = |row: usize| f64::from(norms[row]) > longest;
+        let kept: Vec<usize> = (0..norms.len()).filter(|&row| !is_outlier(row)).collect();
+        if kept.len() == norms.len() {
+            return self;
+        }
+        let mut sums = vec![0.0f64; d];
+        for row in &kept {
+            let row = &self.table[row * d..][..d];
+            sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        let mean: Vec<f32> = sums.into_iter().map(|sum| (sum / kept.len() as f64) as f32).collect();
+        let mut table = self.table.to_vec();
+        for row in (0..norms.len()).filter(|&row| is_outlier(row)) {
+            table[row * d..][..d].copy_from_slice(&mean);
+        }
+        Lookup { table: Arc::new(table), start: Start::Other, ..self }
     }
 
     /// A table of zeros, so that everything in it is learned; its balance is 0, since there is

@@ -116,6 +116,10 @@ struct Settings {
     /// Llama family, whose first position is like no other, and none for GPT-2 and GPT-NeoX.
     #[arg(long, value_name = "N")]
     skip_first: Option<usize>,
+    /// How many times as long as the median activation one may be that is not left out of training;
+    /// by default 10 for the Llama family, and inf, which leaves nothing out, for the others.
+    #[arg(long, value_name = "TIMES")]
+    max_norm_multiple: Option<f64>,
     /// Train as if the activations were scaled to a length of √d_model.
     #[arg(long)]
     normalize: bool,
@@ -259,6 +263,7 @@ impl Settings {
             lr: self.lr,
             lookup_lr: self.lookup_lr,
             skip_first: self.skip_first,
+            max_norm_multiple: self.max_norm_multiple,
             normalize: self.normalize,
             seed: self.seed,
             checkpoint_seconds: self.checkpoint_seconds,

@@ -39,6 +39,27 @@ pub(super) struct Means {
     pub cut: bool,
 }
 
+/// A text, of which some rows do not count.
+pub(super) struct Text {
+    pub tokens: Tokens,
+    /// The rows of outliers, ascending.
+    pub left_out: Vec<u64>,
+}
+
+impl Text {
+    /// The positions of sequence `i` that count: all but the first and outliers.
+    fn counted(&self, i: u64) -> impl Iterator<Item = usize> + '_ {
+        let n_ctx = self.tokens.n_ctx();
+        let row = move |at: usize| i * n_ctx as u64 + at as u64;
+        (1..n_ctx).filter(move |&at| self.left_out.binary_search(&row(at)).is_err())
+    }
+
+    /// How many rows of these sequences count.
+    pub(super) fn n_counted(&self, sequences: &[u64]) -> usize {
+        sequences.iter().map(|&i| self.counted(i).count()).sum()
+    }
+}
+
 /// A row that counts: where it stands in the batch, and for each length the place of the mean of
 /// the n-gram that it ends.
 pub(super) struct Found {
@@ -55,22 +76,22 @@ impl Means {
     /// Those that occur often enough in these sequences, the more frequent first while memory
     /// lasts, and the shorter before the longer.
     pub(super) fn of(
-        tokens: &Tokens,
+        text: &Text,
         sequences: &[u64],
         config: &NgramR2Config,
         d_model: usize,
     ) -> Means {
-        let mut text = Counts::default();
+        let mut counts = Counts::default();
         for &i in sequences {
-            let sequence = tokens.row(i as usize);
-            (1..sequence.len()).for_each(|at| text.add(gram(sequence, at, config.n), 1.0));
-            if text.is_due() {
-                text.merge();
+            let sequence = text.tokens.row(i as usize);
+            text.counted(i).for_each(|at| counts.add(gram(sequence, at, config.n), 1.0));
+            if counts.is_due() {
+                counts.merge();
             }
         }
-        text.merge();
+        counts.merge();
         let most = (config.memory / (8 * d_model as u64)).clamp(1, u64::from(u32::MAX)) as usize;
-        let rows = (sequences.len() * (tokens.n_ctx() - 1)) as u32;
+        let rows = text.n_counted(sequences) as u32;
         let mut means = Means {
             n: config.n,
             places: Vec::new(),
@@ -79,7 +100,7 @@ impl Means {
             cut: false,
         };
         for n in 1..=config.n {
-            let mut frequent: Vec<(Gram, u32)> = grouped(text.entries(), n)
+            let mut frequent: Vec<(Gram, u32)> = grouped(counts.entries(), n)
                 .filter(|entry| entry.count >= config.min_count)
                 .map(|entry| (entry.gram, entry.count))
                 .collect();
@@ -144,26 +165,29 @@ impl Means {
         (1..=self.n).map(prior).collect()
     }
 
-    /// The rows of the `i`th sequence of a batch that count.
+    /// The rows of sequence `i` that count, which stands in the batch as its `place`th.
     pub(super) fn found<'a>(
         &'a self,
-        i: usize,
-        sequence: &'a [u32],
+        text: &'a Text,
+        i: u64,
+        place: usize,
     ) -> impl Iterator<Item = Found> + 'a {
-        (1..sequence.len()).map(move |at| {
+        let sequence = text.tokens.row(i as usize);
+        let first = place * sequence.len();
+        text.counted(i).map(move |at| {
             let gram = gram(sequence, at, self.n);
             let place = |n: usize| {
                 self.places.get(n - 1).and_then(|places| places.get(&shortened(gram, n)).copied())
             };
-            Found { row: i * sequence.len() + at, places: std::array::from_fn(|i| place(i + 1)) }
+            Found { row: first + at, places: std::array::from_fn(|i| place(i + 1)) }
         })
     }
 
     /// How many rows of these sequences end an n-gram that has a mean, for each length.
-    pub(super) fn covered(&self, tokens: &Tokens, sequences: &[u64]) -> [usize; LONGEST] {
+    pub(super) fn covered(&self, text: &Text, sequences: &[u64]) -> [usize; LONGEST] {
         let mut covered = [0; LONGEST];
         for &i in sequences {
-            for found in self.found(0, tokens.row(i as usize)) {
+            for found in self.found(text, i, 0) {
                 covered
                     .iter_mut()
                     .zip(found.places)
