@@ -19,7 +19,7 @@ mod show;
 pub use held_out::{HeldOut, HeldOutPoint};
 pub use measure::Measure;
 pub use metrics::{Evaluation, Evaluations, Metrics};
-pub(crate) use show::metrics_table;
+pub(crate) use show::{left_out, metrics_table};
 
 use candle_core::{Device, Tensor};
 

@@ -113,6 +113,9 @@ fn means_and_r2_are_those_without_outliers() {
     let kept = Lookup::means(&it.store(200.0, 0), hook()).unwrap();
     assert!(kept.table().chunks_exact(d).any(|row| norm(row) > longest));
 
+    let told = |acts: &ActivationStore| acts.norms_table().unwrap().markdown();
+    assert!(told(&plain).contains("| 0 | 0.0 % |"), "{}", told(&plain));
+    assert!(told(&spoilt).contains("| 9") && told(&spoilt).contains(" % |"), "{}", told(&spoilt));
     let r2 = |acts: &ActivationStore| ngram_r2(acts, hook(), 1).unwrap();
     let (clean, without) = (r2(&plain), r2(&spoilt));
     let (a, b) = (clean.r2(1).unwrap(), without.r2(1).unwrap());

@@ -3,8 +3,10 @@
 
 use super::{ActivationStore, Batch};
 use crate::base::error::{Error, Result};
+use crate::base::format;
+use crate::display::{Column, Progress, Row, Table, interrupt};
 use crate::model::HookPoint;
-use crate::model::outliers::{max_norm_multiple, median, norms};
+use crate::model::outliers::{OUTLIER, max_norm_multiple, median, norms};
 
 /// Rows of which medians are taken.
 const SAMPLED: usize = 8192;
@@ -18,6 +20,54 @@ impl ActivationStore {
     pub fn median_norm(&self, hook: HookPoint) -> Result<f32> {
         let x = self.sample(hook)?;
         Ok(median(norms(&x, self.d_model())))
+    }
+
+    /// How long the activations of each hook are: the median ‖x‖, and how many are over ten medians
+    /// long and what share of all squares ‖x‖² they hold, without the first of their sequences. Reads
+    /// all of the store.
+    ///
+    /// # Errors
+    /// As [`median_norm`](ActivationStore::median_norm); [`Error::Interrupted`].
+    pub fn norms_table(&self) -> Result<Table> {
+        let columns = [
+            Column::text("hook"),
+            Column::number("median ‖x‖").defined("of 8,192 tokens"),
+            Column::number("outliers").defined("rows over ten medians long"),
+            Column::number("of squares").defined("what outliers hold of Σ‖x‖² over all rows"),
+        ];
+        let mut table = Table::new("How long activations are", &columns);
+        let rows: Vec<u64> = (0..self.n_rows() as u64).collect();
+        interrupt::watch();
+        let total = rows.len() * self.hooks().len();
+        let mut progress = Progress::new("lengths", total as u64, "rows");
+        let (mut batch, mut read) = (Batch::default(), 0);
+        for &hook in self.hooks() {
+            let median = f64::from(self.median_norm(hook)?);
+            let (mut outliers, mut squares, mut of_outliers) = (0, 0.0, 0.0);
+            for rows in rows.chunks(SAMPLED) {
+                if interrupt::requested() {
+                    interrupt::clear();
+                    let remedy = "run the same call again".to_owned();
+                    return Err(Error::Interrupted { what: "the lengths of activations", remedy });
+                }
+                self.gather(hook, rows, &mut batch)?;
+                let norms = norms(&batch.x, self.d_model()).into_iter().zip(&batch.positions);
+                for norm in norms.filter(|(_, at)| **at > 0).map(|(norm, _)| f64::from(norm)) {
+                    squares += norm * norm;
+                    if norm > OUTLIER * median {
+                        outliers += 1;
+                        of_outliers += norm * norm;
+                    }
+                }
+                read += rows.len();
+                progress.set(read as u64);
+            }
+            let row = Row::new(&hook.to_string()).number(median).count(outliers);
+            table.push(row.percent(of_outliers / squares));
+        }
+        progress.finish_if_long();
+        let n = format::count((self.n_rows() - self.n_rows() / self.n_ctx()) as u64);
+        Ok(table.caption(&format!("{}: {n} rows, position 0 left out.", self.model_name())))
     }
 
     /// How long an activation of `hook` may be that is no outlier: `multiple` medians, or as many as

@@ -9,33 +9,41 @@ use super::values;
 
 /// Which positions are reconstructed and counted: all, or all but the first of each sequence and,
 /// in models that have such, outliers, which keep the model's own activation.
-pub(super) struct Counted(Vec<bool>); // [n_seq, n_ctx]
+pub(super) struct Counted {
+    counted: Vec<bool>, // [n_seq, n_ctx]
+    /// How many are left out as outliers.
+    pub outliers: usize,
+}
 
 impl Counted {
     /// Every position.
     pub(super) fn all(tokens: &Tokens) -> Counted {
-        Counted(vec![true; tokens.len()])
+        Counted { counted: vec![true; tokens.len()], outliers: 0 }
     }
 
     /// All but the first of each sequence and those whose activation `x` `[n, d]` is longer than
     /// `longest`.
     pub(super) fn most(tokens: &Tokens, x: &[f32], longest: f32) -> Counted {
         let mut counted: Vec<bool> = (0..tokens.len()).map(|i| i % tokens.n_ctx() != 0).collect();
+        let mut outliers = 0;
         if longest.is_finite() {
             let norms = norms(x, x.len() / tokens.len());
-            counted.iter_mut().zip(norms).for_each(|(counted, norm)| *counted &= norm <= longest);
+            for (counted, _) in counted.iter_mut().zip(norms).filter(|(_, norm)| *norm > longest) {
+                outliers += usize::from(*counted);
+                *counted = false;
+            }
         }
-        Counted(counted)
+        Counted { counted, outliers }
     }
 
     /// Whether each position counts.
     pub(super) fn of_all(&self) -> &[bool] {
-        &self.0
+        &self.counted
     }
 
     /// The positions that count.
     pub(super) fn positions(&self) -> impl Iterator<Item = usize> {
-        (0..self.0.len()).filter(|&i| self.0[i])
+        (0..self.counted.len()).filter(|&i| self.counted[i])
     }
 }
 
@@ -64,5 +72,6 @@ mod tests {
         assert_eq!(of(Counted::most(&tokens, &x, 2.0)), [1, 2, 5]);
         assert_eq!(of(Counted::most(&tokens, &x, f32::INFINITY)), [1, 2, 4, 5]);
         assert_eq!(of(Counted::all(&tokens)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Counted::most(&tokens, &x, 2.0).outliers, 1);
     }
 }

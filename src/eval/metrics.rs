@@ -61,6 +61,13 @@ pub struct Metrics {
     pub kl: f64,
     /// Tokens whose reconstruction was counted.
     pub tokens: usize,
+    /// Tokens beside the first of each sequence that were left out as outliers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outliers: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What stands for a figure that a file does not have.

@@ -13,6 +13,7 @@ const CE_EPSILON: f64 = 0.001;
 /// What one SAE's metrics are made of.
 pub(super) struct Sums {
     n: usize,
+    outliers: usize,
     nmse: f64,
     squared_error: f64,
     squared_norm: f64,
@@ -29,6 +30,7 @@ impl Sums {
     pub(super) fn new(sae: &Sae) -> Sums {
         Sums {
             n: 0,
+            outliers: 0,
             nmse: 0.0,
             squared_error: 0.0,
             squared_norm: 0.0,
@@ -44,6 +46,7 @@ impl Sums {
     /// Adds the tokens that count.
     pub(super) fn add(&mut self, x: &[f32], x_hat: &[f32], codes: &Codes, counted: &Counted) {
         let d = self.coordinates.len();
+        self.outliers += counted.outliers;
         for i in counted.positions() {
             let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
             let (mut error, mut norm, mut norm_hat, mut dot) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
@@ -128,6 +131,7 @@ impl Sums {
             loss_recovered: loss_recovered(clean, patched, zero),
             kl: self.kl.value(),
             tokens: self.n,
+            outliers: self.outliers,
         }
     }
 }

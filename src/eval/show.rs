@@ -21,14 +21,22 @@ pub(crate) fn metrics_table(title: &str, saes: &[(&str, &Metrics)]) -> Table {
     Table::filled(title, &columns, Measure::ALL.map(row))
 }
 
+/// What is not counted without BOS.
+pub(crate) fn left_out(outliers: usize) -> String {
+    match outliers {
+        0 => "position 0 keeps the model's own activation and is not counted".to_owned(),
+        n => format!(
+            "position 0 and {} elsewhere that are over ten medians long keep the model's own activation and are not counted",
+            format::count(n as u64)
+        ),
+    }
+}
+
 impl Evaluations {
     /// Every figure of every SAE, position 0 left out.
     pub fn table(&self) -> Table {
-        self.lines(
-            "Held-out evaluation",
-            "position 0 keeps the model's own activation and is not counted",
-            |row| &row.without_bos,
-        )
+        let outliers = self.rows.first().map_or(0, |row| row.without_bos.outliers);
+        self.lines("Held-out evaluation", &left_out(outliers), |row| &row.without_bos)
     }
 
     /// The same with position 0 reconstructed and counted, as in the paper.

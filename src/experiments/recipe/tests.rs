@@ -327,6 +327,7 @@ fn train() -> impl Strategy<Value = TrainConfig> {
             sparsity_warmup,
             normalize: seed % 2 > 0,
             skip_first: (seed % 3 > 0).then_some(seed as usize % 3 - 1),
+            max_norm_multiple: [None, Some(2.5), Some(f64::INFINITY)][seed as usize % 3],
             beta1,
             beta2,
             epsilon,

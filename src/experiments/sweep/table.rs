@@ -3,7 +3,7 @@
 use super::{Setting, Spread, SweepResults, SweepRow, SweepRun};
 use crate::base::format;
 use crate::display::{Column, Row, Table};
-use crate::eval::Measure;
+use crate::eval::{Measure, left_out};
 use crate::experiments::paper;
 use crate::model::HookPoint;
 
@@ -135,8 +135,10 @@ impl SweepResults {
     pub(super) fn caption(&self) -> String {
         let (tokens, text) =
             (format::count(self.plan.train.tokens), format::count(self.plan.text_tokens as u64));
+        let outliers = self.runs.iter().map(|run| run.metrics.outliers).max().unwrap_or(0);
         let mut caption = format!(
-            "{tokens} training tokens each; {text} held-out tokens, position 0 keeps the model's own activation and is not counted ({} weights).",
+            "{tokens} training tokens each; {text} held-out tokens, {} ({} weights).",
+            left_out(outliers),
             self.plan.processing
         );
         if !self.failed.is_empty() {
