@@ -54,6 +54,7 @@ mod apply;
 mod batch;
 pub(crate) mod cpu;
 pub(crate) mod deferred;
+pub mod gpu;
 mod state;
 
 use std::sync::Arc;
