@@ -54,6 +54,7 @@ mod apply;
 mod batch;
 pub(crate) mod cpu;
 pub(crate) mod deferred;
+mod device;
 pub mod gpu;
 mod state;
 
@@ -67,6 +68,8 @@ pub use batch::{Backend, PreparedBatch};
 pub use cpu::screen::{Exactness, Screen};
 pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
+pub(crate) use device::Chosen;
+pub use device::Device;
 pub use state::{AdamState, Objective};
 
 /// The fastest backend of this processor.

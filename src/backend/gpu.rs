@@ -29,20 +29,27 @@
 //! (`step`) of which none waits for the host: whether the loss is finite is decided on the device, and what must not move
 //! then does not. The host reads the report and the codes.
 //!
-//! All of it is written against [`Device`]; the tests run the very same kernels on the CPU.
+//! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU.
 
 mod batch;
-mod device;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod driver;
+mod encode;
 mod resident;
+mod sizes;
 mod step;
 mod table;
 mod work;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use batch::Batch;
-pub use device::{Argument, Device, Shape};
+pub use driver::{Argument, Driver, Shape};
 pub(crate) use resident::Resident;
+use sizes::Sizes;
+pub(super) use sizes::{bytes, check};
 
 use super::adam::Rates;
 use super::batch::{Backend, PreparedBatch};
@@ -69,9 +76,6 @@ const IN_FULL: usize = 64;
 /// Latents that a block of `order_codes` takes.
 const WARPS_IN_ORDER: usize = 4;
 
-/// Bytes of shared memory that every card from Ampere on gives to a block.
-const SHARED: usize = 96 * 1024;
-
 /// Bytes of a packed row of `d` numbers: whole pieces of the screen.
 fn width(d: usize) -> usize {
     d.next_multiple_of(64)
@@ -97,77 +101,45 @@ impl Report {
     }
 }
 
-/// The sizes of a step.
-#[derive(Clone, Copy)]
-struct Sizes {
-    n: usize,
-    d: usize,
-    d_sae: usize,
-    k: usize,
-    relu: bool,
-    /// The latents that all rows list before there is a bar.
-    first: usize,
-    /// Places of a row's list.
-    room: usize,
-    /// What a list may hold at the end; more is scored in full.
-    keep: usize,
+/// A name for every card that the driver finds, or why there is no using any, in the middle of a
+/// sentence.
+pub(super) fn cards() -> Result<Vec<String>, String> {
+    #[cfg(feature = "cuda")]
+    return cuda::cards();
+    #[cfg(not(feature = "cuda"))]
+    Err(WITHOUT_CUDA.to_owned())
 }
 
-impl Sizes {
-    fn of(sae: &SaeConfig, n: usize, exactness: Exactness) -> Sizes {
-        let (d, d_sae, k) = (sae.d_model, sae.d_sae(), sae.k);
-        let first = (8 * k).max(256).next_multiple_of(TILE).min(d_sae);
-        let keep = exactness.room() * k + 64;
-        Sizes { n, d, d_sae, k, relu: sae.relu, first, room: (2 * first).max(keep), keep }
-    }
-
-    /// A bound on the rounding of all f32 sums of an estimate and an exact score, relative to the product of
-    /// the norms: as [`Screen`](super::Screen)'s for bytes, and for the outliers, which here are added in
-    /// two roundings.
-    fn rounding(&self) -> f32 {
-        (2 * self.d.div_ceil(crate::cpu::simd::LANES) + 40) as f32 / (1 << 24) as f32
-    }
-
-    /// Says why a batch cannot be trained on, if it cannot.
-    fn check(&self) -> Result<()> {
-        let limits = [
-            ("k", self.k, "select_codes", 4 * (self.d.next_multiple_of(4) + 3 * self.keep)),
-            ("d_model", self.d, "select_in_full", 4 * self.d + 2048),
-            ("batch", self.n, "order_codes", 8 * WARPS_IN_ORDER * self.n.div_ceil(32)),
-        ];
-        for (field, value, _, needs) in limits {
-            if needs > SHARED {
-                let why = format!(
-                    "{field} = {value} is more than the GPU's step can do ({needs} bytes of its {SHARED} of shared memory): take less, or train on the CPU"
-                );
-                return Err(Error::config(field, why));
-            }
-        }
-        if [self.n * self.k, self.n * self.room, self.d_sae * width(self.d)]
-            .iter()
-            .any(|&size| size > u32::MAX as usize)
-        {
-            let why = format!(
-                "{} rows are more than the GPU's step can do at once: take fewer, or train on the CPU",
-                self.n
-            );
-            return Err(Error::config("batch", why));
-        }
-        Ok(())
-    }
+/// The card of this number, or why it cannot be used.
+pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Driver>, String> {
+    #[cfg(feature = "cuda")]
+    return Ok(cuda::Cuda::open(ordinal)?);
+    #[cfg(not(feature = "cuda"))]
+    Err(format!("cuda:{ordinal}: {WITHOUT_CUDA}"))
 }
 
-/// The step on a [`Device`].
-#[derive(Clone, Debug)]
+#[cfg(not(feature = "cuda"))]
+const WITHOUT_CUDA: &str =
+    "this program was built without the feature \"cuda\": build it with that, or train on the CPU";
+
+/// The step on a device.
 pub struct Gpu {
-    device: Arc<dyn Device>,
+    device: Arc<dyn Driver>,
     exactness: Exactness,
+    /// The batch before, whose buffers serve again when nobody trains on it any more.
+    last: Mutex<Option<Arc<Batch>>>,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({:?}, {:?})", self.device, self.exactness)
+    }
 }
 
 impl Gpu {
     /// On a device, screened as said.
-    pub fn new(device: Arc<dyn Device>, exactness: Exactness) -> Gpu {
-        Gpu { device, exactness }
+    pub fn new(device: Arc<dyn Driver>, exactness: Exactness) -> Gpu {
+        Gpu { device, exactness, last: Mutex::default() }
     }
 
     /// What of an SAE the step on a GPU cannot do, in the middle of a sentence; `None` if it can all.
@@ -203,8 +175,16 @@ impl Backend for Gpu {
         d_model: usize,
     ) -> Result<PreparedBatch<'a>> {
         let batch = PreparedBatch::new(x, tokens, d_model)?;
-        let on_device = Batch::new(&self.device, x, d_model, self.exactness)?;
-        Ok(PreparedBatch { on_device: Some(Arc::new(on_device)), ..batch })
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = tokens.len();
+        let is_free = |last: &Arc<Batch>| Arc::strong_count(last) == 1 && last.fits(n, d_model);
+        let on_device = match last.take().filter(is_free) {
+            Some(last) => last,
+            None => Arc::new(Batch::new(&self.device, n, d_model)?),
+        };
+        on_device.fill(x, self.exactness)?;
+        *last = Some(on_device.clone());
+        Ok(PreparedBatch { on_device: Some(on_device), ..batch })
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {

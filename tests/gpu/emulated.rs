@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libloading::Library;
-use tokenized_sae::backend::gpu::{Argument, Device, Shape};
+use tokenized_sae::backend::gpu::{Argument, Driver, Shape};
 use tokenized_sae::prelude::*;
 
 /// Bytes of a guard, and what stands there.
@@ -31,13 +31,14 @@ type Launch = unsafe extern "C" fn(
     u64,
 ) -> *const c_char;
 
-/// The kernels of the crate, by file.
-pub fn sources() -> Vec<PathBuf> {
+/// The crate's own kernels, by file.
+pub fn sources() -> Vec<(PathBuf, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/gpu/kernels");
-    let mut files: Vec<PathBuf> = fs::read_dir(dir)
+    let mut files: Vec<(PathBuf, String)> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "cu"))
+        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
         .collect();
     files.sort();
     files
@@ -70,59 +71,63 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Compiles kernels for the emulator, with `extra` behind them, to a library in a folder of its own;
+/// `None`, with a word on why, if there is no C++ compiler.
+pub fn compile(name: &str, sources: &[(PathBuf, String)], extra: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("emulator-{name}-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let mut unit = format!("#include \"{}/tests/gpu/emulator.h\"\n", root.display());
+    let mut table = String::new();
+    for (path, source) in sources {
+        let file = path.file_name().unwrap().to_str().unwrap();
+        fs::write(dir.join(file), source).unwrap();
+        unit += &format!("#include \"{file}\"\n");
+        for kernel in kernels_in(source) {
+            let call = format!("emulator::Call<{kernel}>");
+            table += &format!("{{\"{kernel}\", {call}::run, {call}::fits}},\n");
+        }
+    }
+    unit += &format!("static const emulator::Entry entries[] = {{\n{table}}};\n{extra}\n");
+    fs::write(dir.join("unit.cpp"), unit).unwrap();
+    let library = dir.join("libcuda.so");
+    let flags =
+        ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden"];
+    for compiler in ["c++", "g++", "clang++"] {
+        let mut command = Command::new(compiler);
+        command.args(flags).arg("-I").arg(root.join("src/backend/gpu/kernels"));
+        let Ok(output) = command.arg("-o").arg(&library).arg(dir.join("unit.cpp")).output() else {
+            continue;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{compiler}: {said}");
+        return Some(library);
+    }
+    eprintln!(
+        "skipped: the GPU's kernels are tested by a C++ compiler (c++, g++ or clang++), and there is none"
+    );
+    None
+}
+
+/// What a library of kernels has for the tests to call.
+const EMULATE: &str = r#"
+extern "C" __attribute__((visibility("default"))) const char* emulate(
+    const char* name, const unsigned* grid, unsigned block, size_t shared, void** p, const size_t* sizes, size_t n, uint64_t seed) {
+    for (const auto& entry : entries)
+        if (!strcmp(entry.name, name)) return emulator::launch(entry, grid, block, shared, p, sizes, n, seed);
+    return "there is no kernel of that name";
+}
+"#;
+
 impl Emulator {
-    /// Compiles sources; `None`, with a word on why, if there is no C++ compiler.
-    pub fn compile(name: &str, sources: &[(PathBuf, String)]) -> Option<Emulator> {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("emulator-{name}-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let mut unit =
-            format!("#include \"{}/tests/gpu/emulator.h\"\n", env!("CARGO_MANIFEST_DIR"));
-        let mut table = String::new();
-        for (path, source) in sources {
-            fs::write(dir.join(path.file_name().unwrap()), source).unwrap();
-            unit += &format!("#include \"{}\"\n", path.file_name().unwrap().to_str().unwrap());
-            for kernel in kernels_in(source) {
-                table += &format!(
-                    "{{\"{kernel}\", emulator::Call<{kernel}>::run, emulator::Call<{kernel}>::fits}},\n"
-                );
-            }
-        }
-        unit += &format!(
-            "static const emulator::Entry entries[] = {{\n{table}}};\n\
-             extern \"C\" __attribute__((visibility(\"default\"))) const char* emulate(const char* name, const unsigned* grid, unsigned block, size_t shared, void** p, const size_t* sizes, size_t n, uint64_t seed) {{\n\
-             for (const auto& entry : entries) if (!strcmp(entry.name, name)) return emulator::launch(entry, grid, block, shared, p, sizes, n, seed);\n\
-             return \"there is no kernel of that name\";\n}}\n"
-        );
-        fs::write(dir.join("unit.cpp"), unit).unwrap();
-        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/gpu/kernels");
-        let library = dir.join("kernels.so");
-        let flags =
-            ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden"];
-        for compiler in ["c++", "g++", "clang++"] {
-            let mut command = Command::new(compiler);
-            command
-                .args(flags)
-                .arg("-I")
-                .arg(&kernels)
-                .arg("-o")
-                .arg(&library)
-                .arg(dir.join("unit.cpp"));
-            let Ok(output) = command.output() else { continue };
-            assert!(
-                output.status.success(),
-                "{compiler}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            // SAFETY: it was made just now from sources of this crate, and runs nothing when loaded.
-            let library = unsafe { Library::new(&library) }.unwrap();
-            fs::remove_dir_all(&dir).unwrap();
-            return Some(Emulator { library });
-        }
-        eprintln!(
-            "skipped: the GPU's kernels are tested by a C++ compiler (c++, g++ or clang++), and there is none"
-        );
-        None
+    /// Compiles and loads sources; `None` if there is no compiler.
+    pub fn load(name: &str, sources: &[(PathBuf, String)]) -> Option<Emulator> {
+        let path = compile(name, sources, EMULATE)?;
+        // SAFETY: it was made just now from sources of this crate, and runs nothing when loaded.
+        let library = unsafe { Library::new(&path) }.unwrap();
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        Some(Emulator { library })
     }
 
     /// Runs a kernel; fails with what the emulator found wrong.
@@ -164,15 +169,7 @@ impl Emulator {
 /// The crate's kernels, compiled once.
 pub fn kernels() -> Option<&'static Emulator> {
     static KERNELS: OnceLock<Option<Emulator>> = OnceLock::new();
-    KERNELS
-        .get_or_init(|| {
-            let sources: Vec<(PathBuf, String)> = sources()
-                .into_iter()
-                .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-                .collect();
-            Emulator::compile("kernels", &sources)
-        })
-        .as_ref()
+    KERNELS.get_or_init(|| Emulator::load("kernels", &sources())).as_ref()
 }
 
 /// The device.
@@ -220,9 +217,13 @@ impl Emulated {
     }
 }
 
-impl Device for Emulated {
+impl Driver for Emulated {
     fn name(&self) -> String {
         "emulated".to_owned()
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        Ok(1 << 40)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

@@ -1,7 +1,8 @@
 // Runs CUDA kernels on a CPU, for tests: every thread of a block is a fibre, blocks come one after another.
 //
-// A fibre runs until it has to wait for others: at a barrier, a shuffle, a ballot, an mma. Which fibre runs next, and
-// which block, is drawn from a seed, so that what depends on an order comes out differently with another one. Shared
+// A fibre runs until it has to wait for others: at a barrier, a shuffle, a ballot, an mma. Which fibre runs next, which
+// warps are held up meanwhile, and which block comes next is drawn from a seed, so that what depends on an order comes
+// out differently with another one. Shared
 // memory holds rubbish when a block begins. Asynchronous copies arrive at once or not before they are waited for, as
 // drawn. Reported: threads of a warp that meet at different operations, barriers that some threads never reach, and
 // threads that wait for ever. Not shown: speed, and races between threads that both run to their next wait unharmed.
@@ -144,22 +145,27 @@ inline void run_block() {
     std::vector<unsigned> order(n);
     for (unsigned i = 0; i < n; i++) { start(fibres[i], i); order[i] = i; }
     for (unsigned i = n; i > 1; i--) std::swap(order[i - 1], order[draw(i)]);
-    while (alive && !failure[0]) {
+    uint32_t held = 0; // warps that make no step for a while, so that others get far ahead
+    unsigned until = 0;
+    for (unsigned pass = 0; alive && !failure[0]; pass++) {
+        if (pass >= until) until = pass + 1 + draw(40), held = draw(4) ? draw(1u << 16) | draw(1u << 16) << 16 : 0;
         uint64_t before = progress;
         unsigned first = draw(n);
         bool back = draw(2);
         for (unsigned i = 0; i < n && !failure[0]; i++) {
             current = &fibres[order[back ? (first + n - i) % n : (first + i) % n]];
-            if (!current->done) emulator_switch(&scheduler, current->stack_pointer);
+            if (!current->done && !(held >> current->thread / 32 & 1)) emulator_switch(&scheduler, current->stack_pointer);
         }
-        if (alive && progress == before) fail(at_barrier ? "a barrier that not all threads reach" : "threads wait for others that never come", barrier_line, barrier_line);
+        if (progress > before || !alive) continue;
+        if (held) held = 0, until = pass + 2; // the others wait for them
+        else fail(at_barrier ? "a barrier that not all threads reach" : "threads wait for others that never come", barrier_line, barrier_line);
     }
 }
 
 inline uint32_t bits(float x) { uint32_t word; memcpy(&word, &x, 4); return word; }
 inline float number(uint32_t word) { float x; memcpy(&x, &word, 4); return x; }
 
-// Calls a kernel with arguments as cuLaunchKernel takes them; `sizes` says how long each is.
+// Calls a kernel with arguments as cuLaunchKernel takes them; `sizes` says how long each is, if it is known.
 template <auto kernel> struct Call;
 template <class... A, void (*kernel)(A...)> struct Call<kernel> {
     template <size_t... i> static void with(void** p, std::index_sequence<i...>) { kernel(*(std::remove_reference_t<A>*)p[i]...); }
@@ -173,7 +179,7 @@ struct Entry { const char* name; void (*run)(void**); bool (*fits)(const size_t*
 
 inline const char* launch(const Entry& entry, const unsigned* grid, unsigned block, size_t shared, void** p, const size_t* sizes, size_t n, uint64_t seed) {
     failure[0] = 0, random_state = seed;
-    if (!entry.fits(sizes, n)) return "the arguments are not those that the kernel takes";
+    if (sizes && !entry.fits(sizes, n)) return "the arguments are not those that the kernel takes";
     if (block % 32 || block == 0 || block > 1024 || shared % 16) return "a block has 32 to 1024 threads in whole warps, and its shared memory whole vectors";
     grid_size = {grid[0], grid[1], grid[2]}, block_size = {block, 1, 1};
     dynamic_shared.assign(shared / 16, float4{});

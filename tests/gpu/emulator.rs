@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tokenized_sae::backend::gpu::{Argument, Device, Shape};
+use tokenized_sae::backend::gpu::{Argument, Driver, Shape};
 
 use crate::emulated::{Emulated, Emulator, kernels_in};
 
@@ -24,7 +24,7 @@ extern "C" __global__ void sum(const unsigned* x, unsigned* out) {
 fn outcomes(source: &str) -> Option<Vec<Result<[u32; 3], String>>> {
     static NAMES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let name = format!("test{}", NAMES.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-    let emulator = Emulator::compile(&name, &[(PathBuf::from("sum.cu"), source.to_owned())])?;
+    let emulator = Emulator::load(&name, &[(PathBuf::from("sum.cu"), source.to_owned())])?;
     let x: Vec<u32> = (0..384).collect();
     let outcome = |seed| {
         let mut out = [0u32; 3];

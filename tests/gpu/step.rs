@@ -269,7 +269,7 @@ fn rows_that_no_screen_can_decide_are_scored_in_full() {
 
 #[test]
 fn weights_too_large_to_screen_are_scored_in_full() {
-    let case = Case { d_sae: 600, n: 20, ..PLAIN };
+    let case = Case { d_sae: 1600, n: 20, k: 300, ..PLAIN };
     let Some([mut cpu, mut gpu]) = both(&case, 4) else { return };
     for run in [&mut cpu, &mut gpu] {
         run.sae.w_enc[5] = 1e16;
@@ -285,11 +285,13 @@ fn weights_too_large_to_screen_are_scored_in_full() {
 #[test]
 fn what_is_not_finite_is_the_same_error_and_moves_nothing() {
     let case = Case { d_sae: 600, n: 20, ..PLAIN };
-    for spoil in [f32::NAN, f32::INFINITY, 1e30] {
+    for (spoil, is_first) in
+        [(f32::NAN, true), (f32::NAN, false), (f32::INFINITY, false), (1e30, true)]
+    {
         let Some([mut cpu, mut gpu]) = both(&case, 5) else { return };
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let (mut x, tokens) = batch(&case, &mut rng);
-        for run in [&mut cpu, &mut gpu] {
+        for run in [&mut cpu, &mut gpu].into_iter().filter(|_| !is_first) {
             run.step(&x, &tokens, 0).unwrap();
         }
         x[7 * case.d + 2] = spoil;

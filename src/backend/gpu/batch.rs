@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use super::device::{Buffer, Device, Shape, launch};
+use super::driver::{Buffer, Driver, Shape, launch};
 use super::{BLOCK, OUTLIERS, width};
 use crate::backend::cpu::screen::Exactness;
 use crate::base::error::Result;
 
-/// Rows `[n, d]`, and what a screen needs of them.
+/// Rows `[n, d]`, and what a screen needs of them. The buffers serve the next batch of that size.
 pub(crate) struct Batch {
+    device: Arc<dyn Driver>,
     pub(super) n: usize,
+    d: usize,
     pub(super) x: Buffer<f32>,
+    /// Over blocks of rows `[2, blocks, d]`: sums, and sums of squares.
+    sums: [Buffer<f32>; 2],
     pub(super) mean: Buffer<f32>,
+    deviation: Buffer<f32>,
     /// For every coordinate, whether it leaves the bytes; then those that do, after their number.
     pub(super) is_outlier: Buffer<u32>,
     pub(super) outliers: Buffer<u32>,
@@ -23,66 +28,68 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn new(
-        device: &Arc<dyn Device>,
-        x: &[f32],
-        d: usize,
-        exactness: Exactness,
-    ) -> Result<Batch> {
-        let n = x.len() / d;
-        let blocks = n.div_ceil(BLOCK);
-        let batch = Batch {
+    /// Room for `n` rows of `d`.
+    pub(super) fn new(device: &Arc<dyn Driver>, n: usize, d: usize) -> Result<Batch> {
+        let sums = n.div_ceil(BLOCK) * d;
+        Ok(Batch {
+            device: device.clone(),
             n,
-            x: Buffer::of(device, x)?,
+            d,
+            x: Buffer::new(device, n * d)?,
+            sums: [Buffer::new(device, sums)?, Buffer::new(device, sums)?],
             mean: Buffer::new(device, d)?,
+            deviation: Buffer::new(device, d)?,
             is_outlier: Buffer::new(device, d)?,
             outliers: Buffer::new(device, OUTLIERS + 1)?,
             bytes: Buffer::new(device, n * width(d) / 4)?,
             scales: Buffer::new(device, 5 * n)?,
             outlier_values: Buffer::new(device, n * OUTLIERS)?,
-        };
+        })
+    }
+
+    /// Whether it has room for just these rows.
+    pub(super) fn fits(&self, n: usize, d: usize) -> bool {
+        (self.n, self.d) == (n, d)
+    }
+
+    /// Takes rows `x` `[n, d]`, and packs them.
+    pub(super) fn fill(&self, x: &[f32], exactness: Exactness) -> Result<()> {
+        let (device, n, d) = (&self.device, self.n, self.d);
         if n == 0 {
-            return Ok(batch);
+            return Ok(());
         }
-        let (sums, squares) =
-            (Buffer::<f32>::new(device, blocks * d)?, Buffer::<f32>::new(device, blocks * d)?);
-        let deviation = Buffer::<f32>::new(device, d)?;
-        launch!(
-            device,
-            "column_sums",
-            Shape::columns(d, blocks),
-            [&batch.x, n, d, &sums, &squares]
-        )?;
+        self.x.write(x)?;
+        let ([sums, squares], blocks) = (&self.sums, n.div_ceil(BLOCK));
+        launch!(device, "column_sums", Shape::columns(d, blocks), [&self.x, n, d, sums, squares])?;
         launch!(
             device,
             "column_moments",
             Shape::columns(d, 1),
-            [&sums, &squares, blocks, n, d, &batch.mean, &deviation]
+            [sums, squares, blocks, n, d, &self.mean, &self.deviation]
         )?;
         launch!(
             device,
             "find_outliers",
             Shape::blocks(1, 1024),
-            [&deviation, d, &batch.is_outlier, &batch.outliers]
+            [&self.deviation, d, &self.is_outlier, &self.outliers]
         )?;
         launch!(
             device,
             "pack_rows",
             Shape::blocks(n.div_ceil(8), 256),
             [
-                &batch.x,
-                &batch.mean,
-                &batch.is_outlier,
-                &batch.outliers,
+                &self.x,
+                &self.mean,
+                &self.is_outlier,
+                &self.outliers,
                 n,
                 d,
                 width(d),
                 exactness == Exactness::Proven,
-                &batch.bytes,
-                &batch.scales,
-                &batch.outlier_values,
+                &self.bytes,
+                &self.scales,
+                &self.outlier_values,
             ]
-        )?;
-        Ok(batch)
+        )
     }
 }

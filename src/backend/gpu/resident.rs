@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::device::{Buffer, Device, Shape, launch};
+use super::driver::{Buffer, Driver, Shape, launch};
 use super::table::Table;
 use super::work::Work;
 use crate::backend::adam::{AdamStep, Moments};
@@ -19,7 +19,7 @@ pub(super) struct Learned {
 
 impl Learned {
     pub(super) fn upload(
-        device: &Arc<dyn Device>,
+        device: &Arc<dyn Driver>,
         w: &[f32],
         moments: &Moments,
     ) -> Result<Learned> {
@@ -39,7 +39,7 @@ impl Learned {
 
 /// An SAE in training, as the device holds it.
 pub(crate) struct Resident {
-    pub(super) device: Arc<dyn Device>,
+    pub(super) device: Arc<dyn Driver>,
     pub(super) w_enc: Learned,
     pub(super) b_enc: Learned,
     pub(super) w_dec: Learned,
@@ -55,7 +55,7 @@ pub(crate) struct Resident {
 impl Resident {
     /// Takes an SAE and its optimiser to the device.
     pub(super) fn upload(
-        device: &Arc<dyn Device>,
+        device: &Arc<dyn Driver>,
         sae: &Sae,
         state: &AdamState,
     ) -> Result<Resident> {

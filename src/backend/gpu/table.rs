@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::device::{Buffer, Device, Shape, launch};
+use super::driver::{Buffer, Driver, Shape, launch};
 use super::resident::Learned;
 use crate::backend::adam::AdamStep;
 use crate::backend::cpu::csr::Csr;
@@ -13,7 +13,7 @@ use crate::sae::{Keys, Sae};
 
 /// A table, learned or frozen.
 pub(super) struct Table {
-    device: Arc<dyn Device>,
+    device: Arc<dyn Driver>,
     rows: usize,
     pub(super) values: Values,
     /// The token of every row of the batch.
@@ -44,7 +44,7 @@ pub(super) struct LearnedTable {
 impl Table {
     /// Takes the table to the device, if the SAE has one.
     pub(super) fn upload(
-        device: &Arc<dyn Device>,
+        device: &Arc<dyn Driver>,
         sae: &Sae,
         state: &AdamState,
     ) -> Result<Option<Table>> {
@@ -167,7 +167,7 @@ impl Table {
 }
 
 impl LearnedTable {
-    fn flush(&mut self, device: &Arc<dyn Device>, rows: usize, d: usize) -> Result<()> {
+    fn flush(&mut self, device: &Arc<dyn Driver>, rows: usize, d: usize) -> Result<()> {
         self.replay(device, false, rows, d)?;
         self.steps.clear();
         self.made.clear()
@@ -176,7 +176,7 @@ impl LearnedTable {
     /// Makes the steps that rows owe: those whose tokens occur, or all.
     fn replay(
         &self,
-        device: &Arc<dyn Device>,
+        device: &Arc<dyn Driver>,
         occurring: bool,
         rows: usize,
         d: usize,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::device::{Buffer, Device};
-use super::{BLOCK, CHUNK, IN_FULL, OUTLIERS, Report, Sizes, width};
+use super::driver::{Buffer, Driver};
+use super::sizes::Sizes;
+use super::{BLOCK, CHUNK, IN_FULL, OUTLIERS, Report, width};
 use crate::base::error::Result;
 
 /// The buffers.
@@ -42,7 +43,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(device: &Arc<dyn Device>, sizes: &Sizes) -> Result<Work> {
+    pub(super) fn new(device: &Arc<dyn Driver>, sizes: &Sizes) -> Result<Work> {
         let Sizes { n, d, d_sae, k, room, .. } = *sizes;
         let blocks = n.div_ceil(BLOCK);
         Ok(Work {

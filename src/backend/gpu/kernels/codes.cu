@@ -107,7 +107,6 @@ select_in_full(const float* __restrict__ x, const float* __restrict__ w_enc, con
             __syncthreads();
             prefix = found;
             wanted = left;
-            __syncthreads();
             if (wanted == 0) { // fewer than k numbers: the whole block sees it
                 is_bad = true;
                 break;

@@ -15,11 +15,13 @@
 extern "C" __global__ void __launch_bounds__(128, 5)
 decode(const float* __restrict__ x, const unsigned* __restrict__ tokens, const float* __restrict__ w_dec, const float* __restrict__ b_dec,
        const float* __restrict__ table, const unsigned* __restrict__ latents, const float* __restrict__ values, unsigned d, unsigned k, unsigned relu, float scale,
-       float* __restrict__ residuals, float* __restrict__ gradients, float* __restrict__ errors, float* __restrict__ norms) {
+       float* __restrict__ residuals, float* __restrict__ gradients, float* __restrict__ errors, float* __restrict__ norms,
+       const Report* __restrict__ report) {
     DYNAMIC_SHARED(float, residual);
     float* codes = residual + (d + 3) / 4 * 4;
     unsigned* active = (unsigned*)(codes + (k + 3) / 4 * 4);
     const unsigned row = blockIdx.x, t = threadIdx.x;
+    if (report->bad_row != 0xffffffffu) return; // that row has no codes; nothing of the step will be used
     for (unsigned j = t; j < k; j += 128) {
         codes[j] = values[(size_t)row * k + j];
         active[j] = latents[(size_t)row * k + j];

@@ -215,6 +215,7 @@ raise_bars(unsigned n, unsigned k, unsigned room, unsigned first, const float* _
         const float2 of = i < count ? bound[i] : make_float2(LEAST, LEAST);
         const bool stays = i < count && of.x >= bar;
         const unsigned ballot = __ballot_sync(FULL, stays);
+        __syncwarp();
         if (stays) {
             latents[kept + before(ballot)] = latent;
             bound[kept + before(ballot)] = of;

@@ -1,4 +1,4 @@
-//! What a device does: it keeps memory, and runs kernels on it.
+//! What is asked of a device: to keep memory, and to run kernels on it.
 //!
 //! The step is written against this alone. `cuda` is the driver of an NVIDIA card; the tests have another that runs the
 //! same kernels on the CPU, thread by thread.
@@ -13,9 +13,15 @@ use crate::backend::adam::AdamStep;
 use crate::base::error::Result;
 
 /// Memory, and kernels that run on it in the order in which they are launched.
-pub trait Device: Debug + Send + Sync {
+pub trait Driver: Debug + Send + Sync {
     /// What a person calls it.
     fn name(&self) -> String;
+
+    /// How many bytes are free.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn free_bytes(&self) -> Result<u64>;
 
     /// An address of `bytes` bytes, more than none, that hold anything.
     ///
@@ -24,7 +30,7 @@ pub trait Device: Debug + Send + Sync {
     /// many.
     fn allocate(&self, bytes: usize) -> Result<u64>;
 
-    /// Gives back what [`allocate`](Device::allocate) gave.
+    /// Gives back what [`allocate`](Driver::allocate) gave.
     fn free(&self, address: u64);
 
     /// Copies to the device.
@@ -151,14 +157,14 @@ impl<T> From<Option<&Buffer<T>>> for Argument {
 /// Launches a kernel: `launch!(device, "name", shape, [a, b, c])?`.
 macro_rules! launch {
     ($device:expr, $kernel:literal, $shape:expr, [$($argument:expr),* $(,)?]) => {
-        $device.launch($kernel, $shape, &[$($crate::backend::gpu::device::Argument::from($argument)),*])
+        $device.launch($kernel, $shape, &[$($crate::backend::gpu::driver::Argument::from($argument)),*])
     };
 }
 pub(super) use launch;
 
 /// An array on a device; given back when dropped.
 pub(super) struct Buffer<T> {
-    device: Arc<dyn Device>,
+    device: Arc<dyn Driver>,
     address: u64,
     len: usize,
     of: PhantomData<T>,
@@ -166,21 +172,21 @@ pub(super) struct Buffer<T> {
 
 impl<T: Pod> Buffer<T> {
     /// Room for `len` numbers that hold anything.
-    pub(super) fn new(device: &Arc<dyn Device>, len: usize) -> Result<Buffer<T>> {
+    pub(super) fn new(device: &Arc<dyn Driver>, len: usize) -> Result<Buffer<T>> {
         // One more than none, so that an address is never 0.
         let address = device.allocate((len * size_of::<T>()).max(size_of::<T>()))?;
         Ok(Buffer { device: device.clone(), address, len, of: PhantomData })
     }
 
     /// So many zeros.
-    pub(super) fn zeros(device: &Arc<dyn Device>, len: usize) -> Result<Buffer<T>> {
+    pub(super) fn zeros(device: &Arc<dyn Driver>, len: usize) -> Result<Buffer<T>> {
         let buffer = Buffer::new(device, len)?;
         buffer.clear()?;
         Ok(buffer)
     }
 
     /// A copy of an array.
-    pub(super) fn of(device: &Arc<dyn Device>, data: &[T]) -> Result<Buffer<T>> {
+    pub(super) fn of(device: &Arc<dyn Driver>, data: &[T]) -> Result<Buffer<T>> {
         let buffer = Buffer::new(device, data.len())?;
         buffer.write(data)?;
         Ok(buffer)
