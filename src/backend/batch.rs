@@ -64,8 +64,9 @@ pub trait Backend: Debug + Send + Sync {
         scratch: &mut Scratch,
     ) -> Result<StepReport>;
 
-    /// Brings an SAE and its optimiser up to date with the steps that were made, before anybody looks
-    /// at them: a backend may keep them elsewhere meanwhile, and rows of the table may be behind.
+    /// Brings an SAE and its optimiser up to date with the steps that were made, before anybody
+    /// looks at them: a backend may keep them elsewhere meanwhile, and rows of the table may be
+    /// behind.
     ///
     /// # Errors
     /// What the device says on which they are.

@@ -25,8 +25,8 @@ use crate::sae::SaeConfig;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Device {
-    /// What [`prefer`](Device::prefer) said, or else the environment variable `TSAE_DEVICE`; or else
-    /// the first card if there is one and it can do what is asked, and the processor if not.
+    /// What [`prefer`](Device::prefer) said, or else the environment variable `TSAE_DEVICE`; or
+    /// else the first card if there is one and it can do what is asked, and the processor if not.
     #[default]
     Auto,
     /// The processor.

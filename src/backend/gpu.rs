@@ -1,10 +1,11 @@
 //! The step on a GPU, with the bits of the CPU.
 //!
-//! The algorithm is that of the CPU (see [`backend`](super)), and so is the order of every sum that decides a bit: a score, an
-//! error, a gradient is formed lane by lane, latent by latent, row by row, block by block as there, and where the CPU
-//! multiplies and adds in two roundings, so does the GPU. So a run may begin on one and go on on the other, and nothing that
-//! is written says where it was made. What differs is what decides no bit: how latents are screened, how lists are kept, how
-//! codes are sorted.
+//! The algorithm is that of the CPU (see [`backend`](super)), and so is the order of every sum that
+//! decides a bit: a score, an error, a gradient is formed lane by lane, latent by latent, row by
+//! row, block by block as there, and where the CPU multiplies and adds in two roundings, so does
+//! the GPU. So a run may begin on one and go on on the other, and nothing that is written says
+//! where it was made. What differs is what decides no bit: how latents are screened, how lists are
+//! kept, how codes are sorted.
 //!
 //! # The kernels
 //!
@@ -18,16 +19,17 @@
 //! | `latents.cu` | gradients by latent with Adam; the biases |
 //! | `table.cu` | the table: steps owed, and steps made |
 //!
-//! Each begins with an essay on its memory traffic. `device.cuh` holds what they share. They are compiled to PTX ahead of
-//! time (`scripts/ptx.sh`), which the driver of any card from Ampere on translates when it is loaded: nothing of CUDA is
-//! needed to build.
+//! Each begins with an essay on its memory traffic. `device.cuh` holds what they share. They are
+//! compiled to PTX ahead of time (`scripts/ptx.sh`), which the driver of any card from Ampere on
+//! translates when it is loaded: nothing of CUDA is needed to build.
 //!
 //! # Where things are
 //!
-//! Parameters and moments stay on the device (`resident`) and are fetched when somebody looks at them
-//! ([`Backend::settle`]). Rows of a batch come over once for all SAEs (`batch`). A step is some thirty kernels in a row
-//! (`step`) of which none waits for the host: whether the loss is finite is decided on the device, and what must not move
-//! then does not. The host reads the report and the codes.
+//! Parameters and moments stay on the device (`resident`) and are fetched when somebody looks at
+//! them ([`Backend::settle`]). Rows of a batch come over once for all SAEs (`batch`). A step is
+//! some twenty kernels in a row (`step`) of which none waits for the host: whether the loss is
+//! finite is decided on the device, and what must not move then does not. The host reads the report
+//! and the codes.
 //!
 //! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU.
 
@@ -142,7 +144,8 @@ impl Gpu {
         Gpu { device, exactness, last: Mutex::default() }
     }
 
-    /// What of an SAE the step on a GPU cannot do, in the middle of a sentence; `None` if it can all.
+    /// What of an SAE the step on a GPU cannot do, in the middle of a sentence; `None` if it can
+    /// all.
     pub fn lacks(sae: &SaeConfig) -> Option<String> {
         let subtracts = sae.lookup.as_ref().is_some_and(|lookup| lookup.is_subtracted());
         let keys =

@@ -1,7 +1,9 @@
-//! A device that is this processor: it runs the kernels' own source, compiled by the system's C++ compiler against
+//! A device that is this processor: it runs the kernels' own source, compiled by the system's C++
+//! compiler against
 //! `emulator.h`.
 //!
-//! Every allocation holds rubbish at first and lies between guards, which are looked at after every kernel.
+//! Every allocation holds rubbish at first and lies between guards, which are looked at after every
+//! kernel.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc};
@@ -71,7 +73,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Compiles kernels for the emulator, with `extra` behind them, to a library in a folder of its own;
+/// Compiles kernels for the emulator, with `extra` behind them, to a library in a folder of its
+/// own;
 /// `None`, with a word on why, if there is no C++ compiler.
 pub fn compile(name: &str, sources: &[(PathBuf, String)], extra: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -143,8 +146,9 @@ impl Emulator {
             arguments.iter().map(|argument| argument.bytes().as_ptr().cast_mut().cast()).collect();
         let sizes: Vec<usize> = arguments.iter().map(|argument| argument.bytes().len()).collect();
         let _alone = alone();
-        // SAFETY: the function has this signature; kernels read and write only what their arguments name, which is
-        // what these tests are about, and guards tell of most of what they might do otherwise.
+        // SAFETY: the function has this signature; kernels read and write only what their arguments
+        // name, which is what these tests are about, and guards tell of most of what they might do
+        // otherwise.
         let failure = unsafe {
             let emulate = self.library.get::<Launch>(b"emulate").unwrap();
             emulate(

@@ -1,5 +1,5 @@
-//! The step on a GPU, without one: its kernels run on this processor, every thread of them, and a step must leave the
-//! very bits that the CPU's own leaves.
+//! The step on a GPU, without one: its kernels run on this processor, every thread of them, and a
+//! step must leave the very bits that the CPU's own leaves.
 
 mod driver;
 mod emulated;

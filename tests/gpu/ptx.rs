@@ -1,5 +1,5 @@
-//! The PTX that is committed is that of the kernels, and rounds as the CPU does. That it is what the compiler makes of
-//! them is for `scripts/ptx.sh --check`, which .ci/run calls.
+//! The PTX that is committed is that of the kernels, and rounds as the CPU does. That it is what
+//! the compiler makes of them is for `scripts/ptx.sh --check`, which .ci/run calls.
 
 use std::fs;
 use std::path::Path;

@@ -250,7 +250,8 @@ fn two_hundred_steps_have_the_same_bits() {
 
 #[test]
 fn rows_that_no_screen_can_decide_are_scored_in_full() {
-    // All scores are the same but for rounding: every list overflows, and the first latents win the ties.
+    // All scores are the same but for rounding: every list overflows, and the first latents win the
+    // ties.
     let case = Case { d: 12, d_sae: 2000, k: 3, n: 6, steps: 2, ..PLAIN };
     let Some([mut cpu, mut gpu]) = both(&case, 1) else { return };
     for run in [&mut cpu, &mut gpu] {

@@ -1,7 +1,7 @@
 //! An NVIDIA card, by its driver alone, which is loaded when somebody asks for a card.
 //!
-//! Everything goes through the device's default stream: kernels run in the order in which they are launched, and a copy
-//! waits for those before it.
+//! Everything goes through the device's default stream: kernels run in the order in which they are
+//! launched, and a copy waits for those before it.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -44,8 +44,8 @@ pub(super) struct Cuda {
     functions: HashMap<String, sys::CUfunction>,
 }
 
-// SAFETY: a context and the functions of its modules may be used from any thread that has made the context its own,
-// which every call below does; the driver locks itself.
+// SAFETY: a context and the functions of its modules may be used from any thread that has made the
+// context its own, which every call below does; the driver locks itself.
 unsafe impl Send for Cuda {}
 // SAFETY: as above.
 unsafe impl Sync for Cuda {}
@@ -151,7 +151,8 @@ impl Cuda {
         unsafe { result::ctx::set_current(context) }.map_err(failed("open"))?;
         for ptx in MODULES {
             let text = CString::new(ptx).map_err(|_| "the kernels hold a zero byte".to_owned())?;
-            // SAFETY: PTX, as a text that ends with a zero. The module stays loaded for as long as the context.
+            // SAFETY: PTX, as a text that ends with a zero. The module stays loaded for as long as
+            // the context.
             let module = unsafe { result::module::load_data(text.as_ptr().cast()) }
                 .map_err(failed("load the kernels"))?;
             for kernel in entries(ptx) {
@@ -221,14 +222,16 @@ impl Driver for Cuda {
 
     fn free(&self, address: u64) {
         if self.enter().is_ok() {
-            // SAFETY: `allocate` gave it, and its one owner is being dropped. An error can help nobody here.
+            // SAFETY: `allocate` gave it, and its one owner is being dropped. An error can help
+            // nobody here.
             let _ = unsafe { result::free_sync(address) };
         }
     }
 
     fn write(&self, address: u64, data: &[u8]) -> Result<()> {
         self.enter()?;
-        // SAFETY: buffers copy no more than they hold; the call returns when `data` is no longer needed.
+        // SAFETY: buffers copy no more than they hold; the call returns when `data` is no longer
+        // needed.
         unsafe { result::memcpy_htod_sync(address, data) }.map_err(self.failed("take data"))
     }
 
@@ -264,8 +267,8 @@ impl Driver for Cuda {
         let mut arguments: Vec<*mut c_void> =
             arguments.iter().map(|argument| argument.bytes().as_ptr().cast_mut().cast()).collect();
         let ([x, y], block) = (shape.grid, (shape.block, 1, 1));
-        // SAFETY: arguments are copied when a kernel is launched. That they are what the kernel takes, and that it stays
-        // within its arrays, is what the emulator's tests hold.
+        // SAFETY: arguments are copied when a kernel is launched. That they are what the kernel
+        // takes, and that it stays within its arrays, is what the emulator's tests hold.
         unsafe {
             result::launch_kernel(
                 function,

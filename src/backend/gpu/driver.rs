@@ -1,7 +1,7 @@
 //! What is asked of a device: to keep memory, and to run kernels on it.
 //!
-//! The step is written against this alone. `cuda` is the driver of an NVIDIA card; the tests have another that runs the
-//! same kernels on the CPU, thread by thread.
+//! The step is written against this alone. `cuda` is the driver of an NVIDIA card; the tests have
+//! another that runs the same kernels on the CPU, thread by thread.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;

@@ -32,9 +32,9 @@ impl Sizes {
         Sizes { n, d, d_sae, k, relu: sae.relu, first, room: (2 * first).max(keep), keep }
     }
 
-    /// A bound on the rounding of all f32 sums of an estimate and an exact score, relative to the product of
-    /// the norms: as [`Screen`](super::Screen)'s for bytes, and for the outliers, which here are added in
-    /// two roundings.
+    /// A bound on the rounding of all f32 sums of an estimate and an exact score, relative to the
+    /// product of the norms: as [`Screen`](super::Screen)'s for bytes, and for the outliers, which
+    /// here are added in two roundings.
     pub(super) fn rounding(&self) -> f32 {
         (2 * self.d.div_ceil(crate::cpu::simd::LANES) + 40) as f32 / (1 << 24) as f32
     }
@@ -74,8 +74,9 @@ pub(in crate::backend) fn check(saes: &[&SaeConfig], n: usize) -> Result<()> {
     saes.iter().try_for_each(|sae| Sizes::of(sae, n, Exactness::default()).check())
 }
 
-/// Bytes that SAEs take on a device in training, with batches of so many rows: what
-/// a [`Resident`](super::Resident) and the batch hold, and a tenth more, for what the driver keeps to itself.
+/// Bytes that SAEs take on a device in training, with batches of so many rows: what a
+/// [`Resident`](super::Resident) and the batch hold, and a tenth more, for what the driver keeps to
+/// itself.
 pub(in crate::backend) fn bytes(saes: &[&SaeConfig], n: usize) -> u64 {
     let batch = |d: usize| n * (4 * d + width(d) + 4 * (OUTLIERS + 6));
     let one = |sae: &&SaeConfig| {

@@ -1,4 +1,5 @@
-//! What a step leaves for the next: buffers without a meaning of their own, for batches of one size.
+//! What a step leaves for the next: buffers without a meaning of their own, for batches of one
+//! size.
 
 use std::sync::Arc;
 
