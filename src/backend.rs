@@ -1,5 +1,6 @@
 //! The training step of an SAE on a CPU: sparse forward, sparse backward and Adam, on all cores,
 //! with the same bits for any number of threads. Described here for TopK, for which it was made.
+//! [`gpu`] does the same on an NVIDIA card, to the same bits; [`Device`] chooses.
 //!
 //! # The algorithm
 //!
@@ -47,13 +48,16 @@
 //!
 //! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on
 //! the dense form, `tests/exact.rs` the codes of every screen to a dense f32 top k;
-//! `tests/architectures` holds every architecture, with every kind of table, to autograd.
+//! `tests/architectures` holds every architecture, with every kind of table, to autograd;
+//! `tests/gpu` the step on a GPU to this one.
 
 pub(crate) mod adam;
 mod apply;
 mod batch;
 pub(crate) mod cpu;
 pub(crate) mod deferred;
+mod device;
+pub mod gpu;
 mod state;
 
 use std::sync::Arc;
@@ -66,6 +70,8 @@ pub use batch::{Backend, PreparedBatch};
 pub use cpu::screen::{Exactness, Screen};
 pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
+pub(crate) use device::Chosen;
+pub use device::Device;
 pub use state::{AdamState, Objective};
 
 /// The fastest backend of this processor.

@@ -118,5 +118,5 @@ pub mod prelude {
     pub use crate::sae::{
         Architecture, AuxK, Codes, Lookup, Ngrams, Sae, SaeConfig, SaeFormat, TableExport,
     };
-    pub use crate::train::{Run, Runs, TrainConfig, Trainer, Training, evaluate, speedup};
+    pub use crate::train::{Device, Run, Runs, TrainConfig, Trainer, Training, evaluate, speedup};
 }

@@ -27,6 +27,7 @@ mod status;
 mod trainer;
 mod watch;
 
+pub use crate::backend::Device;
 pub use background::Training;
 pub use compare::evaluate;
 pub use config::TrainConfig;

@@ -64,6 +64,13 @@ impl AdamStep {
         }
     }
 
+    /// As a kernel on a GPU reads it.
+    pub(super) fn numbers(&self) -> [f32; 7] {
+        let AdamStep { beta1, beta2, one_minus_beta1, one_minus_beta2, rate, scale, epsilon } =
+            *self;
+        [beta1, beta2, one_minus_beta1, one_minus_beta2, rate, scale, epsilon]
+    }
+
     /// What `|m|/√v` is multiplied by to bound the update.
     pub(super) fn rate_over_scale(&self) -> f32 {
         (self.rate / self.scale).abs()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::adam::Rates;
 use super::cpu::screen::PackedRows;
 use super::cpu::step::{Scratch, StepReport};
+use super::gpu;
 use super::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::sae::{Codes, Keys, RowNorm, Sae};
@@ -16,6 +17,7 @@ pub struct PreparedBatch<'a> {
     pub(super) keys: Keys<'a>,
     pub(super) d_model: usize,
     pub(super) packed: Option<Arc<PackedRows>>,
+    pub(super) on_device: Option<Arc<gpu::Batch>>,
 }
 
 /// A way to compute the training step. All give the same codes, and the same parameters within
@@ -61,6 +63,27 @@ pub trait Backend: Debug + Send + Sync {
         rates: &Rates,
         scratch: &mut Scratch,
     ) -> Result<StepReport>;
+
+    /// Brings an SAE and its optimiser up to date with the steps that were made, before anybody
+    /// looks at them: a backend may keep them elsewhere meanwhile, and rows of the table may be
+    /// behind.
+    ///
+    /// # Errors
+    /// What the device says on which they are.
+    fn settle(&self, sae: &mut Sae, state: &mut AdamState, scratch: &mut Scratch) -> Result<()>;
+
+    /// The same of the table alone.
+    ///
+    /// # Errors
+    /// Those of [`settle`](Backend::settle).
+    fn settle_table(
+        &self,
+        sae: &mut Sae,
+        state: &mut AdamState,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.settle(sae, state, scratch)
+    }
 }
 
 impl<'a> PreparedBatch<'a> {
@@ -81,6 +104,7 @@ impl<'a> PreparedBatch<'a> {
             keys: keys.into(),
             d_model: self.d_model,
             packed: self.packed.clone(),
+            on_device: self.on_device.clone(),
         })
     }
 
@@ -96,7 +120,7 @@ impl<'a> PreparedBatch<'a> {
                 got: vec![x.len()],
             });
         }
-        Ok(PreparedBatch { x, keys: tokens.into(), d_model, packed: None })
+        Ok(PreparedBatch { x, keys: tokens.into(), d_model, packed: None, on_device: None })
     }
 
     /// Whether an SAE can train on the batch.

@@ -5,7 +5,7 @@ pub(super) mod csr;
 pub(super) mod encode;
 pub(super) mod encoder;
 mod fused;
-mod latents;
+pub(super) mod latents;
 mod pool;
 mod reconstruct;
 mod rescore;
@@ -98,5 +98,10 @@ impl Backend for Cpu {
             Some(rows) => step::train_step(sae, state, batch.x, rows, &batch.keys, rates, scratch),
             None => Err(Error::config("batch", "it was prepared by another backend".to_owned())),
         }
+    }
+
+    fn settle(&self, sae: &mut Sae, state: &mut AdamState, _: &mut Scratch) -> Result<()> {
+        state.flush(sae);
+        Ok(())
     }
 }

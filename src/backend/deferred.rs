@@ -26,7 +26,7 @@ use super::cpu::csr::Csr;
 use crate::cpu::simd::vectorised;
 
 /// Steps that may be owed. Then all rows are brought up to date, whoever looks.
-const MAX_STEPS: usize = 1024;
+pub(super) const MAX_STEPS: usize = 1024;
 
 /// Rows that one task takes.
 const CHUNK: usize = 64;
@@ -53,6 +53,11 @@ impl DeferredAdam {
     /// For a table of this many rows, all up to date.
     pub(super) fn up_to_date(rows: usize) -> DeferredAdam {
         DeferredAdam { steps: Vec::new(), made: vec![0; rows] }
+    }
+
+    /// The steps since all rows were last up to date, and how many of them each row has made.
+    pub(super) fn owed(&self) -> (&[AdamStep], &[u32]) {
+        (&self.steps, &self.made)
     }
 
     /// Brings the rows whose tokens occur up to date.
@@ -142,6 +147,12 @@ impl Ahead {
         }
         ahead
     }
+}
+
+/// For every step, what it and those after it can do to a row at most: reach, fade, and the least
+/// |w| for which that holds.
+pub(super) fn bounds_ahead(steps: &[AdamStep]) -> Vec<[f32; 3]> {
+    Ahead::of(steps).into_iter().map(|ahead| [ahead.reach, ahead.fade, ahead.least_w]).collect()
 }
 
 vectorised! {

@@ -82,6 +82,17 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A device failed at something.
+    #[error("{device} could not {doing}: {why}")]
+    Device {
+        /// The device, such as "cuda:0".
+        device: String,
+        /// The operation, as a verb.
+        doing: &'static str,
+        /// The driver's own words.
+        why: String,
+    },
+
     // ---- models ----
     /// No model of that name is built in, and there is no such folder and no such repository.
     #[error("no model \"{name}\": {why}")]

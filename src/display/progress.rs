@@ -110,6 +110,11 @@ impl Progress {
         note.clone_into(&mut self.note);
     }
 
+    /// Says something that is no progress, on a line of its own.
+    pub(crate) fn remark(&mut self, text: &str) {
+        self.sink.remark(text);
+    }
+
     /// Shows the last line: how much was done, how fast, in what time; and where it stopped, if
     /// before the total.
     pub fn finish(mut self) {

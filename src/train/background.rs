@@ -261,6 +261,11 @@ mod tests {
         ) -> Result<StepReport> {
             panic!("row {} of 3", 4)
         }
+
+        fn settle(&self, sae: &mut Sae, state: &mut AdamState, _: &mut Scratch) -> Result<()> {
+            state.flush(sae);
+            Ok(())
+        }
     }
 
     #[test]
@@ -280,7 +285,7 @@ mod tests {
         let config = TrainConfig { tokens: 64, batch: 16, ..Default::default() };
         let sae = SaeConfig { expansion: 1, k: 4, ..SaeConfig::for_model(&model) };
         let mut trainer = Trainer::new(&acts, hook, config).unwrap().add("SAE", sae).unwrap();
-        trainer.backend = Arc::new(Defective(backend::fastest()));
+        trainer.backend = Some(Arc::new(Defective(backend::fastest())));
         let training = trainer.fit_in_background(dir.path().join("runs")).unwrap();
         for _ in 0..2 {
             let told = training.join().unwrap_err();

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Rates;
+use crate::backend::{Device, Rates};
 use crate::base::error::{Error, Result};
 use crate::base::number;
 use crate::model::tokens::Tokens;
@@ -91,6 +91,9 @@ pub struct TrainConfig {
     /// the time.
     #[serde(with = "number")]
     pub checkpoint_seconds: f64,
+    /// Where the steps are computed. It decides nothing of the result, and no file says it.
+    #[serde(skip)]
+    pub device: Device,
 }
 
 impl Default for TrainConfig {
@@ -115,6 +118,7 @@ impl Default for TrainConfig {
             held_out_tokens: 8192,
             dead_window: 1_000_000,
             checkpoint_seconds: 10.0,
+            device: Device::Auto,
         }
     }
 }

@@ -55,6 +55,7 @@ impl Trainer {
     /// [`fit`](Trainer::fit) reports of its first steps.
     pub fn forecast(&self) -> Result<Forecast> {
         self.check_memory()?;
+        let backend = self.choose_backend()?.backend;
         let (longest, mut batch) = (self.longest()?, Batch::default());
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
@@ -72,14 +73,13 @@ impl Trainer {
                 let start = Instant::now();
                 let mut rows = self.rows(step);
                 self.gather(Waiting::Cell, longest, &mut rows, &mut batch)?;
-                let prepared =
-                    self.backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
-                self.step(&mut job, &prepared, Waiting::Cell, &rows)?;
+                let prepared = backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
+                self.step(backend.as_ref(), &mut job, &prepared, Waiting::Cell, &rows)?;
                 times.push(start.elapsed().as_secs_f64());
             }
             let beginning = begun.elapsed().as_secs_f64() - times[1..].iter().sum::<f64>();
             let logging = Instant::now();
-            job.log(&self.config);
+            job.log(backend.as_ref(), &self.config)?;
             let logging = logging.elapsed().as_secs_f64() / self.config.log_every as f64;
             let step = times[1..].iter().sum::<f64>() / times[1..].len() as f64;
             seconds +=

@@ -66,9 +66,9 @@ impl Job {
         self.state.steps * config.batch as u64
     }
 
-    /// Brings the table up to date, before anybody looks at it.
-    pub(super) fn settle(&mut self) {
-        self.state.flush(&mut self.sae);
+    /// Brings everything up to date, before anybody looks at it.
+    pub(super) fn settle(&mut self, backend: &dyn Backend) -> Result<()> {
+        backend.settle(&mut self.sae, &mut self.state, &mut self.scratch)
     }
 
     /// Trains on one batch and takes down what it saw.
@@ -108,7 +108,7 @@ impl Job {
             }
         }
         if self.state.steps.is_multiple_of(config.log_every) || self.state.steps == config.steps() {
-            self.log(config);
+            self.log(backend, config)?;
         }
         Ok(())
     }
@@ -126,8 +126,10 @@ impl Job {
             .filter(move |&latent| steps - u64::from(self.fired_at[latent]) >= window)
     }
 
-    pub(super) fn log(&mut self, config: &TrainConfig) {
-        self.settle();
+    pub(super) fn log(&mut self, backend: &dyn Backend, config: &TrainConfig) -> Result<()> {
+        if self.sae.lookup.is_some() {
+            backend.settle_table(&mut self.sae, &mut self.state, &mut self.scratch)?;
+        }
         let since = match self.state.steps % config.log_every {
             0 => config.log_every,
             rest => rest,
@@ -148,15 +150,21 @@ impl Job {
         };
         self.history.train.push(point.recorded());
         self.sums = Sums::default();
+        Ok(())
     }
 
     /// Measures the held-out text, unless that was done at this step before an interrupt.
-    pub(super) fn measure(&mut self, held_out: &HeldOut, config: &TrainConfig) -> Result<()> {
+    pub(super) fn measure(
+        &mut self,
+        backend: &dyn Backend,
+        held_out: &HeldOut,
+        config: &TrainConfig,
+    ) -> Result<()> {
         let tokens = self.tokens(config);
         if self.history.held_out.last().is_some_and(|point| point.tokens == tokens) {
             return Ok(());
         }
-        self.settle();
+        self.settle(backend)?;
         let point = HeldOutPoint { tokens, ..held_out.measure(&self.sae)? };
         self.history.held_out.push(recorded_held_out(point));
         Ok(())

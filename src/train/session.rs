@@ -1,6 +1,7 @@
 //! Runs under way: step by step, each measured, saved and finished when its time has come.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::folder::Folder;
@@ -12,6 +13,7 @@ use super::trainer::Trainer;
 use super::watch::Watch;
 use super::{Run, Runs, TrainConfig};
 use crate::activations::Batch;
+use crate::backend::{Backend, Chosen};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
 use crate::sae::{Origin, Sae, SaeConfig};
@@ -35,7 +37,8 @@ impl Trainer {
             .iter()
             .map(|(name, sae)| self.prepare(dir, name, sae))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Session { trainer: self, slots, _lock: lock })
+        let Chosen { backend, remark } = self.choose_backend()?;
+        Ok(Session { trainer: self, backend, remark, slots, _lock: lock })
     }
 
     fn prepare(&self, dir: &Path, name: &str, config: &SaeConfig) -> Result<Slot> {
@@ -73,6 +76,9 @@ impl Trainer {
 /// dropped.
 pub(super) struct Session {
     trainer: Trainer,
+    backend: Arc<dyn Backend>,
+    /// What there is to say about the choice of the backend.
+    remark: Option<String>,
     slots: Vec<Slot>,
     _lock: FolderLock,
 }
@@ -98,6 +104,7 @@ impl Session {
 
     fn train(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let (trainer, slots) = (&self.trainer, &mut self.slots);
+        let backend = self.backend.as_ref();
         let config = &trainer.config;
         let steps = config.steps();
         let total = slots.len() as u64 * config.tokens;
@@ -108,6 +115,9 @@ impl Session {
             return Ok(());
         }
         watch.begin(done(slots), total);
+        if let Some(remark) = &self.remark {
+            watch.remarked(remark);
+        }
         let (longest, mut batch) = (trainer.longest()?, Batch::default());
         let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
         let mut stop = false;
@@ -125,13 +135,13 @@ impl Session {
                 && let Some(held_out) = &trainer.held_out
             {
                 for slot in slots.iter_mut().filter(now) {
-                    slot.job.measure(held_out, config)?;
+                    slot.job.measure(backend, held_out, config)?;
                 }
                 watch.measured(&jobs_of(slots));
             }
             if step == steps {
                 for slot in slots.iter_mut().filter(now) {
-                    slot.job.settle();
+                    slot.job.settle(backend)?;
                     slot.folder.finish(&slot.job, &trainer.about(&slot.job))?;
                 }
                 continue;
@@ -144,12 +154,18 @@ impl Session {
                 Err(error) => return Err(error),
                 Ok(()) => {
                     let prepared =
-                        trainer.backend.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
+                        backend.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
                     for slot in slots.iter_mut().filter(now) {
                         if watch.stops() {
                             break;
                         }
-                        match trainer.step(&mut slot.job, &prepared, watch.waiting(), &rows) {
+                        match trainer.step(
+                            backend,
+                            &mut slot.job,
+                            &prepared,
+                            watch.waiting(),
+                            &rows,
+                        ) {
                             Err(Error::Interrupted { .. }) if watch.stops() => break,
                             stepped => stepped?,
                         }
@@ -162,7 +178,7 @@ impl Session {
                 checkpoints.time(|| {
                     slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(
                         |slot| {
-                            slot.job.settle();
+                            slot.job.settle(backend)?;
                             slot.folder.checkpoint(&mut slot.job)
                         },
                     )

@@ -170,7 +170,10 @@ impl Trainer {
             Some(text) => format!("{} held-out tokens", format::count(text.n_tokens() as u64)),
             None => "no held-out text".to_owned(),
         };
-        let (tokens, backend) = (format::count(self.config.tokens), self.backend.name());
+        let tokens = format::count(self.config.tokens);
+        let backend = self
+            .choose_backend()
+            .map_or_else(|error| error.to_string(), |chosen| chosen.backend.name());
         let title = format!("To be trained on {}, {}", self.acts.model_name(), self.hook);
         Table::filled(&title, &columns, rows).caption(&format!(
             "{tokens} tokens each, {held_out}, backend {backend}. fit(\"folder\") trains."

@@ -8,7 +8,7 @@ use super::runs::standing;
 use super::watch::Foreground;
 use super::{Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch, Shuffle, Waiting};
-use crate::backend::{self, Backend, PreparedBatch};
+use crate::backend::{self, Backend, Chosen, PreparedBatch};
 use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::display::interrupt;
@@ -39,7 +39,8 @@ pub struct Trainer {
     pub(super) config: TrainConfig,
     pub(super) held_out: Option<Arc<HeldOut>>,
     pub(super) saes: Vec<(String, SaeConfig)>,
-    pub(super) backend: Arc<dyn Backend>,
+    /// What was asked for by name, instead of what the device takes.
+    pub(super) backend: Option<Arc<dyn Backend>>,
 }
 
 impl Trainer {
@@ -62,7 +63,7 @@ impl Trainer {
             config,
             held_out: None,
             saes: Vec::new(),
-            backend: backend::fastest(),
+            backend: None,
         };
         let (skipped, n_ctx) = (trainer.skipped(), acts.n_ctx());
         if skipped >= n_ctx {
@@ -74,13 +75,13 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Computes with the backend of this name (see [`backend::by_name`]) instead of the fastest one.
-    /// The result is the same.
+    /// Computes with the backend of this name (see [`backend::by_name`]) instead of
+    /// what the [device](TrainConfig::device) takes. The result is the same.
     ///
     /// # Errors
     /// [`Error::Config`] if there is none of that name, or this processor cannot run it.
     pub fn backend(mut self, name: &str) -> Result<Trainer> {
-        self.backend = backend::by_name(name)?;
+        self.backend = Some(backend::by_name(name)?);
         Ok(self)
     }
 
@@ -252,19 +253,29 @@ impl Trainer {
         rows.into_iter().map(|row| row / kept * n_ctx + skipped + row % kept).collect()
     }
 
+    /// What computes the steps.
+    pub(super) fn choose_backend(&self) -> Result<Chosen> {
+        if let Some(backend) = &self.backend {
+            return Ok(Chosen { backend: backend.clone(), remark: None });
+        }
+        let saes: Vec<&SaeConfig> = self.saes.iter().map(|(_, sae)| sae).collect();
+        self.config.device.choose(&saes, self.config.batch)
+    }
+
     /// One step of a run on the rows of a batch.
     pub(super) fn step(
         &self,
+        backend: &dyn Backend,
         job: &mut Job,
         batch: &PreparedBatch<'_>,
         waiting: Waiting<'_>,
         rows: &[u64],
     ) -> Result<()> {
         if job.sae.index.is_token() {
-            return job.step(self.backend.as_ref(), batch, &self.config);
+            return job.step(backend, batch, &self.config);
         }
         let keys = self.acts.keys_for(waiting, &job.sae, rows)?;
-        job.step(self.backend.as_ref(), &batch.with_keys(&keys)?, &self.config)
+        job.step(backend, &batch.with_keys(&keys)?, &self.config)
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) trait Watch {
     /// Held-out text was measured.
     fn measured(&mut self, _jobs: &[&Job]) {}
 
+    /// Something is to be said that is no progress.
+    fn remarked(&mut self, _remark: &str) {}
+
     /// A step was taken, or a run has ended; `done` tokens are done, of all runs together.
     fn stepped(&mut self, jobs: &[&Job], done: u64);
 
@@ -52,6 +55,12 @@ impl Watch for Foreground {
     fn measured(&mut self, jobs: &[&Job]) {
         if let Some((progress, _)) = &mut self.shown {
             progress.note(&notes(jobs));
+        }
+    }
+
+    fn remarked(&mut self, remark: &str) {
+        if let Some((progress, _)) = &mut self.shown {
+            progress.remark(remark);
         }
     }
 
@@ -87,6 +96,10 @@ pub(super) struct Part<'a> {
 impl Watch for Part<'_> {
     fn begin(&mut self, done: u64, _total: u64) {
         self.progress.set(self.before + done);
+    }
+
+    fn remarked(&mut self, remark: &str) {
+        self.progress.remark(remark);
     }
 
     fn stepped(&mut self, _jobs: &[&Job], done: u64) {

@@ -11,7 +11,7 @@ mod synthetic;
 
 pub use experiment::{ExperimentBench, ExperimentReport, Part, experiment};
 pub use harvest::{HarvestBench, HarvestReport, ModelShape, Weights, harvest};
-pub use machine::{Numbers, peak, peak_rss_bytes};
+pub use machine::{Machine, Numbers, machine, peak, peak_rss_bytes};
 pub use notebook::{NotebookBench, NotebookReport, notebook};
 pub use step::{StepBench, StepLookup, StepReport, StepShape, step};
 

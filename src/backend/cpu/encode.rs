@@ -94,7 +94,7 @@ pub(super) fn above(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Resul
 }
 
 /// The error for a row without k numbers among its pre-activations.
-pub(super) fn not_a_number(row: usize) -> Error {
+pub(in crate::backend) fn not_a_number(row: usize) -> Error {
     Error::NotFinite {
         what: "pre-activations".to_owned(),
         value: f32::NAN,

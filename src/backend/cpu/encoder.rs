@@ -4,7 +4,7 @@ use crate::cpu::simd::tile::ROWS;
 use crate::sae::Sae;
 
 /// Rows in a block, the unit in which rows are summed and stored; whole tiles.
-pub(super) const BLOCK: usize = 8 * ROWS;
+pub(in crate::backend) const BLOCK: usize = 8 * ROWS;
 
 /// The part of an SAE that turns rows into codes.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ use crate::sae::Sae;
 
 /// Latents that one task takes; fixed, so that sums over latents are added in the same order on any
 /// number of threads.
-const CHUNK: usize = 32;
+pub(in crate::backend) const CHUNK: usize = 32;
 
 /// A code as a latent sees it: its row, and what it gives to the gradient of the latent's weights.
 #[derive(Clone, Copy, Default)]

@@ -157,7 +157,7 @@ pub enum Exactness {
 
 impl Exactness {
     /// How many times k candidates a row may have before it falls back.
-    pub(super) fn room(self) -> usize {
+    pub(in crate::backend) fn room(self) -> usize {
         match self {
             Exactness::Proven => 24,
             Exactness::Statistical => 4,

@@ -19,6 +19,7 @@ use super::tiled::{Tiled, write_row};
 use super::{latents, table};
 use crate::backend::adam::Rates;
 use crate::backend::adam::{AdamStep, Moments, adam_row};
+use crate::backend::gpu;
 use crate::backend::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::add_scaled;
@@ -33,7 +34,7 @@ const THRESHOLD_RATE: f32 = 0.1;
 /// Buffers that one step leaves for the next; they hold no state.
 #[derive(Default)]
 pub struct Scratch {
-    pub(super) codes: Codes,
+    pub(in crate::backend) codes: Codes,
     scores: Vec<f32>,
     fused: Fused,
     centred: Tiled, // x − b_dec
@@ -49,6 +50,8 @@ pub struct Scratch {
     threshold: Option<f32>,
     through_encoder: Vec<f32>, // [d_model]
     stages: Stages,
+    /// What a GPU holds of the SAE and its optimiser.
+    pub(in crate::backend) resident: Option<Box<gpu::Resident>>,
 }
 
 impl Scratch {
@@ -187,6 +190,12 @@ pub(super) fn train_step(
     Ok(forward.report)
 }
 
+/// The error for a loss that is no number.
+pub(in crate::backend) fn overflowed(loss: f64) -> Error {
+    let at = "this step: the learning rate may be too high".to_owned();
+    Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at }
+}
+
 /// What the forward pass leaves besides the buffers.
 struct Forward {
     report: StepReport,
@@ -268,8 +277,7 @@ fn forward(
 
     let loss = recon.sums.squared_error / n as f64;
     if !loss.is_finite() {
-        let at = "this step: the learning rate may be too high".to_owned();
-        return Err(Error::NotFinite { what: "the loss".to_owned(), value: loss as f32, at });
+        return Err(overflowed(loss));
     }
     let mut aux_codes = None;
     if let Some(aux) = sae.config.aux.filter(|_| !state.objective.dead.is_empty()) {

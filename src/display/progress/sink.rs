@@ -90,6 +90,16 @@ impl Sink {
         }
     }
 
+    /// A line that stays, above those that follow.
+    pub(super) fn remark(&mut self, line: &str) {
+        match self {
+            Sink::Off => {}
+            Sink::Lines(out) => out.write(&format!("{line}\n")),
+            Sink::Terminal(out) => out.write(&format!("\r{line}\x1b[K\n")),
+            Sink::Live(..) => Out::Stdout.write(&format!("{line}\n")),
+        }
+    }
+
     /// The last line; `share` is how much was done.
     pub(super) fn last(&mut self, line: &str, share: Option<f64>) {
         match self {

@@ -337,6 +337,8 @@ fn train() -> impl Strategy<Value = TrainConfig> {
             held_out_tokens,
             dead_window,
             checkpoint_seconds,
+            // No description says it.
+            device: Default::default(),
         }
     })
 }

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use serde::Serialize;
+use tokenized_sae::backend;
 use tokenized_sae::internal::{multiply_and_add, multiply_and_add_bf16, multiply_and_add_int8};
 
 /// The numbers that are multiplied.
@@ -17,6 +19,37 @@ pub enum Numbers {
     Bf16,
     /// In fours, where the processor does that; else as f32.
     Int8,
+}
+
+/// What the training step can run on.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Machine {
+    /// Threads that compute.
+    pub threads: usize,
+    /// In which numbers the processor screens.
+    pub backend: String,
+    /// The cards that were found, or why there is no using any, and what to do.
+    pub cards: String,
+}
+
+impl Machine {
+    /// A line for each.
+    pub fn text(&self) -> String {
+        format!(
+            "processor: {} threads, screened in {}\ncards: {}",
+            self.threads, self.backend, self.cards
+        )
+    }
+}
+
+/// Looks what the training step can run on.
+pub fn machine() -> Machine {
+    Machine {
+        threads: rayon::current_num_threads(),
+        backend: backend::fastest().name(),
+        cards: backend::Device::found(),
+    }
 }
 
 /// The operations per second that all threads together reach in multiplications and additions on
@@ -61,6 +94,13 @@ pub fn peak_rss_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_step_can_run_on_is_told() {
+        let found = machine();
+        assert!(found.threads > 0 && !found.cards.is_empty());
+        assert!(found.text().contains(&found.backend));
+    }
 
     #[test]
     fn the_machine_is_measured() {

@@ -51,6 +51,7 @@ enum What {
     Harvest(Harvest),
     Experiment(Experiment),
     Notebook(Notebook),
+    Machine(Machine),
 }
 
 /// The training step, on synthetic activations.
@@ -132,6 +133,14 @@ struct Notebook {
     output: Output,
 }
 
+/// What the training step would run on: the processor, and the cards that were found, or why there
+/// is no using any.
+#[derive(clap::Args)]
+struct Machine {
+    #[command(flatten)]
+    output: Output,
+}
+
 typed! {
     /// [`ModelShape`], to be typed.
     Shape: ModelShape {
@@ -152,6 +161,7 @@ impl Bench {
             What::Harvest(args) => args.run(),
             What::Experiment(args) => args.run(),
             What::Notebook(args) => args.run(),
+            What::Machine(args) => args.run(),
         }
     }
 }
@@ -200,5 +210,13 @@ impl Notebook {
         self.output.begin();
         let report = bench::notebook(&self.bench)?;
         self.output.result(&report, || report.table().text())
+    }
+}
+
+impl Machine {
+    fn run(self) -> Result<()> {
+        self.output.begin();
+        let found = bench::machine();
+        self.output.result(&found, || found.text())
     }
 }

@@ -45,6 +45,21 @@ typed! {
     }
 }
 
+/// Where a verb that trains computes.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// Where training steps are computed: auto, cpu or cuda:N. The result is the same, to the bit.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
+    device: Device,
+}
+
+impl DeviceArgs {
+    /// Computes there from now on.
+    pub fn begin(&self) {
+        Device::prefer(self.device);
+    }
+}
+
 /// The model of a verb that begins with one.
 #[derive(clap::Args)]
 pub struct ModelArgs {

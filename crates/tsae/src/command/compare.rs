@@ -7,7 +7,7 @@ use tokenized_sae::experiments::compare::{CompareConfig, LEARNING_RATES, compare
 use tokenized_sae::prelude::*;
 use tsae::Result;
 
-use super::common::{FORMATS, ModelArgs};
+use super::common::{DeviceArgs, FORMATS, ModelArgs};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -61,12 +61,15 @@ pub struct Compare {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     output: Output,
 }
 
 impl Compare {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        self.device.begin();
         interrupt::watch();
         let model = self.model.load()?;
         let config = CompareConfig {

@@ -8,7 +8,7 @@ use tokenized_sae::display::interrupt;
 use tokenized_sae::experiments::sweep::{SweepFile, results_page};
 use tsae::{Error, Result};
 
-use super::common::there;
+use super::common::{DeviceArgs, there};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -54,6 +54,8 @@ pub struct Sweep {
     #[arg(long, value_name = "GB")]
     memory: Option<f64>,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -85,6 +87,7 @@ impl Sweep {
     /// Runs the sweep, or lists its commands.
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        self.device.begin();
         there(&self.file)?;
         if let Some(memory) = self.memory.filter(|memory| memory.is_nan() || *memory <= 0.0) {
             return Err(Error::config("memory", format!("memory = {memory}; it must be above 0")));

@@ -9,7 +9,7 @@ use tokenized_sae::experiments::recipe::{Harvested, LookupRecipe, RunRecipe, Sae
 use tokenized_sae::prelude::*;
 use tsae::{Error, Result};
 
-use super::common::there;
+use super::common::{DeviceArgs, there};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -44,6 +44,8 @@ pub struct Train {
     /// Where everything goes.
     #[arg(long)]
     out: PathBuf,
+    #[command(flatten)]
+    device: DeviceArgs,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -155,6 +157,7 @@ enum Start {
 impl Train {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        self.device.begin();
         interrupt::watch();
         there(&self.source)?;
         let spec = match (self.source.join("manifest.json").exists(), self.settings) {

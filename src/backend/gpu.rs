@@ -1,0 +1,258 @@
+//! The step on a GPU, with the bits of the CPU.
+//!
+//! The algorithm is that of the CPU (see [`backend`](super)), and so is the order of every sum that
+//! decides a bit: a score, an error, a gradient is formed lane by lane, latent by latent, row by
+//! row, block by block as there, and where the CPU multiplies and adds in two roundings, so does
+//! the GPU. So a run may begin on one and go on on the other, and nothing that is written says
+//! where it was made. What differs is what decides no bit: how latents are screened, how lists are
+//! kept, how codes are sorted.
+//!
+//! # The kernels
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `pack.cu` | batch and encoder to bytes, with the bounds of their rounding |
+//! | `screen.cu` | the product in bytes, which ends in lists of candidates |
+//! | `codes.cu` | exact scores of the candidates, the k best; rows that no list could decide |
+//! | `decode.cu` | residuals, gradients of the codes, sums over rows |
+//! | `order.cu` | codes by latent |
+//! | `latents.cu` | gradients by latent with Adam; the biases |
+//! | `table.cu` | the table: steps owed, and steps made |
+//!
+//! Each begins with an essay on its memory traffic. `device.cuh` holds what they share. They are
+//! compiled to PTX ahead of time (`scripts/ptx.sh`), which the driver of any card from Ampere on
+//! translates when it is loaded: nothing of CUDA is needed to build.
+//!
+//! # Where things are
+//!
+//! Parameters and moments stay on the device (`resident`) and are fetched when somebody looks at
+//! them ([`Backend::settle`]). Rows of a batch come over once for all SAEs (`batch`). A step is
+//! some twenty kernels in a row (`step`) of which none waits for the host: whether the loss is
+//! finite is decided on the device, and what must not move then does not. The host reads the report
+//! and the codes.
+//!
+//! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU.
+
+mod batch;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod driver;
+mod encode;
+mod resident;
+mod sizes;
+mod step;
+mod table;
+mod work;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use batch::Batch;
+pub use driver::{Argument, Driver, Shape};
+pub(crate) use resident::Resident;
+use sizes::Sizes;
+pub(super) use sizes::{bytes, check};
+
+use super::adam::Rates;
+use super::batch::{Backend, PreparedBatch};
+use super::cpu::screen::Exactness;
+use super::cpu::step::{Scratch, StepReport, overflowed};
+use super::fastest;
+use super::state::AdamState;
+use crate::base::error::{Error, Result};
+use crate::sae::{Architecture, Codes, Index, Sae, SaeConfig};
+
+/// Rows in a block, the unit in which rows are summed; latents in a chunk, likewise.
+const BLOCK: usize = super::cpu::encoder::BLOCK;
+const CHUNK: usize = super::cpu::latents::CHUNK;
+
+/// Rows and latents of a tile of the screen.
+const TILE: usize = 128;
+
+/// Coordinates that leave the 8-bit product at most.
+const OUTLIERS: usize = 32;
+
+/// Rows that are scored in full side by side.
+const IN_FULL: usize = 64;
+
+/// Latents that a block of `order_codes` takes.
+const WARPS_IN_ORDER: usize = 4;
+
+/// Bytes of a packed row of `d` numbers: whole pieces of the screen.
+fn width(d: usize) -> usize {
+    d.next_multiple_of(64)
+}
+
+/// What a step reports: the kernels' struct of the same name, eight words.
+struct Report {
+    squared_error: f64,
+    nmse: f64,
+    in_full: u32,
+    bad_row: u32,
+    stop: bool,
+}
+
+impl Report {
+    /// Before a step.
+    const EMPTY: [u32; 8] = [0, 0, 0, 0, 0, u32::MAX, 0, 0];
+
+    fn of([e0, e1, n0, n1, in_full, bad_row, stop, _unscreenable]: [u32; 8]) -> Report {
+        let wide = |low: u32, high: u32| f64::from_bits(u64::from(high) << 32 | u64::from(low));
+        let (squared_error, nmse) = (wide(e0, e1), wide(n0, n1));
+        Report { squared_error, nmse, in_full, bad_row, stop: stop != 0 }
+    }
+}
+
+/// A name for every card that the driver finds, or why there is no using any, in the middle of a
+/// sentence.
+pub(super) fn cards() -> Result<Vec<String>, String> {
+    #[cfg(feature = "cuda")]
+    return cuda::cards();
+    #[cfg(not(feature = "cuda"))]
+    Err(WITHOUT_CUDA.to_owned())
+}
+
+/// The card of this number, or why it cannot be used.
+pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Driver>, String> {
+    #[cfg(feature = "cuda")]
+    return Ok(cuda::Cuda::open(ordinal)?);
+    #[cfg(not(feature = "cuda"))]
+    Err(format!("cuda:{ordinal}: {WITHOUT_CUDA}"))
+}
+
+#[cfg(not(feature = "cuda"))]
+const WITHOUT_CUDA: &str =
+    "this program was built without the feature \"cuda\": build it with that, or train on the CPU";
+
+/// The step on a device.
+pub struct Gpu {
+    device: Arc<dyn Driver>,
+    exactness: Exactness,
+    /// The batch before, whose buffers serve again when nobody trains on it any more.
+    last: Mutex<Option<Arc<Batch>>>,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({:?}, {:?})", self.device, self.exactness)
+    }
+}
+
+impl Gpu {
+    /// On a device, screened as said.
+    pub fn new(device: Arc<dyn Driver>, exactness: Exactness) -> Gpu {
+        Gpu { device, exactness, last: Mutex::default() }
+    }
+
+    /// What of an SAE the step on a GPU cannot do, in the middle of a sentence; `None` if it can
+    /// all.
+    pub fn lacks(sae: &SaeConfig) -> Option<String> {
+        let subtracts = sae.lookup.as_ref().is_some_and(|lookup| lookup.is_subtracted());
+        let keys =
+            sae.lookup.as_ref().is_some_and(|lookup| matches!(lookup.index(), Index::Latents(_)));
+        let name = match sae.architecture {
+            Architecture::TopK if !sae.prefixes.is_empty() => "prefixes of a Matryoshka SAE",
+            Architecture::TopK if sae.aux.is_some() => "AuxK",
+            Architecture::TopK if sae.keeps_unit_norm() => "decoder rows of length 1",
+            Architecture::TopK if subtracts => "a table that is subtracted before the encoder",
+            Architecture::TopK if keys => "a table indexed by the latents of another SAE",
+            Architecture::TopK => return None,
+            Architecture::BatchTopK => "BatchTopK",
+            Architecture::Relu { .. } => "ReLU",
+            Architecture::Gated { .. } => "Gated",
+            Architecture::JumpRelu { .. } => "JumpReLU",
+        };
+        Some(name.to_owned())
+    }
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        self.device.name()
+    }
+
+    fn prepare<'a>(
+        &self,
+        x: &'a [f32],
+        tokens: &'a [u32],
+        d_model: usize,
+    ) -> Result<PreparedBatch<'a>> {
+        let batch = PreparedBatch::new(x, tokens, d_model)?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = tokens.len();
+        let is_free = |last: &Arc<Batch>| Arc::strong_count(last) == 1 && last.fits(n, d_model);
+        let on_device = match last.take().filter(is_free) {
+            Some(last) => last,
+            None => Arc::new(Batch::new(&self.device, n, d_model)?),
+        };
+        on_device.fill(x, self.exactness)?;
+        *last = Some(on_device.clone());
+        Ok(PreparedBatch { on_device: Some(on_device), ..batch })
+    }
+
+    fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
+        fastest().encode(sae, x)
+    }
+
+    fn train_step(
+        &self,
+        sae: &mut Sae,
+        state: &mut AdamState,
+        batch: &PreparedBatch<'_>,
+        rates: &Rates,
+        scratch: &mut Scratch,
+    ) -> Result<StepReport> {
+        batch.check(sae)?;
+        if let Some(what) = Gpu::lacks(&sae.config) {
+            return Err(Error::config(
+                "device",
+                format!("the GPU's step has no {what}: train on the CPU"),
+            ));
+        }
+        if sae.subtract || batch.keys.places().is_some() {
+            let why = "the GPU's step adds one row of the table to each row of activations, and subtracts none: train on the CPU";
+            return Err(Error::config("device", why));
+        }
+        let Some(on_device) = &batch.on_device else {
+            return Err(Error::config("batch", "it was prepared by another backend".to_owned()));
+        };
+        if on_device.n == 0 {
+            return Err(overflowed(f64::NAN));
+        }
+        let sizes = Sizes::of(&sae.config, on_device.n, self.exactness);
+        sizes.check()?;
+        let Scratch { codes, resident, .. } = scratch;
+        let resident = match resident {
+            Some(resident) if resident.steps == state.steps => resident,
+            _ => resident.insert(Box::new(Resident::upload(&self.device, sae, state)?)),
+        };
+        let report = resident.step(on_device, &batch.keys, rates, &sizes, self.exactness, codes)?;
+        state.steps = resident.steps;
+        Ok(report)
+    }
+
+    fn settle(&self, sae: &mut Sae, state: &mut AdamState, scratch: &mut Scratch) -> Result<()> {
+        match &mut scratch.resident {
+            Some(resident) => resident.download(sae, state),
+            None => {
+                state.flush(sae);
+                Ok(())
+            }
+        }
+    }
+
+    fn settle_table(
+        &self,
+        sae: &mut Sae,
+        state: &mut AdamState,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        match &mut scratch.resident {
+            Some(resident) => resident.download_table(sae, state),
+            None => {
+                state.flush(sae);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! A batch on the device, packed once for all SAEs that train on it.
+
+use std::sync::Arc;
+
+use super::driver::{Buffer, Driver, Shape, launch};
+use super::{BLOCK, OUTLIERS, width};
+use crate::backend::cpu::screen::Exactness;
+use crate::base::error::Result;
+
+/// Rows `[n, d]`, and what a screen needs of them. The buffers serve the next batch of that size.
+pub(crate) struct Batch {
+    device: Arc<dyn Driver>,
+    pub(super) n: usize,
+    d: usize,
+    pub(super) x: Buffer<f32>,
+    /// Over blocks of rows `[2, blocks, d]`: sums, and sums of squares.
+    sums: [Buffer<f32>; 2],
+    pub(super) mean: Buffer<f32>,
+    deviation: Buffer<f32>,
+    /// For every coordinate, whether it leaves the bytes; then those that do, after their number.
+    pub(super) is_outlier: Buffer<u32>,
+    pub(super) outliers: Buffer<u32>,
+    /// `[n, width]`, less the mean.
+    pub(super) bytes: Buffer<u32>,
+    /// `[5, n]`: see `pack_rows`.
+    pub(super) scales: Buffer<f32>,
+    pub(super) outlier_values: Buffer<f32>,
+}
+
+impl Batch {
+    /// Room for `n` rows of `d`.
+    pub(super) fn new(device: &Arc<dyn Driver>, n: usize, d: usize) -> Result<Batch> {
+        let sums = n.div_ceil(BLOCK) * d;
+        Ok(Batch {
+            device: device.clone(),
+            n,
+            d,
+            x: Buffer::new(device, n * d)?,
+            sums: [Buffer::new(device, sums)?, Buffer::new(device, sums)?],
+            mean: Buffer::new(device, d)?,
+            deviation: Buffer::new(device, d)?,
+            is_outlier: Buffer::new(device, d)?,
+            outliers: Buffer::new(device, OUTLIERS + 1)?,
+            bytes: Buffer::new(device, n * width(d) / 4)?,
+            scales: Buffer::new(device, 5 * n)?,
+            outlier_values: Buffer::new(device, n * OUTLIERS)?,
+        })
+    }
+
+    /// Whether it has room for just these rows.
+    pub(super) fn fits(&self, n: usize, d: usize) -> bool {
+        (self.n, self.d) == (n, d)
+    }
+
+    /// Takes rows `x` `[n, d]`, and packs them.
+    pub(super) fn fill(&self, x: &[f32], exactness: Exactness) -> Result<()> {
+        let (device, n, d) = (&self.device, self.n, self.d);
+        if n == 0 {
+            return Ok(());
+        }
+        self.x.write(x)?;
+        let ([sums, squares], blocks) = (&self.sums, n.div_ceil(BLOCK));
+        launch!(device, "column_sums", Shape::columns(d, blocks), [&self.x, n, d, sums, squares])?;
+        launch!(
+            device,
+            "column_moments",
+            Shape::columns(d, 1),
+            [sums, squares, blocks, n, d, &self.mean, &self.deviation]
+        )?;
+        launch!(
+            device,
+            "find_outliers",
+            Shape::blocks(1, 1024),
+            [&self.deviation, d, &self.is_outlier, &self.outliers]
+        )?;
+        launch!(
+            device,
+            "pack_rows",
+            Shape::blocks(n.div_ceil(8), 256),
+            [
+                &self.x,
+                &self.mean,
+                &self.is_outlier,
+                &self.outliers,
+                n,
+                d,
+                width(d),
+                exactness == Exactness::Proven,
+                &self.bytes,
+                &self.scales,
+                &self.outlier_values,
+            ]
+        )
+    }
+}

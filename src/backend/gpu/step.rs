@@ -1,0 +1,224 @@
+//! One training step: the kernels in their order.
+
+use super::batch::Batch;
+use super::driver::{Shape, launch};
+use super::resident::{Learned, Resident};
+use super::sizes::Sizes;
+use super::work::Work;
+use super::{BLOCK, CHUNK, Report, WARPS_IN_ORDER};
+use crate::backend::adam::{AdamStep, Rates};
+use crate::backend::cpu::encode::not_a_number;
+use crate::backend::cpu::screen::Exactness;
+use crate::backend::cpu::step::{StepReport, overflowed};
+use crate::base::error::Result;
+use crate::sae::{Codes, Keys};
+
+impl Resident {
+    /// Moves the parameters one step down the gradient of their loss on a batch, unless that is not
+    /// finite, and leaves its codes.
+    pub(super) fn step(
+        &mut self,
+        batch: &Batch,
+        keys: &Keys<'_>,
+        rates: &Rates,
+        sizes: &Sizes,
+        exactness: Exactness,
+        codes: &mut Codes,
+    ) -> Result<StepReport> {
+        let work = match self.work.take().filter(|work| work.n == batch.n) {
+            Some(work) => work,
+            None => Work::new(&self.device, sizes)?,
+        };
+        work.report.write(&Report::EMPTY)?;
+        if let Some(table) = &mut self.table {
+            table.look_at(keys, sizes.d)?;
+        }
+        self.screen(batch, &work, sizes, exactness)?;
+        self.select(batch, &work, sizes)?;
+        self.decode(batch, &work, sizes)?;
+        self.sort(&work, sizes)?;
+        let adam = |lr| AdamStep::new(rates, lr, self.steps + 1);
+        let of_table = adam(rates.lookup_lr);
+        self.update(batch, &work, sizes, adam(rates.lr), adam(rates.bias_lr))?;
+        if let Some(table) = &self.table {
+            table.update(&work.residuals, sizes.d, of_table, &work.report)?;
+        }
+
+        let mut report = Report::EMPTY;
+        work.report.read(&mut report)?;
+        let report = Report::of(report);
+        let n = sizes.n;
+        if report.bad_row != u32::MAX {
+            self.work = Some(work);
+            return Err(not_a_number(report.bad_row as usize));
+        }
+        let loss = report.squared_error / n as f64;
+        if report.stop {
+            self.work = Some(work);
+            return Err(overflowed(loss));
+        }
+        if !codes.is_even(n, sizes.k) {
+            *codes = Codes::zeros(n, sizes.k);
+        }
+        let (latents, values) = codes.arrays_mut();
+        work.latents.read(latents)?;
+        work.values.read(values)?;
+        if let Some(table) = &mut self.table {
+            table.record(of_table, sizes.d)?;
+        }
+        self.steps += 1;
+        self.ahead = [true; 2];
+        self.work = Some(work);
+        Ok(StepReport {
+            loss,
+            objective: report.squared_error / n as f64,
+            nmse: report.nmse / n as f64,
+            l0: codes.l0(),
+            fallback_rows: report.in_full as usize,
+        })
+    }
+
+    /// Residuals, the gradients of the codes, and the sums over rows.
+    fn decode(&self, batch: &Batch, work: &Work, sizes: &Sizes) -> Result<()> {
+        let Sizes { n, d, k, relu, .. } = *sizes;
+        launch!(
+            self.device,
+            "decode",
+            Shape::blocks(n, 128).with_shared(d.next_multiple_of(4) + 2 * k.next_multiple_of(4)),
+            [
+                &batch.x,
+                self.table.as_ref().map(|table| &table.tokens),
+                &self.w_dec.w,
+                &self.b_dec.w,
+                self.table.as_ref().map(|table| table.rows()),
+                &work.latents,
+                &work.values,
+                d,
+                k,
+                relu,
+                2.0 / n as f32,
+                &work.residuals,
+                &work.gradients,
+                &work.errors,
+                &work.norms,
+                &work.report,
+            ]
+        )?;
+        launch!(
+            self.device,
+            "sum_rows",
+            Shape::blocks(1, 256),
+            [&work.errors, &work.norms, n, &work.sums, &work.report]
+        )?;
+        launch!(
+            self.device,
+            "residual_sums",
+            Shape::columns(d, n.div_ceil(BLOCK)),
+            [&work.residuals, n, d, &work.residual_sums]
+        )
+    }
+
+    /// The codes by latent.
+    fn sort(&self, work: &Work, sizes: &Sizes) -> Result<()> {
+        let Sizes { n, d_sae, k, .. } = *sizes;
+        let (codes, words) = (n * k, n.div_ceil(32));
+        work.of_latents.clear()?;
+        launch!(
+            self.device,
+            "count_codes",
+            Shape::blocks(codes.div_ceil(256), 256),
+            [&work.latents, codes, &work.of_latents, &work.report]
+        )?;
+        launch!(
+            self.device,
+            "scan",
+            Shape::blocks(1, 1024),
+            [&work.of_latents, d_sae, &work.starts, &work.places]
+        )?;
+        launch!(
+            self.device,
+            "lay_codes",
+            Shape::blocks(codes.div_ceil(256), 256),
+            [&work.latents, codes, &work.places, &work.laid, &work.report]
+        )?;
+        launch!(
+            self.device,
+            "order_codes",
+            Shape::blocks(d_sae.div_ceil(WARPS_IN_ORDER), 128)
+                .with_shared(WARPS_IN_ORDER * 2 * words),
+            [
+                &work.starts,
+                &work.laid,
+                &work.values,
+                &work.gradients,
+                k,
+                d_sae,
+                words,
+                &work.ordered,
+                &work.bias_gradients,
+                &work.report,
+            ]
+        )
+    }
+
+    /// Moves all but the table.
+    fn update(
+        &self,
+        batch: &Batch,
+        work: &Work,
+        sizes: &Sizes,
+        adam: AdamStep,
+        of_biases: AdamStep,
+    ) -> Result<()> {
+        let Sizes { n, d, d_sae, .. } = *sizes;
+        let (blocks, chunks) = (n.div_ceil(BLOCK), d_sae.div_ceil(CHUNK));
+        let (Learned { w: w_enc, m: m_enc, v: v_enc }, Learned { w: w_dec, m: m_dec, v: v_dec }) =
+            (&self.w_enc, &self.w_dec);
+        launch!(
+            self.device,
+            "through_encoder",
+            Shape::columns(d, chunks),
+            [w_enc, &work.bias_gradients, d_sae, d, &work.through, &work.report]
+        )?;
+        launch!(
+            self.device,
+            "move_latents",
+            Shape::blocks(d_sae, (d.div_ceil(128) as u32 * 32).min(256)),
+            [
+                &work.starts,
+                &work.ordered,
+                &batch.x,
+                &self.b_dec.w,
+                &work.residuals,
+                d,
+                adam,
+                w_enc,
+                m_enc,
+                v_enc,
+                w_dec,
+                m_dec,
+                v_dec,
+                &work.report,
+            ]
+        )?;
+        self.move_b_enc(&work.bias_gradients, of_biases, &work.report)?;
+        let Learned { w, m, v } = &self.b_dec;
+        launch!(
+            self.device,
+            "move_b_dec",
+            Shape::blocks(d.div_ceil(32), 32),
+            [
+                &work.residual_sums,
+                blocks,
+                &work.through,
+                chunks,
+                d,
+                of_biases,
+                w,
+                m,
+                v,
+                &work.report
+            ]
+        )
+    }
+}

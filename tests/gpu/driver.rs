@@ -1,0 +1,196 @@
+//! Training on a card, by the driver: NVIDIA's library is one that the tests compile, and its card
+//! the emulator.
+//!
+//! The library is looked for when a process starts, so each case runs in a process of its own: this
+//! very program, told to run one test, with the library on its path.
+#![cfg(all(feature = "cuda", target_os = "linux"))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tokenized_sae::prelude::*;
+
+use crate::emulated::{compile, sources};
+
+/// Says, to the process of a case, where it may write.
+const PLACE: &str = "TSAE_TEST_PLACE";
+
+/// The folder of the driver's library.
+fn driver() -> Option<&'static Path> {
+    static DRIVER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let path = DRIVER.get_or_init(|| {
+        let extra = format!("#include \"{}/tests/gpu/driver.cpp\"", env!("CARGO_MANIFEST_DIR"));
+        Some(compile("driver", &sources(), &extra)?.parent()?.to_owned())
+    });
+    path.as_deref()
+}
+
+/// Runs a case in a process that finds the driver, with these settings; what it printed.
+fn under_the_driver(case: &str, place: &Path, settings: &[(&str, &str)]) -> Option<String> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", case, "--nocapture"]).env(PLACE, place);
+    command.env("LD_LIBRARY_PATH", driver()?).envs(settings.iter().copied());
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    Some(said.into_owned())
+}
+
+/// How many kernels a case has launched, and how many arrays it has left on the card.
+fn kernels_launched(said: &str) -> (usize, usize) {
+    // The library is opened and closed once to see whether it is there.
+    let line = said.lines().rfind(|line| line.contains(" kernels launched, ")).unwrap();
+    let mut numbers = line.split(' ').filter_map(|word| word.parse().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// Trains an SAE and a TSAE on a device; they stand in a folder of `place`.
+fn train(place: &Path, name: &str, device: Device, sae: SaeConfig, tokens: u64) -> Result<Runs> {
+    let model = Model::load("tiny-gpt2")?;
+    let hook = HookPoint::resid_pre(1);
+    let text = model.sample(12, 32, 0)?;
+    let acts = ActivationStore::harvest(
+        &model,
+        &[hook],
+        &text,
+        place.join(format!("acts-{name}")),
+        HarvestConfig::default(),
+    )?;
+    let config = TrainConfig {
+        tokens,
+        batch: 64,
+        lr: 3e-3,
+        log_every: 3,
+        evaluations: 2,
+        held_out_tokens: 64,
+        device,
+        ..Default::default()
+    };
+    Trainer::new(&acts, hook, config)?
+        .held_out(&model, &text)?
+        .add("SAE", sae.clone())?
+        .add("TSAE", sae.with_lookup(Lookup::unigram(&model, hook)?))?
+        .fit(place.join(name))
+}
+
+fn small() -> SaeConfig {
+    let model = Model::load("tiny-gpt2").unwrap();
+    SaeConfig { k: 4, expansion: 3, ..SaeConfig::for_model(&model) }
+}
+
+/// All files below a folder, by name, with their bytes.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                all.push((path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap()));
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The case of a test, where this process is that case's.
+fn place() -> Option<PathBuf> {
+    std::env::var_os(PLACE).map(PathBuf::from)
+}
+
+#[test]
+fn case_training() {
+    let Some(place) = place() else { return };
+    train(&place, "card", Device::Cuda(0), small(), 640).unwrap();
+    println!("{}", Device::found());
+}
+
+#[test]
+fn a_run_on_a_card_leaves_the_files_of_one_on_the_cpu() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(said) = under_the_driver("driver::case_training", dir.path(), &[]) else { return };
+    assert!(said.contains("cuda:0 (an emulated card)"), "{said}");
+    let (kernels, arrays_left) = kernels_launched(&said);
+    assert!(kernels > 20 * 2 * 10 && arrays_left == 0, "{said}");
+    train(dir.path(), "cpu", Device::Cpu, small(), 640).unwrap();
+    let (card, cpu) = (files(&dir.path().join("card")), files(&dir.path().join("cpu")));
+    assert!(cpu.len() > 4 && card.len() == cpu.len());
+    for ((a, on_card), (b, on_cpu)) in card.iter().zip(&cpu) {
+        assert!(a == b && on_card == on_cpu, "{} differs", a.display());
+    }
+}
+
+#[test]
+fn case_fallback() {
+    let Some(place) = place() else { return };
+    let aux = small().with_aux(AuxK::default());
+    train(&place, "aux", Device::Cuda(0), aux, 128).unwrap();
+}
+
+#[test]
+fn what_a_card_cannot_do_is_done_on_the_cpu_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &[]) else { return };
+    assert!(said.contains("the step on cuda:0 has no AuxK: trained on the CPU"), "{said}");
+    assert_eq!(kernels_launched(&said), (0, 0), "{said}");
+}
+
+#[test]
+fn case_refusals() {
+    let Some(place) = place() else { return };
+    match train(&place, "refused", Device::Cuda(0), small(), 128) {
+        Ok(_) => println!("trained"),
+        Err(error) => println!("refused: {error}"),
+    }
+    match train(&place, "auto", Device::Auto, small(), 128) {
+        Ok(_) => println!("auto trained"),
+        Err(error) => println!("auto refused: {error}"),
+    }
+}
+
+#[test]
+fn a_card_that_cannot_be_used_is_refused_with_what_to_do() {
+    for (setting, value, why) in [
+        (
+            "FAKE_VERSION",
+            "11080",
+            "the NVIDIA driver is too old: it knows CUDA 11.8, and 12.2 is needed: install driver 535 or later",
+        ),
+        ("FAKE_CARDS", "0", "the NVIDIA driver finds no card in this machine"),
+        (
+            "FAKE_CAPABILITY",
+            "75",
+            "has compute capability 7.5, and 8.0 (Ampere) is needed: take another card, or train on the CPU",
+        ),
+        ("FAKE_FREE", "1000000", "training on cuda:0 needs"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(said) = under_the_driver("driver::case_refusals", dir.path(), &[(setting, value)])
+        else {
+            return;
+        };
+        assert!(said.contains("refused: ") && said.contains(why), "{setting}: {said}");
+        assert!(said.contains("auto trained"), "{setting}: {said}");
+    }
+}
+
+#[test]
+fn without_a_driver_a_card_is_refused_and_auto_is_the_cpu() {
+    if !Device::found().contains("no NVIDIA driver") {
+        return; // this machine has one
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let told = train(dir.path(), "card", Device::Cuda(0), small(), 128).unwrap_err().to_string();
+    assert!(
+        told.starts_with("device: there is no NVIDIA driver")
+            && told.contains("or train on the CPU"),
+        "{told}"
+    );
+    train(dir.path(), "auto", Device::Auto, small(), 128).unwrap();
+}

@@ -1,0 +1,33 @@
+//! The PTX that is committed is that of the kernels, and rounds as the CPU does. That it is what
+//! the compiler makes of them is for `scripts/ptx.sh --check`, which .ci/run calls.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::emulated::{kernels_in, sources};
+
+#[test]
+fn the_ptx_is_that_of_the_kernels() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/gpu/kernels");
+    let header = fs::read(dir.join("device.cuh")).unwrap();
+    for (path, source) in sources() {
+        let ptx = dir.join("ptx").join(path.with_extension("ptx").file_name().unwrap());
+        let ptx = fs::read_to_string(ptx).unwrap();
+        let sum = Sha256::new().chain_update(&header).chain_update(&source).finalize();
+        let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(
+            ptx.lines().next().unwrap().ends_with(&sum),
+            "{} has changed since its PTX was made: run scripts/ptx.sh",
+            path.display()
+        );
+        for kernel in kernels_in(&source) {
+            assert!(ptx.contains(&format!(".visible .entry {kernel}(")), "{kernel}");
+        }
+        for inexact in ["fma.", ".approx", ".ftz"] {
+            assert!(!ptx.contains(inexact), "{} has {inexact}", path.display());
+        }
+        assert!(ptx.contains(".target sm_80"));
+    }
+}
