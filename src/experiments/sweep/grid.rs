@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arm::{Arm, Axis};
 use crate::base::error::{Error, Result};
+use crate::base::share::Share;
 use crate::model::HookPoint;
 use crate::sae::SaeConfig;
 
@@ -132,9 +133,9 @@ pub(super) fn point(hook: HookPoint, arm: &str, values: &Values, sae: &SaeConfig
 }
 
 /// Checks that no two runs have the same folder.
-pub(super) fn check_names(points: &[Point]) -> Result<()> {
+pub(super) fn check_names<'a>(points: impl Iterator<Item = &'a Point>) -> Result<()> {
     let mut places: Vec<(HookPoint, &str)> =
-        points.iter().map(|point| (point.setting.hook, point.name.as_str())).collect();
+        points.map(|point| (point.setting.hook, point.name.as_str())).collect();
     places.sort_unstable();
     match places.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => {
@@ -148,11 +149,31 @@ pub(super) fn check_names(points: &[Point]) -> Result<()> {
     }
 }
 
-/// The `index`th of `of` equal shares, counted from 0, of what is in order.
-pub(super) fn share<T>(all: Vec<T>, index: usize, of: usize) -> Vec<T> {
-    let n = all.len();
-    let border = |i: usize| i * n / of;
-    all.into_iter().skip(border(index)).take(border(index + 1) - border(index)).collect()
+/// A run, and the [work](crate::train::work_of) that training it takes.
+pub(super) struct Costed {
+    pub point: Point,
+    pub work: u128,
+}
+
+/// A share of what is in order: shares are stretches, as equal in work as whole runs allow, so that
+/// runs of one stream stay together and train on the same batches.
+///
+/// A run is in the share in which the middle of its work lies, so that no share has more than its
+/// part and one run.
+pub(super) fn share(all: Vec<Costed>, share: Share) -> Vec<Point> {
+    let total: u128 = all.iter().map(|run| run.work).sum();
+    let (index, of) = (share.number() as u128 - 1, share.of() as u128);
+    let mut before = 0;
+    let mut mine = Vec::new();
+    for Costed { point, work } in all {
+        // Twice the middle, in whole numbers.
+        let middle = 2 * before + work;
+        before += work;
+        if (middle * of / (2 * total).max(1)).min(of - 1) == index {
+            mine.push(point);
+        }
+    }
+    mine
 }
 
 #[cfg(test)]
@@ -241,22 +262,55 @@ mod tests {
         }
     }
 
+    /// The places in the grid of each share's runs.
+    fn cut(work: &[u128], of: usize) -> Vec<Vec<u64>> {
+        let template = points(&Arm::new("SAE", SaeConfig::new(16, 8)), &[]).remove(0);
+        let shares = (1..=of).map(|number| {
+            let costed = |(seed, &work)| Costed {
+                point: Point { seed: seed as u64, ..template.clone() },
+                work,
+            };
+            let all = work.iter().enumerate().map(costed).collect();
+            share(all, Share::new(number, of).unwrap()).iter().map(|point| point.seed).collect()
+        });
+        shares.collect()
+    }
+
     #[test]
-    fn shares_are_equal_and_make_up_the_whole() {
-        for (n, of) in [(12, 4), (10, 3), (2, 5), (0, 2)] {
-            let parts: Vec<Vec<usize>> = (0..of).map(|i| share((0..n).collect(), i, of)).collect();
-            assert_eq!(parts.concat(), (0..n).collect::<Vec<_>>());
-            let sizes = || parts.iter().map(Vec::len);
-            assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1);
+    fn shares_are_stretches_that_make_up_the_whole() {
+        let mut state = 1u64;
+        for (n, of) in [(12, 4), (10, 3), (2, 5), (0, 2), (1, 1), (37, 8)] {
+            let mut random = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                u128::from(state >> 60)
+            };
+            let unequal: Vec<u128> = (0..n).map(|_| random()).collect();
+            for work in [vec![7; n], vec![0; n], vec![u128::from(u64::MAX); n], unequal] {
+                let shares = cut(&work, of);
+                assert_eq!(shares.concat(), (0..n as u64).collect::<Vec<_>>(), "{work:?}");
+                let of_share = |share: &Vec<u64>| share.iter().map(|i| work[*i as usize]).sum();
+                let most: u128 = shares.iter().map(of_share).max().unwrap();
+                let (total, largest) = (work.iter().sum::<u128>(), work.iter().max().copied());
+                assert!(most <= total / of as u128 + largest.unwrap_or(0) + 1, "{work:?}");
+            }
         }
+    }
+
+    #[test]
+    fn a_share_is_cut_by_work_and_not_by_number() {
+        assert_eq!(cut(&[1, 1, 1, 9], 2), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(cut(&[9, 1, 1, 1], 2), [vec![0], vec![1, 2, 3]]);
+        assert_eq!(cut(&[5; 4], 3), [vec![0], vec![1, 2], vec![3]]);
     }
 
     #[test]
     fn two_runs_of_one_name_are_refused() {
         let arm = Arm::new("SAE", SaeConfig::new(16, 8)).vary("x", &[1.0, 2.0], |sae, _| Ok(sae));
         let mut all = points(&arm, &[]);
-        check_names(&all).unwrap();
+        check_names(all.iter()).unwrap();
         all[1].name = all[0].name.clone();
-        assert!(check_names(&all).unwrap_err().to_string().contains("both be called \"SAE k=30"));
+        assert!(
+            check_names(all.iter()).unwrap_err().to_string().contains("both be called \"SAE k=30")
+        );
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::grid::{self, Point};
 use super::plan::Plan;
 use super::work::{Evaluated, Failed};
 use super::{Sweep, memory};
 use crate::base::error::{Error, Result};
-use crate::base::files::{self, FolderLock};
+use crate::base::files::FolderLock;
 use crate::display::{Progress, interrupt};
 use crate::eval::HeldOut;
 use crate::model::tokens::Tokens;
@@ -18,44 +19,52 @@ use crate::sae::SaeConfig;
 use crate::train::{self, Runs, TrainConfig, Trainer};
 
 /// Trains and evaluates what is not finished yet of the sweep's share.
+///
+/// # Errors
+/// [`Error::Incomplete`] if a share is not complete because another process has runs of it in hand.
 pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
-    interrupt::watch();
-    interrupt::clear();
-    let (model, held_out) = sweep.text()?;
-    let text = held_out.rows(0, sweep.evaluated.div_ceil(held_out.n_ctx()).max(1));
-    let plan = Plan::new(sweep, &text)?;
-    files::create_folder(dir)?;
-    plan.write(dir)?;
-    let (index, of) = sweep.share;
-    let mine = grid::share(plan.runs, index, of);
-    // The bar begins behind what earlier calls have finished.
-    let mut done = 0;
-    for point in &mine {
-        done +=
-            u64::from(train::finished(&folder(dir, point), None)?.is_some()) * sweep.train.tokens;
-    }
-    let mut running = Running {
-        sweep,
-        model,
-        measured: sweep.train.measured(held_out),
-        fingerprint: text.fingerprint(),
-        text,
-        budget: sweep.memory.unwrap_or_else(memory::budget),
-        progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens")
-            .resumed_at(done),
-        done,
-        at_hook: HashMap::new(),
+    let mut running = Running::begin(sweep, dir)?;
+    let mut todo = sweep.mine()?;
+    let stopped = loop {
+        if running.pass(dir, &todo)? {
+            break true;
+        }
+        if running.elsewhere.is_empty() || sweep.share.is_some() {
+            break false;
+        }
+        match running.wait(dir)? {
+            Some(free) => todo = free,
+            None => break true,
+        }
     };
-    let mut stopped = false;
-    for points in mine.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
-        stopped = stopped || running.at_hook(dir, points[0].setting.hook, points)?;
-    }
     running.progress.note("");
     if stopped {
         interrupt::clear();
         running.progress.note("interrupted; the same call continues from here");
     }
     running.progress.finish();
+    match (&running.elsewhere[..], sweep.share) {
+        ([first, ..], Some(share)) if !stopped => Err(Error::Incomplete {
+            what: format!("share {share} of the sweep in {}", dir.display()),
+            left: format!(
+                "{} of its runs are in the hands of another process, the first of them \"{}\" at {}",
+                running.elsewhere.len(),
+                first.point.name,
+                first.point.setting.hook
+            ),
+            remedy: "run the same again when that has ended".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Lists the grid and makes the arms' tables.
+pub(super) fn prepare(sweep: &Sweep, dir: &Path) -> Result<()> {
+    let running = Running::begin(sweep, dir)?;
+    for points in sweep.points()?.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
+        running.arms_at(points[0].setting.hook, points)?;
+    }
+    running.progress.finish_if_long();
     Ok(())
 }
 
@@ -75,6 +84,14 @@ struct Running<'a> {
     /// The configurations of the arms at the hook in hand; held until those of the next are made,
     /// whose tables continue from theirs.
     at_hook: HashMap<String, SaeConfig>,
+    /// The runs that another process has in hand.
+    elsewhere: Vec<Elsewhere>,
+}
+
+/// A run that another process has in hand.
+struct Elsewhere {
+    point: Point,
+    key: String,
 }
 
 /// A run to train, or only to evaluate.
@@ -84,7 +101,87 @@ struct Job {
     key: String,
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
+    /// Writes down what is to be run.
+    fn begin(sweep: &'a Sweep, dir: &Path) -> Result<Running<'a>> {
+        interrupt::watch();
+        interrupt::clear();
+        let (model, held_out) = sweep.text()?;
+        let text = held_out.rows(0, sweep.evaluated.div_ceil(held_out.n_ctx()).max(1));
+        Plan::new(sweep, &text)?.write(dir)?;
+        let mine = sweep.mine()?;
+        // The bar begins behind what earlier calls have finished.
+        let mut done = 0;
+        for point in &mine {
+            done += u64::from(train::finished(&folder(dir, point), None)?.is_some())
+                * sweep.train.tokens;
+        }
+        Ok(Running {
+            sweep,
+            model,
+            measured: sweep.train.measured(held_out),
+            fingerprint: text.fingerprint(),
+            text,
+            budget: sweep.memory.unwrap_or_else(memory::budget),
+            progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens")
+                .resumed_at(done),
+            done,
+            at_hook: HashMap::new(),
+            elsewhere: Vec::new(),
+        })
+    }
+
+    /// Goes once through these runs, which are in the order of the grid; true if it was stopped by
+    /// hand.
+    fn pass(&mut self, dir: &Path, points: &[Point]) -> Result<bool> {
+        for points in points.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
+            if self.at_hook(dir, points[0].setting.hook, points)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for the runs that other processes have in hand, until one of them is free: those that
+    /// were let go unfinished. None are when all are done; `None` if it was stopped by hand.
+    fn wait(&mut self, dir: &Path) -> Result<Option<Vec<Point>>> {
+        /// Between two looks at the stop button, and as many of them at the runs.
+        const LOOK: Duration = Duration::from_millis(100);
+        const LOOKS: usize = 5;
+        loop {
+            let mut free = Vec::new();
+            let mut still = Vec::new();
+            for run in std::mem::take(&mut self.elsewhere) {
+                let root = dir.join(run.point.setting.hook.to_string());
+                // A lock first: who lets go of one may just have finished.
+                let lock = train::lock(&root, &run.point.name);
+                if !self.is_to_be_done(&root, &run.point, &run.key)? {
+                    self.done += self.sweep.train.tokens;
+                    self.progress.set(self.done);
+                    continue;
+                }
+                match lock {
+                    Ok(_) => free.push(run.point),
+                    Err(Error::Locked { .. }) => still.push(run),
+                    Err(error) => return Err(error),
+                }
+            }
+            self.elsewhere = still;
+            if !free.is_empty() || self.elsewhere.is_empty() {
+                return Ok(Some(free));
+            }
+            let n = self.elsewhere.len();
+            self.progress.note(&format!("waiting for {n} runs of another process"));
+            for _ in 0..LOOKS {
+                std::thread::sleep(LOOK);
+                if interrupt::requested() {
+                    return Ok(None);
+                }
+            }
+            self.progress.set(self.done);
+        }
+    }
+
     /// Does the work at one hook; true if it was stopped by hand.
     fn at_hook(&mut self, dir: &Path, hook: HookPoint, points: &[Point]) -> Result<bool> {
         self.at_hook = self.arms_at(hook, points)?;
@@ -96,7 +193,7 @@ impl Running<'_> {
                 stream.iter().map(|point| self.job(point, &config)).collect::<Result<Vec<_>>>()?;
             let mut todo = Vec::new();
             for job in jobs {
-                if self.is_to_be_done(&root, &job)? {
+                if self.is_to_be_done(&root, &job.point, &job.key)? {
                     todo.push(job);
                 }
             }
@@ -154,18 +251,18 @@ impl Running<'_> {
     }
 
     /// Whether a run is not trained, or trained but not evaluated, and has not failed.
-    fn is_to_be_done(&self, root: &Path, job: &Job) -> Result<bool> {
-        let folder = root.join(&job.point.name);
-        match train::finished(&root.join(&job.point.name), Some(&job.key))? {
+    fn is_to_be_done(&self, root: &Path, point: &Point, key: &str) -> Result<bool> {
+        let folder = root.join(&point.name);
+        match train::finished(&folder, Some(key))? {
             Some(finished) => {
                 Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none())
             }
-            None => Ok(Failed::read(&folder, Some(&job.key))?.is_none()),
+            None => Ok(Failed::read(&folder, Some(key))?.is_none()),
         }
     }
 
-    /// Trains and evaluates runs of one stream, but for those that another process has in hand;
-    /// true if it was stopped by hand.
+    /// Trains and evaluates runs of one stream, but for those that another process has in hand,
+    /// which are noted; true if it was stopped by hand.
     fn part(
         &mut self,
         root: &Path,
@@ -178,8 +275,13 @@ impl Running<'_> {
         for job in jobs {
             match train::lock(root, &job.point.name) {
                 // Another process may have done it before it gave the lock away.
-                Ok(lock) if self.is_to_be_done(root, &job)? => mine.push((job, lock)),
-                Ok(_) | Err(Error::Locked { .. }) => {}
+                Ok(lock) if self.is_to_be_done(root, &job.point, &job.key)? => {
+                    mine.push((job, lock));
+                }
+                Ok(_) => {}
+                Err(Error::Locked { .. }) => {
+                    self.elsewhere.push(Elsewhere { point: job.point, key: job.key });
+                }
                 Err(error) => return Err(error),
             }
         }
