@@ -5,24 +5,21 @@
 //! down of it appear by a rename, whole; and whoever makes one a second time, because an engine took
 //! the first process for dead, writes the same bytes.
 
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender};
+mod collect;
+mod share;
 
-use super::filling::{Task, Work, write_shard};
+use std::path::Path;
+
 use super::forecast::{check_hooks, check_memory};
-use super::harvest::{planned, refuse_stray_shards, with_forward};
-use super::manifest::{Manifest, ShardId};
+use super::harvest::{planned, refuse_stray_shards};
+use super::manifest::Manifest;
 use super::plan::Plan;
 use super::products::Products;
 use super::sequences::Sequences;
-use super::shard::Shard;
-use super::verify::{Waiting, verify};
-use super::{ActivationStore, Dtype, HarvestConfig, Source, sidecar};
+use super::{ActivationStore, HarvestConfig, Source, filling};
 use crate::base::error::{Error, Result};
 use crate::base::files::{FolderLock, create_folder, remove_stale_files};
-use crate::base::share::Share;
-use crate::corpus::Chunk;
-use crate::display::{Progress, interrupt};
+use crate::display::interrupt;
 use crate::model::{HookPoint, Model};
 
 /// What [`ActivationStore::plan`] has laid out.
@@ -98,114 +95,11 @@ impl ActivationStore {
         tokens.remember(dir)?;
         let (hooks, compute) = (manifest.hooks.clone(), manifest.compute);
         let plan = Plan::make(dir, manifest, config.batch, tokens, |pass| {
-            with_forward(model, compute, |forward| Products::of(pass, &hooks, compute, forward))
+            filling::with_forward(model, compute, |forward| {
+                Products::of(pass, &hooks, compute, forward)
+            })
         })?;
         Ok(HarvestPlan::of_store(&plan.store))
-    }
-
-    /// Makes the shards of one share of the [plan](ActivationStore::plan) in `dir`, but those that
-    /// are there: shards `i`, `i + n`, `i + 2n`, … for the `i`th share of `n`.
-    ///
-    /// It needs no lock, and may be killed at any moment and called again, also while a process that
-    /// is taken for dead still does the same. When it returns, the share is complete. There is
-    /// nothing to do once all is collected.
-    ///
-    /// # Errors
-    /// [`Error::Format`] if there is no plan; [`Error::Changed`] if the model is not the plan's, or
-    /// this processor gives other last bits; and as [`harvest`](ActivationStore::harvest).
-    pub fn harvest_share(model: &Model, dir: impl AsRef<Path>, share: Share) -> Result<()> {
-        let dir = dir.as_ref();
-        let Some(plan) = Plan::read(dir)? else { return collected(dir).map(|_| ()) };
-        let now = Manifest { model: Source::of(model), ..plan.store.clone() };
-        plan.store.same_as(&now, dir)?;
-        if is_collected(dir)? {
-            return Ok(());
-        }
-        interrupt::watch();
-        interrupt::clear();
-        let todo = left(dir, &plan, share)?;
-        if todo.is_empty() {
-            return Ok(());
-        }
-        let Manifest { hooks, compute, .. } = &plan.store;
-        let config = HarvestConfig {
-            batch: plan.batch,
-            compute: *compute,
-            dtype: plan.store.dtype,
-            shard_tokens: plan.store.shard_rows,
-        };
-        check_memory(model, hooks, plan.store.corpus.n_ctx, &config)?;
-        with_forward(model, *compute, |forward| {
-            Products::of(&plan.first_pass(dir)?, hooks, *compute, forward)?.same_as(
-                &plan.products,
-                dir,
-                &plan.store.model,
-            )?;
-            let task = Task {
-                dir,
-                manifest: &plan.store,
-                shards: &todo,
-                batch: plan.batch,
-                forward,
-                done: 0,
-            };
-            let rows: usize = todo.iter().map(|&index| plan.store.rows_of(index)).sum();
-            let mut progress = Progress::new(&format!("harvest {share}"), rows as u64, "tokens");
-            let done = task.run(
-                &mut progress,
-                |chunks, stop| feed(dir, &plan, &todo, &chunks, stop),
-                |work| write(dir, &plan, work),
-            );
-            match done {
-                Err(Error::Interrupted { .. }) => {
-                    interrupt::clear();
-                    let remedy =
-                        "its complete shards are kept, and the same call continues from there";
-                    let remedy = remedy.to_owned();
-                    Err(Error::Interrupted { what: "a share of the harvest", remedy })
-                }
-                Ok(()) => {
-                    progress.finish();
-                    Ok(())
-                }
-                Err(e) => Err(e),
-            }
-        })
-    }
-
-    /// Makes one store of the shards that the shares of a [plan](ActivationStore::plan) have made,
-    /// and opens it: it then has the files and the bytes that one process would have written.
-    ///
-    /// # Errors
-    /// [`Error::Incomplete`] with the first missing shards, and which shares they are of;
-    /// [`Error::Format`] if there is no plan, or a shard is cut short; [`Error::Checksum`];
-    /// [`Error::Locked`] while another process collects; [`Error::Io`].
-    pub fn collect(dir: impl AsRef<Path>) -> Result<ActivationStore> {
-        let dir = dir.as_ref();
-        let Some(plan) = Plan::read(dir)? else { return collected(dir) };
-        if is_collected(dir)? {
-            // By a process that was killed before it had tidied up.
-            let _lock = FolderLock::acquire(dir)?;
-            return tidied(dir);
-        }
-        let mut manifest = plan.store.clone();
-        let mut missing = Vec::new();
-        for index in 0..plan.parts.len() {
-            match there(dir, &plan, index)? {
-                Some(shard) => manifest.shards.push(shard),
-                None => missing.push(index),
-            }
-        }
-        if !missing.is_empty() {
-            return Err(incomplete(dir, plan.parts.len(), &missing));
-        }
-        let _lock = FolderLock::acquire(dir)?;
-        manifest.complete = true;
-        for index in 0..manifest.shards.len() {
-            Shard::open(dir, &manifest, index)?;
-        }
-        manifest.write(dir)?;
-        tidied(dir)
     }
 }
 
@@ -224,115 +118,11 @@ impl HarvestPlan {
     }
 
     fn of_store(store: &Manifest) -> HarvestPlan {
-        let row = 8 + store.hooks.len() * store.model.d_model * Dtype::bytes(store.dtype);
+        let row = 8 + store.hooks.len() * store.model.d_model * store.dtype.bytes();
         HarvestPlan {
             shards: store.all_shards(),
             tokens: store.all_rows(),
             bytes: (store.all_rows() * row) as u64,
         }
-    }
-}
-
-/// Whether all shards are in the manifest.
-fn is_collected(dir: &Path) -> Result<bool> {
-    Ok(Manifest::read_if_there(dir)?.is_some_and(|manifest| manifest.complete))
-}
-
-/// The store of a folder whose plan is gone because it has been collected.
-fn collected(dir: &Path) -> Result<ActivationStore> {
-    match is_collected(dir)? {
-        true => ActivationStore::open(dir),
-        false => Err(Error::format(
-            dir,
-            "holds no plan of a harvest (there is no plan.json): make one first (tsae harvest … --plan)",
-        )),
-    }
-}
-
-/// The store of a locked folder in which all is collected, once nothing else is left in it.
-fn tidied(dir: &Path) -> Result<ActivationStore> {
-    sidecar::remove_all(dir)?;
-    remove_stale_files(dir, Manifest::writes)?;
-    Plan::remove(dir)?;
-    ActivationStore::open(dir)
-}
-
-/// What was put down of a shard, if it is there.
-fn there(dir: &Path, plan: &Plan, index: usize) -> Result<Option<ShardId>> {
-    let path = dir.join(Manifest::shard_name(index));
-    match path.try_exists().map_err(Error::io("read", &path))? {
-        true => sidecar::read(dir, &plan.store, index),
-        false => Ok(None),
-    }
-}
-
-/// The shards of a share that are still to be made, once those that are there are found whole.
-fn left(dir: &Path, plan: &Plan, share: Share) -> Result<Vec<usize>> {
-    let mut left = Vec::new();
-    let mut known = plan.store.clone();
-    let mut kept = Vec::new();
-    for index in 0..plan.parts.len() {
-        let mine = index % share.of() == share.number() - 1;
-        let shard = if mine { there(dir, plan, index)? } else { None };
-        match (mine, &shard) {
-            (true, None) => left.push(index),
-            (true, Some(_)) => kept.push(index),
-            _ => {}
-        }
-        known.shards.push(shard.unwrap_or_default());
-    }
-    // Only so much of them is mapped at a time.
-    const AT_ONCE: usize = 256;
-    let hooks: Vec<usize> = (0..plan.store.hooks.len()).collect();
-    for some in kept.chunks(AT_ONCE) {
-        let open = |index: &usize| Shard::open(dir, &known, *index);
-        let shards = some.iter().map(open).collect::<Result<Vec<_>>>()?;
-        verify(&shards.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
-    }
-    Ok(left)
-}
-
-/// Brings what shards are made from, until nobody listens.
-fn feed(
-    dir: &Path,
-    plan: &Plan,
-    todo: &[usize],
-    chunks: &SyncSender<Result<Chunk>>,
-    stop: &dyn Fn() -> bool,
-) {
-    for &index in todo {
-        let chunk = plan.tokens(dir, index).map(Chunk::of);
-        let failed = chunk.is_err();
-        if stop() || chunks.send(chunk).is_err() || failed {
-            return;
-        }
-    }
-}
-
-/// Writes shards from the passes that come, and puts down each beside it.
-fn write(dir: &Path, plan: &Plan, work: &Receiver<Work>) -> Result<()> {
-    while let Ok(told) = work.recv() {
-        let Work::Shard(index, chunk) = told else { continue };
-        let Some(shard) = write_shard(dir, &plan.store, index, &chunk.tokens, work)? else {
-            return Ok(());
-        };
-        let shard = ShardId { after: plan.parts[index].after.clone(), ..shard };
-        sidecar::write(dir, &plan.store, index, &shard)?;
-    }
-    Ok(())
-}
-
-fn incomplete(dir: &Path, all: usize, missing: &[usize]) -> Error {
-    /// Shards that are named.
-    const NAMED: usize = 8;
-    let mut names: Vec<String> =
-        missing.iter().take(NAMED).map(|&index| Manifest::shard_name(index)).collect();
-    if missing.len() > NAMED {
-        names.push("…".to_owned());
-    }
-    Error::Incomplete {
-        what: format!("the harvest in {}", dir.display()),
-        left: format!("{} of {all} shards are missing ({})", missing.len(), names.join(", ")),
-        remedy: "run its shares again, and then this".to_owned(),
     }
 }

@@ -16,8 +16,8 @@ use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::corpus::Chunk;
 use crate::display::{Progress, interrupt};
-use crate::model::HookPoint;
 use crate::model::tokens::Tokens;
+use crate::model::{Compute, HookPoint, Model};
 
 /// How much may wait for the writer: what a slow disk keeps in memory.
 const WORK_WAITING: usize = 1;
@@ -25,6 +25,19 @@ const WORK_WAITING: usize = 1;
 /// Computes the activations of some hooks for some sequences, told which of all sequences they are:
 /// for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
 pub type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+
+/// Does something with what the model gives in these products.
+pub fn with_forward<T>(
+    model: &Model,
+    compute: Compute,
+    work: impl FnOnce(ForwardOf<'_>) -> Result<T>,
+) -> Result<T> {
+    let model = model.computing(compute);
+    work(&|_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| {
+        let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
+        values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
+    })
+}
 
 /// A message to the writer.
 pub enum Work {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::after::marks_path;
 use super::feed::Feeder;
-use super::filling::{ForwardOf, Task, write_shards};
+use super::filling::{ForwardOf, Task, with_forward, write_shards};
 use super::forecast::{check_hooks, check_memory, no_hook};
 use super::manifest::{Manifest, is_shard};
 use super::sequences::Sequences;
@@ -18,7 +18,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files::{FolderLock, create_folder, remove_stale_files};
 use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
-use crate::model::{Compute, HookPoint, Model};
+use crate::model::{HookPoint, Model};
 
 /// Shards that a store may have: an open one is a memory map each, of which Linux gives a process
 /// 65,530.
@@ -131,19 +131,6 @@ impl ActivationStore {
         drop(lock);
         ActivationStore::open(dir)
     }
-}
-
-/// Does something with what the model gives in these products.
-pub(super) fn with_forward<T>(
-    model: &Model,
-    compute: Compute,
-    work: impl FnOnce(ForwardOf<'_>) -> Result<T>,
-) -> Result<T> {
-    let model = model.computing(compute);
-    work(&|_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| {
-        let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
-        values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
-    })
 }
 
 /// The manifest of the requested store, with no shards yet.

@@ -22,11 +22,12 @@ pub struct Share {
 }
 
 /// Where an engine says which task of a job a process is: the variable, the number of the first
-/// task, and whose it is.
+/// task, and whose it is. HyperQueue's workers may themselves be tasks of Slurm, whose variables
+/// theirs then inherit, so it comes first.
 const TASKS: [(&str, usize, &str); 3] = [
-    (SLURM, 1, "a Slurm array"),
     ("HQ_TASK_ID", 1, "a HyperQueue array"),
     ("JOB_COMPLETION_INDEX", 0, "a Kubernetes Indexed Job"),
+    (SLURM, 1, "a Slurm array"),
 ];
 
 const SLURM: &str = "SLURM_ARRAY_TASK_ID";
@@ -172,6 +173,7 @@ mod tests {
         // One task of eight, submitted again by its number.
         assert_eq!(of_task(Some(8), &slurm("5", "5", "5", "1")).unwrap(), "5/8");
         assert_eq!(of_task(Some(4), &[("HQ_TASK_ID", "4")]).unwrap(), "4/4");
+        assert_eq!(of_task(Some(4), &[(SLURM, "1"), ("HQ_TASK_ID", "3")]).unwrap(), "3/4");
         assert_eq!(of_task(Some(4), &[("JOB_COMPLETION_INDEX", "0")]).unwrap(), "1/4");
         assert_eq!(of_task(Some(4), &[("JOB_COMPLETION_INDEX", "3")]).unwrap(), "4/4");
     }

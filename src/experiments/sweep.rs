@@ -44,6 +44,7 @@
 //! else do for itself.
 
 mod arm;
+mod check;
 mod choose;
 mod description;
 mod figures;
@@ -53,6 +54,7 @@ mod page;
 mod plan;
 mod results;
 mod run;
+mod shares;
 mod show;
 mod spread;
 mod table;
@@ -75,9 +77,10 @@ use crate::base::share::Share;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, SaeConfig};
-use crate::train::{self, TrainConfig, check_name};
+use crate::train::{self, TrainConfig};
 use arm::Axis;
-use grid::{Costed, Point};
+use grid::Point;
+use shares::Costed;
 
 /// A grid of runs; see the [module](self).
 #[derive(Clone)]
@@ -95,9 +98,6 @@ pub struct Sweep {
     /// Which share to run; without one, all of it, and to the end.
     share: Option<Share>,
 }
-
-/// More than anybody waits for, and few enough to list at once.
-const MOST_RUNS: usize = 100_000;
 
 impl Sweep {
     /// A sweep over SAEs that are trained on `acts` with these settings: at first over all its
@@ -248,7 +248,7 @@ impl Sweep {
     /// The runs of this process' share.
     fn mine(&self) -> Result<Vec<Point>> {
         match self.share {
-            Some(share) => Ok(grid::share(self.costed()?, share)),
+            Some(share) => Ok(shares::share(self.costed()?, share)),
             None => self.points(),
         }
     }
@@ -272,63 +272,6 @@ impl Sweep {
         }
         grid::check_names(runs.iter().map(|run| &run.point))?;
         Ok(runs)
-    }
-
-    /// Checks all that can be known before anything is trained.
-    fn check(&self) -> Result<()> {
-        let model = &self.text()?.0;
-        if model.fingerprint() != self.acts.model_fingerprint() {
-            return Err(Error::Changed {
-                path: self.acts.dir().to_owned(),
-                what: "the model of the activations",
-                stored: self.acts.model_fingerprint().to_owned(),
-                now: format!("{} ({})", model.fingerprint(), model.name()),
-                remedy: "sweep with the model and processing that the activations came from"
-                    .to_owned(),
-            });
-        }
-        for (field, what, n) in [
-            ("hooks", "hook", self.hooks.len()),
-            ("seeds", "seed", self.seeds.len()),
-            ("arm", "arm", self.arms.len()),
-        ] {
-            if n == 0 {
-                return Err(Error::config(
-                    field,
-                    format!("there is no {what} to run: give at least one"),
-                ));
-            }
-        }
-        self.hooks.iter().try_for_each(|&hook| self.acts.check_hook(hook))?;
-        for arm in &self.arms {
-            check_name(&arm.name)?;
-            arm.axes.iter().try_for_each(Axis::check)?;
-        }
-        self.axes.iter().try_for_each(Axis::check)?;
-        self.axes
-            .iter()
-            .chain(self.arms.iter().flat_map(|arm| &arm.axes))
-            .try_for_each(|axis| check_name(&axis.name))?;
-        let of_streams =
-            |arm| grid::n_combinations(arm, &self.axes).saturating_mul(self.n_streams());
-        let runs = self.arms.iter().map(of_streams).fold(0, usize::saturating_add);
-        if runs > MOST_RUNS {
-            return Err(Error::config(
-                "arms",
-                format!(
-                    "{runs} runs; at most {MOST_RUNS} make a sweep: vary fewer values with each other"
-                ),
-            ));
-        }
-        match &self.baseline {
-            Some(name) if !self.arms.iter().any(|arm| arm.name == *name) => {
-                Err(Error::UnknownRun {
-                    name: name.clone(),
-                    there: self.arms.iter().map(|arm| arm.name.clone()).collect(),
-                })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The model and its held-out text.

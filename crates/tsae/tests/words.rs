@@ -105,7 +105,7 @@ fn the_option_that_is_wrong_is_named_as_it_is_typed() {
         ("sweep it.toml --memory -1 --out x", "--memory = -1; it must be above 0"),
         ("sweep it.toml --memory=-1 --out x", "--memory = -1; it must be above 0"),
         ("sweep it.toml --jobs hq --shares 0 --out x", "--shares = 0;"),
-        ("sweep it.toml --only auto --out x", "none of SLURM_ARRAY_TASK_ID"),
+        ("sweep it.toml --only auto --out x", "none of HQ_TASK_ID"),
         ("eval store --store store --tokens 0", "--tokens = 0; at least 1"),
         ("eval store --sampled 64 --context 0", "--context = 0 or 1; a sequence"),
         ("features store --sampled 0 --latent 1", "--sampled = 0; at least 1 is needed"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::grid::{Point, Setting};
+use super::grid::Setting;
 use super::plan::Plan;
 use super::run::folder;
 use super::spread::Spread;
@@ -130,42 +130,6 @@ impl SweepResults {
             Some(arm) => Ok(results.compared(&arm)),
             None => Ok(results),
         }
-    }
-
-    /// These results, if nothing is missing: for whoever collects what many processes have made.
-    ///
-    /// # Errors
-    /// [`Error::Incomplete`] with the first runs that are neither finished nor failed.
-    pub fn complete(self) -> Result<SweepResults> {
-        /// Runs that are named.
-        const NAMED: usize = 8;
-        let is_there = |point: &&Point| {
-            let it = (&point.setting, point.seed);
-            self.runs.iter().any(|run| it == (&run.setting, run.seed))
-                || self.failed.iter().any(|run| it == (&run.setting, run.seed))
-        };
-        let missing: Vec<&Point> = self.plan.runs.iter().filter(|point| !is_there(point)).collect();
-        if missing.is_empty() {
-            return Ok(self);
-        }
-        let named = missing.iter().take(NAMED);
-        let mut names: Vec<String> =
-            named.map(|run| format!("\"{}\" at {}", run.name, run.setting.hook)).collect();
-        if missing.len() > NAMED {
-            names.push("…".to_owned());
-        }
-        Err(Error::Incomplete {
-            what: format!("the sweep in {}", self.dir.display()),
-            left: format!(
-                "{} of {} runs are missing ({})",
-                missing.len(),
-                self.planned(),
-                names.join(", ")
-            ),
-            remedy:
-                "run its shares again, or the sweep without a share, which does what is missing"
-                    .to_owned(),
-        })
     }
 
     /// How many runs the grid has, finished or not.

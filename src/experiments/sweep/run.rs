@@ -1,9 +1,10 @@
 //! Running a sweep: stream by stream, part by part; locked, trained, evaluated.
 
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::grid::{self, Point};
 use super::plan::Plan;
@@ -17,6 +18,7 @@ use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::SaeConfig;
 use crate::train::{self, Runs, TrainConfig, Trainer};
+use elsewhere::Elsewhere;
 
 /// Trains and evaluates what is not finished yet of the sweep's share.
 ///
@@ -43,17 +45,8 @@ pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
         running.progress.note("interrupted; the same call continues from here");
     }
     running.progress.finish();
-    match (&running.elsewhere[..], sweep.share) {
-        ([first, ..], Some(share)) if !stopped => Err(Error::Incomplete {
-            what: format!("share {share} of the sweep in {}", dir.display()),
-            left: format!(
-                "{} of its runs are in the hands of another process, the first of them \"{}\" at {}",
-                running.elsewhere.len(),
-                first.point.name,
-                first.point.setting.hook
-            ),
-            remedy: "run the same again when that has ended".to_owned(),
-        }),
+    match sweep.share {
+        Some(share) if !stopped => elsewhere::nothing_in(&running.elsewhere, share, dir),
         _ => Ok(()),
     }
 }
@@ -86,12 +79,6 @@ struct Running<'a> {
     at_hook: HashMap<String, SaeConfig>,
     /// The runs that another process has in hand.
     elsewhere: Vec<Elsewhere>,
-}
-
-/// A run that another process has in hand.
-struct Elsewhere {
-    point: Point,
-    key: String,
 }
 
 /// A run to train, or only to evaluate.
@@ -140,46 +127,6 @@ impl<'a> Running<'a> {
             }
         }
         Ok(false)
-    }
-
-    /// Waits for the runs that other processes have in hand, until one of them is free: those that
-    /// were let go unfinished. None are when all are done; `None` if it was stopped by hand.
-    fn wait(&mut self, dir: &Path) -> Result<Option<Vec<Point>>> {
-        /// Between two looks at the stop button, and as many of them at the runs.
-        const LOOK: Duration = Duration::from_millis(100);
-        const LOOKS: usize = 5;
-        loop {
-            let mut free = Vec::new();
-            let mut still = Vec::new();
-            for run in std::mem::take(&mut self.elsewhere) {
-                let root = dir.join(run.point.setting.hook.to_string());
-                // A lock first: who lets go of one may just have finished.
-                let lock = train::lock(&root, &run.point.name);
-                if !self.is_to_be_done(&root, &run.point, &run.key)? {
-                    self.done += self.sweep.train.tokens;
-                    self.progress.set(self.done);
-                    continue;
-                }
-                match lock {
-                    Ok(_) => free.push(run.point),
-                    Err(Error::Locked { .. }) => still.push(run),
-                    Err(error) => return Err(error),
-                }
-            }
-            self.elsewhere = still;
-            if !free.is_empty() || self.elsewhere.is_empty() {
-                return Ok(Some(free));
-            }
-            let n = self.elsewhere.len();
-            self.progress.note(&format!("waiting for {n} runs of another process"));
-            for _ in 0..LOOKS {
-                std::thread::sleep(LOOK);
-                if interrupt::requested() {
-                    return Ok(None);
-                }
-            }
-            self.progress.set(self.done);
-        }
     }
 
     /// Does the work at one hook; true if it was stopped by hand.

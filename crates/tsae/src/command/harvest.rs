@@ -11,6 +11,7 @@ use tokenized_sae::experiments::recipe::Harvested;
 use tokenized_sae::format;
 use tsae::{Error, Result};
 
+use super::common::TextArgs;
 use super::jobs::{self, Jobs, JobsArgs};
 use super::only::{self, Only};
 use super::output::Output;
@@ -37,6 +38,8 @@ By many processes, on one machine or on a cluster:
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Harvest {
+    #[command(flatten)]
+    text: TextArgs,
     #[command(flatten)]
     of: Of,
     /// The folder of the activations.
@@ -79,7 +82,7 @@ impl Harvest {
         if self.collect {
             return self.told(&Harvested::collect(&self.out)?);
         }
-        let recipe = self.of.recipe()?;
+        let recipe = self.of.recipe(&self.text)?;
         recipe.check()?;
         let model = recipe.load_model()?;
         if self.plan {
@@ -110,14 +113,14 @@ impl Harvest {
         let Some(n) = self.jobs.shares else {
             return Err(Error::config("shares", "is not given: say how many, such as --shares 8"));
         };
-        self.of.recipe()?.check()?;
+        self.of.recipe(&self.text)?.check()?;
         let out = jobs::from_root(&self.out)?;
         let words = |further: &[&str]| {
             let words = ["harvest", "--out", &out].into_iter().chain(further.iter().copied());
             words.map(str::to_owned).collect::<Vec<_>>()
         };
         let mut prepare = words(&["--plan"]);
-        prepare.splice(1..1, self.of.words()?);
+        prepare.splice(1..1, self.of.words(&self.text)?);
         Ok(Jobs { prepare, share: words(&[]), collect: words(&["--collect"]), n })
     }
 }

@@ -226,16 +226,19 @@ fn within_here(value: &Value) -> String {
     value.to_string().replace('\\', "\\\\").replace('$', "\\$").replace('`', "\\`")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
+    #[cfg(unix)]
     use super::*;
 
+    #[cfg(unix)]
     fn shell(script: &str) -> String {
         let done = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
         assert!(done.status.success(), "{script}");
         String::from_utf8(done.stdout).unwrap()
     }
 
+    #[cfg(unix)]
     #[test]
     fn words_come_through_a_shell_as_they_are() {
         for word in ["a b", "it's", "$HOME `x` \\ \"", "", "~/x", "*.txt", "plain/path-1.2", "ä#b"]

@@ -148,6 +148,9 @@ echo "the array: $(restarts "$shares")" >&2
 ended
 grep -q TSAE tsae-collect-*.out
 same sweep-alone sweep
+# The variables of an array are what `--only auto` takes them for.
+sbatch --parsable --wait --array=5-6 --output="$work/auto-%a.out" --wrap="exec $tsae sweep pareto.toml --out sweep --only auto" > /dev/null
+same sweep-alone sweep
 
 # A host comes back, and its link is cut while it works.
 daemon tsae2

@@ -8,7 +8,8 @@ use tsae::{Error, Result};
 use crate::command::common::{Products, Stored, TextArgs, Weights};
 use crate::command::jobs;
 
-/// What is harvested; of a share and of a collection the plan says it.
+/// What is harvested, but for the text; of a share and of a collection the plan says it.
+// (The text stands apart because clap leaves a group empty in which another is flattened.)
 #[derive(clap::Args)]
 #[group(multiple = true, conflicts_with_all = ["only", "collect"])]
 pub struct Of {
@@ -23,8 +24,6 @@ pub struct Of {
     /// Repeatable: all are harvested in one pass.
     #[arg(long = "hook", value_name = "HOOK")]
     hooks: Vec<HookPoint>,
-    #[command(flatten)]
-    text: TextArgs,
     /// Train on at most this many tokens of the text, with held-out ones in proportion; by default
     /// on all of it.
     #[arg(long, conflicts_with = "sampled")]
@@ -60,26 +59,26 @@ pub struct Of {
 }
 
 impl Of {
-    /// The description that they come to.
+    /// The description that they come to, with the text.
     ///
     /// # Errors
     /// [`Config`](tokenized_sae::Error::Config) if no model is named.
-    pub fn recipe(&self) -> Result<RunRecipe> {
+    pub fn recipe(&self, text: &TextArgs) -> Result<RunRecipe> {
         let Some(model) = &self.model else {
             return Err(Error::config("model", "is not given: name the model that is run"));
         };
         Ok(RunRecipe {
             processing: self.processing.into(),
-            text: self.text.text.clone(),
-            sampled: self.text.sampled,
-            format: self.text.format.clone(),
-            column: self.text.column.clone(),
+            text: text.text.clone(),
+            sampled: text.sampled,
+            format: text.format.clone(),
+            column: text.column.clone(),
             min_chars: self.min_chars,
             max_chars: self.max_chars,
             stream: self.stream,
             text_seed: self.seed,
             sampling_seed: self.seed,
-            context: self.text.context,
+            context: text.context,
             max_tokens: self.tokens,
             held_out_share: self.held_out_share,
             harvest: HarvestRecipe {
@@ -97,13 +96,13 @@ impl Of {
     ///
     /// # Errors
     /// [`Io`](tokenized_sae::Error::Io) if there is no current folder.
-    pub fn words(&self) -> Result<Vec<String>> {
+    pub fn words(&self, of: &TextArgs) -> Result<Vec<String>> {
         let model = self.model.as_deref().unwrap_or_default();
         let model = match std::path::Path::new(model) {
             folder if folder.is_dir() => jobs::from_root(folder)?,
             _ => model.to_owned(),
         };
-        let text = match self.text.text.as_deref() {
+        let text = match of.text.as_deref() {
             Some(files) if !files.starts_with("hub:") => Some(jobs::from_root(files.as_ref())?),
             other => other.map(str::to_owned),
         };
@@ -114,10 +113,10 @@ impl Of {
         }
         for (option, value) in [
             ("--text", text),
-            ("--format", self.text.format.clone()),
-            ("--column", self.text.column.clone()),
-            ("--sampled", number(self.text.sampled)),
-            ("--context", number(self.text.context)),
+            ("--format", of.format.clone()),
+            ("--column", of.column.clone()),
+            ("--sampled", number(of.sampled)),
+            ("--context", number(of.context)),
             ("--tokens", number(self.tokens)),
             ("--min-chars", number(self.min_chars)),
             ("--max-chars", number(self.max_chars)),
