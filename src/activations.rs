@@ -9,6 +9,8 @@
 //! | `shard-00000.safetensors` … | for each hook a tensor `[rows, d_model]` named by the hook, `tokens [rows]` and `positions [rows]` |
 //! | `documents-00000.bin` … | only beside shards made from a stream: 8 bytes of the SHA-256 of each document that begins in the shard |
 //! | `text.json` | only of a stream of files, and of a harvest that a description or `tsae harvest` made: each file's size, time and checksum |
+//! | `shard-00000.json` … | only until the harvest ends: what the manifest will say of a shard |
+//! | `plan.json`, `plan.ids` | only of a harvest that many processes [share](ActivationStore::plan), until it is collected |
 //! | `.lock` | held by the process that is writing |
 //!
 //! Rows are in the order of the tokens, sequence after sequence; no shard cuts a sequence. Every
@@ -22,6 +24,7 @@
 //! that is read.
 
 mod after;
+mod by_many;
 mod config;
 mod feed;
 mod filling;
@@ -34,10 +37,13 @@ mod manifest_file;
 mod map;
 mod means;
 mod outliers;
+mod plan;
+mod products;
 mod saelens;
 mod sequences;
 mod shard;
 mod shuffle;
+mod sidecar;
 mod source;
 mod statistics;
 mod verify;
@@ -52,8 +58,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use by_many::HarvestPlan;
 pub use config::HarvestConfig;
 pub(crate) use harvest::is_whole;
+pub(crate) use plan::refuse as refuse_plan;
 pub use sequences::Sequences;
 pub use source::Source;
 

@@ -75,6 +75,7 @@ pub mod sae;
 pub mod train;
 
 pub use base::error::{Error, Result};
+pub use base::share::Share;
 pub use base::{error, forecast, format};
 
 /// The figures of this field, and the charts they are built from.

@@ -32,7 +32,7 @@ pub use background::Training;
 pub use compare::evaluate;
 pub use config::TrainConfig;
 pub(crate) use folder::finished;
-pub(crate) use forecast::memory_of;
+pub(crate) use forecast::{memory_of, work_of};
 pub use history::{History, TrainPoint};
 pub use runs::{Run, Runs};
 pub(crate) use shared::{key, lock};

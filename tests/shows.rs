@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use tokenized_sae::Share;
 use tokenized_sae::activations::{ActivationStore, Batch, Dtype, HarvestConfig, Source};
 use tokenized_sae::corpus::{Corpus, Documents, Encoder};
 use tokenized_sae::display::{self, Column, Figure, Row, Shown, Table};
@@ -193,6 +194,7 @@ fn tables_and_words(checked: &mut Checked) {
     }
     check!(checked, Dtype::F16, Dtype::F32);
     check!(checked, TrainConfig::default(), HarvestConfig::default());
+    check!(checked, Share::new(2, 8).unwrap());
     let hub = Hub {
         cache: Some(EVIL.into()),
         endpoint: EVIL.into(),
@@ -273,6 +275,12 @@ fn models(checked: &mut Checked, it: &Made) {
 fn activations_and_codes(checked: &mut Checked, it: &Made) {
     let mut batch = Batch::default();
     check!(checked, batch, it.acts);
+    let (hooks, config) = (it.acts.hooks(), HarvestConfig::default());
+    let planned = it.dir.path().join("planned");
+    check!(
+        checked,
+        ActivationStore::plan(&it.model, hooks, &it.corpus.train, planned, config).unwrap()
+    );
     it.acts.gather(it.hook, &it.acts.shuffled(0, 0..64), &mut batch).unwrap();
     check!(checked, batch);
     let source = Source {

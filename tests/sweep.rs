@@ -375,15 +375,41 @@ fn what_another_process_has_in_hand_is_passed_over() {
     fs::create_dir_all(&place).unwrap();
     let lock = fs::File::create(place.join(".lock")).unwrap();
     lock.lock().unwrap();
-    let results = sweep().run(it.path("runs")).unwrap();
+    let told = sweep().only(1, 1).unwrap().run(it.path("runs")).err().unwrap();
+    assert!(matches!(told, Error::Incomplete { .. }) && told.to_string().contains(name), "{told}");
+    let results = SweepResults::open(it.path("runs")).unwrap();
     assert!(
         results.runs.len() == 3
             && !results.is_complete()
             && results.runs.iter().all(|run| run.name != name)
     );
     assert!(results.table().text().contains("3 of 4 runs are finished"));
+    let told = results.complete().err().unwrap().to_string();
+    assert!(told.contains("1 of 4 runs are missing") && told.contains(name), "{told}");
+    // Without a share it is waited for, and taken over when it is let go unfinished.
+    let waiting = std::thread::spawn({
+        let (sweep, dir) = (sweep(), it.path("runs"));
+        move || sweep.run(dir)
+    });
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(!waiting.is_finished(), "it did not wait");
     lock.unlock().unwrap();
-    assert!(sweep().run(it.path("runs")).unwrap().is_complete());
+    assert!(waiting.join().unwrap().unwrap().complete().is_ok());
+    sweep().run(it.path("alone")).unwrap();
+    assert_eq!(bytes(&it.path("runs")), bytes(&it.path("alone")));
+}
+
+#[test]
+fn a_sweep_that_is_prepared_has_its_grid_and_trains_nothing() {
+    let it = Material::new();
+    it.sweep().prepare(it.path("runs")).unwrap();
+    let results = SweepResults::open(it.path("runs")).unwrap();
+    assert!(results.planned() == 8 && results.runs.is_empty());
+    assert!(bytes(&it.path("runs")).is_empty());
+    let listed = fs::metadata(it.path("runs/sweep.json")).unwrap().modified().unwrap();
+    it.sweep().only(1, 4).unwrap().run(it.path("runs")).unwrap();
+    let now = fs::metadata(it.path("runs/sweep.json")).unwrap().modified().unwrap();
+    assert_eq!(listed, now, "a share wrote the list of the grid again");
 }
 
 #[test]

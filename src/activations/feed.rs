@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::manifest::Manifest;
 use super::sequences::Sequences;
 use crate::base::error::{Error, Result};
-use crate::corpus::{Chunk, Cursor, TokenStream};
+use crate::corpus::{Chunk, TokenStream};
 use crate::display::interrupt;
 
 /// Shards' sequences in the order in which they are to be made, to the end of the text.
@@ -63,8 +63,7 @@ impl Feeder<'_> {
                 for &index in self.todo {
                     let first = index * self.manifest.shard_rows / tokens.n_ctx();
                     let end = first + self.manifest.rows_of(index) / tokens.n_ctx();
-                    let (tokens, after) = (tokens.rows(first, end), Cursor::default());
-                    if !self.give(Chunk { tokens, after, begun: Vec::new() }) {
+                    if !self.give(Chunk::of(tokens.rows(first, end))) {
                         return;
                     }
                 }

@@ -1,28 +1,43 @@
 //! Filling a store: one pass of the model for a batch of sequences after another, while another
 //! thread appends the rows of the pass before to the shard in hand, syncs complete shards to the
-//! disk, and enters them in the manifest.
+//! disk, and puts down what they are.
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::after::After;
 use super::feed::{Feed, stopped};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, ShardId};
 use super::shard::ShardWriter;
+use super::sidecar;
 use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::corpus::Chunk;
 use crate::display::{Progress, interrupt};
-use crate::model::HookPoint;
 use crate::model::tokens::Tokens;
+use crate::model::{Compute, HookPoint, Model};
 
 /// How much may wait for the writer: what a slow disk keeps in memory.
-pub const WORK_WAITING: usize = 1;
+const WORK_WAITING: usize = 1;
 
 /// Computes the activations of some hooks for some sequences, told which of all sequences they are:
 /// for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
 pub type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+
+/// Does something with what the model gives in these products.
+pub fn with_forward<T>(
+    model: &Model,
+    compute: Compute,
+    work: impl FnOnce(ForwardOf<'_>) -> Result<T>,
+) -> Result<T> {
+    let model = model.computing(compute);
+    work(&|_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| {
+        let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
+        values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
+    })
+}
 
 /// A message to the writer.
 pub enum Work {
@@ -34,23 +49,65 @@ pub enum Work {
     End(usize),
 }
 
+/// The shards to be made, in order, and what by.
+pub struct Task<'a> {
+    pub dir: &'a Path,
+    pub manifest: &'a Manifest,
+    pub shards: &'a [usize],
+    /// Sequences in a pass.
+    pub batch: usize,
+    pub forward: ForwardOf<'a>,
+    /// Rows that were made before, for the bar.
+    pub done: usize,
+}
+
+impl Task<'_> {
+    /// Runs the model on this thread, while one brings what the shards are made from and another
+    /// writes. What brings it is told by its second argument when to stop.
+    ///
+    /// # Errors
+    /// What one of the three says; [`Error::Interrupted`] if it was stopped by hand.
+    pub fn run(
+        &self,
+        progress: &mut Progress,
+        feed: impl FnOnce(SyncSender<Result<Chunk>>, &dyn Fn() -> bool) + Send,
+        write: impl FnOnce(&Receiver<Work>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let enough = AtomicBool::new(false);
+        let stop = || enough.load(Ordering::Relaxed) || interrupt::requested();
+        std::thread::scope(|scope| {
+            let (work, to_write) = sync_channel(WORK_WAITING);
+            let (chunks, to_feed) = sync_channel(1);
+            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+            let writer = thread("tsae-harvest-writer")
+                .spawn_scoped(scope, move || write(&to_write))
+                .map_err(Error::io("start a thread for", self.dir))?;
+            thread("tsae-harvest-text")
+                .spawn_scoped(scope, || feed(chunks, &stop))
+                .map_err(Error::io("start a thread for", self.dir))?;
+            let computed = compute(self, Feed::new(to_feed), work, progress);
+            enough.store(true, Ordering::Relaxed);
+            // The writer ends once it has written what there is. What went wrong there comes first:
+            // it may be why computing ended.
+            writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            computed
+        })
+    }
+}
+
 /// Runs the model for one shard after another and hands each pass to the writer.
 ///
 /// # Errors
 /// [`Error::Interrupted`] if it was stopped by hand; what the model and the text say.
-pub fn compute(
-    manifest: &Manifest,
-    todo: &[usize],
+fn compute(
+    task: &Task<'_>,
     mut feed: Feed,
-    batch: usize,
-    forward: ForwardOf<'_>,
     work: SyncSender<Work>,
     progress: &mut Progress,
 ) -> Result<()> {
-    let rows_to_do: usize = todo.iter().map(|&index| manifest.rows_of(index)).sum();
-    let mut done = manifest.all_rows() - rows_to_do;
+    let Task { manifest, batch, forward, mut done, .. } = *task;
     // A writer that no longer listens has failed, and says why when it is joined.
-    for &index in todo {
+    for &index in task.shards {
         let Some(chunk) = feed.next()? else {
             let _ = work.send(Work::End(index));
             break;
@@ -87,16 +144,18 @@ pub fn compute(
     Ok(())
 }
 
-/// Writes one shard after another from the passes that come, and enters each in the manifest when
-/// it has its name: a process killed between the two makes it once more. Of a shard whose passes
-/// cease to come nothing is left.
+/// Writes one shard after another from the passes that come, and puts down what each is when it has
+/// its name: a process killed between the two makes it once more. Of a shard whose passes cease to
+/// come nothing is left.
 pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) -> Result<()> {
     while let Ok(told) = work.recv() {
         match told {
             Work::Shard(index, chunk) => {
-                if !write_shard(dir, manifest, index, &chunk, work)? {
+                let after = write_marks(dir, manifest, index, &chunk)?;
+                let Some(shard) = write_shard(dir, manifest, index, &chunk.tokens, work)? else {
                     return Ok(());
-                }
+                };
+                enter(dir, manifest, index, ShardId { after, ..shard })?;
             }
             Work::End(index) if index < manifest.shards.len() => return Err(changed(dir, index)),
             Work::End(_) if manifest.shards.is_empty() => {
@@ -108,6 +167,7 @@ pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) 
                 ends_at(manifest, manifest.shards.iter().map(|shard| shard.rows).sum());
                 manifest.complete = true;
                 manifest.write(dir)?;
+                sidecar::remove_all(dir)?;
             }
             Work::Pass(_) => {}
         }
@@ -116,7 +176,7 @@ pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) 
 }
 
 /// The text gives this many rows, not as many as were requested.
-fn ends_at(manifest: &mut Manifest, rows: usize) {
+pub fn ends_at(manifest: &mut Manifest, rows: usize) {
     manifest.corpus.n_seq = rows / manifest.corpus.n_ctx;
 }
 
@@ -125,42 +185,62 @@ fn changed(dir: &Path, index: usize) -> Error {
     Error::format(dir.join(Manifest::shard_name(index)), why)
 }
 
-/// Writes one shard; `false` if its passes ceased to come.
-fn write_shard(
+/// Of a stream, writes the marks of the documents that begin in a shard, and notes where the text
+/// ends.
+fn write_marks(
     dir: &Path,
     manifest: &mut Manifest,
     index: usize,
     chunk: &Chunk,
-    work: &Receiver<Work>,
-) -> Result<bool> {
-    let tokens = &chunk.tokens;
-    let mut after = None;
-    if manifest.corpus.stream.is_some() {
-        after = Some(After::write(dir, index, chunk)?);
-        // Of a shard that is made once more, the text has to be what it was.
-        if manifest.shards.get(index).is_some_and(|before| before.after != after) {
-            return Err(changed(dir, index));
-        }
-        if tokens.len() < manifest.rows_of(index) {
-            ends_at(manifest, index * manifest.shard_rows + tokens.len());
-        }
+) -> Result<Option<After>> {
+    if manifest.corpus.stream.is_none() {
+        return Ok(None);
     }
+    let after = Some(After::write(dir, index, chunk)?);
+    // Of a shard that is made once more, the text has to be what it was.
+    if manifest.shards.get(index).is_some_and(|before| before.after != after) {
+        return Err(changed(dir, index));
+    }
+    if chunk.tokens.len() < manifest.rows_of(index) {
+        ends_at(manifest, index * manifest.shard_rows + chunk.tokens.len());
+    }
+    Ok(after)
+}
+
+/// Writes one shard of these tokens; `None` if its passes ceased to come.
+pub fn write_shard(
+    dir: &Path,
+    manifest: &Manifest,
+    index: usize,
+    tokens: &Tokens,
+    work: &Receiver<Work>,
+) -> Result<Option<ShardId>> {
     let mut writer = ShardWriter::create(dir, manifest, index, tokens.ids())?;
     let mut rows = 0;
     while rows < tokens.len() {
-        let Ok(Work::Pass(pass)) = work.recv() else { return Ok(false) };
+        let Ok(Work::Pass(pass)) = work.recv() else { return Ok(None) };
         rows += pass.first().map_or(0, Vec::len) / manifest.model.d_model;
         for (hook, values) in pass.iter().enumerate() {
             writer.append(hook, values)?;
         }
     }
-    let mut shard = writer.finish()?;
-    shard.after = after;
+    writer.finish().map(Some)
+}
+
+/// Puts down what a shard is: beside it; in the manifest when that is complete by it, or was.
+fn enter(dir: &Path, manifest: &mut Manifest, index: usize, shard: ShardId) -> Result<()> {
     match manifest.shards.get_mut(index) {
-        Some(entry) => *entry = shard,
-        None => manifest.shards.push(shard),
+        // It was made once more, as it was.
+        Some(before) if *before == shard => return Ok(()),
+        Some(before) => *before = shard,
+        None => {
+            manifest.shards.push(shard);
+            manifest.complete = manifest.shards.len() == manifest.all_shards();
+            if !manifest.complete {
+                return sidecar::write(dir, manifest, index, &manifest.shards[index]);
+            }
+        }
     }
-    manifest.complete = manifest.shards.len() == manifest.all_shards();
     manifest.write(dir)?;
-    Ok(true)
+    sidecar::remove_all(dir)
 }

@@ -3,23 +3,26 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
 
 use super::after::marks_path;
-use super::feed::{Feed, Feeder};
-use super::filling::{ForwardOf, WORK_WAITING, compute, write_shards};
+use super::feed::Feeder;
+use super::filling::{ForwardOf, Task, with_forward, write_shards};
 use super::forecast::{check_hooks, check_memory, no_hook};
 use super::manifest::{Manifest, is_shard};
 use super::sequences::Sequences;
 use super::shard::Shard;
 use super::verify::{Waiting, verify};
 use super::{ActivationStore, HarvestConfig, Source};
+use super::{plan, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::files::{FolderLock, create_folder, remove_stale_files};
 use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
+
+/// Shards that a store may have: an open one is a memory map each, of which Linux gives a process
+/// 65,530.
+const MOST_SHARDS: usize = 60_000;
 
 type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
@@ -65,13 +68,10 @@ impl ActivationStore {
         let tokens = tokens.into();
         check_hooks(model, hooks)?;
         check_memory(model, hooks, tokens.n_ctx(), &config)?;
-        let source = Source::of(model);
-        let model = model.computing(config.compute);
-        let forward = |pass: &Tokens, hooks: &[HookPoint]| {
-            let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
-            values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
-        };
-        ActivationStore::harvest_with(&source, hooks, tokens, dir, config, &forward)
+        let (source, dir) = (Source::of(model), dir.as_ref());
+        with_forward(model, config.compute, |forward| {
+            ActivationStore::fill("harvest", &source, hooks, tokens, dir, config, forward)
+        })
     }
 
     /// As [`harvest`](ActivationStore::harvest), from any `forward` pass rather than a model of
@@ -115,9 +115,13 @@ impl ActivationStore {
             stored.same_as(&manifest, dir)?;
             tokens.are_unchanged(dir)?;
             if stored.complete && missing(dir, &stored)?.is_empty() {
+                // Left by a process that was killed at its end; and where nothing can be removed,
+                // nothing is lost.
+                let _ = sidecar::remove_all(dir);
                 return ActivationStore::open(dir);
             }
         }
+        plan::refuse(dir)?;
         create_folder(dir)?;
         let lock = FolderLock::acquire(dir)?;
         interrupt::watch();
@@ -130,7 +134,7 @@ impl ActivationStore {
 }
 
 /// The manifest of the requested store, with no shards yet.
-fn planned(
+pub(super) fn planned(
     source: &Source,
     hooks: &[HookPoint],
     tokens: Sequences<'_>,
@@ -149,7 +153,19 @@ fn planned(
     if hooks.is_empty() {
         return Err(no_hook());
     }
-    Ok(Manifest::new(source.clone(), tokens.id(source.d_vocab)?, hooks, config))
+    let manifest = Manifest::new(source.clone(), tokens.id(source.d_vocab)?, hooks, config);
+    match manifest.all_shards() {
+        n if n > MOST_SHARDS => {
+            let enough = manifest.all_rows().div_ceil(MOST_SHARDS).next_power_of_two();
+            let why = format!(
+                "shard_tokens = {}, which makes {n} shards of {} tokens; a system opens {MOST_SHARDS} of them at once: take {enough}",
+                config.shard_tokens,
+                manifest.all_rows(),
+            );
+            Err(Error::config("shard_tokens", why))
+        }
+        _ => Ok(manifest),
+    }
 }
 
 /// Whether the store in `dir` is finished and lacks no file.
@@ -220,28 +236,23 @@ impl<'a> Harvest<'a> {
         let mut progress = Progress::new(what, all_rows as u64, "tokens")
             .resumed_at((all_rows - rows_to_do) as u64);
         let planned = self.manifest.clone();
-        let enough = AtomicBool::new(false);
-        let stop = || enough.load(Ordering::Relaxed) || interrupt::requested();
-        let computed = std::thread::scope(|scope| {
-            let (work, to_write) = sync_channel(WORK_WAITING);
-            let (chunks, to_feed) = sync_channel(1);
-            let (dir, manifest) = (self.dir, &mut self.manifest);
-            let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
-            let writer = thread("tsae-harvest-writer")
-                .spawn_scoped(scope, move || write_shards(dir, manifest, &to_write))
-                .map_err(Error::io("start a thread for", dir))?;
-            let feeder = Feeder { dir, manifest: &planned, todo: &todo, chunks };
-            thread("tsae-harvest-text")
-                .spawn_scoped(scope, || feeder.run(tokens, &stop))
-                .map_err(Error::io("start a thread for", dir))?;
-            let feed = Feed::new(to_feed);
-            let computed = compute(&planned, &todo, feed, batch, forward, work, &mut progress);
-            enough.store(true, Ordering::Relaxed);
-            // The writer ends once it has written what there is. What went wrong there comes first:
-            // it may be why computing ended.
-            writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            computed
-        });
+        let (dir, manifest) = (self.dir, &mut self.manifest);
+        let task = Task {
+            dir,
+            manifest: &planned,
+            shards: &todo,
+            batch,
+            forward,
+            done: all_rows - rows_to_do,
+        };
+        let (planned, shards) = (&planned, &todo);
+        let computed = task.run(
+            &mut progress,
+            move |chunks, stop| {
+                Feeder { dir, manifest: planned, todo: shards, chunks }.run(tokens, stop);
+            },
+            move |work| write_shards(dir, manifest, work),
+        );
         match computed {
             Ok(()) => {}
             Err(Error::Interrupted { .. }) => self.stopped(&mut progress)?,
@@ -254,6 +265,8 @@ impl<'a> Harvest<'a> {
     /// After a stop by hand: an error, unless there is something to return.
     fn stopped(&self, progress: &mut Progress) -> Result<()> {
         interrupt::clear();
+        self.manifest.write(self.dir)?;
+        sidecar::remove_all(self.dir)?;
         let (kept, all) = (self.manifest.shards.len(), self.manifest.all_shards());
         // Shards before a gap are of no use to a reader, and without any shard there is nothing to
         // return.
@@ -272,7 +285,7 @@ impl<'a> Harvest<'a> {
 
 /// A folder with shards and no manifest holds someone's data of unknown origin: it is neither used
 /// nor overwritten.
-fn refuse_stray_shards(dir: &Path) -> Result<()> {
+pub(super) fn refuse_stray_shards(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).map_err(Error::io("read", dir))? {
         let entry = entry.map_err(Error::io("read", dir))?;
         if is_shard(&entry.file_name().to_string_lossy()) {

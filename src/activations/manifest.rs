@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::after::{After, is_marks};
+use super::plan;
+use super::sidecar::is_sidecar;
 use super::source::Source;
 use super::{Dtype, HarvestConfig};
 use crate::base::error::{Error, Result};
@@ -64,7 +66,7 @@ pub struct CorpusId {
 }
 
 /// One file of activations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardId {
     pub file: String,
@@ -109,7 +111,12 @@ impl Manifest {
 
     /// Whether a temporary file for `target` is one that a harvest leaves when it is killed.
     pub fn writes(target: &str) -> bool {
-        target == NAME || target == TextRecord::NAME || is_shard(target) || is_marks(target)
+        target == NAME
+            || target == TextRecord::NAME
+            || is_shard(target)
+            || is_marks(target)
+            || is_sidecar(target)
+            || plan::is_of_plan(target)
     }
 
     /// How many rows the whole corpus gives.
@@ -151,6 +158,12 @@ impl Manifest {
             )
             .as_bytes(),
         )
+    }
+
+    /// What decides what the store holds, as a checksum: the same from the first shard to the last.
+    pub fn identity(&self) -> String {
+        let facts: Vec<String> = self.facts().into_iter().map(|fact| fact.decisive).collect();
+        sha256(facts.join("\n").as_bytes())
     }
 
     /// Checks that a store made from `self` is what a harvest of `now` would make.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::layout::Layout;
-use super::manifest::{FORMAT, IDS, Manifest, NAME, VERSION};
+use super::manifest::{FORMAT, IDS, Manifest, NAME, ShardId, VERSION};
+use super::{plan, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::files::{sha256, write_atomic};
 use crate::model::HookPoint;
@@ -35,20 +36,33 @@ impl Manifest {
     /// [`Error::Format`] if it is missing, not a manifest, or of a newer version;
     /// [`Error::Checksum`] if it was changed by anything but a harvest.
     pub fn read(dir: &Path) -> Result<Manifest> {
-        let why = format!(
-            "holds no activations (there is no {NAME}): give the folder of a harvest, or harvest into it first"
-        );
-        Manifest::read_if_there(dir)?.ok_or_else(|| Error::format(dir, why))
+        Manifest::read_if_there(dir)?.ok_or_else(|| {
+            let why = match plan::path(dir).exists() {
+                true => "holds a harvest that many processes share and whose shards are not collected yet (tsae harvest --collect)".to_owned(),
+                false => format!(
+                    "holds no activations (there is no {NAME}): give the folder of a harvest, or harvest into it first"
+                ),
+            };
+            Error::format(dir, why)
+        })
     }
 
     /// As [`read`](Manifest::read), or `None` if there is no manifest.
     pub fn read_if_there(dir: &Path) -> Result<Option<Manifest>> {
         let path = Manifest::path(dir);
-        match fs::read(&path) {
-            Ok(bytes) => Manifest::parse(&path, &bytes).map(Some),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::io("read", &path)(e)),
+        let mut manifest = match fs::read(&path) {
+            Ok(bytes) => Manifest::parse(&path, &bytes)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        // Of a harvest that goes on, or was killed, the last shards are listed beside themselves.
+        while !manifest.complete && manifest.shards.len() < manifest.all_shards() {
+            match sidecar::read(dir, &manifest, manifest.shards.len())? {
+                Some(shard) => manifest.shards.push(shard),
+                None => break,
+            }
         }
+        Ok(Some(manifest))
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
@@ -90,7 +104,7 @@ impl Manifest {
 
     /// Whether everything fits together, so that nothing computed from it can overflow or lie
     /// outside a file.
-    fn check(&self) -> std::result::Result<(), String> {
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
         let want = |right: bool, what: &str| if right { Ok(()) } else { Err(what.to_owned()) };
         want(self.format == FORMAT, "the format has another name")?;
         want(self.version == self.corpus.version(), "the version is unknown")?;
@@ -116,31 +130,39 @@ impl Manifest {
             self.complete == (self.shards.len() == self.all_shards()),
             "it is marked complete but lacks shards, or the reverse",
         )?;
-        for (index, shard) in self.shards.iter().enumerate() {
-            let layout = Layout::new(self, index).ok_or("a shard is impossibly large")?;
-            let known = shard.file == Manifest::shard_name(index)
-                && shard.rows == self.rows_of(index)
-                && shard.bytes == layout.bytes();
-            want(known, "a shard has the wrong name or size")?;
-            want(
-                shard.after.is_some() == self.corpus.stream.is_some(),
-                "a shard does not say how far the text was read, or a shard that was not streamed does",
-            )?;
-            let sections = self.hooks.iter().map(HookPoint::to_string).chain([IDS.to_owned()]);
-            want(
-                shard.sha256.len() == self.hooks.len() + 1
-                    && sections.into_iter().all(|s| shard.sha256.contains_key(&s)),
-                "a shard lacks a checksum",
-            )?;
+        let mut shards = self.shards.iter().enumerate();
+        shards.try_for_each(|(index, shard)| self.check_shard(index, shard)).map_err(str::to_owned)
+    }
+
+    /// Whether an entry can be that of shard `index`.
+    pub fn check_shard(
+        &self,
+        index: usize,
+        shard: &ShardId,
+    ) -> std::result::Result<(), &'static str> {
+        let layout = Layout::new(self, index).ok_or("a shard is impossibly large")?;
+        if shard.file != Manifest::shard_name(index)
+            || shard.rows != self.rows_of(index)
+            || shard.bytes != layout.bytes()
+        {
+            return Err("a shard has the wrong name or size");
         }
-        Ok(())
+        if shard.after.is_some() != self.corpus.stream.is_some() {
+            return Err(
+                "a shard does not say how far the text was read, or a shard that was not streamed does",
+            );
+        }
+        let mut sections = self.hooks.iter().map(HookPoint::to_string).chain([IDS.to_owned()]);
+        let known = shard.sha256.len() == self.hooks.len() + 1
+            && sections.all(|section| shard.sha256.contains_key(&section));
+        if known { Ok(()) } else { Err("a shard lacks a checksum") }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activations::manifest::{CorpusId, ShardId};
+    use crate::activations::manifest::CorpusId;
     use crate::activations::{HarvestConfig, Source};
     use proptest::prelude::*;
     use std::collections::BTreeMap;

@@ -214,6 +214,17 @@ pub enum Error {
         remedy: String,
     },
 
+    /// Work that many processes share is not complete.
+    #[error("{what} is not complete: {left}; {remedy}")]
+    Incomplete {
+        /// The work.
+        what: String,
+        /// What is left of it.
+        left: String,
+        /// How to go on.
+        remedy: String,
+    },
+
     /// A training in the background failed, and its own error was given away already, or it was a
     /// panic.
     #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call continues from there", .dir.display())]

@@ -1,7 +1,9 @@
 //! Files that are either whole or not there: temporary name, sync, rename; checksums; and a lock on
 //! a folder.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+mod lock;
+
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +12,8 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::base::error::{Error, Result};
+
+pub use lock::FolderLock;
 
 /// Writes `path` so that it holds either its old bytes or all of the new ones, whenever the process
 /// is killed or the disk fills up.
@@ -185,57 +189,6 @@ pub fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The right to write in a folder, until dropped: a sole right, or one that others share.
-///
-/// The lock is the operating system's, on the file `.lock`, so it ends with the process however
-/// that ends. Readers do not take it.
-#[derive(Debug)]
-pub struct FolderLock {
-    _file: File,
-}
-
-impl FolderLock {
-    /// Locks `dir`, which must exist.
-    ///
-    /// # Errors
-    /// [`Error::Locked`] if another process, or another call in this one, holds it.
-    pub fn acquire(dir: &Path) -> Result<FolderLock> {
-        let file = FolderLock::file(dir)?;
-        FolderLock::locked(dir, file.try_lock(), file)
-    }
-
-    /// Locks `dir` together with whoever else shares it, and against who wants it alone.
-    ///
-    /// # Errors
-    /// [`Error::Locked`] if another process, or another call in this one, has it alone.
-    pub fn share(dir: &Path) -> Result<FolderLock> {
-        let file = FolderLock::file(dir)?;
-        FolderLock::locked(dir, file.try_lock_shared(), file)
-    }
-
-    fn file(dir: &Path) -> Result<File> {
-        let path = dir.join(".lock");
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| failed("create", &path, e))
-    }
-
-    fn locked(
-        dir: &Path,
-        got: std::result::Result<(), TryLockError>,
-        file: File,
-    ) -> Result<FolderLock> {
-        match got {
-            Ok(()) => Ok(FolderLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
-            Err(TryLockError::Error(e)) => Err(Error::io("lock", dir.join(".lock"))(e)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,19 +245,6 @@ mod tests {
             names(dir.path()),
             [".notes.77-0.tmp", ".shard-1.tmp", "a.tmp", "shard-00001.safetensors"]
         );
-    }
-
-    #[test]
-    fn a_folder_is_locked_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let lock = FolderLock::acquire(dir.path()).unwrap();
-        assert!(matches!(FolderLock::acquire(dir.path()), Err(Error::Locked { .. })));
-        assert!(matches!(FolderLock::share(dir.path()), Err(Error::Locked { .. })));
-        drop(lock);
-        let both = [FolderLock::share(dir.path()).unwrap(), FolderLock::share(dir.path()).unwrap()];
-        assert!(matches!(FolderLock::acquire(dir.path()), Err(Error::Locked { .. })));
-        drop(both);
-        FolderLock::acquire(dir.path()).unwrap();
     }
 
     #[test]

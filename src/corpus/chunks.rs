@@ -32,6 +32,13 @@ pub struct Chunk {
     pub begun: Vec<Begun>,
 }
 
+impl Chunk {
+    /// Sequences of no stream.
+    pub fn of(tokens: Tokens) -> Chunk {
+        Chunk { tokens, after: Cursor::default(), begun: Vec::new() }
+    }
+}
+
 /// A document that has begun.
 pub struct Begun {
     pub name: String,

@@ -101,6 +101,18 @@ pub(crate) fn has_bf16_tiles() -> bool {
     false
 }
 
+/// What forms products here, for people: two processors with different ones give different last
+/// bits.
+pub(crate) fn kernel(compute: Compute) -> &'static str {
+    match (has_tiles(), compute, has_bf16_tiles()) {
+        (false, Compute::F32, _) => "the gemm crate in f32",
+        (false, Compute::Bf16, _) => "the gemm crate on numbers rounded to bf16",
+        (true, Compute::F32, _) => "AVX-512 tiles in f32",
+        (true, Compute::Bf16, true) => "AVX-512 tiles in bf16",
+        (true, Compute::Bf16, false) => "AVX-512 tiles on numbers rounded to bf16",
+    }
+}
+
 /// Rows of a product, one after the other.
 #[derive(Clone, Copy)]
 pub(crate) enum Rows<'a> {

@@ -1,9 +1,10 @@
-//! How errors and forecasts show themselves.
+//! How errors, forecasts and shares show themselves.
 
 use super::{Show, Shown, escape, settings, shows};
 use crate::base::error::Error;
 use crate::base::forecast::Forecast;
 use crate::base::format;
+use crate::base::share::Share;
 
 shows!(Error);
 
@@ -37,4 +38,11 @@ impl Show for Forecast {
     }
 }
 
-shows!(Forecast);
+impl Show for Share {
+    fn shown(&self) -> Shown {
+        let meaning = format!("share {} of {} of the work", self.number(), self.of());
+        Shown::sentence(&self.to_string(), &meaning)
+    }
+}
+
+shows!(Forecast, Share);

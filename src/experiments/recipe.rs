@@ -27,6 +27,7 @@
 //!
 //! A sweep has a description [of its own](crate::experiments::sweep::SweepFile), in the same words.
 
+mod by_many;
 mod describe;
 mod evaluate;
 mod lookup;
@@ -38,6 +39,7 @@ mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod text;
 mod write;
 
 use std::path::PathBuf;

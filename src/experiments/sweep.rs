@@ -36,11 +36,15 @@
 //! order of the activations ([`TrainConfig::seed`]); arms of one seed have both in common. It does
 //! not change the text, nor what is held out.
 //!
-//! **Several processes** may run the same sweep in the same folder: each run is trained by one of
-//! them. A process passes over the runs that another has in hand, so that it is enough to start as
-//! many as there are machines; [`Sweep::only`] gives each its share beforehand.
+//! **Several processes** may run the same sweep in the same folder. On one machine it is enough to
+//! start them: each run is trained by one of them, and whoever has nothing left to begin stays until
+//! all is done, and takes over what another was killed with. On many machines, give each a share of
+//! its own by [`Sweep::only`]: shares have no run in common, so that nothing rests on a lock, which
+//! not every file system keeps for all machines. [`Sweep::prepare`] does before what each would
+//! else do for itself.
 
 mod arm;
+mod check;
 mod choose;
 mod description;
 mod figures;
@@ -50,6 +54,7 @@ mod page;
 mod plan;
 mod results;
 mod run;
+mod shares;
 mod show;
 mod spread;
 mod table;
@@ -68,12 +73,14 @@ pub use spread::Spread;
 use super::EVALUATED;
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
+use crate::base::share::Share;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, SaeConfig};
-use crate::train::{TrainConfig, check_name};
+use crate::train::{self, TrainConfig};
 use arm::Axis;
 use grid::Point;
+use shares::Costed;
 
 /// A grid of runs; see the [module](self).
 #[derive(Clone)]
@@ -88,12 +95,9 @@ pub struct Sweep {
     baseline: Option<String>,
     evaluated: usize,
     memory: Option<u64>,
-    /// Which of how many equal shares to run.
-    share: (usize, usize),
+    /// Which share to run; without one, all of it, and to the end.
+    share: Option<Share>,
 }
-
-/// More than anybody waits for, and few enough to list at once.
-const MOST_RUNS: usize = 100_000;
 
 impl Sweep {
     /// A sweep over SAEs that are trained on `acts` with these settings: at first over all its
@@ -113,7 +117,7 @@ impl Sweep {
             baseline: None,
             evaluated: EVALUATED,
             memory: None,
-            share: (0, 1),
+            share: None,
             train,
         })
     }
@@ -181,19 +185,16 @@ impl Sweep {
         self
     }
 
-    /// Runs only the `i`th of `n` equal shares of the grid, counted from 1, for a process that
-    /// others run beside.
+    /// Runs only the `i`th of `n` shares of the grid, counted from 1, for a process that others
+    /// run beside.
+    ///
+    /// Shares are of single runs, which follow each other in the grid, and are equal in the work
+    /// that they are expected to take, by the shapes of the SAEs: every machine cuts them alike.
     ///
     /// # Errors
     /// [`Error::Config`] unless `1 ≤ i ≤ n`.
     pub fn only(mut self, i: usize, n: usize) -> Result<Sweep> {
-        if i == 0 || i > n {
-            return Err(Error::config(
-                "only",
-                format!("{i}/{n} is not a share: give 1/{n} to {n}/{n}"),
-            ));
-        }
-        self.share = (i - 1, n);
+        self.share = Some(Share::new(i, n)?);
         Ok(self)
     }
 
@@ -202,15 +203,28 @@ impl Sweep {
     ///
     /// It is resumable: interrupted, it returns what it has; the same call continues from there. A
     /// run whose numbers overflow, as at a learning rate that is too high, is put down as failed
-    /// and the others continue.
+    /// and the others continue. Runs that another process has in hand are waited for, and taken
+    /// over if that process ends without having finished them; but not those of a
+    /// [share](Sweep::only).
     ///
     /// # Errors
+    /// [`Error::Incomplete`] if another process has runs of this one's share in hand;
     /// [`Error::Config`] if there is nothing to run, no held-out text, or a setting that cannot be
     /// used; [`Error::UnknownHook`]; [`Error::Changed`] if the model is not the activations';
     /// [`Error::Checksum`] if a finished run is damaged; [`Error::Io`].
     pub fn run(&self, dir: impl AsRef<Path>) -> Result<SweepResults> {
         run::run(self, dir.as_ref())?;
         SweepResults::open(dir)
+    }
+
+    /// Does what every process of the sweep in `dir` would else do for itself, and trains nothing:
+    /// lists the grid in `sweep.json`, and makes each hook's tables, of which those of
+    /// [`SweepFile`]s and [`Lookup::unigram_in`] are kept.
+    ///
+    /// # Errors
+    /// As [`run`](Sweep::run), and what making a table reports.
+    pub fn prepare(&self, dir: impl AsRef<Path>) -> Result<()> {
+        run::prepare(self, dir.as_ref())
     }
 
     /// How many streams of batches there are: one for each hook and seed.
@@ -228,78 +242,36 @@ impl Sweep {
 
     /// Every run of the grid, hook by hook, seed by seed, arm by arm.
     fn points(&self) -> Result<Vec<Point>> {
+        Ok(self.costed()?.into_iter().map(|run| run.point).collect())
+    }
+
+    /// The runs of this process' share.
+    fn mine(&self) -> Result<Vec<Point>> {
+        match self.share {
+            Some(share) => Ok(shares::share(self.costed()?, share)),
+            None => self.points(),
+        }
+    }
+
+    /// Every run of the grid with its work.
+    fn costed(&self) -> Result<Vec<Costed>> {
         self.check()?;
-        let mut points = Vec::new();
+        let mut runs = Vec::new();
         for &hook in &self.hooks {
             for &seed in &self.seeds {
                 for arm in &self.arms {
                     for values in grid::combinations(arm, &self.axes) {
                         let sae = grid::config(&arm.base, &values, seed, self.train.lr)?;
                         sae.check()?;
-                        points.push(grid::point(hook, &arm.name, &values, &sae));
+                        let work = train::work_of(&sae, &self.train);
+                        let point = grid::point(hook, &arm.name, &values, &sae);
+                        runs.push(Costed { point, work });
                     }
                 }
             }
         }
-        grid::check_names(&points)?;
-        Ok(points)
-    }
-
-    /// Checks all that can be known before anything is trained.
-    fn check(&self) -> Result<()> {
-        let model = &self.text()?.0;
-        if model.fingerprint() != self.acts.model_fingerprint() {
-            return Err(Error::Changed {
-                path: self.acts.dir().to_owned(),
-                what: "the model of the activations",
-                stored: self.acts.model_fingerprint().to_owned(),
-                now: format!("{} ({})", model.fingerprint(), model.name()),
-                remedy: "sweep with the model and processing that the activations came from"
-                    .to_owned(),
-            });
-        }
-        for (field, what, n) in [
-            ("hooks", "hook", self.hooks.len()),
-            ("seeds", "seed", self.seeds.len()),
-            ("arm", "arm", self.arms.len()),
-        ] {
-            if n == 0 {
-                return Err(Error::config(
-                    field,
-                    format!("there is no {what} to run: give at least one"),
-                ));
-            }
-        }
-        self.hooks.iter().try_for_each(|&hook| self.acts.check_hook(hook))?;
-        for arm in &self.arms {
-            check_name(&arm.name)?;
-            arm.axes.iter().try_for_each(Axis::check)?;
-        }
-        self.axes.iter().try_for_each(Axis::check)?;
-        self.axes
-            .iter()
-            .chain(self.arms.iter().flat_map(|arm| &arm.axes))
-            .try_for_each(|axis| check_name(&axis.name))?;
-        let of_streams =
-            |arm| grid::n_combinations(arm, &self.axes).saturating_mul(self.n_streams());
-        let runs = self.arms.iter().map(of_streams).fold(0, usize::saturating_add);
-        if runs > MOST_RUNS {
-            return Err(Error::config(
-                "arms",
-                format!(
-                    "{runs} runs; at most {MOST_RUNS} make a sweep: vary fewer values with each other"
-                ),
-            ));
-        }
-        match &self.baseline {
-            Some(name) if !self.arms.iter().any(|arm| arm.name == *name) => {
-                Err(Error::UnknownRun {
-                    name: name.clone(),
-                    there: self.arms.iter().map(|arm| arm.name.clone()).collect(),
-                })
-            }
-            _ => Ok(()),
-        }
+        grid::check_names(runs.iter().map(|run| &run.point))?;
+        Ok(runs)
     }
 
     /// The model and its held-out text.

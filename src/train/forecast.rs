@@ -10,6 +10,7 @@ use crate::activations::{Batch, Waiting};
 use crate::base::error::Result;
 use crate::base::forecast::{self, Forecast};
 use crate::sae::{Sae, SaeConfig};
+use crate::train::TrainConfig;
 
 /// Steps that are tried, of which the first, which finds cold caches and fresh memory, does not
 /// count.
@@ -33,6 +34,27 @@ pub(crate) fn memory_of(sae: &SaeConfig, batch: usize) -> u64 {
     // order by latent.
     let step = batch as u64 * (4 * d + 8 * active);
     4 * (3 * weights + table + packed + step)
+}
+
+/// What training an SAE takes, in units of one number of the encoder that is screened for a token:
+/// the same on every machine, so that all cut a sweep at the same places.
+///
+/// The weights are those of the step's parts in docs/performance.md (768 → 12,288, k 30, batch
+/// 4,096): screening and packing 120 ms; gradients and Adam 36, for a batch of any size; decoding,
+/// its gradients and scoring candidates again 46, for the active latents.
+pub(crate) fn work_of(sae: &SaeConfig, config: &TrainConfig) -> u128 {
+    /// Gradients and Adam of a number of the encoder and its like in the decoder, a step.
+    const ADAM: u128 = 1_200;
+    /// A number of an active latent, a token.
+    const ACTIVE: u128 = 160;
+    let (d, d_sae) = (sae.d_model as u128, sae.d_sae() as u128);
+    // Without a k every latent's value is formed in f32; how many are active is for the penalty.
+    let (screened, active) = match sae.architecture.uses_k() {
+        true => (d_sae, sae.k as u128),
+        false => (4 * d_sae, d_sae / 32),
+    };
+    let batch = config.batch as u128;
+    u128::from(config.steps()) * d * (batch * (screened + ACTIVE * active) + ADAM * d_sae)
 }
 
 impl Trainer {
@@ -142,6 +164,21 @@ mod tests {
         let bytes = memory_of(&table, 4096) as f64;
         assert!((0.65e9..0.85e9).contains(&bytes), "{bytes}");
         assert!(memory_of(&config, 4096) < memory_of(&table, 4096) - 4 * 3 * 50_257 * 768 + 1);
+    }
+
+    #[test]
+    fn work_is_in_the_proportions_that_were_measured() {
+        let config = TrainConfig { tokens: 4_096, batch: 4_096, ..Default::default() };
+        let sae = SaeConfig { k: 30, ..SaeConfig::new(768, 50_257) };
+        let work = |sae: &SaeConfig| work_of(sae, &config) as f64;
+        assert_eq!(sae.d_sae(), 12_288);
+        // 46 ms of 202 go into the active latents.
+        let twice = SaeConfig { k: 60, ..sae.clone() };
+        assert!((work(&twice) / work(&sae) - 1.0 - 46.0 / 202.0).abs() < 0.02);
+        // 36 of 202 do not shrink with the batch.
+        let small = TrainConfig { batch: 256, ..config.clone() };
+        let by_step = 15.0 * 36.0 / 202.0;
+        assert!((work_of(&sae, &small) as f64 / work(&sae) - 1.0 - by_step).abs() < 0.2);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod killing;
 mod reading;
 mod refusing;
 mod resuming;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,7 +90,7 @@ fn copy(from: &Path, to: &Path) {
 fn shards(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = files(dir)
         .into_keys()
-        .filter(|name| name.starts_with("shard-"))
+        .filter(|name| name.starts_with("shard-") && name.ends_with(".safetensors"))
         .map(|name| dir.join(name))
         .collect();
     paths.sort();

@@ -90,17 +90,20 @@ fn a_harvest_killed_at_any_pass_ends_with_the_same_bytes() {
     }
 }
 
-/// Waits until this many shards are in the manifest and the next is in the making: until the writer
-/// has no more to do.
+/// Waits until this many shards are put down, in the manifest or beside themselves, and the next is
+/// in the making: until the writer has no more to do.
 fn wait_for_writer(dir: &Path, n_shards: usize) {
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     loop {
-        let listed =
-            fs::read_to_string(dir.join("manifest.json")).unwrap().matches("\"file\"").count();
-        let temporary = fs::read_dir(dir)
+        let names: Vec<_> = fs::read_dir(dir)
             .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let temporary: Vec<_> = temporary.filter(|name| name.ends_with(".tmp")).collect();
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let in_manifest =
+            fs::read_to_string(dir.join("manifest.json")).unwrap().matches("\"file\"").count();
+        let beside = |name: &&String| name.starts_with("shard-") && name.ends_with(".json");
+        let listed = in_manifest + names.iter().filter(beside).count();
+        let temporary: Vec<_> = names.iter().filter(|name| name.ends_with(".tmp")).collect();
         if listed == n_shards && matches!(&temporary[..], [one] if one.starts_with(".shard-")) {
             return;
         }
@@ -225,6 +228,62 @@ fn a_harvest_stopped_by_hand_returns_the_shards_it_has() {
         harvest(dir.path(), &tokens(11), CONFIG).unwrap();
         assert_eq!(files(dir.path()), files(quiet.path()));
     }
+}
+
+/// At 10⁹ tokens, one written for every shard would have been 95 GB.
+#[test]
+fn the_manifest_is_written_at_the_beginning_and_at_the_end() {
+    let (dir, tokens) = (tempfile::tempdir().unwrap(), tokens(60));
+    let manifest = dir.path().join("manifest.json");
+    let written = std::sync::Mutex::new(Vec::new());
+    let watching = |pass: &Tokens, hooks: &[HookPoint]| {
+        written.lock().unwrap().push(fs::read(&manifest).unwrap());
+        forward(pass, hooks)
+    };
+    ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), CONFIG, &watching)
+        .unwrap();
+    let mut written = written.into_inner().unwrap();
+    let passes = written.len();
+    written.dedup();
+    assert_eq!((passes, written.len()), (40, 1));
+    let last = fs::read_to_string(&manifest).unwrap();
+    assert!(last.matches("\"file\"").count() == 20 && last.contains("\"complete\": true"));
+    assert!(
+        files(dir.path()).keys().all(|name| !name.ends_with(".json") || name == "manifest.json")
+    );
+}
+
+#[test]
+fn what_is_put_down_beside_a_shard_is_held_to_its_checksum_and_store() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let tokens = tokens(11);
+    harvest_half(&tokens, dir.path());
+    let place = dir.path().join("shard-00001.json");
+    let whole = fs::read_to_string(&place).unwrap();
+    assert_eq!(ActivationStore::open(dir.path()).unwrap().n_rows(), 6 * N_CTX);
+    let source = Source { fingerprint: "ee".repeat(32), ..source() };
+    let fails = |pass: &Tokens, hooks: &[HookPoint]| match pass.row(0) == tokens.row(6) {
+        true => Err(Error::Tokenizer("stop".into())),
+        false => forward(pass, hooks),
+    };
+    ActivationStore::harvest_with(&source, &hooks(), &tokens, other.path(), CONFIG, &fails)
+        .unwrap_err();
+    let of_another = fs::read_to_string(other.path().join("shard-00001.json")).unwrap();
+    for (wrong, words) in [
+        (whole.replace("\"rows\":24", "\"rows\":16"), "checksum is another"),
+        (whole[..whole.len() - 9].to_owned(), "does not say"),
+        (of_another, "of another store"),
+    ] {
+        fs::write(&place, wrong).unwrap();
+        let told = ActivationStore::open(dir.path()).unwrap_err().to_string();
+        assert!(told.contains("shard-00001.json") && told.contains(words), "{told}");
+        assert!(harvest(dir.path(), &tokens, CONFIG).is_err());
+    }
+    // Without it, its shard is made anew.
+    fs::remove_file(&place).unwrap();
+    assert_eq!(ActivationStore::open(dir.path()).unwrap().n_rows(), 3 * N_CTX);
+    harvest(dir.path(), &tokens, CONFIG).unwrap();
+    assert!(ActivationStore::open(dir.path()).unwrap().is_complete());
 }
 
 #[test]

@@ -9,7 +9,9 @@ mod download;
 mod eval;
 mod features;
 mod harvest;
+mod jobs;
 mod lab;
+mod only;
 mod output;
 mod plot;
 mod predict;
@@ -35,6 +37,7 @@ Exit status:
   0    done
   1    failed; the standard error says why
   2    wrong usage: no such option, or a setting that cannot be used
+  75   a share of work, or what is collected, is not complete; run it again
   130  interrupted; what was made is kept, and the same command continues from there
 
 Results go to the standard output, with --json as one line of JSON; progress and remarks go to the standard error (--quiet: neither).
@@ -132,6 +135,8 @@ fn exit(done: Result<()>, verb: &Command) -> ExitCode {
             return 0.into();
         }
         Err(Error::Library(Library::Config { .. } | Library::Description { .. })) => 2,
+        // What sysexits.h calls a temporary failure, for engines that start it again.
+        Err(Error::Library(Library::Incomplete { .. })) => 75,
         Err(_) => 1,
         Ok(()) if interrupt::was_pressed() => 130,
         Ok(()) => 0,

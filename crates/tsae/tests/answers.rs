@@ -56,6 +56,10 @@ fn a_null_has_one_meaning_in_every_answer() {
         &format!(
             "harvest tiny-gpt2 --hook blocks.1.hook_resid_pre --text {TEXT} --context 64 --tokens 6000 --held-out-share 0.1 --out store"
         ),
+        "harvest tiny-gpt2 --sampled 2000 --out shared --plan",
+        "harvest --out shared --only 1/1",
+        "harvest --out shared --collect",
+        "harvest tiny-gpt2 --sampled 2000 --out shared --jobs slurm --shares 2",
         "train store --lookup none,unigram --k 8 --expansion 2 --lr 3e-3 --tokens 8000 --batch 500 --out runs",
         "eval runs --tokens 640",
         "plot runs --out figures",
@@ -64,7 +68,9 @@ fn a_null_has_one_meaning_in_every_answer() {
         "ngrams store --longest 3",
         "features runs/TSAE --store store --tokens 2000 --latent 3",
         "sweep sweep.toml --out sweep",
-        "sweep sweep.toml --out sweep --list",
+        "sweep sweep.toml --out sweep --jobs json",
+        "sweep sweep.toml --out sweep --prepare",
+        "sweep sweep.toml --out sweep --collect",
         "results sweep --out page.md",
         "convert runs/TSAE --to saelens --relu --out other",
         "convert store --to saelens --out cached",

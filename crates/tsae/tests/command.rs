@@ -277,9 +277,14 @@ fn wrong_usage_ends_with_2_and_a_failure_with_1() {
     }
     assert!(!dir.join("x").exists(), "nothing is left of what was wrong from the start");
     let help = run(dir, "--help");
-    for words in
-        ["Exit status:", "0    done", "1    failed", "2    wrong usage", "130  interrupted"]
-    {
+    for words in [
+        "Exit status:",
+        "0    done",
+        "1    failed",
+        "2    wrong usage",
+        "75   a share",
+        "130  interrupted",
+    ] {
         assert!(text(&help.stdout).contains(words), "{words}");
     }
 }

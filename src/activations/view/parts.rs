@@ -1,6 +1,6 @@
 //! How what goes into a store and comes out of it shows itself.
 
-use crate::activations::{Batch, Dtype, HarvestConfig, Source};
+use crate::activations::{Batch, Dtype, HarvestConfig, HarvestPlan, Source};
 use crate::base::format;
 use crate::display::{Column, Row, Show, Shown, Table, settings, shows, shows_as_table};
 
@@ -47,6 +47,18 @@ impl Show for HarvestConfig {
     }
 }
 
+impl Show for HarvestPlan {
+    fn shown(&self) -> Shown {
+        let count = |n: usize| format::count(n as u64);
+        let rows = vec![
+            ("shards", count(self.shards), "files, which any number of processes share out"),
+            ("tokens", count(self.tokens), "rows of activations"),
+            ("bytes", format::bytes(self.bytes), "size of the files"),
+        ];
+        settings("Plan of a harvest", rows).into()
+    }
+}
+
 impl Show for Source {
     fn shown(&self) -> Shown {
         let Source { name, revision, fingerprint, processing, .. } = self.clone();
@@ -75,4 +87,4 @@ impl Show for Dtype {
 }
 
 shows_as_table!(Batch);
-shows!(HarvestConfig, Source, Dtype);
+shows!(HarvestConfig, HarvestPlan, Source, Dtype);

@@ -269,3 +269,22 @@ fn sixteen_bits_give_the_products_of_the_f32_that_they_are() {
         }
     }
 }
+
+/// So what the one has made is not mixed with what the other has: see `activations/products.rs`.
+#[test]
+fn the_gemm_crate_gives_other_last_bits() {
+    use super::portable::{Matrix, matmul};
+    if !has_tiles() {
+        return;
+    }
+    let (n, depth, width) = (32, 768, 64);
+    let case = Case { bias: vec![0.0; width], ..Case::new(n, depth, width) };
+    let (mut tiles, mut gemm) = (vec![0.0f32; n * width], vec![0.0f32; n * width]);
+    let out = Out::Write(RowsMut::F32(&mut tiles));
+    case.packed().multiply(Rows::F32(&case.x), out, Activation::None, Compute::F32);
+    let matrix = |data, rows, cols| Matrix { data, rows, cols, row_stride: cols, col_stride: 1 };
+    let (x, w) = (matrix(&case.x, n, depth), matrix(&case.w, depth, width));
+    matmul(&mut gemm, width, x, w, 1.0, ::gemm::Parallelism::None);
+    let far = tiles.iter().zip(&gemm).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far > 0.0 && far < 1e-4, "{far}");
+}

@@ -2,18 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Harvested, RunRecipe, SAMPLED, Written};
-use crate::activations::ActivationStore;
+use super::{Harvested, RunRecipe, Written};
+use crate::activations::{ActivationStore, refuse_plan};
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::corpus::{self, Corpus, TextCorpus};
+use crate::corpus;
 use crate::model::Model;
 use crate::train::{Runs, TrainConfig, Trainer};
 
 /// The folder of the activations in that of the run, unless they have one of their own.
 const STORE: &str = "activations";
-/// The folder of the model's own samples in that of the activations.
-const SAMPLES: &str = "corpus";
 
 impl RunRecipe {
     /// The model that it names.
@@ -60,29 +58,11 @@ impl RunRecipe {
             }
             return spec.as_it_is(model, there);
         }
+        refuse_plan(dir)?;
+        let text = spec.read_text(model, dir)?;
         let (hooks, config) = (&spec.harvest.hooks, spec.harvest.config());
-        let (acts, held_out) = match &spec.text {
-            Some(pattern) if spec.stream => {
-                let corpus = spec.text_corpus(model, pattern)?.stream(spec.held_out_share)?;
-                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
-            }
-            Some(pattern) => {
-                let text = spec.text_corpus(model, pattern)?;
-                let record = text.record()?;
-                let corpus = text.split(spec.held_out_share)?;
-                let acts = ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?;
-                if let Some(record) = record {
-                    record.write(dir)?;
-                }
-                (acts, corpus.valid)
-            }
-            None => {
-                let n_tokens = spec.sampled.unwrap_or(SAMPLED);
-                let corpus =
-                    Corpus::sampled_in(model, n_tokens, spec.sampling_seed, dir.join(SAMPLES))?;
-                (ActivationStore::harvest(model, hooks, &corpus.train, dir, config)?, corpus.valid)
-            }
-        };
+        let acts = ActivationStore::harvest(model, hooks, text.sequences(), dir, config)?;
+        text.remember(dir)?;
         if !acts.is_complete() {
             let remedy = format!(
                 "{} tokens are kept in {}, and the same call continues from there",
@@ -91,7 +71,7 @@ impl RunRecipe {
             );
             return Err(Error::Interrupted { what: "the harvest", remedy });
         }
-        Harvested::remember(acts, &spec.of_harvest(), &held_out)
+        Harvested::remember(acts, &spec.of_harvest(), &text.held_out)
     }
 
     /// Activations that are there already: are they of this model?
@@ -113,24 +93,6 @@ impl RunRecipe {
             });
         }
         Ok(harvested)
-    }
-
-    fn text_corpus(&self, model: &Model, pattern: &str) -> Result<TextCorpus> {
-        let text = Corpus::text_files(model, pattern)?.seed(self.text_seed);
-        let mut text = text.read_as(self.format.as_deref(), self.column.as_deref())?;
-        if let Some(n_ctx) = self.context {
-            text = text.context(n_ctx);
-        }
-        if let Some(least) = self.min_chars {
-            text = text.min_chars(least);
-        }
-        if let Some(most) = self.max_chars {
-            text = text.max_chars(most);
-        }
-        Ok(match self.max_tokens {
-            Some(most) => text.max_tokens(most),
-            None => text,
-        })
     }
 
     /// The trainer of a resolved description: all its SAEs, with their tables.

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `harvest.toml` | the description of the harvest: a [`RunRecipe`] without training |
+//! | `harvest.toml` | the description of the harvest: a [`RunRecipe`] without training; `plan.toml` until a harvest by many is collected |
 //! | `held_out.safetensors` | the held-out sequences, `ids` `[n_seq, n_ctx]`, with the fingerprints of both sides |
 //! | `corpus/` | what the model wrote, if it sampled the text |
 //! | `tables/` | the authors' token tables, once they have been needed |
@@ -19,8 +19,8 @@ use crate::formats::ids;
 use crate::model::tokens::Tokens;
 
 /// The description of the harvest.
-const DESCRIPTION: &str = "harvest.toml";
-const HELD_OUT: &str = "held_out.safetensors";
+pub(super) const DESCRIPTION: &str = "harvest.toml";
+pub(super) const HELD_OUT: &str = "held_out.safetensors";
 const VERSION: u32 = 1;
 
 /// Activations, and what their folder remembers of the text they are of.
@@ -69,7 +69,7 @@ impl Harvested {
         let dir = acts.dir();
         let held_out = (!held_out.is_empty()).then(|| held_out.clone());
         if let Some(tokens) = &held_out {
-            write(&dir.join(HELD_OUT), &acts, tokens)?;
+            write_held_out(&dir.join(HELD_OUT), acts.corpus_fingerprint(), tokens)?;
         }
         // Last, because it says that the rest is there.
         let text = spec.harvest_toml()?;
@@ -116,12 +116,9 @@ impl Harvested {
     }
 }
 
-fn write(path: &Path, acts: &ActivationStore, tokens: &Tokens) -> Result<()> {
-    let about = About {
-        version: VERSION,
-        train: acts.corpus_fingerprint().to_owned(),
-        held_out: tokens.fingerprint(),
-    };
+/// Keeps held-out text, beside the fingerprint of the training side.
+pub(super) fn write_held_out(path: &Path, train: &str, tokens: &Tokens) -> Result<()> {
+    let about = About { version: VERSION, train: train.to_owned(), held_out: tokens.fingerprint() };
     ids::write(path, &about, &[("ids", tokens.ids())], tokens.n_ctx())
 }
 

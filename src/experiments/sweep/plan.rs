@@ -49,10 +49,17 @@ impl Plan {
         })
     }
 
+    /// Writes it, unless it is there already: then a process has nothing to write in the folder that
+    /// it shares with others.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        files::create_folder(dir)?;
+        let text = serde_json::to_vec_pretty(self).map_err(Error::json(NAME))?;
+        if fs::read(dir.join(NAME)).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
         let _lock = patiently(|| FolderLock::acquire(dir))?;
         files::remove_stale_files(dir, |name| name == NAME)?;
-        files::write_json(&dir.join(NAME), self)
+        files::write_atomic(&dir.join(NAME), |out| out.write_all(&text))
     }
 
     pub(super) fn read(dir: &Path) -> Result<Plan> {

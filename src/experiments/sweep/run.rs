@@ -1,5 +1,7 @@
 //! Running a sweep: stream by stream, part by part; locked, trained, evaluated.
 
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,53 +11,53 @@ use super::plan::Plan;
 use super::work::{Evaluated, Failed};
 use super::{Sweep, memory};
 use crate::base::error::{Error, Result};
-use crate::base::files::{self, FolderLock};
+use crate::base::files::FolderLock;
 use crate::display::{Progress, interrupt};
 use crate::eval::HeldOut;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::SaeConfig;
 use crate::train::{self, Runs, TrainConfig, Trainer};
+use elsewhere::Elsewhere;
 
 /// Trains and evaluates what is not finished yet of the sweep's share.
+///
+/// # Errors
+/// [`Error::Incomplete`] if a share is not complete because another process has runs of it in hand.
 pub(super) fn run(sweep: &Sweep, dir: &Path) -> Result<()> {
-    interrupt::watch();
-    interrupt::clear();
-    let (model, held_out) = sweep.text()?;
-    let text = held_out.rows(0, sweep.evaluated.div_ceil(held_out.n_ctx()).max(1));
-    let plan = Plan::new(sweep, &text)?;
-    files::create_folder(dir)?;
-    plan.write(dir)?;
-    let (index, of) = sweep.share;
-    let mine = grid::share(plan.runs, index, of);
-    // The bar begins behind what earlier calls have finished.
-    let mut done = 0;
-    for point in &mine {
-        done +=
-            u64::from(train::finished(&folder(dir, point), None)?.is_some()) * sweep.train.tokens;
-    }
-    let mut running = Running {
-        sweep,
-        model,
-        measured: sweep.train.measured(held_out),
-        fingerprint: text.fingerprint(),
-        text,
-        budget: sweep.memory.unwrap_or_else(memory::budget),
-        progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens")
-            .resumed_at(done),
-        done,
-        at_hook: HashMap::new(),
+    let mut running = Running::begin(sweep, dir)?;
+    let mut todo = sweep.mine()?;
+    let stopped = loop {
+        if running.pass(dir, &todo)? {
+            break true;
+        }
+        if running.elsewhere.is_empty() || sweep.share.is_some() {
+            break false;
+        }
+        match running.wait(dir)? {
+            Some(free) => todo = free,
+            None => break true,
+        }
     };
-    let mut stopped = false;
-    for points in mine.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
-        stopped = stopped || running.at_hook(dir, points[0].setting.hook, points)?;
-    }
     running.progress.note("");
     if stopped {
         interrupt::clear();
         running.progress.note("interrupted; the same call continues from here");
     }
     running.progress.finish();
+    match sweep.share {
+        Some(share) if !stopped => elsewhere::nothing_in(&running.elsewhere, share, dir),
+        _ => Ok(()),
+    }
+}
+
+/// Lists the grid and makes the arms' tables.
+pub(super) fn prepare(sweep: &Sweep, dir: &Path) -> Result<()> {
+    let running = Running::begin(sweep, dir)?;
+    for points in sweep.points()?.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
+        running.arms_at(points[0].setting.hook, points)?;
+    }
+    running.progress.finish_if_long();
     Ok(())
 }
 
@@ -75,6 +77,8 @@ struct Running<'a> {
     /// The configurations of the arms at the hook in hand; held until those of the next are made,
     /// whose tables continue from theirs.
     at_hook: HashMap<String, SaeConfig>,
+    /// The runs that another process has in hand.
+    elsewhere: Vec<Elsewhere>,
 }
 
 /// A run to train, or only to evaluate.
@@ -84,7 +88,47 @@ struct Job {
     key: String,
 }
 
-impl Running<'_> {
+impl<'a> Running<'a> {
+    /// Writes down what is to be run.
+    fn begin(sweep: &'a Sweep, dir: &Path) -> Result<Running<'a>> {
+        interrupt::watch();
+        interrupt::clear();
+        let (model, held_out) = sweep.text()?;
+        let text = held_out.rows(0, sweep.evaluated.div_ceil(held_out.n_ctx()).max(1));
+        Plan::new(sweep, &text)?.write(dir)?;
+        let mine = sweep.mine()?;
+        // The bar begins behind what earlier calls have finished.
+        let mut done = 0;
+        for point in &mine {
+            done += u64::from(train::finished(&folder(dir, point), None)?.is_some())
+                * sweep.train.tokens;
+        }
+        Ok(Running {
+            sweep,
+            model,
+            measured: sweep.train.measured(held_out),
+            fingerprint: text.fingerprint(),
+            text,
+            budget: sweep.memory.unwrap_or_else(memory::budget),
+            progress: Progress::new("sweep", mine.len() as u64 * sweep.train.tokens, "tokens")
+                .resumed_at(done),
+            done,
+            at_hook: HashMap::new(),
+            elsewhere: Vec::new(),
+        })
+    }
+
+    /// Goes once through these runs, which are in the order of the grid; true if it was stopped by
+    /// hand.
+    fn pass(&mut self, dir: &Path, points: &[Point]) -> Result<bool> {
+        for points in points.chunk_by(|a, b| a.setting.hook == b.setting.hook) {
+            if self.at_hook(dir, points[0].setting.hook, points)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Does the work at one hook; true if it was stopped by hand.
     fn at_hook(&mut self, dir: &Path, hook: HookPoint, points: &[Point]) -> Result<bool> {
         self.at_hook = self.arms_at(hook, points)?;
@@ -96,7 +140,7 @@ impl Running<'_> {
                 stream.iter().map(|point| self.job(point, &config)).collect::<Result<Vec<_>>>()?;
             let mut todo = Vec::new();
             for job in jobs {
-                if self.is_to_be_done(&root, &job)? {
+                if self.is_to_be_done(&root, &job.point, &job.key)? {
                     todo.push(job);
                 }
             }
@@ -154,18 +198,18 @@ impl Running<'_> {
     }
 
     /// Whether a run is not trained, or trained but not evaluated, and has not failed.
-    fn is_to_be_done(&self, root: &Path, job: &Job) -> Result<bool> {
-        let folder = root.join(&job.point.name);
-        match train::finished(&root.join(&job.point.name), Some(&job.key))? {
+    fn is_to_be_done(&self, root: &Path, point: &Point, key: &str) -> Result<bool> {
+        let folder = root.join(&point.name);
+        match train::finished(&folder, Some(key))? {
             Some(finished) => {
                 Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none())
             }
-            None => Ok(Failed::read(&folder, Some(&job.key))?.is_none()),
+            None => Ok(Failed::read(&folder, Some(key))?.is_none()),
         }
     }
 
-    /// Trains and evaluates runs of one stream, but for those that another process has in hand;
-    /// true if it was stopped by hand.
+    /// Trains and evaluates runs of one stream, but for those that another process has in hand,
+    /// which are noted; true if it was stopped by hand.
     fn part(
         &mut self,
         root: &Path,
@@ -178,8 +222,13 @@ impl Running<'_> {
         for job in jobs {
             match train::lock(root, &job.point.name) {
                 // Another process may have done it before it gave the lock away.
-                Ok(lock) if self.is_to_be_done(root, &job)? => mine.push((job, lock)),
-                Ok(_) | Err(Error::Locked { .. }) => {}
+                Ok(lock) if self.is_to_be_done(root, &job.point, &job.key)? => {
+                    mine.push((job, lock));
+                }
+                Ok(_) => {}
+                Err(Error::Locked { .. }) => {
+                    self.elsewhere.push(Elsewhere { point: job.point, key: job.key });
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -1,15 +1,21 @@
 //! `tsae harvest`.
 
+mod of;
+
 use std::path::PathBuf;
 
 use serde_json::json;
+use tokenized_sae::activations::HarvestPlan;
 use tokenized_sae::display::{Show, interrupt};
-use tokenized_sae::experiments::recipe::{HarvestRecipe, RunRecipe};
-use tokenized_sae::prelude::*;
-use tsae::Result;
+use tokenized_sae::experiments::recipe::Harvested;
+use tokenized_sae::format;
+use tsae::{Error, Result};
 
-use super::common::{ModelArgs, Products, Stored, TextArgs};
+use super::common::TextArgs;
+use super::jobs::{self, Jobs, JobsArgs};
+use super::only::{self, Only};
 use super::output::Output;
+use of::Of;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +23,13 @@ Examples:
   tsae harvest gpt2 --hook blocks.5.hook_resid_pre --hook blocks.8.hook_resid_pre --text 'books/*.txt' --tokens 100000000 --out cache/gpt2
   tsae harvest gpt2 --text hub:NeelNanda/pile-10k --tokens 10000000 --stream --out cache/pile
   tsae harvest pythia-160m --text books --context 128 --compute bf16 --out cache/pythia
-  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # continues from there";
+  tsae train cache/tiny-gpt2 --lookup none,unigram --k 16 --out runs/mine    # continues from there
+
+By many processes, on one machine or on a cluster:
+  tsae harvest gpt2 --text books --out cache/gpt2 --plan                  # the text, once
+  tsae harvest --out cache/gpt2 --only 2/8                                # the second of eight shares
+  tsae harvest --out cache/gpt2 --collect                                 # one store of them
+  tsae harvest gpt2 --text books --out cache/gpt2 --jobs slurm --shares 8 # all that, as a script";
 
 /// Run a model over text, and keep its activations, each beside its token.
 ///
@@ -27,48 +39,26 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Harvest {
     #[command(flatten)]
-    model: ModelArgs,
-    /// A hook, such as blocks.8.hook_resid_pre; by default hook_resid_pre of the block half-way up.
-    /// Repeatable: all are harvested in one pass.
-    #[arg(long = "hook", value_name = "HOOK")]
-    hooks: Vec<HookPoint>,
-    #[command(flatten)]
     text: TextArgs,
-    /// Train on at most this many tokens of the text, with held-out ones in proportion; by default
-    /// on all of it.
-    #[arg(long, conflicts_with = "sampled")]
-    tokens: Option<usize>,
-    /// Leave out documents of fewer characters.
-    #[arg(long, requires = "text")]
-    min_chars: Option<usize>,
-    /// Leave out documents of more characters.
-    #[arg(long, requires = "text")]
-    max_chars: Option<usize>,
-    /// Read the text while the model runs: it may be larger than memory.
-    #[arg(long, requires = "tokens")]
-    stream: bool,
-    /// The share of the text that is held out.
-    #[arg(long, default_value_t = RunRecipe::new("").held_out_share)]
-    held_out_share: f64,
-    /// Seeds the model's own samples; for text, the order of the files, and which documents of a
-    /// data set are held out.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// How numbers are stored: 16 bits, or all 32.
-    #[arg(long, value_enum, default_value_t = Stored::F16)]
-    dtype: Stored,
-    /// The number format of the model's products.
-    #[arg(long, value_enum, default_value_t = Products::F32)]
-    compute: Products,
-    /// Sequences in one pass of the model.
-    #[arg(long, default_value_t = HarvestConfig::default().batch)]
-    batch: usize,
-    /// Tokens in a file: what a kill can lose.
-    #[arg(long, default_value_t = HarvestConfig::default().shard_tokens)]
-    shard_tokens: usize,
+    #[command(flatten)]
+    of: Of,
     /// The folder of the activations.
     #[arg(long)]
     out: PathBuf,
+    /// Only read the text and lay the harvest out, for processes that then do shares of it.
+    #[arg(long, conflicts_with_all = ["only", "collect", "jobs"])]
+    plan: bool,
+    /// Only make the Ith of N shares of what --plan has laid out; auto/N: that of the task of a job
+    /// array, numbered as Slurm's, HyperQueue's (1 to N) or Kubernetes' (0 to N-1) variables say;
+    /// auto: of a Slurm array, which says N. The plan says what is harvested.
+    #[arg(long, value_name = "I/N", value_parser = only::parse, conflicts_with_all = ["text", "sampled", "context", "collect", "jobs"])]
+    only: Option<Only>,
+    /// Only make one store of the shares; ends with status 75 and the names of shards if some are
+    /// missing.
+    #[arg(long, conflicts_with_all = ["text", "sampled", "context", "jobs"])]
+    collect: bool,
+    #[command(flatten)]
+    jobs: JobsArgs,
     #[command(flatten)]
     output: Output,
 }
@@ -76,32 +66,39 @@ pub struct Harvest {
 impl Harvest {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        if let Some(engine) = self.jobs.jobs {
+            let (text, value) = self.jobs()?.written(engine)?;
+            return self.output.result(&value, || text);
+        }
         interrupt::watch();
-        let spec = RunRecipe {
-            processing: self.model.processing.into(),
-            text: self.text.text,
-            sampled: self.text.sampled,
-            format: self.text.format,
-            column: self.text.column,
-            min_chars: self.min_chars,
-            max_chars: self.max_chars,
-            stream: self.stream,
-            text_seed: self.seed,
-            sampling_seed: self.seed,
-            context: self.text.context,
-            max_tokens: self.tokens,
-            held_out_share: self.held_out_share,
-            harvest: HarvestRecipe {
-                hooks: self.hooks,
-                dtype: self.dtype.into(),
-                compute: self.compute.into(),
-                shard_tokens: self.shard_tokens,
-                batch: self.batch,
-            },
-            ..RunRecipe::new(&self.model.model)
-        };
-        spec.check()?;
-        let harvested = spec.harvest(&spec.load_model()?, &self.out)?;
+        if let Some(only) = self.only {
+            let share = only.share()?;
+            Harvested::share(&self.out, share)?;
+            let made = json!({ "dir": self.out, "share": share.number(), "of": share.of() });
+            return self
+                .output
+                .result(&made, || format!("Share {share} of {} is complete.", self.out.display()));
+        }
+        if self.collect {
+            return self.told(&Harvested::collect(&self.out)?);
+        }
+        let recipe = self.of.recipe(&self.text)?;
+        recipe.check()?;
+        let model = recipe.load_model()?;
+        if self.plan {
+            let HarvestPlan { shards, tokens, bytes, .. } = recipe.plan(&model, &self.out)?;
+            let made =
+                json!({ "dir": self.out, "shards": shards, "tokens": tokens, "bytes": bytes });
+            return self.output.result(&made, || {
+                let (rows, size) = (format::count(tokens as u64), format::bytes(bytes));
+                format!("{}: {shards} shards of {rows} rows, {size}.", self.out.display())
+            });
+        }
+        self.told(&recipe.harvest(&model, &self.out)?)
+    }
+
+    /// Says what there is now.
+    fn told(&self, harvested: &Harvested) -> Result<()> {
         let acts = &harvested.acts;
         let made = json!({
             "dir": acts.dir(), "model": acts.model_name(), "revision": acts.model_revision(), "processing": acts.processing(), "hooks": acts.hooks(),
@@ -109,5 +106,21 @@ impl Harvest {
             "held_out_tokens": harvested.held_out.as_ref().map_or(0, |tokens| tokens.len()), "bytes": acts.bytes(), "fingerprint": acts.fingerprint(),
         });
         self.output.result(&made, || harvested.shown().text)
+    }
+
+    /// The jobs of the harvest.
+    fn jobs(&self) -> Result<Jobs> {
+        let Some(n) = self.jobs.shares else {
+            return Err(Error::config("shares", "is not given: say how many, such as --shares 8"));
+        };
+        self.of.recipe(&self.text)?.check()?;
+        let out = jobs::from_root(&self.out)?;
+        let words = |further: &[&str]| {
+            let words = ["harvest", "--out", &out].into_iter().chain(further.iter().copied());
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut prepare = words(&["--plan"]);
+        prepare.splice(1..1, self.of.words(&self.text)?);
+        Ok(Jobs { prepare, share: words(&[]), collect: words(&["--collect"]), n })
     }
 }

@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use serde_json::json;
 use tokenized_sae::Error as Library;
 use tokenized_sae::display::interrupt;
-use tokenized_sae::experiments::sweep::{SweepFile, results_page};
+use tokenized_sae::experiments::sweep::{SweepFile, SweepResults, results_page};
 use tsae::{Error, Result};
 
 use super::common::{DeviceArgs, there};
+use super::jobs::{self, Jobs, JobsArgs};
+use super::only::{self, Only};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
 Examples:
   tsae sweep pareto.toml --out runs/pareto
-  tsae sweep pareto.toml --out runs/pareto --only 2/4    # the second of four shares
-  tsae sweep pareto.toml --out runs/pareto --list        # a command for each hook and seed, for a cluster
+  tsae sweep pareto.toml --out runs/pareto --only 2/4                    # the second of four shares
+  tsae sweep pareto.toml --out runs/pareto --jobs slurm --shares 64      # a script that runs it on a cluster
 
 A description, in the words of a notebook's Sweep:
   model = \"tiny-gpt2\"
@@ -39,16 +41,23 @@ pub struct Sweep {
     /// The description: TOML, or JSON if its name ends in .json.
     file: PathBuf,
     /// Where everything goes: the activations, and a folder for each run. Several processes may
-    /// work in it at once.
+    /// work in it at once; without a share, each stays until all is done.
     #[arg(long)]
     out: PathBuf,
-    /// Only the Ith of N equal shares of the runs, in their order.
-    #[arg(long, value_name = "I/N", value_parser = share)]
-    only: Option<(usize, usize)>,
-    /// Only print the commands that run it in N shares (by default one for each hook and seed), for
-    /// a cluster's job list.
-    #[arg(long, value_name = "N", num_args = 0..=1, conflicts_with = "only")]
-    list: Option<Option<usize>>,
+    /// Only the Ith of N shares of the runs, equal in the work they take; auto/N: that of the task
+    /// of a job array, numbered as Slurm's, HyperQueue's (1 to N) or Kubernetes' (0 to N-1) variables
+    /// say; auto: of a Slurm array, which says N. Ends with status 75 if it is not complete.
+    #[arg(long, value_name = "I/N", value_parser = only::parse, conflicts_with = "jobs")]
+    only: Option<Only>,
+    /// Only do what every share needs: harvest, list the runs and make the tables.
+    #[arg(long, conflicts_with_all = ["only", "jobs"])]
+    prepare: bool,
+    /// Only read what shares have made; ends with status 75 and the names of runs if some are
+    /// missing.
+    #[arg(long, conflicts_with_all = ["only", "prepare", "memory", "jobs"])]
+    collect: bool,
+    #[command(flatten)]
+    jobs: JobsArgs,
     /// Let runs that train together take this many GB of memory, instead of three quarters of the
     /// free memory.
     #[arg(long, value_name = "GB")]
@@ -73,43 +82,43 @@ pub struct Results {
     output: Output,
 }
 
-/// `I/N`.
-fn share(text: &str) -> std::result::Result<(usize, usize), String> {
-    let parts = text
-        .split_once('/')
-        .and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
-    parts
-        .filter(|&(i, n)| 1 <= i && i <= n)
-        .ok_or_else(|| "write it as I/N, from 1/N to N/N".to_owned())
-}
-
 impl Sweep {
-    /// Runs the sweep, or lists its commands.
+    /// Runs the sweep or a part of it, or prints its jobs.
     pub fn run(self) -> Result<()> {
         self.output.begin();
         self.device.begin();
+        if self.collect {
+            let results = SweepResults::open(&self.out)?.complete()?;
+            return self.output.result(&results, || results.table().text());
+        }
         there(&self.file)?;
         if let Some(memory) = self.memory.filter(|memory| memory.is_nan() || *memory <= 0.0) {
             return Err(Error::config("memory", format!("memory = {memory}; it must be above 0")));
         }
         let file = SweepFile::read(&self.file)?;
-        if let Some(shares) = self.list {
-            let n = shares.unwrap_or(file.n_streams());
-            if n == 0 {
-                return Err(Error::config("list", "list = 0; the sweep needs 1 command at least"));
-            }
-            let (file, out) = (quoted(&self.file), quoted(&self.out));
-            let commands: Vec<String> =
-                (1..=n).map(|i| format!("tsae sweep {file} --out {out} --only {i}/{n}")).collect();
-            return self.output.result(&commands, || commands.join("\n"));
+        if let Some(engine) = self.jobs.jobs {
+            let (text, value) = self.jobs(file.n_streams())?.written(engine)?;
+            return self.output.result(&value, || text);
         }
+        // Before anything is harvested, for it may say that there is no such share.
+        let share = self.only.map(Only::share).transpose()?;
         interrupt::watch();
         // None if it was interrupted, which the exit status says.
         let Some(sweep) = file.sweep(&self.out).map_err(|error| self.within(error))? else {
             return Ok(());
         };
-        let (i, n) = self.only.unwrap_or((1, 1));
-        let mut sweep = sweep.only(i, n)?;
+        if self.prepare {
+            sweep.prepare(&self.out).map_err(|error| self.within(error))?;
+            let runs = sweep.names()?.len();
+            let made = json!({ "dir": self.out, "planned": runs });
+            return self
+                .output
+                .result(&made, || format!("{} is ready for {runs} runs.", self.out.display()));
+        }
+        let mut sweep = match share {
+            Some(share) => sweep.only(share.number(), share.of())?,
+            None => sweep,
+        };
         if let Some(gigabytes) = self.memory {
             sweep = sweep.memory((gigabytes * 1e9) as u64);
         }
@@ -121,6 +130,24 @@ impl Sweep {
 }
 
 impl Sweep {
+    /// The jobs of the sweep, by default as many shares as there are streams of batches.
+    fn jobs(&self, streams: usize) -> Result<Jobs> {
+        let words = |further: &[&str]| -> Result<Vec<String>> {
+            let (file, out) = (jobs::from_root(&self.file)?, jobs::from_root(&self.out)?);
+            let words = ["sweep", &file, "--out", &out].into_iter().chain(further.iter().copied());
+            Ok(words.map(str::to_owned).collect())
+        };
+        let memory = self.memory.map(|gigabytes| gigabytes.to_string());
+        let of_share: Vec<&str> =
+            memory.iter().flat_map(|gigabytes| ["--memory", gigabytes]).collect();
+        Ok(Jobs {
+            prepare: words(&["--prepare"])?,
+            share: words(&of_share)?,
+            collect: words(&["--collect"])?,
+            n: self.jobs.shares.unwrap_or(streams),
+        })
+    }
+
     /// Says in which file a setting stands that cannot be used.
     fn within(&self, error: Library) -> Library {
         match error {
@@ -139,14 +166,5 @@ impl Results {
         self.dirs.iter().try_for_each(|dir| there(dir))?;
         results_page(&self.dirs, &self.out)?;
         self.output.result(&json!({ "page": self.out }), || self.out.display().to_string())
-    }
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &std::path::Path) -> String {
-    let path = path.display().to_string();
-    match path.chars().all(|c| c.is_alphanumeric() || "/._-+=,".contains(c)) {
-        true => path,
-        false => format!("'{}'", path.replace('\'', "'\\''")),
     }
 }

@@ -160,7 +160,9 @@ impl Train {
         self.device.begin();
         interrupt::watch();
         there(&self.source)?;
-        let spec = match (self.source.join("manifest.json").exists(), self.settings) {
+        // Opening one whose shards are not collected yet says so.
+        let is_store = ["manifest.json", "plan.json"].map(|name| self.source.join(name).exists());
+        let spec = match (is_store.contains(&true), self.settings) {
             (true, settings) => settings
                 .map_or_else(Settings::unsaid, Ok)?
                 .description(&Harvested::open(&self.source)?)?,

@@ -1,0 +1,147 @@
+//! What each process does: the shards of one share.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use super::collect::{collected, is_collected, there};
+use crate::activations::filling::{Task, Work, with_forward, write_shard};
+use crate::activations::forecast::check_memory;
+use crate::activations::manifest::{Manifest, ShardId};
+use crate::activations::plan::Plan;
+use crate::activations::products::Products;
+use crate::activations::shard::Shard;
+use crate::activations::verify::{Waiting, verify};
+use crate::activations::{ActivationStore, HarvestConfig, Source, sidecar};
+use crate::base::error::{Error, Result};
+use crate::base::share::Share;
+use crate::corpus::Chunk;
+use crate::display::{Progress, interrupt};
+use crate::model::Model;
+
+impl ActivationStore {
+    /// Makes the shards of one share of the [plan](ActivationStore::plan) in `dir`, but those that
+    /// are there: shards `i`, `i + n`, `i + 2n`, … for the `i`th share of `n`.
+    ///
+    /// It needs no lock, and may be killed at any moment and called again, also while a process that
+    /// is taken for dead still does the same. When it returns, the share is complete. There is
+    /// nothing to do once all is collected.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if there is no plan; [`Error::Changed`] if the model is not the plan's, or
+    /// this processor gives other last bits; and as [`harvest`](ActivationStore::harvest).
+    pub fn harvest_share(model: &Model, dir: impl AsRef<Path>, share: Share) -> Result<()> {
+        let dir = dir.as_ref();
+        let Some(plan) = Plan::read(dir)? else { return collected(dir).map(|_| ()) };
+        let now = Manifest { model: Source::of(model), ..plan.store.clone() };
+        plan.store.same_as(&now, dir)?;
+        if is_collected(dir)? {
+            return Ok(());
+        }
+        interrupt::watch();
+        interrupt::clear();
+        let todo = left(dir, &plan, share)?;
+        if todo.is_empty() {
+            return Ok(());
+        }
+        let Manifest { hooks, compute, .. } = &plan.store;
+        let config = HarvestConfig {
+            batch: plan.batch,
+            compute: *compute,
+            dtype: plan.store.dtype,
+            shard_tokens: plan.store.shard_rows,
+        };
+        check_memory(model, hooks, plan.store.corpus.n_ctx, &config)?;
+        with_forward(model, *compute, |forward| {
+            Products::of(&plan.first_pass(dir)?, hooks, *compute, forward)?.same_as(
+                &plan.products,
+                dir,
+                &plan.store.model,
+            )?;
+            let task = Task {
+                dir,
+                manifest: &plan.store,
+                shards: &todo,
+                batch: plan.batch,
+                forward,
+                done: 0,
+            };
+            let rows: usize = todo.iter().map(|&index| plan.store.rows_of(index)).sum();
+            let mut progress = Progress::new(&format!("harvest {share}"), rows as u64, "tokens");
+            let done = task.run(
+                &mut progress,
+                |chunks, stop| feed(dir, &plan, &todo, &chunks, stop),
+                |work| write(dir, &plan, work),
+            );
+            match done {
+                Err(Error::Interrupted { .. }) => {
+                    interrupt::clear();
+                    let remedy =
+                        "its complete shards are kept, and the same call continues from there";
+                    let remedy = remedy.to_owned();
+                    Err(Error::Interrupted { what: "a share of the harvest", remedy })
+                }
+                Ok(()) => {
+                    progress.finish();
+                    Ok(())
+                }
+                Err(e) => Err(e),
+            }
+        })
+    }
+}
+
+/// The shards of a share that are still to be made, once those that are there are found whole.
+fn left(dir: &Path, plan: &Plan, share: Share) -> Result<Vec<usize>> {
+    let mut left = Vec::new();
+    let mut known = plan.store.clone();
+    let mut kept = Vec::new();
+    for index in 0..plan.parts.len() {
+        let mine = index % share.of() == share.number() - 1;
+        let shard = if mine { there(dir, plan, index)? } else { None };
+        match (mine, &shard) {
+            (true, None) => left.push(index),
+            (true, Some(_)) => kept.push(index),
+            _ => {}
+        }
+        known.shards.push(shard.unwrap_or_default());
+    }
+    // Only so much of them is mapped at a time.
+    const AT_ONCE: usize = 256;
+    let hooks: Vec<usize> = (0..plan.store.hooks.len()).collect();
+    for some in kept.chunks(AT_ONCE) {
+        let open = |index: &usize| Shard::open(dir, &known, *index);
+        let shards = some.iter().map(open).collect::<Result<Vec<_>>>()?;
+        verify(&shards.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
+    }
+    Ok(left)
+}
+
+/// Brings what shards are made from, until nobody listens.
+fn feed(
+    dir: &Path,
+    plan: &Plan,
+    todo: &[usize],
+    chunks: &SyncSender<Result<Chunk>>,
+    stop: &dyn Fn() -> bool,
+) {
+    for &index in todo {
+        let chunk = plan.tokens(dir, index).map(Chunk::of);
+        let failed = chunk.is_err();
+        if stop() || chunks.send(chunk).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Writes shards from the passes that come, and puts down each beside it.
+fn write(dir: &Path, plan: &Plan, work: &Receiver<Work>) -> Result<()> {
+    while let Ok(told) = work.recv() {
+        let Work::Shard(index, chunk) = told else { continue };
+        let Some(shard) = write_shard(dir, &plan.store, index, &chunk.tokens, work)? else {
+            return Ok(());
+        };
+        let shard = ShardId { after: plan.parts[index].after.clone(), ..shard };
+        sidecar::write(dir, &plan.store, index, &shard)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! What the products of a model give on a machine, to the last bit.
+//!
+//! A processor with AVX-512 forms a model's products by [tiles](crate::cpu::matmul), which fuse each
+//! multiplication with an addition, in one order everywhere; others by the `gemm` crate, whose
+//! order depends on the processor and the sizes of its caches. Activations of the two are equal but
+//! for their last bits. One process gives all rows of a store the same; of many, each has to show
+//! that it gives the plan's.
+
+use serde::{Deserialize, Serialize};
+
+use super::Source;
+use super::filling::ForwardOf;
+use crate::base::error::{Error, Result};
+use crate::base::files::hex;
+use crate::cpu::matmul;
+use crate::model::tokens::Tokens;
+use crate::model::{Compute, HookPoint};
+use sha2::{Digest, Sha256};
+
+/// What a model gave for some tokens, and by which products.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Products {
+    /// The kernel, for people.
+    pub kernel: String,
+    /// The SHA-256 of the activations.
+    pub sha256: String,
+}
+
+impl Products {
+    /// Of one pass.
+    ///
+    /// # Errors
+    /// What the model says.
+    pub fn of(
+        pass: &Tokens,
+        hooks: &[HookPoint],
+        compute: Compute,
+        forward: ForwardOf<'_>,
+    ) -> Result<Products> {
+        let mut hash = Sha256::new();
+        for values in forward(0..pass.n_seq(), pass, hooks)? {
+            hash.update(bytemuck::cast_slice::<f32, u8>(&values));
+        }
+        let kernel = matmul::kernel(compute).to_owned();
+        Ok(Products { kernel, sha256: hex(hash.finalize()) })
+    }
+
+    /// Checks that these, found here, are the plan's.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub fn same_as(
+        &self,
+        planned: &Products,
+        dir: &std::path::Path,
+        source: &Source,
+    ) -> Result<()> {
+        if self.sha256 == planned.sha256 {
+            return Ok(());
+        }
+        let shown =
+            |it: &Products| format!("{} by {}", it.sha256.get(..12).unwrap_or_default(), it.kernel);
+        Err(Error::Changed {
+            path: super::plan::path(dir),
+            what: "the checksum of a pass of the model",
+            stored: shown(planned),
+            now: shown(self),
+            remedy: format!(
+                "this machine gives activations of {} other last bits than the one that made the plan: harvest on machines with the same kind of processor, or make the plan on one of these, in another folder",
+                source.name
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activations::plan::{self, Plan};
+    use crate::activations::{ActivationStore, HarvestConfig};
+    use crate::base::share::Share;
+    use crate::model::Model;
+
+    #[test]
+    fn a_worker_whose_products_give_other_bits_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-gpt2").unwrap();
+        let tokens = model.sample(2, 16, 0).unwrap();
+        let hooks = [HookPoint::resid_pre(1)];
+        ActivationStore::plan(&model, &hooks, &tokens, dir.path(), HarvestConfig::default())
+            .unwrap();
+        let mut plan = Plan::read(dir.path()).unwrap().unwrap();
+        assert_eq!(plan.products.kernel, matmul::kernel(Compute::F32));
+        let sha256 = "0123456789ab".repeat(6)[..64].to_owned();
+        plan.products = Products { kernel: "another kernel".to_owned(), sha256 };
+        plan.write(dir.path()).unwrap();
+        let share = Share::new(1, 1).unwrap();
+        let told = ActivationStore::harvest_share(&model, dir.path(), share).unwrap_err();
+        assert!(matches!(told, Error::Changed { .. }));
+        let told = told.to_string();
+        for words in ["0123456789ab by another kernel", "same kind of processor", "plan.json"] {
+            assert!(told.contains(words), "{told}");
+        }
+        assert!(plan::path(dir.path()).exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "a shard was made");
+    }
+}
