@@ -38,6 +38,9 @@ pub enum Device {
 /// What [`Device::Auto`] means in this process, if somebody has said so.
 static PREFERRED: Mutex<Device> = Mutex::new(Device::Auto);
 
+/// The cards that have shown in this process that they give the processor's bits.
+static PROVEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 /// A backend, and what there is to say about how it was chosen.
 pub(crate) struct Chosen {
     pub backend: Arc<dyn Backend>,
@@ -89,7 +92,7 @@ impl Device {
     }
 }
 
-/// The card of this number.
+/// The card of this number, which gives the processor's bits.
 fn open(ordinal: usize) -> Result<Arc<dyn Driver>> {
     let cards = gpu::cards().map_err(|why| Error::config("device", why))?;
     if ordinal >= cards.len() {
@@ -97,7 +100,13 @@ fn open(ordinal: usize) -> Result<Arc<dyn Driver>> {
         let why = format!("there is no cuda:{ordinal}; the driver finds {there}");
         return Err(Error::config("device", why));
     }
-    gpu::open(ordinal).map_err(|why| Error::config("device", why))
+    let card = gpu::open(ordinal).map_err(|why| Error::config("device", why))?;
+    let mut proven = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !proven.contains(&ordinal) {
+        gpu::prove(&card)?;
+        proven.push(ordinal);
+    }
+    Ok(card)
 }
 
 /// On a card, or on the CPU if the step there lacks something that one of the SAEs needs.

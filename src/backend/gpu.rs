@@ -31,13 +31,15 @@
 //! finite is decided on the device, and what must not move then does not. The host reads the report
 //! and the codes.
 //!
-//! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU.
+//! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU. A card is
+//! not taken at its word: before it trains, it has to [`prove`] that it gives the processor's bits.
 
 mod batch;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod driver;
 mod encode;
+mod proof;
 mod resident;
 mod sizes;
 mod step;
@@ -49,6 +51,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use batch::Batch;
 pub use driver::{Argument, Driver, Shape};
+pub use proof::prove;
 pub(crate) use resident::Resident;
 use sizes::Sizes;
 pub(super) use sizes::{bytes, check};

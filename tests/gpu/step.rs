@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use tokenized_sae::backend::gpu::Gpu;
+use tokenized_sae::backend::gpu::{self, Argument, Driver, Gpu, Shape};
 use tokenized_sae::backend::{self, AdamState, Backend, Exactness, Rates, Scratch, StepReport};
 use tokenized_sae::prelude::*;
 
@@ -345,4 +345,54 @@ fn what_the_step_on_a_gpu_lacks_is_refused_by_name() {
     assert_eq!(Gpu::lacks(&jump).as_deref(), Some("BatchTopK"));
     let prefixes = plain.with_prefixes(&[2]);
     assert_eq!(Gpu::lacks(&prefixes).as_deref(), Some("prefixes of a Matryoshka SAE"));
+}
+
+/// A device that leaves one kernel out.
+#[derive(Debug)]
+struct Forgetful(Emulated, &'static str);
+
+impl Driver for Forgetful {
+    fn name(&self) -> String {
+        "a forgetful card".to_owned()
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        self.0.free_bytes()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.0.allocate(bytes)
+    }
+
+    fn free(&self, address: u64) {
+        self.0.free(address);
+    }
+
+    fn write(&self, address: u64, data: &[u8]) -> Result<()> {
+        self.0.write(address, data)
+    }
+
+    fn read(&self, address: u64, data: &mut [u8]) -> Result<()> {
+        self.0.read(address, data)
+    }
+
+    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+        self.0.zero(address, bytes)
+    }
+
+    fn launch(&self, kernel: &str, shape: Shape, arguments: &[Argument]) -> Result<()> {
+        if kernel == self.1 { Ok(()) } else { self.0.launch(kernel, shape, arguments) }
+    }
+}
+
+#[test]
+fn a_card_trains_when_it_has_shown_the_processors_bits() {
+    let Some(whole) = Emulated::new(5) else { return };
+    let whole: Arc<dyn Driver> = Arc::new(whole);
+    gpu::prove(&whole).unwrap();
+    let Some(emulated) = Emulated::new(5) else { return };
+    let forgetful: Arc<dyn Driver> = Arc::new(Forgetful(emulated, "move_table"));
+    let told = gpu::prove(&forgetful).unwrap_err().to_string();
+    assert!(told.contains("a forgetful card does not give the processor's bits"), "{told}");
+    assert!(told.contains("device = cpu"), "{told}");
 }
