@@ -198,14 +198,24 @@ impl Plan {
     /// [`Error::Checksum`] or [`Error::Io`] if the ids are damaged or gone.
     pub fn tokens(&self, dir: &Path, index: usize) -> Result<Tokens> {
         let path = dir.join(IDS);
+        let remedy = "restore it from a copy, or plan the harvest in another folder";
+        let mut file = File::open(&path).map_err(Error::io("read", &path))?;
+        let there = file.metadata().map_err(Error::io("read", &path))?.len();
+        // Before room is made for it: a plan may say anything.
+        if u128::from(there) != 4 * self.store.all_rows() as u128 {
+            let why = format!(
+                "has {there} bytes, and the plan beside it speaks of {} ids: {remedy}",
+                self.store.all_rows()
+            );
+            return Err(Error::format(path, why));
+        }
         let mut bytes = vec![0; 4 * self.store.rows_of(index)];
         let at = 4 * (index * self.store.shard_rows) as u64;
-        let mut file = File::open(&path).map_err(Error::io("read", &path))?;
         let read = file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(&mut bytes));
         read.map_err(Error::io("read", &path))?;
         let (got, want) = (sha256(&bytes), &self.parts[index].sha256);
         if got != *want {
-            let remedy = "restore it from a copy, or plan the harvest in another folder".to_owned();
+            let remedy = remedy.to_owned();
             return Err(Error::Checksum { path, want: want.clone(), got, remedy });
         }
         let ids = bytes.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect();

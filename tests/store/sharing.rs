@@ -150,6 +150,9 @@ fn what_does_not_fit_the_plan_is_refused() {
         "{told}"
     );
     share(dir.path(), 3, 7).unwrap();
+    fs::write(&ids, &bytes[..bytes.len() - 4]).unwrap();
+    let told = share(dir.path(), 4, 7).unwrap_err().to_string();
+    assert!(told.contains("plan.ids: has 828 bytes") && told.contains("of 208 ids"), "{told}");
     let json = String::from_utf8(whole["plan.json"].clone()).unwrap();
     for (wrong, words) in [
         (json.replace("\"batch\":3", "\"batch\":4"), "checksum"),

@@ -81,7 +81,7 @@ fn shell(dir: &Path, script: &str, arguments: &[&str]) -> String {
         .env("TSAE_PROGRESS", "off")
         .env("LOG", dir.join("log"))
         .env("APPLIED", dir.join("applied"))
-        .envs([("IMAGE", "registry/tsae:0.1"), ("CLAIM", "work"), ("MOUNT", "/work")])
+        .envs([("IMAGE", "registry/tsae:0.1"), ("CLAIM", "work"), ("MOUNT", "/data")])
         .output()
         .unwrap();
     let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
@@ -152,7 +152,7 @@ fn kubernetes_gets_jobs_whose_commands_do_it() {
             line.unwrap_or_else(|| panic!("{key} is not in\n{job}")).trim()
         };
         assert_eq!(value("image:"), "\"registry/tsae:0.1\"");
-        assert!(job.contains("mountPath: \"/work\"") && job.contains("{claimName: \"work\"}"));
+        assert!(job.contains("mountPath: \"/data\"") && job.contains("{claimName: \"work\"}"));
         if tasks > 1 {
             assert_eq!((value("completions:"), value("completionMode:")), ("3", "Indexed"));
         }
