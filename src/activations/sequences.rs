@@ -9,6 +9,7 @@ use crate::corpus::{TextRecord, TokenStream};
 use crate::model::tokens::Tokens;
 
 /// What a harvest runs through the model: `&Tokens` from memory, or a `&TokenStream`.
+#[doc(hidden)] // only ever made by `into`
 #[derive(Clone, Copy)]
 pub enum Sequences<'a> {
     /// Sequences in memory.

@@ -46,9 +46,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+#[doc(hidden)] // what the command's own verbs take
 pub use evaluate::{EvalRecipe, hook_of, model_of};
 pub use lookup::LookupRecipe;
 pub use sae::SaeRecipe;
+#[doc(hidden)]
 pub use store::Harvested;
 
 pub(crate) use lookup::Table;
