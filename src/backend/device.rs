@@ -67,13 +67,12 @@ impl Device {
         let on_cpu = |remark| Chosen { backend: fastest(), remark };
         match self.meant()? {
             Device::Cpu => Ok(on_cpu(None)),
-            Device::Cuda(ordinal) => on_card(open(ordinal)?, saes, batch),
+            Device::Cuda(ordinal) => on_card(ordinal, saes, batch),
             // What is not there is nothing to speak of; what is there and cannot be used is.
             Device::Auto => match gpu::cards() {
                 Err(_) => Ok(on_cpu(None)),
                 Ok(cards) if cards.is_empty() => Ok(on_cpu(None)),
-                Ok(_) => Ok(open(0)
-                    .and_then(|card| on_card(card, saes, batch))
+                Ok(_) => Ok(on_card(0, saes, batch)
                     .unwrap_or_else(|error| on_cpu(Some(format!("{error}; trained on the CPU"))))),
             },
         }
@@ -92,7 +91,7 @@ impl Device {
     }
 }
 
-/// The card of this number, which gives the processor's bits.
+/// The card of this number.
 fn open(ordinal: usize) -> Result<Arc<dyn Driver>> {
     let cards = gpu::cards().map_err(|why| Error::config("device", why))?;
     if ordinal >= cards.len() {
@@ -100,17 +99,13 @@ fn open(ordinal: usize) -> Result<Arc<dyn Driver>> {
         let why = format!("there is no cuda:{ordinal}; the driver finds {there}");
         return Err(Error::config("device", why));
     }
-    let card = gpu::open(ordinal).map_err(|why| Error::config("device", why))?;
-    let mut proven = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !proven.contains(&ordinal) {
-        gpu::prove(&card)?;
-        proven.push(ordinal);
-    }
-    Ok(card)
+    gpu::open(ordinal).map_err(|why| Error::config("device", why))
 }
 
-/// On a card, or on the CPU if the step there lacks something that one of the SAEs needs.
-fn on_card(card: Arc<dyn Driver>, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> {
+/// On the card of this number, which has to show first that it gives the processor's bits; or on the
+/// CPU if the step there lacks something that one of the SAEs needs.
+fn on_card(ordinal: usize, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> {
+    let card = open(ordinal)?;
     if let Some(what) = saes.iter().find_map(|sae| Gpu::lacks(sae)) {
         let remark = format!("the step on {} has no {what}: trained on the CPU", card.name());
         return Ok(Chosen { backend: fastest(), remark: Some(remark) });
@@ -121,6 +116,11 @@ fn on_card(card: Arc<dyn Driver>, saes: &[&SaeConfig], batch: usize) -> Result<C
         let what = format!("training on {}", card.name());
         let remedy = "train fewer or smaller SAEs at once, or on the CPU (device = cpu)".to_owned();
         return Err(Error::Memory { what, needs, free, remedy });
+    }
+    let mut proven = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !proven.contains(&ordinal) {
+        gpu::prove(&card)?;
+        proven.push(ordinal);
     }
     Ok(Chosen { backend: Arc::new(Gpu::new(card, Exactness::default())), remark: None })
 }
