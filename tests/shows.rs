@@ -193,6 +193,7 @@ fn tables_and_words(checked: &mut Checked) {
         check!(checked, HookPoint { layer: 1, site });
     }
     check!(checked, Dtype::F16, Dtype::F32);
+    check!(checked, Device::Auto, Device::Cpu, Device::Cuda(1));
     check!(checked, TrainConfig::default(), HarvestConfig::default());
     check!(checked, Share::new(2, 8).unwrap());
     let hub = Hub {

@@ -9,6 +9,7 @@ use super::cpu::screen::Exactness;
 use super::fastest;
 use super::gpu::{self, Driver, Gpu};
 use crate::base::error::{Error, Result};
+use crate::display::{Show, Shown, shows};
 use crate::sae::SaeConfig;
 
 /// Where the training step is computed: on the processor or on an NVIDIA card.
@@ -158,6 +159,19 @@ impl fmt::Display for Device {
         }
     }
 }
+
+impl Show for Device {
+    fn shown(&self) -> Shown {
+        let meaning = match self {
+            Device::Auto => "the first card that can do what is asked, or else the processor",
+            Device::Cpu => "the processor",
+            Device::Cuda(_) => "the NVIDIA card of this number",
+        };
+        Shown::sentence(&self.to_string(), meaning)
+    }
+}
+
+shows!(Device);
 
 #[cfg(test)]
 mod tests {

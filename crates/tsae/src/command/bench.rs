@@ -37,6 +37,11 @@ Examples:
   tsae bench notebook --starts 1
   tsae bench notebook --spare --json";
 
+const MACHINE_EXAMPLES: &str = "\
+Examples:
+  tsae bench machine
+  tsae bench machine --json";
+
 /// Measure how fast this machine works, beside what it could do at best.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -136,6 +141,7 @@ struct Notebook {
 /// What the training step would run on: the processor, and the cards that were found, or why there
 /// is no using any.
 #[derive(clap::Args)]
+#[command(after_help = MACHINE_EXAMPLES)]
 struct Machine {
     #[command(flatten)]
     output: Output,
