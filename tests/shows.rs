@@ -24,6 +24,7 @@ use tokenized_sae::model::tokens::Tokens;
 use tokenized_sae::model::{HookPoint, Model, Site};
 use tokenized_sae::plot::{self, Axis, Mark, Options, Sample, Series};
 use tokenized_sae::sae::{Architecture, AuxK, Lookup, Ngrams, Origin, RowNorm, Sae, SaeConfig};
+use tokenized_sae::train::Device;
 use tokenized_sae::train::{TrainConfig, Trainer, speedup};
 
 /// A name that a person may give to a run, a folder or a file, and that must not become markup.
