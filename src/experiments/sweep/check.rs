@@ -12,16 +12,10 @@ impl Sweep {
     /// Checks all that can be known before anything is trained.
     pub(super) fn check(&self) -> Result<()> {
         let model = &self.text()?.0;
-        if model.fingerprint() != self.acts.model_fingerprint() {
-            return Err(Error::Changed {
-                path: self.acts.dir().to_owned(),
-                what: "the model of the activations",
-                stored: self.acts.model_fingerprint().to_owned(),
-                now: format!("{} ({})", model.fingerprint(), model.name()),
-                remedy: "sweep with the model and processing that the activations came from"
-                    .to_owned(),
-            });
-        }
+        self.acts.check_model(
+            model,
+            "sweep with the model and processing that the activations came from",
+        )?;
         for (field, what, n) in [
             ("hooks", "hook", self.hooks.len()),
             ("seeds", "seed", self.seeds.len()),

@@ -7,19 +7,15 @@
 set -euo pipefail
 
 version=0.27.0
-cache=${TSAE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tokenized-sae}
+source "$(dirname "$0")/../../../../scripts/cached.sh"
 folder=$cache/hyperqueue-$version
 python=$folder/bin/python
-mkdir -p "$cache"
-
-# One at a time, where the system has flock.
-exec 9> "$cache/hyperqueue.lock"
-if command -v flock > /dev/null; then flock 9; fi
+one_at_a_time hyperqueue
 
 if ! [ -f "$folder/.ready" ] || ! "$python" -c 'import hyperqueue' 2> /dev/null; then
     rm -rf "$folder"
     python3 -m venv "$folder" >&2
-    "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off --quiet "hyperqueue==$version" >&2
+    pip_of "$python" "hyperqueue==$version"
     touch "$folder/.ready"
 fi
 echo "$python"
