@@ -37,6 +37,7 @@ mod manifest_file;
 mod map;
 mod means;
 mod outliers;
+mod own_files;
 mod plan;
 mod products;
 mod saelens;

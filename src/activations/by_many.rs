@@ -13,6 +13,7 @@ use std::path::Path;
 use super::forecast::{check_hooks, check_memory};
 use super::harvest::{planned, refuse_stray_shards};
 use super::manifest::Manifest;
+use super::own_files::is_own;
 use super::plan::Plan;
 use super::products::Products;
 use super::sequences::Sequences;
@@ -90,7 +91,7 @@ impl ActivationStore {
             there.store.same_as(&manifest, dir)?;
             return Ok(HarvestPlan::of_store(&there.store));
         }
-        remove_stale_files(dir, Manifest::writes)?;
+        remove_stale_files(dir, is_own)?;
         refuse_stray_shards(dir)?;
         tokens.remember(dir)?;
         let (hooks, compute) = (manifest.hooks.clone(), manifest.compute);

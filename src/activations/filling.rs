@@ -164,7 +164,7 @@ pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) 
                 });
             }
             Work::End(_) => {
-                ends_at(manifest, manifest.shards.iter().map(|shard| shard.rows).sum());
+                manifest.end_at(manifest.shards.iter().map(|shard| shard.rows).sum());
                 manifest.complete = true;
                 manifest.write(dir)?;
                 sidecar::remove_all(dir)?;
@@ -173,11 +173,6 @@ pub fn write_shards(dir: &Path, manifest: &mut Manifest, work: &Receiver<Work>) 
         }
     }
     Ok(())
-}
-
-/// The text gives this many rows, not as many as were requested.
-pub fn ends_at(manifest: &mut Manifest, rows: usize) {
-    manifest.corpus.n_seq = rows / manifest.corpus.n_ctx;
 }
 
 fn changed(dir: &Path, index: usize) -> Error {
@@ -202,7 +197,7 @@ fn write_marks(
         return Err(changed(dir, index));
     }
     if chunk.tokens.len() < manifest.rows_of(index) {
-        ends_at(manifest, index * manifest.shard_rows + chunk.tokens.len());
+        manifest.end_at(index * manifest.shard_rows + chunk.tokens.len());
     }
     Ok(after)
 }

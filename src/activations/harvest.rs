@@ -9,6 +9,7 @@ use super::feed::Feeder;
 use super::filling::{ForwardOf, Task, with_forward, write_shards};
 use super::forecast::{check_hooks, check_memory, no_hook};
 use super::manifest::{Manifest, is_shard};
+use super::own_files::is_own;
 use super::sequences::Sequences;
 use super::shard::Shard;
 use super::verify::{Waiting, verify};
@@ -201,7 +202,7 @@ struct Harvest<'a> {
 impl<'a> Harvest<'a> {
     /// Continues what is in `dir`, or starts from nothing.
     fn begin(dir: &'a Path, planned: Manifest, tokens: Sequences<'_>) -> Result<Harvest<'a>> {
-        remove_stale_files(dir, Manifest::writes)?;
+        remove_stale_files(dir, is_own)?;
         let manifest = match Manifest::read_if_there(dir)? {
             Some(stored) => stored.same_as(&planned, dir).map(|()| stored)?,
             None => {

@@ -5,14 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::after::{After, is_marks};
-use super::plan;
-use super::sidecar::is_sidecar;
+use super::after::After;
 use super::source::Source;
 use super::{Dtype, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files::sha256;
-use crate::corpus::TextRecord;
 use crate::model::{Compute, HookPoint};
 
 /// The file's name.
@@ -109,14 +106,9 @@ impl Manifest {
         }
     }
 
-    /// Whether a temporary file for `target` is one that a harvest leaves when it is killed.
-    pub fn writes(target: &str) -> bool {
-        target == NAME
-            || target == TextRecord::NAME
-            || is_shard(target)
-            || is_marks(target)
-            || is_sidecar(target)
-            || plan::is_of_plan(target)
+    /// The text gives this many rows, not as many as were requested.
+    pub fn end_at(&mut self, rows: usize) {
+        self.corpus.n_seq = rows / self.corpus.n_ctx;
     }
 
     /// How many rows the whole corpus gives.

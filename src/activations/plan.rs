@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::after::After;
-use super::filling::ends_at;
 use super::manifest::Manifest;
 use super::products::Products;
 use super::sequences::Sequences;
@@ -161,7 +160,7 @@ impl Plan {
                     add(&chunk, Some(After::write(dir, index, &chunk)?))?;
                     index += 1;
                 }
-                ends_at(&mut store, rows);
+                store.end_at(rows);
             }
         }
         if interrupt::requested() {

@@ -6,6 +6,8 @@
 //! for their last bits. One process gives all rows of a store the same; of many, each has to show
 //! that it gives the plan's.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::Source;
@@ -46,23 +48,18 @@ impl Products {
         Ok(Products { kernel, sha256: hex(hash.finalize()) })
     }
 
-    /// Checks that these, found here, are the plan's.
+    /// Checks that these, found here, are those of the plan in that file.
     ///
     /// # Errors
     /// [`Error::Changed`].
-    pub fn same_as(
-        &self,
-        planned: &Products,
-        dir: &std::path::Path,
-        source: &Source,
-    ) -> Result<()> {
+    pub fn same_as(&self, planned: &Products, plan: &Path, source: &Source) -> Result<()> {
         if self.sha256 == planned.sha256 {
             return Ok(());
         }
         let shown =
             |it: &Products| format!("{} by {}", it.sha256.get(..12).unwrap_or_default(), it.kernel);
         Err(Error::Changed {
-            path: super::plan::path(dir),
+            path: plan.to_owned(),
             what: "the checksum of a pass of the model",
             stored: shown(planned),
             now: shown(self),
@@ -71,38 +68,5 @@ impl Products {
                 source.name
             ),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::activations::plan::{self, Plan};
-    use crate::activations::{ActivationStore, HarvestConfig};
-    use crate::base::share::Share;
-    use crate::model::Model;
-
-    #[test]
-    fn a_worker_whose_products_give_other_bits_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let model = Model::load("tiny-gpt2").unwrap();
-        let tokens = model.sample(2, 16, 0).unwrap();
-        let hooks = [HookPoint::resid_pre(1)];
-        ActivationStore::plan(&model, &hooks, &tokens, dir.path(), HarvestConfig::default())
-            .unwrap();
-        let mut plan = Plan::read(dir.path()).unwrap().unwrap();
-        assert_eq!(plan.products.kernel, matmul::kernel(Compute::F32));
-        let sha256 = "0123456789ab".repeat(6)[..64].to_owned();
-        plan.products = Products { kernel: "another kernel".to_owned(), sha256 };
-        plan.write(dir.path()).unwrap();
-        let share = Share::new(1, 1).unwrap();
-        let told = ActivationStore::harvest_share(&model, dir.path(), share).unwrap_err();
-        assert!(matches!(told, Error::Changed { .. }));
-        let told = told.to_string();
-        for words in ["0123456789ab by another kernel", "same kind of processor", "plan.json"] {
-            assert!(told.contains(words), "{told}");
-        }
-        assert!(plan::path(dir.path()).exists());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "a shard was made");
     }
 }

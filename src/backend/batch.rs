@@ -1,12 +1,12 @@
 //! A way to compute the training step, and a batch that was made ready for it.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::adam::Rates;
 use super::cpu::screen::PackedRows;
 use super::cpu::step::{Scratch, StepReport};
-use super::gpu;
 use super::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::sae::{Codes, Keys, RowNorm, Sae};
@@ -17,7 +17,8 @@ pub struct PreparedBatch<'a> {
     pub(super) keys: Keys<'a>,
     pub(super) d_model: usize,
     pub(super) packed: Option<Arc<PackedRows>>,
-    pub(super) on_device: Option<Arc<gpu::Batch>>,
+    /// What a backend that computes elsewhere holds of it.
+    pub(super) elsewhere: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A way to compute the training step. All give the same codes, and the same parameters within
@@ -104,7 +105,7 @@ impl<'a> PreparedBatch<'a> {
             keys: keys.into(),
             d_model: self.d_model,
             packed: self.packed.clone(),
-            on_device: self.on_device.clone(),
+            elsewhere: self.elsewhere.clone(),
         })
     }
 
@@ -120,7 +121,7 @@ impl<'a> PreparedBatch<'a> {
                 got: vec![x.len()],
             });
         }
-        Ok(PreparedBatch { x, keys: tokens.into(), d_model, packed: None, on_device: None })
+        Ok(PreparedBatch { x, keys: tokens.into(), d_model, packed: None, elsewhere: None })
     }
 
     /// Whether an SAE can train on the batch.

@@ -39,6 +39,7 @@ mod batch;
 mod cuda;
 mod driver;
 mod encode;
+mod learned;
 mod proof;
 mod resident;
 mod sizes;
@@ -49,10 +50,10 @@ mod work;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use batch::Batch;
+use batch::Batch;
 pub use driver::{Argument, Driver, Shape};
 pub use proof::prove;
-pub(crate) use resident::Resident;
+use resident::Resident;
 use sizes::Sizes;
 pub(super) use sizes::{bytes, check};
 
@@ -183,14 +184,15 @@ impl Backend for Gpu {
         let batch = PreparedBatch::new(x, tokens, d_model)?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let n = tokens.len();
-        let is_free = |last: &Arc<Batch>| Arc::strong_count(last) == 1 && last.fits(n, d_model);
-        let on_device = match last.take().filter(is_free) {
+        let free = last.take().and_then(Arc::into_inner).filter(|last| last.fits(n, d_model));
+        let mut on_device = match free {
             Some(last) => last,
-            None => Arc::new(Batch::new(&self.device, n, d_model)?),
+            None => Batch::new(&self.device, n, d_model)?,
         };
         on_device.fill(x, self.exactness)?;
+        let on_device = Arc::new(on_device);
         *last = Some(on_device.clone());
-        Ok(PreparedBatch { on_device: Some(on_device), ..batch })
+        Ok(PreparedBatch { elsewhere: Some(on_device), ..batch })
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
@@ -216,7 +218,8 @@ impl Backend for Gpu {
             let why = "the GPU's step adds one row of the table to each row of activations, and subtracts none: train on the CPU";
             return Err(Error::config("device", why));
         }
-        let Some(on_device) = &batch.on_device else {
+        let on_device = batch.elsewhere.as_ref().and_then(|batch| batch.downcast_ref::<Batch>());
+        let Some(on_device) = on_device else {
             return Err(Error::config("batch", "it was prepared by another backend".to_owned()));
         };
         if on_device.n == 0 {
@@ -224,18 +227,20 @@ impl Backend for Gpu {
         }
         let sizes = Sizes::of(&sae.config, on_device.n, self.exactness);
         sizes.check()?;
-        let Scratch { codes, resident, .. } = scratch;
-        let resident = match resident {
-            Some(resident) if resident.steps == state.steps => resident,
-            _ => resident.insert(Box::new(Resident::upload(&self.device, sae, state)?)),
+        let Scratch { codes, elsewhere, .. } = scratch;
+        let held = elsewhere.take().and_then(|held| held.downcast::<Resident>().ok());
+        let mut resident = match held.filter(|resident| resident.steps == state.steps) {
+            Some(resident) => resident,
+            None => Box::new(Resident::upload(&self.device, sae, state)?),
         };
-        let report = resident.step(on_device, &batch.keys, rates, &sizes, self.exactness, codes)?;
+        let report = resident.step(on_device, &batch.keys, rates, &sizes, self.exactness, codes);
         state.steps = resident.steps;
-        Ok(report)
+        *elsewhere = Some(resident);
+        report
     }
 
     fn settle(&self, sae: &mut Sae, state: &mut AdamState, scratch: &mut Scratch) -> Result<()> {
-        match &mut scratch.resident {
+        match resident(scratch) {
             Some(resident) => resident.download(sae, state),
             None => {
                 state.flush(sae);
@@ -250,7 +255,7 @@ impl Backend for Gpu {
         state: &mut AdamState,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        match &mut scratch.resident {
+        match resident(scratch) {
             Some(resident) => resident.download_table(sae, state),
             None => {
                 state.flush(sae);
@@ -258,4 +263,9 @@ impl Backend for Gpu {
             }
         }
     }
+}
+
+/// What the device holds of the SAE that these buffers are of, if it has made a step there.
+fn resident(scratch: &mut Scratch) -> Option<&mut Resident> {
+    scratch.elsewhere.as_mut()?.downcast_mut()
 }

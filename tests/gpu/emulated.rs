@@ -12,6 +12,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libloading::Library;
@@ -181,6 +182,8 @@ pub struct Emulated {
     emulator: &'static Emulator,
     /// Lengths by address.
     allocated: Mutex<BTreeMap<u64, usize>>,
+    /// How many arrays were asked for so far.
+    pub allocations: AtomicUsize,
     seed: Mutex<u64>,
 }
 
@@ -197,7 +200,12 @@ fn layout(bytes: usize) -> Layout {
 impl Emulated {
     /// Threads take turns as the seed decides.
     pub fn new(seed: u64) -> Option<Emulated> {
-        Some(Emulated { emulator: kernels()?, allocated: Mutex::default(), seed: Mutex::new(seed) })
+        Some(Emulated {
+            emulator: kernels()?,
+            allocated: Mutex::default(),
+            allocations: AtomicUsize::new(0),
+            seed: Mutex::new(seed),
+        })
     }
 
     fn check_range(&self, address: u64, bytes: usize) {
@@ -239,6 +247,7 @@ impl Driver for Emulated {
             start as u64
         };
         self.allocated.lock().unwrap().insert(start + GUARD as u64, bytes);
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         Ok(start + GUARD as u64)
     }
 

@@ -1,6 +1,7 @@
 //! Steps on the emulated device and on the CPU, to the same bits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -355,6 +356,28 @@ fn a_run_goes_from_one_to_the_other_and_back() {
     cpu.settle();
     gpu.settle();
     assert_same("here and there", (&cpu.sae, &cpu.state), (&gpu.sae, &gpu.state));
+}
+
+#[test]
+fn batches_of_many_sizes_share_their_arrays() {
+    let case = Case { n: 70, ..PLAIN };
+    let Some(device) = Emulated::new(9).map(Arc::new) else { return };
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let sae = fresh(&case, &mut rng);
+    let gpu: Arc<dyn Backend> = Arc::new(Gpu::new(device.clone(), case.exactness));
+    let [mut cpu, mut gpu] =
+        [backend::fastest(), gpu].map(|backend| Run::new(backend, &case, &sae));
+    let mut allocations = None;
+    for (step, n) in [(0, 70), (1, 3), (2, 69), (3, 33), (4, 70)] {
+        let (x, tokens) = batch(&Case { n, ..case }, &mut rng);
+        cpu.step(&x, &tokens, step).unwrap();
+        gpu.step(&x, &tokens, step).unwrap();
+        let so_far = device.allocations.load(Ordering::Relaxed);
+        assert_eq!(*allocations.get_or_insert(so_far), so_far, "{n} rows took new arrays");
+    }
+    cpu.settle();
+    gpu.settle();
+    assert_same("batches of many sizes", (&cpu.sae, &cpu.state), (&gpu.sae, &gpu.state));
 }
 
 #[test]

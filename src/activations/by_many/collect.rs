@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::activations::manifest::{Manifest, ShardId};
+use crate::activations::own_files::is_own;
 use crate::activations::plan::Plan;
 use crate::activations::shard::Shard;
 use crate::activations::{ActivationStore, sidecar};
@@ -65,7 +66,7 @@ pub(super) fn collected(dir: &Path) -> Result<ActivationStore> {
 /// The store of a locked folder in which all is collected, once nothing else is left in it.
 fn tidied(dir: &Path) -> Result<ActivationStore> {
     sidecar::remove_all(dir)?;
-    remove_stale_files(dir, Manifest::writes)?;
+    remove_stale_files(dir, is_own)?;
     Plan::remove(dir)?;
     ActivationStore::open(dir)
 }

@@ -7,7 +7,7 @@ use super::collect::{collected, is_collected, there};
 use crate::activations::filling::{Task, Work, with_forward, write_shard};
 use crate::activations::forecast::check_memory;
 use crate::activations::manifest::{Manifest, ShardId};
-use crate::activations::plan::Plan;
+use crate::activations::plan::{self, Plan};
 use crate::activations::products::Products;
 use crate::activations::shard::Shard;
 use crate::activations::verify::{Waiting, verify};
@@ -54,7 +54,7 @@ impl ActivationStore {
         with_forward(model, *compute, |forward| {
             Products::of(&plan.first_pass(dir)?, hooks, *compute, forward)?.same_as(
                 &plan.products,
-                dir,
+                &plan::path(dir),
                 &plan.store.model,
             )?;
             let task = Task {
@@ -144,4 +144,36 @@ fn write(dir: &Path, plan: &Plan, work: &Receiver<Work>) -> Result<()> {
         sidecar::write(dir, &plan.store, index, &shard)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activations::HarvestConfig;
+    use crate::cpu::matmul;
+    use crate::model::{Compute, HookPoint};
+
+    #[test]
+    fn a_worker_whose_products_give_other_bits_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-gpt2").unwrap();
+        let tokens = model.sample(2, 16, 0).unwrap();
+        let hooks = [HookPoint::resid_pre(1)];
+        ActivationStore::plan(&model, &hooks, &tokens, dir.path(), HarvestConfig::default())
+            .unwrap();
+        let mut plan = Plan::read(dir.path()).unwrap().unwrap();
+        assert_eq!(plan.products.kernel, matmul::kernel(Compute::F32));
+        let sha256 = "0123456789ab".repeat(6)[..64].to_owned();
+        plan.products = Products { kernel: "another kernel".to_owned(), sha256 };
+        plan.write(dir.path()).unwrap();
+        let share = Share::new(1, 1).unwrap();
+        let told = ActivationStore::harvest_share(&model, dir.path(), share).unwrap_err();
+        assert!(matches!(told, Error::Changed { .. }));
+        let told = told.to_string();
+        for words in ["0123456789ab by another kernel", "same kind of processor", "plan.json"] {
+            assert!(told.contains(words), "{told}");
+        }
+        assert!(plan::path(dir.path()).exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "a shard was made");
+    }
 }

@@ -1,5 +1,6 @@
 //! One training step, from a batch to moved parameters.
 
+use std::any::Any;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -19,7 +20,6 @@ use super::tiled::{Tiled, write_row};
 use super::{latents, table};
 use crate::backend::adam::Rates;
 use crate::backend::adam::{AdamStep, Moments, adam_row};
-use crate::backend::gpu;
 use crate::backend::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::add_scaled;
@@ -50,8 +50,8 @@ pub struct Scratch {
     threshold: Option<f32>,
     through_encoder: Vec<f32>, // [d_model]
     stages: Stages,
-    /// What a GPU holds of the SAE and its optimiser.
-    pub(in crate::backend) resident: Option<Box<gpu::Resident>>,
+    /// What a backend that computes elsewhere holds of the SAE and its optimiser.
+    pub(in crate::backend) elsewhere: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Scratch {

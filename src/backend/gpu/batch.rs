@@ -7,11 +7,13 @@ use super::{BLOCK, OUTLIERS, width};
 use crate::backend::cpu::screen::Exactness;
 use crate::base::error::Result;
 
-/// Rows `[n, d]`, and what a screen needs of them. The buffers serve the next batch of that size.
-pub(crate) struct Batch {
+/// Rows `[n, d]`, and what a screen needs of them. The buffers serve every batch of as many rows or
+/// fewer: rows that are left out of training make batches of many sizes.
+pub(super) struct Batch {
     device: Arc<dyn Driver>,
     pub(super) n: usize,
     d: usize,
+    capacity: usize,
     pub(super) x: Buffer<f32>,
     /// Over blocks of rows `[2, blocks, d]`: sums, and sums of squares.
     sums: [Buffer<f32>; 2],
@@ -28,13 +30,15 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Room for `n` rows of `d`.
-    pub(super) fn new(device: &Arc<dyn Driver>, n: usize, d: usize) -> Result<Batch> {
+    /// Room for `capacity` rows of `d`, and none yet.
+    pub(super) fn new(device: &Arc<dyn Driver>, capacity: usize, d: usize) -> Result<Batch> {
+        let n = capacity;
         let sums = n.div_ceil(BLOCK) * d;
         Ok(Batch {
             device: device.clone(),
-            n,
+            n: 0,
             d,
+            capacity,
             x: Buffer::new(device, n * d)?,
             sums: [Buffer::new(device, sums)?, Buffer::new(device, sums)?],
             mean: Buffer::new(device, d)?,
@@ -47,13 +51,14 @@ impl Batch {
         })
     }
 
-    /// Whether it has room for just these rows.
+    /// Whether it has room for these rows.
     pub(super) fn fits(&self, n: usize, d: usize) -> bool {
-        (self.n, self.d) == (n, d)
+        n <= self.capacity && d == self.d
     }
 
     /// Takes rows `x` `[n, d]`, and packs them.
-    pub(super) fn fill(&self, x: &[f32], exactness: Exactness) -> Result<()> {
+    pub(super) fn fill(&mut self, x: &[f32], exactness: Exactness) -> Result<()> {
+        self.n = x.len() / self.d;
         let (device, n, d) = (&self.device, self.n, self.d);
         if n == 0 {
             return Ok(());

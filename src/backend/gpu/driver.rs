@@ -207,6 +207,14 @@ impl<T: Pod> Buffer<T> {
         }
     }
 
+    /// Holds these numbers from now on, in the same place if there is room.
+    pub(super) fn take(&mut self, data: &[T]) -> Result<()> {
+        if self.len < data.len() {
+            *self = Buffer::new(&self.device, data.len().next_power_of_two())?;
+        }
+        self.write(data)
+    }
+
     /// Copies its first numbers out.
     pub(super) fn read(&self, data: &mut [T]) -> Result<()> {
         debug_assert!(data.len() <= self.len);

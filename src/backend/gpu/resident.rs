@@ -3,42 +3,16 @@
 use std::sync::Arc;
 
 use super::driver::{Buffer, Driver, Shape, launch};
+use super::learned::Learned;
 use super::table::Table;
 use super::work::Work;
-use crate::backend::adam::{AdamStep, Moments};
+use crate::backend::adam::AdamStep;
 use crate::backend::state::AdamState;
 use crate::base::error::Result;
 use crate::sae::Sae;
 
-/// A parameter array and its moments.
-pub(super) struct Learned {
-    pub(super) w: Buffer<f32>,
-    pub(super) m: Buffer<f32>,
-    pub(super) v: Buffer<f32>,
-}
-
-impl Learned {
-    pub(super) fn upload(
-        device: &Arc<dyn Driver>,
-        w: &[f32],
-        moments: &Moments,
-    ) -> Result<Learned> {
-        Ok(Learned {
-            w: Buffer::of(device, w)?,
-            m: Buffer::of(device, &moments.m)?,
-            v: Buffer::of(device, &moments.v)?,
-        })
-    }
-
-    pub(super) fn download(&self, w: &mut [f32], moments: &mut Moments) -> Result<()> {
-        self.w.read(w)?;
-        self.m.read(&mut moments.m)?;
-        self.v.read(&mut moments.v)
-    }
-}
-
 /// An SAE in training, as the device holds it.
-pub(crate) struct Resident {
+pub(super) struct Resident {
     pub(super) device: Arc<dyn Driver>,
     pub(super) w_enc: Learned,
     pub(super) b_enc: Learned,

@@ -2,7 +2,8 @@
 
 use super::batch::Batch;
 use super::driver::{Shape, launch};
-use super::resident::{Learned, Resident};
+use super::learned::Learned;
+use super::resident::Resident;
 use super::sizes::Sizes;
 use super::work::Work;
 use super::{BLOCK, CHUNK, Report, WARPS_IN_ORDER};
@@ -25,7 +26,7 @@ impl Resident {
         exactness: Exactness,
         codes: &mut Codes,
     ) -> Result<StepReport> {
-        let work = match self.work.take().filter(|work| work.n == batch.n) {
+        let work = match self.work.take().filter(|work| work.capacity >= batch.n) {
             Some(work) => work,
             None => Work::new(&self.device, sizes)?,
         };

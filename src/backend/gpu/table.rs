@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::driver::{Buffer, Driver, Shape, launch};
-use super::resident::Learned;
+use super::learned::Learned;
 use crate::backend::adam::AdamStep;
 use crate::backend::cpu::csr::Csr;
 use crate::backend::deferred::{DeferredAdam, MAX_STEPS, bounds_ahead};
@@ -86,10 +86,7 @@ impl Table {
     /// Takes the tokens of a batch, and brings their rows up to date.
     pub(super) fn look_at(&mut self, keys: &Keys<'_>, d: usize) -> Result<()> {
         let tokens = keys.all();
-        if self.tokens.len() != tokens.len() {
-            self.tokens = Buffer::new(&self.device, tokens.len())?;
-        }
-        self.tokens.write(tokens)?;
+        self.tokens.take(tokens)?;
         let Values::Learned(table) = &mut self.values else { return Ok(()) };
         self.by_token.fill(tokens, self.rows);
         let (mut rows, mut starts) = (Vec::new(), vec![0]);
@@ -100,10 +97,7 @@ impl Table {
         table.n_occurring = rows.len();
         for (to, from) in table.occurring.iter_mut().zip([&rows[..], &starts, self.by_token.all()])
         {
-            if to.len() < from.len() {
-                *to = Buffer::new(&self.device, from.len())?;
-            }
-            to.write(from)?;
+            to.take(from)?;
         }
         table.replay(&self.device, true, self.rows, d)
     }

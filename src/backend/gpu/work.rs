@@ -1,5 +1,5 @@
-//! What a step leaves for the next: buffers without a meaning of their own, for batches of one
-//! size.
+//! What a step leaves for the next: buffers without a meaning of their own, for batches of
+//! as many rows or fewer.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::base::error::Result;
 
 /// The buffers.
 pub(super) struct Work {
-    pub(super) n: usize,
+    pub(super) capacity: usize,
     pub(super) report: Buffer<u32>,
     // The encoder, packed.
     pub(super) bytes: Buffer<u32>,
@@ -48,7 +48,7 @@ impl Work {
         let Sizes { n, d, d_sae, k, room, .. } = *sizes;
         let blocks = n.div_ceil(BLOCK);
         Ok(Work {
-            n,
+            capacity: n,
             report: Buffer::new(device, Report::EMPTY.len())?,
             bytes: Buffer::new(device, d_sae * width(d) / 4)?,
             scales: Buffer::new(device, 6 * d_sae)?,
