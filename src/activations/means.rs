@@ -8,7 +8,7 @@ use super::{ActivationStore, Batch};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
 use crate::model::HookPoint;
-use crate::sae::{Index, Lookup, Ngrams, Start};
+use crate::sae::{Index, Lookup, Ngrams, SaeConfig, Start};
 
 /// Rows that are read at a time.
 const READ: usize = 8192;
@@ -46,6 +46,29 @@ impl Lookup {
         lookup
             .started(Start::Means(hook, acts.fingerprint().to_owned()))
             .indexed_by(Index::Ngrams(Arc::new(grams)))
+    }
+}
+
+impl SaeConfig {
+    /// What has worked best: the authors' settings, with a table of the token means of `hook` that is
+    /// [subtracted in full](Lookup::subtracted_in_full).
+    ///
+    /// The authors' own recipe adds a table that starts at the hook after `[BOS, t]` and subtracts none:
+    /// [`for_model`](SaeConfig::for_model) with [`Lookup::unigram`].
+    ///
+    /// ```no_run
+    /// # use tokenized_sae::prelude::*;
+    /// # let acts = ActivationStore::open("cache")?;
+    /// # let hook = HookPoint::resid_pre(2);
+    /// let tsae = SaeConfig { k: 16, ..SaeConfig::recommended(&acts, hook)? };
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Lookup::means`].
+    pub fn recommended(acts: &ActivationStore, hook: HookPoint) -> Result<SaeConfig> {
+        let means = Lookup::means(acts, hook)?;
+        Ok(SaeConfig::new(acts.d_model(), acts.d_vocab()).with_lookup(means.subtracted_in_full()))
     }
 }
 

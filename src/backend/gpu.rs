@@ -17,7 +17,7 @@
 //! | `decode.cu` | residuals, gradients of the codes, sums over rows |
 //! | `order.cu` | codes by latent |
 //! | `latents.cu` | gradients by latent with Adam; the biases |
-//! | `table.cu` | the table: steps owed, and steps made |
+//! | `table.cu` | the table: steps owed, and steps made; what is left when it is subtracted |
 //!
 //! Each begins with an essay on its memory traffic. `device.cuh` holds what they share. They are
 //! compiled to PTX ahead of time (`scripts/ptx.sh`), which the driver of any card from Ampere on
@@ -151,14 +151,12 @@ impl Gpu {
     /// What of an SAE the step on a GPU cannot do, in the middle of a sentence; `None` if it can
     /// all.
     pub fn lacks(sae: &SaeConfig) -> Option<String> {
-        let subtracts = sae.lookup.as_ref().is_some_and(|lookup| lookup.is_subtracted());
         let keys =
             sae.lookup.as_ref().is_some_and(|lookup| matches!(lookup.index(), Index::Latents(_)));
         let name = match sae.architecture {
             Architecture::TopK if !sae.prefixes.is_empty() => "prefixes of a Matryoshka SAE",
             Architecture::TopK if sae.aux.is_some() => "AuxK",
             Architecture::TopK if sae.keeps_unit_norm() => "decoder rows of length 1",
-            Architecture::TopK if subtracts => "a table that is subtracted before the encoder",
             Architecture::TopK if keys => "a table indexed by the latents of another SAE",
             Architecture::TopK => return None,
             Architecture::BatchTopK => "BatchTopK",
@@ -214,8 +212,8 @@ impl Backend for Gpu {
                 format!("the GPU's step has no {what}: train on the CPU"),
             ));
         }
-        if sae.subtract || batch.keys.places().is_some() {
-            let why = "the GPU's step adds one row of the table to each row of activations, and subtracts none: train on the CPU";
+        if batch.keys.places().is_some() {
+            let why = "the GPU's step takes one row of the table for each row of activations: train on the CPU";
             return Err(Error::config("device", why));
         }
         let on_device = batch.elsewhere.as_ref().and_then(|batch| batch.downcast_ref::<Batch>());

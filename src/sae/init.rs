@@ -17,7 +17,7 @@ impl Sae {
     /// thresholds of a JumpReLU SAE start as for activations of scale 1; the trainer takes the
     /// scale that it finds.
     ///
-    /// Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
+    /// A whole table (α = 1) that is subtracted leaves `W_enc = W_dec`. Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
     ///
     /// # Errors
     /// Those of [`SaeConfig::check`].
@@ -30,7 +30,7 @@ impl Sae {
             row.iter_mut().for_each(|v| *v /= norm);
         }
         let balance = config.lookup.as_ref().map_or(0.0, |lookup| lookup.balance());
-        let share = (1.0 - balance)
+        let share = config.lookup.as_ref().map_or(1.0, Lookup::share_of_encoder)
             * if config.architecture.uses_k() { 1.0 } else { 2.0 / config.expansion as f32 };
         let w_enc = memory::collect(w_dec.len(), w_dec.iter().map(|v| v * share));
         let scaled =
@@ -99,6 +99,24 @@ mod tests {
         assert!(tokenized.w_enc.iter().zip(&plain.w_dec).all(|(e, d)| *e == d * 0.75));
         assert!(tokenized.lookup.unwrap().iter().zip(&table).all(|(w, t)| *w == t * 0.25));
         assert!(tokenized.b_enc.iter().chain(&tokenized.b_dec).all(|b| *b == 0.0));
+    }
+
+    #[test]
+    fn a_whole_table_that_is_subtracted_leaves_the_rest_to_an_sae_of_its_own() {
+        let config = SaeConfig { expansion: 4, k: 3, seed: 7, ..SaeConfig::new(16, 11) };
+        let table = normals(2, 11 * 16);
+        let lookup = Lookup::from_table(table.clone(), 16).unwrap();
+        let plain = Sae::new(config.clone()).unwrap();
+        let sae = Sae::new(config.with_lookup(lookup.subtracted_in_full())).unwrap();
+        assert_eq!((&sae.w_enc, &sae.w_dec), (&plain.w_enc, &plain.w_dec));
+        let (x, token) = (normals(3, 16), 4);
+        let of_token = &table[token * 16..][..16];
+        let left: Vec<f32> = x.iter().zip(of_token).map(|(x, t)| x - t).collect();
+        let want = plain.reconstruct(&left, &[0]).unwrap();
+        let got = sae.reconstruct(&x, &[token as u32]).unwrap();
+        for ((got, want), t) in got.iter().zip(&want).zip(of_token) {
+            assert!((got - (want + t)).abs() < 1e-5);
+        }
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub(super) fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
 /// A table before training: its directions `T` `[rows, d_model]`, what the rows stand for, its
 /// balance α, and what training does with it.
 ///
-/// A TSAE starts with `W_lookup = α·T` and `W_enc = (1 − α)·W_dec`.
+/// A TSAE starts with `W_lookup = α·T` and `W_enc = (1 − α)·W_dec`: the two share the
+/// reconstruction. A whole table that is [subtracted](Lookup::subtracted_in_full) leaves nothing to
+/// share, and the encoder starts at `W_dec`.
 ///
 /// | made by | a row for | starts at |
 /// | --- | --- | --- |
@@ -139,7 +141,8 @@ impl Lookup {
         Lookup { learned: false, ..self }
     }
 
-    /// The same table with balance α: 0 starts it empty, 1 leaves the encoder at 0.
+    /// The same table with balance α: 0 starts it empty, 1 leaves the encoder at 0 unless the table
+    /// is subtracted.
     ///
     /// # Errors
     /// [`Error::Config`] unless `0 ≤ α ≤ 1`.
@@ -157,6 +160,19 @@ impl Lookup {
     /// latents read only what it leaves: the variant that the authors named and did not try.
     pub fn subtracted(self) -> Lookup {
         Lookup { subtracted: true, ..self }
+    }
+
+    /// The same table, [subtracted](Lookup::subtracted) and whole from the start (α = 1): the latents
+    /// begin with just what the table leaves.
+    ///
+    /// With a table of means this is what works best ([`SaeConfig::recommended`]).
+    pub fn subtracted_in_full(self) -> Lookup {
+        Lookup { balance: 1.0, ..self.subtracted() }
+    }
+
+    /// The share of `W_dec` that the encoder starts with.
+    pub(super) fn share_of_encoder(&self) -> f32 {
+        if self.subtracted && self.balance == 1.0 { 1.0 } else { 1.0 - self.balance }
     }
 
     /// How many rows it has.

@@ -36,7 +36,9 @@ fn row(name: &'static str, value: impl ToString) -> Setting {
         "lookup" => "the token table of a TSAE",
         "first threshold" => "where thresholds start, in units of the activations' scale",
         "T" => "its directions, row by row",
-        "balance α" => "the table starts as α·T and the encoder as (1 − α)·W_dec",
+        "balance α" => {
+            "the table starts as α·T and the encoder as (1 − α)·W_dec, or as W_dec if a whole table (1) is subtracted"
+        }
         "learned" => "whether training moves it",
         "subtracted" => "whether the encoder reads only what it leaves",
         "mean ‖T[token]‖" => "mean length of a row, not yet scaled by α",

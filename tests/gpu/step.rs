@@ -20,6 +20,7 @@ struct Case {
     k: usize,
     n: usize,
     table: Table,
+    subtracted: bool,
     relu: bool,
     /// How many times as large as the rest some coordinates are.
     outliers: f32,
@@ -45,6 +46,7 @@ const PLAIN: Case = Case {
     k: 5,
     n: 130,
     table: Table::Deferred,
+    subtracted: false,
     relu: false,
     outliers: 1.0,
     ties: false,
@@ -61,6 +63,7 @@ fn fresh(case: &Case, rng: &mut ChaCha8Rng) -> Sae {
         SaeConfig { k: case.k, relu: case.relu, seed: 3, ..SaeConfig::new(case.d, D_VOCAB) };
     let config = config.with_latents(case.d_sae);
     let lookup = Lookup::from_table(normal(rng, D_VOCAB * case.d, 0.5), case.d).unwrap();
+    let lookup = if case.subtracted { lookup.subtracted() } else { lookup };
     let config = match case.table {
         Table::None => config,
         Table::Frozen => config.with_lookup(lookup.frozen()),
@@ -207,6 +210,21 @@ fn a_step_has_the_bits_of_the_cpu_with_every_kind_of_table() {
             hold(&Case { table, relu, ..PLAIN }, 1);
         }
     }
+}
+
+#[test]
+fn a_table_that_is_subtracted_too_has_the_bits_of_the_cpu() {
+    let case = Case { subtracted: true, ..PLAIN };
+    for table in [Table::Frozen, Table::Learned, Table::Deferred] {
+        for relu in [false, true] {
+            hold(&Case { table, relu, ..case }, 1);
+        }
+    }
+    for (d, d_sae, k, n) in [(1, 3, 1, 1), (33, 130, 3, 113), (520, 70, 4, 9), (17, 33, 33, 5)] {
+        hold(&Case { d, d_sae, k, n, ..case }, 1);
+    }
+    hold(&Case { outliers: 5000.0, d: 40, d_sae: 700, n: 70, ..case }, 1);
+    hold(&Case { d: 16, d_sae: 64, k: 4, n: 32, steps: 60, ..case }, 20);
 }
 
 #[test]

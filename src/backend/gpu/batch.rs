@@ -59,11 +59,33 @@ impl Batch {
     /// Takes rows `x` `[n, d]`, and packs them.
     pub(super) fn fill(&mut self, x: &[f32], exactness: Exactness) -> Result<()> {
         self.n = x.len() / self.d;
+        self.x.write(x)?;
+        self.pack(exactness)
+    }
+
+    /// Takes what is left of another's rows when those of a table are taken from them, and packs it.
+    pub(super) fn fill_without(
+        &mut self,
+        other: &Batch,
+        tokens: &Buffer<u32>,
+        table: &Buffer<f32>,
+        exactness: Exactness,
+    ) -> Result<()> {
+        self.n = other.n;
+        launch!(
+            self.device,
+            "without_table",
+            Shape::blocks(self.n, 128),
+            [&other.x, tokens, table, self.d, &self.x]
+        )?;
+        self.pack(exactness)
+    }
+
+    fn pack(&self, exactness: Exactness) -> Result<()> {
         let (device, n, d) = (&self.device, self.n, self.d);
         if n == 0 {
             return Ok(());
         }
-        self.x.write(x)?;
         let ([sums, squares], blocks) = (&self.sums, n.div_ceil(BLOCK));
         launch!(device, "column_sums", Shape::columns(d, blocks), [&self.x, n, d, sums, squares])?;
         launch!(

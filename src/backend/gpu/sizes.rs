@@ -3,7 +3,7 @@
 use super::{CHUNK, IN_FULL, OUTLIERS, TILE, WARPS_IN_ORDER, width};
 use crate::backend::cpu::screen::Exactness;
 use crate::base::error::{Error, Result};
-use crate::sae::SaeConfig;
+use crate::sae::{Lookup, SaeConfig};
 
 /// Bytes of shared memory that every card from Ampere on gives to a block.
 const SHARED: usize = 96 * 1024;
@@ -16,6 +16,9 @@ pub(super) struct Sizes {
     pub(super) d_sae: usize,
     pub(super) k: usize,
     pub(super) relu: bool,
+    /// Whether a table is subtracted before the encoder, and whether it learns from what comes back.
+    pub(super) subtracts: bool,
+    pub(super) returns: bool,
     /// The latents that all rows list before there is a bar.
     pub(super) first: usize,
     /// Places of a row's list.
@@ -29,7 +32,19 @@ impl Sizes {
         let (d, d_sae, k) = (sae.d_model, sae.d_sae(), sae.k);
         let first = (8 * k).max(256).next_multiple_of(TILE).min(d_sae);
         let keep = exactness.room() * k + 64;
-        Sizes { n, d, d_sae, k, relu: sae.relu, first, room: (2 * first).max(keep), keep }
+        let table = sae.lookup.as_ref().filter(|lookup| lookup.is_subtracted());
+        Sizes {
+            n,
+            d,
+            d_sae,
+            k,
+            relu: sae.relu,
+            subtracts: table.is_some(),
+            returns: table.is_some_and(Lookup::is_learned),
+            first,
+            room: (2 * first).max(keep),
+            keep,
+        }
     }
 
     /// A bound on the rounding of all f32 sums of an estimate and an exact score, relative to the
@@ -80,7 +95,8 @@ pub(in crate::backend) fn check(saes: &[&SaeConfig], n: usize) -> Result<()> {
 pub(in crate::backend) fn bytes(saes: &[&SaeConfig], n: usize) -> u64 {
     let batch = |d: usize| n * (4 * d + width(d) + 4 * (OUTLIERS + 6));
     let one = |sae: &&SaeConfig| {
-        let Sizes { d, d_sae, k, room, .. } = Sizes::of(sae, n, Exactness::default());
+        let Sizes { d, d_sae, k, room, subtracts, returns, .. } =
+            Sizes::of(sae, n, Exactness::default());
         let table = sae
             .lookup
             .as_ref()
@@ -88,7 +104,8 @@ pub(in crate::backend) fn bytes(saes: &[&SaeConfig], n: usize) -> u64 {
         let encoder = d_sae * (width(d) + 4 * (OUTLIERS + 10));
         let lists = 12 * n * room + 4 * IN_FULL * d_sae;
         let rows = 4 * n * d + 36 * n * k + 4 * d_sae.div_ceil(CHUNK) * d;
-        4 * (3 * (2 * d_sae * d + d_sae + d) + table) + encoder + lists + rows
+        let left = usize::from(subtracts) * batch(d) + usize::from(returns) * 4 * n * d;
+        4 * (3 * (2 * d_sae * d + d_sae + d) + table) + encoder + lists + rows + left
     };
     let all = saes.iter().map(one).sum::<usize>()
         + saes.iter().map(|sae| batch(sae.d_model)).max().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! One training step: the kernels in their order.
 
 use super::batch::Batch;
-use super::driver::{Shape, launch};
+use super::driver::{Buffer, Shape, launch};
 use super::learned::Learned;
 use super::resident::Resident;
 use super::sizes::Sizes;
@@ -30,19 +30,52 @@ impl Resident {
             Some(work) => work,
             None => Work::new(&self.device, sizes)?,
         };
+        let mut left = match self.left.take().filter(|left| left.fits(batch.n, sizes.d)) {
+            None if sizes.subtracts => Some(Batch::new(&self.device, batch.n, sizes.d)?),
+            left => left,
+        };
+        let report =
+            self.step_in(&work, left.as_mut(), batch, keys, rates, sizes, exactness, codes);
+        (self.work, self.left) = (Some(work), left);
+        report
+    }
+
+    /// The same, in buffers that have room for it; `left` is for what a table leaves that is
+    /// subtracted.
+    #[allow(clippy::too_many_arguments)]
+    fn step_in(
+        &mut self,
+        work: &Work,
+        left: Option<&mut Batch>,
+        batch: &Batch,
+        keys: &Keys<'_>,
+        rates: &Rates,
+        sizes: &Sizes,
+        exactness: Exactness,
+        codes: &mut Codes,
+    ) -> Result<StepReport> {
         work.report.write(&Report::EMPTY)?;
         if let Some(table) = &mut self.table {
             table.look_at(keys, sizes.d)?;
         }
-        self.screen(batch, &work, sizes, exactness)?;
-        self.select(batch, &work, sizes)?;
-        self.decode(batch, &work, sizes)?;
-        self.sort(&work, sizes)?;
+        // What the encoder reads.
+        let input = match (left, &self.table) {
+            (Some(left), Some(table)) => {
+                left.fill_without(batch, &table.tokens, table.rows(), exactness)?;
+                &*left
+            }
+            _ => batch,
+        };
+        self.screen(input, work, sizes, exactness)?;
+        self.select(input, work, sizes)?;
+        self.decode(batch, work, sizes)?;
+        self.sort(work, sizes)?;
+        let of_table = self.of_table(work, sizes)?;
         let adam = |lr| AdamStep::new(rates, lr, self.steps + 1);
-        let of_table = adam(rates.lookup_lr);
-        self.update(batch, &work, sizes, adam(rates.lr), adam(rates.bias_lr))?;
+        let adam_of_table = adam(rates.lookup_lr);
+        self.update(input, work, sizes, adam(rates.lr), adam(rates.bias_lr))?;
         if let Some(table) = &self.table {
-            table.update(&work.residuals, sizes.d, of_table, &work.report)?;
+            table.update(of_table, sizes.d, adam_of_table, &work.report)?;
         }
 
         let mut report = Report::EMPTY;
@@ -50,12 +83,10 @@ impl Resident {
         let report = Report::of(report);
         let n = sizes.n;
         if report.bad_row != u32::MAX {
-            self.work = Some(work);
             return Err(not_a_number(report.bad_row as usize));
         }
         let loss = report.squared_error / n as f64;
         if report.stop {
-            self.work = Some(work);
             return Err(overflowed(loss));
         }
         if !codes.is_even(n, sizes.k) {
@@ -65,14 +96,13 @@ impl Resident {
         work.latents.read(latents)?;
         work.values.read(values)?;
         if let Some(table) = &mut self.table {
-            table.record(of_table, sizes.d)?;
+            table.record(adam_of_table, sizes.d)?;
         }
         self.steps += 1;
         self.ahead = [true; 2];
-        self.work = Some(work);
         Ok(StepReport {
             loss,
-            objective: report.squared_error / n as f64,
+            objective: loss,
             nmse: report.nmse / n as f64,
             l0: codes.l0(),
             fallback_rows: report.in_full as usize,
@@ -117,6 +147,30 @@ impl Resident {
             Shape::columns(d, n.div_ceil(BLOCK)),
             [&work.residuals, n, d, &work.residual_sums]
         )
+    }
+
+    /// What the table's gradients are made of: the residuals, less what comes back through the
+    /// encoder if the table is subtracted before it.
+    fn of_table<'a>(&self, work: &'a Work, sizes: &Sizes) -> Result<&'a Buffer<f32>> {
+        if work.of_table.len() == 0 {
+            return Ok(&work.residuals);
+        }
+        launch!(
+            self.device,
+            "less_what_returns",
+            Shape::blocks(sizes.n, 128).with_shared(2 * sizes.k),
+            [
+                &work.residuals,
+                &self.w_enc.w,
+                &work.latents,
+                &work.gradients,
+                sizes.d,
+                sizes.k,
+                &work.of_table,
+                &work.report
+            ]
+        )?;
+        Ok(&work.of_table)
     }
 
     /// The codes by latent.

@@ -41,11 +41,13 @@ pub(super) struct Work {
     pub(super) ordered: Buffer<[u32; 4]>, // [n, k]
     pub(super) bias_gradients: Buffer<f32>,
     pub(super) through: Buffer<f32>, // [chunks, d]
+    /// `[n, d]` where a table learns that is subtracted; empty elsewhere.
+    pub(super) of_table: Buffer<f32>,
 }
 
 impl Work {
     pub(super) fn new(device: &Arc<dyn Driver>, sizes: &Sizes) -> Result<Work> {
-        let Sizes { n, d, d_sae, k, room, .. } = *sizes;
+        let Sizes { n, d, d_sae, k, room, returns, .. } = *sizes;
         let blocks = n.div_ceil(BLOCK);
         Ok(Work {
             capacity: n,
@@ -75,6 +77,7 @@ impl Work {
             ordered: Buffer::new(device, n * k)?,
             bias_gradients: Buffer::new(device, d_sae)?,
             through: Buffer::new(device, d_sae.div_ceil(CHUNK) * d)?,
+            of_table: Buffer::new(device, if returns { n * d } else { 0 })?,
         })
     }
 }

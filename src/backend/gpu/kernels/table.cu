@@ -5,6 +5,10 @@
 // replayed with the very operations of Adam (`replay`), each thread a column at a time in registers: one read and one write
 // for all of them. What is computed meanwhile, a root and a division a step, is bounded as on the CPU: where no step ahead can
 // change a bit of w, only m and v are replayed (`deferred.rs` has the proof, which holds for each number by itself).
+//
+// A table that is subtracted before the encoder as well takes two passes over the rows of the batch more, each of 4 n d bytes
+// or a few times as many: what the encoder reads is formed once (`without_table`), and what comes back through the encoder is
+// taken from the residuals, by a gather of k rows of W_enc a row as that of `decode` (`less_what_returns`).
 #include "device.cuh"
 
 // What the steps from one on can do at most; as the host lays it out.
@@ -62,5 +66,44 @@ move_table(const unsigned* __restrict__ rows, const unsigned* __restrict__ start
             move_four(adam, table + to, m_table + to, v_table + to, sum, d - i, vector);
         }
         if (threadIdx.x == 0) made[row] = n_steps;
+    });
+}
+
+// x less the rows of the table: four columns a thread, a row of blocks a row.
+extern "C" __global__ void __launch_bounds__(128)
+without_table(const float* __restrict__ x, const unsigned* __restrict__ tokens, const float* __restrict__ table, unsigned d, float* __restrict__ out) {
+    const unsigned row = blockIdx.x;
+    by_alignment(d, [&](auto vector) {
+        for (unsigned i = threadIdx.x * 4; i < d; i += 512) {
+            float4 part = make_float4(0.f, 0.f, 0.f, 0.f), v = load4(x + (size_t)row * d + i, d - i, vector);
+            add_scaled(part, 1.f, load4(table + (size_t)tokens[row] * d + i, d - i, vector));
+            add_scaled(v, -1.f, part);
+            store4(out + (size_t)row * d + i, v, d - i, vector);
+        }
+    });
+}
+
+// What a table receives that is subtracted too: the residuals less sum of gradient . W_enc[latent], latent by latent in
+// ascending order. A block of 128 a row; shared: 2 x [k].
+extern "C" __global__ void __launch_bounds__(128, 8)
+less_what_returns(const float* __restrict__ residuals, const float* __restrict__ w_enc, const unsigned* __restrict__ latents, const float* __restrict__ gradients,
+                  unsigned d, unsigned k, float* __restrict__ out, const Report* __restrict__ report) {
+    DYNAMIC_SHARED(float, of_codes);
+    unsigned* active = (unsigned*)(of_codes + k);
+    const unsigned row = blockIdx.x;
+    if (report->stop) return;
+    for (unsigned j = threadIdx.x; j < k; j += 128) {
+        of_codes[j] = gradients[(size_t)row * k + j];
+        active[j] = latents[(size_t)row * k + j];
+    }
+    __syncthreads();
+    by_alignment(d, [&](auto vector) {
+        for (unsigned i = threadIdx.x * 4; i < d; i += 512) {
+            float4 back = make_float4(0.f, 0.f, 0.f, 0.f), r = load4(residuals + (size_t)row * d + i, d - i, vector);
+#pragma unroll 4
+            for (unsigned j = 0; j < k; j++) add_scaled(back, of_codes[j], load4(w_enc + (size_t)active[j] * d + i, d - i, vector));
+            add_scaled(r, -1.f, back);
+            store4(out + (size_t)row * d + i, r, d - i, vector);
+        }
     });
 }
