@@ -65,13 +65,13 @@ use std::sync::Arc;
 use crate::base::error::{Error, Result};
 use cpu::Cpu;
 
-pub use adam::Rates;
+pub use adam::{Moments, Rates};
 pub use batch::{Backend, PreparedBatch};
 pub use cpu::screen::{Exactness, Screen};
 pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
 pub(crate) use device::Chosen;
-pub use device::Device;
+pub use device::{Device, card};
 pub use state::{AdamState, Objective};
 
 /// The fastest backend of this processor.

@@ -86,7 +86,9 @@ impl Device {
         }
         let preferred = *PREFERRED.lock().unwrap_or_else(PoisonError::into_inner);
         match std::env::var("TSAE_DEVICE") {
-            Ok(text) if preferred == Device::Auto && !text.is_empty() => text.parse(),
+            Ok(text) if preferred == Device::Auto && !text.is_empty() => {
+                text.parse().map_err(|_| Error::config("TSAE_DEVICE", unknown(&text)))
+            }
             _ => Ok(preferred),
         }
     }
@@ -101,6 +103,25 @@ fn open(ordinal: usize) -> Result<Arc<dyn Driver>> {
         return Err(Error::config("device", why));
     }
     gpu::open(ordinal).map_err(|why| Error::config("device", why))
+}
+
+/// The card of this number, which has to show first that it gives the processor's bits.
+///
+/// # Errors
+/// [`Error::Config`] if there is none, it cannot be used, or it gives others; what the card says.
+pub fn card(ordinal: usize) -> Result<Arc<dyn Driver>> {
+    let card = open(ordinal)?;
+    prove(ordinal, &card)?;
+    Ok(card)
+}
+
+fn prove(ordinal: usize, card: &Arc<dyn Driver>) -> Result<()> {
+    let mut proven = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if !proven.contains(&ordinal) {
+        gpu::prove(card)?;
+        proven.push(ordinal);
+    }
+    Ok(())
 }
 
 /// On the card of this number, which has to show first that it gives the processor's bits; or on the
@@ -118,12 +139,12 @@ fn on_card(ordinal: usize, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> 
         let remedy = "train fewer or smaller SAEs at once, or on the CPU (device = cpu)".to_owned();
         return Err(Error::Memory { what, needs, free, remedy });
     }
-    let mut proven = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !proven.contains(&ordinal) {
-        gpu::prove(&card)?;
-        proven.push(ordinal);
-    }
+    prove(ordinal, &card)?;
     Ok(Chosen { backend: Arc::new(Gpu::new(card, Exactness::default())), remark: None })
+}
+
+fn unknown(text: &str) -> String {
+    format!("there is no device called \"{text}\": use auto, cpu, cuda or cuda:N")
 }
 
 fn listed(cards: &[String]) -> String {
@@ -142,10 +163,7 @@ impl FromStr for Device {
             ("cpu", _) => Ok(Device::Cpu),
             ("cuda", _) => Ok(Device::Cuda(0)),
             (_, Some(ordinal)) => Ok(Device::Cuda(ordinal)),
-            _ => Err(Error::config(
-                "device",
-                format!("there is no device called \"{text}\": use auto, cpu, cuda or cuda:N"),
-            )),
+            _ => Err(Error::config("device", unknown(text))),
         }
     }
 }

@@ -45,6 +45,7 @@ mod resident;
 mod sizes;
 mod step;
 mod table;
+mod timed;
 mod work;
 
 use std::fmt;
@@ -56,6 +57,7 @@ pub use proof::prove;
 use resident::Resident;
 use sizes::Sizes;
 pub(super) use sizes::{bytes, check};
+pub use timed::Timed;
 
 use super::adam::Rates;
 use super::batch::{Backend, PreparedBatch};

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
-use tokenized_sae::backend::gpu::{self, Argument, Driver, Gpu, Shape};
+use tokenized_sae::backend::gpu::{self, Argument, Driver, Gpu, Shape, Timed};
 use tokenized_sae::backend::{self, AdamState, Backend, Exactness, Rates, Scratch, StepReport};
 use tokenized_sae::prelude::*;
 
@@ -406,6 +406,25 @@ fn what_the_step_on_a_gpu_lacks_is_refused_by_name() {
     assert_eq!(Gpu::lacks(&jump).as_deref(), Some("BatchTopK"));
     let prefixes = plain.with_prefixes(&[2]);
     assert_eq!(Gpu::lacks(&prefixes).as_deref(), Some("prefixes of a Matryoshka SAE"));
+}
+
+#[test]
+fn a_timed_step_is_the_same_step() {
+    let case = Case { subtracted: true, ..PLAIN };
+    let Some([mut cpu, mut gpu]) = both(&case, 3) else { return };
+    let device: Arc<dyn Driver> = Arc::new(Emulated::new(3).unwrap());
+    let timed = Arc::new(Timed::new(&device).unwrap());
+    gpu.backend = Arc::new(Gpu::new(timed.clone(), case.exactness));
+    let (x, tokens) = batch(&case, &mut ChaCha8Rng::seed_from_u64(2));
+    assert_eq!(
+        cpu.step(&x, &tokens, 0).unwrap().loss.to_bits(),
+        gpu.step(&x, &tokens, 0).unwrap().loss.to_bits()
+    );
+    let took = timed.take();
+    for name in ["screen", "move_latents", "less_what_returns", "to the device"] {
+        assert!(took[name].as_nanos() > 0, "{took:?}");
+    }
+    assert!(timed.take().is_empty());
 }
 
 /// A device that leaves one kernel out.

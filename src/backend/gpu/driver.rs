@@ -163,6 +163,7 @@ macro_rules! launch {
 pub(super) use launch;
 
 /// An array on a device; given back when dropped.
+#[derive(Debug)]
 pub(super) struct Buffer<T> {
     device: Arc<dyn Driver>,
     address: u64,

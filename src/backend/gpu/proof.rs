@@ -32,7 +32,16 @@ const ROWS: usize = 300;
 /// [`Error::Config`] if anything that comes out differs by a bit; what the device says.
 pub fn prove(device: &Arc<dyn Driver>) -> Result<()> {
     let gpu = Gpu::new(device.clone(), Exactness::default());
-    let (there, here) = (trained(&gpu)?, trained(fastest().as_ref())?);
+    for subtracted in [false, true] {
+        compare(device, trained(&gpu, subtracted)?, trained(fastest().as_ref(), subtracted)?)?;
+    }
+    Ok(())
+}
+
+/// What there is after training, by name.
+type Arrays = Vec<(&'static str, Vec<f32>)>;
+
+fn compare(device: &Arc<dyn Driver>, there: Arrays, here: Arrays) -> Result<()> {
     for ((what, there), (_, here)) in there.iter().zip(&here) {
         let differ = there.iter().zip(here).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
         if differ > 0 {
@@ -48,11 +57,12 @@ pub fn prove(device: &Arc<dyn Driver>) -> Result<()> {
 }
 
 /// What some steps leave of the parameters and of what the optimiser remembers, by name.
-fn trained(backend: &dyn Backend) -> Result<Vec<(&'static str, Vec<f32>)>> {
+fn trained(backend: &dyn Backend, subtracted: bool) -> Result<Arrays> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut normal = |n: usize| (0..n).map(|_| rng.sample(StandardNormal)).collect::<Vec<f32>>();
     let config = SaeConfig { k: 8, ..SaeConfig::new(D_MODEL, D_VOCAB) }.with_latents(D_SAE);
     let lookup = Lookup::from_table(normal(D_VOCAB * D_MODEL), D_MODEL)?;
+    let lookup = if subtracted { lookup.subtracted() } else { lookup };
     let mut sae = Sae::new(config.with_lookup(lookup))?;
     let mut state = AdamState::new(&sae).lazy();
     let mut scratch = Scratch::default();

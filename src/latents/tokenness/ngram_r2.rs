@@ -80,11 +80,13 @@ pub struct NgramR2 {
     pub hook: HookPoint,
     /// n = 1, 2, …
     pub scores: Vec<NgramScore>,
-    /// Tokens from which the means were formed; position 0 is left out, and in the Llama family what
-    /// is over ten medians long.
+    /// Tokens from which the means were formed; position 0 is left out.
     pub fitted: usize,
     /// Tokens on which they were scored.
     pub scored: usize,
+    /// Tokens besides that were left out since their activations are over ten medians long, as they
+    /// are for the Llama family.
+    pub outliers: usize,
     /// An n-gram has a mean if it occurred at least this often.
     pub min_count: u32,
     /// Whether n-grams went without a mean for lack of memory.
@@ -199,6 +201,7 @@ pub fn ngram_r2_with(
         scores: scores.collect(),
         fitted,
         scored,
+        outliers: wanted * (n_ctx - 1) - fitted - scored,
         min_count: config.min_count,
         cut: means.cut,
         model: acts.model_name().to_owned(),

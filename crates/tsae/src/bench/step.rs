@@ -1,15 +1,20 @@
 //! `tsae bench step`: the training step on synthetic activations.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::machine::{Numbers, peak, peak_rss_bytes};
 use super::synthetic::Synthetic;
 use tokenized_sae::backend;
-use tokenized_sae::backend::{AdamState, Scratch, Stage, Stages};
+use tokenized_sae::backend::gpu::{Gpu, Timed};
+use tokenized_sae::backend::{
+    AdamState, Backend, Device, Exactness, Moments, Scratch, Stage, Stages,
+};
 use tokenized_sae::display::{Column, Row, Table};
 use tokenized_sae::error::{Error, Result};
 use tokenized_sae::format;
@@ -88,6 +93,9 @@ pub struct StepBench {
     /// processor.
     #[arg(long)]
     pub backend: Option<String>,
+    /// On a card: cuda:N. What its kernels take, waited for one by one, is measured in further steps.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu, conflicts_with = "backend")]
+    pub device: Device,
     /// SAEs that train on the same batches.
     #[arg(long, default_value_t = 1)]
     pub saes: usize,
@@ -109,8 +117,8 @@ pub struct StepReport {
     /// 8·d·k for the rest a token, over time.
     pub gflops: f64,
     /// As a share of what the machine's multipliers can do in the numbers of the screen, measured
-    /// just before and after.
-    pub peak_share: f64,
+    /// just before and after; of a card it is not known.
+    pub peak_share: Option<f64>,
     /// The most memory that the process has held, in bytes, synthetic batches included; 0 where the
     /// system does not tell.
     pub peak_rss_bytes: u64,
@@ -120,16 +128,22 @@ pub struct StepReport {
     pub stages: Map<String, Value>,
     /// Losses of the first and last step.
     pub loss: [f64; 2],
+    /// The SHA-256 of all parameters and of what Adam remembers, after the steps: the same on every
+    /// backend and device.
+    pub sha256: String,
 }
 
 /// Different batches, taken in turn.
 const BATCHES: usize = 4;
 
+/// Steps in which a card's kernels are timed, after one that is not.
+const TIMED: usize = 4;
+
 /// Runs the measurement.
 ///
 /// # Errors
-/// [`Error::Config`] for an unknown backend, or one that this processor cannot run, or if there
-/// is nothing to run.
+/// [`Error::Config`] for an unknown backend, or one that this processor cannot run, a card that is
+/// not there, or if there is nothing to run.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
     if bench.saes == 0 || bench.steps == 0 {
@@ -138,9 +152,14 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
             "there is nothing to run: steps and SAEs are at least 1 each",
         ));
     }
-    let backend = match &bench.backend {
-        Some(name) => backend::by_name(name)?,
-        None => backend::fastest(),
+    let card = match bench.device {
+        Device::Cuda(ordinal) => Some(backend::card(ordinal)?),
+        Device::Auto | Device::Cpu => None,
+    };
+    let backend = match (&bench.backend, &card) {
+        (Some(name), _) => backend::by_name(name)?,
+        (None, Some(card)) => Arc::new(Gpu::new(card.clone(), Exactness::default())),
+        (None, None) => backend::fastest(),
     };
     let data = Synthetic::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
     let mut config =
@@ -166,19 +185,19 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         name if name.starts_with("bf16") => Numbers::Bf16,
         _ => Numbers::F32,
     };
-    let before = peak(numbers);
+    let before = card.is_none().then(|| peak(numbers));
     let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
     let mut packing = 0.0;
     // The first step finds cold caches and memory that was never touched.
     let mut warm_up = vec![Stages::default(); saes.len()];
-    for step in 0..=bench.steps {
+    let rows_of = |step: usize| {
         let at = step % BATCHES * batch;
+        (&data.x[at * d_model..][..batch * d_model], &data.tokens[at..at + batch])
+    };
+    for step in 0..=bench.steps {
         let start = Instant::now();
-        let prepared = backend.prepare(
-            &data.x[at * d_model..][..batch * d_model],
-            &data.tokens[at..at + batch],
-            d_model,
-        )?;
+        let (x, tokens) = rows_of(step);
+        let prepared = backend.prepare(x, tokens, d_model)?;
         packing += if step > 0 { start.elapsed().as_secs_f64() } else { 0.0 };
         for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
             let report =
@@ -194,18 +213,45 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         }
     }
     times.sort_by(f64::total_cmp);
-    let steps = bench.steps as f64;
+    let mut hash = Sha256::new();
+    for (state, sae, scratch) in &mut saes {
+        backend.settle(sae, state, scratch)?;
+        add_up(&mut hash, sae, state);
+    }
+    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let a_step = 1.0 / bench.steps as f64 / bench.saes as f64;
     let mut stages = Map::new();
-    stages.insert("pack_rows".to_owned(), (packing / steps / bench.saes as f64).into());
-    for stage in Stage::ALL {
-        let total: f64 = saes
-            .iter()
-            .zip(&warm_up)
-            .map(|((_, _, scratch), warm_up)| {
-                (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64()
-            })
-            .sum();
-        stages.insert(stage.name().to_owned(), (total / steps / bench.saes as f64).into());
+    match (&card, saes.first_mut()) {
+        (Some(card), Some((state, sae, _))) => {
+            let timed = Arc::new(Timed::new(card)?);
+            let backend = Gpu::new(timed.clone(), Exactness::default());
+            let mut scratch = Scratch::default();
+            for step in 0..=TIMED {
+                let (x, tokens) = rows_of(step);
+                let prepared = backend.prepare(x, tokens, d_model)?;
+                let rates = train.rates(0, train.lr);
+                backend.train_step(sae, state, &prepared, &rates, &mut scratch)?;
+                if step == 0 {
+                    timed.take(); // all that was taken to the card
+                }
+            }
+            for (kernel, took) in timed.take() {
+                stages.insert(kernel, (took.as_secs_f64() / TIMED as f64).into());
+            }
+        }
+        _ => {
+            stages.insert("pack_rows".to_owned(), (packing * a_step).into());
+            for stage in Stage::ALL {
+                let total: f64 = saes
+                    .iter()
+                    .zip(&warm_up)
+                    .map(|((_, _, scratch), warm_up)| {
+                        (scratch.stages().get(stage) - warm_up.get(stage)).as_secs_f64()
+                    })
+                    .sum();
+                stages.insert(stage.name().to_owned(), (total * a_step).into());
+            }
+        }
     }
     let median = times[times.len() / 2];
     let rows = (batch * bench.saes) as f64;
@@ -215,12 +261,27 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         tokens_per_s: rows / median,
         step_s: [median, times[0], times[times.len() - 1]],
         gflops: flops / 1e9,
-        peak_share: flops / before.max(peak(numbers)),
+        peak_share: before.map(|before| flops / before.max(peak(numbers))),
         peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         fallback_rows,
         stages,
         loss: [losses[0], losses[losses.len() - 1]],
+        sha256,
     })
+}
+
+/// Adds an SAE and its optimiser to a checksum.
+fn add_up(hash: &mut Sha256, sae: &Sae, state: &AdamState) {
+    let none = Moments::default();
+    let of_table = state.lookup.as_ref().unwrap_or(&none);
+    let moments = [&state.w_enc, &state.b_enc, &state.w_dec, &state.b_dec, of_table];
+    let table = sae.lookup.as_deref().unwrap_or(&[]);
+    for part in [&sae.w_enc[..], &sae.b_enc, &sae.w_dec, &sae.b_dec, table]
+        .into_iter()
+        .chain(moments.iter().flat_map(|moments| [&moments.m[..], &moments.v]))
+    {
+        hash.update(bytemuck::cast_slice::<f32, u8>(part));
+    }
 }
 
 impl StepReport {
@@ -231,11 +292,13 @@ impl StepReport {
         push("backend", self.backend.clone());
         push("tokens per second", format!("{:.0}", self.tokens_per_s));
         push("GFLOP/s", format!("{:.0}", self.gflops));
-        push("of the machine's peak", format!("{:.1} %", 100.0 * self.peak_share));
+        if let Some(share) = self.peak_share {
+            push("of the machine's peak", format!("{:.1} %", 100.0 * share));
+        }
         push("peak memory", format::bytes(self.peak_rss_bytes));
         push("rows scored in full", self.fallback_rows.to_string());
         for (name, seconds) in &self.stages {
-            push(name, format!("{:.1} ms", 1e3 * seconds.as_f64().unwrap_or(0.0)));
+            push(name, format!("{:.2} ms", 1e3 * seconds.as_f64().unwrap_or(0.0)));
         }
         table
     }

@@ -33,12 +33,20 @@ impl NgramR2 {
         }
         let cut =
             if self.cut { " Memory did not suffice for the rarest longest n-grams." } else { "" };
-        let (fitted, scored) =
-            (format::count(self.fitted as u64), format::count(self.scored as u64));
-        table.caption(&format!(
-            "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.{cut}",
+        table.caption(&format!("{}{cut}", self.what_was_counted()))
+    }
+
+    fn what_was_counted(&self) -> String {
+        let [fitted, scored, outliers] =
+            [self.fitted, self.scored, self.outliers].map(|n| format::count(n as u64));
+        let outliers = match self.outliers {
+            0 => String::new(),
+            _ => format!(", and {outliers} over ten medians long"),
+        };
+        format!(
+            "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out{outliers}.",
             self.model
-        ))
+        )
     }
 }
 
@@ -71,15 +79,8 @@ impl NgramR2s {
                     .fold(Row::new(&hook.hook.to_string()), |row, score| row.number(score.r2)),
             );
         }
-        match self.hooks.first() {
-            Some(first) => {
-                let (fitted, scored) =
-                    (format::count(first.fitted as u64), format::count(first.scored as u64));
-                table.caption(&format!(
-                    "{}: means of {fitted} tokens, scored on {scored} others; position 0 left out.",
-                    first.model
-                ))
-            }
+        match self.hooks.last() {
+            Some(last) => table.caption(&last.what_was_counted()),
             None => table,
         }
     }

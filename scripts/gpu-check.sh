@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Tries the training step on an NVIDIA card: whether it leaves the processor's bits, and how fast it is. One JSON object on
+# standard output; ends with 1 if a bit differs. Some minutes, most of them for the processor's part.
+#
+#     scripts/gpu-check.sh [TSAE [DEVICE]] > gpu-check.json
+#
+# TSAE is the program (by default target/release/tsae), built anywhere: neither cargo nor CUDA is needed here. DEVICE is cuda:0.
+# With compute-sanitizer on the path, small steps also run under its memcheck and racecheck. STEPS sets how many steps of
+# GPT-2's shape are compared (200).
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+tsae=${1:-$here/../target/release/tsae}
+device=${2:-cuda:0}
+[ -x "$tsae" ] || { echo "there is no program $tsae: cargo build --release makes it" >&2; exit 1; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+same=true
+
+# The checksum of a report.
+state_of() { sed -n 's/.*"sha256": *"\([0-9a-f]*\)".*/\1/p' "$1"; }
+
+# step NAME ARGUMENT…: a step on the card.
+step() {
+    local name=$1
+    shift
+    echo "$name on the card: tsae bench step --device $device $*" >&2
+    "$tsae" bench step --device "$device" --json "$@" > "$work/$name.json"
+}
+
+# both NAME ARGUMENT…: the same steps on the processor, which have to leave the same bits.
+both() {
+    local name=$1
+    step "$@"
+    shift
+    echo "$name on the processor" >&2
+    "$tsae" bench step --json "$@" > "$work/$name-cpu.json"
+    if [ "$(state_of "$work/$name.json")" != "$(state_of "$work/$name-cpu.json")" ]; then
+        echo "$name: the card leaves other bits than the processor" >&2
+        same=false
+    fi
+}
+
+"$tsae" bench machine --json > "$work/machine.json"
+for table in none learned lazy; do
+    both "small-$table" --shape 100,1000,12,300 --lookup "$table" --steps 20
+done
+both gpt2 --shape gpt2 --lookup lazy --steps "${STEPS:-200}"
+step pythia-1.4b --shape pythia-1.4b --lookup lazy --steps 40
+step smollm2 --shape smollm2 --lookup lazy --steps 40
+step wide --shape 768,49152,32,8192 --lookup lazy --steps 20
+
+sanitized=null
+if command -v compute-sanitizer > /dev/null; then
+    sanitized=true
+    for tool in memcheck racecheck; do
+        echo "compute-sanitizer --tool $tool" >&2
+        compute-sanitizer --tool "$tool" --error-exitcode 9 "$tsae" bench step --device "$device" \
+            --shape 64,256,4,100 --steps 1 > "$work/$tool.log" 2>&1 || { sanitized=false; cat "$work/$tool.log" >&2; }
+    done
+fi
+
+printf '{"same_bits": %s, "sanitized": %s' "$same" "$sanitized"
+for report in "$work"/*.json; do
+    printf ', "%s": %s' "$(basename "$report" .json)" "$(cat "$report")"
+done
+printf '}\n'
+[ "$same" = true ] && [ "$sanitized" != false ]
