@@ -43,6 +43,7 @@ mod products;
 mod saelens;
 mod sequences;
 mod shard;
+mod shrunk_means;
 mod shuffle;
 mod sidecar;
 mod source;

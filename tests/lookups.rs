@@ -61,7 +61,10 @@ impl Material {
             ("means", Lookup::means(&self.acts, hook()).unwrap()),
             ("zeros", Lookup::zeros(self.sae.d_vocab, self.sae.d_model).unwrap()),
             ("subtracted", Lookup::unigram(&self.model, hook()).unwrap().subtracted()),
-            ("subtracted in full", Lookup::means(&self.acts, hook()).unwrap().subtracted_in_full()),
+            (
+                "recommended",
+                SaeConfig::recommended(&self.model, &self.acts, hook()).unwrap().lookup.unwrap(),
+            ),
             ("n-grams", Lookup::ngrams(&self.model, hook(), self.grams()).unwrap()),
             (
                 "mean n-grams",

@@ -8,7 +8,7 @@ use super::{ActivationStore, Batch};
 use crate::base::error::{Error, Result};
 use crate::display::{Progress, interrupt};
 use crate::model::HookPoint;
-use crate::sae::{Index, Lookup, Ngrams, SaeConfig, Start};
+use crate::sae::{Index, Lookup, Ngrams, Start};
 
 /// Rows that are read at a time.
 const READ: usize = 8192;
@@ -49,80 +49,85 @@ impl Lookup {
     }
 }
 
-impl SaeConfig {
-    /// What has worked best: the authors' settings, with a table of the token means of `hook` that is
-    /// [subtracted in full](Lookup::subtracted_in_full).
-    ///
-    /// The authors' own recipe adds a table that starts at the hook after `[BOS, t]` and subtracts none:
-    /// [`for_model`](SaeConfig::for_model) with [`Lookup::unigram`].
-    ///
-    /// ```no_run
-    /// # use tokenized_sae::prelude::*;
-    /// # let acts = ActivationStore::open("cache")?;
-    /// # let hook = HookPoint::resid_pre(2);
-    /// let tsae = SaeConfig { k: 16, ..SaeConfig::recommended(&acts, hook)? };
-    /// # Ok::<(), Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Lookup::means`].
-    pub fn recommended(acts: &ActivationStore, hook: HookPoint) -> Result<SaeConfig> {
-        let means = Lookup::means(acts, hook)?;
-        Ok(SaeConfig::new(acts.d_model(), acts.d_vocab()).with_lookup(means.subtracted_in_full()))
+/// The mean activation over the rows of each key `[n_keys, d_model]`; the mean over all where a key
+/// has no row.
+fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -> Result<Vec<f32>> {
+    let ByKey { mut means, counts, .. } = ByKey::of(acts, hook, keys, n_keys)?;
+    if counts.contains(&0) {
+        // Where a first position is like no other, it is no part of what tokens have in common.
+        let all = acts.mean_of(hook, acts.skip_first(), acts.longest(hook, None)?)?;
+        let rows = means.chunks_exact_mut(acts.d_model()).zip(&counts);
+        rows.filter(|(_, n)| **n == 0).for_each(|(mean, _)| mean.copy_from_slice(&all));
     }
+    Ok(means)
 }
 
-/// The mean activation over the rows of each key, summed in f64 in the order of the store:
-/// `[n_keys, d_model]`. The store is read once, in order; again for each further [`ROOM`] of sums, and
-/// for the mean over all where a key has no row.
-fn means(acts: &ActivationStore, hook: HookPoint, keys: &[u32], n_keys: usize) -> Result<Vec<f32>> {
-    let d = acts.d_model();
-    let at_once = (ROOM / d).max(1);
-    let passes = n_keys.div_ceil(at_once);
-    let mut out = vec![0.0f32; n_keys * d];
-    let longest = acts.longest(hook, None)?;
-    let mut counts = vec![0u64; n_keys];
-    interrupt::watch();
-    let mut progress = Progress::new("mean activations", (passes * keys.len()) as u64, "rows");
-    let mut batch = Batch::default();
-    for (pass, out) in out.chunks_mut(at_once * d).enumerate() {
-        let first = pass * at_once;
-        let mut sums = vec![0.0f64; out.len()];
-        for start in (0..keys.len()).step_by(READ) {
-            if interrupt::requested() {
-                interrupt::clear();
-                let remedy = "run the same call again".to_owned();
-                return Err(Error::Interrupted {
-                    what: "the mean of activations by token",
-                    remedy,
-                });
+/// What the rows of each key have in common.
+pub(super) struct ByKey {
+    /// Their mean `[n_keys, d_model]`; 0 where there is none.
+    pub means: Vec<f32>,
+    /// How many they are.
+    pub counts: Vec<u64>,
+    /// The sum of their squares ‖x‖².
+    pub squares: Vec<f64>,
+}
+
+impl ByKey {
+    /// Summed in f64 in the order of the store, which is read once, and again for each further [`ROOM`]
+    /// of sums.
+    pub(super) fn of(
+        acts: &ActivationStore,
+        hook: HookPoint,
+        keys: &[u32],
+        n_keys: usize,
+    ) -> Result<ByKey> {
+        let d = acts.d_model();
+        let at_once = (ROOM / d).max(1);
+        let passes = n_keys.div_ceil(at_once);
+        let mut out = vec![0.0f32; n_keys * d];
+        let longest = acts.longest(hook, None)?;
+        let (mut counts, mut squares) = (vec![0u64; n_keys], vec![0.0f64; n_keys]);
+        interrupt::watch();
+        let mut progress = Progress::new("mean activations", (passes * keys.len()) as u64, "rows");
+        let mut batch = Batch::default();
+        for (pass, out) in out.chunks_mut(at_once * d).enumerate() {
+            let first = pass * at_once;
+            let mut sums = vec![0.0f64; out.len()];
+            for start in (0..keys.len()).step_by(READ) {
+                if interrupt::requested() {
+                    interrupt::clear();
+                    let remedy = "run the same call again".to_owned();
+                    return Err(Error::Interrupted {
+                        what: "the mean of activations by token",
+                        remedy,
+                    });
+                }
+                let end = keys.len().min(start + READ);
+                let mut rows: Vec<u64> = (start as u64..end as u64).collect();
+                acts.gather(hook, &rows, &mut batch)?;
+                batch.retain_up_to(longest, &mut rows);
+                let keys_here: Vec<u32> = rows.iter().map(|&row| keys[row as usize]).collect();
+                add_up(&batch.x, &keys_here, first, d, &mut sums);
+                if pass == 0 {
+                    for (&key, x) in keys_here.iter().zip(batch.x.chunks_exact(d)) {
+                        counts[key as usize] += 1;
+                        squares[key as usize] +=
+                            x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+                    }
+                }
+                progress.set((pass * keys.len() + end) as u64);
             }
-            let end = keys.len().min(start + READ);
-            let mut rows: Vec<u64> = (start as u64..end as u64).collect();
-            acts.gather(hook, &rows, &mut batch)?;
-            batch.retain_up_to(longest, &mut rows);
-            let keys_here: Vec<u32> = rows.iter().map(|&row| keys[row as usize]).collect();
-            add_up(&batch.x, &keys_here, first, d, &mut sums);
-            if pass == 0 {
-                keys_here.iter().for_each(|&key| counts[key as usize] += 1);
-            }
-            progress.set((pass * keys.len() + end) as u64);
+            let means =
+                out.par_chunks_exact_mut(d).zip(sums.par_chunks_exact(d)).zip(&counts[first..]);
+            means.for_each(|((mean, sum), &n)| {
+                mean.iter_mut()
+                    .zip(sum)
+                    .for_each(|(mean, sum)| *mean = (sum / n.max(1) as f64) as f32);
+            });
         }
-        let means = out.par_chunks_exact_mut(d).zip(sums.par_chunks_exact(d)).zip(&counts[first..]);
-        means.for_each(|((mean, sum), &n)| {
-            mean.iter_mut().zip(sum).for_each(|(mean, sum)| *mean = (sum / n.max(1) as f64) as f32);
-        });
+        progress.finish();
+        Ok(ByKey { means: out, counts, squares })
     }
-    progress.finish();
-    if !counts.contains(&0) {
-        return Ok(out);
-    }
-    // Where a first position is like no other, it is no part of what tokens have in common.
-    let all = acts.mean_of(hook, acts.skip_first(), longest)?;
-    for (mean, _) in out.chunks_exact_mut(d).zip(&counts).filter(|(_, n)| **n == 0) {
-        mean.copy_from_slice(&all);
-    }
-    Ok(out)
 }
 
 /// Adds rows `x` `[n, d]` to the sums `[_, d]` of their keys, of which `sums` holds those from

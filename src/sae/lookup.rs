@@ -37,6 +37,7 @@ pub(super) fn wide_dot(a: &[f32], b: &[f32]) -> f64 {
 /// | [`Lookup::unigram`], [`Lookup::unigram_in`] | every token | the hook at position 1 of `[BOS, t]`: the authors' |
 /// | the same, [`without_outliers`](Lookup::without_outliers) | every token | the same, but for tokens that become attention sinks there |
 /// | [`Lookup::means`] | every token | the mean activation on the token |
+/// | [`Lookup::shrunk_means`] | every token | the same, drawn towards `[BOS, t]` where the token is rare |
 /// | [`Lookup::zeros`] | every token | 0 |
 /// | [`Lookup::ngrams`] | every token, and common n-grams | the hook at the end of `[BOS, t₁, …, tₙ]` |
 /// | [`Lookup::preceding`] | every latent of an SAE of an earlier hook | that latent's decoder row |
@@ -61,6 +62,8 @@ pub(crate) enum Start {
     AfterBos(HookPoint, String),
     /// Means of this hook over the activations with this fingerprint.
     Means(HookPoint, String),
+    /// The same, drawn towards what the hook holds after BOS.
+    ShrunkMeans(HookPoint, String),
     /// Zeros.
     Zeros,
     /// In another way.
@@ -165,7 +168,7 @@ impl Lookup {
     /// The same table, [subtracted](Lookup::subtracted) and whole from the start (α = 1): the latents
     /// begin with just what the table leaves.
     ///
-    /// With a table of means this is what works best ([`SaeConfig::recommended`]).
+    /// With [shrunk means](Lookup::shrunk_means) this is what works best ([`SaeConfig::recommended`]).
     pub fn subtracted_in_full(self) -> Lookup {
         Lookup { balance: 1.0, ..self.subtracted() }
     }

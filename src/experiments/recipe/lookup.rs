@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::activations::ActivationStore;
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, Ngrams, Sae};
@@ -18,6 +18,9 @@ pub enum LookupRecipe {
     Unigram,
     /// [`Lookup::means`].
     Means,
+    /// [`Lookup::shrunk_means`].
+    #[serde(alias = "shrunk-means")]
+    ShrunkMeans,
     /// [`Lookup::zeros`].
     Zeros,
     /// [`Lookup::ngrams`]: `lookup = { ngrams = { longest = 3, rows = 20_000 } }`.
@@ -41,9 +44,6 @@ pub enum LookupRecipe {
     Preceding(PathBuf),
 }
 
-/// Within a store, the folder of tables that take a while.
-const TABLES: &str = "tables";
-
 /// A table to make, and what training does with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -64,14 +64,9 @@ impl Table {
     ) -> Result<Lookup> {
         let grams = |longest, rows| Ngrams::most_common(text, acts.d_vocab(), longest, rows);
         let lookup = match &self.kind {
-            // A store that cannot be written to, or that another process makes the table in, is no
-            // reason not to make it.
-            LookupRecipe::Unigram => match Lookup::unigram_in(model, hook, acts.dir().join(TABLES))
-            {
-                Err(Error::Io { .. } | Error::Locked { .. }) => Lookup::unigram(model, hook)?,
-                made => made?,
-            },
+            LookupRecipe::Unigram => acts.unigram(model, hook)?,
             LookupRecipe::Means => Lookup::means(acts, hook)?,
+            LookupRecipe::ShrunkMeans => Lookup::shrunk_means(model, acts, hook)?,
             LookupRecipe::Zeros => Lookup::zeros(acts.d_vocab(), acts.d_model())?,
             LookupRecipe::Ngrams { longest, rows } => {
                 Lookup::ngrams(model, hook, grams(*longest, *rows)?)?

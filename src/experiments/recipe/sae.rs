@@ -208,7 +208,9 @@ fn described(
 ) -> Result<LookupRecipe> {
     let is_made_here = match lookup.start() {
         Start::AfterBos(at, model) => *at == hook && model == acts.model_fingerprint(),
-        Start::Means(at, of) => *at == hook && of == acts.fingerprint(),
+        Start::Means(at, of) | Start::ShrunkMeans(at, of) => {
+            *at == hook && of == acts.fingerprint()
+        }
         Start::Zeros => true,
         Start::Other => false,
     };
@@ -223,6 +225,7 @@ fn described(
     match (lookup.start(), lookup.index(), grams) {
         (Start::AfterBos(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::Unigram),
         (Start::Means(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::Means),
+        (Start::ShrunkMeans(..), Index::Token, _) if is_made_here => Ok(LookupRecipe::ShrunkMeans),
         (Start::Zeros, Index::Token, _) => Ok(LookupRecipe::Zeros),
         (Start::AfterBos(..), _, Some((longest, rows))) if is_made_here => {
             Ok(LookupRecipe::Ngrams { longest, rows })

@@ -203,6 +203,7 @@ fn lookup() -> impl Strategy<Value = LookupRecipe> {
     prop_oneof![
         Just(LookupRecipe::Unigram),
         Just(LookupRecipe::Means),
+        Just(LookupRecipe::ShrunkMeans),
         Just(LookupRecipe::Zeros),
         grams().prop_map(|(longest, rows)| LookupRecipe::Ngrams { longest, rows }),
         grams().prop_map(|(longest, rows)| LookupRecipe::NgramMeans { longest, rows }),

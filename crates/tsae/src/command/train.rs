@@ -152,6 +152,9 @@ enum Start {
     Means,
     /// Zeros.
     Zeros,
+    /// What has worked best: the mean activation on the token, drawn towards the authors' start where
+    /// the token is rare, and subtracted in full before the encoder.
+    Recommended,
 }
 
 impl Train {
@@ -238,12 +241,14 @@ impl Settings {
                 Start::Unigram => ("TSAE", Some(LookupRecipe::Unigram)),
                 Start::Means => ("TSAE means", Some(LookupRecipe::Means)),
                 Start::Zeros => ("TSAE zeros", Some(LookupRecipe::Zeros)),
+                Start::Recommended => ("TSAE recommended", Some(LookupRecipe::ShrunkMeans)),
             };
             let name = self.name.clone().unwrap_or_else(|| {
                 if several || lookup.is_none() { name } else { "TSAE" }.to_owned()
             });
             // Table settings apply to all tables; without any they are an error.
             let is_said = lookup.is_some() || !several;
+            let whole = start == Start::Recommended;
             SaeRecipe {
                 name,
                 expansion: self.expansion,
@@ -256,8 +261,8 @@ impl Settings {
                 unit_norm: self.unit_norm,
                 seed: self.seed,
                 learned: (self.frozen && is_said).then_some(false),
-                balance: self.balance.filter(|_| is_said),
-                subtracted: (self.subtracted && is_said).then_some(true),
+                balance: self.balance.filter(|_| is_said).or(whole.then_some(1.0)),
+                subtracted: ((self.subtracted && is_said) || whole).then_some(true),
                 lookup,
                 ..SaeRecipe::default()
             }
