@@ -81,6 +81,13 @@ pub fn was_pressed() -> bool {
     FLAGS.get().is_some_and(|flags| flags.ever.load(Ordering::Relaxed))
 }
 
+/// Remembers that it [was pressed](was_pressed) in another process that works on the same.
+pub fn pressed_elsewhere() {
+    if let Some(flags) = FLAGS.get() {
+        flags.ever.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Forgets a press: at the start of a long call, and when it has ended because of one.
 pub fn clear() {
     if let Some(flags) = FLAGS.get() {
