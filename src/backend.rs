@@ -74,7 +74,9 @@ pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
 pub(crate) use device::Chosen;
 pub use device::Device;
-pub use ranks::{Collective, Ranks, in_threads};
+#[cfg(feature = "mpi")]
+pub use ranks::World;
+pub use ranks::{Collective, Ranks, bytes_of_step, in_threads, largest_share};
 pub use state::{AdamState, Objective};
 
 /// The fastest backend of this processor.

@@ -31,6 +31,8 @@
 //! fails on all alike. What cannot agree, as it was killed, is the launcher's to notice.
 
 mod collective;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod threads;
 
 use std::ops::Range;
@@ -44,6 +46,8 @@ use super::cpu::encoder::BLOCK;
 use crate::base::error::{Error, Result};
 
 pub use collective::Collective;
+#[cfg(feature = "mpi")]
+pub use mpi::World;
 pub use threads::in_threads;
 
 /// The ranks that train together; by default one, alone.
@@ -59,6 +63,19 @@ struct Group {
     is_over: AtomicBool,
     /// Bytes that were gathered, and nanoseconds that it took.
     gathered: [AtomicU64; 2],
+}
+
+/// The bytes that are gathered in a step of a TopK SAE: codes, residuals in whole blocks, and the
+/// sums of the blocks.
+pub fn bytes_of_step(rows: usize, d_model: usize, k: usize) -> u64 {
+    let blocks = rows.div_ceil(BLOCK);
+    (12 * k * rows + 4 * d_model * blocks * BLOCK + (24 + 4 * d_model) * blocks) as u64
+}
+
+/// The share of `rows` rows that the busiest of some ranks has.
+pub fn largest_share(rows: usize, ranks: usize) -> f64 {
+    let most = (0..ranks).map(|rank| rows_of(rank, ranks, rows).len()).max().unwrap_or(0);
+    most as f64 / rows.max(1) as f64
 }
 
 /// What a rank says where all agree.
@@ -166,6 +183,18 @@ impl Ranks {
             self.agree(Ok(()))?;
             self.agree(work())
         }
+    }
+
+    /// Fills in the others' parts of bytes of no meaning, of which each rank has as many: to measure
+    /// how long that takes.
+    ///
+    /// # Errors
+    /// Those of [`Collective::all_gather`].
+    pub fn gather_bytes(&self, all: &mut [u8]) -> Result<()> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let from = |rank: usize| all.len() * rank / self.size();
+        let parts: Vec<_> = (0..self.size()).map(|rank| from(rank)..from(rank + 1)).collect();
+        group.gather(all, &parts)
     }
 
     /// The first rank whose `mine` is not the first's, if there is one; the same on all ranks.

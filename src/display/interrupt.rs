@@ -69,6 +69,19 @@ pub fn watch() {
     });
 }
 
+/// Listens as well to what an engine sends before it kills: SIGTERM counts as a press.
+///
+/// If the operating system refuses the handler, it ends the process, as it did before.
+pub fn watch_termination() {
+    watch();
+    #[cfg(unix)]
+    if let Some(flags) = FLAGS.get() {
+        for flag in [&flags.ever, &flags.requested] {
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, flag.clone());
+        }
+    }
+}
+
 /// Whether the stop button was pressed since the last [`clear`]. One relaxed load: ask as often as
 /// you like.
 pub fn requested() -> bool {

@@ -130,19 +130,14 @@ impl Fused {
             })
             .collect();
 
-        let (mut blocks, mut fallback_rows) = (Vec::new(), Ok(0));
-        for part in parts {
-            match (part, &mut fallback_rows) {
-                (Ok(part), Ok(rows)) => {
-                    blocks.extend(part.blocks);
-                    *rows += part.fallback_rows;
-                    stages.add_of_threads(&part.stages);
-                }
-                (Err(row), Ok(_)) => fallback_rows = Err(row),
-                (_, Err(_)) => {}
-            }
+        let parts = parts.into_iter().collect::<Result<Vec<Part>, usize>>();
+        let in_full = parts.as_ref().map(|parts| parts.iter().map(|part| part.fallback_rows).sum());
+        let fallback_rows = scored_in_full(ranks, in_full.map_err(|row| *row))?;
+        let mut blocks = Vec::new();
+        for part in parts.into_iter().flatten() {
+            blocks.extend(part.blocks);
+            stages.add_of_threads(&part.stages);
         }
-        let fallback_rows = scored_in_full(ranks, fallback_rows)?;
         for others in [0..own.start, own.end..n] {
             fill_centred(centred, others, x, &sae.b_dec);
         }

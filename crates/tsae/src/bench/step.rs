@@ -1,7 +1,7 @@
 //! `tsae bench step`: the training step on synthetic activations.
 
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::machine::{Numbers, peak, peak_rss_bytes};
 use super::synthetic::Synthetic;
 use tokenized_sae::backend;
-use tokenized_sae::backend::{AdamState, Scratch, Stage, Stages};
+use tokenized_sae::backend::{AdamState, Ranks, Scratch, Stage, Stages};
 use tokenized_sae::display::{Column, Row, Table};
 use tokenized_sae::error::{Error, Result};
 use tokenized_sae::format;
@@ -131,6 +131,12 @@ const BATCHES: usize = 4;
 /// [`Error::Config`] for an unknown backend, or one that this processor cannot run, or if there
 /// is nothing to run.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
+    Ok(step_over(bench, &Ranks::alone())?.0)
+}
+
+/// The same by several ranks together, each of which makes this call; and the seconds of a step that
+/// their exchanges took.
+pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport, f64)> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
     if bench.saes == 0 || bench.steps == 0 {
         return Err(Error::config(
@@ -141,6 +147,10 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let backend = match &bench.backend {
         Some(name) => backend::by_name(name)?,
         None => backend::fastest(),
+    };
+    let backend = match ranks.size() {
+        1 => backend,
+        _ => backend.over(ranks).unwrap_or(backend),
     };
     let data = Synthetic::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
     let mut config =
@@ -168,7 +178,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     };
     let before = peak(numbers);
     let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
-    let mut packing = 0.0;
+    let (mut packing, mut before_steps) = (0.0, Duration::ZERO);
     // The first step finds cold caches and memory that was never touched.
     let mut warm_up = vec![Stages::default(); saes.len()];
     for step in 0..=bench.steps {
@@ -187,6 +197,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
             losses.push(report.loss);
             if step == 0 {
                 *warm_up = *scratch.stages();
+                before_steps = ranks.gathered().1;
             }
         }
         if step > 0 {
@@ -210,7 +221,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let median = times[times.len() / 2];
     let rows = (batch * bench.saes) as f64;
     let flops = rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median;
-    Ok(StepReport {
+    let gathered = (ranks.gathered().1 - before_steps).as_secs_f64() / steps;
+    let report = StepReport {
         backend: backend.name(),
         tokens_per_s: rows / median,
         step_s: [median, times[0], times[times.len() - 1]],
@@ -220,7 +232,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         fallback_rows,
         stages,
         loss: [losses[0], losses[losses.len() - 1]],
-    })
+    };
+    Ok((report, gathered))
 }
 
 impl StepReport {
