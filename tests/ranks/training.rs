@@ -126,7 +126,7 @@ fn stopped_on_one_number_of_ranks_and_continued_on_another_the_files_are_those_o
 
 /// What three ranks say of a training in which only some fail.
 fn told(work: impl Fn(&Ranks) -> Result<Runs> + Sync) -> [String; 3] {
-    let told = of_ranks(3, |ranks| work(ranks).err().expect("it fails").to_string());
+    let told = of_ranks(3, |ranks| work(ranks).map(|_| ()).expect_err("it fails").to_string());
     told.try_into().unwrap()
 }
 

@@ -126,8 +126,8 @@ same alone stopped
 [ "$(grep -c 'is not there' err)" = 1 ]
 [ "$(status_of mpiexec -n 2 "$tsae" compare tiny-gpt2 --sampled 1000 --out compared)" = 2 ]
 [ "$(grep -c 'is the work of one' err)" = 1 ]
-[ "$(status_of mpiexec -n 2 "$work/without" train run.toml --out without)" = 2 ]
+[ "$(status_of mpiexec -n 2 "$work/without" train run.toml --out refused)" = 2 ]
 [ "$(grep -c 'built without the feature "mpi"' err)" = 1 ]
-no [ -e without ]
+no [ -e refused ]
 mpiexec -n 2 "$tsae" bench ranks --shape 64,512,8,1024 --steps 3 --json | grep -q '"by_mpi":true'
 echo "the files of one process by any number of ranks" >&2
