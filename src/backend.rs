@@ -1,6 +1,7 @@
 //! The training step of an SAE on a CPU: sparse forward, sparse backward and Adam, on all cores,
 //! with the same bits for any number of threads. Described here for TopK, for which it was made.
-//! [`gpu`] does the same on an NVIDIA card, to the same bits; [`Device`] chooses.
+//! [`gpu`] does the same on an NVIDIA card, to the same bits; [`Device`] chooses. Several processes
+//! share the rows of a batch by [`Ranks`], to the same bits again.
 //!
 //! # The algorithm
 //!
@@ -49,7 +50,7 @@
 //! The oracles: `tests/step.rs` holds the step to candle's autograd and AdamW(weight_decay 0) on
 //! the dense form, `tests/exact.rs` the codes of every screen to a dense f32 top k;
 //! `tests/architectures` holds every architecture, with every kind of table, to autograd;
-//! `tests/gpu` the step on a GPU to this one.
+//! `tests/gpu` the step on a GPU to this one, `tests/ranks.rs` that of several ranks.
 
 pub(crate) mod adam;
 mod apply;
@@ -58,6 +59,7 @@ pub(crate) mod cpu;
 pub(crate) mod deferred;
 mod device;
 pub mod gpu;
+mod ranks;
 mod state;
 
 use std::sync::Arc;
@@ -72,6 +74,9 @@ pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
 pub(crate) use device::Chosen;
 pub use device::{Device, card};
+#[cfg(feature = "mpi")]
+pub use ranks::World;
+pub use ranks::{Collective, Ranks, bytes_of_step, in_threads, largest_share};
 pub use state::{AdamState, Objective};
 
 /// The fastest backend of this processor.

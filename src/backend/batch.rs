@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::adam::Rates;
 use super::cpu::screen::PackedRows;
 use super::cpu::step::{Scratch, StepReport};
+use super::ranks::Ranks;
 use super::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::sae::{Codes, Keys, RowNorm, Sae};
@@ -84,6 +85,11 @@ pub trait Backend: Debug + Send + Sync {
         scratch: &mut Scratch,
     ) -> Result<()> {
         self.settle(sae, state, scratch)
+    }
+
+    /// The same steps by several ranks together; none if this backend has no such step.
+    fn over(&self, _: &Ranks) -> Option<Arc<dyn Backend>> {
+        None
     }
 }
 

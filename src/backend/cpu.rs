@@ -14,6 +14,7 @@ pub(crate) mod rows;
 pub(super) mod screen;
 pub(super) mod stages;
 pub(super) mod step;
+mod sums;
 mod table;
 mod tiled;
 mod topk;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use super::adam::Rates;
 use super::batch::{Backend, PreparedBatch};
+use super::ranks::Ranks;
 use super::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::sae::{Codes, Sae};
@@ -30,10 +32,12 @@ use screen::{Exactness, PackedRows, Screen};
 use step::{Scratch, StepReport};
 
 /// The sparse step, screened in the numbers of a [`Screen`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Cpu {
     screen: Screen,
     exactness: Exactness,
+    /// Who has a part in the steps.
+    ranks: Ranks,
 }
 
 impl Cpu {
@@ -50,12 +54,12 @@ impl Cpu {
             );
             return Err(Error::config("screen", why));
         }
-        Ok(Cpu { screen, exactness })
+        Ok(Cpu { screen, exactness, ranks: Ranks::alone() })
     }
 
     /// The fastest that this processor can run.
     pub fn fastest(exactness: Exactness) -> Cpu {
-        Cpu { screen: Screen::fastest(), exactness }
+        Cpu { screen: Screen::fastest(), exactness, ranks: Ranks::alone() }
     }
 }
 
@@ -95,7 +99,10 @@ impl Backend for Cpu {
     ) -> Result<StepReport> {
         batch.check(sae)?;
         match &batch.packed {
-            Some(rows) => step::train_step(sae, state, batch.x, rows, &batch.keys, rates, scratch),
+            Some(rows) => {
+                let (x, keys) = (batch.x, &batch.keys);
+                step::train_step(sae, state, x, rows, keys, rates, &self.ranks, scratch)
+            }
             None => Err(Error::config("batch", "it was prepared by another backend".to_owned())),
         }
     }
@@ -103,5 +110,9 @@ impl Backend for Cpu {
     fn settle(&self, sae: &mut Sae, state: &mut AdamState, _: &mut Scratch) -> Result<()> {
         state.flush(sae);
         Ok(())
+    }
+
+    fn over(&self, ranks: &Ranks) -> Option<Arc<dyn Backend>> {
+        Some(Arc::new(Cpu { ranks: ranks.clone(), ..self.clone() }))
     }
 }

@@ -79,6 +79,20 @@ impl Device {
         }
     }
 
+    /// The processor, which is what several ranks train on together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a card was asked for.
+    pub(crate) fn processor(self) -> Result<Arc<dyn Backend>> {
+        match self.meant()? {
+            Device::Auto | Device::Cpu => Ok(fastest()),
+            Device::Cuda(_) => Err(Error::config(
+                "device",
+                "several ranks train on their processors: use cpu, or one rank",
+            )),
+        }
+    }
+
     /// With what [`Device::Auto`] stands for, if that was said.
     fn meant(self) -> Result<Device> {
         if self != Device::Auto {

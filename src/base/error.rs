@@ -225,6 +225,15 @@ pub enum Error {
         remedy: String,
     },
 
+    /// One of the ranks that train an SAE together failed.
+    #[error("rank {rank}: {why}")]
+    Rank {
+        /// Its number, from 0.
+        rank: usize,
+        /// What it failed with.
+        why: String,
+    },
+
     /// A training in the background failed, and its own error was given away already, or it was a
     /// panic.
     #[error("the training in {} failed: {why}; what its last checkpoint holds is safe, and the same call continues from there", .dir.display())]

@@ -69,6 +69,19 @@ pub fn watch() {
     });
 }
 
+/// Listens as well to what an engine sends before it kills: SIGTERM counts as a press.
+///
+/// If the operating system refuses the handler, it ends the process, as it did before.
+pub fn watch_termination() {
+    watch();
+    #[cfg(unix)]
+    if let Some(flags) = FLAGS.get() {
+        for flag in [&flags.ever, &flags.requested] {
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, flag.clone());
+        }
+    }
+}
+
 /// Whether the stop button was pressed since the last [`clear`]. One relaxed load: ask as often as
 /// you like.
 pub fn requested() -> bool {
@@ -79,6 +92,13 @@ pub fn requested() -> bool {
 /// command that was stopped says so by its exit status.
 pub fn was_pressed() -> bool {
     FLAGS.get().is_some_and(|flags| flags.ever.load(Ordering::Relaxed))
+}
+
+/// Remembers that it [was pressed](was_pressed) in another process that works on the same.
+pub fn pressed_elsewhere() {
+    if let Some(flags) = FLAGS.get() {
+        flags.ever.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Forgets a press: at the start of a long call, and when it has ended because of one.

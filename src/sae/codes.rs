@@ -101,6 +101,11 @@ impl Codes {
             && self.starts.windows(2).all(|ends| ends[1] - ends[0] == k)
     }
 
+    /// From where each row begins, and the end of the last, and latents and values.
+    pub(crate) fn from_parts(starts: Vec<usize>, latents: Vec<u32>, values: Vec<f32>) -> Codes {
+        Codes { starts, latents, values, scales: Vec::new() }
+    }
+
     /// Where each row begins, latents, values.
     pub(crate) fn into_parts(self) -> (Vec<usize>, Vec<u32>, Vec<f32>) {
         (self.starts, self.latents, self.values)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::History;
 use super::job::{Job, Sums};
@@ -50,6 +51,25 @@ fn parameters<'a>(sae: &'a mut Sae, state: &'a mut AdamState) -> Vec<Parameter<'
         all.push(("W_lookup", vec![table.len() / d, d], table, Some(moments)));
     }
     all
+}
+
+/// A checksum over what the next steps of `job` depend on.
+pub(super) fn checksum(job: &mut Job) -> [u64; 4] {
+    let mut hash = Sha256::new();
+    hash.update(&job.key);
+    hash.update(job.state.steps.to_le_bytes());
+    hash.update(bytemuck::cast_slice::<u32, u8>(&job.fired_at));
+    if let (Some(frozen), None) = (&job.sae.lookup, &job.state.lookup) {
+        hash.update(bytemuck::cast_slice::<f32, u8>(frozen));
+    }
+    for (_, _, values, moments) in parameters(&mut job.sae, &mut job.state) {
+        hash.update(bytemuck::cast_slice::<f32, u8>(values));
+        if let Some(moments) = moments {
+            hash.update(bytemuck::cast_slice::<f32, u8>(&moments.m));
+            hash.update(bytemuck::cast_slice::<f32, u8>(&moments.v));
+        }
+    }
+    bytemuck::pod_read_unaligned(&hash.finalize())
 }
 
 /// Writes the state of `job`, in one atomic step.

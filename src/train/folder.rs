@@ -99,6 +99,18 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder of a run of these settings that another rank has opened.
+    pub(super) fn opened_elsewhere(root: &Path, name: &str, key: &str) -> Result<Folder> {
+        let dir = root.join(name);
+        match Folder::there(&dir)? {
+            Some(folder) if folder.card.key == key => Ok(folder),
+            _ => Err(Error::format(
+                dir.join(RUN),
+                "is not what the first rank has written: all ranks have to see one folder, and to be given the same settings and activations",
+            )),
+        }
+    }
+
     /// The folder of a run, if `dir` is one.
     pub(super) fn there(dir: &Path) -> Result<Option<Folder>> {
         match dir.join(RUN).exists() {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::checkpoint;
 use super::folder::Folder;
 use super::job::Job;
 use super::penalty::Penalty;
@@ -24,13 +25,23 @@ impl Trainer {
         if self.saes.is_empty() {
             return Err(Error::config("add", "there is nothing to train: add an SAE first"));
         }
-        files::create_folder(dir)?;
-        let lock = FolderLock::acquire(dir)?;
-        self.open_locked(dir, lock)
+        let ranks = self.ranks.clone();
+        let mut session = ranks.first_then_others(|| {
+            let lock = match ranks.is_first() {
+                true => {
+                    files::create_folder(dir)?;
+                    Some(FolderLock::acquire(dir)?)
+                }
+                false => None,
+            };
+            self.open_locked(dir, lock)
+        })?;
+        session.check_alike(dir)?;
+        Ok(session)
     }
 
-    /// Makes every run ready in `dir`, which `lock` is for.
-    pub(super) fn open_locked(self, dir: &Path, lock: FolderLock) -> Result<Session> {
+    /// Makes every run ready in `dir`, which `lock` is for; a rank that is not the first has none.
+    pub(super) fn open_locked(self, dir: &Path, lock: Option<FolderLock>) -> Result<Session> {
         self.check_memory()?;
         let slots = self
             .saes
@@ -45,7 +56,10 @@ impl Trainer {
         let held_out = self.held_out.as_ref().map(|text| text.fingerprint());
         let Settings { key, settings } =
             Settings::new(&self.acts, self.hook, &self.config, held_out, name, config);
-        let folder = Folder::open(dir, name, &key, settings)?;
+        let folder = match self.ranks.is_first() {
+            true => Folder::open(dir, name, &key, settings)?,
+            false => Folder::opened_elsewhere(dir, name, &key)?,
+        };
         let mut sae = Sae::new(config.clone())?;
         sae.origin = Origin {
             model: Some(self.acts.model_name().to_owned()),
@@ -67,8 +81,10 @@ impl Trainer {
         } else {
             folder.resume(&mut job, self.config.steps())?;
         }
-        folder.tidy()?;
-        Ok(Slot { folder, job })
+        if self.ranks.is_first() {
+            folder.tidy()?;
+        }
+        Ok(Slot { is_finished: folder.is_finished(), folder, job })
     }
 }
 
@@ -80,7 +96,7 @@ pub(super) struct Session {
     /// What there is to say about the choice of the backend.
     remark: Option<String>,
     slots: Vec<Slot>,
-    _lock: FolderLock,
+    _lock: Option<FolderLock>,
 }
 
 impl Session {
@@ -96,14 +112,40 @@ impl Session {
 
     /// Trains every run to its end, or until `watch` stops it.
     pub(super) fn run(mut self, watch: &mut dyn Watch) -> Result<Runs> {
-        self.train(watch)?;
+        let done = self.train(watch);
+        self.trainer.ranks.agree(done)?;
         let Trainer { acts, hook, config: train, .. } = self.trainer;
         let made = Made { acts, hook, train };
         Ok(Runs { runs: self.slots.into_iter().map(|slot| slot.into_run(&made)).collect() })
     }
 
+    /// Checks that all ranks go on from the same bits.
+    fn check_alike(&mut self, dir: &Path) -> Result<()> {
+        let ranks = &self.trainer.ranks;
+        if ranks.size() == 1 {
+            return Ok(());
+        }
+        for slot in &mut self.slots {
+            let checksum = checkpoint::checksum(&mut slot.job);
+            if let Some(rank) = ranks.first_that_differs(checksum)? {
+                let why = format!(
+                    "rank {rank} has found another state of the run \"{}\" than rank 0: all ranks have to see one folder, and to run the same program",
+                    slot.job.name
+                );
+                return Err(Error::format(dir, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Trains every run to its end, or until `watch` stops it on any rank.
+    ///
+    /// Whatever can fail on one rank alone is followed by an agreement of all before they next
+    /// exchange anything; the last is the caller's. So ranks ask each other in the same order, whatever
+    /// one of them has to do besides.
     fn train(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let (trainer, slots) = (&self.trainer, &mut self.slots);
+        let ranks = &trainer.ranks;
         let backend = self.backend.as_ref();
         let config = &trainer.config;
         let steps = config.steps();
@@ -111,7 +153,7 @@ impl Session {
         let done = |slots: &[Slot]| {
             slots.iter().map(|slot| slot.job.tokens(config)).sum::<u64>().min(total)
         };
-        if slots.iter().all(|slot| slot.folder.is_finished()) {
+        if slots.iter().all(|slot| slot.is_finished) {
             return Ok(());
         }
         watch.begin(done(slots), total);
@@ -123,15 +165,12 @@ impl Session {
         let mut stop = false;
         // Runs that are behind catch up first; from there on all read the same batch.
         let next = |slots: &[Slot]| {
-            slots
-                .iter()
-                .filter(|slot| !slot.folder.is_finished())
-                .map(|slot| slot.job.state.steps)
-                .min()
+            slots.iter().filter(|slot| !slot.is_finished).map(|slot| slot.job.state.steps).min()
         };
         while let Some(step) = next(slots).filter(|_| !stop) {
-            let now = |slot: &&mut Slot| !slot.folder.is_finished() && slot.job.state.steps == step;
+            let now = |slot: &&mut Slot| !slot.is_finished && slot.job.state.steps == step;
             if config.evaluates_at(step)
+                && ranks.is_first()
                 && let Some(held_out) = &trainer.held_out
             {
                 for slot in slots.iter_mut().filter(now) {
@@ -142,46 +181,45 @@ impl Session {
             if step == steps {
                 for slot in slots.iter_mut().filter(now) {
                     slot.job.settle(backend)?;
-                    slot.folder.finish(&slot.job, &trainer.about(&slot.job))?;
+                    if ranks.is_first() {
+                        slot.folder.finish(&slot.job, &trainer.about(&slot.job))?;
+                    }
+                    slot.is_finished = true;
                 }
                 continue;
             }
             let mut rows = trainer.rows(step);
-            match trainer.gather(watch.waiting(), longest, &mut rows, &mut batch) {
-                // Stopped while it checked the activations: there is no batch, and the rest is
-                // written below.
-                Err(Error::Interrupted { .. }) if watch.stops() => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    let prepared =
-                        backend.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
-                    for slot in slots.iter_mut().filter(now) {
-                        if watch.stops() {
-                            break;
-                        }
-                        match trainer.step(
-                            backend,
-                            &mut slot.job,
-                            &prepared,
-                            watch.waiting(),
-                            &rows,
-                        ) {
-                            Err(Error::Interrupted { .. }) if watch.stops() => break,
-                            stepped => stepped?,
-                        }
+            // Stopped while it checked the activations: there is no batch, and the rest is written
+            // below.
+            let interrupted = match trainer.gather(watch.waiting(), longest, &mut rows, &mut batch)
+            {
+                Err(Error::Interrupted { .. }) if watch.stops() => Ok(true),
+                gathered => gathered.map(|()| false),
+            };
+            stop = ranks.any(interrupted)?;
+            if !stop {
+                let prepared = backend.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
+                for slot in slots.iter_mut().filter(now) {
+                    let (keys, stops) = match trainer.keys(&slot.job, watch.waiting(), &rows) {
+                        Err(Error::Interrupted { .. }) if watch.stops() => (None, Ok(true)),
+                        Err(error) => (None, Err(error)),
+                        Ok(keys) => (keys, Ok(watch.stops())),
+                    };
+                    stop = ranks.any(stops)?;
+                    if stop {
+                        break;
                     }
-                    watch.stepped(&jobs_of(slots), done(slots));
+                    trainer.step(backend, &mut slot.job, &prepared, keys.as_ref())?;
                 }
+                watch.stepped(&jobs_of(slots), done(slots));
             }
-            stop = watch.stops();
-            if stop || checkpoints.due() {
+            stop = ranks.any(Ok(stop || watch.stops()))?;
+            if ranks.is_first() && (stop || checkpoints.due()) {
                 checkpoints.time(|| {
-                    slots.iter_mut().filter(|slot| !slot.folder.is_finished()).try_for_each(
-                        |slot| {
-                            slot.job.settle(backend)?;
-                            slot.folder.checkpoint(&mut slot.job)
-                        },
-                    )
+                    slots.iter_mut().filter(|slot| !slot.is_finished).try_for_each(|slot| {
+                        slot.job.settle(backend)?;
+                        slot.folder.checkpoint(&mut slot.job)
+                    })
                 })?;
             }
         }
@@ -194,6 +232,8 @@ impl Session {
 struct Slot {
     folder: Folder,
     job: Job,
+    /// Whether it has been trained to its end: by this call, or before.
+    is_finished: bool,
 }
 
 impl Slot {
@@ -201,7 +241,7 @@ impl Slot {
         let tokens = self.job.tokens(&made.train);
         let scored_in_full = self.job.scored_in_full();
         Run {
-            finished: self.folder.is_finished(),
+            finished: self.is_finished,
             tokens,
             lr: self.job.lr,
             name: self.job.name,

@@ -59,6 +59,6 @@ impl Trainer {
     ) -> Result<Runs> {
         files::create_folder(dir)?;
         let lock = FolderLock::share(dir)?;
-        self.open_locked(dir, lock)?.run(&mut Part { progress, before })
+        self.open_locked(dir, Some(lock))?.run(&mut Part { progress, before })
     }
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use super::job::Job;
 use super::runs::standing;
-use super::watch::Foreground;
+use super::watch::{Foreground, Unseen};
 use super::{Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch, Shuffle, Waiting};
-use crate::backend::{self, Backend, Chosen, PreparedBatch};
+use crate::backend::{self, Backend, Chosen, PreparedBatch, Ranks};
 use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::display::interrupt;
 use crate::eval::HeldOut;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::sae::{Index, Lookup, ModelCard, SaeConfig};
+use crate::sae::{Index, Keys, Lookup, ModelCard, SaeConfig};
 
 /// Trains SAEs on the activations of one hook, all on the same batches in the same order.
 ///
@@ -41,6 +41,8 @@ pub struct Trainer {
     pub(super) saes: Vec<(String, SaeConfig)>,
     /// What was asked for by name, instead of what the device takes.
     pub(super) backend: Option<Arc<dyn Backend>>,
+    /// Who trains together.
+    pub(super) ranks: Ranks,
 }
 
 impl Trainer {
@@ -64,6 +66,7 @@ impl Trainer {
             held_out: None,
             saes: Vec::new(),
             backend: None,
+            ranks: Ranks::alone(),
         };
         let (skipped, n_ctx) = (trainer.skipped(), acts.n_ctx());
         if skipped >= n_ctx {
@@ -83,6 +86,14 @@ impl Trainer {
     pub fn backend(mut self, name: &str) -> Result<Trainer> {
         self.backend = Some(backend::by_name(name)?);
         Ok(self)
+    }
+
+    /// Trains together with other ranks, each of which makes the same calls: they share the rows of
+    /// every batch, and the first writes the files and measures held-out text. The files are the same.
+    #[doc(hidden)]
+    pub fn over(mut self, ranks: &Ranks) -> Trainer {
+        self.ranks = ranks.clone();
+        self
     }
 
     /// Measures NMSE and CE added on this text while training: on its first
@@ -144,7 +155,9 @@ impl Trainer {
     pub fn fit(self, dir: impl AsRef<Path>) -> Result<Runs> {
         interrupt::watch();
         interrupt::clear();
-        self.open(dir.as_ref())?.run(&mut Foreground::default())
+        let is_first = self.ranks.is_first();
+        let session = self.open(dir.as_ref())?;
+        if is_first { session.run(&mut Foreground::default()) } else { session.run(&mut Unseen) }
     }
 
     /// What is trained on, and the settings that all SAEs share.
@@ -249,6 +262,15 @@ impl Trainer {
 
     /// What computes the steps.
     pub(super) fn choose_backend(&self) -> Result<Chosen> {
+        if self.ranks.size() > 1 {
+            let backend = match &self.backend {
+                Some(backend) => backend.over(&self.ranks),
+                None => self.config.device.processor()?.over(&self.ranks),
+            };
+            let why = || "this backend has no step that several ranks share: leave it out";
+            let backend = backend.ok_or_else(|| Error::config("backend", why()))?;
+            return Ok(Chosen { backend, remark: None });
+        }
         if let Some(backend) = &self.backend {
             return Ok(Chosen { backend: backend.clone(), remark: None });
         }
@@ -256,20 +278,31 @@ impl Trainer {
         self.config.device.choose(&saes, self.config.batch)
     }
 
-    /// One step of a run on the rows of a batch.
+    /// The keys of a run's table on the rows of a batch, unless they are the tokens.
+    pub(super) fn keys(
+        &self,
+        job: &Job,
+        waiting: Waiting<'_>,
+        rows: &[u64],
+    ) -> Result<Option<Keys<'static>>> {
+        match job.sae.index.is_token() {
+            true => Ok(None),
+            false => self.acts.keys_for(waiting, &job.sae, rows).map(Some),
+        }
+    }
+
+    /// One step of a run on a batch.
     pub(super) fn step(
         &self,
         backend: &dyn Backend,
         job: &mut Job,
         batch: &PreparedBatch<'_>,
-        waiting: Waiting<'_>,
-        rows: &[u64],
+        keys: Option<&Keys<'_>>,
     ) -> Result<()> {
-        if job.sae.index.is_token() {
-            return job.step(backend, batch, &self.config);
+        match keys {
+            None => job.step(backend, batch, &self.config),
+            Some(keys) => job.step(backend, &batch.with_keys(keys)?, &self.config),
         }
-        let keys = self.acts.keys_for(waiting, &job.sae, rows)?;
-        job.step(backend, &batch.with_keys(&keys)?, &self.config)
     }
 }
 

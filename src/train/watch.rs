@@ -85,6 +85,13 @@ impl Watch for Foreground {
     }
 }
 
+/// Nobody: a rank whose first one shows how far all have come.
+pub(super) struct Unseen;
+
+impl Watch for Unseen {
+    fn stepped(&mut self, _: &[&Job], _: u64) {}
+}
+
 /// One of several trainings that follow each other under one bar.
 pub(super) struct Part<'a> {
     /// The bar of them all.

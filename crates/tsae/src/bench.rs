@@ -5,6 +5,7 @@ mod experiment;
 mod harvest;
 mod machine;
 mod notebook;
+mod ranks;
 mod small_step;
 mod step;
 mod synthetic;
@@ -13,6 +14,7 @@ pub use experiment::{ExperimentBench, ExperimentReport, Part, experiment};
 pub use harvest::{HarvestBench, HarvestReport, ModelShape, Weights, harvest};
 pub use machine::{Machine, Numbers, machine, peak, peak_rss_bytes};
 pub use notebook::{NotebookBench, NotebookReport, notebook};
+pub use ranks::{Forecast, RanksBench, RanksReport, ranks};
 pub use step::{StepBench, StepLookup, StepReport, StepShape, step};
 
 /// The middle of some figures; of an even number, the upper one. 0 of none.

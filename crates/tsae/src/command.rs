@@ -15,6 +15,7 @@ mod only;
 mod output;
 mod plot;
 mod predict;
+mod ranks;
 mod run;
 mod sweep;
 #[cfg(test)]
@@ -141,6 +142,9 @@ fn exit(done: Result<()>, verb: &Command) -> ExitCode {
         Ok(()) if interrupt::was_pressed() => 130,
         Ok(()) => 0,
     };
+    if ranks::is_spoken_for(verb.get_name()) {
+        return status.into();
+    }
     // Nothing can be done if nobody listens there either.
     let _ = match &done {
         Err(error) => writeln!(io::stderr(), "tsae: {}", words::told(error, verb)),

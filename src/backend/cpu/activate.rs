@@ -12,6 +12,7 @@ use super::encode::{above, largest};
 use super::encoder::Encoder;
 use super::reconstruct::{Decoding, Reconstruction};
 use super::screen::PackedRows;
+use crate::backend::ranks::Ranks;
 use crate::backend::state::Objective;
 use crate::base::error::Result;
 use crate::sae::Codes;
@@ -34,19 +35,19 @@ pub(super) struct Chosen {
 
 /// The codes of rows, as they are outside of training.
 pub(super) fn encode(sae: &Sae, x: &[f32], rows: &PackedRows) -> Result<Codes> {
-    let encoder = Encoder::of(sae);
+    let (encoder, ranks) = (Encoder::of(sae), &Ranks::alone());
     match sae.config.architecture {
         Architecture::TopK => {
-            let (mut codes, _) = largest(encoder, x, rows)?;
+            let (mut codes, _) = largest(encoder, x, rows, ranks)?;
             clamp(sae, codes.arrays_mut().1);
             Ok(codes)
         }
-        Architecture::Relu { .. } => Ok(above(encoder, x, rows)?.0),
+        Architecture::Relu { .. } => Ok(above(encoder, x, rows, ranks)?.0),
         Architecture::BatchTopK | Architecture::JumpRelu { .. } => {
-            Ok(above(Encoder { thresholds: &sae.threshold, ..encoder }, x, rows)?.0)
+            Ok(above(Encoder { thresholds: &sae.threshold, ..encoder }, x, rows, ranks)?.0)
         }
         Architecture::Gated { .. } => {
-            let (mut codes, _) = above(encoder, x, rows)?;
+            let (mut codes, _) = above(encoder, x, rows, ranks)?;
             open_gates(sae, &mut codes);
             Ok(codes)
         }
@@ -67,24 +68,26 @@ pub(super) fn choose(
     x: &[f32],
     rows: &PackedRows,
     threshold: &mut Option<f32>,
+    ranks: &Ranks,
 ) -> Result<Chosen> {
     let encoder = Encoder::of(sae);
     let all = |(codes, fallback_rows)| Chosen { codes, scores: Vec::new(), fallback_rows };
     match sae.config.architecture {
         Architecture::TopK => {
-            let mut chosen = all(largest(encoder, x, rows)?);
+            let mut chosen = all(largest(encoder, x, rows, ranks)?);
             clamp(sae, chosen.codes.arrays_mut().1);
             Ok(chosen)
         }
-        Architecture::Relu { .. } => Ok(all(above(encoder, x, rows)?)),
-        Architecture::BatchTopK => Ok(all(largest_of_batch(encoder, x, rows, threshold)?)),
+        Architecture::Relu { .. } => Ok(all(above(encoder, x, rows, ranks)?)),
+        Architecture::BatchTopK => Ok(all(largest_of_batch(encoder, x, rows, threshold, ranks)?)),
         Architecture::JumpRelu { .. } => {
             // Below its threshold a pre-activation is not a code, but may still say something about
             // the threshold.
             let half = objective.bandwidth as f32 / 2.0;
             let thresholds: Vec<f32> =
                 sae.threshold.iter().map(|threshold| threshold - half).collect();
-            let mut chosen = all(above(Encoder { thresholds: &thresholds, ..encoder }, x, rows)?);
+            let mut chosen =
+                all(above(Encoder { thresholds: &thresholds, ..encoder }, x, rows, ranks)?);
             chosen.scores = chosen.codes.values().to_vec();
             let (latents, values) = chosen.codes.arrays_mut();
             for (&latent, value) in latents.iter().zip(values) {
@@ -93,7 +96,7 @@ pub(super) fn choose(
             Ok(chosen)
         }
         Architecture::Gated { .. } => {
-            let mut chosen = all(above(encoder, x, rows)?);
+            let mut chosen = all(above(encoder, x, rows, ranks)?);
             chosen.scores = chosen.codes.values().to_vec();
             open_gates(sae, &mut chosen.codes);
             Ok(chosen)
@@ -117,17 +120,19 @@ fn largest_of_batch(
     x: &[f32],
     rows: &PackedRows,
     threshold: &mut Option<f32>,
+    ranks: &Ranks,
 ) -> Result<(Codes, usize)> {
     let wanted = x.len() / encoder.d() * encoder.k;
     let mut guess = match *threshold {
         Some(threshold) => threshold,
-        None => first_guess(encoder, x, rows)?,
+        None => first_guess(encoder, x, rows, ranks)?,
     };
     let (mut codes, mut fallback_rows) =
-        above(Encoder { thresholds: &[guess], ..encoder }, x, rows)?;
+        above(Encoder { thresholds: &[guess], ..encoder }, x, rows, ranks)?;
     while codes.values().len() < wanted && guess > 0.0 {
         guess = if guess > 1e-3 { guess / 2.0 } else { 0.0 };
-        (codes, fallback_rows) = above(Encoder { thresholds: &[guess], ..encoder }, x, rows)?;
+        (codes, fallback_rows) =
+            above(Encoder { thresholds: &[guess], ..encoder }, x, rows, ranks)?;
     }
     if codes.values().len() > wanted {
         let mut sorted = codes.values().to_vec();
@@ -148,9 +153,9 @@ fn largest_of_batch(
 }
 
 /// A threshold that somewhat more than k scores of a row exceed, judging by the first rows.
-fn first_guess(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<f32> {
+fn first_guess(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows, ranks: &Ranks) -> Result<f32> {
     let sampled = SAMPLED_ROWS.min(x.len() / encoder.d());
-    let (codes, _) = above(encoder, &x[..sampled * encoder.d()], rows)?;
+    let (codes, _) = above(encoder, &x[..sampled * encoder.d()], rows, ranks)?;
     let mut scores = codes.values().to_vec();
     let at = 3 * sampled * encoder.k / 2;
     if scores.len() <= at {
@@ -183,7 +188,7 @@ pub(super) fn backward(
     decoding: Decoding<'_>,
     gradients: &mut [f32],
     through: &mut Reconstruction,
-) -> (f64, Extra) {
+) -> Result<(f64, Extra)> {
     let (codes, n) = (&chosen.codes, chosen.codes.n().max(1) as f64);
     let share = (objective.sparsity / n) as f32;
     let mut extra = Extra::default();
@@ -217,7 +222,7 @@ pub(super) fn backward(
             // What the gates alone would reconstruct: its error moves the gates, not the decoder.
             let mut gates = codes.clone();
             gates.arrays_mut().1.copy_from_slice(&chosen.scores);
-            through.fill(decoding, &gates);
+            through.fill(decoding, &gates)?;
             let mut b_enc = vec![0.0; sae.d_sae()];
             (extra.r_mag, extra.b_mag) = (vec![0.0; sae.d_sae()], vec![0.0; sae.d_sae()]);
             for (code, gradient) in gradients.iter_mut().enumerate() {
@@ -234,7 +239,7 @@ pub(super) fn backward(
             objective.sparsity / n * sum(&chosen.scores) + through.squared_errors / n
         }
     };
-    (penalty, extra)
+    Ok((penalty, extra))
 }
 
 fn sum(values: &[f32]) -> f64 {

@@ -1,5 +1,6 @@
 //! Activations to codes: some rows at a time, scanned, scored again, and selected.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use rayon::prelude::*;
@@ -9,6 +10,8 @@ use super::rescore::{Rescorer, select_in_full};
 use super::rows::BlockDecoder;
 use super::screen::{Candidates, PackedLatents, PackedRows, Screen, portable};
 use super::stages::{Stage, Stages};
+use super::tiled::{Tiled, write_row};
+use crate::backend::ranks::Ranks;
 use crate::base::error::{Error, Result};
 use crate::sae::Codes;
 
@@ -35,24 +38,28 @@ pub(super) fn largest(
     encoder: Encoder<'_>,
     x: &[f32],
     rows: &PackedRows,
+    ranks: &Ranks,
 ) -> Result<(Codes, usize)> {
     let (d, k) = (encoder.d(), encoder.k);
-    let mut codes = Codes::zeros(x.len() / d, k);
+    let n = x.len() / d;
+    let mut codes = Codes::zeros(n, k);
     let mut packed = PackedLatents::default();
     packed.fill(encoder, rows);
     let (latents, values) = codes.arrays_mut();
-    let at_once = rows_at_once(x.len() / d);
-    let fallbacks = latents
+    let own = ranks.rows(n);
+    let of_codes = own.start * k..own.end * k;
+    let at_once = rows_at_once(own.len());
+    let fallbacks = latents[of_codes.clone()]
         .par_chunks_mut(at_once * k)
-        .zip(values.par_chunks_mut(at_once * k))
-        .zip(x.par_chunks(at_once * d))
+        .zip(values[of_codes].par_chunks_mut(at_once * k))
+        .zip(x[own.start * d..own.end * d].par_chunks(at_once * d))
         .enumerate()
         .map_init(BlockEncoder::default, |block, (turn, ((latents, values), x))| {
             block.largest(
                 encoder,
                 &packed,
                 rows,
-                turn * at_once,
+                own.start + turn * at_once,
                 x,
                 latents,
                 values,
@@ -60,9 +67,11 @@ pub(super) fn largest(
             )
         })
         .collect::<Vec<Result<usize, usize>>>();
-    let fallbacks =
-        fallbacks.into_iter().collect::<Result<Vec<usize>, usize>>().map_err(not_a_number)?;
-    Ok((codes, fallbacks.iter().sum()))
+    let fallbacks = fallbacks.into_iter().sum::<Result<usize, usize>>();
+    let fallbacks = scored_in_full(ranks, fallbacks)?;
+    ranks.gather(latents, n, |rows| rows.start * k..rows.end * k)?;
+    ranks.gather(values, n, |rows| rows.start * k..rows.end * k)?;
+    Ok((codes, fallbacks))
 }
 
 /// The latents of the rows `x` `[n, d_model]` whose score exceeds their threshold, with their
@@ -70,27 +79,75 @@ pub(super) fn largest(
 ///
 /// # Errors
 /// [`Error::NotFinite`] naming the first row with a pre-activation that is not a number.
-pub(super) fn above(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows) -> Result<(Codes, usize)> {
+pub(super) fn above(
+    encoder: Encoder<'_>,
+    x: &[f32],
+    rows: &PackedRows,
+    ranks: &Ranks,
+) -> Result<(Codes, usize)> {
     let d = encoder.d();
+    let n = x.len() / d;
     let mut packed = PackedLatents::default();
     packed.fill(encoder, rows);
-    let at_once = rows_at_once(x.len() / d);
-    let parts = x
+    let own = ranks.rows(n);
+    let at_once = rows_at_once(own.len());
+    let parts = x[own.start * d..own.end * d]
         .par_chunks(at_once * d)
         .enumerate()
         .map_init(BlockEncoder::default, |block, (turn, x)| {
             let mut codes = Codes::default();
-            let fallbacks = block.above(encoder, &packed, rows, turn * at_once, x, &mut codes)?;
+            let from = own.start + turn * at_once;
+            let fallbacks = block.above(encoder, &packed, rows, from, x, &mut codes)?;
             Ok((codes, fallbacks))
         })
         .collect::<Vec<Result<(Codes, usize), usize>>>();
-    let (mut codes, mut fallbacks) = (Codes::default(), 0);
-    for part in parts {
-        let (part, fell_back) = part.map_err(not_a_number)?;
+    let mut codes = Codes::default();
+    let fallbacks = parts.into_iter().map(|part| {
+        let (part, fell_back) = part?;
         codes.append(&part);
-        fallbacks += fell_back;
+        Ok(fell_back)
+    });
+    let fallbacks = fallbacks.sum::<Result<usize, usize>>();
+    let fallbacks = scored_in_full(ranks, fallbacks)?;
+    Ok((of_all_rows(codes, n, ranks)?, fallbacks))
+}
+
+/// How many rows of all were scored in full, from how many of this rank's were, or which of them is
+/// the first whose pre-activations are not numbers.
+///
+/// # Errors
+/// [`Error::NotFinite`] naming the first such row of all.
+pub(super) fn scored_in_full(ranks: &Ranks, own: Result<usize, usize>) -> Result<usize> {
+    let all = ranks.each(match own {
+        Ok(rows) => [rows as u64, u64::MAX],
+        Err(row) => [0, row as u64],
+    })?;
+    match all.iter().map(|[_, row]| *row).min() {
+        Some(row) if row < u64::MAX => Err(not_a_number(row as usize)),
+        _ => Ok(all.iter().map(|[rows, _]| *rows as usize).sum()),
     }
-    Ok((codes, fallbacks))
+}
+
+/// The codes of all `n` rows from those of this rank's.
+fn of_all_rows(own: Codes, n: usize, ranks: &Ranks) -> Result<Codes> {
+    if ranks.size() == 1 {
+        return Ok(own);
+    }
+    let rows = ranks.rows(n);
+    let mut lengths = vec![0u32; n];
+    for (i, length) in lengths[rows].iter_mut().enumerate() {
+        *length = own.range(i..i + 1).len() as u32;
+    }
+    ranks.gather(&mut lengths, n, |rows| rows)?;
+    let mut starts = vec![0];
+    lengths.iter().for_each(|len| starts.push(starts[starts.len() - 1] + *len as usize));
+    let part = |rows: Range<usize>| starts[rows.start]..starts[rows.end];
+    let (mut latents, mut values) = (vec![0; starts[n]], vec![0.0; starts[n]]);
+    latents[part(ranks.rows(n))].copy_from_slice(own.latents());
+    values[part(ranks.rows(n))].copy_from_slice(own.values());
+    ranks.gather(&mut latents, n, part)?;
+    ranks.gather(&mut values, n, part)?;
+    Ok(Codes::from_parts(starts, latents, values))
 }
 
 /// The error for a row without k numbers among its pre-activations.
@@ -103,10 +160,25 @@ pub(in crate::backend) fn not_a_number(row: usize) -> Error {
 }
 
 /// `x − b_dec` for every row.
-pub(super) fn centre(x: &[f32], b_dec: &[f32], out: &mut [f32]) {
+fn centre(x: &[f32], b_dec: &[f32], out: &mut [f32]) {
     for (out, x) in out.chunks_exact_mut(b_dec.len()).zip(x.chunks_exact(b_dec.len())) {
         out.iter_mut().zip(x).zip(b_dec).for_each(|((out, x), b)| *out = x - b);
     }
+}
+
+/// `x − b_dec` of some rows, which begin with a block, laid out for the gradients.
+pub(super) fn fill_centred(centred: &mut Tiled, rows: Range<usize>, x: &[f32], b_dec: &[f32]) {
+    let d = b_dec.len();
+    let x = x[rows.start * d..rows.end * d].par_chunks(BLOCK * d);
+    centred.parts_mut(rows, BLOCK).zip(x).for_each_init(
+        || vec![0.0; d],
+        |row, (part, x)| {
+            for (i, x) in x.chunks_exact(d).enumerate() {
+                centre(x, b_dec, row);
+                write_row(part, i, row);
+            }
+        },
+    );
 }
 
 /// The buffers of one thread; they fit one SAE.

@@ -1,19 +1,22 @@
 //! The forward pass of a TopK SAE: encoded, decoded and turned into gradients some rows at a time,
 //! while they are in cache.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::activate::clamp;
-use super::encode::{BlockEncoder, not_a_number, rows_at_once};
+use super::encode::{BlockEncoder, fill_centred, rows_at_once, scored_in_full};
 use super::encoder::{BLOCK, Encoder};
 use super::pool::Pool;
 use super::reconstruct::Reconstruction;
-use super::rows::{RowSums, residual_row};
+use super::rows::residual_row;
 use super::screen::{PackedLatents, PackedRows};
 use super::stages::{Stage, Stages};
+use super::sums::BlockSums;
 use super::tiled::{Tiled, write_row};
+use crate::backend::ranks::Ranks;
 use crate::base::error::Result;
 use crate::cpu::simd::add_scaled;
 use crate::sae::Sae;
@@ -29,8 +32,7 @@ pub(super) struct Fused {
 /// What some rows leave behind.
 #[derive(Default)]
 struct Part {
-    /// For every block of rows, its sums and the sum of its residuals.
-    blocks: Vec<(RowSums, Vec<f32>)>,
+    blocks: Vec<BlockSums>,
     fallback_rows: usize,
     stages: Stages,
 }
@@ -45,6 +47,7 @@ impl Fused {
         x: &[f32],
         packed_rows: &PackedRows,
         keys: &Keys<'_>,
+        ranks: &Ranks,
         codes: &mut Codes,
         centred: &mut Tiled,
         recon: &mut Reconstruction,
@@ -68,28 +71,31 @@ impl Fused {
 
         let (packed, encoders) = (&self.packed, &self.encoders);
         let (latents, values) = codes.arrays_mut();
-        let at_once = rows_at_once(n);
+        let own = ranks.rows(n);
+        let at_once = rows_at_once(own.len());
+        let at = own.start * k..own.end * k;
         let of_codes = (
-            latents.par_chunks_mut(at_once * k),
-            values.par_chunks_mut(at_once * k),
-            recon.gradients.par_chunks_mut(at_once * k),
+            latents[at.clone()].par_chunks_mut(at_once * k),
+            values[at.clone()].par_chunks_mut(at_once * k),
+            recon.gradients[at].par_chunks_mut(at_once * k),
         );
         let rows = (
-            centred.parts_mut(at_once),
-            recon.residuals[0].parts_mut(at_once),
-            x.par_chunks(at_once * d),
+            centred.parts_mut(own.clone(), at_once),
+            recon.residuals[0].parts_mut(own.clone(), at_once),
+            x[own.start * d..own.end * d].par_chunks(at_once * d),
         );
         let parts: Vec<Result<Part, usize>> = (of_codes.into_par_iter(), rows.into_par_iter())
             .into_par_iter()
             .enumerate()
             .map(|(turn, ((latents, values, gradients), (centred, residuals, x)))| {
                 let mut part = Part::default();
+                let from = own.start + turn * at_once;
                 let mut block = encoders.take(BlockEncoder::default);
                 part.fallback_rows = block.largest(
                     encoder,
                     packed,
                     packed_rows,
-                    turn * at_once,
+                    from,
                     x,
                     latents,
                     values,
@@ -103,18 +109,19 @@ impl Fused {
                     .enumerate()
                     .for_each(|(i, row)| write_row(centred, i, row));
                 let decoder = block.decoder();
-                let x_hat = decoder.decode(sae, latents, values, keys, turn * at_once);
+                let x_hat = decoder.decode(sae, latents, values, keys, from);
                 for (block, (x_hat, x)) in
                     x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate()
                 {
-                    let (mut sums, mut residual) = (RowSums::default(), vec![0.0; d]);
+                    let mut sums = BlockSums::zeros(d);
                     for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate()
                     {
-                        sums.add(residual_row(r, x, scale));
-                        add_scaled(&mut residual, 1.0, r);
+                        sums.sums.add(residual_row(r, x, scale));
+                        add_scaled(&mut sums.residual, 1.0, r);
                         write_row(residuals, block * BLOCK + i, r);
                     }
-                    part.blocks.push((sums, residual));
+                    sums.squared_errors = sums.sums.squared_error;
+                    part.blocks.push(sums);
                 }
                 decoder.code_gradients(sae, values, gradients);
                 encoders.give_back(block);
@@ -123,20 +130,23 @@ impl Fused {
             })
             .collect();
 
-        (recon.sums, recon.squared_errors) = (RowSums::default(), 0.0);
-        recon.residual.clear();
-        recon.residual.resize(d, 0.0);
-        let mut fallback_rows = 0;
-        for part in parts {
-            let part = part.map_err(not_a_number)?;
-            for (sums, residual) in &part.blocks {
-                recon.sums.add(*sums);
-                add_scaled(&mut recon.residual, 1.0, residual);
-            }
-            fallback_rows += part.fallback_rows;
+        let parts = parts.into_iter().collect::<Result<Vec<Part>, usize>>();
+        let in_full = parts.as_ref().map(|parts| parts.iter().map(|part| part.fallback_rows).sum());
+        let fallback_rows = scored_in_full(ranks, in_full.map_err(|row| *row))?;
+        let mut blocks = Vec::new();
+        for part in parts.into_iter().flatten() {
+            blocks.extend(part.blocks);
             stages.add_of_threads(&part.stages);
         }
-        recon.squared_errors = recon.sums.squared_error;
+        for others in [0..own.start, own.end..n] {
+            fill_centred(centred, others, x, &sae.b_dec);
+        }
+        let of_codes = |rows: Range<usize>| rows.start * k..rows.end * k;
+        ranks.gather(latents, n, of_codes)?;
+        ranks.gather(values, n, of_codes)?;
+        ranks.gather(&mut recon.gradients, n, of_codes)?;
+        recon.residuals[0].gather(n, ranks)?;
+        recon.add_up(&blocks, n, d, ranks)?;
         Ok(fallback_rows)
     }
 }

@@ -16,7 +16,10 @@ use rayon::prelude::*;
 use super::csr::Csr;
 use super::encoder::BLOCK;
 use super::rows::{RowSums, add_latent, begin_row, products, residual_row};
+use super::sums::BlockSums;
 use super::tiled::{Tiled, write_row};
+use crate::backend::ranks::Ranks;
+use crate::base::error::Result;
 use crate::cpu::simd::add_scaled;
 use crate::sae::Sae;
 use crate::sae::{Codes, Keys};
@@ -35,6 +38,8 @@ pub(super) struct Decoding<'a> {
     pub d: usize,
     /// What residuals are multiplied by to be gradients.
     pub scale: f32,
+    /// Who decodes which rows.
+    pub ranks: &'a Ranks,
 }
 
 /// The prefix, counted from 0, that brings a latent in.
@@ -67,25 +72,25 @@ struct Buffers {
     residuals: Vec<Vec<f32>>,
 }
 
-/// What a block of rows adds to the sums.
-struct Part {
-    sums: RowSums,
-    squared_errors: f64,
-    residual: Vec<f32>,
-}
-
 impl Reconstruction {
     /// Decodes `codes`.
-    pub(super) fn fill(&mut self, decoding: Decoding<'_>, codes: &Codes) {
-        let (n, d) = (codes.n(), decoding.d);
+    ///
+    /// # Errors
+    /// [`Error::Rank`](crate::Error::Rank) if another rank has left.
+    pub(super) fn fill(&mut self, decoding: Decoding<'_>, codes: &Codes) -> Result<()> {
+        let Decoding { d, ranks, .. } = decoding;
+        let n = codes.n();
         self.residuals.resize_with(decoding.prefixes.len().max(1), Tiled::default);
         self.residuals.iter_mut().for_each(|residuals| residuals.resize(n, d));
         self.gradients.clear();
         self.gradients.resize(codes.latents().len(), 0.0);
 
-        let mut gradients = &mut self.gradients[..];
-        let mut residuals: Vec<_> = self.residuals.iter_mut().map(Tiled::blocks_mut).collect();
-        let blocks: Vec<_> = (0..n)
+        let own = ranks.rows(n);
+        let mut gradients = &mut self.gradients[codes.range(own.clone())];
+        let mut residuals: Vec<_> =
+            self.residuals.iter_mut().map(|residuals| residuals.blocks_mut(own.clone())).collect();
+        let blocks: Vec<_> = own
+            .clone()
             .step_by(BLOCK)
             .map(|from| {
                 let rows = from..(from + BLOCK).min(n);
@@ -95,21 +100,16 @@ impl Reconstruction {
                 (rows, here, residuals.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>())
             })
             .collect();
-        let parts: Vec<Part> = blocks
+        let parts: Vec<BlockSums> = blocks
             .into_par_iter()
             .map_init(Buffers::default, |buffers, (rows, gradients, residuals)| {
                 block(decoding, codes, rows, gradients, residuals, buffers)
             })
             .collect();
 
-        (self.sums, self.squared_errors) = (RowSums::default(), 0.0);
-        self.residual.clear();
-        self.residual.resize(d, 0.0);
-        for part in parts {
-            self.sums.add(part.sums);
-            self.squared_errors += part.squared_errors;
-            add_scaled(&mut self.residual, 1.0, &part.residual);
-        }
+        ranks.gather(&mut self.gradients, n, |rows| codes.range(rows))?;
+        self.residuals.iter_mut().try_for_each(|residuals| residuals.gather(n, ranks))?;
+        self.add_up(&parts, n, d, ranks)
     }
 }
 
@@ -120,8 +120,8 @@ fn block(
     gradients: &mut [f32],
     mut tiled: Vec<&mut [f32]>,
     buffers: &mut Buffers,
-) -> Part {
-    let Decoding { w_dec, prefixes, base, target, d, scale } = decoding;
+) -> BlockSums {
+    let Decoding { w_dec, prefixes, base, target, d, scale, .. } = decoding;
     let (n, groups) = (rows.len(), tiled.len());
     let at = codes.range(rows.clone());
     let (latents, values) = (&codes.latents()[at.clone()], &codes.values()[at.clone()]);
@@ -143,7 +143,7 @@ fn block(
 
     let target = &target[rows.start * d..rows.end * d];
     let share = scale / groups as f32;
-    let mut part = Part { sums: RowSums::default(), squared_errors: 0.0, residual: vec![0.0; d] };
+    let mut part = BlockSums::zeros(d);
     let mut reached = 0;
     let mut end_prefix = |x_hat: &[f32], residuals: &mut Vec<f32>| {
         residuals.clear();

@@ -10,11 +10,13 @@ use super::encoder::Encoder;
 use super::reconstruct::{Decoding, Reconstruction};
 use super::rows::stop_at_zeros;
 use super::screen::PackedRows;
+use crate::backend::ranks::Ranks;
 use crate::base::error::Result;
 use crate::sae::{AuxK, Sae};
 
 /// Fills `help` from the codes of the dead latents, given that `x̂ − x` is `residuals` `[n, d]`.
 /// Returns the codes and what the objective gains.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn revive(
     sae: &Sae,
     aux: AuxK,
@@ -22,6 +24,7 @@ pub(super) fn revive(
     x: &[f32],
     residuals: &[f32],
     rows: &PackedRows,
+    ranks: &Ranks,
     aux_recon: &mut Reconstruction,
 ) -> Result<(Chosen, f64)> {
     let d = sae.d_model();
@@ -31,7 +34,7 @@ pub(super) fn revive(
     let b: Vec<f32> = dead.iter().map(|&latent| sae.b_enc[latent as usize]).collect();
     let encoder =
         Encoder { w: &w, b: &b, b_dec: &sae.b_dec, k: wanted.min(dead.len()), thresholds: &[] };
-    let (mut codes, fallback_rows) = largest(encoder, x, rows)?;
+    let (mut codes, fallback_rows) = largest(encoder, x, rows, ranks)?;
     let (latents, values) = codes.arrays_mut();
     latents.iter_mut().for_each(|latent| *latent = dead[*latent as usize]);
     values.iter_mut().for_each(|value| *value = value.max(0.0));
@@ -41,9 +44,9 @@ pub(super) fn revive(
     let error: Vec<f32> = residuals.iter().map(|r| -r).collect();
     let scale = (2.0 * weight / n) as f32;
     aux_recon.fill(
-        Decoding { w_dec: &sae.w_dec, prefixes: &[], base: None, target: &error, d, scale },
+        Decoding { w_dec: &sae.w_dec, prefixes: &[], base: None, target: &error, d, scale, ranks },
         &codes,
-    );
+    )?;
     stop_at_zeros(codes.values(), &mut aux_recon.gradients);
     let objective = weight * aux_recon.squared_errors / n;
     Ok((Chosen { codes, scores: Vec::new(), fallback_rows }, objective))

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::activate::{self, Chosen, Extra};
 use super::csr::Csr;
-use super::encode::centre;
+use super::encode::fill_centred;
 use super::encoder::BLOCK;
 use super::fused::Fused;
 use super::latents::{CodeGrads, Stream};
@@ -20,6 +20,7 @@ use super::tiled::{Tiled, write_row};
 use super::{latents, table};
 use crate::backend::adam::Rates;
 use crate::backend::adam::{AdamStep, Moments, adam_row};
+use crate::backend::ranks::Ranks;
 use crate::backend::state::AdamState;
 use crate::base::error::{Error, Result};
 use crate::cpu::simd::add_scaled;
@@ -101,6 +102,7 @@ pub struct StepReport {
 }
 
 /// One step on a CPU; see [`Backend::train_step`](super::Backend::train_step).
+#[allow(clippy::too_many_arguments)]
 pub(super) fn train_step(
     sae: &mut Sae,
     state: &mut AdamState,
@@ -108,6 +110,7 @@ pub(super) fn train_step(
     rows: &PackedRows,
     keys: &Keys<'_>,
     rates: &Rates,
+    ranks: &Ranks,
     scratch: &mut Scratch,
 ) -> Result<StepReport> {
     let d = sae.d_model();
@@ -119,7 +122,7 @@ pub(super) fn train_step(
         }
     }
     scratch.stages.since(Stage::Table, start);
-    let forward = forward(sae, state, x, rows, keys, scratch)?;
+    let forward = forward(sae, state, x, rows, keys, ranks, scratch)?;
 
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
@@ -205,13 +208,14 @@ struct Forward {
 }
 
 /// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and
-/// scaled residuals in `scratch`. Moves nothing.
+/// scaled residuals of all rows, this rank's and the others', in `scratch`. Moves nothing.
 fn forward(
     sae: &Sae,
     state: &AdamState,
     x: &[f32],
     rows: &PackedRows,
     keys: &Keys<'_>,
+    ranks: &Ranks,
     scratch: &mut Scratch,
 ) -> Result<Forward> {
     let d = sae.d_model();
@@ -246,12 +250,13 @@ fn forward(
         && sae.config.prefixes.is_empty()
         && !sae.subtract
     {
-        fallback_rows = fused.forward(sae, x, rows, keys, codes, centred, recon, stages)?;
+        fallback_rows = fused.forward(sae, x, rows, keys, ranks, codes, centred, recon, stages)?;
     } else {
         let start = Instant::now();
-        let chosen = activate::choose(sae, &state.objective, input, rows, threshold)?;
+        let chosen = activate::choose(sae, &state.objective, input, rows, threshold, ranks)?;
         let start = stages.since(Stage::Screen, start);
-        fill_centred(centred, input, &sae.b_dec);
+        centred.resize(n, d);
+        fill_centred(centred, 0..n, input, &sae.b_dec);
         let base = Some((sae, keys));
         let decoding = Decoding {
             w_dec: &sae.w_dec,
@@ -260,8 +265,9 @@ fn forward(
             target: x,
             d,
             scale: 2.0 / n as f32,
+            ranks,
         };
-        recon.fill(decoding, &chosen.codes);
+        recon.fill(decoding, &chosen.codes)?;
         (penalty, extra) = activate::backward(
             sae,
             &state.objective,
@@ -269,7 +275,7 @@ fn forward(
             decoding,
             &mut recon.gradients,
             through,
-        );
+        )?;
         fallback_rows = chosen.fallback_rows;
         (*codes, *scores) = (chosen.codes, chosen.scores);
         stages.since(Stage::Decode, start);
@@ -284,7 +290,7 @@ fn forward(
         let start = Instant::now();
         let residuals = last_residuals(recon, n, d);
         let (chosen, gain) =
-            revive(sae, aux, &state.objective.dead, input, &residuals, rows, aux_recon)?;
+            revive(sae, aux, &state.objective.dead, input, &residuals, rows, ranks, aux_recon)?;
         let Chosen { codes, fallback_rows: more, .. } = chosen;
         (aux_codes, penalty, fallback_rows) = (Some(codes), penalty + gain, fallback_rows + more);
         stages.since(Stage::Decode, start);
@@ -311,21 +317,6 @@ fn forward(
     Ok(Forward { report, extra, aux_codes })
 }
 
-/// `x − b_dec`, laid out for the gradients.
-fn fill_centred(centred: &mut Tiled, x: &[f32], b_dec: &[f32]) {
-    let d = b_dec.len();
-    centred.resize(x.len() / d, d);
-    centred.parts_mut(BLOCK).zip(x.par_chunks(BLOCK * d)).for_each_init(
-        || vec![0.0; d],
-        |row, (part, x)| {
-            for (i, x) in x.chunks_exact(d).enumerate() {
-                centre(x, b_dec, row);
-                write_row(part, i, row);
-            }
-        },
-    );
-}
-
 /// What a table that is both subtracted and added receives: the residuals, less what comes back
 /// through the encoder, `Σ (gradient of a pre-activation)·W_enc[latent]`.
 fn fill_of_table(
@@ -337,7 +328,7 @@ fn fill_of_table(
     streams: [Option<(&Codes, &[f32])>; 2],
 ) {
     of_table.resize(n, d);
-    of_table.parts_mut(BLOCK).enumerate().for_each_init(
+    of_table.parts_mut(0..n, BLOCK).enumerate().for_each_init(
         || (vec![0.0; d], vec![0.0; d]),
         |(row, back), (block, part)| {
             for i in 0..BLOCK.min(n - block * BLOCK) {

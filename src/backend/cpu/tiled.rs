@@ -5,7 +5,11 @@
 //! a processor keeps addresses of; a strip of [`STRIP`] columns fits both. So the gather goes strip
 //! by strip, and within a block of rows a strip is contiguous: `[blocks, strips, BLOCK, STRIP]`.
 
+use std::ops::Range;
+
 use super::encoder::BLOCK;
+use crate::backend::ranks::Ranks;
+use crate::base::error::Result;
 use crate::cpu::memory;
 
 /// Columns of a strip: 24 vectors of sums, which leave eight registers for the rest.
@@ -29,14 +33,27 @@ impl Tiled {
         self.data.truncate(len);
     }
 
-    /// The storage of `rows` rows after `rows` rows, a whole number of blocks.
-    pub(super) fn parts_mut(&mut self, rows: usize) -> rayon::slice::ChunksMut<'_, f32> {
-        rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[..], rows * self.d)
+    /// The storage of some rows, which begin with a block; `at_once` after `at_once`, a whole number
+    /// of blocks.
+    pub(super) fn parts_mut(
+        &mut self,
+        rows: Range<usize>,
+        at_once: usize,
+    ) -> rayon::slice::ChunksMut<'_, f32> {
+        let (at, len) = (place_of(rows, self.d), at_once * self.d);
+        rayon::slice::ParallelSliceMut::par_chunks_mut(&mut self.data[at], len)
     }
 
-    /// The storage of each block of rows.
-    pub(super) fn blocks_mut(&mut self) -> std::slice::ChunksMut<'_, f32> {
-        self.data.chunks_mut((BLOCK * self.d).max(1))
+    /// The storage of each block of some rows, which begin with a block.
+    pub(super) fn blocks_mut(&mut self, rows: Range<usize>) -> std::slice::ChunksMut<'_, f32> {
+        let at = place_of(rows, self.d);
+        self.data[at].chunks_mut((BLOCK * self.d).max(1))
+    }
+
+    /// Fills in the rows of other ranks.
+    pub(super) fn gather(&mut self, n: usize, ranks: &Ranks) -> Result<()> {
+        let d = self.d;
+        ranks.gather(&mut self.data, n, |rows| place_of(rows, d))
     }
 
     /// Writes row `row` into `out`, times `scale`.
@@ -62,6 +79,11 @@ impl Tiled {
     }
 }
 
+/// Where rows are that begin with a block, and end with one or are the last.
+fn place_of(rows: Range<usize>, d: usize) -> Range<usize> {
+    rows.start.next_multiple_of(BLOCK) * d..rows.end.next_multiple_of(BLOCK) * d
+}
+
 /// Writes the row that is the `i`-th of a part into the part's storage.
 pub(super) fn write_row(part: &mut [f32], i: usize, row: &[f32]) {
     let (block, i) = (&mut part[i / BLOCK * BLOCK * row.len()..], i % BLOCK);
@@ -82,7 +104,7 @@ mod tests {
             let rows: Vec<f32> = (0..n * d).map(|i| i as f32).collect();
             let mut tiled = Tiled::default();
             tiled.resize(n, d);
-            tiled.parts_mut(2 * BLOCK).zip(rows.par_chunks(2 * BLOCK * d)).for_each(
+            tiled.parts_mut(0..n, 2 * BLOCK).zip(rows.par_chunks(2 * BLOCK * d)).for_each(
                 |(part, rows)| {
                     rows.chunks_exact(d).enumerate().for_each(|(i, row)| write_row(part, i, row));
                 },

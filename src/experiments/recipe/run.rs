@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Harvested, RunRecipe, Written};
 use crate::activations::{ActivationStore, refuse_plan};
+use crate::backend::Ranks;
 use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::corpus;
@@ -127,13 +128,25 @@ impl RunRecipe {
     /// # Errors
     /// As [`harvest`](RunRecipe::harvest), [`trainer`](RunRecipe::trainer) and [`Trainer::fit`].
     pub fn run(&self, out: impl AsRef<Path>) -> Result<Runs> {
+        self.run_over(out, &Ranks::alone())
+    }
+
+    /// As [`run`](RunRecipe::run), together with other ranks that make the same call. The first
+    /// writes what is not there yet, and the others read it: all have to see one folder.
+    #[doc(hidden)]
+    pub fn run_over(&self, out: impl AsRef<Path>, ranks: &Ranks) -> Result<Runs> {
         let out = out.as_ref();
-        let model = self.load_model()?;
-        let spec = self.resolved(&model)?;
-        let harvested = spec.harvest(&model, spec.store_of(out))?;
-        let trainer = spec.trainer(&model, &harvested)?;
-        files::create_folder(out)?;
-        spec.save(out.join(super::FILE))?;
-        trainer.fit(out)
+        let trainer = ranks.first_then_others(|| {
+            let model = self.load_model()?;
+            let spec = self.resolved(&model)?;
+            let harvested = spec.harvest(&model, spec.store_of(out))?;
+            let trainer = spec.trainer(&model, &harvested)?;
+            if ranks.is_first() {
+                files::create_folder(out)?;
+                spec.save(out.join(super::FILE))?;
+            }
+            Ok(trainer)
+        })?;
+        trainer.over(ranks).fit(out)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -13,7 +13,7 @@ use super::synthetic::Synthetic;
 use tokenized_sae::backend;
 use tokenized_sae::backend::gpu::{Gpu, Timed};
 use tokenized_sae::backend::{
-    AdamState, Backend, Device, Exactness, Moments, Scratch, Stage, Stages,
+    AdamState, Backend, Device, Exactness, Moments, Ranks, Scratch, Stage, Stages,
 };
 use tokenized_sae::display::{Column, Row, Table};
 use tokenized_sae::error::{Error, Result};
@@ -145,6 +145,12 @@ const TIMED: usize = 4;
 /// [`Error::Config`] for an unknown backend, or one that this processor cannot run, a card that is
 /// not there, or if there is nothing to run.
 pub fn step(bench: &StepBench) -> Result<StepReport> {
+    Ok(step_over(bench, &Ranks::alone())?.0)
+}
+
+/// The same by several ranks together, each of which makes this call; and the seconds of a step that
+/// their exchanges took.
+pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport, f64)> {
     let StepShape { d_model, d_sae, k, batch, d_vocab } = bench.shape;
     if bench.saes == 0 || bench.steps == 0 {
         return Err(Error::config(
@@ -160,6 +166,10 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         (Some(name), _) => backend::by_name(name)?,
         (None, Some(card)) => Arc::new(Gpu::new(card.clone(), Exactness::default())),
         (None, None) => backend::fastest(),
+    };
+    let backend = match ranks.size() {
+        1 => backend,
+        _ => backend.over(ranks).unwrap_or(backend),
     };
     let data = Synthetic::new(BATCHES * batch, d_model, d_vocab, 8 * d_model, 0);
     let mut config =
@@ -187,7 +197,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     };
     let before = card.is_none().then(|| peak(numbers));
     let (mut times, mut fallback_rows, mut losses) = (Vec::new(), 0, Vec::new());
-    let mut packing = 0.0;
+    let (mut packing, mut before_steps) = (0.0, Duration::ZERO);
     // The first step finds cold caches and memory that was never touched.
     let mut warm_up = vec![Stages::default(); saes.len()];
     let rows_of = |step: usize| {
@@ -206,6 +216,7 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
             losses.push(report.loss);
             if step == 0 {
                 *warm_up = *scratch.stages();
+                before_steps = ranks.gathered().1;
             }
         }
         if step > 0 {
@@ -256,7 +267,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
     let median = times[times.len() / 2];
     let rows = (batch * bench.saes) as f64;
     let flops = rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median;
-    Ok(StepReport {
+    let gathered = (ranks.gathered().1 - before_steps).as_secs_f64() / bench.steps as f64;
+    let report = StepReport {
         backend: backend.name(),
         tokens_per_s: rows / median,
         step_s: [median, times[0], times[times.len() - 1]],
@@ -267,7 +279,8 @@ pub fn step(bench: &StepBench) -> Result<StepReport> {
         stages,
         loss: [losses[0], losses[losses.len() - 1]],
         sha256,
-    })
+    };
+    Ok((report, gathered))
 }
 
 /// Adds an SAE and its optimiser to a checksum.

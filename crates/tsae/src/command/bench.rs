@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use tsae::Result;
 use tsae::bench::{
-    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, StepBench, Weights,
+    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, RanksBench, StepBench, Weights,
 };
 
 use super::common::{Products, typed};
 use super::output::Output;
+use super::ranks::Together;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +43,11 @@ Examples:
   tsae bench machine
   tsae bench machine --json";
 
+const RANKS_EXAMPLES: &str = "\
+Examples:
+  tsae bench ranks --shape pythia-1.4b
+  mpiexec -n 2 tsae bench ranks --json    # with the exchange of two processes, if built with the feature \"mpi\"";
+
 /// Measure how fast this machine works, beside what it could do at best.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -57,6 +63,7 @@ enum What {
     Experiment(Experiment),
     Notebook(Notebook),
     Machine(Machine),
+    Ranks(Ranks),
 }
 
 /// The training step, on synthetic activations.
@@ -147,6 +154,17 @@ struct Machine {
     output: Output,
 }
 
+/// What it would bring to share an SAE's training among machines: the bytes of a step's exchange, its
+/// time here, and the speed-up to expect by bandwidth and number of ranks.
+#[derive(clap::Args)]
+#[command(after_help = RANKS_EXAMPLES)]
+struct Ranks {
+    #[command(flatten)]
+    bench: RanksBench,
+    #[command(flatten)]
+    output: Output,
+}
+
 typed! {
     /// [`ModelShape`], to be typed.
     Shape: ModelShape {
@@ -168,6 +186,7 @@ impl Bench {
             What::Experiment(args) => args.run(),
             What::Notebook(args) => args.run(),
             What::Machine(args) => args.run(),
+            What::Ranks(args) => args.run(),
         }
     }
 }
@@ -224,5 +243,19 @@ impl Machine {
         self.output.begin();
         let found = bench::machine();
         self.output.result(&found, || found.text())
+    }
+}
+
+impl Ranks {
+    fn run(self) -> Result<()> {
+        let together = Together::begin()?;
+        self.output.begin();
+        let report = bench::ranks(&self.bench, together.ranks());
+        let printed =
+            report.map_err(Into::into).and_then(|report| match together.ranks().is_first() {
+                true => self.output.result(&report, || report.table().text()),
+                false => Ok(()),
+            });
+        together.end(printed)
     }
 }

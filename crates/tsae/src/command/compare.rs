@@ -9,6 +9,7 @@ use tsae::Result;
 
 use super::common::{DeviceArgs, FORMATS, ModelArgs};
 use super::output::Output;
+use super::ranks;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,6 +69,7 @@ pub struct Compare {
 
 impl Compare {
     pub fn run(self) -> Result<()> {
+        ranks::refuse("compare")?;
         self.output.begin();
         self.device.begin();
         interrupt::watch();

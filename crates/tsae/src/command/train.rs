@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches};
 use serde_json::json;
+use tokenized_sae::backend::Ranks;
 use tokenized_sae::display::interrupt;
 use tokenized_sae::experiments::recipe::{Harvested, LookupRecipe, RunRecipe, SaeRecipe};
 use tokenized_sae::prelude::*;
@@ -11,6 +12,7 @@ use tsae::{Error, Result};
 
 use super::common::{DeviceArgs, there};
 use super::output::Output;
+use super::ranks::Together;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +21,7 @@ Examples:
   tsae train cache/gpt2 --hook blocks.8.hook_resid_pre --arch jumprelu --penalty 2 --out runs/jumprelu
   tsae train run.toml --out runs/described
   tsae train runs/mine/run.toml --out runs/again    # the same bytes once more
+  mpiexec -n 4 tsae train run.toml --out runs/described    # by four processes, if built with the feature \"mpi\": the same bytes
 
 A description, of which every key but the model may be left out:
   model = \"tiny-gpt2\"
@@ -159,6 +162,13 @@ enum Start {
 
 impl Train {
     pub fn run(self) -> Result<()> {
+        let together = Together::begin()?;
+        let done = self.train(together.ranks());
+        together.end(done)
+    }
+
+    /// Trains together with other ranks, of which the first prints.
+    fn train(self, ranks: &Ranks) -> Result<()> {
         self.output.begin();
         self.device.begin();
         interrupt::watch();
@@ -184,7 +194,13 @@ impl Train {
                 return Err(Error::config("options", why));
             }
         };
-        let runs = spec.run(&self.out)?;
+        let runs = spec.run_over(&self.out, ranks)?;
+        if runs.runs.iter().any(|run| !run.finished) {
+            interrupt::pressed_elsewhere();
+        }
+        if !ranks.is_first() {
+            return Ok(());
+        }
         let told: Vec<_> = runs
             .runs
             .iter()

@@ -6,6 +6,7 @@
 mod folder;
 mod jobs;
 mod recipes;
+mod together;
 
 use std::fs;
 use std::path::{Path, PathBuf};
