@@ -17,6 +17,7 @@ mod plot;
 mod predict;
 mod run;
 mod sweep;
+mod synth;
 #[cfg(test)]
 mod tests;
 mod tokenness;
@@ -75,6 +76,7 @@ enum Verb {
     Features(features::Features),
     Sweep(sweep::Sweep),
     Results(sweep::Results),
+    Synth(synth::Synth),
     Convert(convert::Convert),
     Predict(predict::Predict),
     Download(download::Download),
@@ -99,6 +101,7 @@ impl Cli {
             Verb::Features(args) => args.run(),
             Verb::Sweep(args) => args.run(),
             Verb::Results(args) => args.run(),
+            Verb::Synth(args) => args.run(),
             Verb::Convert(args) => args.run(),
             Verb::Predict(args) => args.run(),
             Verb::Download(args) => args.run(),

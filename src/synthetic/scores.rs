@@ -1,0 +1,366 @@
+//! How much of a synthetic model an SAE has found.
+
+use serde::Serialize;
+
+use super::matching::Matching;
+use super::model::SyntheticModel;
+use super::rows::SyntheticBatch;
+use super::ties::Kind;
+use crate::base::error::{Error, Result};
+use crate::base::number;
+use crate::display::{Progress, interrupt};
+use crate::sae::{Index, Keys, Sae};
+
+/// Rows that are scored at a time.
+const BATCH: u64 = 1_024;
+
+/// What is too short to speak of shrinkage: SAELens' bound on ‖x‖.
+const LEAST_NORM: f64 = 1e-6;
+
+/// From this F1 on a feature counts as recovered.
+const RECOVERED: f64 = 0.5;
+
+/// The scores of an SAE on rows whose features are known, by the definitions of SAELens'
+/// `eval_sae_on_synthetic_data`.
+///
+/// `precision`, `recall`, `f1` and `accuracy` are means over latents, each taken as a detector of the
+/// feature whose direction is **nearest** to its decoder row (the greatest |cosine|); 0 where they are
+/// not defined, as of a latent that never fires.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Scores {
+    /// Rows that were scored.
+    pub rows: u64,
+    /// Mean number of features that are active on a row.
+    pub true_l0: f64,
+    /// Mean number of latents that are.
+    pub l0: f64,
+    /// Latents that never fired.
+    pub dead: usize,
+    /// Mean of ‖x̂‖ / ‖x‖: 1 is none.
+    #[serde(with = "number")]
+    pub shrinkage: f64,
+    /// 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖².
+    #[serde(with = "number")]
+    pub explained_variance: f64,
+    /// Mean |cosine| of decoder rows and directions, paired one to one so that it is greatest.
+    #[serde(with = "number")]
+    pub mcc: f64,
+    /// Features that are nearest to some latent, over latents.
+    pub uniqueness: f64,
+    /// TP / (TP + FP).
+    pub precision: f64,
+    /// TP / (TP + FN).
+    pub recall: f64,
+    /// The harmonic mean of the two.
+    pub f1: f64,
+    /// (TP + TN) / rows.
+    pub accuracy: f64,
+    /// The features of each kind apart, in a model with tokens.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindScores>,
+}
+
+/// How the features of one [`Kind`] fare. A feature's latent is the one that it is paired with, one
+/// to one, by the greatest sum of |cosines|.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct KindScores {
+    /// `context`, `shared`, `token` or `pair`.
+    pub kind: &'static str,
+    /// Features of this kind that fired on the rows.
+    pub features: usize,
+    /// How many of them have a latent of their own that detects them with an F1 of at least 0.5.
+    pub recovered: usize,
+    /// Mean over features of that F1; 0 for one without a latent.
+    pub f1: f64,
+    /// Mean |cosine| with their latents, of those that have one.
+    #[serde(with = "number")]
+    pub mcc: f64,
+    /// Of all their firings, the share at which their latents fired too.
+    #[serde(with = "number")]
+    pub recall: f64,
+    /// The same on rows of the feature's own token; NaN where features have none.
+    #[serde(with = "number")]
+    pub recall_on_token: f64,
+}
+
+impl SyntheticModel {
+    /// The stream on which SAEs are scored: as the seed of a training it would be no other's rows.
+    pub const SCORED: u64 = u64::MAX;
+
+    /// Scores an SAE on `rows` rows that no training sees.
+    ///
+    /// SAELens' own trainer scores a BatchTopK SAE with the k of a batch, here and after its export
+    /// it is the threshold.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the SAE is of another width; [`Error::Config`] for 0 rows or a table of a
+    /// preceding SAE; [`Error::Memory`]; [`Error::Interrupted`].
+    pub fn score(&self, sae: &Sae, rows: u64) -> Result<Scores> {
+        Error::at_least_1("rows", rows)?;
+        self.check_width(sae)?;
+        let mut tally = Tally::new(self, sae)?;
+        let mut batch = SyntheticBatch::default();
+        let mut progress = Progress::new("score", rows, "rows");
+        for first in (0..rows).step_by(BATCH as usize) {
+            if interrupt::requested() {
+                let remedy = "run the same call again".to_owned();
+                return Err(Error::Interrupted { what: "scoring", remedy });
+            }
+            let end = (first + BATCH).min(rows);
+            self.fill(SyntheticModel::SCORED, first..end, &mut batch);
+            tally.add(self, sae, &batch)?;
+            progress.set(end);
+        }
+        progress.finish_if_long();
+        Ok(tally.scores(self))
+    }
+
+    fn check_width(&self, sae: &Sae) -> Result<()> {
+        if sae.d_model() == self.d_model() {
+            return Ok(());
+        }
+        let (want, got) = (vec![self.d_model()], vec![sae.d_model()]);
+        Err(Error::Shape { what: "the SAE's d_model".to_owned(), want, got })
+    }
+
+    /// What a table is indexed by, for rows with these tokens.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a table of a preceding SAE, of which there is none here.
+    pub(crate) fn keys(
+        &self,
+        index: &Index,
+        tokens: &[u32],
+        before: &[u32],
+    ) -> Result<Keys<'static>> {
+        match index {
+            Index::Token => Ok(tokens.to_vec().into()),
+            Index::Ngrams(grams) => {
+                let gram = |(&before, &token): (&u32, &u32)| match grams.longest() {
+                    0 | 1 => token,
+                    _ => grams.row(&[before, token]),
+                };
+                Ok(before.iter().zip(tokens).map(gram).collect::<Vec<u32>>().into())
+            }
+            Index::Latents(_) => {
+                let why = "synthetic rows have one hook: a table of a preceding SAE's latents has nothing to read";
+                Err(Error::config("lookup", why))
+            }
+        }
+    }
+}
+
+/// Counts of a latent or a feature.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    fired: u64,
+    /// How often its partner fired too.
+    hits: u64,
+}
+
+impl Counts {
+    fn share(self) -> f64 {
+        self.hits as f64 / self.fired as f64
+    }
+}
+
+/// What scores are made of.
+struct Tally {
+    matching: Matching,
+    /// Of each feature the latent that is paired with it.
+    latent_of: Vec<Option<u32>>,
+    rows: u64,
+    /// Of each latent, with its nearest feature.
+    latents: Vec<Counts>,
+    /// Of each feature, with its latent,
+    features: Vec<Counts>,
+    /// and on rows of its own token alone.
+    on_token: Vec<Counts>,
+    /// The last row, counted from 1, on which each latent and each feature was active.
+    latent_at: Vec<u64>,
+    feature_at: Vec<u64>,
+    sums: Vec<f64>, // [d_model]
+    squares: f64,
+    errors: f64,
+    shrinkage: Counted,
+}
+
+/// A sum of so many.
+#[derive(Default)]
+struct Counted {
+    n: u64,
+    sum: f64,
+}
+
+impl Tally {
+    fn new(model: &SyntheticModel, sae: &Sae) -> Result<Tally> {
+        let matching = Matching::of(&sae.w_dec, model.directions(), model.d_model())?;
+        let (n_latents, n_features) = (sae.d_sae(), model.n_features());
+        let mut latent_of = vec![None; n_features];
+        for pair in &matching.pairs {
+            latent_of[pair.feature as usize] = Some(pair.latent);
+        }
+        Ok(Tally {
+            matching,
+            latent_of,
+            rows: 0,
+            latents: vec![Counts::default(); n_latents],
+            features: vec![Counts::default(); n_features],
+            on_token: vec![Counts::default(); n_features],
+            latent_at: vec![0; n_latents],
+            feature_at: vec![0; n_features],
+            sums: vec![0.0; model.d_model()],
+            squares: 0.0,
+            errors: 0.0,
+            shrinkage: Counted::default(),
+        })
+    }
+
+    fn add(&mut self, model: &SyntheticModel, sae: &Sae, batch: &SyntheticBatch) -> Result<()> {
+        let keys = model.keys(&sae.index, &batch.tokens, &batch.before)?;
+        let codes = sae.encode_on(&batch.x, &keys)?;
+        let x_hat = sae.decode(&codes, &keys)?;
+        let d = model.d_model();
+        for i in 0..batch.len() {
+            self.rows += 1;
+            let (latents, values) = codes.row(i);
+            let active = latents.iter().zip(values).filter(|(_, value)| **value != 0.0);
+            active.clone().for_each(|(&latent, _)| self.latent_at[latent as usize] = self.rows);
+            for &feature in batch.features.row(i).0 {
+                self.see(
+                    feature as usize,
+                    model.token_of(feature as usize) == Some(batch.tokens[i]),
+                );
+            }
+            for (&latent, _) in active {
+                let nearest = self.matching.nearest[latent as usize] as usize;
+                let counts = &mut self.latents[latent as usize];
+                counts.fired += 1;
+                counts.hits += u64::from(self.feature_at[nearest] == self.rows);
+            }
+            self.measure(&batch.x[i * d..][..d], &x_hat[i * d..][..d]);
+        }
+        Ok(())
+    }
+
+    /// Sees a feature that is active on the row.
+    fn see(&mut self, feature: usize, is_own_token: bool) {
+        self.feature_at[feature] = self.rows;
+        let latent = self.latent_of[feature];
+        let hit = latent.is_some_and(|latent| self.latent_at[latent as usize] == self.rows);
+        let counts = [&mut self.features[feature], &mut self.on_token[feature]];
+        for counts in counts.into_iter().take(1 + usize::from(is_own_token)) {
+            counts.fired += 1;
+            counts.hits += u64::from(hit);
+        }
+    }
+
+    fn measure(&mut self, x: &[f32], x_hat: &[f32]) {
+        let (mut norm, mut norm_hat, mut error) = (0.0, 0.0, 0.0);
+        for ((&x, &x_hat), sum) in x.iter().zip(x_hat).zip(&mut self.sums) {
+            let (x, x_hat) = (f64::from(x), f64::from(x_hat));
+            *sum += x;
+            norm += x * x;
+            norm_hat += x_hat * x_hat;
+            error += (x - x_hat) * (x - x_hat);
+        }
+        self.squares += norm;
+        self.errors += error;
+        if norm.sqrt() > LEAST_NORM {
+            self.shrinkage.n += 1;
+            self.shrinkage.sum += (norm_hat / norm).sqrt();
+        }
+    }
+
+    fn scores(&self, model: &SyntheticModel) -> Scores {
+        let (rows, n_latents) = (self.rows as f64, self.latents.len() as f64);
+        let variance = self.squares - self.sums.iter().map(|sum| sum * sum).sum::<f64>() / rows;
+        let per_row =
+            |counts: &[Counts]| counts.iter().map(|it| it.fired).sum::<u64>() as f64 / rows;
+        let mut sums = [0.0; 4];
+        for (counts, &nearest) in self.latents.iter().zip(&self.matching.nearest) {
+            let found = detection(*counts, self.features[nearest as usize].fired, self.rows);
+            sums.iter_mut().zip(found).for_each(|(sum, value)| *sum += value);
+        }
+        let [precision, recall, f1, accuracy] = sums.map(|sum| sum / n_latents);
+        let pairs = &self.matching.pairs;
+        let mut nearest = self.matching.nearest.clone();
+        nearest.sort_unstable();
+        nearest.dedup();
+        Scores {
+            rows: self.rows,
+            true_l0: per_row(&self.features),
+            l0: per_row(&self.latents),
+            dead: self.latents.iter().filter(|counts| counts.fired == 0).count(),
+            shrinkage: self.shrinkage.sum / self.shrinkage.n as f64,
+            explained_variance: 1.0 - self.errors / variance,
+            mcc: pairs.iter().map(|pair| f64::from(pair.cosine)).sum::<f64>() / pairs.len() as f64,
+            uniqueness: nearest.len() as f64 / n_latents,
+            precision,
+            recall,
+            f1,
+            accuracy,
+            kinds: self.kinds(model),
+        }
+    }
+
+    /// The features of each kind, in a model with tokens.
+    fn kinds(&self, model: &SyntheticModel) -> Vec<KindScores> {
+        if model.config().tokens.is_none() {
+            return Vec::new();
+        }
+        Kind::ALL.into_iter().map(|kind| self.kind(model, kind)).collect()
+    }
+
+    fn kind(&self, model: &SyntheticModel, kind: Kind) -> KindScores {
+        let is_kind = |feature: &usize| model.kind(*feature) == kind;
+        let fired = |feature: &usize| self.features[*feature].fired > 0;
+        let all: Vec<usize> = (0..self.features.len()).filter(is_kind).filter(fired).collect();
+        let f1 = |&feature: &usize| {
+            let Some(latent) = self.latent_of[feature] else { return 0.0 };
+            let counts = self.features[feature];
+            let latent = Counts { hits: counts.hits, ..self.latents[latent as usize] };
+            detection(latent, counts.fired, self.rows)[2]
+        };
+        let f1s: Vec<f64> = all.iter().map(f1).collect();
+        let cosines: Vec<f64> = (self.matching.pairs.iter())
+            .filter(|pair| is_kind(&(pair.feature as usize)))
+            .map(|pair| f64::from(pair.cosine))
+            .collect();
+        let sum = |of: &[Counts]| {
+            all.iter().map(|&feature| of[feature]).fold(Counts::default(), |sum, it| Counts {
+                fired: sum.fired + it.fired,
+                hits: sum.hits + it.hits,
+            })
+        };
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        KindScores {
+            kind: kind.name(),
+            features: all.len(),
+            recovered: f1s.iter().filter(|f1| **f1 >= RECOVERED).count(),
+            f1: if f1s.is_empty() { 0.0 } else { mean(&f1s) },
+            mcc: mean(&cosines),
+            recall: sum(&self.features).share(),
+            recall_on_token: sum(&self.on_token).share(),
+        }
+    }
+}
+
+/// Precision, recall, F1 and accuracy of a latent on a feature that fired `positives` times in `rows`
+/// rows.
+fn detection(latent: Counts, positives: u64, rows: u64) -> [f64; 4] {
+    let share = |part: u64, all: u64| if all > 0 { part as f64 / all as f64 } else { 0.0 };
+    let precision = share(latent.hits, latent.fired);
+    let recall = share(latent.hits, positives);
+    let f1 = match precision + recall {
+        0.0 => 0.0,
+        sum => 2.0 * precision * recall / sum,
+    };
+    let wrong = latent.fired + positives - 2 * latent.hits;
+    [precision, recall, f1, share(rows - wrong, rows)]
+}
+
+#[cfg(test)]
+mod tests;
