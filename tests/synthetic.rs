@@ -111,6 +111,8 @@ fn what_rows_do_not_have_is_refused() {
     let told = |it: Result<Trainer>| it.err().expect("it is refused").to_string();
     let skipping = TrainConfig { skip_first: Some(1), ..train() };
     assert!(told(Trainer::on_synthetic(&model, skipping)).starts_with("skip_first"));
+    let seed = TrainConfig { seed: SyntheticModel::SCORED, ..train() };
+    assert!(told(Trainer::on_synthetic(&model, seed)).starts_with("seed"));
     let short = TrainConfig { max_norm_multiple: Some(3.0), ..train() };
     assert!(told(Trainer::on_synthetic(&model, short)).starts_with("max_norm_multiple"));
     let trainer = || Trainer::on_synthetic(&model, train()).unwrap();

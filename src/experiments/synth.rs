@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::display::interrupt;
 use crate::sae::SaeConfig;
 use crate::synthetic::{Scores, SyntheticConfig, SyntheticModel};
 use crate::train::{TrainConfig, Trainer};
@@ -182,7 +181,7 @@ impl SynthConfig {
     /// `dir/model`, `dir/runs` and `dir/scores.json`.
     ///
     /// What is done is found again, and what was interrupted continues: the same call ends with the
-    /// same bytes. `None` if it was interrupted.
+    /// same bytes. `None` if training was interrupted.
     ///
     /// # Errors
     /// As [`check`](SynthConfig::check), [`SyntheticModel::new_in`], [`Trainer::fit`] and
@@ -199,9 +198,6 @@ impl SynthConfig {
         let saes = self.saes(&model)?;
         let mut rows = Vec::new();
         for (name, arch, config) in &saes {
-            if interrupt::was_pressed() {
-                return Ok(None);
-            }
             rows.push(SynthRow {
                 name: name.clone(),
                 arch: *arch,

@@ -123,7 +123,7 @@ impl Search<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draws::Key;
+    use super::super::draws::{Key, Purpose};
     use super::*;
 
     /// The least sum over all ways, one by one.
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn no_other_way_is_cheaper() {
-        let key = Key::new(0);
+        let key = Key::new(Purpose::Rows, [0, 0]);
         for (case, (n, m)) in (0..300).map(|i| (i, [(1, 1), (3, 3), (4, 7), (6, 6)][i % 4])) {
             let mut draws = key.stream(case as u64);
             // Of a few values, so that many ways are equally cheap.
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn prices_prove_a_large_one() {
         let (n, m) = (150, 400);
-        let mut draws = Key::new(7).stream(0);
+        let mut draws = Key::new(Purpose::Rows, [7, 0]).stream(0);
         let cost: Vec<f32> = (0..n * m).map(|_| draws.uniform() as f32).collect();
         let mut search = Search::new(&cost, n, m);
         let alone: Vec<usize> = (0..n).filter(|&row| !search.bid(row)).collect();

@@ -140,10 +140,14 @@ impl SyntheticConfig {
         }
     }
 
-    /// [`small`](SyntheticConfig::small) with 512 tokens: two features for each, 128 of the
-    /// context's that also fire on a token, and 128 of pairs of tokens.
+    /// As large as [`small`](SyntheticConfig::small), with 512 tokens: two features for each, 128 of
+    /// pairs of tokens, and every eighth of the context's 1,024 also fires on a token. Without
+    /// trees, so that those seven between are what it is to be compared with: as frequent, but for
+    /// the token.
     pub fn tokens() -> SyntheticConfig {
         SyntheticConfig {
+            firing: Firing { exponent: 0.5, max: 0.2, min: 1e-3 },
+            trees: None,
             tokens: Some(Tokens {
                 d_vocab: 512,
                 exponent: 1.0,

@@ -101,9 +101,11 @@ pub fn orthogonalize(e: &mut [f32], d: usize, how: Orthogonalize) -> Result<()> 
     const EPSILON: f32 = 1e-8;
     let n = (e.len() / d) as f32;
     let mut moments = vec![[0.0f32; 2]; e.len()];
+    interrupt::watch();
     let mut progress = Progress::new("orthogonalize", how.steps as u64, "steps");
     for step in 1..=how.steps as i32 {
         if interrupt::requested() {
+            interrupt::clear();
             let remedy = "run the same call again, which begins anew".to_owned();
             return Err(Error::Interrupted { what: "pushing features apart", remedy });
         }
@@ -136,7 +138,12 @@ pub fn orthogonalize(e: &mut [f32], d: usize, how: Orthogonalize) -> Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::draws::Purpose;
     use super::*;
+
+    fn key(seed: u64) -> Key {
+        Key::new(Purpose::Directions, [seed, 0])
+    }
 
     /// The gradient pair by pair.
     fn naive_gradient(e: &[f32], d: usize) -> Vec<f64> {
@@ -162,7 +169,7 @@ mod tests {
     #[test]
     fn the_first_step_goes_down_the_gradient_of_all_pairs() {
         let (n, d, lr) = (37, 11, 1e-3);
-        let before = random(n, d, &Key::new(5));
+        let before = random(n, d, &key(5));
         let gradient = naive_gradient(&before, d);
         let mut after = before.clone();
         orthogonalize(&mut after, d, Orthogonalize { steps: 1, lr }).unwrap();
@@ -182,7 +189,7 @@ mod tests {
         let (n, d) = (100, 40);
         let crowding =
             |e: &[f32]| -> f32 { gram(e, d).iter().map(|g| g * g).sum::<f32>() - n as f32 };
-        let mut e = random(n, d, &Key::new(1));
+        let mut e = random(n, d, &key(1));
         let before = crowding(&e);
         orthogonalize(&mut e, d, Orthogonalize { steps: 200, lr: 1e-3 }).unwrap();
         // No n unit vectors can do better than n²/d.

@@ -5,13 +5,31 @@ use std::f64::consts::TAU;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A key from which every stream of one seed is made.
+/// What numbers are for: those of one purpose say nothing of those of another.
+#[derive(Clone, Copy)]
+pub enum Purpose {
+    /// A stream for each feature.
+    Directions = 1,
+    Bias,
+    Deviations,
+    Factors,
+    /// A stream for each row, of a seed of their own.
+    Rows,
+}
+
+/// A key from which streams are made.
 #[derive(Clone)]
 pub struct Key(ChaCha8Rng);
 
 impl Key {
-    pub fn new(seed: u64) -> Key {
-        Key(ChaCha8Rng::seed_from_u64(seed))
+    /// The key of a purpose, of the seed of a model, and of one of its own if it has one.
+    pub fn new(purpose: Purpose, seeds: [u64; 2]) -> Key {
+        let mut bytes = [0; 32];
+        let words = [purpose as u64, seeds[0], seeds[1]];
+        for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        Key(ChaCha8Rng::from_seed(bytes))
     }
 
     /// The stream of this number: any of them at once, without those before.
@@ -66,19 +84,23 @@ mod tests {
 
     #[test]
     fn a_stream_is_found_again_and_is_like_no_other() {
-        let key = Key::new(3);
+        let key = Key::new(Purpose::Rows, [3, 0]);
         let draw = |stream| {
             let mut draws = key.stream(stream);
             (0..5).map(|_| draws.uniform()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
-        assert_ne!(Key::new(4).stream(7).uniform(), draw(7)[0]);
+        for (purpose, seeds) in
+            [(Purpose::Rows, [4, 0]), (Purpose::Rows, [0, 3]), (Purpose::Bias, [3, 0])]
+        {
+            assert_ne!(Key::new(purpose, seeds).stream(7).uniform(), draw(7)[0]);
+        }
     }
 
     #[test]
     fn draws_have_the_moments_that_they_should() {
-        let mut draws = Key::new(1).stream(0);
+        let mut draws = Key::new(Purpose::Rows, [1, 0]).stream(0);
         let n = 200_000;
         let (mut sum, mut squares, mut fourth, mut uniform) = (0.0, 0.0, 0.0, 0.0);
         for _ in 0..n {

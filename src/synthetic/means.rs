@@ -7,13 +7,13 @@ use super::rows::SyntheticBatch;
 use crate::base::error::{Error, Result};
 use crate::sae::{Index, Lookup, Ngrams};
 
-/// The stream of which means are taken.
-const MEANS: u64 = u64::MAX - 1;
-
 /// Rows that are made at a time.
 const BATCH: u64 = 4_096;
 
 impl SyntheticModel {
+    /// The seed of the stream of which means are taken.
+    pub const MEANS: u64 = SyntheticModel::SCORED - 1;
+
     /// A table whose row `t` starts at the mean of the rows with token `t`, of `rows` rows that
     /// nothing else sees; at the mean of all where there is none.
     ///
@@ -43,7 +43,7 @@ impl SyntheticModel {
         let (mut sums, mut counts) = (vec![0.0f64; (n_keys + 1) * d], vec![0u64; n_keys + 1]);
         let mut batch = SyntheticBatch::default();
         for first in (0..rows).step_by(BATCH as usize) {
-            self.fill(MEANS, first..(first + BATCH).min(rows), &mut batch);
+            self.fill(SyntheticModel::MEANS, first..(first + BATCH).min(rows), &mut batch);
             let keys = self.keys(index, &batch.tokens, &batch.before)?;
             for (x, &key) in batch.x.chunks_exact(d).zip(keys.all()) {
                 // The last row is that of all.

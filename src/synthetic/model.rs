@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::config::SyntheticConfig;
 use super::directions;
-use super::draws::{Draws, Key};
+use super::draws::{Draws, Key, Purpose};
 use super::file;
 use super::forest::{self, Forest};
 use super::normal::{Tail, upper_point};
@@ -20,9 +20,6 @@ use crate::base::forecast;
 
 /// The version of the laws by which rows are drawn: rows of another are others.
 const LAWS: u32 = 1;
-
-/// What is subtracted for [`SyntheticModel::memory`]'s sake: bytes of an f32.
-const F32: u64 = 4;
 
 /// A model without a network: features with known directions that fire by known laws, so that one
 /// can tell how much of it an SAE has found. Cheap to clone.
@@ -64,13 +61,6 @@ pub(super) struct Inner {
     pub free: super::rows::Free,
 }
 
-/// Which numbers of a model a stream is for.
-enum Part {
-    Bias = 1,
-    Deviations,
-    Factors,
-}
-
 impl SyntheticModel {
     /// Makes the model. Pushing the 16,384 directions of SynthSAEBench apart takes a minute or two:
     /// [`new_in`](SyntheticModel::new_in) does it once.
@@ -103,11 +93,12 @@ impl SyntheticModel {
         config.check()?;
         let (n, d) = (config.all_features(), config.d_model);
         // Directions, and Adam's two moments of each.
-        let needs = 3 * F32 * (n * d) as u64;
+        let needs = 3 * 4 * (n * d) as u64;
         forecast::check("a synthetic model", needs, |_| {
             "take fewer features or a smaller d_model".to_owned()
         })?;
-        let mut directions = directions::random(n, d, &Key::new(config.seed));
+        let mut directions =
+            directions::random(n, d, &Key::new(Purpose::Directions, [config.seed, 0]));
         if let Some(how) = config.orthogonalize {
             directions::orthogonalize(&mut directions, d, how)?;
         }
@@ -117,18 +108,17 @@ impl SyntheticModel {
     /// The model with these directions `[n, d]`, from settings that can be used.
     fn with(config: SyntheticConfig, directions: Vec<f32>) -> SyntheticModel {
         let (n, n_context, d) = (config.all_features(), config.n_features, config.d_model);
-        let key = Key::new(config.seed ^ 0x5eed_0f_7a3e);
-        let part = |part: Part| key.stream(part as u64);
+        let draws = |purpose| Key::new(purpose, [config.seed, 0]).stream(0);
         let forest = Forest::new(config.trees, n_context);
         let mut tries = forest.tries(&forest::rates(config.firing, n_context));
         tries.resize(n, 0.0);
         let thresholds: Vec<f32> = tries.par_iter().map(|&p| upper_point(p) as f32).collect();
-        let bias = bias(&mut part(Part::Bias), d, config.bias);
+        let bias = bias(&mut draws(Purpose::Bias), d, config.bias);
         let [first, last] = config.mean_magnitude;
         let along = |i: usize| first + (last - first) * i as f64 / (n - 1).max(1) as f64;
         let [mean, std] = config.std_magnitude;
-        let mut deviations = part(Part::Deviations);
-        let (factors, own) = factors(&mut part(Part::Factors), &config);
+        let mut deviations = draws(Purpose::Deviations);
+        let (factors, own) = factors(&mut draws(Purpose::Factors), &config);
         let ties = config.tokens.as_ref().map(|tokens| Ties::new(&config, tokens));
         let free = super::rows::Free::new(&forest, &factors, &own, &thresholds[..n_context]);
         let inner = Inner {

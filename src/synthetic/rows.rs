@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::draws::{Draws, Key};
+use super::draws::{Draws, Key, Purpose};
 use super::forest::Forest;
 use super::model::{Inner, SyntheticModel};
 use super::normal::upper_tail;
@@ -115,10 +115,7 @@ impl SyntheticModel {
     }
 
     fn key(&self, seed: u64) -> Key {
-        // Far from the seeds of models, and SplitMix64's odd number between one and the next.
-        Key::new(
-            (self.config().seed << 32) ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x0b5e_55ed,
-        )
+        Key::new(Purpose::Rows, [self.config().seed, seed])
     }
 }
 

@@ -83,10 +83,13 @@ pub struct KindScores {
     /// The same on rows of the feature's own token; NaN where features have none.
     #[serde(with = "number")]
     pub recall_on_token: f64,
+    /// The same on all other rows.
+    #[serde(with = "number")]
+    pub recall_elsewhere: f64,
 }
 
 impl SyntheticModel {
-    /// The stream on which SAEs are scored: as the seed of a training it would be no other's rows.
+    /// The seed of the stream on which SAEs are scored; no training takes it.
     pub const SCORED: u64 = u64::MAX;
 
     /// Scores an SAE on `rows` rows that no training sees.
@@ -100,11 +103,13 @@ impl SyntheticModel {
     pub fn score(&self, sae: &Sae, rows: u64) -> Result<Scores> {
         Error::at_least_1("rows", rows)?;
         self.check_width(sae)?;
+        interrupt::watch();
         let mut tally = Tally::new(self, sae)?;
         let mut batch = SyntheticBatch::default();
         let mut progress = Progress::new("score", rows, "rows");
         for first in (0..rows).step_by(BATCH as usize) {
             if interrupt::requested() {
+                interrupt::clear();
                 let remedy = "run the same call again".to_owned();
                 return Err(Error::Interrupted { what: "scoring", remedy });
             }
@@ -335,6 +340,9 @@ impl Tally {
                 hits: sum.hits + it.hits,
             })
         };
+        let (firings, on_token) = (sum(&self.features), sum(&self.on_token));
+        let elsewhere =
+            Counts { fired: firings.fired - on_token.fired, hits: firings.hits - on_token.hits };
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         KindScores {
             kind: kind.name(),
@@ -342,8 +350,9 @@ impl Tally {
             recovered: f1s.iter().filter(|f1| **f1 >= RECOVERED).count(),
             f1: if f1s.is_empty() { 0.0 } else { mean(&f1s) },
             mcc: mean(&cosines),
-            recall: sum(&self.features).share(),
-            recall_on_token: sum(&self.on_token).share(),
+            recall: firings.share(),
+            recall_on_token: on_token.share(),
+            recall_elsewhere: elsewhere.share(),
         }
     }
 }

@@ -130,7 +130,7 @@ impl Ties {
 
 #[cfg(test)]
 mod tests {
-    use super::super::draws::Key;
+    use super::super::draws::{Key, Purpose};
     use super::*;
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
     fn tokens_follow_zipf() {
         let config = SyntheticConfig::tokens();
         let ties = Ties::new(&config, &config.tokens.unwrap());
-        let key = Key::new(0);
+        let key = Key::new(Purpose::Rows, [0, 0]);
         let n = 40_000;
         let mut counts = [0.0; 512];
         (0..n).for_each(|row| counts[ties.draw(&mut key.stream(row))[1] as usize] += 1.0);

@@ -121,9 +121,10 @@ impl Material {
                     fact("SHA-256 of the tokens", acts.corpus_fingerprint().to_owned()),
                 ]
             }
-            Material::Synthetic(model) => vec![fact("activations", self.name()), {
-                fact("SHA-256 of the synthetic model", model.fingerprint())
-            }],
+            Material::Synthetic(model) => vec![
+                fact("activations", self.name()),
+                fact("SHA-256 of the synthetic model", model.fingerprint()),
+            ],
         }
     }
 

@@ -87,6 +87,10 @@ impl Trainer {
     /// [`Error::Config`] if a setting cannot be used.
     pub fn on_synthetic(model: &SyntheticModel, config: TrainConfig) -> Result<Trainer> {
         config.check()?;
+        if config.seed >= SyntheticModel::MEANS {
+            let why = format!("seed = {}: those rows are for scores and means", config.seed);
+            return Err(Error::config("seed", why));
+        }
         if config.skip_first.is_some_and(|skipped| skipped > 0) {
             let why = "synthetic rows are no sequences, and have no first positions to leave out";
             return Err(Error::config("skip_first", why));

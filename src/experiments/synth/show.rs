@@ -66,6 +66,7 @@ impl SynthReport {
             Column::number("MCC").defined("mean |cosine| with their latents"),
             Column::number("recall").defined("of all their firings"),
             Column::number("on token").defined("recall on rows of the feature's own token"),
+            Column::number("elsewhere").defined("recall on all other rows"),
         ];
         let rows = self.rows.iter().flat_map(|SynthRow { name, scores, .. }| {
             scores.kinds.iter().map(move |kind| {
@@ -78,6 +79,7 @@ impl SynthReport {
                     .number(finite(kind.mcc))
                     .number(finite(kind.recall))
                     .number(finite(kind.recall_on_token))
+                    .number(finite(kind.recall_elsewhere))
             })
         });
         Table::filled("Kind by kind", &columns, rows)

@@ -80,7 +80,7 @@ fn rows_are_distributed_as_the_definition_says() {
         let n = model.n_features();
         let (mut ours, mut theirs, mut batch) = (Seen::new(n), Seen::new(n), Default::default());
         model.fill(4, 0..ROWS, &mut batch);
-        let key = Key::new(77);
+        let key = Key::new(Purpose::Rows, [77, 0]);
         for row in 0..ROWS {
             let (ids, values) = batch.features.row(row as usize);
             ours.see(ids.iter().map(|&id| id as usize).zip(values.iter().copied()));
@@ -194,5 +194,6 @@ fn features_of_tokens_fire_on_them_and_shared_ones_elsewhere_too() {
     let strength = seen as f64 / (2.0 * ROWS as f64);
     assert!((strength - 0.9).abs() < 0.01, "{strength}");
     assert!(elsewhere > 5_000, "{elsewhere}");
-    assert!((on as f64 / rows_on as f64 - 0.9).abs() < 0.02, "{on} of {rows_on}");
+    // The most frequent one fires there by the context too.
+    assert!((on as f64 / rows_on as f64 - 0.91).abs() < 0.02, "{on} of {rows_on}");
 }

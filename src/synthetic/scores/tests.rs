@@ -111,7 +111,7 @@ fn kinds_are_scored_apart_and_a_table_can_take_a_feature_from_its_latent() {
     let kind = |name| found.kinds.iter().find(|it| it.kind == name).unwrap().clone();
     assert!(kind("context").recall > 0.9 && kind("token").recall < 0.1, "{found:?}");
     let shared = kind("shared");
-    assert!(shared.recall_on_token < 0.3 && shared.recall > 0.6, "{shared:?}");
+    assert!(shared.recall_on_token < 0.3 && shared.recall_elsewhere > 0.85, "{shared:?}");
 }
 
 #[test]

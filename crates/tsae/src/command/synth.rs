@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use tokenized_sae::display::interrupt;
 use tokenized_sae::experiments::synth::{Arm, SynthArch, SynthConfig};
-use tokenized_sae::prelude::*;
 use tokenized_sae::synthetic::SyntheticModel;
 use tsae::Result;
 
