@@ -2,7 +2,7 @@
 //! `synthetic_model.safetensors` and `hierarchy.json`.
 //!
 //! Its own settings stand in the tensors' file; those of SAELens say the same in its words, as far as
-//! it has words for it: none for features of tokens.
+//! it has words for it: for features of tokens it has none, and there they never fire.
 
 use std::path::Path;
 
@@ -21,7 +21,11 @@ pub fn save(model: &SyntheticModel, dir: &Path) -> Result<()> {
     let (inner, config) = (&*model.inner, model.config());
     files::create_folder(dir)?;
     let (n, n_context) = (model.n_features(), config.n_features);
-    let variances: Vec<f32> = inner.own.iter().map(|own| own * own).collect();
+    // What fires by token hangs together with nothing.
+    let mut variances: Vec<f32> = inner.own.iter().map(|own| own * own).collect();
+    variances.resize(n, 1.0);
+    let mut factors = inner.factors.clone();
+    factors.resize(n * inner.factors.len() / n_context, 0.0);
     let mut tensors = vec![
         ("bias", vec![config.d_model], &inner.bias[..]),
         ("feature_vectors", vec![n, config.d_model], &inner.directions[..]),
@@ -30,8 +34,8 @@ pub fn save(model: &SyntheticModel, dir: &Path) -> Result<()> {
         ("std_firing_magnitudes", vec![n], &inner.std_magnitudes[..]),
     ];
     if let Some(correlation) = config.correlation {
-        tensors.push(("correlation_diag", vec![n_context], &variances[..]));
-        tensors.push(("correlation_factor", vec![n_context, correlation.rank], &inner.factors[..]));
+        tensors.push(("correlation_diag", vec![n], &variances[..]));
+        tensors.push(("correlation_factor", vec![n, correlation.rank], &factors[..]));
     }
     files::write_json(&dir.join("synthetic_model_config.json"), &of_saelens(config))?;
     if let Some(trees) = config.trees {

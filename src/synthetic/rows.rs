@@ -10,7 +10,7 @@
 //! few hundred looks in place of 10,880.
 //!
 //! The thousands of features **without a parent** are rare ones, for most of which that probability
-//! is far below `q` ([`RARE`]). Let `uⱼ` be uniform, and j fire where `uⱼ` is below it. The features
+//! is far below `q` ([`free`]). Let `uⱼ` be uniform, and j fire where `uⱼ` is below it. The features
 //! with `uⱼ < q` are found by geometric leaps, without a look at the others; those whose probability
 //! exceeds `q` are found by comparing `fⱼ·ε` with a bound that is known beforehand, a pass of vector
 //! instructions over `[rank, n]` numbers. Only these two sets, some 130 of 5,632 features, are drawn
@@ -19,20 +19,18 @@
 //! A row of SynthSAEBench takes some ten microseconds of a core: five for the common causes, two for
 //! the draws, three for adding up some 34 directions.
 
+mod free;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::draws::{Draws, Key, Purpose};
-use super::forest::Forest;
 use super::model::{Inner, SyntheticModel};
-use super::normal::upper_tail;
-use crate::cpu::simd::{add_scaled, vectorised};
+use crate::cpu::simd::add_scaled;
 use crate::sae::Codes;
-
-/// How many standard deviations a feature's own part must exceed to be among the leaps: the tail
-/// there is `q`. A lower one leaps more often, a higher one finds more features near their bound.
-const RARE: f64 = 2.25;
+pub use free::Free;
+use free::{combine, exceeding};
 
 /// Rows that a thread makes at a time.
 const PIECE: usize = 32;
@@ -119,73 +117,6 @@ impl SyntheticModel {
     }
 }
 
-/// The features without a parent, in order, and what is known of them beforehand.
-pub struct Free {
-    ids: Vec<u32>,
-    /// `[rank, n]`
-    factors: Vec<f32>,
-    rank: usize,
-    /// Where the common causes add more than this, the feature fires more often than [`RARE`].
-    bounds: Vec<f32>,
-    /// `1 / ln(1 − q)`
-    leap: f64,
-    q: f64,
-}
-
-impl Free {
-    pub fn new(forest: &Forest, factors: &[f32], own: &[f32], thresholds: &[f32]) -> Free {
-        let n = own.len();
-        let ids: Vec<u32> =
-            (0..n).filter(|&it| forest.parent(it).is_none()).map(|it| it as u32).collect();
-        let rank = factors.len() / n;
-        let of = |r: usize| ids.iter().map(move |&id| factors[id as usize * rank + r]);
-        let bound = |&id: &u32| thresholds[id as usize] - own[id as usize] * RARE as f32;
-        let q = upper_tail(RARE);
-        Free {
-            factors: (0..rank).flat_map(of).collect(),
-            bounds: ids.iter().map(bound).collect(),
-            rank,
-            leap: 1.0 / (1.0 - q).ln(),
-            q,
-            ids,
-        }
-    }
-}
-
-vectorised! {
-    /// `sums[j] = Σ a[r] · rows[r][j]`, added in the order of r.
-    fn combine(sums: &mut [f32], a: &[f32], rows: &[f32]) {
-        /// Sums that stay in registers and the first cache meanwhile.
-        const STRIP: usize = 512;
-        let n = sums.len();
-        for from in (0..n).step_by(STRIP) {
-            let to = (from + STRIP).min(n);
-            let sums = &mut sums[from..to];
-            sums.fill(0.0);
-            for (r, &a) in a.iter().enumerate() {
-                for (sum, x) in sums.iter_mut().zip(&rows[r * n + from..r * n + to]) {
-                    *sum += a * x;
-                }
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Adds the places to `found` at which `x` exceeds its bound.
-    fn exceeding(x: &[f32], bounds: &[f32], found: &mut Vec<u32>) {
-        /// Places that are looked at together.
-        const GROUP: usize = 32;
-        for (group, (x, bounds)) in x.chunks(GROUP).zip(bounds.chunks(GROUP)).enumerate() {
-            let any = x.iter().zip(bounds).fold(false, |any, (x, bound)| any | (x > bound));
-            if any {
-                let exceeds = |i: &usize| x[*i] > bounds[*i];
-                found.extend((0..x.len()).filter(exceeds).map(|i| (group * GROUP + i) as u32));
-            }
-        }
-    }
-}
-
 /// Draws one row after another.
 struct Sampler<'a> {
     model: &'a Inner,
@@ -193,7 +124,7 @@ struct Sampler<'a> {
     causes: Vec<f32>,
     /// What they add to the numbers of the free features.
     leans: Vec<f32>,
-    /// Free features that fire more often than [`RARE`] on this row.
+    /// Free features that fire more often than `q` on this row.
     near: Vec<u32>,
     /// Features that fired, and how strongly.
     fired: Vec<(u32, f32)>,
