@@ -73,6 +73,7 @@ use crate::model::{Compute, HookPoint, Model};
 use manifest::Manifest;
 use shard::{Shard, all_finite, widen};
 pub(crate) use shuffle::Shuffle;
+pub(crate) use statistics::scale_of;
 pub(crate) use verify::Waiting;
 use verify::verify;
 

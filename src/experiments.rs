@@ -5,6 +5,7 @@ pub mod compare;
 pub mod paper;
 pub mod recipe;
 pub mod sweep;
+pub mod synth;
 
 use std::path::Path;
 

@@ -72,6 +72,7 @@ pub mod hub;
 pub mod latents;
 pub mod model;
 pub mod sae;
+pub mod synthetic;
 pub mod train;
 
 pub use base::error::{Error, Result};

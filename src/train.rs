@@ -15,6 +15,7 @@ mod forecast;
 mod history;
 mod job;
 mod live;
+mod material;
 mod open;
 mod penalty;
 mod runs;

@@ -59,21 +59,24 @@ impl ActivationStore {
     /// # Errors
     /// As [`gather`](ActivationStore::gather).
     pub fn scale(&self, hook: HookPoint) -> Result<f32> {
-        let sample = self.sample(hook)?;
-        let d = self.d_model();
-        let counted: Vec<&[f32]> = sample.chunks_exact(d).collect();
-        let n = counted.len() as f64;
-        let mut mean = vec![0.0f64; d];
-        for x in &counted {
-            mean.iter_mut().zip(*x).for_each(|(mean, &x)| *mean += f64::from(x) / n);
-        }
-        let distance = |x: &[f32]| {
-            (x.iter().zip(&mean).map(|(&x, mean)| (f64::from(x) - mean).powi(2)).sum::<f64>()
-                / d as f64)
-                .sqrt()
-        };
-        let mut distances: Vec<f64> = counted.into_iter().map(distance).collect();
-        let middle = distances.len() / 2;
-        Ok(*distances.select_nth_unstable_by(middle, f64::total_cmp).1 as f32)
+        Ok(scale_of(&self.sample(hook)?, self.d_model()))
     }
+}
+
+/// The median of `‖x − x̄‖ / √d_model` of the rows `x` `[n, d_model]`, `n` at least 1.
+pub(crate) fn scale_of(x: &[f32], d: usize) -> f32 {
+    let counted: Vec<&[f32]> = x.chunks_exact(d).collect();
+    let n = counted.len() as f64;
+    let mut mean = vec![0.0f64; d];
+    for x in &counted {
+        mean.iter_mut().zip(*x).for_each(|(mean, &x)| *mean += f64::from(x) / n);
+    }
+    let distance = |x: &[f32]| {
+        (x.iter().zip(&mean).map(|(&x, mean)| (f64::from(x) - mean).powi(2)).sum::<f64>()
+            / d as f64)
+            .sqrt()
+    };
+    let mut distances: Vec<f64> = counted.into_iter().map(distance).collect();
+    let middle = distances.len() / 2;
+    *distances.select_nth_unstable_by(middle, f64::total_cmp).1 as f32
 }

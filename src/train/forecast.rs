@@ -82,7 +82,7 @@ impl Trainer {
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
             let begun = Instant::now();
-            let penalty = Penalty::of(sae, || self.acts.scale(self.hook))?;
+            let penalty = Penalty::of(sae, || self.scale())?;
             let mut job = Job::new(
                 name.clone(),
                 String::new(),
@@ -95,7 +95,7 @@ impl Trainer {
                 let start = Instant::now();
                 let mut rows = self.rows(step);
                 self.gather(Waiting::Cell, longest, &mut rows, &mut batch)?;
-                let prepared = backend.prepare(&batch.x, &batch.tokens, self.acts.d_model())?;
+                let prepared = backend.prepare(&batch.x, &batch.tokens, self.material.d_model())?;
                 let keys = self.keys(&job, Waiting::Cell, &rows)?;
                 self.step(backend.as_ref(), &mut job, &prepared, keys.as_ref())?;
                 times.push(start.elapsed().as_secs_f64());
@@ -113,7 +113,7 @@ impl Trainer {
 
     /// Bytes that all SAEs and their batch take.
     fn memory(&self) -> u64 {
-        let batch = 8 * (self.config.batch * self.acts.d_model()) as u64;
+        let batch = 8 * (self.config.batch * self.material.d_model()) as u64;
         batch + self.saes.iter().map(|(_, sae)| memory_of(sae, self.config.batch)).sum::<u64>()
     }
 

@@ -28,7 +28,8 @@ pub struct Run {
     /// fewer bits it could not be told which latents lead: slow, not wrong. None if no step was
     /// taken.
     pub scored_in_full: Option<f64>,
-    /// What it was trained on, and how; none if it was put together by hand.
+    /// The store that it was trained on, and how; none if it was put together by hand, or trained on
+    /// synthetic rows.
     pub made: Option<Made>,
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::checkpoint;
 use super::folder::Folder;
 use super::job::Job;
+use super::material::Material;
 use super::penalty::Penalty;
 use super::runs::Made;
 use super::settings::Settings;
@@ -17,7 +18,7 @@ use crate::activations::Batch;
 use crate::backend::{Backend, Chosen};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
-use crate::sae::{Origin, Sae, SaeConfig};
+use crate::sae::{Sae, SaeConfig};
 
 impl Trainer {
     /// Locks `dir` and makes every run ready in it.
@@ -55,21 +56,14 @@ impl Trainer {
     fn prepare(&self, dir: &Path, name: &str, config: &SaeConfig) -> Result<Slot> {
         let held_out = self.held_out.as_ref().map(|text| text.fingerprint());
         let Settings { key, settings } =
-            Settings::new(&self.acts, self.hook, &self.config, held_out, name, config);
+            Settings::new(&self.material, &self.config, held_out, name, config);
         let folder = match self.ranks.is_first() {
             true => Folder::open(dir, name, &key, settings)?,
             false => Folder::opened_elsewhere(dir, name, &key)?,
         };
         let mut sae = Sae::new(config.clone())?;
-        sae.origin = Origin {
-            model: Some(self.acts.model_name().to_owned()),
-            revision: self.acts.model_revision().map(str::to_owned),
-            hook: Some(self.hook),
-            processing: Some(self.acts.processing().to_string()),
-            n_ctx: Some(self.acts.n_ctx()),
-            place: None,
-        };
-        let penalty = Penalty::of(config, || self.acts.scale(self.hook))?;
+        sae.origin = self.material.origin();
+        let penalty = Penalty::of(config, || self.scale())?;
         penalty.start(&mut sae);
         let lr = config.lr.unwrap_or(self.config.lr);
         let mut job = Job::new(name.to_owned(), key, lr, sae, (penalty, self.unit()?));
@@ -114,9 +108,13 @@ impl Session {
     pub(super) fn run(mut self, watch: &mut dyn Watch) -> Result<Runs> {
         let done = self.train(watch);
         self.trainer.ranks.agree(done)?;
-        let Trainer { acts, hook, config: train, .. } = self.trainer;
-        let made = Made { acts, hook, train };
-        Ok(Runs { runs: self.slots.into_iter().map(|slot| slot.into_run(&made)).collect() })
+        let Trainer { material, config, .. } = self.trainer;
+        let made = match material {
+            Material::Stored(acts, hook) => Some(Made { acts, hook, train: config.clone() }),
+            Material::Synthetic(_) => None,
+        };
+        let run = |slot: Slot| slot.into_run(&config, made.clone());
+        Ok(Runs { runs: self.slots.into_iter().map(run).collect() })
     }
 
     /// Checks that all ranks go on from the same bits.
@@ -198,7 +196,8 @@ impl Session {
             };
             stop = ranks.any(interrupted)?;
             if !stop {
-                let prepared = backend.prepare(&batch.x, &batch.tokens, trainer.acts.d_model())?;
+                let prepared =
+                    backend.prepare(&batch.x, &batch.tokens, trainer.material.d_model())?;
                 for slot in slots.iter_mut().filter(now) {
                     let (keys, stops) = match trainer.keys(&slot.job, watch.waiting(), &rows) {
                         Err(Error::Interrupted { .. }) if watch.stops() => (None, Ok(true)),
@@ -237,8 +236,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn into_run(self, made: &Made) -> Run {
-        let tokens = self.job.tokens(&made.train);
+    fn into_run(self, config: &TrainConfig, made: Option<Made>) -> Run {
+        let tokens = self.job.tokens(config);
         let scored_in_full = self.job.scored_in_full();
         Run {
             finished: self.is_finished,
@@ -248,7 +247,7 @@ impl Slot {
             sae: self.job.sae,
             history: self.job.history,
             scored_in_full,
-            made: Some(made.clone()),
+            made,
         }
     }
 }

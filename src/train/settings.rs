@@ -3,9 +3,8 @@
 use serde_json::json;
 
 use super::TrainConfig;
-use crate::activations::ActivationStore;
+use super::material::Material;
 use crate::base::files;
-use crate::model::HookPoint;
 use crate::sae::SaeConfig;
 
 /// Everything that determines the result of a run, and its checksum, which is the key of the run's
@@ -18,8 +17,7 @@ pub(super) struct Settings {
 impl Settings {
     /// `held_out` is the fingerprint of the text on which the run is measured.
     pub(super) fn new(
-        acts: &ActivationStore,
-        hook: HookPoint,
+        material: &Material,
         config: &TrainConfig,
         held_out: Option<&str>,
         name: &str,
@@ -30,20 +28,21 @@ impl Settings {
         if let Some(map) = train.as_object_mut() {
             map.remove("checkpoint_seconds");
             // By default it follows from the model's family, which the store tells.
-            let multiple = config.max_norm_multiple.unwrap_or_else(|| acts.max_norm_multiple());
+            let multiple = material.max_norm_multiple(config);
             if multiple.is_finite() {
                 map.insert("max_norm_multiple".to_owned(), json!(multiple));
             }
         }
-        let settings = json!({
+        let mut settings = json!({
             "name": name,
             "train": train,
             "sae": sae,
             "lookup": sae.lookup.as_ref().map(|lookup| lookup.fingerprint()),
-            "activations": acts.fingerprint(),
-            "hook": hook,
             "held_out": held_out,
         });
+        if let Some(settings) = settings.as_object_mut() {
+            material.settings(settings);
+        }
         Settings { key: files::sha256(settings.to_string().as_bytes()), settings }
     }
 }

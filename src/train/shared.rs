@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::material::Material;
 use super::settings::Settings;
 use super::watch::Part;
 use super::{Runs, TrainConfig, Trainer};
@@ -29,7 +30,8 @@ pub(crate) fn key(
     name: &str,
     sae: &SaeConfig,
 ) -> String {
-    Settings::new(acts, hook, config, Some(&HeldOut::fingerprint_of(measured)), name, sae).key
+    let material = Material::Stored(acts.clone(), hook);
+    Settings::new(&material, config, Some(&HeldOut::fingerprint_of(measured)), name, sae).key
 }
 
 /// Sole right to train the run `dir/name`, until dropped.

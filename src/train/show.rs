@@ -174,7 +174,7 @@ impl Trainer {
         let backend = self
             .choose_backend()
             .map_or_else(|error| error.to_string(), |chosen| chosen.backend.name());
-        let title = format!("To be trained on {}, {}", self.acts.model_name(), self.hook);
+        let title = format!("To be trained on {}", self.material.name());
         Table::filled(&title, &columns, rows).caption(&format!(
             "{tokens} tokens each, {held_out}, backend {backend}. fit(\"folder\") trains."
         ))
@@ -194,5 +194,5 @@ debug!(Runs: it => "{:?}", it.runs);
 
 debug!(Trainer: it =>
     "Trainer of {:?} on {}",
-    it.saes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), it.hook
+    it.saes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), it.material.place()
 );

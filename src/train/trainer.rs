@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::job::Job;
+use super::material::Material;
 use super::runs::standing;
 use super::watch::{Foreground, Unseen};
 use super::{Runs, TrainConfig};
-use crate::activations::{ActivationStore, Batch, Shuffle, Waiting};
+use crate::activations::{ActivationStore, Batch, Waiting};
 use crate::backend::{self, Backend, Chosen, PreparedBatch, Ranks};
 use crate::base::error::{Error, Result};
 use crate::base::format;
@@ -15,7 +16,8 @@ use crate::display::interrupt;
 use crate::eval::HeldOut;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::sae::{Index, Keys, Lookup, ModelCard, SaeConfig};
+use crate::sae::{Keys, ModelCard, SaeConfig};
+use crate::synthetic::SyntheticModel;
 
 /// Trains SAEs on the activations of one hook, all on the same batches in the same order.
 ///
@@ -34,8 +36,7 @@ use crate::sae::{Index, Keys, Lookup, ModelCard, SaeConfig};
 /// # Ok::<(), Error>(())
 /// ```
 pub struct Trainer {
-    pub(super) acts: ActivationStore,
-    pub(super) hook: HookPoint,
+    pub(super) material: Material,
     pub(super) config: TrainConfig,
     pub(super) held_out: Option<Arc<HeldOut>>,
     pub(super) saes: Vec<(String, SaeConfig)>,
@@ -59,16 +60,8 @@ impl Trainer {
                 why: "the store holds no activations: harvest some first".to_owned(),
             });
         }
-        let trainer = Trainer {
-            acts: acts.clone(),
-            hook,
-            config,
-            held_out: None,
-            saes: Vec::new(),
-            backend: None,
-            ranks: Ranks::alone(),
-        };
-        let (skipped, n_ctx) = (trainer.skipped(), acts.n_ctx());
+        let trainer = Trainer::of(Material::Stored(acts.clone(), hook), config);
+        let (skipped, n_ctx) = (trainer.material.skipped(&trainer.config), acts.n_ctx());
         if skipped >= n_ctx {
             let why = format!(
                 "the first {skipped} positions are left out, and sequences have {n_ctx}: leave fewer out"
@@ -76,6 +69,50 @@ impl Trainer {
             return Err(Error::config("skip_first", why));
         }
         Ok(trainer)
+    }
+
+    /// Prepares training on synthetic rows, whose true features are known: on those of the stream of
+    /// [`seed`](TrainConfig::seed), in order and each once, made as they are needed.
+    ///
+    /// ```no_run
+    /// use tokenized_sae::prelude::*;
+    /// use tokenized_sae::synthetic::{SyntheticConfig, SyntheticModel};
+    /// let model = SyntheticModel::new(SyntheticConfig::small())?;
+    /// let sae = SaeConfig { k: 10, ..SaeConfig::new(model.d_model(), model.d_vocab()).with_latents(256) };
+    /// let train = TrainConfig { lr: 1e-3, batch: 1_024, ..Default::default() };
+    /// let runs = Trainer::on_synthetic(&model, train)?.add("SAE", sae)?.fit("runs/synthetic")?;
+    /// println!("F1 {:.3}", model.score(&runs["SAE"].sae, 100_000)?.f1);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a setting cannot be used.
+    pub fn on_synthetic(model: &SyntheticModel, config: TrainConfig) -> Result<Trainer> {
+        config.check()?;
+        if config.seed >= SyntheticModel::MEANS {
+            let why = format!("seed = {}: those rows are for scores and means", config.seed);
+            return Err(Error::config("seed", why));
+        }
+        if config.skip_first.is_some_and(|skipped| skipped > 0) {
+            let why = "synthetic rows are no sequences, and have no first positions to leave out";
+            return Err(Error::config("skip_first", why));
+        }
+        if config.max_norm_multiple.is_some_and(f64::is_finite) {
+            let why = "no synthetic row is left out for its length: leave it unset";
+            return Err(Error::config("max_norm_multiple", why));
+        }
+        Ok(Trainer::of(Material::Synthetic(model.clone()), config))
+    }
+
+    fn of(material: Material, config: TrainConfig) -> Trainer {
+        Trainer {
+            material,
+            config,
+            held_out: None,
+            saes: Vec::new(),
+            backend: None,
+            ranks: Ranks::alone(),
+        }
     }
 
     /// Computes with the backend of this name (see [`backend::by_name`]) instead of
@@ -100,15 +137,15 @@ impl Trainer {
     /// [`held_out_tokens`](TrainConfig::held_out_tokens) tokens.
     ///
     /// # Errors
-    /// [`Error::Changed`] if the store holds another model's activations, and what the model itself
-    /// reports.
+    /// [`Error::Changed`] if the store holds another model's activations, [`Error::Config`] of
+    /// synthetic rows, which are no model's, and what the model itself reports.
     pub fn held_out(mut self, model: &Model, tokens: &Tokens) -> Result<Trainer> {
-        self.acts.check_model(
+        let (acts, hook) = self.material.stored()?;
+        acts.check_model(
             model,
             "measure with the model and processing that the activations came from",
         )?;
-        self.held_out =
-            Some(Arc::new(HeldOut::new(model, self.hook, &self.config.measured(tokens))?));
+        self.held_out = Some(Arc::new(HeldOut::new(model, hook, &self.config.measured(tokens))?));
         Ok(self)
     }
 
@@ -126,7 +163,8 @@ impl Trainer {
                 format!("\"{name}\" is taken: every run needs a name of its own"),
             ));
         }
-        let (want, got) = ([self.acts.d_vocab(), self.acts.d_model()], [sae.d_vocab, sae.d_model]);
+        let want = [self.material.d_vocab(), self.material.d_model()];
+        let got = [sae.d_vocab, sae.d_model];
         if want != got {
             return Err(Error::Shape {
                 what: format!("the SAE \"{name}\" (d_vocab, d_model)"),
@@ -134,9 +172,7 @@ impl Trainer {
                 got: got.to_vec(),
             });
         }
-        if let Some(Index::Latents(preceding)) = sae.lookup.as_ref().map(Lookup::index) {
-            self.acts.check_hook(preceding.own_hook()?)?;
-        }
+        self.material.check_lookup(&sae)?;
         self.saes.push((name.to_owned(), sae));
         Ok(self)
     }
@@ -160,9 +196,12 @@ impl Trainer {
         if is_first { session.run(&mut Foreground::default()) } else { session.run(&mut Unseen) }
     }
 
-    /// What is trained on, and the settings that all SAEs share.
-    pub(crate) fn settings(&self) -> (&ActivationStore, HookPoint, &TrainConfig) {
-        (&self.acts, self.hook, &self.config)
+    /// The store that is trained on, and the settings that all SAEs share.
+    ///
+    /// # Errors
+    /// [`Error::Config`] of synthetic rows.
+    pub(crate) fn settings(&self) -> Result<(&ActivationStore, HookPoint, &TrainConfig)> {
+        self.material.stored().map(|(acts, hook)| (acts, hook, &self.config))
     }
 
     /// The SAEs, by name.
@@ -174,30 +213,24 @@ impl Trainer {
     pub(super) fn about(&self, job: &Job) -> ModelCard {
         let fact = |name: &str, value: String| (name.to_owned(), value);
         let config = &self.config;
-        let store = format!(
-            "{} rows, sequences of {} tokens, stored as {}",
-            format::count(self.acts.n_rows() as u64),
-            self.acts.n_ctx(),
-            self.acts.dtype()
-        );
-        let mut data = vec![
-            fact(
-                "training tokens",
-                format!(
-                    "{} in batches of {}",
-                    format::count(config.tokens),
-                    format::count(config.batch as u64)
-                ),
+        let mut data = vec![fact(
+            "training tokens",
+            format!(
+                "{} in batches of {}",
+                format::count(config.tokens),
+                format::count(config.batch as u64)
             ),
-            fact("activations", store),
-            fact("SHA-256 of the tokens", self.acts.corpus_fingerprint().to_owned()),
+        )];
+        data.extend(self.material.facts());
+        data.extend([
             fact("learning rate at the start", format!("{:e}", job.lr)),
             fact("seed of the order", config.seed.to_string()),
-        ];
-        if self.skipped() > 0 {
-            data.push(fact("first positions left out of training", self.skipped().to_string()));
+        ]);
+        let skipped = self.material.skipped(config);
+        if skipped > 0 {
+            data.push(fact("first positions left out of training", skipped.to_string()));
         }
-        let multiple = config.max_norm_multiple.unwrap_or_else(|| self.acts.max_norm_multiple());
+        let multiple = self.material.max_norm_multiple(config);
         if multiple.is_finite() {
             data.push(fact(
                 "left out of training",
@@ -216,17 +249,17 @@ impl Trainer {
 
     /// What rates of biases and of the table are multiplied by.
     pub(super) fn unit(&self) -> Result<f64> {
-        if self.config.normalize { self.acts.scale(self.hook).map(f64::from) } else { Ok(1.0) }
+        if self.config.normalize { self.scale().map(f64::from) } else { Ok(1.0) }
     }
 
-    /// How many positions at the start of each sequence are left out.
-    fn skipped(&self) -> usize {
-        self.config.skip_first.unwrap_or_else(|| self.acts.skip_first())
+    /// The scale of the activations.
+    pub(super) fn scale(&self) -> Result<f32> {
+        self.material.scale(&self.config)
     }
 
     /// How long an activation may be that is trained on.
     pub(super) fn longest(&self) -> Result<f32> {
-        self.acts.longest(self.hook, self.config.max_norm_multiple)
+        self.material.longest(&self.config)
     }
 
     /// Reads the rows of a step, less those that are longer than `longest`.
@@ -237,7 +270,7 @@ impl Trainer {
         rows: &mut Vec<u64>,
         batch: &mut Batch,
     ) -> Result<()> {
-        self.acts.gather_for(waiting, self.hook, rows, batch)?;
+        self.material.gather(&self.config, waiting, rows, batch)?;
         batch.retain_up_to(longest, rows);
         if batch.is_empty() {
             let why = format!(
@@ -251,13 +284,7 @@ impl Trainer {
 
     /// The rows of a step, in the order that the seed decides.
     pub(super) fn rows(&self, step: u64) -> Vec<u64> {
-        let (n_ctx, skipped) = (self.acts.n_ctx() as u64, self.skipped() as u64);
-        let kept = n_ctx - skipped;
-        let n_rows = self.acts.n_rows() as u64;
-        let n = n_rows - n_rows / n_ctx * skipped;
-        let rows = Shuffle::new(n, self.config.seed)
-            .fill(step * self.config.batch as u64, self.config.batch);
-        rows.into_iter().map(|row| row / kept * n_ctx + skipped + row % kept).collect()
+        self.material.rows(&self.config, step)
     }
 
     /// What computes the steps.
@@ -287,7 +314,7 @@ impl Trainer {
     ) -> Result<Option<Keys<'static>>> {
         match job.sae.index.is_token() {
             true => Ok(None),
-            false => self.acts.keys_for(waiting, &job.sae, rows).map(Some),
+            false => self.material.keys(&self.config, waiting, &job.sae, rows).map(Some),
         }
     }
 

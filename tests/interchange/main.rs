@@ -9,6 +9,7 @@ mod caches;
 mod guide;
 mod packages;
 mod refusing;
+mod synthetic;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

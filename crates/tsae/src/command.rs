@@ -18,6 +18,7 @@ mod predict;
 mod ranks;
 mod run;
 mod sweep;
+mod synth;
 #[cfg(test)]
 mod tests;
 mod tokenness;
@@ -76,6 +77,7 @@ enum Verb {
     Features(features::Features),
     Sweep(sweep::Sweep),
     Results(sweep::Results),
+    Synth(synth::Synth),
     Convert(convert::Convert),
     Predict(predict::Predict),
     Download(download::Download),
@@ -100,6 +102,7 @@ impl Cli {
             Verb::Features(args) => args.run(),
             Verb::Sweep(args) => args.run(),
             Verb::Results(args) => args.run(),
+            Verb::Synth(args) => args.run(),
             Verb::Convert(args) => args.run(),
             Verb::Predict(args) => args.run(),
             Verb::Download(args) => args.run(),

@@ -20,9 +20,10 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// As [`SaeRecipe::of`]; what reading the description beside the activations reports.
+    /// As [`SaeRecipe::of`]; [`Error::Config`] of synthetic rows; what reading the description beside
+    /// the activations reports.
     pub fn description(&self) -> Result<RunRecipe> {
-        let (acts, hook, train) = self.settings();
+        let (acts, hook, train) = self.settings()?;
         described(acts, hook, train, self.saes())
     }
 }
