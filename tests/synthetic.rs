@@ -130,7 +130,7 @@ fn an_experiment_writes_what_it_finds_and_finds_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let config = SynthConfig {
         model: config(),
-        archs: vec![SynthArch::BatchTopK, SynthArch::L1],
+        archs: vec![SynthArch::BatchTopK, SynthArch::Matryoshka],
         arms: vec![Arm::Wide, Arm::Subtracted],
         samples: 40_000,
         latents: 64,
@@ -144,14 +144,19 @@ fn an_experiment_writes_what_it_finds_and_finds_it_again() {
     let [plain, wide, table] = [0, 1, 2].map(|i| report.rows[i].parameters);
     assert!(wide > plain && table.abs_diff(wide) <= 2 * 48 + 1);
     for row in &report.rows {
-        assert!(row.scores.f1 > 0.1 && row.scores.explained_variance > 0.2, "{}", row.name);
+        assert!(
+            row.scores.f1 > 0.1 && row.scores.explained_variance > 0.1,
+            "{}: {:?}",
+            row.name,
+            row.scores
+        );
         assert_eq!(row.scores.kinds.len(), 4);
     }
     let written = fs::read(dir.path().join("scores.json")).unwrap();
-    let stamp = fs::metadata(dir.path().join("runs/L1/sae_weights.safetensors")).unwrap();
+    let stamp = fs::metadata(dir.path().join("runs/Matryoshka/sae_weights.safetensors")).unwrap();
     config.run(dir.path()).unwrap().unwrap();
     assert_eq!(fs::read(dir.path().join("scores.json")).unwrap(), written);
-    let again = fs::metadata(dir.path().join("runs/L1/sae_weights.safetensors")).unwrap();
+    let again = fs::metadata(dir.path().join("runs/Matryoshka/sae_weights.safetensors")).unwrap();
     assert_eq!(stamp.modified().unwrap(), again.modified().unwrap());
     let text = report.text();
     assert!(text.contains("Kind by kind") && text.contains("on token"), "{text}");
