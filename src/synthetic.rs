@@ -23,6 +23,7 @@ mod directions;
 mod draws;
 mod file;
 mod forest;
+mod free;
 mod matching;
 mod means;
 mod model;

@@ -16,8 +16,26 @@ use crate::formats::arrays::{self, Arrays};
 
 const TENSORS: &str = "synthetic_model.safetensors";
 
+impl SyntheticModel {
+    /// The model that `dir` holds, if it is of these settings; otherwise makes it, and writes it
+    /// there as SAELens' `SyntheticModel.load_from_disk` reads it.
+    ///
+    /// # Errors
+    /// As [`new`](SyntheticModel::new); [`Error::Io`](crate::Error::Io).
+    pub fn new_in(config: SyntheticConfig, dir: impl AsRef<Path>) -> Result<SyntheticModel> {
+        let dir = dir.as_ref();
+        config.check()?;
+        if let Some(directions) = directions(dir, &config)? {
+            return Ok(SyntheticModel::with(config, directions));
+        }
+        let model = SyntheticModel::new(config)?;
+        save(&model, dir)?;
+        Ok(model)
+    }
+}
+
 /// Writes the model into the folder `dir`.
-pub fn save(model: &SyntheticModel, dir: &Path) -> Result<()> {
+fn save(model: &SyntheticModel, dir: &Path) -> Result<()> {
     let (inner, config) = (&*model.inner, model.config());
     files::create_folder(dir)?;
     let (n, n_context) = (model.n_features(), config.n_features);
@@ -47,7 +65,7 @@ pub fn save(model: &SyntheticModel, dir: &Path) -> Result<()> {
 }
 
 /// The directions that `dir` holds, if they are of a model of these settings.
-pub fn directions(dir: &Path, config: &SyntheticConfig) -> Result<Option<Vec<f32>>> {
+fn directions(dir: &Path, config: &SyntheticConfig) -> Result<Option<Vec<f32>>> {
     let path = dir.join(TENSORS);
     if !path.exists() {
         return Ok(None);

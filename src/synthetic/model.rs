@@ -1,7 +1,6 @@
 //! A synthetic model: directions, and when and how strongly each is there.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -10,8 +9,8 @@ use serde_json::json;
 use super::config::SyntheticConfig;
 use super::directions;
 use super::draws::{Draws, Key, Purpose};
-use super::file;
 use super::forest::{self, Forest};
+use super::free::Free;
 use super::normal::{Tail, upper_point};
 use super::ties::{Kind, Ties};
 use crate::base::error::Result;
@@ -58,7 +57,7 @@ pub(super) struct Inner {
     pub ties: Option<Ties>,
     pub tail: Tail,
     /// The features without a parent, and what they need to be drawn.
-    pub free: super::rows::Free,
+    pub free: Free,
 }
 
 impl SyntheticModel {
@@ -71,22 +70,6 @@ impl SyntheticModel {
     pub fn new(config: SyntheticConfig) -> Result<SyntheticModel> {
         let directions = SyntheticModel::directions_of(&config)?;
         Ok(SyntheticModel::with(config, directions))
-    }
-
-    /// The model that `dir` holds, if it is of these settings; otherwise makes it, and writes it
-    /// there as SAELens' `SyntheticModel.load_from_disk` reads it.
-    ///
-    /// # Errors
-    /// As [`new`](SyntheticModel::new); [`Error::Io`](crate::Error::Io).
-    pub fn new_in(config: SyntheticConfig, dir: impl AsRef<Path>) -> Result<SyntheticModel> {
-        let dir = dir.as_ref();
-        config.check()?;
-        if let Some(directions) = file::directions(dir, &config)? {
-            return Ok(SyntheticModel::with(config, directions));
-        }
-        let model = SyntheticModel::new(config)?;
-        file::save(&model, dir)?;
-        Ok(model)
     }
 
     fn directions_of(config: &SyntheticConfig) -> Result<Vec<f32>> {
@@ -106,7 +89,7 @@ impl SyntheticModel {
     }
 
     /// The model with these directions `[n, d]`, from settings that can be used.
-    fn with(config: SyntheticConfig, directions: Vec<f32>) -> SyntheticModel {
+    pub(super) fn with(config: SyntheticConfig, directions: Vec<f32>) -> SyntheticModel {
         let (n, n_context, d) = (config.all_features(), config.n_features, config.d_model);
         let draws = |purpose| Key::new(purpose, [config.seed, 0]).stream(0);
         let forest = Forest::new(config.trees, n_context);
@@ -120,7 +103,7 @@ impl SyntheticModel {
         let mut deviations = draws(Purpose::Deviations);
         let (factors, own) = factors(&mut draws(Purpose::Factors), &config);
         let ties = config.tokens.as_ref().map(|tokens| Ties::new(&config, tokens));
-        let free = super::rows::Free::new(&forest, &factors, &own, &thresholds[..n_context]);
+        let free = Free::new(&forest, &factors, &own, &thresholds[..n_context]);
         let inner = Inner {
             bias,
             tries: tries.iter().map(|&p| p as f32).collect(),

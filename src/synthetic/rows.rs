@@ -19,18 +19,15 @@
 //! A row of SynthSAEBench takes some ten microseconds of a core: five for the common causes, two for
 //! the draws, three for adding up some 34 directions.
 
-mod free;
-
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::draws::{Draws, Key, Purpose};
+use super::free::{combine, exceeding};
 use super::model::{Inner, SyntheticModel};
 use crate::cpu::simd::add_scaled;
 use crate::sae::Codes;
-pub use free::Free;
-use free::{combine, exceeding};
 
 /// Rows that a thread makes at a time.
 const PIECE: usize = 32;

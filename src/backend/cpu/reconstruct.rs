@@ -15,8 +15,7 @@ use rayon::prelude::*;
 
 use super::csr::Csr;
 use super::encoder::BLOCK;
-use super::rows::{RowSums, add_latent, begin_row, products, residual_row};
-use super::sums::BlockSums;
+use super::rows::{BlockSums, RowSums, add_latent, begin_row, products, residual_row};
 use super::tiled::{Tiled, write_row};
 use crate::backend::ranks::Ranks;
 use crate::base::error::Result;

@@ -164,6 +164,20 @@ impl RowSums {
     }
 }
 
+/// What a block of rows adds to the sums.
+pub(super) struct BlockSums {
+    pub sums: RowSums,
+    pub squared_errors: f64,
+    /// The sum of its first residuals.
+    pub residual: Vec<f32>,
+}
+
+impl BlockSums {
+    pub(super) fn zeros(d: usize) -> BlockSums {
+        BlockSums { sums: RowSums::default(), squared_errors: 0.0, residual: vec![0.0; d] }
+    }
+}
+
 vectorised! {
     /// Turns `x̂` into the scaled residual `scale·(x̂ − x)`.
     pub(super) fn residual_row(x_hat: &mut [f32], x: &[f32], scale: f32) -> RowSums {

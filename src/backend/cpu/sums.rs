@@ -2,24 +2,10 @@
 
 use super::encoder::BLOCK;
 use super::reconstruct::Reconstruction;
-use super::rows::RowSums;
+use super::rows::{BlockSums, RowSums};
 use crate::backend::ranks::Ranks;
 use crate::base::error::Result;
 use crate::cpu::simd::add_scaled;
-
-/// What a block of rows adds to the sums.
-pub(super) struct BlockSums {
-    pub sums: RowSums,
-    pub squared_errors: f64,
-    /// The sum of its first residuals.
-    pub residual: Vec<f32>,
-}
-
-impl BlockSums {
-    pub(super) fn zeros(d: usize) -> BlockSums {
-        BlockSums { sums: RowSums::default(), squared_errors: 0.0, residual: vec![0.0; d] }
-    }
-}
 
 impl Reconstruction {
     /// Adds up what all blocks of `n` rows leave, of which `own` are this rank's.

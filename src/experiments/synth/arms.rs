@@ -15,11 +15,11 @@ pub enum Arm {
     Wide,
     /// A table of tokens, added: the authors'.
     Added,
-    /// The same, subtracted before the encoder as well.
+    /// The same, subtracted in full before the encoder as well.
     Subtracted,
     /// A table of tokens and pairs of tokens, added.
     Pairs,
-    /// The same, subtracted before the encoder as well.
+    /// The same, subtracted in full before the encoder as well.
     PairsSubtracted,
 }
 
@@ -60,6 +60,6 @@ impl Arm {
             Arm::Pairs | Arm::PairsSubtracted => model.pair_means(MEANS)?,
         };
         let is_subtracted = matches!(self, Arm::Subtracted | Arm::PairsSubtracted);
-        Ok(plain.with_lookup(if is_subtracted { lookup.subtracted() } else { lookup }))
+        Ok(plain.with_lookup(if is_subtracted { lookup.subtracted_in_full() } else { lookup }))
     }
 }

@@ -1,8 +1,8 @@
 //! The features without a parent: what is known of them before any row is drawn, and the two passes
 //! over all of them that a row takes.
 
-use super::super::forest::Forest;
-use super::super::normal::upper_tail;
+use super::forest::Forest;
+use super::normal::upper_tail;
 use crate::cpu::simd::vectorised;
 
 /// How many standard deviations a feature's own part must exceed to be among the leaps: the tail
