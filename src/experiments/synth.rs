@@ -21,7 +21,7 @@ pub use published::{Published, published};
 pub use recipe::SynthArch;
 
 /// Rows of which a table's means are taken.
-const MEANS: u64 = 200_000;
+const MEANS: u64 = 100_000;
 
 /// What to train and to score.
 ///
@@ -147,11 +147,16 @@ impl SynthConfig {
     /// # Errors
     /// As [`check`](SynthConfig::check).
     pub fn trainer(&self, model: &SyntheticModel) -> Result<Trainer> {
-        let mut trainer = Trainer::on_synthetic(model, self.train())?;
-        for (name, _, sae) in self.saes(model)? {
-            trainer = trainer.add(&name, sae)?;
-        }
-        Ok(trainer)
+        self.trainer_of(model, &self.saes(model)?)
+    }
+
+    fn trainer_of(
+        &self,
+        model: &SyntheticModel,
+        saes: &[(String, SynthArch, SaeConfig)],
+    ) -> Result<Trainer> {
+        let trainer = Trainer::on_synthetic(model, self.train())?;
+        saes.iter().try_fold(trainer, |trainer, (name, _, sae)| trainer.add(name, sae.clone()))
     }
 
     /// The L0 that is aimed at.
@@ -191,11 +196,11 @@ impl SynthConfig {
         self.check()?;
         files::create_folder(dir)?;
         let model = SyntheticModel::new_in(self.model.clone(), dir.join("model"))?;
-        let runs = self.trainer(&model)?.fit(dir.join("runs"))?;
+        let saes = self.saes(&model)?;
+        let runs = self.trainer_of(&model, &saes)?.fit(dir.join("runs"))?;
         if runs.runs.iter().any(|run| !run.finished) {
             return Ok(None);
         }
-        let saes = self.saes(&model)?;
         let mut rows = Vec::new();
         for (name, arch, config) in &saes {
             rows.push(SynthRow {
