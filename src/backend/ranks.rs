@@ -288,7 +288,7 @@ mod tests {
     fn of_three<T: Send>(work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let ranks = in_threads(3).into_iter().map(|it| Ranks::over(Box::new(it)));
-            let started: Vec<_> = ranks.map(|ranks| scope.spawn(|| (&work)(ranks))).collect();
+            let started: Vec<_> = ranks.map(|ranks| scope.spawn(|| work(ranks))).collect();
             started.into_iter().map(|it| it.join().unwrap()).collect()
         })
     }
