@@ -379,7 +379,9 @@ fn trainings(checked: &mut Checked, it: &Made) {
     let report = Report {
         sae,
         tsae,
-        speedup: speed,
+        recommended: tsae,
+        speedup: speed.clone(),
+        recommended_speedup: speed,
         tokens: 4096,
         model: EVIL.into(),
         revision: Some(EVIL.into()),

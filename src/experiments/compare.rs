@@ -1,4 +1,4 @@
-//! The main job in one call: an SAE and a TSAE on the same activations of the same model, and how
+//! The main job in one call: an SAE and two TSAEs on the same activations of the same model, and how
 //! they compare.
 
 mod show;
@@ -78,11 +78,16 @@ pub struct Report {
     /// The SAE, at the learning rate that gave it the lowest held-out NMSE.
     #[serde(rename = "SAE")]
     pub sae: Metrics,
-    /// The TSAE, at the same learning rate.
+    /// The authors' TSAE, whose table starts at [`Lookup::unigram`] and is added, at the same
+    /// learning rate.
     #[serde(rename = "TSAE")]
     pub tsae: Metrics,
-    /// How many times fewer tokens the TSAE needed.
+    /// The TSAE of [`SaeConfig::recommended`], at the same learning rate.
+    pub recommended: Metrics,
+    /// How many times fewer tokens the authors' TSAE needed than the SAE.
     pub speedup: Speedup,
+    /// How many times fewer the recommended one needed.
+    pub recommended_speedup: Speedup,
     /// Training tokens of each.
     pub tokens: u64,
     /// The model's name.
@@ -106,15 +111,15 @@ pub struct Report {
 pub struct Comparison {
     /// The figures of `report.json`.
     pub report: Report,
-    /// The two runs.
+    /// The three runs.
     pub runs: Runs,
     /// Their evaluation.
     pub evaluations: Evaluations,
 }
 
-/// Harvests, trains an SAE at several learning rates and a TSAE at the best of them, evaluates both
-/// on held-out text, and writes `dir/SAE/`, `dir/TSAE/`, each with a model card, `dir/report.json`
-/// and figures.
+/// Harvests, trains an SAE at several learning rates and two TSAEs at the best of them, the authors'
+/// and the recommended one, evaluates all on held-out text, and writes `dir/SAE/`, `dir/TSAE/` and
+/// `dir/recommended/`, each with a model card, `dir/report.json` and figures.
 ///
 /// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again
 /// reuses them, and continues where it was interrupted. `None` if it was.
@@ -132,7 +137,7 @@ pub fn compare(
     let (sae, train) = config.checked(model)?;
     files::create_folder(dir)?;
     let _lock = FolderLock::acquire(dir)?;
-    for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE")] {
+    for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE"), dir.join("recommended")] {
         if folder.is_dir() {
             files::remove_stale_files(&folder, |_| true)?;
         }
@@ -169,14 +174,22 @@ pub fn compare(
     let Some(best) = saes.best_without_lookup().filter(|_| finished(&saes)) else {
         return Ok(None);
     };
-    let tsae =
-        sae.with_lookup(Lookup::unigram_in(model, hook, dir.join("tables"))?).with_lr(best.lr);
-    let tsaes = trainer()?.add(&format!("TSAE lr={:e}", best.lr), tsae)?.fit(dir.join("runs"))?;
+    let with = |lookup: Lookup| sae.clone().with_lookup(lookup).with_lr(best.lr);
+    let unigram = Lookup::unigram_in(model, hook, dir.join("tables"))?;
+    let recommended = Lookup::shrunk_means(model, &acts, hook)?.subtracted_in_full();
+    let tsaes = trainer()?
+        .add(&format!("TSAE lr={:e}", best.lr), with(unigram))?
+        .add(&format!("recommended lr={:e}", best.lr), with(recommended))?
+        .fit(dir.join("runs"))?;
     if !finished(&tsaes) {
         return Ok(None);
     }
     let named = |name: &str, run: &Run| Run { name: name.to_owned(), ..run.clone() };
-    let runs = Runs { runs: vec![named("SAE", best), named("TSAE", &tsaes.runs[0])] };
+    let [sae, tsae, recommended] =
+        [named("SAE", best), named("TSAE", &tsaes.runs[0]), named("recommended", &tsaes.runs[1])];
+    let sooner = |run: &Run| speedup(&Runs { runs: vec![sae.clone(), run.clone()] });
+    let (speedup, recommended_speedup) = (sooner(&tsae)?, sooner(&recommended)?);
+    let runs = Runs { runs: vec![sae, tsae, recommended] };
 
     let valid = corpus.valid.rows(0, EVALUATED.div_ceil(corpus.valid.n_ctx()));
     // A stop that came after the last step of training is not meant for this.
@@ -186,7 +199,9 @@ pub fn compare(
     let report = Report {
         sae: evaluations.get("SAE")?.without_bos,
         tsae: evaluations.get("TSAE")?.without_bos,
-        speedup: speedup(&runs)?,
+        recommended: evaluations.get("recommended")?.without_bos,
+        speedup,
+        recommended_speedup,
         tokens: best.tokens,
         model: model.name().to_owned(),
         revision: model.revision().map(str::to_owned),

@@ -10,16 +10,18 @@ shows!(Comparison);
 shows!(tables: Report);
 
 impl Report {
-    /// Every metric of both, position 0 left out.
+    /// Every metric of all three, position 0 left out.
     pub fn table(&self) -> Table {
         let title = format!("{} ({} weights), {}", self.model, self.processing, self.hook);
         let tokens = format::count(self.tokens);
         let caption = format!(
-            "{tokens} training tokens each, learning rate {:e}. {}",
+            "{tokens} training tokens each, learning rate {:e}. {} {}",
             self.lr,
-            self.speedup.text()
+            self.speedup.text(),
+            self.recommended_speedup.text()
         );
-        metrics_table(&title, &[("SAE", &self.sae), ("TSAE", &self.tsae)]).caption(&caption)
+        let saes = [("SAE", &self.sae), ("TSAE", &self.tsae), ("recommended", &self.recommended)];
+        metrics_table(&title, &saes).caption(&caption)
     }
 
     /// The same with position 0 reconstructed and counted, as in the paper.
@@ -29,7 +31,7 @@ impl Report {
     }
 }
 
-/// The report, and how both came there.
+/// The report, and how all came there.
 impl Show for Comparison {
     fn shown(&self) -> Shown {
         self.report.shown().and_figure(figures::reconstruction(&self.runs))
