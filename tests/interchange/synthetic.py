@@ -42,7 +42,7 @@ def scores(folder):
     model = SyntheticModel.load_from_disk(folder / "model")
     sae = SAE.load_from_disk(folder / "sae")
     rows = load_file(folder / "rows.safetensors")
-    n = int(rows["row"].max()) + 1
+    n = int(rows["n"][0])
     found = eval_sae_on_synthetic_data(
         sae, model.feature_dict, Given(rows, model.cfg.num_features), num_samples=n, batch_size=BATCH
     )

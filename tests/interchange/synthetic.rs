@@ -37,7 +37,10 @@ fn saelens_gives_the_same_sae_the_same_scores() {
     let rows = bytes(&rows, i32::to_le_bytes);
     let features = bytes(batch.features.latents(), u32::to_le_bytes);
     let values = bytes(batch.features.values(), f32::to_le_bytes);
+    // On the last rows nothing may fire.
+    let n = bytes(&[ROWS as i32], i32::to_le_bytes);
     let tensors = HashMap::from([
+        ("n", view(Dtype::I32, &n)),
         ("row", view(Dtype::I32, &rows)),
         ("feature", view(Dtype::I32, &features)),
         ("value", view(Dtype::F32, &values)),
