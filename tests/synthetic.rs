@@ -108,7 +108,7 @@ fn another_model_or_stream_is_another_run() {
 #[test]
 fn what_rows_do_not_have_is_refused() {
     let model = SyntheticModel::new(config()).unwrap();
-    let told = |it: Result<Trainer>| it.err().expect("it is refused").to_string();
+    let told = |it: Result<Trainer>| it.map(|_| ()).expect_err("it is refused").to_string();
     let skipping = TrainConfig { skip_first: Some(1), ..train() };
     assert!(told(Trainer::on_synthetic(&model, skipping)).starts_with("skip_first"));
     let seed = TrainConfig { seed: SyntheticModel::SCORED, ..train() };
