@@ -56,7 +56,7 @@ pub struct Scores {
     pub kinds: Vec<KindScores>,
 }
 
-/// How the features of one [`Kind`] fare. A feature's latent is the one that it is paired with, one
+/// How the features of one [`Kind`](super::Kind) fare. A feature's latent is the one that it is paired with, one
 /// to one, by the greatest sum of |cosines|.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
