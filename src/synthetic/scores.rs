@@ -56,8 +56,8 @@ pub struct Scores {
     pub kinds: Vec<KindScores>,
 }
 
-/// How the features of one [`Kind`](super::Kind) fare. A feature's latent is the one that it is paired with, one
-/// to one, by the greatest sum of |cosines|.
+/// How the features of one [`Kind`](super::Kind) fare. A feature's latent is the one that it is paired
+/// with, one to one, by the greatest sum of |cosines|.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct KindScores {
