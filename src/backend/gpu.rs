@@ -233,7 +233,7 @@ impl Backend for Gpu {
             Some(resident) => resident,
             None => Box::new(Resident::upload(&self.device, sae, state)?),
         };
-        let report = resident.step(on_device, &batch.keys, rates, &sizes, self.exactness, codes);
+        let report = resident.step(on_device, &batch.keys, rates, &sizes, codes);
         state.steps = resident.steps;
         *elsewhere = Some(resident);
         report

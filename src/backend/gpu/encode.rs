@@ -11,13 +11,7 @@ use crate::base::error::Result;
 
 impl Resident {
     /// Lists, for every row, the latents that can be among its k largest.
-    pub(super) fn screen(
-        &self,
-        batch: &Batch,
-        work: &Work,
-        sizes: &Sizes,
-        exactness: Exactness,
-    ) -> Result<()> {
+    pub(super) fn screen(&self, batch: &Batch, work: &Work, sizes: &Sizes) -> Result<()> {
         let Sizes { n, d, d_sae, k, first, room, .. } = *sizes;
         launch!(
             self.device,
@@ -33,7 +27,7 @@ impl Resident {
                 d_sae,
                 d,
                 width(d),
-                exactness == Exactness::Proven,
+                sizes.exactness == Exactness::Proven,
                 sizes.rounding(),
                 &work.bytes,
                 &work.scales,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::batch::Batch;
 use super::driver::{Buffer, Driver, Shape, launch};
 use super::learned::Learned;
 use super::table::Table;
@@ -21,8 +20,6 @@ pub(super) struct Resident {
     pub(super) b_dec: Learned,
     pub(super) table: Option<Table>,
     pub(super) work: Option<Work>,
-    /// What a table leaves of a batch that is subtracted before the encoder.
-    pub(super) left: Option<Batch>,
     /// The steps that these parameters have made.
     pub(super) steps: u64,
     /// Whether the host's are behind: those of the table, and the others.
@@ -44,7 +41,6 @@ impl Resident {
             b_dec: Learned::upload(device, &sae.b_dec, &state.b_dec)?,
             table: Table::upload(device, sae, state)?,
             work: None,
-            left: None,
             steps: state.steps,
             ahead: [false; 2],
         })

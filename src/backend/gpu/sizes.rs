@@ -16,6 +16,7 @@ pub(super) struct Sizes {
     pub(super) d_sae: usize,
     pub(super) k: usize,
     pub(super) relu: bool,
+    pub(super) exactness: Exactness,
     /// Whether a table is subtracted before the encoder, and whether it learns from what comes back.
     pub(super) subtracts: bool,
     pub(super) returns: bool,
@@ -39,6 +40,7 @@ impl Sizes {
             d_sae,
             k,
             relu: sae.relu,
+            exactness,
             subtracts: table.is_some(),
             returns: table.is_some_and(Lookup::is_learned),
             first,

@@ -9,7 +9,6 @@ use super::work::Work;
 use super::{BLOCK, CHUNK, Report, WARPS_IN_ORDER};
 use crate::backend::adam::{AdamStep, Rates};
 use crate::backend::cpu::encode::not_a_number;
-use crate::backend::cpu::screen::Exactness;
 use crate::backend::cpu::step::{StepReport, overflowed};
 use crate::base::error::Result;
 use crate::sae::{Codes, Keys};
@@ -23,50 +22,37 @@ impl Resident {
         keys: &Keys<'_>,
         rates: &Rates,
         sizes: &Sizes,
-        exactness: Exactness,
         codes: &mut Codes,
     ) -> Result<StepReport> {
-        let work = match self.work.take().filter(|work| work.capacity >= batch.n) {
+        let mut work = match self.work.take().filter(|work| work.capacity >= batch.n) {
             Some(work) => work,
             None => Work::new(&self.device, sizes)?,
         };
-        let mut left = match self.left.take().filter(|left| left.fits(batch.n, sizes.d)) {
-            None if sizes.subtracts => Some(Batch::new(&self.device, batch.n, sizes.d)?),
-            left => left,
-        };
-        let report =
-            self.step_in(&work, left.as_mut(), batch, keys, rates, sizes, exactness, codes);
-        (self.work, self.left) = (Some(work), left);
+        let report = self.step_in(&mut work, batch, keys, rates, sizes, codes);
+        self.work = Some(work);
         report
     }
 
-    /// The same, in buffers that have room for it; `left` is for what a table leaves that is
-    /// subtracted.
-    #[allow(clippy::too_many_arguments)]
+    /// The same, in buffers that have room for it.
     fn step_in(
         &mut self,
-        work: &Work,
-        left: Option<&mut Batch>,
+        work: &mut Work,
         batch: &Batch,
         keys: &Keys<'_>,
         rates: &Rates,
         sizes: &Sizes,
-        exactness: Exactness,
         codes: &mut Codes,
     ) -> Result<StepReport> {
         work.report.write(&Report::EMPTY)?;
         if let Some(table) = &mut self.table {
             table.look_at(keys, sizes.d)?;
         }
-        // What the encoder reads.
-        let input = match (left, &self.table) {
-            (Some(left), Some(table)) => {
-                left.fill_without(batch, &table.tokens, table.rows(), exactness)?;
-                &*left
-            }
-            _ => batch,
-        };
-        self.screen(input, work, sizes, exactness)?;
+        if let (Some(left), Some(table)) = (&mut work.left, &self.table) {
+            left.fill_without(batch, &table.tokens, table.rows(), sizes.exactness)?;
+        }
+        let work = &*work;
+        let input = work.left.as_ref().unwrap_or(batch); // what the encoder reads
+        self.screen(input, work, sizes)?;
         self.select(input, work, sizes)?;
         self.decode(batch, work, sizes)?;
         self.sort(work, sizes)?;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::batch::Batch;
 use super::driver::{Buffer, Driver};
 use super::sizes::Sizes;
 use super::{BLOCK, CHUNK, IN_FULL, OUTLIERS, Report, width};
@@ -41,13 +42,15 @@ pub(super) struct Work {
     pub(super) ordered: Buffer<[u32; 4]>, // [n, k]
     pub(super) bias_gradients: Buffer<f32>,
     pub(super) through: Buffer<f32>, // [chunks, d]
+    /// What a table leaves of a batch that is subtracted before the encoder.
+    pub(super) left: Option<Batch>,
     /// `[n, d]` where a table learns that is subtracted; empty elsewhere.
     pub(super) of_table: Buffer<f32>,
 }
 
 impl Work {
     pub(super) fn new(device: &Arc<dyn Driver>, sizes: &Sizes) -> Result<Work> {
-        let Sizes { n, d, d_sae, k, room, returns, .. } = *sizes;
+        let Sizes { n, d, d_sae, k, room, subtracts, returns, .. } = *sizes;
         let blocks = n.div_ceil(BLOCK);
         Ok(Work {
             capacity: n,
@@ -77,6 +80,10 @@ impl Work {
             ordered: Buffer::new(device, n * k)?,
             bias_gradients: Buffer::new(device, d_sae)?,
             through: Buffer::new(device, d_sae.div_ceil(CHUNK) * d)?,
+            left: match subtracts {
+                true => Some(Batch::new(device, n, d)?),
+                false => None,
+            },
             of_table: Buffer::new(device, if returns { n * d } else { 0 })?,
         })
     }
