@@ -118,7 +118,7 @@ pub mod prelude {
     pub use crate::model::{Compute, HookPoint, Model, Processing};
     pub use crate::plot;
     pub use crate::sae::{
-        Architecture, AuxK, Codes, Lookup, Ngrams, Sae, SaeConfig, SaeFormat, TableExport,
+        Architecture, AuxK, Codes, Frozen, Lookup, Ngrams, Sae, SaeConfig, SaeFormat, TableExport,
     };
     pub use crate::train::{Device, Run, Runs, TrainConfig, Trainer, Training, evaluate, speedup};
 }

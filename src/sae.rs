@@ -27,7 +27,7 @@ use crate::base::error::{Error, Result};
 use crate::base::files;
 use crate::model::HookPoint;
 
-pub use architecture::{Architecture, AuxK};
+pub use architecture::{Architecture, AuxK, Frozen};
 pub use card::ModelCard;
 pub use codes::Codes;
 pub use config::SaeConfig;

@@ -158,6 +158,7 @@ impl Gpu {
         let name = match sae.architecture {
             Architecture::TopK if !sae.prefixes.is_empty() => "prefixes of a Matryoshka SAE",
             Architecture::TopK if sae.aux.is_some() => "AuxK",
+            Architecture::TopK if sae.frozen.is_some() => "a frozen encoder or decoder",
             Architecture::TopK if sae.keeps_unit_norm() => "decoder rows of length 1",
             Architecture::TopK if keys => "a table indexed by the latents of another SAE",
             Architecture::TopK => return None,

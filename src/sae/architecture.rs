@@ -127,6 +127,28 @@ impl Architecture {
     }
 }
 
+/// The matrix that training leaves at its random start, as a control: how much of a score does an
+/// SAE owe to what it has learned? Both come close to trained ones on several measures ([Korznikov
+/// et al., 2026](https://arxiv.org/abs/2602.14111)). Biases and a table learn as ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Frozen {
+    /// `W_enc`: which latents are active is then decided by the biases alone.
+    Encoder,
+    /// `W_dec`: no direction is learned, only when to use which.
+    Decoder,
+}
+
+impl Frozen {
+    /// Its name: `encoder` or `decoder`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Frozen::Encoder => "encoder",
+            Frozen::Decoder => "decoder",
+        }
+    }
+}
+
 /// Help for latents that have not fired for [`dead_window`](crate::train::TrainConfig::dead_window)
 /// tokens: they are asked to reconstruct what the others leave ([Gao et al.,
 /// 2024](https://arxiv.org/abs/2406.04093), A.2).

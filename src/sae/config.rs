@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, AuxK, Lookup};
+use super::{Architecture, AuxK, Frozen, Lookup};
 use crate::base::error::{Error, Result};
 use crate::model::Model;
 
@@ -57,6 +57,9 @@ pub struct SaeConfig {
     /// [`Architecture::Gated`].
     #[serde(default)]
     pub unit_norm: bool,
+    /// A control: the matrix that training leaves as it starts. None by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     /// The learning rate of the weights, if not [`TrainConfig::lr`](crate::train::TrainConfig::lr).
     pub lr: Option<f64>,
     /// Seeds the directions of the decoder.
@@ -81,6 +84,7 @@ impl SaeConfig {
             prefixes: Vec::new(),
             aux: None,
             unit_norm: false,
+            frozen: None,
             lr: None,
             seed: 0,
             lookup: None,
@@ -126,6 +130,11 @@ impl SaeConfig {
     /// The same settings with help for dead latents.
     pub fn with_aux(self, aux: AuxK) -> SaeConfig {
         SaeConfig { aux: Some(aux), ..self }
+    }
+
+    /// The same settings with a matrix that training leaves as it starts.
+    pub fn with_frozen(self, frozen: Frozen) -> SaeConfig {
+        SaeConfig { frozen: Some(frozen), ..self }
     }
 
     /// Whether training keeps the rows of the decoder at length 1.

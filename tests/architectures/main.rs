@@ -149,8 +149,12 @@ fn assert_equals_autograd(case: &str, config: SaeConfig, objective: Objective) {
             let difference =
                 mine.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(difference < 3e-4, "{case}, {table:?}: {name} differs by {difference}");
-            let stays =
-                *name == "W_lookup" && matches!(table, Table::Frozen | Table::SubtractedFrozen);
+            let stays = match *name {
+                "W_lookup" => matches!(table, Table::Frozen | Table::SubtractedFrozen),
+                "W_enc" => config.frozen == Some(Frozen::Encoder),
+                "W_dec" => config.frozen == Some(Frozen::Decoder),
+                _ => false,
+            };
             assert_eq!(mine == ours(&start, name), stays, "{case}, {table:?}: {name}");
         }
     }
@@ -243,6 +247,20 @@ fn a_decoder_of_unit_rows_equals_autograd() {
         SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) },
         Objective::default(),
     );
+}
+
+#[test]
+fn a_frozen_matrix_stays_and_all_else_equals_autograd() {
+    for frozen in [Frozen::Encoder, Frozen::Decoder] {
+        for config in [
+            config(Architecture::TopK),
+            config(Architecture::Gated { l1: 1.0 }),
+            SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) },
+        ] {
+            let objective = penalty(if config.architecture.uses_k() { 0.0 } else { 0.2 });
+            assert_equals_autograd(frozen.name(), config.with_frozen(frozen), objective);
+        }
+    }
 }
 
 #[test]

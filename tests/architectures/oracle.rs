@@ -47,7 +47,13 @@ impl Oracle {
             };
             AdamW::new(vars, params).unwrap()
         };
-        let weights = adam(RATES.lr, vars.iter().map(|(_, var)| var.clone()).collect());
+        let frozen = match sae.config.frozen {
+            None => "",
+            Some(Frozen::Encoder) => "W_enc",
+            Some(Frozen::Decoder) => "W_dec",
+        };
+        let learned = vars.iter().filter(|(name, _)| *name != frozen);
+        let weights = adam(RATES.lr, learned.map(|(_, var)| var.clone()).collect());
         let lookup = sae.lookup.as_ref().map(|table| var(table, &[table.len() / D_MODEL, D_MODEL]));
         let learned = sae.config.lookup.as_ref().is_some_and(Lookup::is_learned);
         let table =
@@ -235,11 +241,12 @@ impl Oracle {
         let keys = Tensor::from_vec(dense, (N, rows), &Device::Cpu).unwrap();
         let (loss, objective) = self.loss(&x, &keys);
         let mut gradients = objective.backward().unwrap();
-        let unit = self.config.unit_norm
+        let unit = (self.config.unit_norm
             || matches!(
                 self.config.architecture,
                 Architecture::Relu { .. } | Architecture::Gated { .. }
-            );
+            ))
+            && self.config.frozen != Some(Frozen::Decoder);
         let w_dec = self.vars[2].1.clone();
         if unit {
             let gradient = gradients.get(w_dec.as_tensor()).unwrap().clone();

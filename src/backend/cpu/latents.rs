@@ -10,7 +10,7 @@ use crate::backend::adam::{AdamStep, Moments, adam_row};
 use crate::backend::state::AdamState;
 use crate::cpu::simd::{add_scaled, dot, prefetch, vectorised};
 use crate::sae::Codes;
-use crate::sae::Sae;
+use crate::sae::{Frozen, Sae};
 
 /// Latents that one task takes; fixed, so that sums over latents are added in the same order on any
 /// number of threads.
@@ -80,7 +80,7 @@ fn bias_gradient(streams: &[Stream<'_>], latent: usize) -> f32 {
         .sum()
 }
 
-/// Updates `W_enc`, `W_dec` and `b_enc`, the last by `of_b_enc` if that is given, and leaves
+/// Updates `W_enc` and `W_dec`, but for one that is frozen, and `b_enc`, the last by `of_b_enc` if that is given, and leaves
 /// `Σ_latent (gradient of its pre-activations)·W_enc[latent]` in `through_encoder`: what `b_dec`
 /// receives through the encoder, taken before the rows move.
 pub(super) fn update(
@@ -94,6 +94,8 @@ pub(super) fn update(
 ) {
     let d = sae.d_model();
     let mut partial = vec![0.0; sae.d_sae().div_ceil(CHUNK) * d];
+    let learns = |matrix| sae.config.frozen != Some(matrix);
+    let (encoder_learns, decoder_learns) = (learns(Frozen::Encoder), learns(Frozen::Decoder));
     let keeps_unit_norm = sae.config.keeps_unit_norm();
     for strip in 0..centred.strips() {
         let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d);
@@ -104,12 +106,14 @@ pub(super) fn update(
                 if bias != 0.0 {
                     add_scaled(&mut through[strip * STRIP..][..w.len()], bias, w);
                 }
-                let mut gradient = [0.0; STRIP];
-                gather(&mut gradient[..w.len()], streams, latent, strip, |_| centred, Of::Gradient);
-                adam_row(adam, w, m, v, &gradient[..w.len()]);
+                if encoder_learns {
+                    let gradient = &mut [0.0; STRIP][..w.len()];
+                    gather(gradient, streams, latent, strip, |_| centred, Of::Gradient);
+                    adam_row(adam, w, m, v, gradient);
+                }
             });
         });
-        if !keeps_unit_norm {
+        if decoder_learns && !keeps_unit_norm {
             let prefixes = &sae.config.prefixes;
             rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each(|(chunk, rows)| {
                 for_each_piece(rows, d, strip, |i, [w, m, v]| {
@@ -128,7 +132,7 @@ pub(super) fn update(
             });
         }
     }
-    if keeps_unit_norm {
+    if decoder_learns && keeps_unit_norm {
         update_unit_rows(sae, state, streams, adam);
     }
     let gradient: Vec<f32> = match of_b_enc {

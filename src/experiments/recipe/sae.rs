@@ -6,7 +6,7 @@ use super::lookup::{LookupRecipe, Table};
 use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
-use crate::sae::{Architecture, AuxK, Index, Lookup, Ngrams, SaeConfig, Start};
+use crate::sae::{Architecture, AuxK, Frozen, Index, Lookup, Ngrams, SaeConfig, Start};
 
 /// An SAE in a [`RunRecipe`](super::RunRecipe): the fields of [`SaeConfig`] that the model does not
 /// decide, a name, and how its table is made.
@@ -36,6 +36,9 @@ pub struct SaeRecipe {
     pub aux: Option<AuxK>,
     /// Whether rows of the decoder are kept at length 1.
     pub unit_norm: bool,
+    /// The matrix that training leaves as it starts: "encoder" or "decoder".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
     /// The learning rate of the weights, if not that of `[train]`.
     pub lr: Option<f64>,
     /// Seeds the directions of the decoder.
@@ -81,6 +84,7 @@ impl SaeRecipe {
             prefixes,
             aux,
             unit_norm,
+            frozen,
             lr,
             seed,
             lookup: _,
@@ -98,6 +102,7 @@ impl SaeRecipe {
             prefixes,
             aux,
             unit_norm,
+            frozen,
             lr,
             seed,
             lookup,
@@ -146,6 +151,7 @@ impl SaeRecipe {
             prefixes: self.prefixes.clone(),
             aux: self.aux,
             unit_norm: self.unit_norm,
+            frozen: self.frozen,
             lr: self.lr,
             seed: self.seed,
             lookup: None,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::error::Error;
 use crate::model::{Model, Site};
-use crate::sae::{Architecture, AuxK, SaeConfig};
+use crate::sae::{Architecture, AuxK, Frozen, SaeConfig};
 
 /// The quickstart notebook's settings.
 const QUICKSTART: &str = r#"
@@ -233,9 +233,11 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
         whole(),
         proptest::option::of(rate()),
     );
+    let frozen = proptest::option::of(prop_oneof![Just(Frozen::Encoder), Just(Frozen::Decoder)]);
     let kinds = (
         any::<bool>(),
         any::<bool>(),
+        frozen,
         architecture(),
         proptest::collection::vec(1..999usize, 0..4),
     );
@@ -246,7 +248,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
     (numbers, kinds, aux, table).prop_map(
         move |(
             (expansion, latents, k, seed, lr),
-            (relu, unit_norm, architecture, mut prefixes),
+            (relu, unit_norm, frozen, architecture, mut prefixes),
             aux,
             table,
         )| {
@@ -273,6 +275,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
                 prefixes,
                 aux,
                 unit_norm,
+                frozen,
                 lr,
                 seed,
                 lookup,

@@ -31,7 +31,7 @@ A description, of which every key but the model may be left out:
   train = { tokens = 2_000_000, lr = 3e-3 }
   [[sae]]
   name = \"TSAE\"
-  k = 16                                # also expansion, architecture, prefixes, aux, lr, seed, …
+  k = 16                                # also expansion, architecture, prefixes, aux, frozen, lr, seed, …
   lookup = \"unigram\"                    # learned = false freezes it; balance = 0.3, subtracted = true";
 
 /// Train SAEs: by options, on activations from `tsae harvest` or a notebook; or as a TOML file
@@ -90,6 +90,9 @@ struct Settings {
     /// Keep the rows of the decoder at length 1.
     #[arg(long)]
     unit_norm: bool,
+    /// A control: leave a matrix as it starts.
+    #[arg(long, value_enum, value_name = "MATRIX")]
+    freeze: Option<Matrix>,
     /// The table: where it starts. With several, an SAE for each.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "none")]
     lookup: Vec<Start>,
@@ -143,6 +146,23 @@ enum Arch {
     Relu,
     Gated,
     Jumprelu,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Matrix {
+    /// W_enc.
+    Encoder,
+    /// W_dec.
+    Decoder,
+}
+
+impl From<Matrix> for Frozen {
+    fn from(matrix: Matrix) -> Frozen {
+        match matrix {
+            Matrix::Encoder => Frozen::Encoder,
+            Matrix::Decoder => Frozen::Decoder,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -275,6 +295,7 @@ impl Settings {
                 prefixes: self.prefixes.clone(),
                 aux: self.aux.then(AuxK::default),
                 unit_norm: self.unit_norm,
+                frozen: self.freeze.map(Into::into),
                 seed: self.seed,
                 learned: (self.frozen && is_said).then_some(false),
                 balance: self.balance.filter(|_| is_said).or(whole.then_some(1.0)),
