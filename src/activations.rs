@@ -25,6 +25,7 @@
 
 mod after;
 mod by_many;
+mod bypass;
 mod config;
 mod feed;
 mod filling;

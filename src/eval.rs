@@ -8,6 +8,7 @@
 //! and are treated alike: those ten times as long as the median
 //! ([`TrainConfig::max_norm_multiple`](crate::train::TrainConfig::max_norm_multiple)).
 
+mod by_sequence;
 mod counted;
 mod held_out;
 mod language;
@@ -16,6 +17,7 @@ mod metrics;
 mod reconstruction;
 mod show;
 
+pub use by_sequence::BySequence;
 pub use held_out::{HeldOut, HeldOutPoint};
 pub use measure::Measure;
 pub use metrics::{Evaluation, Evaluations, Metrics};
@@ -87,7 +89,7 @@ pub fn evaluate(
                 let keys = sae.keys(model, &rows)?;
                 let codes = sae.encode_on(&x, &keys)?;
                 let x_hat = sae.decode(&codes, &keys)?;
-                sums[i].add(&x, &x_hat, &codes, counted);
+                sums[i].add([&x, &x_hat], &codes, counted, rows.n_ctx());
                 sums[i].add_patched(&clean, &splice(x_hat)?, &rows, counted);
             }
         }
@@ -105,6 +107,7 @@ pub fn evaluate(
         name: (*name).to_owned(),
         without_bos: sums[0].metrics(&ablations[0]),
         with_bos: sums[1].metrics(&ablations[1]),
+        by_sequence: sums[0].by_sequence(&ablations[0]),
     });
     Ok(Evaluations {
         rows: rows.collect(),

@@ -1,7 +1,9 @@
 //! Whole experiments: one described in a file ([`recipe`]), an SAE and a TSAE side by side
-//! ([`compare`](mod@compare)), a grid of runs ([`sweep`]), and what the [`paper`] reports.
+//! ([`compare`](mod@compare)), both beside [`controls`], a grid of runs ([`sweep`]), and what the
+//! [`paper`] reports.
 
 pub mod compare;
+pub mod controls;
 pub mod paper;
 pub mod recipe;
 pub mod sweep;

@@ -107,6 +107,7 @@ pub mod prelude {
     pub use crate::base::error::{Error, Result};
     pub use crate::corpus::{Corpus, Documents};
     pub use crate::eval::Measure;
+    pub use crate::experiments::controls::{Control, ControlResults, Controls};
     pub use crate::experiments::paper;
     pub use crate::experiments::sweep::{Arm, Sweep, SweepResults};
     pub use crate::latents::features::{FeatureDashboard, Features, FeaturesConfig};

@@ -39,6 +39,7 @@ mod rotary;
 mod run;
 mod sample;
 mod show;
+mod shuffled;
 mod source;
 mod synthetic;
 pub(crate) mod tensor;
@@ -68,6 +69,7 @@ use crate::base::error::{Error, Result};
 use crate::cpu::memory;
 use crate::display::{Progress, interrupt};
 use crate::hub::{Hub, Snapshot};
+use shuffled::{Order, Shuffled};
 use source::Source;
 use transformer::Transformer;
 use weights::{ModelWeights, digests, fingerprint};
@@ -107,6 +109,10 @@ impl Model {
     ///    `"pythia-1.4b"`: see [`Repo::model`](crate::hub::Repo::model);
     /// 4. the Hugging Face hub, by the same names, from where it is fetched into that cache: see
     ///    [`hub`](crate::hub).
+    ///
+    /// `"shuffled:NAME"` is that model with the numbers of every tensor in random order, always the
+    /// same, and `"shuffled-blocks:NAME"` with those of its blocks: controls, which have the shape
+    /// and the sizes of the model and nothing of what it has learned.
     ///
     /// What is in the cache is used without asking the hub whether there is something newer; `tsae
     /// download NAME` does ask.
@@ -148,6 +154,7 @@ impl Model {
     /// # Errors
     /// Those of [`Model::load`].
     pub fn load_from(hub: &Hub, name_or_folder: &str, processing: Processing) -> Result<Model> {
+        let (order, name_or_folder) = Order::of(name_or_folder);
         let source = Source::find(name_or_folder, hub)?;
         let mut config = ModelConfig::parse(&source.config.bytes, &source.config.path)?;
         let tokenizer =
@@ -156,8 +163,9 @@ impl Model {
         let root = checkpoint::open(&source.weights)?;
         forecast::check(&source.name, &root, &config, processing)?;
         let weights = family::of(root, &config);
-        let whence = (source.name, source.revision);
-        Model::assemble(whence, config.clone(), &*weights, processing, tokenizer)
+        let whence = (order.named(source.name), source.revision);
+        let weights = Shuffled { weights: &*weights, order, tied: config.tied };
+        Model::assemble(whence, config.clone(), &weights, processing, tokenizer)
     }
 
     /// Fetches the model `name` from the hub into the local Hugging Face cache, or what is new of

@@ -18,6 +18,7 @@ mod init;
 mod io;
 pub(crate) mod keys;
 mod lookup;
+mod of_table;
 mod row_norm;
 mod show;
 

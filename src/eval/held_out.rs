@@ -108,7 +108,7 @@ impl HeldOut {
             let keys = sae.keys(&self.model, &chunk.tokens)?;
             let codes = sae.encode_on(&chunk.x, &keys)?;
             let x_hat = sae.decode(&codes, &keys)?;
-            sums.add(&chunk.x, &x_hat, &codes, &chunk.counted);
+            sums.add([&chunk.x, &x_hat], &codes, &chunk.counted, chunk.tokens.n_ctx());
             patched.add(&self.losses(chunk, x_hat)?, &chunk.tokens, &chunk.counted);
         }
         let (clean, zero) = (self.text.clean.value(), self.text.zero.value());

@@ -7,11 +7,10 @@ use super::counted::Counted;
 use crate::cpu::simd::{divergence, log_sum_exp};
 use crate::model::tokens::Tokens;
 
-/// A mean over the positions that count.
-#[derive(Clone, Copy, Default)]
+/// A mean over the positions that count, kept as the sum and the number of each sequence.
+#[derive(Clone, Default)]
 pub(super) struct Mean {
-    sum: f64,
-    n: usize,
+    sequences: Vec<(f64, usize)>,
 }
 
 impl Mean {
@@ -21,13 +20,20 @@ impl Mean {
         let sequences = values.chunks_exact(n_ctx - 1).zip(counted.of_all().chunks_exact(n_ctx));
         for (values, counted) in sequences {
             let values = || values.iter().zip(counted).filter(|(_, counted)| **counted);
-            self.sum += values().map(|(value, _)| f64::from(*value)).sum::<f64>();
-            self.n += values().count();
+            let sum = values().map(|(value, _)| f64::from(*value)).sum::<f64>();
+            self.sequences.push((sum, values().count()));
         }
     }
 
+    /// The sum and the number of each sequence.
+    pub(super) fn sequences(&self) -> &[(f64, usize)] {
+        &self.sequences
+    }
+
     pub(super) fn value(&self) -> f64 {
-        self.sum / self.n as f64
+        let all = self.sequences.iter();
+        let (sum, n) = all.fold((0.0, 0), |(sum, n), (more, count)| (sum + more, n + count));
+        sum / n as f64
     }
 }
 

@@ -6,6 +6,8 @@ use crate::base::error::by_name;
 use crate::base::number;
 use crate::model::HookPoint;
 
+use super::BySequence;
+
 /// One SAE on one text. CE is the mean next-token cross-entropy in nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -85,6 +87,9 @@ pub struct Evaluation {
     pub without_bos: Metrics,
     /// Every position is reconstructed and counted, as in the paper.
     pub with_bos: Metrics,
+    /// What each sequence adds to the figures without position 0; in no file but a sweep's.
+    #[serde(skip)]
+    pub by_sequence: BySequence,
 }
 
 /// The evaluations of several SAEs on the same text.

@@ -1,5 +1,6 @@
 //! Reconstruction metrics as exact sums over tokens, in f64.
 
+use super::BySequence;
 use super::counted::Counted;
 use super::language::{Ablations, Mean, Predictions};
 use super::metrics::Metrics;
@@ -15,6 +16,8 @@ pub(super) struct Sums {
     n: usize,
     outliers: usize,
     nmse: f64,
+    /// The same of each sequence, and its positions.
+    by_sequence: Vec<(f64, usize)>,
     squared_error: f64,
     squared_norm: f64,
     /// Of each coordinate: the sum, that of squares, and that of squared errors.
@@ -32,6 +35,7 @@ impl Sums {
             n: 0,
             outliers: 0,
             nmse: 0.0,
+            by_sequence: Vec::new(),
             squared_error: 0.0,
             squared_norm: 0.0,
             coordinates: vec![[0.0; 3]; sae.d_model()],
@@ -43,9 +47,17 @@ impl Sums {
         }
     }
 
-    /// Adds the tokens that count.
-    pub(super) fn add(&mut self, x: &[f32], x_hat: &[f32], codes: &Codes, counted: &Counted) {
+    /// Adds the tokens that count, of sequences of `n_ctx`.
+    pub(super) fn add(
+        &mut self,
+        [x, x_hat]: [&[f32]; 2],
+        codes: &Codes,
+        counted: &Counted,
+        n_ctx: usize,
+    ) {
         let d = self.coordinates.len();
+        let before = self.by_sequence.len();
+        self.by_sequence.resize(before + x.len() / (d * n_ctx), (0.0, 0));
         self.outliers += counted.outliers;
         for i in counted.positions() {
             let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
@@ -63,6 +75,9 @@ impl Sums {
             }
             self.n += 1;
             self.nmse += error / (norm + NMSE_EPSILON);
+            let (of_sequence, n) = &mut self.by_sequence[before + i / n_ctx];
+            *of_sequence += error / (norm + NMSE_EPSILON);
+            *n += 1;
             self.squared_error += error;
             self.squared_norm += norm;
             self.cosine += if norm * norm_hat > 0.0 { dot / (norm * norm_hat).sqrt() } else { 0.0 };
@@ -84,6 +99,11 @@ impl Sums {
     ) {
         self.patched.add(&patched.cross_entropies(tokens), tokens, counted);
         self.kl.add(&clean.divergences(patched, tokens), tokens, counted);
+    }
+
+    /// What each sequence adds to the figures.
+    pub(super) fn by_sequence(&self, text: &Ablations) -> BySequence {
+        BySequence::new(&self.by_sequence, [&text.clean, &self.patched, &text.zero])
     }
 
     /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).

@@ -49,6 +49,7 @@ mod choose;
 mod description;
 mod figures;
 mod grid;
+pub(crate) mod least;
 mod memory;
 mod page;
 mod plan;
@@ -69,6 +70,7 @@ pub use grid::Setting;
 pub use page::results_page;
 pub use results::{FailedRun, SweepResults, SweepRow, SweepRun};
 pub use spread::Spread;
+pub(crate) use table::signed;
 
 use super::EVALUATED;
 use crate::activations::ActivationStore;

@@ -138,6 +138,7 @@ mod tests {
 
     use super::super::SweepRun;
     use super::*;
+    use crate::eval::BySequence;
     use crate::model::HookPoint;
     use crate::train::History;
 
@@ -158,6 +159,7 @@ mod tests {
             dir: "x".into(),
             metrics,
             with_bos: metrics,
+            by_sequence: BySequence::default(),
             history: History::default(),
             speedup: None,
         };

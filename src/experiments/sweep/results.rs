@@ -12,7 +12,7 @@ use super::run::folder;
 use super::spread::Spread;
 use super::work::{Evaluated, Failed};
 use crate::base::error::{Error, Result};
-use crate::eval::{Measure, Metrics};
+use crate::eval::{BySequence, Measure, Metrics};
 use crate::sae::Sae;
 use crate::train::{self, History, Speedup, TrainConfig};
 
@@ -46,6 +46,10 @@ pub struct SweepRun {
     pub metrics: Metrics,
     /// The same with every position reconstructed and counted, as in the paper.
     pub with_bos: Metrics,
+    /// What each sequence of the text adds to its figures; nothing in folders from before it was
+    /// kept, which the same sweep adds.
+    #[serde(skip)]
+    pub by_sequence: BySequence,
     /// How it came there.
     #[serde(skip)]
     pub history: History,
@@ -120,6 +124,7 @@ impl SweepResults {
                 dir: place,
                 metrics: evaluation.without_bos,
                 with_bos: evaluation.with_bos,
+                by_sequence: evaluation.by_sequence,
                 history: finished.history,
                 speedup: None,
             });

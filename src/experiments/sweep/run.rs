@@ -202,7 +202,8 @@ impl<'a> Running<'a> {
         let folder = root.join(&point.name);
         match train::finished(&folder, Some(key))? {
             Some(finished) => {
-                Ok(Evaluated::read(&folder, &finished.weights, &self.fingerprint)?.is_none())
+                let found = Evaluated::read(&folder, &finished.weights, &self.fingerprint)?;
+                Ok(found.is_none_or(|found| found.by_sequence.is_empty()))
             }
             None => Ok(Failed::read(&folder, Some(key))?.is_none()),
         }
@@ -310,6 +311,7 @@ impl<'a> Running<'a> {
                 let evaluated = Evaluated {
                     weights: finished.weights,
                     text: self.fingerprint.clone(),
+                    by_sequence: evaluation.by_sequence.clone(),
                     evaluation,
                 };
                 evaluated.write(&root.join(&job.point.name))?;

@@ -20,7 +20,7 @@ pub struct Spread {
 
 impl Spread {
     /// The spread of no number.
-    pub(super) const NONE: Spread =
+    pub(crate) const NONE: Spread =
         Spread { mean: f64::NAN, sd: None, min: f64::NAN, max: f64::NAN, n: 0 };
 
     /// The spread of some values; none if there is no value.
@@ -46,7 +46,7 @@ impl Spread {
     }
 
     /// `41.5 ± 0.3 %`.
-    pub(super) fn percent(&self) -> String {
+    pub(crate) fn percent(&self) -> String {
         self.written(100.0, " %")
     }
 

@@ -1,5 +1,6 @@
 //! Results as tables.
 
+use super::least::{Pair, least_change};
 use super::{Setting, Spread, SweepResults, SweepRow, SweepRun};
 use crate::base::format;
 use crate::display::{Column, Row, Table};
@@ -60,7 +61,7 @@ impl SweepResults {
     /// For each arm, hook and k, by how much NMSE and CE added differ from the baseline's; beside
     /// it what the paper's TopK SAE gained at that k by a table.
     pub fn changes(&self) -> Table {
-        let ours = "the mean over everything else that is varied, less the baseline's, as a share of the baseline's; – where that is not above 0, so that a share of it would have the wrong sign";
+        let ours = "the mean over everything else that is varied, less the baseline's, as a share of the baseline's; – where that is not above 0, so that a share of it would have the wrong sign; after ±, the least change that counts: half of the interval of 95 % over seeds and sequences of the text (bootstrap; with one seed, over sequences)";
         let theirs = "TopK + lookup against TopK at the same k, arXiv 2502.17332; BOS included";
         let mut columns = self.first_columns();
         columns.extend([
@@ -94,13 +95,27 @@ impl SweepResults {
             }
             let change = |measure| {
                 let numbers = pairs.iter().map(|pair| pair.map(|run| run.metrics.get(measure)));
-                relative(&numbers.collect::<Vec<_>>())
+                let pairs: Vec<Pair<'_>> = pairs
+                    .iter()
+                    .map(|[ours, base]| Pair {
+                        seed: ours.seed,
+                        ours: &ours.by_sequence,
+                        base: &base.by_sequence,
+                    })
+                    .collect();
+                (relative(&numbers.collect::<Vec<_>>()), least_change(&pairs, measure))
             };
-            let (nmse, ce_added) = (change(Measure::Nmse), change(Measure::CeAdded));
             let published = k.and_then(published_change);
-            let changes = [nmse, ce_added, published.map(|it| it.0), published.map(|it| it.1)];
-            let line = self.first_cells(&arm, hook).digits(k);
-            table.push(changes.into_iter().fold(line, |line, change| line.written(change, signed)));
+            let mut line = self.first_cells(&arm, hook).digits(k);
+            for (change, least) in [Measure::Nmse, Measure::CeAdded].map(change) {
+                line = line.written(change, |change| signed(change, least));
+            }
+            let theirs = [published.map(|it| it.0), published.map(|it| it.1)];
+            table.push(
+                theirs
+                    .into_iter()
+                    .fold(line, |line, change| line.written(change, |change| signed(change, None))),
+            );
         }
         table
     }
@@ -124,7 +139,7 @@ impl SweepResults {
     }
 
     /// The model, and the hook if there is only one.
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         match self.runs.first() {
             Some(run) if !self.has_hooks() => format!("{}, {}", self.plan.model, run.setting.hook),
             _ => self.plan.model.clone(),
@@ -132,7 +147,7 @@ impl SweepResults {
     }
 
     /// What the figures were measured on, and what is missing.
-    pub(super) fn caption(&self) -> String {
+    pub(crate) fn caption(&self) -> String {
         let (tokens, text) =
             (format::count(self.plan.train.tokens), format::count(self.plan.text_tokens as u64));
         let outliers = self.runs.iter().map(|run| run.metrics.outliers).max().unwrap_or(0);
@@ -205,14 +220,23 @@ fn published_change(k: usize) -> Option<(f64, f64)> {
     Some((tsae.nmse / sae.nmse - 1.0, tsae.ce_added / sae.ce_added - 1.0))
 }
 
-/// `−14 %`.
-fn signed(change: f64) -> String {
-    format!("{:+.0} %", 100.0 * change).replace('-', "−")
+/// `−14 %`, or with the least change that counts `−14 ± 2 %`.
+pub(crate) fn signed(change: f64, least: Option<f64>) -> String {
+    let digits = if least.is_some_and(|least| least < 0.005) { 1 } else { 0 };
+    let least = least.map_or(String::new(), |least| format!(" ± {:.digits$}", 100.0 * least));
+    format!("{:+.digits$}{least} %", 100.0 * change).replace('-', "−")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::relative;
+    use super::{relative, signed};
+
+    #[test]
+    fn a_change_is_written_as_far_as_it_is_known() {
+        assert_eq!(signed(-0.1447, None), "−14 %");
+        assert_eq!(signed(-0.1447, Some(0.021)), "−14 ± 2 %");
+        assert_eq!(signed(0.1447, Some(0.0021)), "+14.5 ± 0.2 %");
+    }
 
     #[test]
     fn a_change_keeps_its_sign_where_the_baseline_crosses_0() {

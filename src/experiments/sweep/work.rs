@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
 use crate::base::files;
-use crate::eval::Evaluation;
+use crate::eval::{BySequence, Evaluation};
 
 const EVALUATION: &str = "evaluation.json";
 const FAILED: &str = "failed.json";
@@ -21,6 +21,9 @@ pub(super) struct Evaluated {
     /// The fingerprint of the text.
     pub text: String,
     pub evaluation: Evaluation,
+    /// What each sequence adds; files from before it was kept have none.
+    #[serde(default)]
+    pub by_sequence: BySequence,
 }
 
 /// `failed.json`: good as long as the run's settings are the same.
@@ -42,7 +45,7 @@ impl Evaluated {
         let found: Option<Evaluated> = read(&run.join(EVALUATION))?;
         Ok(found
             .filter(|found| found.weights == weights && found.text == text)
-            .map(|found| found.evaluation))
+            .map(|found| Evaluation { by_sequence: found.by_sequence, ..found.evaluation }))
     }
 }
 

@@ -1,0 +1,129 @@
+//! Controls beside an SAE and a TSAE: each is what its name says, and compared with what it should be.
+
+use tokenized_sae::experiments::controls::{Control, ControlResults, Controls};
+use tokenized_sae::prelude::*;
+use tokenized_sae::{eval, sae::Sae};
+
+fn run(dir: &std::path::Path) -> (ControlResults, Model, Corpus, ActivationStore) {
+    let model = Model::load("tiny-gpt2").unwrap();
+    let corpus =
+        Corpus::new(model.sample(32, 64, 1).unwrap(), model.sample(4, 64, 2).unwrap()).unwrap();
+    let hook = HookPoint::resid_pre(2);
+    let acts =
+        ActivationStore::harvest(&model, &[hook], &corpus.train, dir, HarvestConfig::default())
+            .unwrap();
+    let sae = SaeConfig { expansion: 4, k: 8, ..SaeConfig::for_model(&model) };
+    let train = TrainConfig {
+        tokens: 6144,
+        batch: 256,
+        lr: 1e-2,
+        evaluations: 4,
+        held_out_tokens: 256,
+        ..Default::default()
+    };
+    let controls = Controls::new(&model, &acts, hook, sae, train, &corpus.valid)
+        .seeds(&[0, 1])
+        .shuffled(&Model::load("shuffled-blocks:tiny-gpt2").unwrap());
+    let results = controls.run(dir.join("controls")).unwrap().unwrap();
+    let again = controls.run(dir.join("controls")).unwrap().unwrap();
+    assert_eq!(again.table().text(), results.table().text());
+    (results, model, corpus, acts)
+}
+
+#[test]
+fn every_control_is_what_its_name_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (results, model, corpus, acts) = run(dir.path());
+    let hook = HookPoint::resid_pre(2);
+    let names: Vec<&str> = results.rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "SAE",
+            "TSAE",
+            "TSAE of the authors",
+            "bypass of rank 24",
+            "SAE, as many parameters",
+            "SAE, frozen decoder",
+            "TSAE, frozen decoder",
+            "SAE, frozen encoder",
+            "TSAE, frozen encoder",
+            "TSAE, only as many latents as the SAE has alive",
+            "table alone",
+            "SAE, weights shuffled",
+            "TSAE, weights shuffled",
+        ]
+    );
+    let row = |name: &str| results.rows.iter().find(|row| row.name == name).unwrap();
+    let sae_of = |arm: &str, seed| {
+        let runs = &results.runs.runs;
+        runs.iter().find(|run| run.setting.arm == arm && run.seed == seed).unwrap().sae().unwrap()
+    };
+
+    // What is frozen is at its start, and what is not is elsewhere.
+    for (arm, encoder_stays) in [("SAE, frozen encoder", true), ("SAE, frozen decoder", false)] {
+        let trained = sae_of(arm, 1);
+        let start = Sae::new(SaeConfig { seed: 1, ..trained.config.clone() }).unwrap();
+        assert_eq!(trained.w_enc == start.w_enc, encoder_stays);
+        assert_eq!(trained.w_dec == start.w_dec, !encoder_stays);
+    }
+    // As many parameters to a latent, and as many latents as live.
+    let (tsae, wide) = (row("TSAE").parameters, row("SAE, as many parameters").parameters);
+    assert!(wide >= tsae && wide - tsae < 2 * model.config().d_model + 1, "{tsae} {wide}");
+    let dead = row("SAE").dead.iter().sum::<f64>() / 2.0;
+    let alive = (1.0 - dead) * row("SAE").d_sae as f64;
+    let few = row("TSAE, only as many latents as the SAE has alive").d_sae;
+    assert!((few as f64 - alive).abs() <= 0.5, "{few} {alive}");
+    // The table alone, by another way: the recommended table, and nothing else.
+    let table = Lookup::shrunk_means(&model, &acts, hook).unwrap();
+    let alone = Sae::of_table(table).unwrap();
+    let found = eval::evaluate(&model, hook, &[("alone", &alone)], &corpus.valid).unwrap();
+    let (found, alone) = (found.rows[0].without_bos, row("table alone"));
+    assert_eq!(alone.nmse.values, [found.nmse; 2]);
+    assert_eq!(found.l0, 0.0);
+
+    // Changes are of the means, and the gain runs from the SAE to the TSAE.
+    for row in results.rows.iter().filter(|row| !row.name.contains("shuffled")) {
+        let (mean, base) = (row.nmse.spread().mean, row_mean(&results, "SAE"));
+        assert!((row.nmse.change.unwrap() - (mean / base - 1.0)).abs() < 1e-12, "{}", row.name);
+        assert!(row.nmse.least.is_some_and(|least| least < 0.5), "{}", row.name);
+    }
+    assert_eq!(row("SAE").nmse.of_gain, Some(0.0));
+    assert_eq!(row("TSAE").nmse.of_gain, Some(1.0));
+    assert_eq!(row("SAE").nmse.least, Some(0.0));
+    assert!(row("TSAE").nmse.change.unwrap() < -row("TSAE").nmse.least.unwrap());
+    let shuffled = row("TSAE, weights shuffled");
+    assert!(shuffled.nmse.change.is_some() && shuffled.nmse.of_gain.is_none());
+    assert!(results.shuffled.as_ref().unwrap().model_name() == "shuffled-blocks:tiny-gpt2");
+}
+
+fn row_mean(results: &ControlResults, name: &str) -> f64 {
+    results.rows.iter().find(|row| row.name == name).unwrap().nmse.spread().mean
+}
+
+#[test]
+fn only_what_is_asked_is_trained_and_what_cannot_be_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::load("tiny-gpt2").unwrap();
+    let corpus =
+        Corpus::new(model.sample(8, 64, 1).unwrap(), model.sample(2, 64, 2).unwrap()).unwrap();
+    let hook = HookPoint::resid_pre(2);
+    let acts = ActivationStore::harvest(
+        &model,
+        &[hook],
+        &corpus.train,
+        dir.path(),
+        HarvestConfig::default(),
+    )
+    .unwrap();
+    let sae = SaeConfig { expansion: 2, k: 4, ..SaeConfig::for_model(&model) };
+    let train = TrainConfig { tokens: 512, batch: 128, ..Default::default() };
+    let controls = Controls::new(&model, &acts, hook, sae, train, &corpus.valid);
+    let asked = controls.clone().only(&[Control::TableAlone]).run(dir.path().join("one"));
+    let names: Vec<String> = asked.unwrap().unwrap().rows.into_iter().map(|row| row.name).collect();
+    assert_eq!(names, ["SAE", "TSAE", "table alone"]);
+    let d = model.config().d_model;
+    let wide = controls.only(&[Control::Bypass(d + 1)]).run(dir.path().join("two"));
+    let told = wide.err().unwrap().to_string();
+    assert!(told.contains(&format!("between 1 and the width, {d}")), "{told}");
+}
