@@ -30,6 +30,7 @@ mod model;
 mod normal;
 mod rows;
 mod scores;
+mod show;
 mod ties;
 
 pub use config::{Correlation, Firing, Orthogonalize, SyntheticConfig, Tokens, Trees};

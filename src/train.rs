@@ -6,6 +6,7 @@
 
 mod background;
 mod board;
+mod centre;
 mod checkpoint;
 mod compare;
 mod config;

@@ -1,4 +1,5 @@
-//! Controls beside an SAE and a TSAE: each is what its name says, and compared with what it should be.
+//! Controls beside an SAE and a TSAE: each is what its name says, and compared with what it should be. And
+//! an SAE that starts centred.
 
 use tokenized_sae::experiments::controls::{Control, ControlResults, Controls};
 use tokenized_sae::prelude::*;
@@ -41,6 +42,7 @@ fn every_control_is_what_its_name_says() {
         [
             "SAE",
             "TSAE",
+            "SAE, centred",
             "TSAE of the authors",
             "bypass of rank 24",
             "SAE, as many parameters",
@@ -126,4 +128,45 @@ fn only_what_is_asked_is_trained_and_what_cannot_be_is_said() {
     let wide = controls.only(&[Control::Bypass(d + 1)]).run(dir.path().join("two"));
     let told = wide.err().unwrap().to_string();
     assert!(told.contains(&format!("between 1 and the width, {d}")), "{told}");
+}
+
+#[test]
+fn a_centred_sae_starts_at_the_mean_of_what_its_table_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::load("tiny-gpt2").unwrap();
+    let hook = HookPoint::resid_pre(2);
+    let text = model.sample(32, 64, 1).unwrap();
+    let acts =
+        ActivationStore::harvest(&model, &[hook], &text, dir.path(), HarvestConfig::default())
+            .unwrap();
+    let sae = SaeConfig { expansion: 2, k: 4, ..SaeConfig::for_model(&model) }.centred();
+    let means = Lookup::means(&acts, hook).unwrap();
+    // One pass over all rows, by steps that hardly move anything.
+    let train = TrainConfig {
+        tokens: acts.n_rows() as u64,
+        batch: 256,
+        lr: 1e-9,
+        lookup_lr: 1e-9,
+        ..Default::default()
+    };
+    let runs = Trainer::new(&acts, hook, train)
+        .unwrap()
+        .add("SAE", sae.clone())
+        .unwrap()
+        .add("half", sae.clone().with_lookup(means.clone()))
+        .unwrap()
+        .add("TSAE", sae.with_lookup(means.subtracted_in_full()))
+        .unwrap()
+        .fit(dir.path().join("runs"))
+        .unwrap();
+    let d = acts.d_model();
+    let x = model.run_to(&text, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for j in 0..d {
+        let mean = x.chunks_exact(d).map(|row| f64::from(row[j])).sum::<f64>() / 2048.0;
+        // Activations are kept in f16. Half of the table says half of the mean, all of it the mean.
+        for (name, share) in [("SAE", 1.0), ("half", 0.5), ("TSAE", 0.0)] {
+            let got = f64::from(runs[name].sae.b_dec[j]);
+            assert!((got - share * mean).abs() < 5e-4, "{name}, {j}: {got} for {mean}");
+        }
+    }
 }

@@ -51,6 +51,9 @@ const TSAE: &str = "TSAE";
 /// A question that is asked beside an SAE and a TSAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
+    /// An SAE whose `b_dec` starts at the mean of the activations ([`SaeConfig::centred`]), which is a
+    /// table of one row for all tokens.
+    Centred,
     /// The authors' table, `[BOS, t]`, added only, in the place of the recommended.
     Authors,
     /// The table, and no latents.
@@ -70,7 +73,8 @@ pub enum Control {
 
 impl Control {
     /// All of them.
-    pub const ALL: [Control; 7] = [
+    pub const ALL: [Control; 8] = [
+        Control::Centred,
         Control::Authors,
         Control::TableAlone,
         Control::Bypass(RANK),
@@ -212,6 +216,7 @@ impl Controls {
         for control in &self.asked {
             match *control {
                 Control::TableAlone | Control::EqualAlive => {}
+                Control::Centred => arms.push(named("SAE, centred", sae().centred())),
                 Control::Authors => {
                     let table = Lookup::unigram_in(&self.model, self.hook, tables)?;
                     arms.push(named("TSAE of the authors", sae().with_lookup(table)));

@@ -57,6 +57,11 @@ pub struct SaeConfig {
     /// [`Architecture::Gated`].
     #[serde(default)]
     pub unit_norm: bool,
+    /// Whether `b_dec` starts at the mean of the activations, less what a table says of them, and not
+    /// at 0 as the authors have it. What all activations have in common is then no latent's task,
+    /// and nearly all latents of an SAE stay alive (notebook 13). Only at the start: `b_dec` learns.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub centred: bool,
     /// A control: the matrix that training leaves as it starts. None by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
@@ -84,6 +89,7 @@ impl SaeConfig {
             prefixes: Vec::new(),
             aux: None,
             unit_norm: false,
+            centred: false,
             frozen: None,
             lr: None,
             seed: 0,
@@ -130,6 +136,11 @@ impl SaeConfig {
     /// The same settings with help for dead latents.
     pub fn with_aux(self, aux: AuxK) -> SaeConfig {
         SaeConfig { aux: Some(aux), ..self }
+    }
+
+    /// The same settings, with a `b_dec` that starts at the mean of the activations.
+    pub fn centred(self) -> SaeConfig {
+        SaeConfig { centred: true, ..self }
     }
 
     /// The same settings with a matrix that training leaves as it starts.
@@ -232,6 +243,11 @@ impl SaeConfig {
         Ok(())
     }
 }
+
+fn is_false(it: &bool) -> bool {
+    !it
+}
+
 /// Checks a learning rate or the like.
 pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
     if rate.is_finite() && rate > 0.0 {

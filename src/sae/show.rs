@@ -31,6 +31,7 @@ fn row(name: &'static str, value: impl ToString) -> Setting {
         "prefixes" => "each of these numbers of first latents must reconstruct by itself",
         "AuxK" => "dead latents are asked to reconstruct what the others leave",
         "unit_norm" => "rows of the decoder are kept at length 1",
+        "centred" => "where the decoder's bias starts",
         "frozen" => "the matrix that training leaves as it starts: a control",
         "lr" => "the learning rate of the weights at the start",
         "seed" => "decides the directions of the decoder at the start",
@@ -161,6 +162,9 @@ impl SaeConfig {
         }
         if self.keeps_unit_norm() {
             rows.push(row("unit_norm", "yes"));
+        }
+        if self.centred {
+            rows.push(row("centred", "at the mean of the activations"));
         }
         if let Some(frozen) = self.frozen {
             rows.push(row("frozen", frozen.name()));

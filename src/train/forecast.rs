@@ -96,7 +96,7 @@ impl Trainer {
                 let mut rows = self.rows(step);
                 self.gather(Waiting::Cell, longest, &mut rows, &mut batch)?;
                 let prepared = backend.prepare(&batch.x, &batch.tokens, self.material.d_model())?;
-                let keys = self.keys(&job, Waiting::Cell, &rows)?;
+                let keys = self.keys(&job.sae, Waiting::Cell, &rows)?;
                 self.step(backend.as_ref(), &mut job, &prepared, keys.as_ref())?;
                 times.push(start.elapsed().as_secs_f64());
             }

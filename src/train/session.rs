@@ -65,6 +65,9 @@ impl Trainer {
         sae.origin = self.material.origin();
         let penalty = Penalty::of(config, || self.scale())?;
         penalty.start(&mut sae);
+        if config.centred && !folder.is_finished() {
+            self.centre(&mut sae)?;
+        }
         let lr = config.lr.unwrap_or(self.config.lr);
         let mut job = Job::new(name.to_owned(), key, lr, sae, (penalty, self.unit()?));
         if folder.is_finished() {
@@ -199,7 +202,7 @@ impl Session {
                 let prepared =
                     backend.prepare(&batch.x, &batch.tokens, trainer.material.d_model())?;
                 for slot in slots.iter_mut().filter(now) {
-                    let (keys, stops) = match trainer.keys(&slot.job, watch.waiting(), &rows) {
+                    let (keys, stops) = match trainer.keys(&slot.job.sae, watch.waiting(), &rows) {
                         Err(Error::Interrupted { .. }) if watch.stops() => (None, Ok(true)),
                         Err(error) => (None, Err(error)),
                         Ok(keys) => (keys, Ok(watch.stops())),

@@ -16,7 +16,7 @@ use crate::display::interrupt;
 use crate::eval::HeldOut;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-use crate::sae::{Keys, ModelCard, SaeConfig};
+use crate::sae::{Keys, ModelCard, Sae, SaeConfig};
 use crate::synthetic::SyntheticModel;
 
 /// Trains SAEs on the activations of one hook, all on the same batches in the same order.
@@ -308,13 +308,13 @@ impl Trainer {
     /// The keys of a run's table on the rows of a batch, unless they are the tokens.
     pub(super) fn keys(
         &self,
-        job: &Job,
+        sae: &Sae,
         waiting: Waiting<'_>,
         rows: &[u64],
     ) -> Result<Option<Keys<'static>>> {
-        match job.sae.index.is_token() {
+        match sae.index.is_token() {
             true => Ok(None),
-            false => self.material.keys(&self.config, waiting, &job.sae, rows).map(Some),
+            false => self.material.keys(&self.config, waiting, sae, rows).map(Some),
         }
     }
 

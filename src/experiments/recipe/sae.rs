@@ -36,6 +36,9 @@ pub struct SaeRecipe {
     pub aux: Option<AuxK>,
     /// Whether rows of the decoder are kept at length 1.
     pub unit_norm: bool,
+    /// Whether `b_dec` starts at the mean of the activations.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub centred: bool,
     /// The matrix that training leaves as it starts: "encoder" or "decoder".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
@@ -84,6 +87,7 @@ impl SaeRecipe {
             prefixes,
             aux,
             unit_norm,
+            centred,
             frozen,
             lr,
             seed,
@@ -102,6 +106,7 @@ impl SaeRecipe {
             prefixes,
             aux,
             unit_norm,
+            centred,
             frozen,
             lr,
             seed,
@@ -151,6 +156,7 @@ impl SaeRecipe {
             prefixes: self.prefixes.clone(),
             aux: self.aux,
             unit_norm: self.unit_norm,
+            centred: self.centred,
             frozen: self.frozen,
             lr: self.lr,
             seed: self.seed,

@@ -236,7 +236,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
     let frozen = proptest::option::of(prop_oneof![Just(Frozen::Encoder), Just(Frozen::Decoder)]);
     let kinds = (
         any::<bool>(),
-        any::<bool>(),
+        any::<[bool; 2]>(),
         frozen,
         architecture(),
         proptest::collection::vec(1..999usize, 0..4),
@@ -248,7 +248,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
     (numbers, kinds, aux, table).prop_map(
         move |(
             (expansion, latents, k, seed, lr),
-            (relu, unit_norm, frozen, architecture, mut prefixes),
+            (relu, [unit_norm, centred], frozen, architecture, mut prefixes),
             aux,
             table,
         )| {
@@ -275,6 +275,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
                 prefixes,
                 aux,
                 unit_norm,
+                centred,
                 frozen,
                 lr,
                 seed,

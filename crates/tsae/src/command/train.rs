@@ -31,7 +31,7 @@ A description, of which every key but the model may be left out:
   train = { tokens = 2_000_000, lr = 3e-3 }
   [[sae]]
   name = \"TSAE\"
-  k = 16                                # also expansion, architecture, prefixes, aux, frozen, lr, seed, …
+  k = 16                                # also expansion, architecture, prefixes, aux, centred, frozen, lr, seed, …
   lookup = \"unigram\"                    # learned = false freezes it; balance = 0.3, subtracted = true";
 
 /// Train SAEs: by options, on activations from `tsae harvest` or a notebook; or as a TOML file
@@ -90,6 +90,9 @@ struct Settings {
     /// Keep the rows of the decoder at length 1.
     #[arg(long)]
     unit_norm: bool,
+    /// Start the decoder's bias at the mean of the activations.
+    #[arg(long)]
+    centred: bool,
     /// A control: leave a matrix as it starts.
     #[arg(long, value_enum, value_name = "MATRIX")]
     freeze: Option<Matrix>,
@@ -295,6 +298,7 @@ impl Settings {
                 prefixes: self.prefixes.clone(),
                 aux: self.aux.then(AuxK::default),
                 unit_norm: self.unit_norm,
+                centred: self.centred,
                 frozen: self.freeze.map(Into::into),
                 seed: self.seed,
                 learned: (self.frozen && is_said).then_some(false),
