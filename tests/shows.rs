@@ -378,17 +378,20 @@ fn trainings(checked: &mut Checked, it: &Made) {
     check!(checked, named);
     let report = Report {
         sae,
+        centred: sae,
         tsae,
         recommended: tsae,
         speedup: speed.clone(),
-        recommended_speedup: speed,
+        recommended_speedup: speed.clone(),
+        speedup_over_centred: speed,
         tokens: 4096,
         model: EVIL.into(),
         revision: Some(EVIL.into()),
         processing: EVIL.into(),
         hook: it.hook,
         lr: 1e-3,
-        learning_rates: vec![(1e-3, 0.5)],
+        centred_lr: 1e-3,
+        learning_rates: vec![(1e-3, 0.5, 0.4)],
         with_bos: [("SAE".to_owned(), sae), (EVIL.to_owned(), tsae)].into(),
     };
     check!(

@@ -1,4 +1,4 @@
-//! The main job in one call: an SAE and two TSAEs on the same activations of the same model, and how
+//! The main job in one call: two SAEs and two TSAEs on the same activations of the same model, and how
 //! they compare.
 
 mod show;
@@ -20,7 +20,7 @@ use crate::sae::{Lookup, ModelCard, SaeConfig};
 use crate::train::figures;
 use crate::train::{Run, Runs, Speedup, TrainConfig, Trainer, evaluate, speedup};
 
-/// The learning rates among which the SAE gets the one that serves it best, so that the TSAE is
+/// The learning rates among which each SAE gets the one that serves it best, so that the TSAE is
 /// measured against no straw man.
 pub const LEARNING_RATES: [f64; 4] = [1e-3, 3e-3, 1e-2, 3e-2];
 
@@ -46,7 +46,7 @@ pub struct CompareConfig {
     pub expansion: usize,
     /// Training tokens for each SAE.
     pub tokens: u64,
-    /// Learning rates to choose from; the choice is the SAE's.
+    /// Learning rates to choose from; the choice is the SAEs'.
     pub learning_rates: Vec<f64>,
     /// Seeds samples, directions and the order of the activations.
     pub seed: u64,
@@ -78,16 +78,20 @@ pub struct Report {
     /// The SAE, at the learning rate that gave it the lowest held-out NMSE.
     #[serde(rename = "SAE")]
     pub sae: Metrics,
+    /// The [centred](SaeConfig::centred) SAE, at its own best learning rate.
+    pub centred: Metrics,
     /// The authors' TSAE, whose table starts at [`Lookup::unigram`] and is added, at the same
-    /// learning rate.
+    /// learning rate as the SAE.
     #[serde(rename = "TSAE")]
     pub tsae: Metrics,
-    /// The TSAE of [`SaeConfig::recommended`], at the same learning rate.
+    /// The TSAE of [`SaeConfig::recommended`], at the same learning rate as the SAE.
     pub recommended: Metrics,
     /// How many times fewer tokens the authors' TSAE needed than the SAE.
     pub speedup: Speedup,
     /// How many times fewer the recommended one needed.
     pub recommended_speedup: Speedup,
+    /// How many times fewer the recommended one needed than the centred SAE.
+    pub speedup_over_centred: Speedup,
     /// Training tokens of each.
     pub tokens: u64,
     /// The model's name.
@@ -99,10 +103,12 @@ pub struct Report {
     pub processing: String,
     /// The hook.
     pub hook: HookPoint,
-    /// The learning rate.
+    /// The learning rate of the SAE and of the TSAEs.
     pub lr: f64,
-    /// Final held-out NMSE of the SAE at each learning rate.
-    pub learning_rates: Vec<(f64, f64)>,
+    /// The learning rate of the centred SAE.
+    pub centred_lr: f64,
+    /// Final held-out NMSE of the SAE and of the centred one at each learning rate.
+    pub learning_rates: Vec<(f64, f64, f64)>,
     /// The same metrics with position 0 reconstructed and counted, as in the paper.
     pub with_bos: BTreeMap<String, Metrics>,
 }
@@ -111,15 +117,16 @@ pub struct Report {
 pub struct Comparison {
     /// The figures of `report.json`.
     pub report: Report,
-    /// The three runs.
+    /// The four runs.
     pub runs: Runs,
     /// Their evaluation.
     pub evaluations: Evaluations,
 }
 
-/// Harvests, trains an SAE at several learning rates and two TSAEs at the best of them, the authors'
-/// and the recommended one, evaluates all on held-out text, and writes `dir/SAE/`, `dir/TSAE/` and
-/// `dir/recommended/`, each with a model card, `dir/report.json` and figures.
+/// Harvests, trains an SAE and a centred one at several learning rates and two TSAEs at the SAE's best,
+/// the authors' and the recommended one, evaluates all on held-out text, and writes `dir/SAE/`,
+/// `dir/centred/`, `dir/TSAE/` and `dir/recommended/`, each with a model card, `dir/report.json` and
+/// figures.
 ///
 /// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again
 /// reuses them, and continues where it was interrupted. `None` if it was.
@@ -137,7 +144,7 @@ pub fn compare(
     let (sae, train) = config.checked(model)?;
     files::create_folder(dir)?;
     let _lock = FolderLock::acquire(dir)?;
-    for folder in [dir.to_owned(), dir.join("SAE"), dir.join("TSAE"), dir.join("recommended")] {
+    for folder in ["", "SAE", "centred", "TSAE", "recommended"].map(|name| dir.join(name)) {
         if folder.is_dir() {
             files::remove_stale_files(&folder, |_| true)?;
         }
@@ -167,11 +174,17 @@ pub fn compare(
     let trainer = || Trainer::new(&acts, hook, train.clone())?.held_out(model, &corpus.valid);
     let mut saes = trainer()?;
     for lr in &config.learning_rates {
-        saes = saes.add(&format!("SAE lr={lr:e}"), sae.clone().with_lr(*lr))?;
+        let at = sae.clone().with_lr(*lr);
+        saes = saes
+            .add(&format!("SAE lr={lr:e}"), at.clone())?
+            .add(&format!("centred lr={lr:e}"), at.centred())?;
     }
     let saes = saes.fit(dir.join("runs"))?;
     let finished = |runs: &Runs| runs.runs.iter().all(|run| run.finished);
-    let Some(best) = saes.best_without_lookup().filter(|_| finished(&saes)) else {
+    let best_that_is = |centred| saes.best_without_lookup_that_is(centred);
+    let (Some(best), Some(centred), true) =
+        (best_that_is(false), best_that_is(true), finished(&saes))
+    else {
         return Ok(None);
     };
     let with = |lookup: Lookup| sae.clone().with_lookup(lookup).with_lr(best.lr);
@@ -185,11 +198,14 @@ pub fn compare(
         return Ok(None);
     }
     let named = |name: &str, run: &Run| Run { name: name.to_owned(), ..run.clone() };
-    let [sae, tsae, recommended] =
-        [named("SAE", best), named("TSAE", &tsaes.runs[0]), named("recommended", &tsaes.runs[1])];
-    let sooner = |run: &Run| speedup(&Runs { runs: vec![sae.clone(), run.clone()] });
-    let (speedup, recommended_speedup) = (sooner(&tsae)?, sooner(&recommended)?);
-    let runs = Runs { runs: vec![sae, tsae, recommended] };
+    let (sae, centred) = (named("SAE", best), named("centred", centred));
+    let (tsae, recommended) = (named("TSAE", &tsaes.runs[0]), named("recommended", &tsaes.runs[1]));
+    let sooner = |run: &Run, than: &Run| speedup(&Runs { runs: vec![than.clone(), run.clone()] });
+    let speedup = sooner(&tsae, &sae)?;
+    let recommended_speedup = sooner(&recommended, &sae)?;
+    let speedup_over_centred = sooner(&recommended, &centred)?;
+    let centred_lr = centred.lr;
+    let runs = Runs { runs: vec![sae, centred, tsae, recommended] };
 
     let valid = corpus.valid.rows(0, EVALUATED.div_ceil(corpus.valid.n_ctx()));
     // A stop that came after the last step of training is not meant for this.
@@ -198,17 +214,24 @@ pub fn compare(
     let last = |run: &Run| run.history.held_out.last().map_or(f64::NAN, |point| point.nmse);
     let report = Report {
         sae: evaluations.get("SAE")?.without_bos,
+        centred: evaluations.get("centred")?.without_bos,
         tsae: evaluations.get("TSAE")?.without_bos,
         recommended: evaluations.get("recommended")?.without_bos,
         speedup,
         recommended_speedup,
+        speedup_over_centred,
         tokens: best.tokens,
         model: model.name().to_owned(),
         revision: model.revision().map(str::to_owned),
         processing: model.processing().to_string(),
         hook,
         lr: best.lr,
-        learning_rates: saes.runs.iter().map(|run| (run.lr, last(run))).collect(),
+        centred_lr,
+        learning_rates: saes
+            .runs
+            .chunks_exact(2)
+            .map(|pair| (pair[0].lr, last(&pair[0]), last(&pair[1])))
+            .collect(),
         with_bos: evaluations.rows.iter().map(|row| (row.name.clone(), row.with_bos)).collect(),
     };
     write(dir, config, &acts, &runs, &report)?;
@@ -254,7 +277,7 @@ impl CompareConfig {
     }
 }
 
-/// Writes both SAEs with their cards, the figures, and last the report.
+/// Writes the SAEs with their cards, the figures, and last the report.
 fn write(
     dir: &Path,
     config: &CompareConfig,

@@ -65,6 +65,13 @@ impl Runs {
         best(self.runs.iter().filter(|run| run.sae.lookup.is_none()))
     }
 
+    /// The same among those that are [centred](crate::sae::SaeConfig::centred), or among those that
+    /// are not.
+    pub(crate) fn best_without_lookup_that_is(&self, centred: bool) -> Option<&Run> {
+        let plain = self.runs.iter().filter(|run| run.sae.lookup.is_none());
+        best(plain.filter(|run| run.sae.config.centred == centred))
+    }
+
     /// The run with a table whose last held-out NMSE is lowest.
     pub fn best_with_lookup(&self) -> Option<&Run> {
         best(self.runs.iter().filter(|run| run.sae.lookup.is_some()))

@@ -4,24 +4,34 @@ use super::{Comparison, Report};
 use crate::base::format;
 use crate::display::{Show, Shown, Table, debug, shows};
 use crate::eval::metrics_table;
-use crate::train::figures;
+use crate::train::{Speedup, figures};
 
 shows!(Comparison);
 shows!(tables: Report);
 
 impl Report {
-    /// Every metric of all three, position 0 left out.
+    /// Every metric of all four, position 0 left out.
     pub fn table(&self) -> Table {
         let title = format!("{} ({} weights), {}", self.model, self.processing, self.hook);
         let tokens = format::count(self.tokens);
         let caption = format!(
-            "{tokens} training tokens each, learning rate {:e}. {} {}",
+            "{tokens} training tokens each, learning rate {:e}, of the centred SAE {:e}. {}",
             self.lr,
-            self.speedup.text(),
-            self.recommended_speedup.text()
+            self.centred_lr,
+            self.sooner().join(" ")
         );
-        let saes = [("SAE", &self.sae), ("TSAE", &self.tsae), ("recommended", &self.recommended)];
+        let saes = [
+            ("SAE", &self.sae),
+            ("centred", &self.centred),
+            ("TSAE", &self.tsae),
+            ("recommended", &self.recommended),
+        ];
         metrics_table(&title, &saes).caption(&caption)
+    }
+
+    /// How many times sooner, a sentence for each pair.
+    pub fn sooner(&self) -> [String; 3] {
+        [&self.speedup, &self.recommended_speedup, &self.speedup_over_centred].map(Speedup::text)
     }
 
     /// The same with position 0 reconstructed and counted, as in the paper.

@@ -17,8 +17,8 @@ Examples:
   tsae compare tiny-gpt2 --sampled 40000 --tokens 60000 --lr 3e-3 --out results    # a minute
   tsae compare gpt2 --text 'books/*.txt' --hook blocks.8.hook_resid_pre --k 30 --lr 1e-4 --tokens 100000000 --out results";
 
-/// Train an SAE, the authors' TSAE and the recommended one on the same activations, and compare them
-/// on held-out text.
+/// Train an SAE, a centred SAE, the authors' TSAE and the recommended one on the same activations, and
+/// compare them on held-out text.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Compare {
@@ -50,7 +50,7 @@ pub struct Compare {
     /// Training tokens for each SAE.
     #[arg(long, default_value_t = 4_000_000)]
     tokens: u64,
-    /// Learning rates to choose from; the SAE gets its best one, the TSAEs the same.
+    /// Learning rates to choose from; each SAE gets its best one, the TSAEs that of the first.
     #[arg(long, value_delimiter = ',', default_values_t = LEARNING_RATES)]
     lr: Vec<f64>,
     /// Seeds samples, directions and the order of the activations.
@@ -91,10 +91,8 @@ impl Compare {
         // None if it was interrupted, which the exit status says.
         if let Some(found) = compare(&model, &config, &self.out)? {
             let report = &found.report;
-            let text = || {
-                let sooner = [report.speedup.text(), report.recommended_speedup.text()].join("\n");
-                format!("{}\n{sooner}", found.evaluations.table().text())
-            };
+            let text =
+                || format!("{}\n{}", found.evaluations.table().text(), report.sooner().join("\n"));
             self.output.result(report, text)?;
             self.output.remark(&format!("Written to {}.", self.out.display()));
         }
