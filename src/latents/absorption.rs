@@ -13,7 +13,7 @@
 //! letter
 //!
 //! - a logistic regression on the activations (C = 1, classes weighted evenly) gives the direction
-//!   `p`, of length 1. Letters that it finds with an F1 of 0.6 or less are left out. The words are
+//!   `p`, of length 1. Letters that it finds with an F1 of [`min_f1`](AbsorptionConfig::min_f1) or less are left out. The words are
 //!   the test positions of the letter on which it says yes.
 //! - The main latents: latents in falling order of `mean on the letter − mean on other words`, as far
 //!   as that is positive. The first is taken, and the next of up to ten as long as a logistic
@@ -36,7 +36,9 @@
 //! [`by_table`](SaeAbsorption::by_table) treat the row as one more latent, which may absorb and is
 //! never a main one. As published, projections are not centred, and a row holds what all words have
 //! in common as well; [`Carried`] is free of that: of the distance between words with and without
-//! the letter it says how much each part carries.
+//! the letter it says how much each part carries. Read it first: where latents carry next to
+//! nothing of a letter, their main ones have an F1 near 0, and no absorption among them only says
+//! that there was nothing to absorb.
 //!
 //! # What differs from what is published
 //!
@@ -72,9 +74,6 @@ const F1_JUMP: f64 = 0.03;
 /// SAEBench's `max_k_value`.
 const MOST_MAIN: usize = 10;
 
-/// What a letter's F1 must exceed: SAEBench's `min_GT_probe_f1`.
-const LEAST_F1: f64 = 0.6;
-
 /// Of the latent that absorbs in full: its least cosine with the letter's direction.
 const FULL_COSINE: f64 = 0.025;
 
@@ -98,13 +97,16 @@ pub struct AbsorptionConfig {
     pub tokens: usize,
     /// Positions of one word, at most. Default 2; 1 is published.
     pub per_word: usize,
+    /// Letters are left out if the probe on the activations finds them with no higher F1 than this.
+    /// Default 0.6, SAEBench's `min_GT_probe_f1`.
+    pub min_f1: f64,
     /// Decides which positions are chosen, and which words are for tests.
     pub seed: u64,
 }
 
 impl Default for AbsorptionConfig {
     fn default() -> AbsorptionConfig {
-        AbsorptionConfig { tokens: 300_000, per_word: 2, seed: 0 }
+        AbsorptionConfig { tokens: 300_000, per_word: 2, min_f1: 0.6, seed: 0 }
     }
 }
 
@@ -115,7 +117,15 @@ impl AbsorptionConfig {
     /// [`Error::Config`] with the one that cannot be used.
     pub fn check(&self) -> Result<()> {
         Error::at_least_1("tokens", self.tokens as u64)?;
-        Error::at_least_1("per_word", self.per_word as u64)
+        Error::at_least_1("per_word", self.per_word as u64)?;
+        match (0.0..1.0).contains(&self.min_f1) {
+            true => Ok(()),
+            false => {
+                let why =
+                    format!("min_f1 = {}; it must be 0 or more, and less than 1", self.min_f1);
+                Err(Error::config("min_f1", why))
+            }
+        }
     }
 }
 
@@ -178,9 +188,9 @@ pub fn absorption_with(
         return Err(too_few(&text.tokens));
     }
     let truths = in_parallel("find letters", &letters, |&letter| Truth::of(letter, &words))?;
-    let clear: Vec<&Truth> = truths.iter().filter(|it| it.f1 > LEAST_F1).collect();
+    let clear: Vec<&Truth> = truths.iter().filter(|it| it.f1 > config.min_f1).collect();
     if clear.is_empty() {
-        return Err(none_found(&truths));
+        return Err(none_found(&truths, config.min_f1));
     }
     let jobs: Vec<(usize, &Truth)> =
         (0..saes.len()).flat_map(|sae| clear.iter().map(move |&it| (sae, it))).collect();
@@ -198,6 +208,7 @@ pub fn absorption_with(
         train: words.train.rows.len(),
         test: words.test.rows.len(),
         saes: saes.iter().map(of_sae).collect(),
+        min_f1: config.min_f1,
         letters: truths
             .iter()
             .map(|it| LetterProbe {
@@ -235,10 +246,10 @@ fn enough(words: &Words<'_>) -> Vec<u8> {
     (b'a'..=b'z').filter(is_enough).collect()
 }
 
-fn none_found(truths: &[Truth]) -> Error {
+fn none_found(truths: &[Truth], min_f1: f64) -> Error {
     let best = truths.iter().map(|it| it.f1).fold(0.0, f64::max);
     let why = format!(
-        "a probe on the activations finds none of {} letters with an F1 above {LEAST_F1} (the best has {best:.2}): give more text, or another hook",
+        "a probe on the activations finds none of {} letters with an F1 above {min_f1} (the best has {best:.2}): give more text, another hook, or a lower `min_f1`",
         truths.len()
     );
     Error::EmptyCorpus { why }

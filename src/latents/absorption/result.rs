@@ -23,6 +23,9 @@ pub struct Absorptions {
     pub train: usize,
     /// Positions of other words, on which all is measured.
     pub test: usize,
+    /// The F1 above which letters are measured.
+    #[serde(with = "number")]
+    pub min_f1: f64,
     /// Every letter with enough words, and how well a probe on the activations finds it.
     pub letters: Vec<LetterProbe>,
     /// Each SAE.
@@ -37,7 +40,7 @@ by_name!(Absorptions, saes: SaeAbsorption, "SAE");
 pub struct LetterProbe {
     /// The letter.
     pub letter: char,
-    /// F1 on the test words; letters above 0.6 are measured.
+    /// F1 on the test words.
     #[serde(with = "number")]
     pub f1: f64,
     /// Test positions of the letter that it finds: absorption is a share of these.

@@ -79,11 +79,12 @@ impl Absorptions {
         let found: usize = self.letters.iter().map(|it| it.found).sum();
         let f1 = self.letters.iter().map(|it| it.f1).sum::<f64>() / self.letters.len() as f64;
         format!(
-            "{} ({} weights), {}: means over {letters} of {} letters, those that a probe on the activations finds with an F1 above 0.6 (mean F1 {}). It learned from {} positions of words and finds the letter of {} of {} positions of other words, chosen among {} tokens.",
+            "{} ({} weights), {}: means over {letters} of {} letters, those that a probe on the activations finds with an F1 above {} (mean F1 {}). It learned from {} positions of words and finds the letter of {} of {} positions of other words, chosen among {} tokens.",
             self.model,
             self.processing,
             self.hook,
             self.letters.len(),
+            self.min_f1,
             format::significant(f1, 3),
             format::count(self.train as u64),
             format::count(found as u64),
@@ -153,6 +154,11 @@ impl Show for AbsorptionConfig {
                 "tokens among which words are looked for",
             ),
             ("per_word", self.per_word.to_string(), "positions of a token"),
+            (
+                "min_f1",
+                self.min_f1.to_string(),
+                "letters found in the activations with no higher F1 are left out",
+            ),
             ("seed", self.seed.to_string(), "decides which positions are chosen"),
         ];
         settings("AbsorptionConfig", rows).into()

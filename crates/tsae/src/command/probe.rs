@@ -48,6 +48,9 @@ pub struct Absorption {
     /// Look for words among at most this many tokens.
     #[arg(long, default_value_t = AbsorptionConfig::default().tokens)]
     tokens: usize,
+    /// Leave out letters that a probe on the activations finds with no higher F1 than this.
+    #[arg(long, value_name = "F1", default_value_t = AbsorptionConfig::default().min_f1)]
+    min_f1: f64,
     #[command(flatten)]
     output: Output,
 }
@@ -69,7 +72,8 @@ impl Absorption {
     pub fn run(self) -> Result<()> {
         self.output.begin();
         interrupt::watch();
-        let config = AbsorptionConfig { tokens: self.tokens, ..Default::default() };
+        let config =
+            AbsorptionConfig { tokens: self.tokens, min_f1: self.min_f1, ..Default::default() };
         let found = self.on.spec(Some(self.tokens))?.absorption(&self.on.saes, &config)?;
         self.output.result(&found, || found.shown().text)
     }

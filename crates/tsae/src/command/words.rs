@@ -209,7 +209,11 @@ mod tests {
             ),
             ("harvest", config("max_tokens", "max_tokens is for text"), "--tokens is for text"),
             ("tokenness", config("tokens", "is 0; at least one"), "--tokens is 0; at least one"),
-            ("probe", config("ks", "ks = 0; at least 1 is needed"), "--latents = 0; at least 1 is needed"),
+            (
+                "probe",
+                config("ks", "ks = 0; at least 1 is needed"),
+                "--latents = 0; at least 1 is needed",
+            ),
             (
                 "train",
                 config("balance", "there is no table: give one, as lookup = \"unigram\""),
