@@ -84,17 +84,14 @@ impl Probes {
             }
             false => "Tokens to learn from and to try on are apart",
         };
+        let classes = match task.classes().len() {
+            1 => "Yes is told from no".to_owned(),
+            n => format!("{} of {n} letters are told from the rest", of.len()),
+        };
+        let test = format::count(of.iter().map(|it| it.test as u64).sum());
         format!(
-            "{} ({} weights), {}: {text}. {} of {}, {} positions to try on, chosen among {tokens} tokens. {held_out}.",
-            self.model,
-            self.processing,
-            self.hook,
-            of.len(),
-            match task.classes().len() {
-                1 => "one class".to_owned(),
-                n => format!("{n} classes against the rest"),
-            },
-            format::count(of.iter().map(|it| it.test as u64).sum()),
+            "{} ({} weights), {}: {text}. {classes}, on {test} positions chosen among {tokens} tokens. {held_out}.",
+            self.model, self.processing, self.hook,
         )
     }
 }
