@@ -64,6 +64,14 @@ impl ActivationSource {
 }
 
 impl Reader<'_> {
+    /// The tokens of all sequences `[n_seq, n_ctx]`.
+    pub(super) fn tokens(&self) -> Result<Tokens> {
+        match self.source {
+            ActivationSource::Store(store) => Ok(store.tokens()?.rows(0, self.n_seq)),
+            ActivationSource::Tokens(tokens) => Ok(tokens.clone()),
+        }
+    }
+
     /// Reads some sequences, in the order given: tokens, positions, and activations.
     pub(super) fn read(&self, sequences: &[usize], batch: &mut Batch) -> Result<()> {
         let n_ctx = self.n_ctx;

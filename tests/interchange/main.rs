@@ -8,6 +8,7 @@
 mod caches;
 mod guide;
 mod packages;
+mod probes;
 mod refusing;
 mod synthetic;
 

@@ -15,6 +15,7 @@ mod only;
 mod output;
 mod plot;
 mod predict;
+mod probe;
 mod ranks;
 mod run;
 mod sweep;
@@ -74,6 +75,8 @@ enum Verb {
     Speedup(plot::Speed),
     Tokenness(tokenness::Tokenness),
     Ngrams(tokenness::Ngrams),
+    Probe(probe::Probe),
+    Absorption(probe::Absorption),
     Features(features::Features),
     Sweep(sweep::Sweep),
     Results(sweep::Results),
@@ -99,6 +102,8 @@ impl Cli {
             Verb::Speedup(args) => args.run(),
             Verb::Tokenness(args) => args.run(),
             Verb::Ngrams(args) => args.run(),
+            Verb::Probe(args) => args.run(),
+            Verb::Absorption(args) => args.run(),
             Verb::Features(args) => args.run(),
             Verb::Sweep(args) => args.run(),
             Verb::Results(args) => args.run(),

@@ -30,11 +30,17 @@ fn nulls(value: &Value, place: &str, found: &mut Vec<String>) {
 }
 
 /// What may be `null`, and what that means.
-const NONE: [(&str, &str); 7] = [
+const NONE: [(&str, &str); 13] = [
     ("harvest.revision", "the model came from no repository"),
     ("train.runs[*].train.lookup_sim", "the SAE has no table"),
     ("train.runs[*].held_out", "no text was held out"),
     ("tokenness.saes[*].latents[*].own_table", "the SAE has no table"),
+    ("absorption.saes[*].with_table", "the SAE has no table"),
+    ("absorption.saes[*].by_table", "the SAE has no table"),
+    ("absorption.saes[*].carried.table", "the SAE has no table"),
+    ("absorption.saes[*].letters[*].with_table", "the SAE has no table"),
+    ("absorption.saes[*].letters[*].by_table", "the SAE has no table"),
+    ("absorption.saes[*].letters[*].carried.table", "the SAE has no table"),
     ("features.page", "no page was asked for"),
     ("sweep.runs[*].speedup", "it is the baseline"),
     ("predict.loss", "one token alone predicts none that is known"),
@@ -65,6 +71,8 @@ fn a_null_has_one_meaning_in_every_answer() {
         "plot runs --out figures",
         "speedup runs",
         "tokenness runs --tokens 2000",
+        "probe runs --tokens 6000",
+        "absorption runs --tokens 6000 --min-f1 0",
         "ngrams store --longest 3",
         "features runs/TSAE --store store --tokens 2000 --latent 3",
         "sweep sweep.toml --out sweep",

@@ -45,6 +45,8 @@ fn what_is_not_there_is_said_not_to_be_there() {
         "eval nowhere --model tiny-gpt2 --hook blocks.1.hook_resid_pre --text a",
         "features nowhere --out x.html",
         "tokenness nowhere",
+        "probe nowhere",
+        "absorption nowhere",
         "ngrams nowhere",
         "plot nowhere --out x",
         "speedup nowhere",

@@ -9,6 +9,8 @@ use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::eval::{self, Evaluations};
 use crate::latents::ActivationSource;
+use crate::latents::absorption::{AbsorptionConfig, Absorptions, absorption_with};
+use crate::latents::probe::{ProbeConfig, Probes, probe_with};
 use crate::latents::tokenness::{TokenOrContext, TokennessConfig, token_or_context_with};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model, Processing};
@@ -86,20 +88,51 @@ impl EvalRecipe {
         config: &TokennessConfig,
     ) -> Result<TokenOrContext> {
         let (model, hook, all) = self.open(paths)?;
-        let source: ActivationSource = match self.text.is_some() || self.sampled.is_some() {
-            true => (&self.text(&model, &all[0])?).into(),
-            false => match self.store_beside(&all[0])? {
-                Some(store) => (&ActivationStore::open(store)?).into(),
-                None => {
-                    let why = format!(
-                        "no activations are known for \"{}\": give `store`, `text` or `sampled`",
-                        all[0].name
-                    );
-                    return Err(Error::EmptyCorpus { why });
-                }
-            },
-        };
+        let source = self.source(&model, &all[0])?;
         token_or_context_with(&model, hook, &named(&all)[..], source, config)
+    }
+
+    /// [Probes](probe_with) SAEs for what tokens can answer; SAEs and activations as of
+    /// [`token_or_context`](EvalRecipe::token_or_context).
+    ///
+    /// # Errors
+    /// As [`evaluate`](EvalRecipe::evaluate) and [`probe_with`].
+    pub fn probe<P: AsRef<Path>>(&self, paths: &[P], config: &ProbeConfig) -> Result<Probes> {
+        let (model, hook, all) = self.open(paths)?;
+        let source = self.source(&model, &all[0])?;
+        probe_with(&model, hook, &named(&all)[..], source, config)
+    }
+
+    /// Measures [first-letter absorption](absorption_with); SAEs and activations as of
+    /// [`token_or_context`](EvalRecipe::token_or_context).
+    ///
+    /// # Errors
+    /// As [`evaluate`](EvalRecipe::evaluate) and [`absorption_with`].
+    pub fn absorption<P: AsRef<Path>>(
+        &self,
+        paths: &[P],
+        config: &AbsorptionConfig,
+    ) -> Result<Absorptions> {
+        let (model, hook, all) = self.open(paths)?;
+        let source = self.source(&model, &all[0])?;
+        absorption_with(&model, hook, &named(&all)[..], source, config)
+    }
+
+    /// The text that is named, or else the activations of the store or the run.
+    fn source(&self, model: &Model, first: &Named) -> Result<ActivationSource> {
+        if self.text.is_some() || self.sampled.is_some() {
+            return Ok((&self.text(model, first)?).into());
+        }
+        match self.store_beside(first)? {
+            Some(store) => Ok((&ActivationStore::open(store)?).into()),
+            None => {
+                let why = format!(
+                    "no activations are known for \"{}\": give `store`, `text` or `sampled`",
+                    first.name
+                );
+                Err(Error::EmptyCorpus { why })
+            }
+        }
     }
 
     /// The SAEs, and the model and the hook that all of them read.

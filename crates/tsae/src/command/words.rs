@@ -10,10 +10,11 @@ use tokenized_sae::Error as Library;
 use tsae::Error;
 
 /// Settings of the library that have another name on the command line.
-const OTHERWISE: [(&str, &str); 13] = [
+const OTHERWISE: [(&str, &str); 14] = [
     ("architecture", "arch"),
     ("held_out", "held-out-share"),
     ("hooks", "hook"),
+    ("ks", "latents"),
     ("l0", "penalty"),
     ("l1", "penalty"),
     ("learned", "frozen"),
@@ -208,6 +209,11 @@ mod tests {
             ),
             ("harvest", config("max_tokens", "max_tokens is for text"), "--tokens is for text"),
             ("tokenness", config("tokens", "is 0; at least one"), "--tokens is 0; at least one"),
+            (
+                "probe",
+                config("ks", "ks = 0; at least 1 is needed"),
+                "--latents = 0; at least 1 is needed",
+            ),
             (
                 "train",
                 config("balance", "there is no table: give one, as lookup = \"unigram\""),
