@@ -5,6 +5,5 @@ pub mod error;
 pub mod files;
 pub mod forecast;
 pub mod format;
-pub(crate) mod linear;
 pub(crate) mod number;
 pub mod share;

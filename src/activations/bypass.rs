@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::ActivationStore;
 use super::means::ByKey;
 use crate::base::error::{Error, Result};
-use crate::base::linear;
+use crate::cpu::linear::{Factor, inner, leading};
 use crate::model::tensor::with_f32;
 use crate::model::{HookPoint, Model};
 use crate::sae::Lookup;
@@ -51,14 +51,13 @@ impl Lookup {
         }
         acts.check_model(model, "give the model that the activations came from")?;
         let by_token = ByKey::of(acts, hook, acts.tokens()?.ids(), acts.d_vocab())?;
-        let table =
-            with_f32(model.embedding(), |embedding| fitted(&by_token, embedding, d, rank))??;
+        let table = with_f32(model.embedding(), |embedding| fitted(&by_token, embedding, d, rank))?;
         Ok(Lookup::from_table(table, d)?.frozen())
     }
 }
 
 /// The table, from the tokens' means and their embeddings `[n, d]`.
-fn fitted(by_token: &ByKey, embedding: &[f32], d: usize, rank: usize) -> Result<Vec<f32>> {
+fn fitted(by_token: &ByKey, embedding: &[f32], d: usize, rank: usize) -> Vec<f32> {
     let rows =
         || embedding.chunks_exact(d).zip(by_token.means.chunks_exact(d)).zip(&by_token.counts);
     let total: f64 = by_token.counts.iter().map(|&n| n as f64).sum();
@@ -90,11 +89,13 @@ fn fitted(by_token: &ByKey, embedding: &[f32], d: usize, rank: usize) -> Result<
     }
     let variance = (0..d).map(|i| of_e[i * d + i]).sum::<f64>() / d as f64;
     (0..d).for_each(|i| of_e[i * d + i] += RIDGE * variance);
-    let mut map = with_x.clone();
-    if !linear::solve(&mut of_e, d, &mut map, d) {
-        let why = "the tokens of the store all have the same embedding: harvest more text";
-        return Err(Error::config("rank", why));
-    }
+    // Column by column, which of a matrix that lies by rows is a walk; it is a small one.
+    let factor = Factor::of(of_e, d);
+    let columns: Vec<Vec<f64>> = (0..d)
+        .into_par_iter()
+        .map(|j| factor.solve(&with_x.iter().skip(j).step_by(d).copied().collect::<Vec<_>>()))
+        .collect();
+    let map: Vec<f64> = (0..d * d).map(|at| columns[at % d][at / d]).collect();
     // The covariance of what the map predicts, Bᵀ Cov(e) B = Bᵀ Cov(e, x), symmetric but for rounding.
     let mut predicted = vec![0.0; d * d];
     for (b, c) in map.chunks_exact(d).zip(with_x.chunks_exact(d)) {
@@ -103,24 +104,23 @@ fn fitted(by_token: &ByKey, embedding: &[f32], d: usize, rank: usize) -> Result<
             row.iter_mut().zip(c).for_each(|(sum, cj)| *sum += bi * cj);
         }
     }
-    let basis = linear::leading(&predicted, d, rank);
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let basis = leading(&predicted, d, rank);
     // B V `[rank, d]`: what of the embedding goes along each direction.
     let mut reads = vec![0.0; rank * d];
     for (reads, direction) in reads.chunks_exact_mut(d).zip(basis.chunks_exact(d)) {
-        reads.iter_mut().zip(map.chunks_exact(d)).for_each(|(to, b)| *to = dot(b, direction));
+        reads.iter_mut().zip(map.chunks_exact(d)).for_each(|(to, b)| *to = inner(b, direction));
     }
     let mut table = Vec::with_capacity(embedding.len());
     for e in embedding.chunks_exact(d) {
         let e = about(e, &mean_e);
         let mut row = mean_x.clone();
         for (reads, direction) in reads.chunks_exact(d).zip(basis.chunks_exact(d)) {
-            let along = dot(&e, reads);
+            let along = inner(&e, reads);
             row.iter_mut().zip(direction).for_each(|(x, v)| *x += along * v);
         }
         table.extend(row.into_iter().map(|x| x as f32));
     }
-    Ok(table)
+    table
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_map_of_the_embedding_is_found_for_tokens_never_seen_too() {
         let (by_token, embedding, x) = tokens(0.0);
-        let table = fitted(&by_token, &embedding, D, 2).unwrap();
+        let table = fitted(&by_token, &embedding, D, 2);
         let off = table.iter().zip(&x).map(|(&t, x)| (f64::from(t) - x).abs()).fold(0.0, f64::max);
         assert!(off < 1e-3, "{off}");
     }
@@ -176,13 +176,11 @@ mod tests {
     fn of_all_maps_of_a_rank_it_leaves_the_least() {
         let (by_token, embedding, x) = tokens(0.5);
         let errors: Vec<f64> = (1..=D)
-            .map(|rank| {
-                error(&fitted(&by_token, &embedding, D, rank).unwrap(), &x, &by_token.counts)
-            })
+            .map(|rank| error(&fitted(&by_token, &embedding, D, rank), &x, &by_token.counts))
             .collect();
         assert!(errors.is_sorted_by(|a, b| a >= b), "{errors:?}");
         // At full rank it is least squares: what is left has nothing in common with the embedding.
-        let table = fitted(&by_token, &embedding, D, D).unwrap();
+        let table = fitted(&by_token, &embedding, D, D);
         let rows = || table.chunks_exact(D).zip(x.chunks_exact(D)).zip(embedding.chunks_exact(D));
         for i in 0..D {
             for j in 0..D {
@@ -194,7 +192,7 @@ mod tests {
             }
         }
         // Any other direction in the place of the last leaves more: by a small turn of the table's rows.
-        let two = fitted(&by_token, &embedding, D, 2).unwrap();
+        let two = fitted(&by_token, &embedding, D, 2);
         let best = error(&two, &x, &by_token.counts);
         let mean: Vec<f64> = (0..D)
             .map(|j| {

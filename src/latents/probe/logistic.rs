@@ -24,6 +24,7 @@
 //! same bits anywhere.
 
 use crate::base::error::{Error, Result};
+use crate::cpu::linear::{Factor, inner};
 use crate::cpu::simd::vectorised;
 
 /// Newton steps at most; some ten are taken.
@@ -254,54 +255,6 @@ impl Problem<'_> {
     }
 }
 
-/// A Cholesky factor: `L` `[m, m]` with `L Lᵀ` the matrix it was made of.
-struct Factor {
-    lower: Vec<f64>,
-    m: usize,
-}
-
-impl Factor {
-    /// Of the lower triangle of a matrix that is positive definite.
-    fn of(mut lower: Vec<f64>, m: usize) -> Factor {
-        for i in 0..m {
-            let (above, line) = lower.split_at_mut(i * m);
-            for j in 0..i {
-                let other = &above[j * m..][..=j];
-                line[j] = (line[j] - inner(&line[..j], &other[..j])) / other[j];
-            }
-            // Rounding must not take the last of a coordinate that others tell.
-            let left = line[i] - inner(&line[..i], &line[..i]);
-            line[i] = left.max(1e-12 * line[i]).max(f64::MIN_POSITIVE).sqrt();
-        }
-        Factor { lower, m }
-    }
-
-    fn line(&self, i: usize) -> &[f64] {
-        &self.lower[i * self.m..][..=i]
-    }
-
-    /// The matrix's inverse times `b`.
-    fn solve(&self, b: &[f64]) -> Vec<f64> {
-        let mut x = b.to_vec();
-        for i in 0..self.m {
-            let line = self.line(i);
-            x[i] = (x[i] - inner(&line[..i], &x[..i])) / line[i];
-        }
-        for i in (0..self.m).rev() {
-            let line = self.line(i);
-            x[i] /= line[i];
-            let own = x[i];
-            x[..i].iter_mut().zip(line).for_each(|(x, l)| *x -= own * l);
-        }
-        x
-    }
-
-    /// The length that `a` has where the matrix measures.
-    fn norm(&self, a: &[f64]) -> f64 {
-        inner(a, &self.solve(a)).max(0.0).sqrt()
-    }
-}
-
 /// How many partial sums a product keeps.
 const LANES: usize = 8;
 
@@ -334,22 +287,6 @@ vectorised! {
     /// `y += a · x`.
     fn add(y: &mut [f64], a: f64, x: &[f32]) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y += a * f64::from(*x));
-    }
-}
-
-vectorised! {
-    /// `a · b`.
-    fn inner(a: &[f64], b: &[f64]) -> f64 {
-        let mut lanes = [0.0f64; LANES];
-        let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-        let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-        for (a, b) in a_chunks.iter().zip(b_chunks) {
-            for lane in 0..LANES {
-                lanes[lane] += a[lane] * b[lane];
-            }
-        }
-        let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>();
-        lanes.iter().sum::<f64>() + rest
     }
 }
 

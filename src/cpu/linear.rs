@@ -4,46 +4,76 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::cpu::simd::vectorised;
+
 /// Rounds of the iteration of [`leading`].
 const ROUNDS: usize = 300;
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+/// How many partial sums a product keeps.
+const LANES: usize = 8;
+
+vectorised! {
+    /// `a · b`.
+    pub(crate) fn inner(a: &[f64], b: &[f64]) -> f64 {
+        let mut lanes = [0.0f64; LANES];
+        let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+        let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+        for (a, b) in a_chunks.iter().zip(b_chunks) {
+            for lane in 0..LANES {
+                lanes[lane] += a[lane] * b[lane];
+            }
+        }
+        let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>();
+        lanes.iter().sum::<f64>() + rest
+    }
 }
 
-/// Solves `a x = b` for `b` `[n, m]` in its place, `a` `[n, n]` symmetric and positive definite, by
-/// Cholesky's decomposition, of which `a` keeps the lower triangle. False if `a` is not positive
-/// definite.
-pub(crate) fn solve(a: &mut [f64], n: usize, b: &mut [f64], m: usize) -> bool {
-    for j in 0..n {
-        let (above, below) = a.split_at_mut((j + 1) * n);
-        let row = &mut above[j * n..];
-        let pivot = row[j] - dot(&row[..j], &row[..j]);
-        if pivot.is_nan() || pivot <= 0.0 {
-            return false;
+/// A Cholesky factor: `L` `[m, m]` with `L Lᵀ` the matrix it was made of.
+pub(crate) struct Factor {
+    lower: Vec<f64>,
+    m: usize,
+}
+
+impl Factor {
+    /// Of the lower triangle of a matrix that is positive definite.
+    pub(crate) fn of(mut lower: Vec<f64>, m: usize) -> Factor {
+        for i in 0..m {
+            let (above, line) = lower.split_at_mut(i * m);
+            for j in 0..i {
+                let other = &above[j * m..][..=j];
+                line[j] = (line[j] - inner(&line[..j], &other[..j])) / other[j];
+            }
+            // Rounding must not take the last of a coordinate that others tell.
+            let left = line[i] - inner(&line[..i], &line[..i]);
+            line[i] = left.max(1e-12 * line[i]).max(f64::MIN_POSITIVE).sqrt();
         }
-        row[j] = pivot.sqrt();
-        for other in below.chunks_exact_mut(n) {
-            other[j] = (other[j] - dot(&other[..j], &row[..j])) / row[j];
-        }
+        Factor { lower, m }
     }
-    // L y = b, then Lᵀ x = y, row by row.
-    for i in 0..n {
-        let (done, rest) = b.split_at_mut(i * m);
-        for (k, known) in done.chunks_exact(m).enumerate() {
-            rest[..m].iter_mut().zip(known).for_each(|(b, y)| *b -= a[i * n + k] * y);
-        }
-        rest[..m].iter_mut().for_each(|b| *b /= a[i * n + i]);
+
+    fn line(&self, i: usize) -> &[f64] {
+        &self.lower[i * self.m..][..=i]
     }
-    for i in (0..n).rev() {
-        let (rest, done) = b.split_at_mut((i + 1) * m);
-        let row = &mut rest[i * m..];
-        for (k, known) in done.chunks_exact(m).enumerate() {
-            row.iter_mut().zip(known).for_each(|(b, x)| *b -= a[(i + 1 + k) * n + i] * x);
+
+    /// The matrix's inverse times `b`.
+    pub(crate) fn solve(&self, b: &[f64]) -> Vec<f64> {
+        let mut x = b.to_vec();
+        for i in 0..self.m {
+            let line = self.line(i);
+            x[i] = (x[i] - inner(&line[..i], &x[..i])) / line[i];
         }
-        row.iter_mut().for_each(|b| *b /= a[i * n + i]);
+        for i in (0..self.m).rev() {
+            let line = self.line(i);
+            x[i] /= line[i];
+            let own = x[i];
+            x[..i].iter_mut().zip(line).for_each(|(x, l)| *x -= own * l);
+        }
+        x
     }
-    true
+
+    /// The length that `a` has where the matrix measures.
+    pub(crate) fn norm(&self, a: &[f64]) -> f64 {
+        inner(a, &self.solve(a)).max(0.0).sqrt()
+    }
 }
 
 /// An orthonormal basis `[r, n]`, row by row, of what a symmetric positive semi-definite `a` `[n, n]`
@@ -73,14 +103,14 @@ fn orthonormalise(rows: &mut [f64], n: usize) {
     for i in 0..rows.len() / n {
         let (before, rest) = rows.split_at_mut(i * n);
         let row = &mut rest[..n];
-        let length = dot(row, row).sqrt();
+        let length = inner(row, row).sqrt();
         for _ in 0..2 {
             for other in before.chunks_exact(n) {
-                let along = dot(row, other);
+                let along = inner(row, other);
                 row.iter_mut().zip(other).for_each(|(x, y)| *x -= along * y);
             }
         }
-        let left = dot(row, row).sqrt();
+        let left = inner(row, row).sqrt();
         let scale = if left > 1e-12 * length { 1.0 / left } else { 0.0 };
         row.iter_mut().for_each(|x| *x *= scale);
     }
@@ -110,20 +140,15 @@ mod tests {
 
     #[test]
     fn a_solution_solves() {
-        let (n, m) = (17, 5);
+        let n = 17;
         let a = gram(&numbers(40 * n, 1), n);
-        let b = numbers(n * m, 2);
-        let mut x = b.clone();
-        assert!(solve(&mut a.clone(), n, &mut x, m));
-        for i in 0..n {
-            for j in 0..m {
-                let got: f64 = (0..n).map(|k| a[i * n + k] * x[k * m + j]).sum();
-                assert!((got - b[i * m + j]).abs() < 1e-10);
-            }
+        let b = numbers(n, 2);
+        let factor = Factor::of(a.clone(), n);
+        let x = factor.solve(&b);
+        for (row, b) in a.chunks_exact(n).zip(&b) {
+            assert!((inner(row, &x) - b).abs() < 1e-10);
         }
-        let singular = gram(&numbers(3 * n, 1), n);
-        let negative: Vec<f64> = singular.iter().map(|x| -x).collect();
-        assert!(!solve(&mut negative.clone(), n, &mut x, m));
+        assert!((factor.norm(&b).powi(2) - inner(&b, &x)).abs() < 1e-10);
     }
 
     #[test]
@@ -137,7 +162,7 @@ mod tests {
             q.iter().enumerate().map(|(at, x)| x * lengths[at / n].sqrt()).collect();
         let basis = leading(&gram(&scaled, n), n, r);
         for (i, of_q) in q.chunks_exact(n).enumerate() {
-            let within: f64 = basis.chunks_exact(n).map(|row| dot(row, of_q).powi(2)).sum();
+            let within: f64 = basis.chunks_exact(n).map(|row| inner(row, of_q).powi(2)).sum();
             assert!((within - f64::from(i < r)).abs() < 1e-9, "{i}: {within}");
         }
     }
