@@ -19,7 +19,8 @@
 //! was left alone.
 //!
 //! **A store may be larger than memory, and have more shards than a process may map.** A shard is
-//! mapped when a row of it is read; beyond 16,384 of them, the oldest map makes room.
+//! mapped when a row of it is read; beyond 16,384 of them, the oldest map makes room. In which order
+//! a training reads the rows is [`RowOrder`]'s to say.
 //!
 //! **Damage is noticed before it is used.** Opening a store checks the manifest's own checksum, and
 //! every shard's length and header. A shard's numbers are checked against their SHA-256 when a row
@@ -77,6 +78,7 @@ use crate::model::{Compute, HookPoint, Model};
 use manifest::Manifest;
 use maps::Maps;
 use shard::Shard;
+pub use shuffle::RowOrder;
 pub(crate) use shuffle::Shuffle;
 pub(crate) use statistics::scale_of;
 pub(crate) use verify::Waiting;

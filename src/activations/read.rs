@@ -1,5 +1,7 @@
 //! Reading rows: the shards that they lie in are checked if they were not before, mapped, and read.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::shard::{Mapped, all_finite, widen};
@@ -82,6 +84,25 @@ impl ActivationStore {
             }
             Ok(())
         })
+    }
+
+    /// Asks the system to read `rows` of `hook` ahead, which lie side by side. It decides nothing but
+    /// how soon they are there.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`]; [`Error::Format`] or [`Error::Io`] if a shard cannot be mapped.
+    pub(crate) fn will_need(&self, hook: HookPoint, rows: Range<u64>) -> Result<()> {
+        let place = self.place(hook)?;
+        let shard_rows = self.inner.manifest.shard_rows;
+        let rows = rows.start as usize..(rows.end as usize).min(self.n_rows());
+        let mut from = rows.start;
+        while from < rows.end {
+            let (shard, within) = (from / shard_rows, from % shard_rows);
+            let n = (rows.end - from).min(shard_rows - within);
+            self.inner.shards[shard].map()?.will_need(place, within..within + n);
+            from += n;
+        }
+        Ok(())
     }
 
     /// Gives `read` the shards that `rows` lie in: all at once, or, if they are more than may be

@@ -197,6 +197,16 @@ impl Mapped<'_> {
         cast_slice(&self.map.bytes()[range(&self.layout.positions)])
     }
 
+    /// Asks the system to read these rows of the hook at place `hook` ahead, and their ids.
+    pub fn will_need(&self, hook: usize, rows: Range<usize>) {
+        let all = (self.layout.tokens.end - self.layout.tokens.start) as usize / 4;
+        let Layout { tokens, positions, hooks, .. } = self.layout;
+        for section in [tokens, positions, &hooks[hook]] {
+            let (section, row) = (range(section), range(section).len() / all);
+            self.map.will_need(section.start + rows.start * row..section.start + rows.end * row);
+        }
+    }
+
     /// The bytes of the rows of the hook at place `hook`.
     pub fn hook(&self, hook: usize) -> &[u8] {
         &self.map.bytes()[range(&self.layout.hooks[hook])]
