@@ -18,6 +18,10 @@
 //! made, so a harvest killed at any moment and started again ends with the same bytes as one that
 //! was left alone.
 //!
+//! **A store may be larger than memory, and have more shards than a process may map.** A shard is
+//! mapped when a row of it is read; beyond 16,384 of them, the oldest map makes room. In which order
+//! a training reads the rows is [`RowOrder`]'s to say.
+//!
 //! **Damage is noticed before it is used.** Opening a store checks the manifest's own checksum, and
 //! every shard's length and header. A shard's numbers are checked against their SHA-256 when a row
 //! of them is first read (about 1.5 GB/s a core, once for each process), and only those of the hook
@@ -36,14 +40,17 @@ mod layout;
 mod manifest;
 mod manifest_file;
 mod map;
+mod maps;
 mod means;
 mod outliers;
 mod own_files;
 mod plan;
 mod products;
+mod read;
 mod saelens;
 mod sequences;
 mod shard;
+mod shard_writer;
 mod shrunk_means;
 mod shuffle;
 mod sidecar;
@@ -52,13 +59,11 @@ mod statistics;
 mod verify;
 mod view;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use by_many::HarvestPlan;
@@ -72,7 +77,9 @@ use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint, Model};
 use manifest::Manifest;
-use shard::{Shard, all_finite, widen};
+use maps::Maps;
+use shard::Shard;
+pub use shuffle::RowOrder;
 pub(crate) use shuffle::Shuffle;
 pub(crate) use statistics::scale_of;
 pub(crate) use verify::Waiting;
@@ -132,8 +139,8 @@ impl Batch {
     }
 }
 
-/// A folder of activations, open for reading. Cheap to clone; memory-mapped, so it may be far
-/// larger than memory.
+/// A folder of activations, open for reading. Cheap to clone; memory-mapped as it is read, so it may
+/// be far larger than memory.
 #[derive(Clone)]
 pub struct ActivationStore {
     inner: Arc<Inner>,
@@ -144,6 +151,7 @@ struct Inner {
     manifest: Manifest,
     fingerprint: String,
     n_rows: usize,
+    maps: Arc<Maps>,
     shards: Vec<Shard>,
 }
 
@@ -154,20 +162,25 @@ impl ActivationStore {
     /// [`Error::Format`] if there is no store, no complete shard in it yet, or a shard is missing
     /// or cut short; [`Error::Checksum`] if the manifest or the header of a shard is damaged.
     pub fn open(dir: impl AsRef<Path>) -> Result<ActivationStore> {
-        let dir = dir.as_ref();
+        ActivationStore::open_with(dir.as_ref(), Maps::default())
+    }
+
+    fn open_with(dir: &Path, maps: Maps) -> Result<ActivationStore> {
+        let maps = Arc::new(maps);
         let manifest = Manifest::read(dir)?;
         if manifest.shards.is_empty() {
             let why = "holds no complete shard yet: harvest into it again, which continues where it stopped";
             return Err(Error::format(dir, why));
         }
         let shards = (0..manifest.shards.len())
-            .map(|index| Shard::open(dir, &manifest, index))
+            .map(|index| Shard::open(dir, &manifest, index, &maps))
             .collect::<Result<Vec<_>>>()?;
         let n_rows = manifest.shards.iter().map(|shard| shard.rows).sum();
         let inner = Inner {
             dir: dir.to_owned(),
             fingerprint: manifest.fingerprint(),
             n_rows,
+            maps,
             shards,
             manifest,
         };
@@ -315,77 +328,6 @@ impl ActivationStore {
         Shuffle::new(self.n_rows() as u64, seed)
     }
 
-    /// Reads `rows` of `hook`, in the order given, into `batch`, each with its token and position.
-    ///
-    /// # Errors
-    /// [`Error::UnknownHook`]; [`Error::Config`] if a row is not in the store; [`Error::Checksum`]
-    /// if a shard was damaged since it was written; [`Error::NotFinite`]. What `batch` holds after
-    /// an error means nothing.
-    pub fn gather(&self, hook: HookPoint, rows: &[u64], batch: &mut Batch) -> Result<()> {
-        self.gather_for(Waiting::Cell, hook, rows, batch)
-    }
-
-    /// As [`gather`](ActivationStore::gather), for a cell or for a thread in the background.
-    pub(crate) fn gather_for(
-        &self,
-        waiting: Waiting<'_>,
-        hook: HookPoint,
-        rows: &[u64],
-        batch: &mut Batch,
-    ) -> Result<()> {
-        /// Rows that a thread takes at a time.
-        const PIECE: usize = 64;
-        let place = self.place(hook)?;
-        self.verify_rows(rows, &[place], waiting)?;
-        let (d_model, dtype) = (self.d_model(), self.dtype());
-        let row_bytes = d_model * dtype.bytes();
-        batch.x.resize(rows.len() * d_model, 0.0);
-        batch.tokens.resize(rows.len(), 0);
-        batch.positions.resize(rows.len(), 0);
-        let ids = batch.tokens.par_chunks_mut(PIECE).zip(batch.positions.par_chunks_mut(PIECE));
-        let pieces = rows.par_chunks(PIECE).zip(batch.x.par_chunks_mut(PIECE * d_model)).zip(ids);
-        pieces.try_for_each(|((rows, x), (tokens, positions))| {
-            for (i, (&row, x)) in rows.iter().zip(x.chunks_exact_mut(d_model)).enumerate() {
-                let (shard, within) = self.place_of(row);
-                widen(dtype, &shard.hook(place)[within * row_bytes..][..row_bytes], x);
-                if !all_finite(x) {
-                    let value = x.iter().copied().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
-                    return Err(Error::NotFinite {
-                        what: hook.to_string(),
-                        value,
-                        at: format!("row {row} of {}", self.dir().display()),
-                    });
-                }
-                tokens[i] = shard.tokens()[within];
-                positions[i] = shard.positions()[within];
-            }
-            Ok(())
-        })
-    }
-
-    /// The shard that a row lies in, and where.
-    fn place_of(&self, row: u64) -> (&Shard, usize) {
-        let shard_rows = self.inner.manifest.shard_rows;
-        (&self.inner.shards[row as usize / shard_rows], row as usize % shard_rows)
-    }
-
-    /// Checks that `rows` exist, and the checksums of the ids, and of the rows of the hooks at the
-    /// places `hooks`, of the shards they lie in, unless that was done before.
-    fn verify_rows(&self, rows: &[u64], hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
-        if let Some(row) = rows.iter().find(|&&row| row >= self.n_rows() as u64) {
-            let why = format!("row {row} was requested from a store of {} rows", self.n_rows());
-            return Err(Error::config("rows", why));
-        }
-        let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
-        let unseen: BTreeSet<usize> = rows
-            .iter()
-            .map(|&row| row as usize / shard_rows)
-            .filter(|&index| !shards[index].is_verified(hooks))
-            .collect();
-        let unseen: Vec<&Shard> = unseen.into_iter().map(|index| &shards[index]).collect();
-        verify(&unseen, hooks, waiting)
-    }
-
     /// Checks every byte of every shard against its checksum, if that has not been done since the
     /// store was opened.
     ///
@@ -405,8 +347,10 @@ impl ActivationStore {
     /// [`Error::Checksum`] if a shard was damaged since it was written.
     pub fn tokens(&self) -> Result<Tokens> {
         self.verify_all(&[])?;
-        let ids =
-            self.inner.shards.iter().flat_map(|shard| shard.tokens().iter().copied()).collect();
+        let mut ids = Vec::with_capacity(self.n_rows());
+        for shard in &self.inner.shards {
+            ids.extend_from_slice(shard.map()?.tokens());
+        }
         Tokens::new(ids, self.n_ctx())
     }
 }

@@ -14,7 +14,7 @@ pub struct HarvestConfig {
     /// made in the one is never mixed with what was made in the other.
     pub compute: Compute,
     /// Tokens in a file, made whole sequences; a killed harvest loses at most one file.
-    /// Default 65,536; beyond some 10⁹ tokens take 2²⁰, for a store has 60,000 files at most.
+    /// Default 65,536; beyond some 10⁹ tokens take 2²⁰. A store has 250,000 files at most.
     pub shard_tokens: usize,
     /// Sequences in one pass of the model: more takes more memory, and longer until the stop button
     /// is heeded. Default 8.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::after::After;
 use super::feed::{Feed, stopped};
 use super::manifest::{Manifest, ShardId};
-use super::shard::ShardWriter;
+use super::shard_writer::ShardWriter;
 use super::sidecar;
 use crate::base::error::{Error, Result};
 use crate::base::format;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::after::marks_path;
 use super::feed::Feeder;
@@ -21,9 +22,9 @@ use crate::display::{Progress, interrupt};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 
-/// Shards that a store may have: an open one is a memory map each, of which Linux gives a process
-/// 65,530.
-const MOST_SHARDS: usize = 60_000;
+/// Shards that a store may have: opening it looks at each, and its manifest has 400 bytes of each.
+/// Of the default size, so many hold 1.6 · 10¹⁰ tokens.
+const MOST_SHARDS: usize = 250_000;
 
 type Forward<'a> = &'a dyn Fn(&Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
@@ -159,7 +160,7 @@ pub(super) fn planned(
         n if n > MOST_SHARDS => {
             let enough = manifest.all_rows().div_ceil(MOST_SHARDS).next_power_of_two();
             let why = format!(
-                "shard_tokens = {}, which makes {n} shards of {} tokens; a system opens {MOST_SHARDS} of them at once: take {enough}",
+                "shard_tokens = {}, which makes {n} shards of {} tokens; a store has at most {MOST_SHARDS}: take {enough}",
                 config.shard_tokens,
                 manifest.all_rows(),
             );
@@ -215,9 +216,10 @@ impl<'a> Harvest<'a> {
         let mut todo = missing(dir, &manifest)?;
         // What is kept has to be what was written: going on from a damaged shard would only hide
         // the damage until training.
-        let kept = (0..manifest.shards.len()).filter(|index| !todo.contains(index));
-        let kept =
-            kept.map(|index| Shard::open(dir, &manifest, index)).collect::<Result<Vec<_>>>()?;
+        let kept = (0..manifest.shards.len()).filter(|index| todo.binary_search(index).is_err());
+        let maps = Arc::default();
+        let open = |index| Shard::open(dir, &manifest, index, &maps);
+        let kept = kept.map(open).collect::<Result<Vec<_>>>()?;
         let hooks: Vec<usize> = (0..manifest.hooks.len()).collect();
         verify(&kept.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
         todo.extend(manifest.shards.len()..manifest.all_shards());

@@ -39,14 +39,22 @@ impl ActivationStore {
                 Ok(preceding.encode_on(&batch.x, &keys)?.into())
             }
             index => {
-                self.verify_rows(rows, &[], waiting)?;
-                let key = |&row: &u64| {
-                    let (shard, within) = self.place_of(row);
-                    let Index::Ngrams(grams) = index else { return shard.tokens()[within] };
-                    let before = (shard.positions()[within] as usize).min(grams.longest() - 1);
-                    grams.row(&shard.tokens()[within - before..=within])
-                };
-                Ok(rows.iter().map(key).collect::<Vec<u32>>().into())
+                let mut keys = vec![0u32; rows.len()];
+                self.with_shards(rows, &[], waiting, |open| {
+                    for (key, &row) in keys.iter_mut().zip(rows) {
+                        let Some((shard, within)) = open.place_of(row) else { continue };
+                        *key = match index {
+                            Index::Ngrams(grams) => {
+                                let before = shard.positions()[within] as usize;
+                                let before = before.min(grams.longest() - 1);
+                                grams.row(&shard.tokens()[within - before..=within])
+                            }
+                            _ => shard.tokens()[within],
+                        };
+                    }
+                    Ok(())
+                })?;
+                Ok(keys.into())
             }
         }
     }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
+use std::ops::Range;
 
 /// A read-only memory map.
 pub struct Map(memmap2::Mmap);
@@ -26,12 +27,12 @@ impl Map {
         &self.0
     }
 
-    /// Asks the system to read a stretch ahead, because all of it is about to be read in order.
-    pub fn will_need(&self, offset: usize, len: usize) {
+    /// Asks the system to read a stretch ahead, because all of it is about to be read.
+    pub fn will_need(&self, at: Range<usize>) {
         // Advice only: whether it is taken changes the speed and nothing else.
         #[cfg(unix)]
-        let _ = self.0.advise_range(memmap2::Advice::WillNeed, offset, len);
+        let _ = self.0.advise_range(memmap2::Advice::WillNeed, at.start, at.len());
         #[cfg(not(unix))]
-        let _ = (offset, len);
+        let _ = at;
     }
 }

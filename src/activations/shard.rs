@@ -1,12 +1,14 @@
-//! One file of activations: a safetensors file with one tensor `[rows, d_model]` for each hook,
+//! Reading one file of activations: a safetensors file with one tensor `[rows, d_model]` for each hook,
 //! named by the hook, beside `tokens [rows]` and `positions [rows]` (u32; the position in its
 //! sequence).
 
-use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use bytemuck::cast_slice;
 use half::f16;
@@ -15,10 +17,11 @@ use sha2::{Digest, Sha256};
 
 use super::Dtype;
 use super::layout::Layout;
-use super::manifest::{IDS, Manifest, ShardId};
+use super::manifest::{IDS, Manifest};
 use super::map::Map;
+use super::maps::Maps;
 use crate::base::error::{Error, Result};
-use crate::base::files::{AtomicFile, hex, sha256};
+use crate::base::files::{hex, sha256};
 use crate::model::HookPoint;
 
 #[cfg(target_endian = "big")]
@@ -26,165 +29,45 @@ compile_error!("shards are read and written as they lie in memory, in little-end
 
 const REMEDY: &str = "delete it and harvest into this folder again to recreate only this shard";
 
-/// Writes one shard, pass after pass, under a temporary name until it is whole.
-pub struct ShardWriter<'a> {
-    manifest: &'a Manifest,
-    index: usize,
-    layout: Layout,
-    out: AtomicFile,
-    ids_hash: Sha256,
-    hooks: Vec<Cursor>,
-    halves: Vec<f16>,
-}
-
-/// How far one hook's tensor has been written.
-struct Cursor {
-    at: u64,
-    hash: Sha256,
-}
-
-impl<'a> ShardWriter<'a> {
-    /// Starts shard `index` of the store in `dir`, which is to hold `tokens`, whole sequences.
-    pub fn create(
-        dir: &Path,
-        manifest: &'a Manifest,
-        index: usize,
-        tokens: &[u32],
-    ) -> Result<ShardWriter<'a>> {
-        let path = dir.join(Manifest::shard_name(index));
-        let too_large =
-            || Error::format(&path, "would be larger than any file: choose a smaller shard_tokens");
-        let layout = Layout::new(manifest, index).ok_or_else(too_large)?;
-        let positions: Vec<u32> =
-            (0..tokens.len()).map(|row| (row % manifest.corpus.n_ctx) as u32).collect();
-        let mut out = AtomicFile::create(&path)?;
-        out.write_at(0, &layout.header)?;
-        out.write_at(layout.tokens.start, cast_slice(tokens))?;
-        out.write_at(layout.positions.start, cast_slice(&positions))?;
-        let ids_hash = Sha256::new()
-            .chain_update(cast_slice::<u32, u8>(tokens))
-            .chain_update(cast_slice::<u32, u8>(&positions));
-        let hooks =
-            layout.hooks.iter().map(|at| Cursor { at: at.start, hash: Sha256::new() }).collect();
-        Ok(ShardWriter { manifest, index, layout, out, ids_hash, hooks, halves: Vec::new() })
-    }
-
-    /// Appends rows `[n, d_model]` of the hook at place `hook`.
-    ///
-    /// # Errors
-    /// [`Error::NotFinite`] if a value is not finite, or not finite as f16; [`Error::Io`].
-    pub fn append(&mut self, hook: usize, rows: &[f32]) -> Result<()> {
-        let bytes: &[u8] = match self.manifest.dtype {
-            Dtype::F32 => {
-                if !all_finite(rows) {
-                    return Err(self.not_finite(hook, rows, |x| x));
-                }
-                cast_slice(rows)
-            }
-            Dtype::F16 => {
-                self.halves.resize(rows.len(), f16::ZERO);
-                self.halves.convert_from_f32_slice(rows);
-                if !all_finite_f16(&self.halves) {
-                    return Err(self.not_finite(hook, rows, |x| f16::from_f32(x).to_f32()));
-                }
-                cast_slice(&self.halves)
-            }
-        };
-        let cursor = &mut self.hooks[hook];
-        self.out.write_at(cursor.at, bytes)?;
-        cursor.hash.update(bytes);
-        cursor.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// The first value that `stored` makes not finite, with its place in the corpus and what to do.
-    fn not_finite(&self, hook: usize, rows: &[f32], stored: impl Fn(f32) -> f32) -> Error {
-        let (d_model, n_ctx) = (self.manifest.model.d_model, self.manifest.corpus.n_ctx);
-        let at = rows.iter().position(|&x| !stored(x).is_finite()).unwrap_or(0);
-        let before = (self.hooks[hook].at - self.layout.hooks[hook].start)
-            / (d_model * self.manifest.dtype.bytes()) as u64;
-        let row = self.index * self.manifest.shard_rows + before as usize + at / d_model;
-        let advice = match rows[at].is_finite() {
-            true => format!(
-                "the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32",
-                rows[at]
-            ),
-            false => {
-                "the model itself gives it, so its weights are damaged or its arithmetic overflows"
-                    .to_owned()
-            }
-        };
-        let (sequence, position, dimension) = (row / n_ctx, row % n_ctx, at % d_model);
-        Error::NotFinite {
-            what: format!("{} (as {})", self.manifest.hooks[hook], self.manifest.dtype),
-            value: stored(rows[at]),
-            at: format!(
-                "sequence {sequence}, position {position}, dimension {dimension}: {advice}"
-            ),
-        }
-    }
-
-    /// Gives the shard its name, and says what goes into the manifest.
-    pub fn finish(self) -> Result<ShardId> {
-        for (cursor, at) in self.hooks.iter().zip(&self.layout.hooks) {
-            if cursor.at != at.end {
-                let got = (cursor.at - at.start) as usize / self.manifest.dtype.bytes();
-                return Err(Error::Shape {
-                    what: "what the model gave for a shard".into(),
-                    want: vec![self.manifest.rows_of(self.index), self.manifest.model.d_model],
-                    got: vec![got],
-                });
-            }
-        }
-        let names = self.manifest.hooks.iter().map(HookPoint::to_string);
-        let hashes = self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()));
-        let mut sha256: BTreeMap<_, _> = names.zip(hashes).collect();
-        sha256.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
-        self.out.commit()?;
-        let (file, bytes) = (Manifest::shard_name(self.index), self.layout.bytes());
-        Ok(ShardId { file, rows: self.manifest.rows_of(self.index), bytes, sha256, after: None })
-    }
-}
-
-/// One shard, mapped for reading.
+/// One shard for reading. It is [mapped](Shard::map) when something of it is read.
 pub struct Shard {
     path: PathBuf,
+    /// Its place in the store.
+    index: usize,
+    /// Without the header, which was compared: there may be 10⁵ shards.
     layout: Layout,
-    map: Map,
+    maps: Arc<Maps>,
+    /// When its file was written, as the system says.
+    written: Option<SystemTime>,
     /// What the ids, then each hook's rows, should hash to, and whether they have been seen to.
     want: Vec<(String, AtomicBool)>,
     d_vocab: usize,
     n_ctx: usize,
 }
 
+/// A shard's bytes, for as long as they are read.
+pub struct Mapped<'a> {
+    layout: &'a Layout,
+    map: Arc<Map>,
+}
+
 impl Shard {
-    /// Maps shard `index` of the store in `dir`; checks its length and its header, and no more.
+    /// Opens shard `index` of the store in `dir`, whose maps are `maps`; checks its length and its
+    /// header, and no more.
     ///
     /// # Errors
     /// [`Error::Format`] if it is missing or of the wrong length, [`Error::Checksum`] if its header
     /// is not the one that was written.
-    pub fn open(dir: &Path, manifest: &Manifest, index: usize) -> Result<Shard> {
+    pub fn open(dir: &Path, manifest: &Manifest, index: usize, maps: &Arc<Maps>) -> Result<Shard> {
         let path = dir.join(Manifest::shard_name(index));
-        let file = File::open(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::format(&path, "is missing: put it back, or harvest into this folder again to recreate only this shard")
-            }
-            _ => Error::io("read", &path)(e),
-        })?;
-        let layout = Layout::new(manifest, index)
+        let mut layout = Layout::new(manifest, index)
             .ok_or_else(|| Error::format(&path, "is impossibly large"))?;
-        let bytes = file.metadata().map_err(Error::io("read", &path))?.len();
-        if bytes != layout.bytes() {
-            let why = format!(
-                "has {bytes} bytes, but {} were written: it was cut short or replaced; {REMEDY}",
-                layout.bytes()
-            );
-            return Err(Error::format(&path, why));
-        }
-        let map = Map::new(&file).map_err(Error::io("map", &path))?;
-        let header = &map.bytes()[..layout.header.len()];
-        if header != layout.header {
-            let (want, got, remedy) = (sha256(&layout.header), sha256(header), REMEDY.to_owned());
+        let (file, written) = open_file(&path, layout.bytes())?;
+        let want = std::mem::take(&mut layout.header);
+        let mut header = Vec::with_capacity(want.len());
+        file.take(want.len() as u64).read_to_end(&mut header).map_err(Error::io("read", &path))?;
+        if header != want {
+            let (want, got, remedy) = (sha256(&want), sha256(&header), REMEDY.to_owned());
             return Err(Error::Checksum { path, want, got, remedy });
         }
         let known = &manifest.shards[index].sha256;
@@ -192,9 +75,27 @@ impl Shard {
         let want = [IDS.to_owned()]
             .into_iter()
             .chain(hooks)
-            .map(|name| (known.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false)));
+            .map(|name| (known.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false)))
+            .collect();
         let (d_vocab, n_ctx) = (manifest.model.d_vocab, manifest.corpus.n_ctx);
-        Ok(Shard { path, layout, map, want: want.collect(), d_vocab, n_ctx })
+        Ok(Shard { path, index, layout, maps: maps.clone(), written, want, d_vocab, n_ctx })
+    }
+
+    /// Its bytes, mapped now unless they still are.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file is gone or another since the shard was opened: what was checked
+    /// of it may no longer hold. [`Error::Io`].
+    pub fn map(&self) -> Result<Mapped<'_>> {
+        let map = self.maps.get(self.index, || {
+            let (file, written) = open_file(&self.path, self.layout.bytes())?;
+            if written != self.written {
+                let why = "was replaced while the store was open: open the store again";
+                return Err(Error::format(&self.path, why));
+            }
+            Map::new(&file).map_err(Error::io("map", &self.path))
+        })?;
+        Ok(Mapped { layout: &self.layout, map })
     }
 
     /// Bytes of the ids and of the rows of the hooks at the places `hooks`.
@@ -216,33 +117,15 @@ impl Shard {
     /// once; and that the ids are those of a vocabulary and of whole sequences, for rows of tables
     /// are looked up by them.
     pub fn verify(&self, hooks: &[usize]) -> Result<()> {
-        self.verify_section(0, self.layout.tokens.start..self.layout.positions.end, || {
-            let strange = |(row, (&token, &position)): (usize, (&u32, &u32))| {
-                token as usize >= self.d_vocab || position as usize != row % self.n_ctx
-            };
-            let Some(row) = self.tokens().iter().zip(self.positions()).enumerate().position(strange)
-            else {
-                return Ok(());
-            };
-            let (token, position) = (self.tokens()[row], self.positions()[row]);
-            let why = format!(
-                "has token {token} at position {position} in row {row}, but sequences have {} tokens from a vocabulary of {}; {REMEDY}",
-                self.n_ctx, self.d_vocab
-            );
-            Err(Error::format(&self.path, why))
-        })?;
+        let mapped = self.map()?;
+        self.verify_section(&mapped, 0, self.layout.tokens.start..self.layout.positions.end)?;
         hooks.iter().try_for_each(|&hook| {
-            self.verify_section(1 + hook, self.layout.hooks[hook].clone(), || Ok(()))
+            self.verify_section(&mapped, 1 + hook, self.layout.hooks[hook].clone())
         })
     }
 
-    /// Checks a section against its checksum, and then for what else must hold of it.
-    fn verify_section(
-        &self,
-        section: usize,
-        at: Range<u64>,
-        also: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
+    /// Checks a section against its checksum, and of the ids what else must hold.
+    fn verify_section(&self, mapped: &Mapped<'_>, section: usize, at: Range<u64>) -> Result<()> {
         /// Read ahead and hashed at a time.
         const STRETCH: usize = 8 << 20;
         let (want, seen) = &self.want[section];
@@ -252,19 +135,58 @@ impl Shard {
         let mut hash = Sha256::new();
         for start in (at.start as usize..at.end as usize).step_by(STRETCH) {
             let end = (start + STRETCH).min(at.end as usize);
-            self.map.will_need(start, end - start);
-            hash.update(&self.map.bytes()[start..end]);
+            mapped.map.will_need(start..end);
+            hash.update(&mapped.map.bytes()[start..end]);
         }
         let got = hex(hash.finalize());
         if got != *want {
             let (path, want, remedy) = (self.path.clone(), want.clone(), REMEDY.to_owned());
             return Err(Error::Checksum { path, want, got, remedy });
         }
-        also()?;
+        if section == 0 {
+            self.check_ids(mapped)?;
+        }
         seen.store(true, Ordering::Release);
         Ok(())
     }
 
+    fn check_ids(&self, mapped: &Mapped<'_>) -> Result<()> {
+        let (tokens, positions) = (mapped.tokens(), mapped.positions());
+        let strange = |(row, (&token, &position)): (usize, (&u32, &u32))| {
+            token as usize >= self.d_vocab || position as usize != row % self.n_ctx
+        };
+        let Some(row) = tokens.iter().zip(positions).enumerate().position(strange) else {
+            return Ok(());
+        };
+        let (token, position) = (tokens[row], positions[row]);
+        let why = format!(
+            "has token {token} at position {position} in row {row}, but sequences have {} tokens from a vocabulary of {}; {REMEDY}",
+            self.n_ctx, self.d_vocab
+        );
+        Err(Error::format(&self.path, why))
+    }
+}
+
+/// Opens the file of a shard if it has so many bytes; and when it was written, if the system says.
+fn open_file(path: &Path, bytes: u64) -> Result<(File, Option<SystemTime>)> {
+    let file = File::open(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::format(path, "is missing: put it back, or harvest into this folder again to recreate only this shard")
+        }
+        _ => Error::io("read", path)(e),
+    })?;
+    let there = file.metadata().map_err(Error::io("read", path))?;
+    if there.len() != bytes {
+        let why = format!(
+            "has {} bytes, but {bytes} were written: it was cut short or replaced; {REMEDY}",
+            there.len()
+        );
+        return Err(Error::format(path, why));
+    }
+    Ok((file, there.modified().ok()))
+}
+
+impl Mapped<'_> {
     /// Token ids `[rows]`.
     pub fn tokens(&self) -> &[u32] {
         cast_slice(&self.map.bytes()[range(&self.layout.tokens)])
@@ -273,6 +195,16 @@ impl Shard {
     /// Positions in their sequences `[rows]`.
     pub fn positions(&self) -> &[u32] {
         cast_slice(&self.map.bytes()[range(&self.layout.positions)])
+    }
+
+    /// Asks the system to read these rows of the hook at place `hook` ahead, and their ids.
+    pub fn will_need(&self, hook: usize, rows: Range<usize>) {
+        let all = (self.layout.tokens.end - self.layout.tokens.start) as usize / 4;
+        let Layout { tokens, positions, hooks, .. } = self.layout;
+        for section in [tokens, positions, &hooks[hook]] {
+            let (section, row) = (range(section), range(section).len() / all);
+            self.map.will_need(section.start + rows.start * row..section.start + rows.end * row);
+        }
     }
 
     /// The bytes of the rows of the hook at place `hook`.
@@ -297,11 +229,6 @@ pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
 /// memory.)
 pub fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7F80_0000;
-    values.iter().fold(true, |fine, x| fine & (x.to_bits() & EXPONENT != EXPONENT))
-}
-
-fn all_finite_f16(values: &[f16]) -> bool {
-    const EXPONENT: u16 = 0x7C00;
     values.iter().fold(true, |fine, x| fine & (x.to_bits() & EXPONENT != EXPONENT))
 }
 
@@ -346,21 +273,5 @@ mod tests {
                 assert!(told.contains("shard-00000") && told.contains("in row 1"), "{told}");
             }
         }
-    }
-
-    #[test]
-    fn finite_means_neither_nan_nor_infinite() {
-        let fine = [0.0, -0.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45];
-        assert!(all_finite(&fine));
-        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for at in 0..20 {
-                let mut values = vec![1.0; 20];
-                values[at] = wrong;
-                assert!(!all_finite(&values));
-                let halves: Vec<_> = values.iter().map(|&x| f16::from_f32(x)).collect();
-                assert!(!all_finite_f16(&halves));
-            }
-        }
-        assert!(all_finite_f16(&[f16::MAX, f16::MIN, f16::MIN_POSITIVE_SUBNORMAL]));
     }
 }

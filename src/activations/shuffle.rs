@@ -7,6 +7,13 @@
 //! inside (cycle walking: fewer than two trips on average, since `2^bits < 2n` for all but tiny
 //! stores), which keeps the map a bijection.
 
+mod blocks;
+mod order;
+
+pub use order::RowOrder;
+
+use blocks::{Blocks, InBlocks};
+
 /// How often each half is changed. Four passes of this kind already look random to any test here;
 /// eight cost 10 ns.
 const ROUNDS: usize = 8;
@@ -19,35 +26,65 @@ const FEWEST_BITS: u32 = 10;
 pub struct Shuffle {
     n: u64,
     seed: u64,
+    /// Without them, any row may come after any other.
+    blocks: Option<Blocks>,
 }
 
 impl Shuffle {
     /// An order of the rows `0..n`, decided by `seed` alone. Cannot fail; with `n = 0` every row is 0.
     pub fn new(n: u64, seed: u64) -> Shuffle {
-        Shuffle { n, seed }
+        Shuffle { n, seed, blocks: None }
+    }
+
+    /// The same as `order` says.
+    pub fn ordered(n: u64, seed: u64, order: RowOrder) -> Shuffle {
+        Shuffle { n, seed, blocks: Blocks::of(order) }
     }
 
     /// The rows at the positions `start..start + n`, which count on over the epochs: each of the
     /// order's length visits every row once.
     pub fn fill(&self, start: u64, n: usize) -> Vec<u64> {
         let rows = self.n.max(1);
-        let mut order = Permutation::new(rows, self.seed, start / rows);
         let mut epoch = start / rows;
+        let mut order = self.epoch(epoch);
         let mut within = start % rows;
         let mut out = Vec::with_capacity(n);
         while out.len() < n {
             if within == rows {
                 (epoch, within) = (epoch + 1, 0);
-                order = Permutation::new(rows, self.seed, epoch);
+                order = self.epoch(epoch);
             }
             out.push(order.row(within));
             within += 1;
         }
         out
     }
+
+    fn epoch(&self, epoch: u64) -> Epoch {
+        let n = self.n.max(1);
+        match self.blocks {
+            None => Epoch::Rows(Permutation::new(n, self.seed, epoch)),
+            Some(blocks) => Epoch::InBlocks(InBlocks::new(n, self.seed, epoch, blocks)),
+        }
+    }
 }
 
 /// The order of one epoch.
+enum Epoch {
+    Rows(Permutation),
+    InBlocks(InBlocks),
+}
+
+impl Epoch {
+    fn row(&mut self, position: u64) -> u64 {
+        match self {
+            Epoch::Rows(order) => order.row(position),
+            Epoch::InBlocks(order) => order.row(position),
+        }
+    }
+}
+
+/// An order of `0..n`.
 struct Permutation {
     n: u64,
     /// The number of bits of the upper and of the lower half: together the fewest that hold `n`

@@ -4,6 +4,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use crate::activations::RowOrder;
 use crate::backend::{Device, Rates};
 use crate::base::error::{Error, Result};
 use crate::base::number;
@@ -78,6 +79,10 @@ pub struct TrainConfig {
     pub epsilon: f64,
     /// Seeds the order of the activations.
     pub seed: u64,
+    /// In which order rows are read: by default any after any other. In blocks for a store that is
+    /// larger than memory and lies on a slow disk.
+    #[serde(skip_serializing_if = "RowOrder::is_rows")]
+    pub order: RowOrder,
     /// Steps between two points of the training history, which are means over those steps.
     pub log_every: u64,
     /// Held-out measurements over the run, the first before any training. They stand closer
@@ -113,6 +118,7 @@ impl Default for TrainConfig {
             beta2: 0.999,
             epsilon: 1e-8, // PyTorch's
             seed: 0,
+            order: RowOrder::Rows,
             log_every: 10,
             evaluations: 30,
             held_out_tokens: 8192,
@@ -145,6 +151,7 @@ impl TrainConfig {
         Error::at_least_1("evaluations", self.evaluations)?;
         Error::at_least_1("held_out_tokens", self.held_out_tokens as u64)?;
         Error::at_least_1("dead_window", self.dead_window)?;
+        self.order.check()?;
         check_rate("lr", self.lr)?;
         check_rate("lookup_lr", self.lookup_lr)?;
         check_rate("lr_end", self.lr_end)?;
@@ -268,6 +275,10 @@ mod tests {
             (TrainConfig { batch: 0, ..Default::default() }, "batch"),
             (TrainConfig { lr: f64::NAN, ..Default::default() }, "lr"),
             (TrainConfig { beta2: 1.0, ..Default::default() }, "beta2"),
+            (
+                TrainConfig { order: RowOrder::Blocks { rows: 0, mixed: 1 }, ..Default::default() },
+                "order",
+            ),
             (
                 TrainConfig { max_norm_multiple: Some(0.0), ..Default::default() },
                 "max_norm_multiple",

@@ -173,12 +173,22 @@ impl Material {
             Material::Stored(acts, _) => acts,
             Material::Synthetic(_) => return (first..first + config.batch as u64).collect(),
         };
-        let (n_ctx, skipped) = (acts.n_ctx() as u64, self.skipped(config) as u64);
-        let kept = n_ctx - skipped;
-        let n_rows = acts.n_rows() as u64;
-        let n = n_rows - n_rows / n_ctx * skipped;
-        let rows = Shuffle::new(n, config.seed).fill(first, config.batch);
-        rows.into_iter().map(|row| row / kept * n_ctx + skipped + row % kept).collect()
+        let kept = Kept::new(acts, self.skipped(config));
+        let mut rows = kept.shuffle(config).fill(first, config.batch);
+        rows.iter_mut().for_each(|row| *row = kept.row(*row));
+        rows
+    }
+
+    /// Asks the system to read ahead what comes some steps later, if the order of the rows is one
+    /// that is read ahead; all that comes soon if the step is the `first` of this process.
+    pub(super) fn read_ahead(&self, config: &TrainConfig, step: u64, first: bool) -> Result<()> {
+        let Material::Stored(acts, hook) = self else { return Ok(()) };
+        let kept = Kept::new(acts, self.skipped(config));
+        let start = step * config.batch as u64;
+        for rows in kept.shuffle(config).ahead(start, config.batch, first) {
+            acts.will_need(*hook, kept.row(rows.start)..kept.row(rows.end - 1) + 1)?;
+        }
+        Ok(())
     }
 
     /// Reads the rows of a step.
@@ -221,6 +231,30 @@ impl Material {
                 model.keys(&sae.index, &tokens, &before)
             }
         }
+    }
+}
+
+/// The rows of a store without the first of each sequence, numbered anew.
+struct Kept {
+    n: u64,
+    n_ctx: u64,
+    skipped: u64,
+}
+
+impl Kept {
+    fn new(acts: &ActivationStore, skipped: usize) -> Kept {
+        let (n_rows, n_ctx, skipped) = (acts.n_rows() as u64, acts.n_ctx() as u64, skipped as u64);
+        Kept { n: n_rows - n_rows / n_ctx * skipped, n_ctx, skipped }
+    }
+
+    fn shuffle(&self, config: &TrainConfig) -> Shuffle {
+        Shuffle::ordered(self.n, config.seed, config.order)
+    }
+
+    /// The number in the store of the row of that number here.
+    fn row(&self, row: u64) -> u64 {
+        let kept = self.n_ctx - self.skipped;
+        row / kept * self.n_ctx + self.skipped + row % kept
     }
 }
 

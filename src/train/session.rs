@@ -163,7 +163,7 @@ impl Session {
         }
         let (longest, mut batch) = (trainer.longest()?, Batch::default());
         let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
-        let mut stop = false;
+        let (mut stop, mut before) = (false, None::<u64>);
         // Runs that are behind catch up first; from there on all read the same batch.
         let next = |slots: &[Slot]| {
             slots.iter().filter(|slot| !slot.is_finished).map(|slot| slot.job.state.steps).min()
@@ -190,12 +190,15 @@ impl Session {
                 continue;
             }
             let mut rows = trainer.rows(step);
+            let follows = before.is_some_and(|before| before + 1 == step);
+            let asked = trainer.read_ahead(step, !follows);
+            before = Some(step);
             // Stopped while it checked the activations: there is no batch, and the rest is written
             // below.
             let interrupted = match trainer.gather(watch.waiting(), longest, &mut rows, &mut batch)
             {
                 Err(Error::Interrupted { .. }) if watch.stops() => Ok(true),
-                gathered => gathered.map(|()| false),
+                gathered => gathered.and(asked).map(|()| false),
             };
             stop = ranks.any(interrupted)?;
             if !stop {

@@ -52,6 +52,7 @@ impl TrainConfig {
             ("beta2", self.beta2.to_string(), "Adam's decay of the second moment"),
             ("epsilon", exponent(self.epsilon), "Adam's ε"),
             ("seed", self.seed.to_string(), "decides the order of the activations"),
+            ("order", self.order.to_string(), "which rows may come after which"),
             (
                 "log_every",
                 format!("{} steps", self.log_every),

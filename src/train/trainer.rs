@@ -287,6 +287,11 @@ impl Trainer {
         self.material.rows(&self.config, step)
     }
 
+    /// Has what comes later read ahead.
+    pub(super) fn read_ahead(&self, step: u64, first: bool) -> Result<()> {
+        self.material.read_ahead(&self.config, step, first)
+    }
+
     /// What computes the steps.
     pub(super) fn choose_backend(&self) -> Result<Chosen> {
         if self.ranks.size() > 1 {

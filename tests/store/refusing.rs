@@ -227,17 +227,16 @@ fn a_model_that_gives_the_wrong_shape_is_an_error() {
     }
 }
 
-/// Each is a memory map when the store is open, and of those a system gives a process 65,530.
 #[test]
-fn more_shards_than_can_be_open_are_refused_with_a_size_that_does() {
+fn more_shards_than_a_store_may_have_are_refused_with_a_size_that_does() {
     let dir = tempfile::tempdir().unwrap();
-    let tokens = tokens(60_001);
+    let tokens = tokens(250_001);
     let config = HarvestConfig { shard_tokens: N_CTX, ..CONFIG };
     let told =
         ActivationStore::harvest_with(&source(), &hooks(), &tokens, dir.path(), config, &never)
             .unwrap_err();
     assert!(matches!(told, Error::Config { field: "shard_tokens", .. }), "{told}");
     let told = told.to_string();
-    assert!(told.contains("60001 shards") && told.contains("take 16"), "{told}");
+    assert!(told.contains("250001 shards") && told.contains("take 16"), "{told}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -1,6 +1,7 @@
 //! What each process does: the shards of one share.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::collect::{collected, is_collected, there};
@@ -105,14 +106,11 @@ fn left(dir: &Path, plan: &Plan, share: Share) -> Result<Vec<usize>> {
         }
         known.shards.push(shard.unwrap_or_default());
     }
-    // Only so much of them is mapped at a time.
-    const AT_ONCE: usize = 256;
     let hooks: Vec<usize> = (0..plan.store.hooks.len()).collect();
-    for some in kept.chunks(AT_ONCE) {
-        let open = |index: &usize| Shard::open(dir, &known, *index);
-        let shards = some.iter().map(open).collect::<Result<Vec<_>>>()?;
-        verify(&shards.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
-    }
+    let maps = Arc::default();
+    let open = |&index: &usize| Shard::open(dir, &known, index, &maps);
+    let kept = kept.iter().map(open).collect::<Result<Vec<_>>>()?;
+    verify(&kept.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
     Ok(left)
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::TOKEN_IDS;
-use crate::activations::shard::Shard;
+use crate::activations::shard::Mapped;
 use crate::activations::{ActivationStore, Dtype};
 use crate::base::error::{Error, Result};
 use crate::base::files::{AtomicFile, create_folder, sha256, write_atomic};
@@ -66,7 +66,8 @@ impl ActivationStore {
         let mut progress = Progress::new("export", self.n_rows() as u64, "tokens");
         let mut done = 0;
         for (shard, name) in self.inner.shards.iter().zip(&names) {
-            plan.write(shard, place, &dir.join(name))?;
+            let shard = shard.map()?;
+            plan.write(&shard, place, &dir.join(name))?;
             done += shard.tokens().len();
             progress.set(done as u64);
         }
@@ -138,7 +139,7 @@ impl Plan {
     }
 
     /// Writes the file of a shard, if it is not there.
-    fn write(&self, shard: &Shard, place: usize, path: &Path) -> Result<()> {
+    fn write(&self, shard: &Mapped<'_>, place: usize, path: &Path) -> Result<()> {
         let n_seq = shard.tokens().len() / self.n_ctx;
         let shapes: [&[usize]; 2] = [&[self.n_ctx, self.d_model], &[self.n_ctx]];
         let mut batches: Vec<(Range<usize>, arrow::Batch)> = Vec::new();

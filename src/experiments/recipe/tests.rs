@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::activations::RowOrder;
 use crate::base::error::Error;
 use crate::model::{Model, Site};
 use crate::sae::{Architecture, AuxK, Frozen, SaeConfig};
@@ -337,6 +338,10 @@ fn train() -> impl Strategy<Value = TrainConfig> {
             beta2,
             epsilon,
             seed,
+            order: match seed % 5 {
+                0 => RowOrder::Blocks { rows: 1 + batch, mixed: held_out_tokens },
+                _ => RowOrder::Rows,
+            },
             log_every,
             evaluations,
             held_out_tokens,

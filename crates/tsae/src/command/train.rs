@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, FromArgMatches};
 use serde_json::json;
+use tokenized_sae::activations::RowOrder;
 use tokenized_sae::backend::Ranks;
 use tokenized_sae::display::interrupt;
 use tokenized_sae::experiments::recipe::{Harvested, LookupRecipe, RunRecipe, SaeRecipe};
@@ -137,9 +138,24 @@ struct Settings {
     /// Seeds the directions of the decoder and the order of the activations.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Read blocks of ROWS rows that lie side by side, in random order, and mix the rows of so many:
+    /// for activations on a slow disk that memory does not hold. By default any row may come after
+    /// any other.
+    #[arg(long, value_name = "ROWSxMIXED", value_parser = blocks)]
+    blocks: Option<RowOrder>,
     /// Seconds between two checkpoints, at least.
     #[arg(long, default_value_t = TrainConfig::default().checkpoint_seconds)]
     checkpoint_seconds: f64,
+}
+
+/// Reads what is typed as `--blocks`.
+fn blocks(text: &str) -> std::result::Result<RowOrder, String> {
+    let number = |n: &str| n.trim().parse::<usize>().ok().filter(|n| *n > 0);
+    text.split_once('x')
+        .and_then(|(rows, mixed)| {
+            Some(RowOrder::Blocks { rows: number(rows)?, mixed: number(mixed)? })
+        })
+        .ok_or_else(|| "write it as ROWSxMIXED, such as 4096x64".to_owned())
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -317,6 +333,7 @@ impl Settings {
             max_norm_multiple: self.max_norm_multiple,
             normalize: self.normalize,
             seed: self.seed,
+            order: self.blocks.unwrap_or_default(),
             checkpoint_seconds: self.checkpoint_seconds,
             ..TrainConfig::default()
         };

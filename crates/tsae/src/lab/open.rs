@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Options, install, set_up};
+use super::{Options, install, process, set_up};
 use crate::error::{Error, Result};
 
 /// New notebooks are ours, and a kernel on a busy machine is given time to start.
@@ -44,6 +44,9 @@ pub fn open(options: &OpenOptions) -> Result<()> {
         .args(&options.arguments)
         .current_dir(&folder)
         .env("JUPYTER_PATH", joined_path(&lab.jupyter_path));
+    if let Some(path) = process::path_to_tsae() {
+        command.env("PATH", path);
+    }
     if std::env::var_os("TSAE_SPARE").is_none() {
         command.env("TSAE_SPARE", "1"); // a warm kernel for the next start; see spare.py
     }

@@ -142,6 +142,18 @@ pub(super) fn on_path(names: &[&str]) -> Option<std::path::PathBuf> {
         .find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file()))
 }
 
+/// `PATH` with the folder of `tsae` itself in front, so that a cell that starts `tsae` starts the one
+/// that opened the notebook. None if this is another program, with no `tsae` beside it.
+pub(super) fn path_to_tsae() -> Option<std::ffi::OsString> {
+    let program = std::env::current_exe().ok()?;
+    let name = format!("tsae{}", std::env::consts::EXE_SUFFIX);
+    // A test lies one folder deeper than the command.
+    let folder = program.ancestors().skip(1).take(2).find(|folder| folder.join(&name).is_file())?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path)))
+        .ok()
+}
+
 fn listen(
     stream: impl Read + Send + 'static,
     sender: mpsc::Sender<Line>,

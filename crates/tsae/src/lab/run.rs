@@ -96,6 +96,9 @@ pub(super) fn python(interpreter: &Path, jupyter_path: &Path, script: &str) -> C
         .env_remove("TSAE_LIVE")
         .env("PYTHONWARNINGS", "ignore")
         .env("PYTHONUTF8", "1");
+    if let Some(path) = process::path_to_tsae() {
+        command.env("PATH", path);
+    }
     command
 }
 
