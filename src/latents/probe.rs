@@ -229,7 +229,7 @@ impl Probing<'_> {
             scores.push(self.score(Input::Latents(k), some, |rows| encoded.gather(rows, some))?);
         }
         if sae.lookup.is_some() {
-            let table = |&row: &usize| encoded.from_table(sae, row).unwrap_or_default();
+            let table = |&row: &usize| encoded.of_table(sae, row).unwrap_or_default();
             let of_table = |rows: &[usize]| rows.iter().flat_map(table).collect();
             scores.push(self.score(Input::Table, &[], of_table)?);
             let both = |rows: &[usize]| {

@@ -201,7 +201,7 @@ impl Parts {
                 parts.others.push(Part { latent, adds, cosine: decoder.cosine[latent] });
             }
         }
-        if let Some(table) = encoded.from_table(sae, row) {
+        if let Some(table) = encoded.of_table(sae, row) {
             let adds = truth.along(&table);
             parts.table = Part { latent: usize::MAX, adds, cosine: cosine(adds, &table) };
         }

@@ -141,7 +141,7 @@ impl Encoded {
             keys.push_some(rows, weights, |_, _| true);
         }
         let codes = match sae.subtract {
-            true => sae.encode_on(x, &Keys::from(keys.clone()))?,
+            true => sae.encode_on(x, Keys::from(keys.clone()))?,
             false => sae.encode(x)?,
         };
         self.codes.append(&codes);
@@ -178,7 +178,7 @@ impl Encoded {
     }
 
     /// What the table adds to the reconstruction of a row `[d]`, or nothing without one.
-    pub fn from_table(&self, sae: &Sae, row: usize) -> Option<Vec<f32>> {
+    pub fn of_table(&self, sae: &Sae, row: usize) -> Option<Vec<f32>> {
         let (table, d) = (sae.lookup.as_ref()?, sae.d_model());
         let (keys, weights) = self.keys.row(row);
         let scale = self.codes.scale(row);
@@ -242,8 +242,9 @@ mod tests {
                 (0..3).filter(|&i| labels[i] == of).map(|i| f64::from(dense[i][latent])).collect();
             values.iter().sum::<f64>() / values.len() as f64
         };
-        for latent in 0..4 {
-            assert!((got[latent] - mean(latent, true) + mean(latent, false)).abs() < 1e-12);
+        assert_eq!(got.len(), 4);
+        for (latent, got) in got.iter().enumerate() {
+            assert!((got - mean(latent, true) + mean(latent, false)).abs() < 1e-12);
         }
         assert_eq!(encoded.gather(&[2, 0], &[3, 0]), [0.0, 3.0, -1.0, 0.0]);
     }
