@@ -80,6 +80,14 @@ fn every_control_is_what_its_name_says() {
     let table = Lookup::shrunk_means(&model, &acts, hook).unwrap();
     let alone = Sae::of_table(table).unwrap();
     let found = eval::evaluate(&model, hook, &[("alone", &alone)], &corpus.valid).unwrap();
+    // What its sequences add sums up to its figures.
+    let by_sequence = &found.rows[0].by_sequence;
+    let all: Vec<usize> = (0..by_sequence.len()).collect();
+    for measure in [Measure::Nmse, Measure::CeAdded, Measure::CeAddedNats, Measure::LossRecovered] {
+        let summed = by_sequence.measured(measure, &all).unwrap();
+        let figure = found.rows[0].without_bos.get(measure);
+        assert!((summed - figure).abs() < 1e-9, "{}: {summed} {figure}", measure.name());
+    }
     let (found, alone) = (found.rows[0].without_bos, row("table alone"));
     assert_eq!(alone.nmse.values, [found.nmse; 2]);
     assert_eq!(found.l0, 0.0);

@@ -41,6 +41,25 @@ pub(crate) mod option {
     }
 }
 
+/// The same for a list.
+pub(crate) mod list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct There(#[serde(with = "super")] f64);
+
+    /// Writes each number, or the word for one that is not finite.
+    pub(crate) fn serialize<S: Serializer>(numbers: &[f64], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(numbers.iter().map(|&number| There(number)))
+    }
+
+    /// Reads what [`serialize`] writes.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+        let numbers = Vec::<There>::deserialize(from)?;
+        Ok(numbers.into_iter().map(|There(number)| number).collect())
+    }
+}
+
 struct Number;
 
 impl Visitor<'_> for Number {

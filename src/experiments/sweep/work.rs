@@ -42,7 +42,12 @@ impl Evaluated {
 
     /// The evaluation of these weights on this text, if it has been made.
     pub(super) fn read(run: &Path, weights: &str, text: &str) -> Result<Option<Evaluation>> {
-        let found: Option<Evaluated> = read(&run.join(EVALUATION))?;
+        let path = run.join(EVALUATION);
+        let found: Option<Evaluated> = read(&path)?;
+        if found.as_ref().is_some_and(|found| !found.by_sequence.is_whole()) {
+            let why = "lacks figures of some sequences: delete it, and run the sweep again";
+            return Err(Error::format(&path, why));
+        }
         Ok(found
             .filter(|found| found.weights == weights && found.text == text)
             .map(|found| Evaluation { by_sequence: found.by_sequence, ..found.evaluation }))
