@@ -110,11 +110,9 @@ pub mod prelude {
     pub use crate::experiments::controls::{Control, ControlResults, Controls};
     pub use crate::experiments::paper;
     pub use crate::experiments::sweep::{Arm, Sweep, SweepResults};
-    pub use crate::latents::absorption::{
-        AbsorptionConfig, Absorptions, absorption, absorption_with,
-    };
+    pub use crate::latents::absorption::{Absorptions, absorption};
     pub use crate::latents::features::{FeatureDashboard, Features, FeaturesConfig};
-    pub use crate::latents::probe::{Input, ProbeConfig, Probes, Task, probe, probe_with};
+    pub use crate::latents::probe::{Probes, Task, probe};
     pub use crate::latents::tokenness::{
         NgramR2s, TokenOrContext, TokenTest, TokennessConfig, Weighting, ngram_r2, ngram_r2_of_all,
         token_or_context, token_or_context_with,

@@ -11,12 +11,15 @@ use tokenized_sae::display::{self, Column, Figure, Row, Shown, Table};
 use tokenized_sae::error::Error;
 use tokenized_sae::eval::{self, Evaluations, Measure};
 use tokenized_sae::experiments::compare::{Comparison, Report};
+use tokenized_sae::experiments::controls::{Control, Controls};
 use tokenized_sae::experiments::paper;
 use tokenized_sae::experiments::recipe::{Harvested, RunRecipe, SaeRecipe};
 use tokenized_sae::experiments::sweep::{Arm, FailedRun, Setting, Sweep, SweepResults};
 use tokenized_sae::forecast::Forecast;
 use tokenized_sae::hub::{Hub, Repo, Snapshot};
+use tokenized_sae::latents::absorption::{AbsorptionConfig, absorption_with};
 use tokenized_sae::latents::features::{FeatureDashboard, FeaturesConfig};
+use tokenized_sae::latents::probe::{ProbeConfig, Task, probe};
 use tokenized_sae::latents::tokenness::{
     NgramR2s, TokenTest, TokennessConfig, Weighting, ngram_r2_of_all, token_or_context,
 };
@@ -490,6 +493,11 @@ fn latents(checked: &mut Checked, it: &Made) {
         dashboard.steer_last(frequent, 4.0, "Once upon").unwrap()
     );
     check!(checked, dashboard.continuations(frequent, 4.0, "Once upon", 2, 4, 0).unwrap());
+    let text = it.model.sample(128, 64, 5).unwrap();
+    let probes = probe(&it.model, it.hook, &[(EVIL, &sae)], &text).unwrap();
+    let config = AbsorptionConfig { min_f1: 0.0, ..Default::default() };
+    let absorbed = absorption_with(&it.model, it.hook, &[(EVIL, &sae)], &text, &config).unwrap();
+    check!(checked, ProbeConfig::default(), Task::InQuotes, probes, config, absorbed);
 }
 
 fn sweeps(checked: &mut Checked, it: &Made) {
@@ -505,7 +513,8 @@ fn sweeps(checked: &mut Checked, it: &Made) {
         Arm::with_lookup("b", sae.clone(), Lookup::unigram)
             .vary("x", &[1.0, 2.0], |sae, _| Ok(sae));
     check!(checked, lookup, Arm::new(EVIL, sae.clone()));
-    let sweep = Sweep::new(&it.acts, train).unwrap();
+    let controlled = sae.clone();
+    let sweep = Sweep::new(&it.acts, train.clone()).unwrap();
     check!(checked, sweep);
     let sweep = sweep
         .held_out(&it.model, &it.corpus.valid)
@@ -516,6 +525,10 @@ fn sweeps(checked: &mut Checked, it: &Made) {
     check!(checked, sweep);
     let mut results: SweepResults = sweep.run(it.dir.path().join("c&d")).unwrap();
     check!(checked, results, results.changes());
+    let (acts, text) = (&it.acts, &it.corpus.valid);
+    let controls = Controls::new(&it.model, acts, it.hook, controlled, train, text)
+        .only(&[Control::TableAlone, Control::Centred]);
+    check!(checked, controls, controls.run(it.dir.path().join("e&f")).unwrap().unwrap());
     assert!(checked.check(&results).html.contains("<img "), "its figure");
     let setting = Setting {
         arm: EVIL.into(),
@@ -565,7 +578,16 @@ fn whatever_a_cell_ends_in_shows_itself() {
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| word.starts_with(char::is_uppercase));
     // Settings of a few words, which say all that they are as Rust writes them.
-    let spelt = ["Architecture", "AuxK", "Compute", "Processing", "SaeFormat", "TableExport"];
+    let spelt = [
+        "Architecture",
+        "AuxK",
+        "Compute",
+        "Control",
+        "Frozen",
+        "Processing",
+        "SaeFormat",
+        "TableExport",
+    ];
     let names: Vec<&str> = words
         .filter(|word| !["Everything", "Result", "Progress"].contains(word))
         .filter(|word| !spelt.contains(word))

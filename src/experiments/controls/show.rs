@@ -1,18 +1,36 @@
 //! How controls show themselves.
 
-use super::{ControlResults, ControlRow};
+use super::{ControlResults, ControlRow, Controls};
 use crate::base::format;
-use crate::display::{Column, Row, Table, debug, shows_as_table};
+use crate::display::{Column, Row, Show, Shown, Table, debug, shows, shows_as_table};
 use crate::eval::Measure;
 use crate::experiments::sweep::Spread;
 use crate::experiments::sweep::signed;
 
 shows_as_table!(ControlResults);
+shows!(Controls);
+debug!(Controls: it => "Controls of {} at {}", it.model.name(), it.hook);
 debug!(ControlResults: it => "ControlResults({} rows)", it.rows.len());
 
 const CHANGE: &str = "the mean less the SAE's on the same activations, as a share of it; after ±, the least change that counts: half of the interval of 95 % over seeds and sequences of the text (bootstrap; with one seed, over sequences)";
 const OF_GAIN: &str =
     "how much of what the TSAE gains over the SAE this gains: 0 % at the SAE, 100 % at the TSAE";
+
+/// What is to be trained.
+impl Show for Controls {
+    fn shown(&self) -> Shown {
+        let shuffled =
+            if self.shuffled.is_some() { ", and on a model with shuffled weights" } else { "" };
+        Shown::line(&format!(
+            "{}, {}: an SAE, a TSAE and {} controls{shuffled}, {} seeds, {} training tokens each",
+            self.model.name(),
+            self.hook,
+            self.asked.len(),
+            self.seeds.len(),
+            format::count(self.train.tokens)
+        ))
+    }
+}
 
 impl ControlResults {
     /// A line for the SAE, the TSAE and each control.
