@@ -1,7 +1,8 @@
 //! `tsae probe` and `tsae absorption`.
 
 use tokenized_sae::display::{Show, interrupt};
-use tokenized_sae::prelude::*;
+use tokenized_sae::latents::absorption::AbsorptionConfig;
+use tokenized_sae::latents::probe::ProbeConfig;
 use tsae::Result;
 
 use super::common::SaesArgs;
