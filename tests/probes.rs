@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tokenized_sae::activations::Source;
-use tokenized_sae::latents::absorption::Carried;
-use tokenized_sae::latents::probe::ProbeScore;
+use tokenized_sae::latents::absorption::{AbsorptionConfig, Carried, absorption_with};
+use tokenized_sae::latents::probe::{Input, ProbeConfig, ProbeScore, probe_with};
 use tokenized_sae::prelude::*;
 
 const N_CTX: usize = 64;

@@ -251,6 +251,25 @@ impl Parts {
     }
 }
 
+impl Carried {
+    fn of(parts: &[Parts], labels: &[bool], has_table: bool) -> Carried {
+        let n = labels.iter().filter(|it| **it).count();
+        let shares = [-1.0 / (labels.len() - n) as f64, 1.0 / n as f64];
+        let distance = |value: &dyn Fn(&Parts) -> f64| -> f64 {
+            parts
+                .iter()
+                .zip(labels)
+                .map(|(it, &label)| shares[usize::from(label)] * value(it))
+                .sum()
+        };
+        let all = distance(&|it| it.projection);
+        let main = distance(&|it| it.main) / all;
+        let others = distance(&|it| it.others.iter().map(|it| it.adds).sum()) / all;
+        let table = has_table.then(|| distance(&|it| it.table.adds) / all);
+        Carried { main, others, table, lost: 1.0 - main - others - table.unwrap_or_default() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
