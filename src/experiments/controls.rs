@@ -188,8 +188,9 @@ impl Controls {
             let alone = Sae::of_table(recommended)?;
             let text = self.held_out.rows(0, self.evaluated.div_ceil(self.held_out.n_ctx()).max(1));
             let found = eval::evaluate(&self.model, self.hook, &[("alone", &alone)], &text)?;
-            rows.push(row::of_table_alone(&found.rows[0], &alone, &results, self.seeds.len()));
+            rows.push(row::of_table_alone(&found.rows[0], &alone, &results));
         }
+        row::compare(&mut rows);
         let shuffled = match &self.shuffled {
             None => None,
             Some(model) => match self.on_shuffled(model, dir)? {
@@ -203,7 +204,6 @@ impl Controls {
                 }
             },
         };
-        row::compare(&mut rows, [SAE, TSAE]);
         Ok(Some(ControlResults { rows, runs: results, shuffled }))
     }
 
@@ -227,9 +227,8 @@ impl Controls {
                     arms.push((format!("bypass of rank {rank}"), config));
                 }
                 Control::EqualParameters => {
-                    // A latent has two rows and a bias, a token one row.
-                    let d = self.sae.d_model;
-                    let more = (recommended.rows() * d).div_ceil(2 * d + 1);
+                    let more =
+                        recommended.table().len().div_ceil(self.sae.parameters_of_a_latent());
                     let wide = sae().with_latents(self.sae.d_sae() + more);
                     arms.push(named("SAE, as many parameters", wide));
                 }

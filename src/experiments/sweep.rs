@@ -70,7 +70,7 @@ pub use grid::Setting;
 pub use page::results_page;
 pub use results::{FailedRun, SweepResults, SweepRow, SweepRun};
 pub use spread::Spread;
-pub(crate) use table::signed;
+pub(crate) use table::{relative, signed};
 
 use super::EVALUATED;
 use crate::activations::ActivationStore;

@@ -206,7 +206,7 @@ impl SynthConfig {
             rows.push(SynthRow {
                 name: name.clone(),
                 arch: *arch,
-                parameters: parameters(config),
+                parameters: config.parameters() as u64,
                 scores: model.score(&runs[name.as_str()].sae, self.scored)?,
             });
         }
@@ -227,13 +227,6 @@ impl SynthConfig {
         files::write_json(&dir.join("scores.json"), &report)?;
         Ok(Some(report))
     }
-}
-
-/// Numbers that training moves.
-fn parameters(sae: &SaeConfig) -> u64 {
-    let (d, d_sae) = (sae.d_model as u64, sae.d_sae() as u64);
-    let table = sae.lookup.as_ref().map_or(0, |lookup| lookup.rows() as u64 * d);
-    2 * d * d_sae + d_sae + d + table
 }
 
 /// What [`SynthConfig::run`] found, as `scores.json` has it.

@@ -55,10 +55,9 @@ mod result;
 mod show;
 
 use crate::base::error::{Error, Result};
-use crate::display::interrupt;
 use crate::latents::ActivationSource;
 use crate::latents::probe::Task;
-use crate::latents::probe::rows::{self, Rows, Text, in_parallel};
+use crate::latents::probe::rows::{Rows, Text, in_parallel};
 use crate::latents::probe::sample::{FEWEST, Sampler, too_few};
 use crate::latents::tokenness::NamedSaes;
 use crate::model::{HookPoint, Model};
@@ -174,10 +173,7 @@ pub fn absorption_with(
     config.check()?;
     let (saes, source) = (saes.named(), source.into());
     let reader = source.reader(model, hook)?;
-    rows::check(&reader, &saes)?;
-    interrupt::watch();
-    interrupt::clear();
-    let text = Text::of(&reader, config.tokens, config.seed)?;
+    let text = Text::of(&reader, &saes, config.tokens, config.seed)?;
     let answers = text.vocabulary.answers(Task::FirstLetter, &text.tokens);
     let sampler = Sampler::new(&text.tokens, model.config().d_vocab, config.seed);
     let chosen = sampler.words(&answers, config.per_word);

@@ -146,10 +146,7 @@ pub fn probe_with(
     config.check()?;
     let (saes, source) = (saes.named(), source.into());
     let reader = source.reader(model, hook)?;
-    rows::check(&reader, &saes)?;
-    interrupt::watch();
-    interrupt::clear();
-    let text = Text::of(&reader, config.tokens, config.seed)?;
+    let text = Text::of(&reader, &saes, config.tokens, config.seed)?;
     let problems = problems(&text, model.config().d_vocab, config)?;
     let chosen = problems.iter().flat_map(|(.., problem)| [&problem.train, &problem.test]);
     let positions = chosen.flat_map(|side| &side.positions).copied().collect();

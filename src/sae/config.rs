@@ -158,6 +158,18 @@ impl SaeConfig {
         self.latents.unwrap_or(self.expansion.saturating_mul(self.d_model))
     }
 
+    /// How many numbers training moves: weights, biases and the table, whole. What only some
+    /// architectures have besides, a number or two a latent, is not among them.
+    pub fn parameters(&self) -> usize {
+        let table = self.lookup.as_ref().map_or(0, |lookup| lookup.table().len());
+        self.d_sae() * self.parameters_of_a_latent() + self.d_model + table
+    }
+
+    /// A latent's two rows and its bias.
+    pub(crate) fn parameters_of_a_latent(&self) -> usize {
+        2 * self.d_model + 1
+    }
+
     /// The same settings with this many latents.
     pub fn with_latents(self, d_sae: usize) -> SaeConfig {
         let is_whole = d_sae > 0 && d_sae.is_multiple_of(self.d_model.max(1));

@@ -65,9 +65,6 @@ impl Trainer {
         sae.origin = self.material.origin();
         let penalty = Penalty::of(config, || self.scale())?;
         penalty.start(&mut sae);
-        if config.centred && !folder.is_finished() {
-            self.centre(&mut sae)?;
-        }
         let lr = config.lr.unwrap_or(self.config.lr);
         let mut job = Job::new(name.to_owned(), key, lr, sae, (penalty, self.unit()?));
         if folder.is_finished() {
@@ -77,6 +74,9 @@ impl Trainer {
             job.state.steps = self.config.steps();
         } else {
             folder.resume(&mut job, self.config.steps())?;
+            if config.centred && job.state.steps == 0 {
+                self.centre(&mut job.sae)?;
+            }
         }
         if self.ranks.is_first() {
             folder.tidy()?;

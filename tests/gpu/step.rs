@@ -404,6 +404,8 @@ fn what_the_step_on_a_gpu_lacks_is_refused_by_name() {
     assert_eq!(Gpu::lacks(&plain), None);
     let jump = plain.clone().with_architecture(Architecture::BatchTopK);
     assert_eq!(Gpu::lacks(&jump).as_deref(), Some("BatchTopK"));
+    let frozen = plain.clone().with_frozen(Frozen::Decoder);
+    assert_eq!(Gpu::lacks(&frozen).as_deref(), Some("a frozen encoder or decoder"));
     let prefixes = plain.with_prefixes(&[2]);
     assert_eq!(Gpu::lacks(&prefixes).as_deref(), Some("prefixes of a Matryoshka SAE"));
 }

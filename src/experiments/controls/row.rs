@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Named, SAE};
+use super::{Named, SAE, TSAE};
 use crate::eval::{BySequence, Evaluation, Measure, Metrics};
 use crate::experiments::sweep::least::{Pair, least_change};
-use crate::experiments::sweep::{Spread, SweepResults};
-use crate::sae::{Sae, SaeConfig};
+use crate::experiments::sweep::{Spread, SweepResults, SweepRun, relative};
+use crate::sae::Sae;
 
 /// What one control came to.
 #[derive(Clone, Debug, Serialize)]
@@ -27,12 +27,13 @@ pub struct ControlRow {
 }
 
 /// A figure of a control, and how it stands to those of the SAE and the TSAE.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Change {
     /// The figure of each seed.
     pub values: Vec<f64>,
-    /// The mean less the SAE's, as a share of the SAE's.
+    /// The mean less the SAE's, as a share of the SAE's, over the seeds that both have; none where
+    /// that is not above 0.
     pub change: Option<f64>,
     /// The least change that counts: half of the interval of 95 % over seeds and sequences of the text
     /// (bootstrap).
@@ -42,15 +43,29 @@ pub struct Change {
     pub of_gain: Option<f64>,
 }
 
+/// What was measured of one run.
+#[derive(Clone, Copy)]
+struct Found<'a> {
+    seed: u64,
+    metrics: &'a Metrics,
+    by_sequence: &'a BySequence,
+}
+
 impl Change {
-    fn of(measure: Measure, runs: &[(u64, Metrics, &BySequence)], base: &[&BySequence]) -> Change {
-        let values: Vec<f64> = runs.iter().map(|(_, metrics, _)| metrics.get(measure)).collect();
-        let pairs =
-            runs.iter().zip(base).map(|(&(seed, _, ours), &base)| Pair { seed, ours, base });
+    /// Of runs against the SAE's of the same seeds.
+    fn of(measure: Measure, runs: &[Found<'_>], saes: &[Found<'_>]) -> Change {
+        let pairs = runs.iter().filter_map(|run| {
+            let sae = saes.iter().find(|sae| sae.seed == run.seed)?;
+            let figures = [run, sae].map(|of| of.metrics.get(measure));
+            let (ours, base) = (run.by_sequence, sae.by_sequence);
+            Some((figures, Pair { seed: run.seed, ours, base }))
+        });
+        let (figures, pairs): (Vec<[f64; 2]>, Vec<Pair<'_>>) = pairs.unzip();
         Change {
-            values,
-            least: least_change(&pairs.collect::<Vec<_>>(), measure),
-            ..Change::default()
+            values: runs.iter().map(|run| run.metrics.get(measure)).collect(),
+            change: relative(&figures),
+            least: least_change(&pairs, measure),
+            of_gain: None,
         }
     }
 
@@ -61,91 +76,89 @@ impl Change {
     }
 }
 
-fn parameters(config: &SaeConfig) -> usize {
-    let (d, d_sae) = (config.d_model, config.d_sae());
-    d_sae * (2 * d + 1) + d + config.lookup.as_ref().map_or(0, |lookup| lookup.table().len())
+/// The finished runs of an arm.
+fn of_arm<'a>(results: &'a SweepResults, arm: &str) -> Vec<Found<'a>> {
+    let runs = results.runs.iter().filter(|run| run.setting.arm == arm);
+    let found = |run: &'a SweepRun| {
+        let SweepRun { seed, metrics, by_sequence, .. } = run;
+        Found { seed: *seed, metrics, by_sequence }
+    };
+    runs.map(found).collect()
 }
 
-fn row(
-    (name, config): &Named,
-    runs: &[(u64, Metrics, &BySequence)],
-    base: &[&BySequence],
-) -> ControlRow {
+fn row((name, config): &Named, runs: &[Found<'_>], saes: &[Found<'_>]) -> ControlRow {
     ControlRow {
         name: name.clone(),
         d_sae: config.d_sae(),
-        parameters: parameters(config),
-        nmse: Change::of(Measure::Nmse, runs, base),
-        ce_added: Change::of(Measure::CeAdded, runs, base),
-        dead: runs.iter().map(|(_, metrics, _)| metrics.dead).collect(),
+        parameters: config.parameters(),
+        nmse: Change::of(Measure::Nmse, runs, saes),
+        ce_added: Change::of(Measure::CeAdded, runs, saes),
+        dead: runs.iter().map(|run| run.metrics.dead).collect(),
     }
 }
 
-/// What the SAE's runs add by sequence, seed by seed.
-fn base(results: &SweepResults) -> Vec<&BySequence> {
-    let runs = results.runs.iter().filter(|run| run.setting.arm == SAE);
-    runs.map(|run| &run.by_sequence).collect()
-}
-
-/// The rows of runs; changes are against the SAE among them.
+/// The rows of runs, but for arms whose runs have all failed; changes are against the SAE among
+/// them.
 pub(super) fn of_runs(results: &SweepResults, arms: &[Named]) -> Vec<ControlRow> {
-    let base = base(results);
-    let mut rows: Vec<ControlRow> = Vec::new();
-    for arm in arms {
-        let runs = results.runs.iter().filter(|run| run.setting.arm == arm.0);
-        let runs: Vec<_> = runs.map(|run| (run.seed, run.metrics, &run.by_sequence)).collect();
-        if !runs.is_empty() {
-            rows.push(row(arm, &runs, &base));
-        }
-    }
-    let means = rows.first().map(|sae| [&sae.nmse, &sae.ce_added].map(|of| of.spread().mean));
-    if let Some([nmse, ce_added]) = means {
-        for row in &mut rows {
-            against(&mut row.nmse, nmse);
-            against(&mut row.ce_added, ce_added);
-        }
-    }
-    rows
+    let saes = of_arm(results, SAE);
+    let runs = arms.iter().map(|arm| (arm, of_arm(results, &arm.0)));
+    runs.filter(|(_, runs)| !runs.is_empty()).map(|(arm, runs)| row(arm, &runs, &saes)).collect()
 }
 
-/// The row of a table alone, which is the same for all `seeds`.
+/// The row of a table alone, which is the same for every seed.
 pub(super) fn of_table_alone(
     found: &Evaluation,
     alone: &Sae,
     results: &SweepResults,
-    seeds: usize,
 ) -> ControlRow {
-    let (metrics, base) = (found.without_bos, base(results));
-    let runs: Vec<_> = (0..seeds as u64).map(|seed| (seed, metrics, &found.by_sequence)).collect();
-    let mut row = row(&("table alone".to_owned(), alone.config.clone()), &runs, &base);
-    (row.d_sae, row.parameters, row.dead) = (0, alone.lookup.as_ref().map_or(0, Vec::len), vec![]);
-    let mean = |measure| {
-        let saes = results.runs.iter().filter(|run| run.setting.arm == SAE);
-        let values: Vec<f64> = saes.map(|run| run.metrics.get(measure)).collect();
-        Spread::of(&values).unwrap_or(Spread::NONE).mean
-    };
-    against(&mut row.nmse, mean(Measure::Nmse));
-    against(&mut row.ce_added, mean(Measure::CeAdded));
-    row
+    let saes = of_arm(results, SAE);
+    let (metrics, by_sequence) = (&found.without_bos, &found.by_sequence);
+    let runs: Vec<Found<'_>> =
+        saes.iter().map(|sae| Found { metrics, by_sequence, ..*sae }).collect();
+    let row = row(&("table alone".to_owned(), alone.config.clone()), &runs, &saes);
+    let parameters = alone.lookup.as_ref().map_or(0, Vec::len);
+    ControlRow { d_sae: 0, parameters, dead: Vec::new(), ..row }
 }
 
-/// The change against a mean, if that has a sign.
-fn against(change: &mut Change, base: f64) {
-    let by = (change.spread().mean - base) / base;
-    change.change = (base > 0.0 && by.is_finite()).then_some(by);
-}
-
-/// How much of the gain from one row to another every row has that stands on the same activations.
-pub(super) fn compare(rows: &mut [ControlRow], [from, to]: [&str; 2]) {
-    let mean = |rows: &[ControlRow], name: &str| {
-        let row = rows.iter().find(|row| row.name == name)?;
-        Some([&row.nmse, &row.ce_added].map(|of| of.spread().mean))
-    };
-    let (Some(from), Some(to)) = (mean(rows, from), mean(rows, to)) else { return };
-    for row in rows.iter_mut().filter(|row| !row.name.ends_with("weights shuffled")) {
+/// How much of the gain from the SAE to the TSAE among them each row has.
+pub(super) fn compare(rows: &mut [ControlRow]) {
+    let means = |row: &ControlRow| [&row.nmse, &row.ce_added].map(|of| of.spread().mean);
+    let of = |name: &str| rows.iter().find(|row| row.name == name).map(means);
+    let (Some(from), Some(to)) = (of(SAE), of(TSAE)) else { return };
+    for row in rows {
+        let means = means(row);
         for (i, change) in [&mut row.nmse, &mut row.ce_added].into_iter().enumerate() {
-            let share = (from[i] - change.spread().mean) / (from[i] - to[i]);
+            let share = (from[i] - means[i]) / (from[i] - to[i]);
             change.of_gain = share.is_finite().then_some(share);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    fn metrics(nmse: f64) -> Metrics {
+        let name = |measure: Measure| json!(measure).as_str().unwrap_or_default().to_owned();
+        let mut all: Map<String, Value> =
+            Measure::ALL.map(|measure| (name(measure), json!(nmse))).into_iter().collect();
+        all.insert("tokens".to_owned(), json!(1));
+        serde_json::from_value(Value::Object(all)).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_compared_with_that_of_its_own_seed() {
+        let by_sequence = BySequence::default();
+        let [low, high, ours] = [1.0, 3.0, 1.5].map(metrics);
+        let found = |seed, metrics| Found { seed, metrics, by_sequence: &by_sequence };
+        let saes = [found(0, &low), found(1, &high)];
+        // Its run of seed 0 has failed: 1.5 stands against 3, not against 1 or their mean.
+        let change = Change::of(Measure::Nmse, &[found(1, &ours)], &saes);
+        assert_eq!((change.change, change.values), (Some(-0.5), vec![1.5]));
+        // And without any SAE there is nothing to compare it with.
+        let alone = Change::of(Measure::Nmse, &[found(1, &ours)], &[]);
+        assert_eq!((alone.change, alone.least), (None, None));
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn least_change(pairs: &[Pair<'_>], measure: Measure) -> Option<f64> 
     let mut seeds: Vec<u64> = pairs.iter().map(|pair| pair.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
+    let each: Vec<usize> = (0..seeds.len()).collect();
     let scale = match seeds.len() {
         1 => 0.0,
         s => (s as f64 / (s as f64 - 1.0)).sqrt(),
@@ -62,11 +63,11 @@ pub(crate) fn least_change(pairs: &[Pair<'_>], measure: Measure) -> Option<f64> 
             by_seed.push(sums.map(|sum| sum / count));
         }
         let [ours, base] = [0, 1].map(|of| {
-            let mean = |of_drawn: &mut dyn Iterator<Item = usize>| {
-                of_drawn.map(|i| by_seed[i][of]).sum::<f64>() / seeds.len() as f64
+            let mean = |over: &[usize]| {
+                over.iter().map(|&i| by_seed[i][of]).sum::<f64>() / over.len() as f64
             };
-            let all = mean(&mut (0..seeds.len()));
-            all + scale * (mean(&mut drawn.iter().copied()) - all)
+            let all = mean(&each);
+            all + scale * (mean(&drawn) - all)
         });
         changes.push((ours - base) / base);
     }

@@ -206,7 +206,7 @@ fn sooner(line: Row, spread: Option<Spread>, factors: &[Option<f64>]) -> Row {
 /// The change from the mean of the second numbers to that of the first as a share of it, if that
 /// has a sign: where the second cross 0, as cross-entropy added may, the mean of the single changes
 /// is large and of either sign.
-fn relative(pairs: &[[f64; 2]]) -> Option<f64> {
+pub(crate) fn relative(pairs: &[[f64; 2]]) -> Option<f64> {
     let [ours, base] = [0, 1].map(|i| pairs.iter().map(|pair| pair[i]).sum::<f64>());
     let change = (ours - base) / base;
     (base > 0.0 && change.is_finite()).then_some(change)

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{MEANS, SynthArch, parameters};
+use super::{MEANS, SynthArch};
 use crate::base::error::Result;
 use crate::sae::SaeConfig;
 use crate::synthetic::SyntheticModel;
@@ -49,11 +49,11 @@ impl Arm {
     ) -> Result<SaeConfig> {
         let lookup = match self {
             Arm::Wide => {
-                let a_latent = 2 * plain.d_model + 1;
+                let a_latent = plain.parameters_of_a_latent();
                 let latents = plain.d_sae() + model.d_vocab() * plain.d_model / a_latent;
                 let wide = arch.sae((plain.d_model, plain.d_vocab, latents), l0);
                 let wide = SaeConfig { seed: plain.seed, ..wide };
-                debug_assert!(parameters(&wide) >= parameters(&plain));
+                debug_assert!(wide.parameters() >= plain.parameters());
                 return Ok(wide);
             }
             Arm::Added | Arm::Subtracted => model.token_means(MEANS)?,

@@ -26,8 +26,17 @@ pub(in crate::latents) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Sequences chosen at random, of so many tokens at most.
-    pub fn of(reader: &'a Reader<'a>, tokens: usize, seed: u64) -> Result<Text<'a>> {
+    /// Sequences chosen at random, of so many tokens at most, on which these SAEs are to be measured;
+    /// a stop that was asked for before is not meant for that.
+    pub fn of(
+        reader: &'a Reader<'a>,
+        saes: &[(&str, &Sae)],
+        tokens: usize,
+        seed: u64,
+    ) -> Result<Text<'a>> {
+        check(reader, saes)?;
+        interrupt::watch();
+        interrupt::clear();
         // An error for a model that has none: without the text of tokens nothing can be asked.
         reader.model.tokenizer()?;
         let all = reader.tokens()?;
@@ -90,7 +99,7 @@ impl<'a> Text<'a> {
 }
 
 /// Checks that there are SAEs and that they fit the model.
-pub(in crate::latents) fn check(reader: &Reader<'_>, saes: &[(&str, &Sae)]) -> Result<()> {
+fn check(reader: &Reader<'_>, saes: &[(&str, &Sae)]) -> Result<()> {
     if saes.is_empty() {
         return Err(Error::config("saes", "there is no SAE to measure"));
     }
