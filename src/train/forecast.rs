@@ -9,7 +9,7 @@ use super::session::CHECKPOINTS;
 use crate::activations::{Batch, Waiting};
 use crate::base::error::Result;
 use crate::base::forecast::{self, Forecast};
-use crate::sae::{Sae, SaeConfig};
+use crate::sae::{Architecture, Keys, Sae, SaeConfig};
 use crate::train::TrainConfig;
 
 /// Steps that are tried, of which the first, which finds cold caches and fresh memory, does not
@@ -57,10 +57,31 @@ pub(crate) fn work_of(sae: &SaeConfig, config: &TrainConfig) -> u128 {
     u128::from(config.steps()) * d * (batch * (screened + ACTIVE * active) + ADAM * d_sae)
 }
 
+/// Makes `l0` latents a row active on these rows, or all that are positive if they are fewer.
+///
+/// A step costs by what is active. Where training steers to an L0, it begins with a hundred times as
+/// much as it has at the end, and the first steps would tell little about the rest.
+fn leave_active(sae: &mut Sae, x: &[f32], keys: &Keys<'_>, l0: f64) -> Result<()> {
+    sae.threshold.fill(0.0);
+    let codes = sae.encode_on(x, keys)?;
+    let mut values: Vec<f32> =
+        codes.values().iter().copied().filter(|value| *value > 0.0).collect();
+    let stay = (l0 * codes.n() as f64) as usize;
+    if stay < values.len() {
+        let (_, &mut least, _) = values.select_nth_unstable_by(stay, |a, b| b.total_cmp(a));
+        match sae.config.architecture {
+            Architecture::JumpRelu { .. } => sae.threshold.fill(least),
+            _ => sae.b_enc.iter_mut().for_each(|bias| *bias -= least),
+        }
+    }
+    Ok(())
+}
+
 impl Trainer {
     /// What [`fit`](Trainer::fit) will take, all SAEs together, if none of them is finished or
     /// begun: memory by calculation, time by a few steps of each on batches of the store, which
-    /// change nothing. Held-out measurements are not in the time.
+    /// change nothing. Held-out measurements are not in the time; an SAE that is steered to an L0 is
+    /// tried with as many active latents as a run has on average.
     ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
@@ -83,18 +104,24 @@ impl Trainer {
         for (name, sae) in &self.saes {
             let begun = Instant::now();
             let penalty = Penalty::of(sae, || self.scale())?;
+            let mean_l0 = penalty.mean_l0(sae.d_sae(), self.config.sparsity_warmup);
             let mut job = Job::new(
                 name.clone(),
                 String::new(),
                 sae.lr.unwrap_or(self.config.lr),
                 Sae::new(sae.clone())?,
-                (penalty, self.unit()?),
+                (penalty.unsteered(), self.unit()?),
             );
             let mut times = Vec::new();
             for step in 0..TRIED {
                 let start = Instant::now();
                 let mut rows = self.rows(step);
                 self.gather(Waiting::Cell, longest, &mut rows, &mut batch)?;
+                if let (0, Some(l0)) = (step, mean_l0) {
+                    let keys = self.keys(&job.sae, Waiting::Cell, &rows)?;
+                    let keys = keys.unwrap_or_else(|| Keys::from(&batch.tokens[..]));
+                    leave_active(&mut job.sae, &batch.x, &keys, l0)?;
+                }
                 let prepared = backend.prepare(&batch.x, &batch.tokens, self.material.d_model())?;
                 let keys = self.keys(&job.sae, Waiting::Cell, &rows)?;
                 self.step(backend.as_ref(), &mut job, &prepared, keys.as_ref())?;
@@ -180,6 +207,33 @@ mod tests {
         let small = TrainConfig { batch: 256, ..config.clone() };
         let by_step = 15.0 * 36.0 / 202.0;
         assert!((work_of(&sae, &small) as f64 / work(&sae) - 1.0 - by_step).abs() < 0.2);
+    }
+
+    #[test]
+    fn a_steered_sae_is_tried_with_the_active_latents_of_a_whole_run() {
+        let jump_relu = Architecture::JumpRelu { l0: 1.0, bandwidth: 0.1, threshold: 0.1 };
+        let config = SaeConfig::new(16, 8).with_latents(512);
+        for architecture in [jump_relu, Architecture::Relu { l1: 1.0 }] {
+            let config = config.clone().with_architecture(architecture).with_target_l0(4.0);
+            let penalty = Penalty::of(&config, || Ok(1.0)).unwrap();
+            // From 256 down to 4 in the first half, by the same factor a step.
+            let mean = (0..10_000).map(|step| {
+                let share = (f64::from(step) / 5_000.0).min(1.0);
+                4.0 * 64f64.powf(1.0 - share) / 10_000.0
+            });
+            let l0 = penalty.mean_l0(512, 0.5).unwrap();
+            assert!((l0 / mean.sum::<f64>() - 1.0).abs() < 0.01, "{l0}");
+
+            let mut sae = Sae::new(config).unwrap();
+            // Another's decoder rows are as good as any in all directions.
+            let x = Sae::new(SaeConfig { seed: 1, ..sae.config.clone() }).unwrap().w_dec;
+            let tokens = vec![0; 512];
+            leave_active(&mut sae, &x, &Keys::from(&tokens[..]), l0).unwrap();
+            let left = sae.encode_on(&x, &tokens[..]).unwrap().l0();
+            assert!((left / l0 - 1.0).abs() < 0.02, "{left} for {l0}");
+        }
+        let top_k = Penalty::of(&config, || Ok(1.0)).unwrap();
+        assert_eq!(top_k.mean_l0(512, 0.5), None);
     }
 
     #[test]

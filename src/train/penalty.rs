@@ -53,6 +53,21 @@ impl Penalty {
         }
     }
 
+    /// How many latents are active on a row, on average over a run that is steered to a given L0 and
+    /// whose penalty rises over this share of it.
+    pub(super) fn mean_l0(&self, d_sae: usize, rising: f64) -> Option<f64> {
+        let target = self.target_l0?;
+        let fold = first_multiple(target, d_sae).ln();
+        // The mean of eˣ for x from 0 to `fold`, the way that `steer` takes.
+        let falling = if fold > 0.0 { fold.exp_m1() / fold } else { 1.0 };
+        Some(target * (rising * falling + 1.0 - rising))
+    }
+
+    /// The same without steering.
+    pub(super) fn unsteered(self) -> Penalty {
+        Penalty { target_l0: None, ..self }
+    }
+
     /// Sets the aim of a step that takes this share of the penalty.
     pub(super) fn aim(&self, objective: &mut Objective, share: f64) {
         (objective.sparsity, objective.bandwidth) = (self.sparsity * share, self.bandwidth);
@@ -73,8 +88,7 @@ impl Penalty {
             fired[latent as usize] = true;
             count += 1.0;
         }
-        let first = sae.d_sae() as f64 / 2.0;
-        let aim = target * (first / target).max(1.0).powf(1.0 - share);
+        let aim = target * first_multiple(target, sae.d_sae()).powf(1.0 - share);
         let fold = (count / codes.n() as f64 / aim).ln().clamp(-LARGEST_FOLD, LARGEST_FOLD);
         let by = (GAIN * fold * scratch.mean_excess(sae).unwrap_or(self.scale)) as f32;
         if let Architecture::JumpRelu { .. } = sae.config.architecture {
@@ -86,4 +100,10 @@ impl Penalty {
             moved.for_each(|(bias, _)| *bias -= by);
         }
     }
+}
+
+/// How many times `target` is active where a run begins: half of all latents.
+fn first_multiple(target: f64, d_sae: usize) -> f64 {
+    let first = d_sae as f64 / 2.0;
+    (first / target).max(1.0)
 }
