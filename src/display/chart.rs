@@ -33,6 +33,7 @@ mod panel;
 mod spec;
 mod ticks;
 
+pub(crate) use layout::PUBLISHED;
 pub use spec::{Axis, Mark, Options, Sample, Scale, Series, Unit};
 pub(crate) use spec::{Content, PanelSpec};
 

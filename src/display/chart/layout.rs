@@ -15,6 +15,10 @@ const LEGEND_SIZE: f64 = 13.0;
 const LEGEND_ROW: f64 = 21.0;
 const EDGE: f64 = 8.0;
 
+/// What stands before the name of a series that was published; it has the colour of the one of that
+/// name.
+pub(crate) const PUBLISHED: &str = "paper: ";
+
 /// How an entry of the legend is shown.
 #[derive(Clone, Copy, PartialEq)]
 enum Swatch {
@@ -115,7 +119,7 @@ fn aligned<'a>(
     })
 }
 
-/// All names in order of their first appearance, which is the order of the colours.
+/// All names in order of their first appearance.
 fn names(specs: &[PanelSpec]) -> Vec<(String, Swatch)> {
     let mut names: Vec<(String, Swatch)> = Vec::new();
     let mut add = |name: &str, swatch| {
@@ -135,8 +139,18 @@ fn names(specs: &[PanelSpec]) -> Vec<(String, Swatch)> {
     names
 }
 
+/// The colour of a name: they are given in the order of names, and what was published of a series
+/// has the series' own.
 fn number(names: &[(String, Swatch)], name: &str) -> usize {
-    names.iter().position(|(known, _)| known == name).unwrap_or(0)
+    let own = |name| ours(names, name).unwrap_or(name);
+    let coloured = names.iter().filter(|(name, _)| ours(names, name).is_none());
+    coloured.map(|(name, _)| name).position(|known| known == own(name)).unwrap_or(0)
+}
+
+/// The series of which this one was published, if both are drawn.
+fn ours<'a>(names: &[(String, Swatch)], name: &'a str) -> Option<&'a str> {
+    let ours = name.strip_prefix(PUBLISHED)?;
+    names.iter().any(|(known, _)| known == ours).then_some(ours)
 }
 
 /// The left end and the row of each entry.

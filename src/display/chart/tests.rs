@@ -138,6 +138,17 @@ fn equal_names_have_equal_colours_in_all_panels() {
 }
 
 #[test]
+fn what_was_published_has_the_colour_of_ours() {
+    let dashed = |name: &str| Series { name: name.to_owned(), ..sae() }.dashed();
+    let series = [sae(), dashed("paper: else"), dashed("paper: TSAE"), tsae()];
+    let figure = super::curves("", "x", "y", &series, &log_y()).unwrap();
+    let used = |n: usize| figure.svg().matches(palette::SERIES[n]).count();
+    // Of SAE, of what is the paper's alone, and of both TSAEs; no fourth.
+    assert!(used(0) > 0 && used(1) > 0 && used(2) > used(1), "{}", figure.svg());
+    assert_eq!(used(3), 0);
+}
+
+#[test]
 fn awkward_numbers_are_drawn_or_refused() {
     let draw = |points: &[(f64, f64)], options: &Options| {
         curves("t", "x", "y", &[Series::new("a", points.to_vec())], options)

@@ -243,7 +243,8 @@ fn dashed<T>(
 ) -> Vec<Series> {
     let curve = |same: &[T]| {
         let points = same.iter().map(&point).collect();
-        Series::new(&format!("paper: {}", name(&same[0])), points).with_markers().dashed()
+        let name = format!("{}{}", chart::PUBLISHED, name(&same[0]));
+        Series::new(&name, points).with_markers().dashed()
     };
     published.chunk_by(|a, b| name(a) == name(b)).map(curve).collect()
 }
