@@ -89,9 +89,9 @@ same alone two
 [ "$(grep -c 'TSAE' said)" = 1 ]
 mpiexec -n 4 "$tsae" train run.toml --out four > /dev/null
 same alone four
-mpiexec -n 3 "$tsae" train run.toml --out latents --exchange latents > /dev/null 2> err
+TSAE_PROGRESS=lines mpiexec -n 3 "$tsae" train run.toml --out latents --exchange latents > said 2>&1
 same alone latents
-grep -q 'shared by rows, not by latents: "TSAE" (AuxK)' err
+[ "$(grep -c 'shared by rows, not by latents: "TSAE" (AuxK)' said)" = 1 ]
 
 # One of two is killed, without a warning.
 mpiexec -n 2 "$tsae" train run.toml --out killed > /dev/null 2>&1 &
