@@ -30,7 +30,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::median;
-use super::step::{StepBench, StepLookup, StepReport, StepShape, step_over};
+use super::step::{StepBench, StepLookup, StepShape, step_over};
 use tokenized_sae::backend::{
     Device, Exchange, Ranks, bytes_of_chain, bytes_of_step, in_threads, largest_share,
 };
@@ -143,15 +143,15 @@ pub fn ranks(bench: &RanksBench, ranks: &Ranks) -> Result<RanksReport> {
     // One alone, while the others wait, and then all together.
     let alone = ranks.is_first().then(|| step_over(&steps, &Ranks::alone()).map(|it| it.0));
     let alone = ranks.agree(alone.transpose())?;
-    let together = |exchange| match ranks.size() {
-        1 => Ok(None),
-        _ => {
-            let (report, exchanged) =
-                ranks.agree(step_over(&steps, &ranks.clone().exchanging(exchange)))?;
-            Ok(Some([report.step_s[0], exchanged]))
+    let together = |exchange| -> Result<Option<[f64; 2]>> {
+        if ranks.size() == 1 {
+            return Ok(None);
         }
+        let ranks = ranks.clone().exchanging(exchange);
+        let (report, exchanged) = ranks.agree(step_over(&steps, &ranks))?;
+        Ok(Some([report.step_s[0], exchanged]))
     };
-    let of_step = |stages: &[&str], bytes, exchange| {
+    let of_step = |stages: &[&str], bytes, exchange| -> Result<Shared> {
         let together_s = together(exchange)?;
         let Some(report) = &alone else { return Ok(Shared::default()) };
         let of = |name: &&str| report.stages.get(*name).and_then(|it| it.as_f64()).unwrap_or(0.0);
