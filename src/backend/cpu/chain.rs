@@ -104,7 +104,7 @@ pub(super) fn settle(sae: &mut Sae, state: &mut AdamState, ranks: &Ranks) -> Res
     // Last, what all wait for, so that none leaves while the first still receives.
     settle_table(sae, state, ranks)?;
     for (array, wide) in [(&mut sae.w_enc, d), (&mut sae.w_dec, d), (&mut sae.b_enc, 1)] {
-        owners.from_owners(array, wide, CHUNK)?;
+        owners.spread_owned(array, wide, CHUNK)?;
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ pub(super) fn settle(sae: &mut Sae, state: &mut AdamState, ranks: &Ranks) -> Res
 pub(super) fn settle_table(sae: &mut Sae, state: &AdamState, ranks: &Ranks) -> Result<()> {
     let (d, owners) = (sae.d_model(), owners(&sae.config, ranks));
     match sae.lookup.as_mut().filter(|_| state.lookup.is_some()) {
-        Some(table) => owners.from_owners(table, d, table::CHUNK),
+        Some(table) => owners.spread_owned(table, d, table::CHUNK),
         None => Ok(()),
     }
 }
@@ -191,8 +191,8 @@ impl Chain {
         recon.add_up(&sums, n, d, &Ranks::alone())?;
         let RowSums { squared_error, nmse } = recon.sums;
         let mut sums = [squared_error, nmse, recon.squared_errors];
-        owners.from_one(owners.size() - 1, &mut sums)?;
-        owners.from_one(owners.size() - 1, &mut recon.residual)?;
+        owners.spread(owners.size() - 1, &mut sums)?;
+        owners.spread(owners.size() - 1, &mut recon.residual)?;
         recon.sums = RowSums { squared_error: sums[0], nmse: sums[1] };
         recon.squared_errors = sums[2];
         stages.since(Stage::Decode, start);

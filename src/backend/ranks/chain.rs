@@ -19,8 +19,10 @@
 //! tokens occur in the batch.
 //!
 //! Against the exchange of rows, the step by latent is shared out as well, and a rank has moments,
-//! two thirds of what training holds, for its own latents alone; but each rank scores all rows, and
-//! about twice the bytes travel, one after the other.
+//! two thirds of what training holds, for its own latents alone. (Parameters it holds whole, since
+//! they are drawn, compared and measured whole; it moves and reads its own.) But each rank scores k
+//! latents of every row exactly, of which all but k in R are in vain, and about twice the bytes
+//! travel, one after the other.
 
 use std::ops::Range;
 
@@ -70,14 +72,14 @@ impl Ranks {
                 group.send(rank + 1, bytemuck::cast_slice(piece))?;
             }
         }
-        self.from_one(self.size() - 1, running)
+        self.spread(self.size() - 1, running)
     }
 
     /// Gives all ranks what one has.
     ///
     /// # Errors
     /// Those of [`Collective::all_gather`](super::Collective::all_gather).
-    pub(in crate::backend) fn from_one<T: Pod>(&self, owner: usize, all: &mut [T]) -> Result<()> {
+    pub(in crate::backend) fn spread<T: Pod>(&self, owner: usize, all: &mut [T]) -> Result<()> {
         let Some(group) = &self.group else { return Ok(()) };
         for piece in bytemuck::cast_slice_mut(all).chunks_mut(AT_ONCE) {
             let end = piece.len();
@@ -97,7 +99,7 @@ impl Ranks {
     ///
     /// # Errors
     /// Those of [`Collective::all_gather`](super::Collective::all_gather).
-    pub(in crate::backend) fn from_owners<T: Pod>(
+    pub(in crate::backend) fn spread_owned<T: Pod>(
         &self,
         all: &mut [T],
         wide: usize,
@@ -105,7 +107,7 @@ impl Ranks {
     ) -> Result<()> {
         for owner in 0..self.size() {
             let part = self.part_of(owner, all.len(), wide, unit);
-            self.from_one(owner, &mut all[part])?;
+            self.spread(owner, &mut all[part])?;
         }
         Ok(())
     }
@@ -170,7 +172,7 @@ mod tests {
             owned[own.start * wide..own.end * wide].fill(ranks.rank() as u8);
             let mut first = owned.clone();
             ranks.to_first(&mut first, wide, unit).unwrap();
-            ranks.from_owners(&mut owned, wide, unit).unwrap();
+            ranks.spread_owned(&mut owned, wide, unit).unwrap();
             (first, owned)
         });
         let want: Vec<u8> = [[0; 8].to_vec(), [1; 8].to_vec(), [2; 6].to_vec()].concat();

@@ -15,7 +15,7 @@
 //! since the last rank has its first piece when R − 1 others have had it.
 //!
 //! Measured here: `own`, what every rank does for itself (by rows: packing, the order by latent,
-//! gradients and Adam, the table; by latents: packing rows and the order by latent), and `shared`, all
+//! gradients and Adam, the table; by latents: packing rows, the exact scores of k latents a row, the order by latent), and `shared`, all
 //! else. Counted: `bytes`, which every rank receives but for its own part, and half of which are handed
 //! on and half come back where latents are shared; `gathers`; the pieces that are handed on; and
 //! `most(R)`, the share of the rows of the busiest rank, since only whole blocks are shared out.
@@ -63,8 +63,7 @@ const REPETITIONS: usize = 9;
 const BY_ROWS: [&str; 3] = ["screen", "rescore", "decode"];
 
 /// Those that are done of the latents of each alone.
-const BY_LATENTS: [&str; 6] =
-    ["pack_encoder", "screen", "rescore", "decode", "gradients_adam", "table_adam"];
+const BY_LATENTS: [&str; 5] = ["pack_encoder", "screen", "decode", "gradients_adam", "table_adam"];
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]

@@ -35,7 +35,7 @@ impl RanksReport {
     }
 
     /// What was measured, what was assumed, and what follows.
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         let ms = |seconds: f64| format!("{:.1} ms", 1e3 * seconds);
         let who = if self.by_mpi { "processes, by MPI" } else { "threads of this process" };
         let names = ["rows", "latents"];
