@@ -1,7 +1,7 @@
 //! The training step of an SAE on a CPU: sparse forward, sparse backward and Adam, on all cores,
 //! with the same bits for any number of threads. Described here for TopK, for which it was made.
 //! [`gpu`] does the same on an NVIDIA card, to the same bits; [`Device`] chooses. Several processes
-//! share the rows of a batch by [`Ranks`], to the same bits again.
+//! share the rows of a batch, or the latents, by [`Ranks`], to the same bits again.
 //!
 //! # The algorithm
 //!
@@ -43,7 +43,7 @@
 //! What is not TopK takes all latents above a threshold (`activate`); the screens rule out the rest in
 //! the same way. From the codes on all go one way: decoded block by block, prefix by prefix in a
 //! Matryoshka SAE (`reconstruct`), then 5 to 7. Plain TopK does 1 to 4 in one pass while rows are
-//! in cache (`fused`). AuxK (`revive`) is a second list of codes with an error of its own, whose
+//! in cache (`fused`), or latent by latent's owner (`chain`). AuxK (`revive`) is a second list of codes with an error of its own, whose
 //! gradients join the first's in 6. A table that is subtracted before the encoder receives what
 //! comes back through it.
 //!
@@ -76,7 +76,9 @@ pub(crate) use device::Chosen;
 pub use device::{Device, card};
 #[cfg(feature = "mpi")]
 pub use ranks::World;
-pub use ranks::{Collective, Ranks, bytes_of_step, in_threads, largest_share};
+pub use ranks::{
+    Collective, Exchange, Ranks, bytes_of_chain, bytes_of_step, in_threads, largest_share,
+};
 pub use state::{AdamState, Objective};
 
 /// The fastest backend of this processor.

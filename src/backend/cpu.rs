@@ -1,6 +1,7 @@
 //! The step on a CPU.
 
 pub(super) mod activate;
+pub(crate) mod chain;
 pub(super) mod csr;
 pub(super) mod encode;
 pub(super) mod encoder;
@@ -109,7 +110,12 @@ impl Backend for Cpu {
 
     fn settle(&self, sae: &mut Sae, state: &mut AdamState, _: &mut Scratch) -> Result<()> {
         state.flush(sae);
-        Ok(())
+        chain::settle(sae, state, &self.ranks)
+    }
+
+    fn settle_table(&self, sae: &mut Sae, state: &mut AdamState, _: &mut Scratch) -> Result<()> {
+        state.flush(sae);
+        chain::settle_table(sae, state, &self.ranks)
     }
 
     fn over(&self, ranks: &Ranks) -> Option<Arc<dyn Backend>> {

@@ -19,6 +19,8 @@
 //! over all steps that are owed is the **reach** below. `w` keeps its bits if that is under a
 //! quarter of its last one's worth, `2⁻²⁵|w|`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::adam::{AdamStep, Moments, moved};
@@ -47,12 +49,19 @@ pub(super) struct DeferredAdam {
     steps: Vec<AdamStep>,
     /// How many of them each row has made.
     made: Vec<u32>,
+    /// The rows that are brought up to date here; the others are another rank's.
+    own: Range<usize>,
 }
 
 impl DeferredAdam {
     /// For a table of this many rows, all up to date.
     pub(super) fn up_to_date(rows: usize) -> DeferredAdam {
-        DeferredAdam { steps: Vec::new(), made: vec![0; rows] }
+        DeferredAdam { steps: Vec::new(), made: vec![0; rows], own: 0..rows }
+    }
+
+    /// Leaves all rows but these to others.
+    pub(super) fn restrict(&mut self, own: Range<usize>) {
+        self.own = own;
     }
 
     /// The steps since all rows were last up to date, and how many of them each row has made.
@@ -97,14 +106,15 @@ impl DeferredAdam {
             return;
         }
         let d = table.len() / self.made.len();
-        let ahead = Ahead::of(&self.steps);
+        let (own, ahead) = (self.own.clone(), Ahead::of(&self.steps));
         let (steps, all) = (&self.steps[..], self.steps.len() as u32);
         let moments = moments.m.par_chunks_mut(CHUNK * d).zip(moments.v.par_chunks_mut(CHUNK * d));
         let rows =
             table.par_chunks_mut(CHUNK * d).zip(moments).zip(self.made.par_chunks_mut(CHUNK));
         rows.enumerate().for_each(|(chunk, ((table, (m, v)), made))| {
             for (i, made) in made.iter_mut().enumerate() {
-                if *made < all && wanted(chunk * CHUNK + i) {
+                let row = chunk * CHUNK + i;
+                if *made < all && own.contains(&row) && wanted(row) {
                     let (from, at) = (*made as usize, i * d..(i + 1) * d);
                     replay_row(
                         &steps[from..],

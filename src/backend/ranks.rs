@@ -1,7 +1,8 @@
 //! One SAE over several ranks, which are processes of one program on any number of machines: the
-//! rows of a batch are shared out, and what they leave is gathered by all.
+//! rows of a batch are shared out, and what they leave is gathered by all. [`chain`] has the other
+//! [`Exchange`], which shares out the latents instead.
 //!
-//! # The exchange
+//! # The exchange of rows
 //!
 //! Every rank holds the whole SAE and its optimiser, and reads the whole batch. Of its rows, rank r
 //! of R encodes and decodes whole [blocks](BLOCK), about one in R. Then all gather from all what the
@@ -30,6 +31,7 @@
 //! and none agrees or exchanges any more. Between an agreement and the exchanges after it stands only what
 //! fails on all alike. What cannot agree, as it was killed, is the launcher's to notice.
 
+mod chain;
 mod collective;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -45,6 +47,7 @@ use bytemuck::Pod;
 use super::cpu::encoder::BLOCK;
 use crate::base::error::{Error, Result};
 
+pub use chain::bytes_of_chain;
 pub use collective::Collective;
 #[cfg(feature = "mpi")]
 pub use mpi::World;
@@ -54,6 +57,18 @@ pub use threads::in_threads;
 #[derive(Clone, Debug, Default)]
 pub struct Ranks {
     group: Option<Arc<Group>>,
+    exchange: Exchange,
+}
+
+/// How ranks share a step. What comes of it is the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Exchange {
+    /// Each takes some rows of the batch, and all move the whole SAE.
+    #[default]
+    Rows,
+    /// Each takes all rows, and moves some latents and some rows of the table; what an SAE asks for
+    /// that cannot be shared so is shared by rows.
+    Latents,
 }
 
 #[derive(Debug)]
@@ -96,7 +111,17 @@ impl Ranks {
     pub fn over(collective: Box<dyn Collective>) -> Ranks {
         let group =
             Group { collective, is_over: AtomicBool::new(false), gathered: Default::default() };
-        Ranks { group: Some(Arc::new(group)) }
+        Ranks { group: Some(Arc::new(group)), exchange: Exchange::Rows }
+    }
+
+    /// The same ranks with another way to share a step.
+    pub fn exchanging(self, exchange: Exchange) -> Ranks {
+        Ranks { exchange, ..self }
+    }
+
+    /// How they share a step.
+    pub(crate) fn exchange(&self) -> Exchange {
+        self.exchange
     }
 
     /// This one's number, from 0.
@@ -237,10 +262,24 @@ impl Ranks {
         n: usize,
         part: impl Fn(Range<usize>) -> Range<usize>,
     ) -> Result<()> {
+        self.gather_shares(all, n, BLOCK, part)
+    }
+
+    /// The same of any `n` things that are shared out in whole units.
+    ///
+    /// # Errors
+    /// Those of [`Collective::all_gather`].
+    pub(super) fn gather_shares<T: Pod>(
+        &self,
+        all: &mut [T],
+        n: usize,
+        unit: usize,
+        part: impl Fn(Range<usize>) -> Range<usize>,
+    ) -> Result<()> {
         let Some(group) = &self.group else { return Ok(()) };
         let (size, wide) = (self.size(), size_of::<T>());
         let parts: Vec<Range<usize>> = (0..size)
-            .map(|rank| part(rows_of(rank, size, n)))
+            .map(|rank| part(share_of(rank, size, n, unit)))
             .map(|part| part.start * wide..part.end * wide)
             .collect();
         group.gather(bytemuck::cast_slice_mut(all), &parts)
@@ -248,11 +287,24 @@ impl Ranks {
 }
 
 impl Group {
+    fn send(&self, to: usize, bytes: &[u8]) -> Result<()> {
+        self.timed(0, || self.collective.send(to, bytes))
+    }
+
+    fn receive(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
+        self.timed(bytes.len(), || self.collective.receive(from, bytes))
+    }
+
     fn gather(&self, all: &mut [u8], parts: &[Range<usize>]) -> Result<()> {
+        self.timed(all.len(), || self.collective.all_gather(all, parts))
+    }
+
+    /// Takes down an exchange that leaves `len` bytes here, and how long it took.
+    fn timed(&self, len: usize, exchange: impl FnOnce() -> Result<()>) -> Result<()> {
         let start = Instant::now();
-        self.collective.all_gather(all, parts)?;
+        exchange()?;
         let [bytes, nanos] = &self.gathered;
-        bytes.fetch_add(all.len() as u64, Ordering::Relaxed);
+        bytes.fetch_add(len as u64, Ordering::Relaxed);
         nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -260,8 +312,13 @@ impl Group {
 
 /// Which of `n` rows are a rank's.
 fn rows_of(rank: usize, size: usize, n: usize) -> Range<usize> {
-    let blocks = n.div_ceil(BLOCK);
-    let from = |rank: usize| (blocks * rank / size * BLOCK).min(n);
+    share_of(rank, size, n, BLOCK)
+}
+
+/// Which of `n` things are a rank's: whole units, but for the last.
+fn share_of(rank: usize, size: usize, n: usize, unit: usize) -> Range<usize> {
+    let units = n.div_ceil(unit);
+    let from = |rank: usize| (units * rank / size * unit).min(n);
     from(rank)..from(rank + 1)
 }
 
@@ -285,7 +342,7 @@ mod tests {
     }
 
     /// What every one of three ranks makes of its own.
-    fn of_three<T: Send>(work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
+    pub(super) fn of_three<T: Send>(work: impl Fn(Ranks) -> T + Sync) -> Vec<T> {
         std::thread::scope(|scope| {
             let ranks = in_threads(3).into_iter().map(|it| Ranks::over(Box::new(it)));
             let started: Vec<_> = ranks.map(|ranks| scope.spawn(|| work(ranks))).collect();

@@ -153,18 +153,13 @@ impl Job {
         Ok(())
     }
 
-    /// Measures the held-out text, unless that was done at this step before an interrupt.
-    pub(super) fn measure(
-        &mut self,
-        backend: &dyn Backend,
-        held_out: &HeldOut,
-        config: &TrainConfig,
-    ) -> Result<()> {
+    /// Measures the held-out text on what is [settled](Job::settle), unless that was done at this
+    /// step before an interrupt.
+    pub(super) fn measure(&mut self, held_out: &HeldOut, config: &TrainConfig) -> Result<()> {
         let tokens = self.tokens(config);
         if self.history.held_out.last().is_some_and(|point| point.tokens == tokens) {
             return Ok(());
         }
-        self.settle(backend)?;
         let point = HeldOutPoint { tokens, ..held_out.measure(&self.sae)? };
         self.history.held_out.push(recorded_held_out(point));
         Ok(())

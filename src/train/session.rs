@@ -170,18 +170,19 @@ impl Session {
         };
         while let Some(step) = next(slots).filter(|_| !stop) {
             let now = |slot: &&mut Slot| !slot.is_finished && slot.job.state.steps == step;
-            if config.evaluates_at(step)
-                && ranks.is_first()
-                && let Some(held_out) = &trainer.held_out
-            {
+            let held_out = trainer.held_out.as_ref().filter(|_| config.evaluates_at(step));
+            if held_out.is_some() || step == steps {
+                ranks.agree(Ok(()))?;
+                slots.iter_mut().filter(now).try_for_each(|slot| slot.job.settle(backend))?;
+            }
+            if let Some(held_out) = held_out.filter(|_| ranks.is_first()) {
                 for slot in slots.iter_mut().filter(now) {
-                    slot.job.measure(backend, held_out, config)?;
+                    slot.job.measure(held_out, config)?;
                 }
                 watch.measured(&jobs_of(slots));
             }
             if step == steps {
                 for slot in slots.iter_mut().filter(now) {
-                    slot.job.settle(backend)?;
                     if ranks.is_first() {
                         slot.folder.finish(&slot.job, &trainer.about(&slot.job))?;
                     }
@@ -219,12 +220,15 @@ impl Session {
                 watch.stepped(&jobs_of(slots), done(slots));
             }
             stop = ranks.any(Ok(stop || watch.stops()))?;
-            if ranks.is_first() && (stop || checkpoints.due()) {
+            // When, the first decides; what is to be written lies on all.
+            if ranks.any(Ok(stop || (ranks.is_first() && checkpoints.due())))? {
+                let unfinished = |slot: &&mut Slot| !slot.is_finished;
                 checkpoints.time(|| {
-                    slots.iter_mut().filter(|slot| !slot.is_finished).try_for_each(|slot| {
-                        slot.job.settle(backend)?;
-                        slot.folder.checkpoint(&mut slot.job)
-                    })
+                    let mut all = slots.iter_mut().filter(unfinished);
+                    all.try_for_each(|slot| slot.job.settle(backend))?;
+                    let mut written =
+                        slots.iter_mut().filter(unfinished).filter(|_| ranks.is_first());
+                    written.try_for_each(|slot| slot.folder.checkpoint(&mut slot.job))
                 })?;
             }
         }

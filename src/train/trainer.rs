@@ -9,7 +9,7 @@ use super::runs::standing;
 use super::watch::{Foreground, Unseen};
 use super::{Runs, TrainConfig};
 use crate::activations::{ActivationStore, Batch, Waiting};
-use crate::backend::{self, Backend, Chosen, PreparedBatch, Ranks};
+use crate::backend::{self, Backend, Chosen, Exchange, PreparedBatch, Ranks, cpu};
 use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::display::interrupt;
@@ -125,8 +125,8 @@ impl Trainer {
         Ok(self)
     }
 
-    /// Trains together with other ranks, each of which makes the same calls: they share the rows of
-    /// every batch, and the first writes the files and measures held-out text. The files are the same.
+    /// Trains together with other ranks, each of which makes the same calls: they share
+    /// every step, and the first writes the files and measures held-out text. The files are the same.
     #[doc(hidden)]
     pub fn over(mut self, ranks: &Ranks) -> Trainer {
         self.ranks = ranks.clone();
@@ -301,13 +301,25 @@ impl Trainer {
             };
             let why = || "this backend has no step that several ranks share: leave it out";
             let backend = backend.ok_or_else(|| Error::config("backend", why()))?;
-            return Ok(Chosen { backend, remark: None });
+            return Ok(Chosen { backend, remark: self.shared_by_rows() });
         }
         if let Some(backend) = &self.backend {
             return Ok(Chosen { backend: backend.clone(), remark: None });
         }
         let saes: Vec<&SaeConfig> = self.saes.iter().map(|(_, sae)| sae).collect();
         self.config.device.choose(&saes, self.config.batch)
+    }
+
+    /// Which SAEs cannot be shared out by latents, if that was asked for.
+    fn shared_by_rows(&self) -> Option<String> {
+        if self.ranks.exchange() == Exchange::Rows {
+            return None;
+        }
+        let lacks = |(name, sae): &(String, SaeConfig)| {
+            Some(format!("\"{name}\" ({})", cpu::chain::lacks(sae)?))
+        };
+        let names: Vec<String> = self.saes.iter().filter_map(lacks).collect();
+        (!names.is_empty()).then(|| format!("shared by rows, not by latents: {}", names.join(", ")))
     }
 
     /// The keys of a run's table on the rows of a batch, unless they are the tokens.

@@ -2,7 +2,9 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tokenized_sae::backend::{self, AdamState, Ranks, Rates, Scratch, StepReport, bytes_of_step};
+use tokenized_sae::backend::{
+    self, AdamState, Exchange, Ranks, Rates, Scratch, StepReport, bytes_of_chain, bytes_of_step,
+};
 use tokenized_sae::prelude::*;
 
 use super::of_ranks;
@@ -100,6 +102,71 @@ fn any_number_of_ranks_has_the_bits_of_one() {
     }
 }
 
+/// A report but for the rows that were scored in full, which each rank may find others of.
+fn decided(reports: &[StepReport]) -> Vec<StepReport> {
+    reports.iter().map(|report| StepReport { fallback_rows: 0, ..*report }).collect()
+}
+
+#[test]
+fn by_latents_any_number_of_ranks_has_the_bits_of_one() {
+    let some = [
+        ("frozen decoder", SaeConfig { frozen: Some(Frozen::Decoder), ..plain() }),
+        ("more codes than a rank has latents", SaeConfig { k: 50, ..plain().with_lookup(table()) }),
+        ("fewer latents than chunks for all", SaeConfig { expansion: 2, k: 3, ..plain() }),
+    ];
+    for (name, config) in all().into_iter().chain(some) {
+        for lazy in [false, true] {
+            let (bits, reports, _) = trained(&config, lazy, &Ranks::alone());
+            for size in [1, 2, 3, 4, 8] {
+                let trained = of_ranks(size, |ranks| {
+                    let ranks = ranks.clone().exchanging(Exchange::Latents);
+                    trained(&config, lazy, &ranks)
+                });
+                // The first has all of the optimiser, the others all of the SAE.
+                assert!(trained[0].0 == bits, "{name}: {size} ranks");
+                let sae = Sae::new(config.clone()).unwrap();
+                let parameters = sae.w_enc.len() + sae.b_enc.len() + sae.w_dec.len();
+                for (rank, (got, told, _)) in trained.iter().enumerate() {
+                    assert_eq!(decided(told), decided(&reports), "{name}: rank {rank} of {size}");
+                    assert!(got[..parameters] == bits[..parameters], "{name}: {rank} of {size}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_equal_latents_the_lower_is_taken_whoever_owns_it() {
+    // Every latent stands in the SAE of each rank once.
+    let tied = |ranks: &Ranks| {
+        let kernel = backend::fastest().over(ranks).unwrap();
+        let mut sae = Sae::new(SaeConfig { expansion: 8, k: 7, ..plain() }).unwrap();
+        let (first, rest) = sae.w_enc.split_at_mut(32 * D_MODEL);
+        rest.chunks_exact_mut(32 * D_MODEL).for_each(|again| again.copy_from_slice(first));
+        let (mut state, mut scratch) = (AdamState::new(&sae), Scratch::default());
+        let (x, tokens) = batch(7);
+        let batch = kernel.prepare(&x, &tokens, D_MODEL).unwrap();
+        kernel.train_step(&mut sae, &mut state, &batch, &RATES, &mut scratch).unwrap();
+        (scratch.codes().latents().to_vec(), sae.b_dec)
+    };
+    let alone = tied(&Ranks::alone());
+    for size in [2, 3, 6] {
+        let all = of_ranks(size, |ranks| tied(&ranks.clone().exchanging(Exchange::Latents)));
+        assert!(all.iter().all(|codes| *codes == alone), "{size} ranks");
+    }
+}
+
+#[test]
+fn what_travels_by_latents_is_codes_and_reconstructions() {
+    // And whether a row of a rank was without numbers; and at the end the SAE.
+    let of_step = bytes_of_chain(N, D_MODEL, 5) + 16 * 3;
+    let sae = Sae::new(plain()).unwrap();
+    let parameters = 4 * (2 * sae.w_enc.len() + sae.b_enc.len()) as u64;
+    let by_latents =
+        |ranks: &Ranks| trained(&plain(), false, &ranks.clone().exchanging(Exchange::Latents)).2;
+    assert_eq!(of_ranks(3, by_latents)[1], STEPS * of_step + parameters);
+}
+
 #[test]
 fn what_travels_is_what_the_rows_leave() {
     for (config, k) in [(plain(), 5), (SaeConfig { k: 9, ..plain() }, 9)] {
@@ -113,7 +180,10 @@ fn what_travels_is_what_the_rows_leave() {
 
 #[test]
 fn a_row_without_numbers_is_named_on_all_ranks_and_nothing_moves() {
-    for config in [plain(), plain().with_architecture(Architecture::jump_relu(0.1))] {
+    let jump_relu = plain().with_architecture(Architecture::jump_relu(0.1));
+    for (config, exchange) in
+        [(plain(), Exchange::Rows), (jump_relu, Exchange::Rows), (plain(), Exchange::Latents)]
+    {
         let tried = |ranks: &Ranks| {
             let kernel = backend::fastest().over(ranks).unwrap();
             let mut sae = Sae::new(config.clone()).unwrap();
@@ -129,6 +199,7 @@ fn a_row_without_numbers_is_named_on_all_ranks_and_nothing_moves() {
         };
         let alone = tried(&Ranks::alone());
         assert!(alone.contains("row 300"), "{alone}");
-        assert_eq!(of_ranks(3, tried), [alone.clone(), alone.clone(), alone]);
+        let three = of_ranks(3, |ranks| tried(&ranks.clone().exchanging(exchange)));
+        assert_eq!(three, [alone.clone(), alone.clone(), alone]);
     }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tokenized_sae::backend::Ranks;
+use tokenized_sae::backend::{Exchange, Ranks};
 use tokenized_sae::prelude::*;
 
 use super::of_ranks;
@@ -32,7 +32,7 @@ impl Material {
         Material { model, corpus, acts, dir }
     }
 
-    /// An SAE and a TSAE, which one process would train as well.
+    /// An SAE and two TSAEs, of which one has AuxK, which one process would train as well.
     fn trainer(&self, config: TrainConfig) -> Trainer {
         self.trainer_on(&self.acts, config)
     }
@@ -43,7 +43,8 @@ impl Material {
         let trainer = Trainer::new(acts, hook(), config).unwrap();
         let trainer = trainer.held_out(&self.model, &self.corpus.valid).unwrap();
         let tsae = sae.clone().with_lookup(lookup).with_aux(AuxK::default());
-        trainer.add("SAE", sae).unwrap().add("TSAE", tsae).unwrap()
+        let table = sae.clone().with_lookup(Lookup::unigram(&self.model, hook()).unwrap());
+        trainer.add("SAE", sae).unwrap().add("TSAE", table).unwrap().add("AuxK", tsae).unwrap()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -85,12 +86,15 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn stopped_on_one_number_of_ranks_and_continued_on_another_the_files_are_those_of_one_process() {
+fn stopped_on_some_ranks_and_continued_on_others_the_files_are_those_of_one_process() {
     let it = Material::new();
     it.trainer(quick()).fit(it.path("alone")).unwrap();
     let mut stops = 0;
-    for size in [2, 3, 1, 4, 2].into_iter().cycle() {
+    let (rows, latents) = (Exchange::Rows, Exchange::Latents);
+    let sizes = [(2, rows), (3, latents), (1, rows), (4, latents), (2, latents)];
+    for (size, exchange) in sizes.into_iter().cycle() {
         let finished = of_ranks(size, |ranks| {
+            let ranks = &ranks.clone().exchanging(exchange);
             let trainer = it.trainer(quick()).over(ranks);
             let training = trainer.fit_in_background(it.path("ranks")).unwrap();
             // Pressed on the last alone, and felt by all.
@@ -108,7 +112,7 @@ fn stopped_on_one_number_of_ranks_and_continued_on_another_the_files_are_those_o
             runs.runs.iter().map(|run| run.finished).collect::<Vec<_>>()
         });
         assert!(finished.iter().all(|of_rank| *of_rank == finished[0]), "{finished:?}");
-        if finished[0] == [true, true] {
+        if finished[0] == [true; 3] {
             break;
         }
         stops += 1;

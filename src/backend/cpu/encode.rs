@@ -45,8 +45,27 @@ pub(super) fn largest(
     let mut codes = Codes::zeros(n, k);
     let mut packed = PackedLatents::default();
     packed.fill(encoder, rows);
+    let fallbacks = largest_of(encoder, &packed, x, rows, ranks.rows(n), &mut codes);
+    let fallbacks = scored_in_full(ranks, fallbacks)?;
     let (latents, values) = codes.arrays_mut();
-    let own = ranks.rows(n);
+    ranks.gather(latents, n, |rows| rows.start * k..rows.end * k)?;
+    ranks.gather(values, n, |rows| rows.start * k..rows.end * k)?;
+    Ok((codes, fallbacks))
+}
+
+/// The k largest of some of the rows `x` `[n, d_model]`, which begin with a block, in their places in
+/// `codes`. Returns how many had to be scored in full, or the first whose pre-activations are not
+/// numbers.
+pub(super) fn largest_of(
+    encoder: Encoder<'_>,
+    packed: &PackedLatents,
+    x: &[f32],
+    rows: &PackedRows,
+    own: Range<usize>,
+    codes: &mut Codes,
+) -> Result<usize, usize> {
+    let (d, k) = (encoder.d(), encoder.k);
+    let (latents, values) = codes.arrays_mut();
     let of_codes = own.start * k..own.end * k;
     let at_once = rows_at_once(own.len());
     let fallbacks = latents[of_codes.clone()]
@@ -57,7 +76,7 @@ pub(super) fn largest(
         .map_init(BlockEncoder::default, |block, (turn, ((latents, values), x))| {
             block.largest(
                 encoder,
-                &packed,
+                packed,
                 rows,
                 own.start + turn * at_once,
                 x,
@@ -67,11 +86,7 @@ pub(super) fn largest(
             )
         })
         .collect::<Vec<Result<usize, usize>>>();
-    let fallbacks = fallbacks.into_iter().sum::<Result<usize, usize>>();
-    let fallbacks = scored_in_full(ranks, fallbacks)?;
-    ranks.gather(latents, n, |rows| rows.start * k..rows.end * k)?;
-    ranks.gather(values, n, |rows| rows.start * k..rows.end * k)?;
-    Ok((codes, fallbacks))
+    fallbacks.into_iter().sum()
 }
 
 /// The latents of the rows `x` `[n, d_model]` whose score exceeds their threshold, with their

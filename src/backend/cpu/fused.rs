@@ -11,13 +11,12 @@ use super::encode::{BlockEncoder, fill_centred, rows_at_once, scored_in_full};
 use super::encoder::{BLOCK, Encoder};
 use super::pool::Pool;
 use super::reconstruct::Reconstruction;
-use super::rows::{BlockSums, residual_row};
+use super::rows::BlockSums;
 use super::screen::{PackedLatents, PackedRows};
 use super::stages::{Stage, Stages};
 use super::tiled::{Tiled, write_row};
 use crate::backend::ranks::Ranks;
 use crate::base::error::Result;
-use crate::cpu::simd::add_scaled;
 use crate::sae::Sae;
 use crate::sae::{Codes, Keys};
 
@@ -112,15 +111,10 @@ impl Fused {
                 for (block, (x_hat, x)) in
                     x_hat.chunks_mut(BLOCK * d).zip(x.chunks(BLOCK * d)).enumerate()
                 {
-                    let mut sums = BlockSums::zeros(d);
-                    for (i, (r, x)) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)).enumerate()
-                    {
-                        sums.sums.add(residual_row(r, x, scale));
-                        add_scaled(&mut sums.residual, 1.0, r);
+                    part.blocks.push(BlockSums::of_residuals(x_hat, x, d, scale));
+                    for (i, r) in x_hat.chunks_exact(d).enumerate() {
                         write_row(residuals, block * BLOCK + i, r);
                     }
-                    sums.squared_errors = sums.sums.squared_error;
-                    part.blocks.push(sums);
                 }
                 decoder.code_gradients(sae, values, gradients);
                 encoders.give_back(block);

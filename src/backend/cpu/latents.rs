@@ -1,13 +1,17 @@
 //! By latent: the gradient of a latent's two rows, formed in registers by one thread, and Adam on
 //! them at once.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::csr::Csr;
 use super::reconstruct::prefix_of;
 use super::tiled::{STRIP, Tiled};
 use crate::backend::adam::{AdamStep, Moments, adam_row};
+use crate::backend::ranks::Ranks;
 use crate::backend::state::AdamState;
+use crate::base::error::Result;
 use crate::cpu::simd::{add_scaled, dot, prefetch, vectorised};
 use crate::sae::Codes;
 use crate::sae::{Frozen, Sae};
@@ -82,7 +86,9 @@ fn bias_gradient(streams: &[Stream<'_>], latent: usize) -> f32 {
 
 /// Updates `W_enc` and `W_dec`, but for one that is frozen, and `b_enc`, the last by `of_b_enc` if that is given, and leaves
 /// `Σ_latent (gradient of its pre-activations)·W_enc[latent]` in `through_encoder`: what `b_dec`
-/// receives through the encoder, taken before the rows move.
+/// receives through the encoder, taken before the rows move. Of several owners, each updates its own
+/// latents.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn update(
     sae: &mut Sae,
     state: &mut AdamState,
@@ -91,17 +97,20 @@ pub(super) fn update(
     of_b_enc: Option<&[f32]>,
     through_encoder: &mut Vec<f32>,
     [adam, of_biases]: [AdamStep; 2],
-) {
+    owners: &Ranks,
+) -> Result<()> {
     let d = sae.d_model();
-    let mut partial = vec![0.0; sae.d_sae().div_ceil(CHUNK) * d];
+    let own = owners.share(sae.d_sae(), CHUNK);
+    let weights = own.start * d..own.end * d;
+    let mut partial = vec![0.0; own.len().div_ceil(CHUNK) * d];
     let learns = |matrix| sae.config.frozen != Some(matrix);
     let (encoder_learns, decoder_learns) = (learns(Frozen::Encoder), learns(Frozen::Decoder));
     let keeps_unit_norm = sae.config.keeps_unit_norm();
     for strip in 0..centred.strips() {
-        let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d);
+        let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d, &weights);
         encoder.zip(partial.par_chunks_mut(d)).enumerate().for_each(|(chunk, (rows, through))| {
             for_each_piece(rows, d, strip, |i, [w, m, v]| {
-                let latent = chunk * CHUNK + i;
+                let latent = own.start + chunk * CHUNK + i;
                 let bias = bias_gradient(streams, latent);
                 if bias != 0.0 {
                     add_scaled(&mut through[strip * STRIP..][..w.len()], bias, w);
@@ -115,9 +124,10 @@ pub(super) fn update(
         });
         if decoder_learns && !keeps_unit_norm {
             let prefixes = &sae.config.prefixes;
-            rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each(|(chunk, rows)| {
+            let decoder = rows_of(&mut sae.w_dec, &mut state.w_dec, d, &weights);
+            decoder.enumerate().for_each(|(chunk, rows)| {
                 for_each_piece(rows, d, strip, |i, [w, m, v]| {
-                    let latent = chunk * CHUNK + i;
+                    let latent = own.start + chunk * CHUNK + i;
                     let mut gradient = [0.0; STRIP];
                     gather(
                         &mut gradient[..w.len()],
@@ -133,32 +143,43 @@ pub(super) fn update(
         }
     }
     if decoder_learns && keeps_unit_norm {
-        update_unit_rows(sae, state, streams, adam);
+        update_unit_rows(sae, state, streams, adam, own.clone());
     }
     let gradient: Vec<f32> = match of_b_enc {
-        Some(gradient) => gradient.to_vec(),
-        None => (0..sae.d_sae()).map(|latent| bias_gradient(streams, latent)).collect(),
+        Some(gradient) => gradient[own.clone()].to_vec(),
+        None => own.clone().map(|latent| bias_gradient(streams, latent)).collect(),
     };
-    adam_row(of_biases, &mut sae.b_enc, &mut state.b_enc.m, &mut state.b_enc.v, &gradient);
+    let Moments { m, v } = &mut state.b_enc;
+    let biases = &mut sae.b_enc[own.clone()];
+    adam_row(of_biases, biases, &mut m[own.clone()], &mut v[own], &gradient);
 
     through_encoder.clear();
     through_encoder.resize(d, 0.0);
-    for partial in partial.chunks_exact(d) {
-        add_scaled(through_encoder, 1.0, partial);
-    }
+    owners.hand_on(through_encoder, d, |_, through_encoder| {
+        for partial in partial.chunks_exact(d) {
+            add_scaled(through_encoder, 1.0, partial);
+        }
+    })
 }
 
 /// Updates `W_dec` on the sphere: without the part of the gradient along a row, which Adam would
 /// only spoil its moments with, and back to length 1.
-fn update_unit_rows(sae: &mut Sae, state: &mut AdamState, streams: &[Stream<'_>], adam: AdamStep) {
+fn update_unit_rows(
+    sae: &mut Sae,
+    state: &mut AdamState,
+    streams: &[Stream<'_>],
+    adam: AdamStep,
+    own: Range<usize>,
+) {
     let d = sae.d_model();
     let prefixes = &sae.config.prefixes;
-    rows_of(&mut sae.w_dec, &mut state.w_dec, d).enumerate().for_each_init(
+    let weights = own.start * d..own.end * d;
+    rows_of(&mut sae.w_dec, &mut state.w_dec, d, &weights).enumerate().for_each_init(
         || vec![0.0; d],
         |gradient, (chunk, [w, m, v])| {
             let rows = w.chunks_exact_mut(d).zip(m.chunks_exact_mut(d)).zip(v.chunks_exact_mut(d));
             for (i, ((w, m), v)) in rows.enumerate() {
-                let latent = chunk * CHUNK + i;
+                let latent = own.start + chunk * CHUNK + i;
                 for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
                     gather(
                         gradient,
@@ -221,13 +242,15 @@ fn gather<'a>(
     }
 }
 
-/// Chunks of latents: their weights and moments.
+/// Chunks of the latents that lie `at` some place in the arrays: their weights and moments.
 fn rows_of<'a>(
     w: &'a mut [f32],
     moments: &'a mut Moments,
     d: usize,
-) -> impl IndexedParallelIterator<Item = [&'a mut [f32]; 3]> {
-    let (m, v) = (moments.m.par_chunks_mut(CHUNK * d), moments.v.par_chunks_mut(CHUNK * d));
+    at: &Range<usize>,
+) -> impl IndexedParallelIterator<Item = [&'a mut [f32]; 3]> + use<'a> {
+    let [w, m, v] = [w, &mut moments.m, &mut moments.v].map(|array| &mut array[at.clone()]);
+    let (m, v) = (m.par_chunks_mut(CHUNK * d), v.par_chunks_mut(CHUNK * d));
     w.par_chunks_mut(CHUNK * d).zip(m).zip(v).map(|((w, m), v)| [w, m, v])
 }
 

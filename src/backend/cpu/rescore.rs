@@ -153,7 +153,7 @@ vectorised! {
 
 /// Writes the k largest scores and their latents, in the order in which they come; of equal ones
 /// the first.
-fn choose(
+pub(super) fn choose(
     candidates: &[u32],
     scores: &[f32],
     sorted: &mut Vec<f32>,

@@ -176,6 +176,17 @@ impl BlockSums {
     pub(super) fn zeros(d: usize) -> BlockSums {
         BlockSums { sums: RowSums::default(), squared_errors: 0.0, residual: vec![0.0; d] }
     }
+
+    /// Turns a block's `x̂` `[rows, d]` into residuals times `scale`, and adds them up.
+    pub(super) fn of_residuals(x_hat: &mut [f32], x: &[f32], d: usize, scale: f32) -> BlockSums {
+        let mut sums = BlockSums::zeros(d);
+        for (r, x) in x_hat.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+            sums.sums.add(residual_row(r, x, scale));
+            add_scaled(&mut sums.residual, 1.0, r);
+        }
+        sums.squared_errors = sums.sums.squared_error;
+        sums
+    }
 }
 
 vectorised! {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::activate::{self, Chosen, Extra};
+use super::chain::{self, Chain};
 use super::csr::Csr;
 use super::encode::fill_centred;
 use super::encoder::BLOCK;
@@ -38,6 +39,7 @@ pub struct Scratch {
     pub(in crate::backend) codes: Codes,
     scores: Vec<f32>,
     fused: Fused,
+    chain: Chain,
     centred: Tiled, // x − b_dec
     recon: Reconstruction,
     through: Reconstruction,
@@ -114,15 +116,19 @@ pub(super) fn train_step(
     scratch: &mut Scratch,
 ) -> Result<StepReport> {
     let d = sae.d_model();
+    let owners = &chain::owners(&sae.config, ranks);
+    scratch.chain.begin(state, d, owners);
     let start = Instant::now();
     if let (Some(table), Some(moments)) = (&mut sae.lookup, &mut state.lookup) {
         scratch.by_token.fill(keys.all(), table.len() / d);
         if let Some(deferred) = &mut state.deferred {
+            deferred.restrict(owners.share(table.len() / d, table::CHUNK));
             deferred.replay(&scratch.by_token, table, moments);
         }
+        chain::gather_rows(table, &scratch.by_token, d, owners)?;
     }
     scratch.stages.since(Stage::Table, start);
-    let forward = forward(sae, state, x, rows, keys, ranks, scratch)?;
+    let forward = forward(sae, state, x, rows, keys, [ranks, owners], scratch)?;
 
     let t = state.steps + 1;
     let adam = AdamStep::new(rates, rates.lr, t);
@@ -157,7 +163,8 @@ pub(super) fn train_step(
         forward.extra.b_enc.as_deref(),
         through_encoder,
         [adam, of_biases],
-    );
+        owners,
+    )?;
     update_extra(sae, state, &forward.extra, [adam, of_biases]);
     if let (Architecture::BatchTopK, Some(least)) =
         (sae.config.architecture, activate::least(codes))
@@ -171,6 +178,7 @@ pub(super) fn train_step(
         let adam = AdamStep::new(rates, rates.lookup_lr, t);
         let rows = if state.deferred.is_some() { table::Rows::Occurring } else { table::Rows::All };
         let residuals = if sae.subtract { &scratch.of_table } else { &recon.residuals[0] };
+        let own = owners.share(table.len() / d, table::CHUNK);
         table::update(
             table,
             moments,
@@ -180,6 +188,7 @@ pub(super) fn train_step(
             d,
             adam,
             rows,
+            own,
         );
         if let Some(deferred) = &mut state.deferred {
             deferred.record(adam, &scratch.by_token, table, moments);
@@ -208,14 +217,15 @@ struct Forward {
 }
 
 /// Encodes, decodes, and leaves codes, the gradients of their pre-activations, centred rows and
-/// scaled residuals of all rows, this rank's and the others', in `scratch`. Moves nothing.
+/// scaled residuals of all rows, this rank's and the others', in `scratch`; of several owners, the
+/// gradients of this one's latents. Moves nothing.
 fn forward(
     sae: &Sae,
     state: &AdamState,
     x: &[f32],
     rows: &PackedRows,
     keys: &Keys<'_>,
-    ranks: &Ranks,
+    [ranks, owners]: [&Ranks; 2],
     scratch: &mut Scratch,
 ) -> Result<Forward> {
     let d = sae.d_model();
@@ -224,6 +234,7 @@ fn forward(
         codes,
         scores,
         fused,
+        chain,
         centred,
         recon,
         through,
@@ -246,7 +257,9 @@ fn forward(
     stages.since(Stage::Pack, start);
     let (mut penalty, mut extra) = (0.0, Extra::default());
     let mut fallback_rows;
-    if sae.config.architecture == Architecture::TopK
+    if owners.size() > 1 {
+        fallback_rows = chain.forward(sae, x, rows, keys, owners, codes, centred, recon, stages)?;
+    } else if sae.config.architecture == Architecture::TopK
         && sae.config.prefixes.is_empty()
         && !sae.subtract
     {

@@ -23,4 +23,17 @@ pub trait Collective: Debug + Send + Sync {
     /// [`Error::Rank`](crate::Error::Rank) if a rank has left, as far as that can be known;
     /// [`Error::Config`](crate::Error::Config) if it is more than can be sent at once.
     fn all_gather(&self, all: &mut [u8], parts: &[Range<usize>]) -> Result<()>;
+
+    /// Sends bytes to the rank `to`, which [receives](Collective::receive) as many. What one rank
+    /// sends to another arrives in order. May wait until it is received.
+    ///
+    /// # Errors
+    /// As [`all_gather`](Collective::all_gather).
+    fn send(&self, to: usize, bytes: &[u8]) -> Result<()>;
+
+    /// Waits for what the rank `from` sends.
+    ///
+    /// # Errors
+    /// As [`all_gather`](Collective::all_gather).
+    fn receive(&self, from: usize, bytes: &mut [u8]) -> Result<()>;
 }

@@ -9,7 +9,7 @@ use ::mpi::Threading;
 use ::mpi::datatype::PartitionMut;
 use ::mpi::environment::Universe;
 use ::mpi::topology::SimpleCommunicator;
-use ::mpi::traits::{Communicator, CommunicatorCollectives};
+use ::mpi::traits::{Communicator, CommunicatorCollectives, Destination, Source};
 
 use super::{Collective, Ranks};
 use crate::base::error::{Error, Result};
@@ -66,19 +66,37 @@ impl Collective for Mpi {
     }
 
     fn all_gather(&self, all: &mut [u8], parts: &[Range<usize>]) -> Result<()> {
-        // Counts are 32-bit numbers.
-        if i32::try_from(all.len()).is_err() {
-            let why = format!(
-                "an exchange of {} bytes is more than MPI takes at once, 2 GB: take a smaller batch",
-                all.len()
-            );
-            return Err(Error::config("batch", why));
-        }
+        check_size(all.len())?;
         let counts: Vec<i32> = parts.iter().map(|part| part.len() as i32).collect();
         let starts: Vec<i32> = parts.iter().map(|part| part.start as i32).collect();
         let own = all[parts[self.rank].clone()].to_vec();
         let mut all = PartitionMut::new(all, counts, starts);
         SimpleCommunicator::world().all_gather_varcount_into(&own[..], &mut all);
         Ok(())
+    }
+
+    fn send(&self, to: usize, bytes: &[u8]) -> Result<()> {
+        check_size(bytes.len())?;
+        SimpleCommunicator::world().process_at_rank(to as i32).send(bytes);
+        Ok(())
+    }
+
+    fn receive(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
+        check_size(bytes.len())?;
+        SimpleCommunicator::world().process_at_rank(from as i32).receive_into(bytes);
+        Ok(())
+    }
+}
+
+/// Counts are 32-bit numbers.
+fn check_size(bytes: usize) -> Result<()> {
+    match i32::try_from(bytes) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let why = format!(
+                "an exchange of {bytes} bytes is more than MPI takes at once, 2 GB: take a smaller batch"
+            );
+            Err(Error::config("batch", why))
+        }
     }
 }

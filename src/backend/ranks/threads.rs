@@ -1,5 +1,6 @@
 //! Ranks that are threads of one process: for tests, which need no MPI so.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -27,6 +28,8 @@ struct State {
     brought: Vec<Option<Vec<u8>>>,
     /// How many have taken all away, once all have brought theirs.
     taken: usize,
+    /// What was sent and not received yet, by sender and receiver: `[from, to]`.
+    sent: Vec<VecDeque<Vec<u8>>>,
     /// Who takes part no longer.
     left: Option<usize>,
 }
@@ -39,7 +42,8 @@ impl State {
 
 /// This many ranks, each for a thread of its own.
 pub fn in_threads(size: usize) -> Vec<Thread> {
-    let state = State { brought: vec![None; size], taken: 0, left: None };
+    let sent = vec![VecDeque::new(); size * size];
+    let state = State { brought: vec![None; size], taken: 0, sent, left: None };
     let hub = Arc::new(Hub { state: Mutex::new(state), changed: Condvar::new() });
     (0..size).map(|rank| Thread { rank, hub: hub.clone() }).collect()
 }
@@ -91,6 +95,20 @@ impl Collective for Thread {
             state.brought.fill(None);
             self.hub.changed.notify_all();
         }
+        Ok(())
+    }
+
+    fn send(&self, to: usize, bytes: &[u8]) -> Result<()> {
+        let size = self.size();
+        self.hub.state().sent[self.rank * size + to].push_back(bytes.to_vec());
+        self.hub.changed.notify_all();
+        Ok(())
+    }
+
+    fn receive(&self, from: usize, bytes: &mut [u8]) -> Result<()> {
+        let at = from * self.size() + self.rank;
+        let mut state = self.hub.wait(self.hub.state(), |state| !state.sent[at].is_empty())?;
+        bytes.copy_from_slice(&state.sent[at].pop_front().unwrap_or_default());
         Ok(())
     }
 }

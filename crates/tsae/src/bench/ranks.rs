@@ -1,17 +1,28 @@
 //! `tsae bench ranks`: what it would bring to share an SAE's training among machines.
 //!
-//! A step on R ranks, each on a machine of its own and as fast as this one, takes
+//! A step on R ranks, each on a machine of its own and as fast as this one, that share the rows takes
 //!
 //! ```text
 //! own + shared · most(R) + bytes · (R − 1)/R / bandwidth + gathers · latency · log₂ R
 //! ```
 //!
-//! Measured here: `own`, what every rank does for itself (packing, the order by latent, gradients
-//! and Adam, the table), and `shared`, what is done of the rows of each alone (screening, scoring,
-//! decoding). Counted: `bytes`, which every rank receives but for its own part; `gathers`; and
+//! and of ranks that share the latents
+//!
+//! ```text
+//! own' + shared'/R + bytes'/2 · (2 + (R − 1)/pieces) / bandwidth + (gathers' · log₂ R + 2·R) · latency
+//! ```
+//!
+//! since the last rank has its first piece when R − 1 others have had it.
+//!
+//! Measured here: `own`, what every rank does for itself (by rows: packing, the order by latent,
+//! gradients and Adam, the table; by latents: packing rows, the exact scores of k latents a row, the order by latent), and `shared`, all
+//! else. Counted: `bytes`, which every rank receives but for its own part, and half of which are handed
+//! on and half come back where latents are shared; `gathers`; the pieces that are handed on; and
 //! `most(R)`, the share of the rows of the busiest rank, since only whole blocks are shared out.
 //! Assumed: the bandwidth of a machine's link, of which all is had in both directions at once, and
-//! its latency.
+//! its latency. Rows of a table, which are gathered where latents are shared, are not counted.
+
+mod show;
 
 use std::sync::Barrier;
 use std::time::Instant;
@@ -19,11 +30,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::median;
-use super::step::{StepBench, StepLookup, StepReport, StepShape, step_over};
-use tokenized_sae::backend::{Device, Ranks, bytes_of_step, in_threads, largest_share};
-use tokenized_sae::display::{Column, Row, Table};
+use super::step::{StepBench, StepLookup, StepShape, step_over};
+use tokenized_sae::backend::{
+    Device, Exchange, Ranks, bytes_of_chain, bytes_of_step, in_threads, largest_share,
+};
 use tokenized_sae::error::{Error, Result};
-use tokenized_sae::format;
 
 /// Numbers of ranks that a forecast is made for.
 const SIZES: [usize; 6] = [2, 4, 8, 16, 32, 64];
@@ -31,21 +42,28 @@ const SIZES: [usize; 6] = [2, 4, 8, 16, 32, 64];
 /// Bandwidths of links that a forecast is made for, in Gbit/s.
 const LINKS: [f64; 3] = [1.0, 10.0, 100.0];
 
-/// Exchanges of a step: latents, values, gradients, residuals, two of sums, and whether each row had
-/// numbers; and whether all have a batch, and twice whether one is to stop.
-const GATHERS: f64 = 10.0;
+/// Exchanges of a step by rows: latents, values, gradients, residuals, two of sums, and whether each row
+/// had numbers; and whether all have a batch, twice whether one is to stop, and whether to write.
+const GATHERS: f64 = 11.0;
+
+/// Those by latents, besides what is handed on: whether each row had numbers, codes, residuals, two of
+/// sums, and what b_dec receives; and the same four.
+const OF_CHAIN: f64 = 10.0;
+
+/// Rows that are handed on at once.
+const PIECE: usize = 448;
 
 /// Seconds from one machine to another, as Ethernet takes them.
 const LATENCY: f64 = 20e-6;
-
-/// A step that is faster by less is not worth a second machine.
-const WORTH: f64 = 1.05;
 
 /// How often an exchange is measured; the middle one counts.
 const REPETITIONS: usize = 9;
 
 /// Stages of a step that are done of the rows of each rank alone.
-const SHARED: [&str; 3] = ["screen", "rescore", "decode"];
+const BY_ROWS: [&str; 3] = ["screen", "rescore", "decode"];
+
+/// Those that are done of the latents of each alone.
+const BY_LATENTS: [&str; 5] = ["pack_encoder", "screen", "decode", "gradients_adam", "table_adam"];
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,22 +85,30 @@ pub struct RanksBench {
 pub struct RanksReport {
     /// Seconds of a step on one rank, measured here.
     pub step_s: f64,
-    /// Of those, what every rank does for itself.
-    pub own_s: f64,
-    /// And what is shared out.
-    pub shared_s: f64,
-    /// Bytes that are gathered in a step.
-    pub exchange_bytes: u64,
+    /// By rows and by latents.
+    pub exchanges: [Shared; 2],
     /// Ranks of the measured exchange.
     pub measured_ranks: usize,
     /// Whether those were processes, by MPI; or else threads of this one.
     pub by_mpi: bool,
-    /// Seconds of the exchange among them.
+    /// Seconds of the exchange of a step's rows among them.
     pub exchange_s: f64,
-    /// Seconds of a step that they made together, and of its exchanges, waiting included; by MPI alone.
-    pub together_s: Option<[f64; 2]>,
     /// What to expect of other numbers of ranks.
     pub forecast: Vec<Forecast>,
+}
+
+/// A way to share a step.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Shared {
+    /// Of the seconds of a step on one rank, what every rank does for itself.
+    pub own_s: f64,
+    /// And what is shared out.
+    pub shared_s: f64,
+    /// Bytes that reach a rank in a step.
+    pub bytes: u64,
+    /// Seconds of a step that the measured ranks made together, and of its exchanges, waiting included;
+    /// by MPI alone.
+    pub together_s: Option<[f64; 2]>,
 }
 
 /// A number of ranks.
@@ -92,8 +118,11 @@ pub struct Forecast {
     pub ranks: usize,
     /// The share of the rows of the busiest.
     pub most: f64,
-    /// By bandwidth in Gbit/s: the seconds of a step, and by how much that is faster than one rank.
-    pub by_gbit: Vec<[f64; 3]>,
+    /// By bandwidth in Gbit/s: the seconds of a step that shares rows, and by how much that is faster
+    /// than one rank.
+    pub rows: Vec<[f64; 3]>,
+    /// The same where latents are shared.
+    pub latents: Vec<[f64; 3]>,
 }
 
 /// Measures a step and its exchange, and reckons what ranks would make of it.
@@ -113,44 +142,55 @@ pub fn ranks(bench: &RanksBench, ranks: &Ranks) -> Result<RanksReport> {
     // One alone, while the others wait, and then all together.
     let alone = ranks.is_first().then(|| step_over(&steps, &Ranks::alone()).map(|it| it.0));
     let alone = ranks.agree(alone.transpose())?;
-    let together = match ranks.size() {
-        1 => None,
-        _ => {
-            let (report, gathered) = ranks.agree(step_over(&steps, ranks))?;
-            Some([report.step_s[0], gathered])
+    let together = |exchange| -> Result<Option<[f64; 2]>> {
+        if ranks.size() == 1 {
+            return Ok(None);
         }
+        let ranks = ranks.clone().exchanging(exchange);
+        let (report, exchanged) = ranks.agree(step_over(&steps, &ranks))?;
+        Ok(Some([report.step_s[0], exchanged]))
     };
+    let of_step = |stages: &[&str], bytes, exchange| -> Result<Shared> {
+        let together_s = together(exchange)?;
+        let Some(report) = &alone else { return Ok(Shared::default()) };
+        let of = |name: &&str| report.stages.get(*name).and_then(|it| it.as_f64()).unwrap_or(0.0);
+        let shared_s = stages.iter().map(of).sum::<f64>().min(report.step_s[0]);
+        Ok(Shared { own_s: report.step_s[0] - shared_s, shared_s, bytes, together_s })
+    };
+    let by_rows = of_step(&BY_ROWS, bytes_of_step(batch, d_model, k), Exchange::Rows)?;
+    let by_latents = of_step(&BY_LATENTS, bytes_of_chain(batch, d_model, k), Exchange::Latents)?;
     let exchange_bytes = bytes_of_step(batch, d_model, k);
     let exchange_s = match ranks.size() {
         1 => among_threads(exchange_bytes)?,
         _ => median(exchanges(ranks, exchange_bytes)?),
     };
-    let measured_ranks = ranks.size().max(2);
-    let of_step = |report: &StepReport| {
-        let of = |name: &&str| report.stages.get(*name).and_then(|it| it.as_f64()).unwrap_or(0.0);
-        let shared = SHARED.iter().map(of).sum::<f64>().min(report.step_s[0]);
-        [report.step_s[0], report.step_s[0] - shared, shared]
-    };
-    let [step_s, own_s, shared_s] = alone.as_ref().map_or([0.0; 3], of_step);
+    let step_s = alone.as_ref().map_or(0.0, |report| report.step_s[0]);
     let of_ranks = |ranks: usize| {
-        let most = largest_share(batch, ranks);
-        let by_gbit = LINKS.map(|gbit| {
-            let sent = exchange_bytes as f64 * (ranks - 1) as f64 / ranks as f64;
-            let waits = GATHERS * LATENCY * (ranks as f64).log2();
-            let seconds = own_s + shared_s * most + 8.0 * sent / (1e9 * gbit) + waits;
-            [gbit, seconds, step_s / seconds]
+        let (most, size) = (largest_share(batch, ranks), ranks as f64);
+        let by_gbit = |seconds: &dyn Fn(f64) -> f64| {
+            LINKS
+                .map(|gbit| (gbit, seconds(gbit * 1e9 / 8.0)))
+                .map(|(gbit, s)| [gbit, s, step_s / s])
+        };
+        let rows = by_gbit(&|bandwidth| {
+            let Shared { own_s, shared_s, bytes, .. } = by_rows;
+            let sent = bytes as f64 * (size - 1.0) / size;
+            own_s + shared_s * most + sent / bandwidth + GATHERS * LATENCY * size.log2()
         });
-        Forecast { ranks, most, by_gbit: by_gbit.to_vec() }
+        let latents = by_gbit(&|bandwidth| {
+            let Shared { own_s, shared_s, bytes, .. } = by_latents;
+            let fill = (size - 1.0) / batch.div_ceil(PIECE) as f64;
+            let waits = LATENCY * (OF_CHAIN * size.log2() + 2.0 * size);
+            own_s + shared_s / size + bytes as f64 / 2.0 * (2.0 + fill) / bandwidth + waits
+        });
+        Forecast { ranks, most, rows: rows.to_vec(), latents: latents.to_vec() }
     };
     Ok(RanksReport {
         step_s,
-        own_s,
-        shared_s,
-        exchange_bytes,
-        measured_ranks,
+        exchanges: [by_rows, by_latents],
+        measured_ranks: ranks.size().max(2),
         by_mpi: ranks.size() > 1,
         exchange_s,
-        together_s: together,
         forecast: SIZES.map(of_ranks).to_vec(),
     })
 }
@@ -188,70 +228,6 @@ fn among_threads(bytes: u64) -> Result<f64> {
     times.into_iter().next().unwrap_or_else(|| Ok(Vec::new())).map(median)
 }
 
-impl RanksReport {
-    /// The report as a table.
-    pub fn table(&self) -> Table {
-        let links = LINKS.map(|gbit| Column::text(&format!("{gbit} Gbit/s")));
-        let columns: Vec<Column> =
-            [Column::text("ranks"), Column::text("rows of one")].into_iter().chain(links).collect();
-        let rows = self.forecast.iter().map(|of_ranks| {
-            let row = Row::new(&of_ranks.ranks.to_string())
-                .text(&format!("{:.0} %", 100.0 * of_ranks.most));
-            of_ranks.by_gbit.iter().fold(row, |row, [_, _, speedup]| {
-                row.text(&match *speedup >= WORTH {
-                    true => format!("{speedup:.1} ×"),
-                    false => format!("{speedup:.2} ×, does not pay"),
-                })
-            })
-        });
-        let mut table = Table::new("speed-up to expect", &columns).caption(&self.words());
-        rows.for_each(|row| table.push(row));
-        table
-    }
-
-    /// What was measured, what was assumed, and what follows.
-    fn words(&self) -> String {
-        let ms = |seconds: f64| format!("{:.1} ms", 1e3 * seconds);
-        let who = if self.by_mpi { "processes, by MPI" } else { "threads of this process" };
-        let mut text = format!(
-            "Measured here: a step on one rank {}, of which each of several would do {} for itself and share {}; an exchange of a step's {} among {} {who} {}. ",
-            ms(self.step_s),
-            ms(self.own_s),
-            ms(self.shared_s),
-            format::bytes(self.exchange_bytes),
-            self.measured_ranks,
-            ms(self.exchange_s),
-        );
-        if let Some([step, exchanged]) = self.together_s {
-            text += &format!(
-                "A step of those {} together {}, of which exchanges and waiting {}. ",
-                self.measured_ranks,
-                ms(step),
-                ms(exchanged)
-            );
-        }
-        text += &format!(
-            "Assumed: a machine of this kind for each rank, links of that bandwidth in both directions at once, {} µs of latency. ",
-            1e6 * LATENCY
-        );
-        for (i, gbit) in LINKS.iter().enumerate() {
-            let best =
-                self.forecast.iter().max_by(|a, b| a.by_gbit[i][2].total_cmp(&b.by_gbit[i][2]));
-            text += &match best.map(|it| (it.ranks, it.by_gbit[i][2])) {
-                Some((ranks, best)) if best >= WORTH => {
-                    format!(
-                        "At {gbit} Gbit/s: {best:.1} times as fast with {ranks} ranks at best. "
-                    )
-                }
-                _ => format!(
-                    "At {gbit} Gbit/s it does not pay: train on one machine, or share a sweep. "
-                ),
-            };
-        }
-        text.trim_end().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,22 +240,21 @@ mod tests {
             steps: 2,
         };
         let report = ranks(&bench, &Ranks::alone()).unwrap();
-        assert!(report.exchange_s > 0.0 && report.together_s.is_none() && !report.by_mpi);
-        assert!((report.own_s + report.shared_s - report.step_s).abs() < 1e-9);
-        for of_ranks in &report.forecast {
-            assert!(of_ranks.by_gbit.is_sorted_by(|a, b| a[1] > b[1]), "{of_ranks:?}");
+        assert!(report.exchange_s > 0.0 && !report.by_mpi);
+        for shared in &report.exchanges {
+            assert!((shared.own_s + shared.shared_s - report.step_s).abs() < 1e-9);
+            assert!(shared.together_s.is_none() && shared.bytes > 0);
+        }
+        for Forecast { rows, latents, .. } in &report.forecast {
+            assert!(rows.is_sorted_by(|a, b| a[1] > b[1]), "{rows:?}");
+            assert!(latents.is_sorted_by(|a, b| a[1] > b[1]), "{latents:?}");
         }
         // Four blocks of 112 rows and a bit: more ranks than five have nothing more to share.
         assert_eq!(report.forecast[2].most, report.forecast[5].most);
-        let slow = RanksReport { own_s: 0.001, shared_s: 0.0, step_s: 0.001, ..report };
-        let slow = RanksReport {
-            forecast: vec![Forecast {
-                ranks: 2,
-                most: 0.5,
-                by_gbit: LINKS.map(|gbit| [gbit, 0.002, 0.5]).to_vec(),
-            }],
-            ..slow
-        };
+        let slower = LINKS.map(|gbit| [gbit, 0.002, 0.5]).to_vec();
+        let forecast =
+            vec![Forecast { ranks: 2, most: 0.5, rows: slower.clone(), latents: slower }];
+        let slow = RanksReport { step_s: 0.001, forecast, ..report };
         let text = slow.table().text();
         assert!(text.contains("does not pay") && !slow.words().contains("at best"), "{text}");
     }

@@ -224,6 +224,7 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
         }
     }
     times.sort_by(f64::total_cmp);
+    let exchanged = ranks.gathered().1;
     let mut hash = Sha256::new();
     for (state, sae, scratch) in &mut saes {
         backend.settle(sae, state, scratch)?;
@@ -267,7 +268,7 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
     let median = times[times.len() / 2];
     let rows = (batch * bench.saes) as f64;
     let flops = rows * (2 * d_model * d_sae + 8 * d_model * k) as f64 / median;
-    let gathered = (ranks.gathered().1 - before_steps).as_secs_f64() / bench.steps as f64;
+    let gathered = (exchanged - before_steps).as_secs_f64() / bench.steps as f64;
     let report = StepReport {
         backend: backend.name(),
         tokens_per_s: rows / median,

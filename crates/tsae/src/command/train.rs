@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command, FromArgMatches};
 use serde_json::json;
 use tokenized_sae::activations::RowOrder;
-use tokenized_sae::backend::Ranks;
+use tokenized_sae::backend::{Exchange, Ranks};
 use tokenized_sae::display::interrupt;
 use tokenized_sae::experiments::recipe::{Harvested, LookupRecipe, RunRecipe, SaeRecipe};
 use tokenized_sae::prelude::*;
@@ -48,12 +48,25 @@ pub struct Train {
     /// Where everything goes.
     #[arg(long)]
     out: PathBuf,
+    /// What processes that were started together share of a step. The result is the same, to the bit.
+    #[arg(long, value_enum, default_value_t = Shared::Rows)]
+    exchange: Shared,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
     settings: Option<Settings>,
+}
+
+/// How processes share a step.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Shared {
+    /// The rows of the batch.
+    Rows,
+    /// The latents and the rows of the table, and their moments; an SAE that is not plain TopK is
+    /// shared by rows.
+    Latents,
 }
 
 /// What a description says in its place.
@@ -202,7 +215,11 @@ enum Start {
 impl Train {
     pub fn run(self) -> Result<()> {
         let together = Together::begin()?;
-        let done = self.train(together.ranks());
+        let exchange = match self.exchange {
+            Shared::Rows => Exchange::Rows,
+            Shared::Latents => Exchange::Latents,
+        };
+        let done = self.train(&together.ranks().clone().exchanging(exchange));
         together.end(done)
     }
 

@@ -3,7 +3,7 @@
 #
 #     crates/tsae/tests/cluster/mpi.sh
 #
-# By two and by four processes; by two of which one is killed, or all are stopped, and continued by another number. It builds `tsae` with the feature
+# By two and by four processes, which share rows or latents; by two of which one is killed, or all are stopped, and continued by another number. It builds `tsae` with the feature
 # "mpi", which takes libclang (from PyPI, 25 MB, once, into the cache folder) and an MPI with its headers: Debian's mpich and libmpich-dev, which
 # it installs if it is root and they can be had. Elsewhere it says why it is skipped.
 set -euo pipefail
@@ -89,6 +89,9 @@ same alone two
 [ "$(grep -c 'TSAE' said)" = 1 ]
 mpiexec -n 4 "$tsae" train run.toml --out four > /dev/null
 same alone four
+TSAE_PROGRESS=lines mpiexec -n 3 "$tsae" train run.toml --out latents --exchange latents > said 2>&1
+same alone latents
+[ "$(grep -c 'shared by rows, not by latents: "TSAE" (AuxK)' said)" = 1 ]
 
 # One of two is killed, without a warning.
 mpiexec -n 2 "$tsae" train run.toml --out killed > /dev/null 2>&1 &
@@ -102,6 +105,18 @@ no of killed
 no [ -e killed/TSAE/cfg.json ]
 "$tsae" train run.toml --out killed > /dev/null
 same alone killed
+
+# One of three that share latents, whose optimiser the first alone has whole; two that share rows go on.
+mpiexec -n 3 "$tsae" train run.toml --out owner --exchange latents > /dev/null 2>&1 &
+launcher=$!
+begun owner
+kill -9 "$(of owner | tail -n 1)"
+status=0
+wait $launcher || status=$?
+[ $status != 0 ]
+no [ -e owner/TSAE/cfg.json ]
+mpiexec -n 2 "$tsae" train run.toml --out owner > /dev/null
+same alone owner
 
 # Three are stopped, by Ctrl-C and by what an engine sends, and two go on.
 for signal in INT TERM; do

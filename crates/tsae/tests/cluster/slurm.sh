@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs docs/cluster.md's Slurm recipe on a real Slurm of two hosts, which are network namespaces of this machine:
 #
-#     crates/tsae/tests/cluster/slurm.sh target/release/tsae
+#     crates/tsae/tests/cluster/slurm.sh target/release/tsae [a tsae with the feature "mpi"]
 #
 # A sweep, of whose array one host dies in the middle; and a harvest, during which a host's link is cut, so that it works on while its share is
-# started a second time. Both have to end with the bytes of one process. It takes two to three minutes, as root on Linux, with Debian's slurmctld,
+# started a second time; and, if there is a second program, one SAE that processes on both hosts share, of which one's link is cut. All have to end with
+# the bytes of one process. It takes two to three minutes, as root on Linux, with Debian's slurmctld,
 # slurmd, slurm-client and munge; elsewhere it says why it is skipped. Slurm takes ten seconds to miss a host here, and minutes as it is installed.
 set -euo pipefail
 
@@ -18,6 +19,7 @@ for program in slurmctld slurmd sbatch squeue munged ip nsenter unshare; do
     command -v "$program" > /dev/null || skip "$program is not installed (apt-get install slurmctld slurmd slurm-client munge iproute2)"
 done
 tsae=$(realpath "$1")
+mpi=$(realpath "${2:-$1}")
 work=$(mktemp -d)
 hosts=(tsae1 tsae2)
 
@@ -166,3 +168,40 @@ ended
 shares=$(echo "$submitted" | sed 's/.*shares \([0-9]*\),.*/\1/')
 echo "the array: $(restarts "$shares")" >&2
 same acts-alone acts
+[ $# -gt 1 ] || exit 0
+
+# Both hosts share one SAE, and a link is cut while they exchange. Slurm misses the host, ends the job, and starts it again when both are there.
+ip -n tsae2 link set eth0 up
+until [ "$(sinfo -h -o %T -N | sort -u)" = idle ]; do sleep 0.5; done
+cat > run.toml << 'EOF'
+model = "tiny-gpt2"
+hook = "blocks.2.hook_resid_pre"
+sampled = 40_000
+train = { tokens = 400_000, batch = 1024, lr = 1e-3, checkpoint_seconds = 0.2 }
+[[sae]]
+name = "TSAE"
+expansion = 4
+k = 8
+lookup = "unigram"
+EOF
+"$mpi" train run.toml --out ranks-alone > /dev/null
+for exchange in rows latents; do
+    out=ranks-$exchange
+    cat > ranks.sh << EOF
+#!/bin/sh
+export UCX_TLS=tcp,self UCX_NET_DEVICES=eth0
+exec srun --mpi=pmi2 --kill-on-bad-exit=1 $mpi train run.toml --out $out --exchange $exchange
+EOF
+    job=$(sbatch --parsable -N2 --ntasks-per-node=1 --exclusive --requeue --open-mode=append --output="$work/$out.out" ranks.sh)
+    until [ -e $out/TSAE/checkpoint.safetensors ]; do sleep 0.05; done
+    ip -n tsae2 link set eth0 down
+    echo "the link of tsae2 is cut" >&2
+    until squeue -h -j "$job" -o '%r' | grep -q BeginTime; do sleep 0.5; done
+    [ ! -e $out/TSAE/cfg.json ]
+    ip -n tsae2 link set eth0 up
+    scontrol update "jobid=$job" starttime=now
+    ended
+    echo "the job: $(restarts "$job")" >&2
+    [ "$(restarts "$job")" = Restarts=1 ]
+    same ranks-alone $out
+done
