@@ -120,9 +120,11 @@ same alone owner
 
 # Three are stopped, by Ctrl-C and by what an engine sends, and two go on.
 for signal in INT TERM; do
+    # The first round leaves a checkpoint: the second waits for one of its own.
+    touch launched
     mpiexec -n 3 "$tsae" train run.toml --out stopped > /dev/null 2> err &
     launcher=$!
-    begun stopped
+    until [ stopped/SAE/checkpoint.safetensors -nt launched ]; do sleep 0.05; done
     for pid in $(of stopped); do kill -$signal "$pid"; done
     status=0
     wait $launcher || status=$?
