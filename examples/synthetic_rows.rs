@@ -16,25 +16,31 @@ const BATCH: u64 = 4_096;
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let [dir, verb, what, rest @ ..] = &args[..] else {
+    let number = |text: &str| text.parse::<u64>().ok();
+    // What to make, by its folder: rows of a stream, or the scores of an SAE.
+    let (dir, rows, sae) = match args[..] {
+        [dir, "rows", samples] => (dir, number(samples).map(|n| (n, 0)), None),
+        [dir, "rows", samples, seed] => (dir, number(samples).zip(number(seed)), None),
+        [dir, "score", sae] => (dir, None, Some((sae, 500_000))),
+        [dir, "score", sae, rows] => (dir, None, number(rows).map(|n| (sae, n))),
+        _ => ("", None, None),
+    };
+    if rows.is_none() && sae.is_none() {
         eprintln!("synthetic_rows DIR rows SAMPLES [SEED] | synthetic_rows DIR score SAE [ROWS]");
         std::process::exit(2);
-    };
+    }
     let model =
         SyntheticModel::new_in(SyntheticConfig::synth_sae_bench_16k(), format!("{dir}/model"))?;
-    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{text} is no number"));
-    let last = rest.first().map(|text| number(text));
-    match *verb {
-        "rows" => match write_rows(&model, number(what), last.unwrap_or(0)) {
+    if let Some((samples, seed)) = rows {
+        match write_rows(&model, samples, seed) {
             // The other has what it wanted.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             written => written.expect("writing the rows"),
-        },
-        "score" => {
-            let scores = model.score(&Sae::load(what)?, last.unwrap_or(500_000))?;
-            println!("{}", serde_json::to_string(&scores).expect("scores are plain numbers"));
         }
-        other => panic!("{other}: say rows or score"),
+    }
+    if let Some((sae, rows)) = sae {
+        let scores = model.score(&Sae::load(sae)?, rows)?;
+        println!("{}", serde_json::to_string(&scores).expect("scores are plain numbers"));
     }
     Ok(())
 }

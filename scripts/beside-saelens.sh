@@ -4,7 +4,7 @@
 #     scripts/beside-saelens.sh DIR [SAMPLES [ARCH…]]
 #
 # SAMPLES is 2,000,000, ARCH batch-topk and matryoshka. Some ten minutes for a million rows on two cores, most of them SAELens'. What is trained
-# is kept in DIR and found again. TSAE_INTERCHANGE_PYTHON names a Python that has sae-lens; without it one is made (tests/interchange/environment.sh).
+# is kept in DIR, by its number of rows, and found again. TSAE_INTERCHANGE_PYTHON names a Python that has sae-lens; without it one is made (tests/interchange/environment.sh).
 set -euo pipefail
 
 [ $# -ge 1 ] || { sed -n '4p' "$0" | tr -d '#' >&2; exit 2; }
@@ -25,7 +25,7 @@ rows=$target/examples/synthetic_rows
 "$target/tsae" synth --preset full --forecast --out "$dir" >&2
 
 for arch in "${archs[@]}"; do
-    ours=$dir/$arch-ours theirs=$dir/$arch-saelens
+    ours=$dir/$arch-$samples-ours theirs=$dir/$arch-$samples-saelens
     mkdir -p "$ours"
     [ -d "$ours/model" ] || cp -r "$dir/model" "$ours/"
     if ! [ -f "$ours/seconds.txt" ]; then
@@ -49,8 +49,9 @@ names = ["l0", "f1", "mcc", "uniqueness", "explained_variance", "dead"]
 print(f"{samples} rows, L0 25\n{'SAE':24}" + "".join(f"{name:>20}" for name in [*names, "seconds"]))
 for arch in archs:
     for who in ["ours", "saelens"]:
-        at = folder / f"{arch}-{who}"
-        scores = json.loads(next(at.glob("**/scores.json") if who == "saelens" else at.glob("runs/*/scores.json")).read_text())
+        at = folder / f"{arch}-{samples}-{who}"
+        [scores] = at.glob("runs/*/scores.json" if who == "ours" else "scores.json")
+        scores = json.loads(scores.read_text())
         row = [*(scores[name] for name in names), float((at / "seconds.txt").read_text())]
         print(f"{arch + ' by ' + who:24}" + "".join(f"{value:20.4f}" for value in row))
 PY

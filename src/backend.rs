@@ -77,7 +77,8 @@ pub use device::{Device, card};
 #[cfg(feature = "mpi")]
 pub use ranks::World;
 pub use ranks::{
-    Collective, Exchange, Ranks, bytes_of_chain, bytes_of_step, in_threads, largest_share,
+    Collective, Exchange, HANDED_ON, Ranks, bytes_of_chain, bytes_of_step, in_threads,
+    largest_share,
 };
 pub use state::{AdamState, Objective};
 

@@ -47,7 +47,7 @@ use bytemuck::Pod;
 use super::cpu::encoder::BLOCK;
 use crate::base::error::{Error, Result};
 
-pub use chain::bytes_of_chain;
+pub use chain::{HANDED_ON, bytes_of_chain};
 pub use collective::Collective;
 #[cfg(feature = "mpi")]
 pub use mpi::World;

@@ -33,16 +33,13 @@ use super::stages::{Stage, Stages};
 use super::table;
 use super::tiled::{Tiled, write_row};
 use crate::backend::adam::Moments;
-use crate::backend::ranks::{Exchange, Ranks};
+use crate::backend::ranks::{Exchange, HANDED_ON, Ranks};
 use crate::backend::state::AdamState;
 use crate::base::error::Result;
 use crate::cpu::memory;
 use crate::cpu::simd::{dot, vectorised};
 use crate::sae::{Architecture, Codes, Keys, Lookup, Sae, SaeConfig};
 use choice::{Choice, NONE};
-
-/// Rows that are handed on at once: whole blocks, and few enough that all ranks soon have work.
-const AT_ONCE: usize = 4 * BLOCK;
 
 /// What of an SAE cannot be shared out by latents, in the middle of a sentence; `None` if it can all.
 pub(crate) fn lacks(sae: &SaeConfig) -> Option<&'static str> {
@@ -229,7 +226,7 @@ impl Chain {
         let start = stages.since(Stage::Screen, start);
         self.best.clear();
         self.best.resize(n * k, [NONE, 0]);
-        owners.hand_on(&mut self.best, AT_ONCE * k, |at, best| {
+        owners.hand_on(&mut self.best, HANDED_ON * k, |at, best| {
             best.par_chunks_mut(k).enumerate().for_each_init(
                 Choice::default,
                 |choice, (i, best)| {
@@ -256,7 +253,7 @@ impl Chain {
         let scale = 2.0 / codes.n() as f32;
         self.x_hat.resize(codes.n() * d, 0.0);
         let mut sums = Vec::new();
-        owners.hand_on(&mut self.x_hat, AT_ONCE * d, |at, x_hat| {
+        owners.hand_on(&mut self.x_hat, HANDED_ON * d, |at, x_hat| {
             let blocks = x_hat.par_chunks_mut(BLOCK * d).zip(x[at..].par_chunks(BLOCK * d));
             let blocks = blocks.enumerate().map(|(block, (x_hat, x))| {
                 let from = at / d + block * BLOCK;

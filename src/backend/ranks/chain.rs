@@ -28,8 +28,11 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 
-use super::{Ranks, share_of};
+use super::{BLOCK, Ranks, share_of};
 use crate::base::error::Result;
+
+/// Rows that are handed on at once: whole blocks, and few enough that all ranks soon have work.
+pub const HANDED_ON: usize = 4 * BLOCK;
 
 /// The most bytes that are sent at once: MPI takes less than 2 GB.
 const AT_ONCE: usize = 1 << 28;

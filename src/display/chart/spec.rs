@@ -3,7 +3,7 @@
 /// A curve: its name and its points `(x, y)`, in order of x.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// The name in the legend; equal names have equal colours.
+    /// The name in the legend; equal names have equal colours, and "paper: NAME" has that of "NAME".
     pub name: String,
     /// The points; one that is not finite breaks the curve.
     pub points: Vec<(f64, f64)>,

@@ -32,7 +32,7 @@ use serde::Serialize;
 use super::median;
 use super::step::{StepBench, StepLookup, StepShape, step_over};
 use tokenized_sae::backend::{
-    Device, Exchange, Ranks, bytes_of_chain, bytes_of_step, in_threads, largest_share,
+    Device, Exchange, HANDED_ON, Ranks, bytes_of_chain, bytes_of_step, in_threads, largest_share,
 };
 use tokenized_sae::error::{Error, Result};
 
@@ -49,9 +49,6 @@ const GATHERS: f64 = 11.0;
 /// Those by latents, besides what is handed on: whether each row had numbers, codes, residuals, two of
 /// sums, and what b_dec receives; and the same four.
 const OF_CHAIN: f64 = 10.0;
-
-/// Rows that are handed on at once.
-const PIECE: usize = 448;
 
 /// Seconds from one machine to another, as Ethernet takes them.
 const LATENCY: f64 = 20e-6;
@@ -179,7 +176,7 @@ pub fn ranks(bench: &RanksBench, ranks: &Ranks) -> Result<RanksReport> {
         });
         let latents = by_gbit(&|bandwidth| {
             let Shared { own_s, shared_s, bytes, .. } = by_latents;
-            let fill = (size - 1.0) / batch.div_ceil(PIECE) as f64;
+            let fill = (size - 1.0) / batch.div_ceil(HANDED_ON) as f64;
             let waits = LATENCY * (OF_CHAIN * size.log2() + 2.0 * size);
             own_s + shared_s / size + bytes as f64 / 2.0 * (2.0 + fill) / bandwidth + waits
         });

@@ -93,28 +93,23 @@ TSAE_PROGRESS=lines mpiexec -n 3 "$tsae" train run.toml --out latents --exchange
 same alone latents
 [ "$(grep -c 'shared by rows, not by latents: "TSAE" (AuxK)' said)" = 1 ]
 
-# One of two is killed, without a warning.
-mpiexec -n 2 "$tsae" train run.toml --out killed > /dev/null 2>&1 &
-launcher=$!
-begun killed
-kill -9 "$(of killed | tail -n 1)"
-status=0
-wait $launcher || status=$?
-[ $status != 0 ]
-no of killed
-no [ -e killed/TSAE/cfg.json ]
+# One of some ranks is killed, without a warning, and takes the others with it: killed OUT RANKS OPTION…
+killed() {
+    mpiexec -n "$2" "$tsae" train run.toml --out "$1" "${@:3}" > /dev/null 2>&1 &
+    local launcher=$! status=0
+    begun "$1"
+    kill -9 "$(of "$1" | tail -n 1)"
+    wait $launcher || status=$?
+    [ $status != 0 ]
+    no of "$1"
+    no [ -e "$1/TSAE/cfg.json" ]
+}
+killed killed 2
 "$tsae" train run.toml --out killed > /dev/null
 same alone killed
 
 # One of three that share latents, whose optimiser the first alone has whole; two that share rows go on.
-mpiexec -n 3 "$tsae" train run.toml --out owner --exchange latents > /dev/null 2>&1 &
-launcher=$!
-begun owner
-kill -9 "$(of owner | tail -n 1)"
-status=0
-wait $launcher || status=$?
-[ $status != 0 ]
-no [ -e owner/TSAE/cfg.json ]
+killed owner 3 --exchange latents
 mpiexec -n 2 "$tsae" train run.toml --out owner > /dev/null
 same alone owner
 
