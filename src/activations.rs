@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `manifest.json` | what the rows were made from (model, processing, tokens, hooks), and each shard's size and checksums |
 //! | `shard-00000.safetensors` … | for each hook a tensor `[rows, d_model]` named by the hook, `tokens [rows]` and `positions [rows]` |
+//! | `shard-00000.ranges` … | checksums of a few rows each, of shards of more than 256 KiB; may be deleted |
 //! | `documents-00000.bin` … | only beside shards made from a stream: 8 bytes of the SHA-256 of each document that begins in the shard |
 //! | `text.json` | only of a stream of files, and of a harvest that a description or `tsae harvest` made: each file's size, time and checksum |
 //! | `shard-00000.json` … | only until the harvest ends: what the manifest will say of a shard |
@@ -23,9 +24,9 @@
 //! a training reads the rows is [`RowOrder`]'s to say.
 //!
 //! **Damage is noticed before it is used.** Opening a store checks the manifest's own checksum, and
-//! every shard's length and header. A shard's numbers are checked against their SHA-256 when a row
-//! of them is first read (about 1.5 GB/s a core, once for each process), and only those of the hook
-//! that is read.
+//! every shard's length and header. A number is checked against a SHA-256 before it is first read,
+//! with the rows beside it, 256 KiB in all, and only those of the hook that is read (about 1.5 GB/s
+//! a core, once for each process).
 
 mod after;
 mod by_many;
@@ -35,6 +36,7 @@ mod feed;
 mod filling;
 mod forecast;
 mod harvest;
+mod int8;
 mod keys;
 mod layout;
 mod manifest;
@@ -46,6 +48,7 @@ mod outliers;
 mod own_files;
 mod plan;
 mod products;
+mod ranges;
 mod read;
 mod saelens;
 mod sequences;
@@ -83,7 +86,7 @@ pub use shuffle::RowOrder;
 pub(crate) use shuffle::Shuffle;
 pub(crate) use statistics::scale_of;
 pub(crate) use verify::Waiting;
-use verify::verify;
+use verify::{Part, verify};
 
 /// How the numbers of an activation are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,14 +97,18 @@ pub enum Dtype {
     F16,
     /// 32 bits: exactly what the model computed.
     F32,
+    /// 8 bits, and a scale for every 32 numbers (8.5 bits each; GGUF's `Q8_0`): a number is off by at
+    /// most 1/254 of the largest of its 32. What that costs an SAE is measured in docs/data.md.
+    Int8,
 }
 
 impl Dtype {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
+    /// Bytes of a row of `d_model` numbers.
+    pub fn row_bytes(self, d_model: usize) -> usize {
         match self {
-            Dtype::F16 => 2,
-            Dtype::F32 => 4,
+            Dtype::F16 => d_model.saturating_mul(2),
+            Dtype::F32 => d_model.saturating_mul(4),
+            Dtype::Int8 => int8::row_bytes(d_model),
         }
     }
 }
@@ -111,6 +118,7 @@ impl fmt::Display for Dtype {
         f.write_str(match self {
             Dtype::F16 => "f16",
             Dtype::F32 => "f32",
+            Dtype::Int8 => "int8",
         })
     }
 }
@@ -338,7 +346,7 @@ impl ActivationStore {
     }
 
     fn verify_all(&self, hooks: &[usize]) -> Result<()> {
-        verify(&self.inner.shards.iter().collect::<Vec<_>>(), hooks, Waiting::Cell)
+        verify(self.inner.shards.iter().map(Part::Whole).collect(), hooks, Waiting::Cell)
     }
 
     /// The tokens of all rows `[n_rows / n_ctx, n_ctx]`.

@@ -196,7 +196,7 @@ fn tables_and_words(checked: &mut Checked) {
     for site in Site::ALL {
         check!(checked, HookPoint { layer: 1, site });
     }
-    check!(checked, Dtype::F16, Dtype::F32);
+    check!(checked, Dtype::F16, Dtype::F32, Dtype::Int8);
     check!(checked, Device::Auto, Device::Cpu, Device::Cuda(1));
     check!(checked, TrainConfig::default(), HarvestConfig::default());
     check!(checked, Share::new(2, 8).unwrap());

@@ -556,7 +556,15 @@ fn a_file_describes_what_a_notebook_builds() {
         refused("expansion = 4", "expanson = 4")
             .contains("there is no setting \"expanson\"; the settings are")
     );
+    assert!(
+        refused("expansion = 4", "expansion = 4\ncentered = true")
+            .contains("there is no setting \"centered\"")
+    );
+    assert!(refused("expansion = 4", "expansion = 4\ncentred = 3").contains("centred = 3"));
     assert!(refused("batch = 256", "bach = 256").contains("\"bach\""));
+    let harvest = |line: &str| refused("[train]", &format!("[harvest]\n{line}\n\n[train]"));
+    assert!(harvest("hooks = [\"blocks.1.hook_resid_pre\"]").contains("as its hooks"));
+    assert!(harvest("dtype = \"int8\"").contains("dtype"), "the store there is another");
     assert!(refused("seeds =", "seed =").contains("seed"));
     assert!(refused("\"unigram\"", "\"trigram\"").contains("unigram"));
     assert!(refused("expansion = 4", "expansion = \"wide\"").contains("wide"));

@@ -119,7 +119,7 @@ impl HarvestPlan {
     }
 
     fn of_store(store: &Manifest) -> HarvestPlan {
-        let row = 8 + store.hooks.len() * store.model.d_model * store.dtype.bytes();
+        let row = 8 + store.hooks.len() * store.dtype.row_bytes(store.model.d_model);
         HarvestPlan {
             shards: store.all_shards(),
             tokens: store.all_rows(),

@@ -37,7 +37,7 @@ impl ActivationStore {
         check_hooks(model, hooks)?;
         let Some(last) = hooks.iter().max() else { return Err(no_hook()) };
         check_memory(model, hooks, tokens.n_ctx(), config)?;
-        let row = 8 + hooks.len() * model.config().d_model * config.dtype.bytes();
+        let row = 8 + hooks.len() * config.dtype.row_bytes(model.config().d_model);
         let pass = tokens.rows(0, config.batch.max(1));
         let seconds = if pass.is_empty() {
             0.0

@@ -13,7 +13,7 @@ use super::manifest::{Manifest, is_shard};
 use super::own_files::is_own;
 use super::sequences::Sequences;
 use super::shard::Shard;
-use super::verify::{Waiting, verify};
+use super::verify::{Part, Waiting, verify};
 use super::{ActivationStore, HarvestConfig, Source};
 use super::{plan, sidecar};
 use crate::base::error::{Error, Result};
@@ -221,7 +221,7 @@ impl<'a> Harvest<'a> {
         let open = |index| Shard::open(dir, &manifest, index, &maps);
         let kept = kept.map(open).collect::<Result<Vec<_>>>()?;
         let hooks: Vec<usize> = (0..manifest.hooks.len()).collect();
-        verify(&kept.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
+        verify(kept.iter().map(Part::Whole).collect(), &hooks, Waiting::Cell)?;
         todo.extend(manifest.shards.len()..manifest.all_shards());
         Ok(Harvest { dir, manifest, todo })
     }

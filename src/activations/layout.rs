@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use super::Dtype;
 use super::manifest::Manifest;
 
 /// Where everything is in one shard.
@@ -34,7 +35,7 @@ impl Layout {
     pub fn new(manifest: &Manifest, index: usize) -> Option<Layout> {
         let rows = manifest.rows_of(index) as u64;
         let d_model = manifest.model.d_model;
-        let row_bytes = (d_model as u64).checked_mul(manifest.dtype.bytes() as u64)?;
+        let row_bytes = manifest.dtype.row_bytes(d_model) as u64;
         let (ids_bytes, hook_bytes) = (rows.checked_mul(4)?, rows.checked_mul(row_bytes)?);
         // The ids come first, so that every tensor starts at a multiple of its element size.
         let mut end = 0u64;
@@ -65,9 +66,14 @@ impl Layout {
             ("tokens".to_owned(), tensor("u32", vec![rows], &tokens)),
             ("positions".to_owned(), tensor("u32", vec![rows], &positions)),
         ]);
-        let dtype = manifest.dtype.to_string();
+        let (dtype, width) = match manifest.dtype {
+            // Numbers and scales together are bytes to others.
+            Dtype::Int8 => ("u8", row_bytes as usize),
+            Dtype::F16 => ("f16", d_model),
+            Dtype::F32 => ("f32", d_model),
+        };
         for (hook, at) in manifest.hooks.iter().zip(&hooks) {
-            entries.insert(hook.to_string(), tensor(&dtype, vec![rows, d_model], at));
+            entries.insert(hook.to_string(), tensor(dtype, vec![rows, width], at));
         }
         let mut json = serde_json::to_vec(&entries).ok()?;
         json.resize(json.len().next_multiple_of(8), b' ');
@@ -83,6 +89,18 @@ impl Layout {
             positions: shift(positions),
             hooks: hooks.into_iter().map(shift).collect(),
         })
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        (self.tokens.end - self.tokens.start) as usize / 4
+    }
+
+    /// Where some rows of one of its tensors are.
+    pub fn at(&self, tensor: &Range<u64>, rows: &Range<usize>) -> Range<usize> {
+        let start = tensor.start as usize;
+        let row = (tensor.end as usize - start) / self.rows();
+        start + rows.start * row..start + rows.end * row
     }
 
     /// The size of the file.

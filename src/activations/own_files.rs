@@ -3,6 +3,7 @@
 use super::after::is_marks;
 use super::manifest::{NAME, is_shard};
 use super::plan::is_of_plan;
+use super::ranges::is_ranges;
 use super::sidecar::is_sidecar;
 use crate::corpus::TextRecord;
 
@@ -13,5 +14,6 @@ pub fn is_own(target: &str) -> bool {
         || is_shard(target)
         || is_marks(target)
         || is_sidecar(target)
+        || is_ranges(target)
         || is_of_plan(target)
 }

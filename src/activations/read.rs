@@ -1,12 +1,13 @@
-//! Reading rows: the shards that they lie in are checked if they were not before, mapped, and read.
+//! Reading rows: they are checked if they were not before, with those beside them; their shards are
+//! mapped, and read.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::shard::{Mapped, all_finite, widen};
-use super::verify::{Waiting, verify};
-use super::{ActivationStore, Batch, Shard};
+use super::verify::{Part, Waiting, verify};
+use super::{ActivationStore, Batch};
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
 
@@ -64,7 +65,7 @@ impl ActivationStore {
         /// Rows that a thread takes at a time.
         const PIECE: usize = 64;
         let (d_model, dtype) = (self.d_model(), self.dtype());
-        let row_bytes = d_model * dtype.bytes();
+        let row_bytes = dtype.row_bytes(d_model);
         let ids = batch.tokens.par_chunks_mut(PIECE).zip(batch.positions.par_chunks_mut(PIECE));
         let pieces = rows.par_chunks(PIECE).zip(batch.x.par_chunks_mut(PIECE * d_model)).zip(ids);
         pieces.try_for_each(|((rows, x), (tokens, positions))| {
@@ -106,8 +107,8 @@ impl ActivationStore {
     }
 
     /// Gives `read` the shards that `rows` lie in: all at once, or, if they are more than may be
-    /// mapped, one part after the other. Of each, the ids and the rows of the hooks at the places
-    /// `hooks` have been checked by then.
+    /// mapped, one part after the other. `rows` of the hooks at the places `hooks` have been checked by
+    /// then, and their ids.
     ///
     /// # Errors
     /// As [`gather`](ActivationStore::gather); those of `read`.
@@ -122,13 +123,36 @@ impl ActivationStore {
         const PIECE: usize = 64;
         let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
         let places = self.shards_of(rows)?;
-        let wanted: Vec<&Shard> = places.iter().map(|&place| &shards[place]).collect();
-        verify(&wanted, hooks, waiting)?;
+        verify(self.unseen(rows, hooks), hooks, waiting)?;
         for places in places.chunks(self.inner.maps.most()) {
             let maps = places.par_iter().with_min_len(PIECE).map(|&place| shards[place].map());
             read(&Open { places, maps: maps.collect::<Result<_>>()?, shard_rows })?;
         }
         Ok(())
+    }
+
+    /// The ranges that `rows` lie in, or their shards where those have no ranges, if they have not
+    /// been checked.
+    fn unseen(&self, rows: &[u64], hooks: &[usize]) -> Vec<Part<'_>> {
+        let (shards, shard_rows) = (&self.inner.shards, self.inner.manifest.shard_rows);
+        let range = |&row: &u64| {
+            let (shard, within) = (row as usize / shard_rows, row as usize % shard_rows);
+            let range = shards[shard].range_of(within);
+            (!shards[shard].has_seen(hooks, range)).then_some((shard, range))
+        };
+        let mut ranges: Vec<(usize, usize)> = rows.iter().filter_map(range).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        let by_shard: Vec<_> = ranges.chunk_by(|(a, _), (b, _)| a == b).collect();
+        let parts = by_shard.into_par_iter().flat_map_iter(|ranges| {
+            let shard = &shards[ranges[0].0];
+            let n = if shard.has_ranges() { ranges.len() } else { 1 };
+            ranges[..n].iter().map(move |&(_, range)| match shard.has_ranges() {
+                true => Part::Range(shard, range),
+                false => Part::Whole(shard),
+            })
+        });
+        parts.collect()
     }
 
     /// The places of the shards that `rows` lie in, ascending.

@@ -93,7 +93,7 @@ fn check_sequence(model: &Model, cache: &Cache, from: &Path, sequence: usize) ->
             let (name, processing) = (model.name(), model.processing());
             let why = format!(
                 "holds activations of a model other than {name} ({processing}): at {hook} a row of sequence {sequence} is {:.1} % of its length off, and {:.1} % \
-                 is allowed. SAELens loads models unprocessed, as Model::load_with({name:?}, Processing::Raw) does; caches of bfloat16, of some positions only \
+                 is allowed. SAELens loads models unprocessed, as Model::load_with({name:?}, Processing::Raw) does; caches of bfloat16 or int8, of some positions only \
                  (seqpos_slice) or of other weights can be read by import_saelens_with",
                 100.0 * off,
                 100.0 * TOLERANCE

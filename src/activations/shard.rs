@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytemuck::cast_slice;
@@ -15,11 +15,12 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use sha2::{Digest, Sha256};
 
-use super::Dtype;
 use super::layout::Layout;
 use super::manifest::{IDS, Manifest};
 use super::map::Map;
 use super::maps::Maps;
+use super::ranges::{self, Ranges};
+use super::{Dtype, int8};
 use crate::base::error::{Error, Result};
 use crate::base::files::{hex, sha256};
 use crate::model::HookPoint;
@@ -41,6 +42,10 @@ pub struct Shard {
     written: Option<SystemTime>,
     /// What the ids, then each hook's rows, should hash to, and whether they have been seen to.
     want: Vec<(String, AtomicBool)>,
+    /// Rows in a range of them, and what is known of the ranges; that is read when it is first asked
+    /// for.
+    rows_of_range: usize,
+    ranges: OnceLock<Option<Ranges>>,
     d_vocab: usize,
     n_ctx: usize,
 }
@@ -78,7 +83,20 @@ impl Shard {
             .map(|name| (known.get(&name).cloned().unwrap_or_default(), AtomicBool::new(false)))
             .collect();
         let (d_vocab, n_ctx) = (manifest.model.d_vocab, manifest.corpus.n_ctx);
-        Ok(Shard { path, index, layout, maps: maps.clone(), written, want, d_vocab, n_ctx })
+        let (rows_of_range, ranges) = (ranges::rows_of_range(manifest), OnceLock::new());
+        let maps = maps.clone();
+        Ok(Shard {
+            path,
+            index,
+            layout,
+            maps,
+            written,
+            want,
+            rows_of_range,
+            ranges,
+            d_vocab,
+            n_ctx,
+        })
     }
 
     /// Its bytes, mapped now unless they still are.
@@ -98,6 +116,31 @@ impl Shard {
         Ok(Mapped { layout: &self.layout, map })
     }
 
+    /// The range that a row lies in.
+    pub fn range_of(&self, row: usize) -> usize {
+        row / self.rows_of_range
+    }
+
+    /// How many ranges it has.
+    pub fn n_ranges(&self) -> usize {
+        self.layout.rows().div_ceil(self.rows_of_range)
+    }
+
+    /// Whether its ranges can be checked one by one.
+    pub fn has_ranges(&self) -> bool {
+        self.ranges().is_some()
+    }
+
+    fn ranges(&self) -> Option<&Ranges> {
+        let read = || {
+            let want = self.want.iter().map(|(sum, _)| sum.as_str());
+            (self.n_ranges() > 1)
+                .then(|| Ranges::read(&ranges::path(&self.path), self.n_ranges(), want))
+                .flatten()
+        };
+        self.ranges.get_or_init(read).as_ref()
+    }
+
     /// Bytes of the ids and of the rows of the hooks at the places `hooks`.
     pub fn bytes_of(&self, hooks: &[usize]) -> u64 {
         let of = |at: &Range<u64>| at.end - at.start;
@@ -109,8 +152,18 @@ impl Shard {
     /// Whether the ids and the rows of the hooks at the places `hooks` have been checked since the
     /// shard was opened.
     pub fn is_verified(&self, hooks: &[usize]) -> bool {
-        let seen = |section: usize| self.want[section].1.load(Ordering::Acquire);
-        seen(0) && hooks.iter().all(|hook| seen(1 + hook))
+        sections(hooks).all(|section| self.want[section].1.load(Ordering::Acquire))
+    }
+
+    /// As [`is_verified`](Shard::is_verified), of the rows of a range.
+    pub fn has_seen(&self, hooks: &[usize], range: usize) -> bool {
+        sections(hooks).all(|section| self.has_seen_section(section, range))
+    }
+
+    fn has_seen_section(&self, section: usize, range: usize) -> bool {
+        let ranges = || self.ranges.get().and_then(Option::as_ref);
+        self.want[section].1.load(Ordering::Acquire)
+            || ranges().is_some_and(|ranges| ranges.has_seen(section, range))
     }
 
     /// Checks the ids and the rows of the hooks at the places `hooks` against their checksums, each
@@ -122,6 +175,36 @@ impl Shard {
         hooks.iter().try_for_each(|&hook| {
             self.verify_section(&mapped, 1 + hook, self.layout.hooks[hook].clone())
         })
+    }
+
+    /// As [`verify`](Shard::verify), of the rows of a range. What the file of ranges does not vouch
+    /// for is checked with the whole shard.
+    pub fn verify_range(&self, hooks: &[usize], range: usize) -> Result<()> {
+        let Some(ranges) = self.ranges() else { return self.verify(hooks) };
+        let mapped = self.map()?;
+        let first = range * self.rows_of_range;
+        let rows = first..(first + self.rows_of_range).min(self.layout.rows());
+        for section in sections(hooks).filter(|&section| !self.has_seen_section(section, range)) {
+            let Layout { tokens, positions, hooks: of_hooks, .. } = &self.layout;
+            let tensors = match section {
+                0 => vec![tokens, positions],
+                hook => vec![&of_hooks[hook - 1]],
+            };
+            let mut hash = Sha256::new();
+            for tensor in tensors {
+                let at = self.layout.at(tensor, &rows);
+                mapped.map.will_need(at.clone());
+                hash.update(&mapped.map.bytes()[at]);
+            }
+            if hash.finalize().as_slice() != ranges.want(section, range) {
+                return self.verify(hooks);
+            }
+            if section == 0 {
+                self.check_ids(&mapped, rows.clone())?;
+            }
+            ranges.see(section, range);
+        }
+        Ok(())
     }
 
     /// Checks a section against its checksum, and of the ids what else must hold.
@@ -144,20 +227,18 @@ impl Shard {
             return Err(Error::Checksum { path, want, got, remedy });
         }
         if section == 0 {
-            self.check_ids(mapped)?;
+            self.check_ids(mapped, 0..self.layout.rows())?;
         }
         seen.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn check_ids(&self, mapped: &Mapped<'_>) -> Result<()> {
+    fn check_ids(&self, mapped: &Mapped<'_>, mut rows: Range<usize>) -> Result<()> {
         let (tokens, positions) = (mapped.tokens(), mapped.positions());
-        let strange = |(row, (&token, &position)): (usize, (&u32, &u32))| {
-            token as usize >= self.d_vocab || position as usize != row % self.n_ctx
+        let strange = |&row: &usize| {
+            tokens[row] as usize >= self.d_vocab || positions[row] as usize != row % self.n_ctx
         };
-        let Some(row) = tokens.iter().zip(positions).enumerate().position(strange) else {
-            return Ok(());
-        };
+        let Some(row) = rows.find(strange) else { return Ok(()) };
         let (token, position) = (tokens[row], positions[row]);
         let why = format!(
             "has token {token} at position {position} in row {row}, but sequences have {} tokens from a vocabulary of {}; {REMEDY}",
@@ -199,11 +280,9 @@ impl Mapped<'_> {
 
     /// Asks the system to read these rows of the hook at place `hook` ahead, and their ids.
     pub fn will_need(&self, hook: usize, rows: Range<usize>) {
-        let all = (self.layout.tokens.end - self.layout.tokens.start) as usize / 4;
         let Layout { tokens, positions, hooks, .. } = self.layout;
-        for section in [tokens, positions, &hooks[hook]] {
-            let (section, row) = (range(section), range(section).len() / all);
-            self.map.will_need(section.start + rows.start * row..section.start + rows.end * row);
+        for tensor in [tokens, positions, &hooks[hook]] {
+            self.map.will_need(self.layout.at(tensor, &rows));
         }
     }
 
@@ -217,11 +296,17 @@ fn range(at: &Range<u64>) -> Range<usize> {
     at.start as usize..at.end as usize
 }
 
-/// Widens stored bytes to f32.
+/// The places of the ids and of hooks among the checksums.
+fn sections(hooks: &[usize]) -> impl Iterator<Item = usize> {
+    std::iter::once(0).chain(hooks.iter().map(|hook| 1 + hook))
+}
+
+/// Widens the stored bytes of a row to f32.
 pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         Dtype::F16 => cast_slice::<u8, f16>(bytes).convert_to_f32_slice(out),
         Dtype::F32 => out.copy_from_slice(cast_slice(bytes)),
+        Dtype::Int8 => int8::widen(bytes, out),
     }
 }
 

@@ -1,17 +1,18 @@
 //! Writing one shard.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use bytemuck::cast_slice;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use sha2::{Digest, Sha256};
 
-use super::Dtype;
 use super::layout::Layout;
 use super::manifest::{IDS, Manifest, ShardId};
+use super::ranges::{self, Summing};
 use super::shard::all_finite;
+use super::{Dtype, int8};
 use crate::base::error::{Error, Result};
 use crate::base::files::{AtomicFile, hex};
 use crate::model::HookPoint;
@@ -20,17 +21,22 @@ use crate::model::HookPoint;
 pub struct ShardWriter<'a> {
     manifest: &'a Manifest,
     index: usize,
+    path: PathBuf,
     layout: Layout,
     out: AtomicFile,
     ids_hash: Sha256,
+    /// The ids' checksums, range by range.
+    ids_ranges: Vec<u8>,
     hooks: Vec<Cursor>,
     halves: Vec<f16>,
+    bytes: Vec<u8>,
 }
 
 /// How far one hook's tensor has been written.
 struct Cursor {
     at: u64,
     hash: Sha256,
+    ranges: Summing,
 }
 
 impl<'a> ShardWriter<'a> {
@@ -54,9 +60,32 @@ impl<'a> ShardWriter<'a> {
         let ids_hash = Sha256::new()
             .chain_update(cast_slice::<u32, u8>(tokens))
             .chain_update(cast_slice::<u32, u8>(&positions));
-        let hooks =
-            layout.hooks.iter().map(|at| Cursor { at: at.start, hash: Sha256::new() }).collect();
-        Ok(ShardWriter { manifest, index, layout, out, ids_hash, hooks, halves: Vec::new() })
+        let rows = ranges::rows_of_range(manifest);
+        let sum = |(tokens, positions): (&[u32], &[u32])| {
+            let hash = Sha256::new().chain_update(cast_slice::<u32, u8>(tokens));
+            hash.chain_update(cast_slice::<u32, u8>(positions)).finalize()
+        };
+        let ids_ranges = tokens.chunks(rows).zip(positions.chunks(rows)).flat_map(sum).collect();
+        let range = rows * manifest.dtype.row_bytes(manifest.model.d_model);
+        let cursor = |at: &Range<u64>| Cursor {
+            at: at.start,
+            hash: Sha256::new(),
+            ranges: Summing::new(range),
+        };
+        let hooks = layout.hooks.iter().map(cursor).collect();
+        let (halves, bytes) = (Vec::new(), Vec::new());
+        Ok(ShardWriter {
+            manifest,
+            index,
+            path,
+            layout,
+            out,
+            ids_hash,
+            ids_ranges,
+            hooks,
+            halves,
+            bytes,
+        })
     }
 
     /// Appends rows `[n, d_model]` of the hook at place `hook`.
@@ -79,25 +108,38 @@ impl<'a> ShardWriter<'a> {
                 }
                 cast_slice(&self.halves)
             }
+            Dtype::Int8 => {
+                self.bytes.clear();
+                if !int8::narrow(rows, self.manifest.model.d_model, &mut self.bytes) {
+                    // As the largest of its group it is its own scale.
+                    return Err(
+                        self.not_finite(hook, rows, |x| f16::from_f32(x.abs() / 127.0).to_f32())
+                    );
+                }
+                &self.bytes
+            }
         };
         let cursor = &mut self.hooks[hook];
         self.out.write_at(cursor.at, bytes)?;
         cursor.hash.update(bytes);
+        cursor.ranges.update(bytes);
         cursor.at += bytes.len() as u64;
         Ok(())
     }
 
     /// The first value that `stored` makes not finite, with its place in the corpus and what to do.
     fn not_finite(&self, hook: usize, rows: &[f32], stored: impl Fn(f32) -> f32) -> Error {
-        let (d_model, n_ctx) = (self.manifest.model.d_model, self.manifest.corpus.n_ctx);
+        let Manifest { model, corpus, dtype, .. } = self.manifest;
+        let (d_model, n_ctx) = (model.d_model, corpus.n_ctx);
         let at = rows.iter().position(|&x| !stored(x).is_finite()).unwrap_or(0);
-        let before = (self.hooks[hook].at - self.layout.hooks[hook].start)
-            / (d_model * self.manifest.dtype.bytes()) as u64;
+        let before =
+            (self.hooks[hook].at - self.layout.hooks[hook].start) / dtype.row_bytes(d_model) as u64;
         let row = self.index * self.manifest.shard_rows + before as usize + at / d_model;
         let advice = match rows[at].is_finite() {
             true => format!(
-                "the model gives {}, and f16 ends at 65504; harvest with dtype: Dtype::F32",
-                rows[at]
+                "the model gives {}, and {dtype} ends at {}; harvest with dtype: Dtype::F32",
+                rows[at],
+                if *dtype == Dtype::F16 { 65_504 } else { 127 * 65_504 },
             ),
             false => {
                 "the model itself gives it, so its weights are damaged or its arithmetic overflows"
@@ -118,18 +160,25 @@ impl<'a> ShardWriter<'a> {
     pub fn finish(self) -> Result<ShardId> {
         for (cursor, at) in self.hooks.iter().zip(&self.layout.hooks) {
             if cursor.at != at.end {
-                let got = (cursor.at - at.start) as usize / self.manifest.dtype.bytes();
+                let d_model = self.manifest.model.d_model;
+                let rows = (cursor.at - at.start) as usize / self.manifest.dtype.row_bytes(d_model);
                 return Err(Error::Shape {
                     what: "what the model gave for a shard".into(),
-                    want: vec![self.manifest.rows_of(self.index), self.manifest.model.d_model],
-                    got: vec![got],
+                    want: vec![self.manifest.rows_of(self.index), d_model],
+                    got: vec![rows, d_model],
                 });
             }
         }
         let names = self.manifest.hooks.iter().map(HookPoint::to_string);
-        let hashes = self.hooks.into_iter().map(|cursor| hex(cursor.hash.finalize()));
-        let mut sha256: BTreeMap<_, _> = names.zip(hashes).collect();
-        sha256.insert(IDS.to_owned(), hex(self.ids_hash.finalize()));
+        let names: Vec<String> = [IDS.to_owned()].into_iter().chain(names).collect();
+        let (mut hashes, mut sums) = (vec![hex(self.ids_hash.finalize())], vec![self.ids_ranges]);
+        for cursor in self.hooks {
+            hashes.push(hex(cursor.hash.finalize()));
+            sums.push(cursor.ranges.finish());
+        }
+        let path = ranges::path(&self.path);
+        ranges::write(&path, hashes.iter().map(String::as_str), &sums)?;
+        let sha256 = names.into_iter().zip(hashes).collect();
         self.out.commit()?;
         let (file, bytes) = (Manifest::shard_name(self.index), self.layout.bytes());
         Ok(ShardId { file, rows: self.manifest.rows_of(self.index), bytes, sha256, after: None })

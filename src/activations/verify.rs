@@ -1,4 +1,4 @@
-//! Checking many shards: all cores, and a word to whoever waits if it takes long.
+//! Checking shards, or ranges of their rows: all cores, and a word to whoever waits if it takes long.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,25 +20,52 @@ pub enum Waiting<'a> {
     Background(&'a AtomicBool),
 }
 
-/// Checks the ids, and the rows of the hooks at the places `hooks`, of those `shards` that have not
-/// been checked since they were opened.
+/// What is checked at a time.
+#[derive(Clone, Copy)]
+pub enum Part<'a> {
+    /// A shard, against the manifest.
+    Whole(&'a Shard),
+    /// Some of its rows, where its own file has a checksum of them.
+    Range(&'a Shard, usize),
+}
+
+impl Part<'_> {
+    fn bytes(&self, hooks: &[usize]) -> u64 {
+        match self {
+            Part::Whole(shard) => shard.bytes_of(hooks),
+            Part::Range(shard, _) => shard.bytes_of(hooks) / shard.n_ranges() as u64,
+        }
+    }
+
+    fn verify(&self, hooks: &[usize]) -> Result<()> {
+        match self {
+            Part::Whole(shard) => shard.verify(hooks),
+            Part::Range(shard, range) => shard.verify_range(hooks, *range),
+        }
+    }
+}
+
+/// Checks the ids, and the rows of the hooks at the places `hooks`, of those `parts` that have not
+/// been checked since their shards were opened.
 ///
 /// # Errors
 /// [`Error::Checksum`] with the first damaged shard; [`Error::Interrupted`] if it takes long and is
 /// stopped by hand.
-pub fn verify(shards: &[&Shard], hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
-    let unseen = |shard: &&&Shard| !shard.is_verified(hooks);
-    let shards: Vec<&Shard> = shards.iter().filter(unseen).copied().collect();
-    let bytes: u64 = shards.iter().map(|shard| shard.bytes_of(hooks)).sum();
+pub fn verify(mut parts: Vec<Part<'_>>, hooks: &[usize], waiting: Waiting<'_>) -> Result<()> {
+    parts.retain(|part| match part {
+        Part::Whole(shard) => !shard.is_verified(hooks),
+        Part::Range(shard, range) => !shard.has_seen(hooks, *range),
+    });
+    let bytes: u64 = parts.iter().map(|part| part.bytes(hooks)).sum();
     if matches!(waiting, Waiting::Cell) && bytes < SPOKEN_OF {
-        return shards.into_par_iter().try_for_each(|shard| shard.verify(hooks));
+        return parts.into_par_iter().try_for_each(|part| part.verify(hooks));
     }
     let mut progress = matches!(waiting, Waiting::Cell).then(|| {
         interrupt::watch();
         Progress::new("check the activations", bytes, "B")
     });
     let mut done = 0;
-    for some in shards.chunks(4 * rayon::current_num_threads()) {
+    for some in parts.chunks(4 * rayon::current_num_threads()) {
         let stopped = match waiting {
             Waiting::Cell => interrupt::requested(),
             Waiting::Background(stop) => stop.load(Ordering::Relaxed),
@@ -50,9 +77,9 @@ pub fn verify(shards: &[&Shard], hooks: &[usize], waiting: Waiting<'_>) -> Resul
             let remedy = "the activations are as they were; the same call checks them again".into();
             return Err(Error::Interrupted { what: "checking the activations", remedy });
         }
-        some.into_par_iter().try_for_each(|shard| shard.verify(hooks))?;
+        some.into_par_iter().try_for_each(|part| part.verify(hooks))?;
         if let Some(progress) = &mut progress {
-            done += some.iter().map(|shard| shard.bytes_of(hooks)).sum::<u64>();
+            done += some.iter().map(|part| part.bytes(hooks)).sum::<u64>();
             progress.set(done);
         }
     }

@@ -165,7 +165,7 @@ fn used(store: &ActivationStore) {
 #[test]
 fn a_store_with_spoilt_files_is_read_or_refused_and_nothing_else() {
     let _alone = hammer::alone();
-    let seeds = [seed(Dtype::F16), seed(Dtype::F32)];
+    let seeds = [seed(Dtype::F16), seed(Dtype::F32), seed(Dtype::Int8)];
     // A thousand rows are summed at a time, however few bytes they take on disk.
     let reader = Reader { name: "stores", share: 10, times: 16, beside: 4 << 20, also: &[] };
     reader.hammer(&seeds, |folder| {

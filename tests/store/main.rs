@@ -6,6 +6,7 @@
 mod damage;
 #[path = "../shared/killing.rs"]
 mod killing;
+mod ranges;
 mod reading;
 mod refusing;
 mod resuming;

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn every_row_comes_with_its_own_token_and_position_in_any_order() {
-    for dtype in [Dtype::F32, Dtype::F16] {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Int8] {
         let dir = tempfile::tempdir().unwrap();
         let tokens = tokens(50);
         let store = harvest(dir.path(), &tokens, HarvestConfig { dtype, ..CONFIG }).unwrap();
@@ -26,13 +26,18 @@ fn every_row_comes_with_its_own_token_and_position_in_any_order() {
                 for (i, &row) in rows.iter().enumerate() {
                     let (token, position) = (tokens.ids()[row as usize], row as usize % N_CTX);
                     assert_eq!((batch.tokens[i], batch.positions[i] as usize), (token, position));
-                    for (d, &got) in batch.x[i * D_MODEL..(i + 1) * D_MODEL].iter().enumerate() {
-                        let exact = value(hook, token, position, d);
-                        // Rounding to f16 and back is all that may happen to a number.
-                        let want =
-                            if dtype == Dtype::F16 { f16::from_f32(exact).to_f32() } else { exact };
-                        assert_eq!(got.to_bits(), want.to_bits());
-                    }
+                    let exact: Vec<f32> =
+                        (0..D_MODEL).map(|d| value(hook, token, position, d)).collect();
+                    // Rounding, and back, is all that may happen to a number: of 8 bits by a scale
+                    // that all share.
+                    let largest = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
+                    let scale = f16::from_f32(largest / 127.0).to_f32();
+                    let want = exact.iter().map(|&exact| match dtype {
+                        Dtype::F32 => exact,
+                        Dtype::F16 => f16::from_f32(exact).to_f32(),
+                        Dtype::Int8 => (exact * (1.0 / scale)).round_ties_even() * scale,
+                    });
+                    assert_eq!(&batch.x[i * D_MODEL..][..D_MODEL], want.collect::<Vec<_>>());
                     seen[row as usize] += 1;
                 }
             }

@@ -149,8 +149,12 @@ fn a_number_that_f16_cannot_hold_is_named_with_the_way_out() {
         assert!(told.contains(part), "{told} lacks {part}");
     }
     run(70_000.0, Dtype::F32).unwrap();
+    run(70_000.0, Dtype::Int8).unwrap();
+    fs::remove_dir_all(dir.path().join("int8")).unwrap();
+    let told = run(9e6, Dtype::Int8).unwrap_err().to_string();
+    assert!(told.contains("dimension 3") && told.contains("int8 ends at 8319008"), "{told}");
     let dir = tempfile::tempdir().unwrap();
-    for dtype in [Dtype::F16, Dtype::F32] {
+    for dtype in [Dtype::F16, Dtype::F32, Dtype::Int8] {
         for wrong in [f32::NAN, f32::NEG_INFINITY] {
             let config = HarvestConfig { dtype, ..CONFIG };
             let to = dir.path().join(format!("{dtype}{wrong}"));

@@ -11,7 +11,7 @@ use crate::activations::manifest::{Manifest, ShardId};
 use crate::activations::plan::{self, Plan};
 use crate::activations::products::Products;
 use crate::activations::shard::Shard;
-use crate::activations::verify::{Waiting, verify};
+use crate::activations::verify::{Part, Waiting, verify};
 use crate::activations::{ActivationStore, HarvestConfig, Source, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::share::Share;
@@ -110,7 +110,7 @@ fn left(dir: &Path, plan: &Plan, share: Share) -> Result<Vec<usize>> {
     let maps = Arc::default();
     let open = |&index: &usize| Shard::open(dir, &known, index, &maps);
     let kept = kept.iter().map(open).collect::<Result<Vec<_>>>()?;
-    verify(&kept.iter().collect::<Vec<_>>(), &hooks, Waiting::Cell)?;
+    verify(kept.iter().map(Part::Whole).collect(), &hooks, Waiting::Cell)?;
     Ok(left)
 }
 

@@ -1,5 +1,6 @@
 //! A cache, written.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::Read;
 use std::ops::Range;
@@ -8,7 +9,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::TOKEN_IDS;
-use crate::activations::shard::Mapped;
+use crate::activations::shard::{Mapped, widen};
 use crate::activations::{ActivationStore, Dtype};
 use crate::base::error::{Error, Result};
 use crate::base::files::{AtomicFile, create_folder, sha256, write_atomic};
@@ -67,7 +68,7 @@ impl ActivationStore {
         let mut done = 0;
         for (shard, name) in self.inner.shards.iter().zip(&names) {
             let shard = shard.map()?;
-            plan.write(&shard, place, &dir.join(name))?;
+            plan.write(&shard, (self.dtype(), place), &dir.join(name))?;
             done += shard.tokens().len();
             progress.set(done as u64);
         }
@@ -139,7 +140,7 @@ impl Plan {
     }
 
     /// Writes the file of a shard, if it is not there.
-    fn write(&self, shard: &Mapped<'_>, place: usize, path: &Path) -> Result<()> {
+    fn write(&self, shard: &Mapped<'_>, (dtype, place): (Dtype, usize), path: &Path) -> Result<()> {
         let n_seq = shard.tokens().len() / self.n_ctx;
         let shapes: [&[usize]; 2] = [&[self.n_ctx, self.d_model], &[self.n_ctx]];
         let mut batches: Vec<(Range<usize>, arrow::Batch)> = Vec::new();
@@ -167,17 +168,24 @@ impl Plan {
             for (place, offsets) in &batch.offsets {
                 out.write_at(body + place, offsets)?;
             }
-            let row = self.n_ctx * self.d_model * self.columns[0].number.bytes();
-            let part = |row: usize| of.start * row..of.end * row;
-            let numbers = [&rows[part(row)], &tokens[part(4 * self.n_ctx)]];
-            for (numbers, place) in numbers.iter().zip(&batch.numbers) {
-                for (i, stretch) in numbers.chunks(STRETCH).enumerate() {
+            let row = dtype.row_bytes(self.d_model);
+            let part = |row: usize| of.start * self.n_ctx * row..of.end * self.n_ctx * row;
+            let whole_rows = (STRETCH / row).max(1) * row;
+            let acts = rows[part(row)].chunks(whole_rows);
+            let acts = acts.map(|rows| numbers(dtype, self.d_model, rows));
+            let ids = tokens[part(4)].chunks(STRETCH).map(Cow::Borrowed);
+            let columns: [&mut dyn Iterator<Item = Cow<'_, [u8]>>; 2] =
+                [&mut { acts }, &mut { ids }];
+            for (stretches, place) in columns.into_iter().zip(&batch.numbers) {
+                let mut to = body + place.start;
+                for stretch in stretches {
                     if interrupt::requested() {
                         interrupt::clear();
                         let remedy = "the files that are complete are kept, and the same call continues from there".to_owned();
                         return Err(Error::Interrupted { what: "the export", remedy });
                     }
-                    out.write_at(body + place.start + (i * STRETCH) as u64, stretch)?;
+                    out.write_at(to, &stretch)?;
+                    to += stretch.len() as u64;
                 }
             }
             at = body + batch.body;
@@ -200,6 +208,19 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Stored rows as the column has them: as they are, but for those of 8 bits, for which Arrow has no
+/// numbers.
+fn numbers(dtype: Dtype, d_model: usize, rows: &[u8]) -> Cow<'_, [u8]> {
+    if dtype != Dtype::Int8 {
+        return Cow::Borrowed(rows);
+    }
+    let row = dtype.row_bytes(d_model);
+    let mut wide = vec![0f32; rows.len() / row * d_model];
+    let pairs = rows.chunks_exact(row).zip(wide.chunks_exact_mut(d_model));
+    pairs.for_each(|(row, wide)| widen(dtype, row, wide));
+    Cow::Owned(bytemuck::cast_slice(&wide).to_vec())
 }
 
 /// Refuses a folder with files that are not part of this export.

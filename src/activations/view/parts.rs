@@ -81,6 +81,9 @@ impl Show for Dtype {
         let meaning = match self {
             Dtype::F16 => "16 bits a number: a relative error of at most 2⁻¹¹",
             Dtype::F32 => "32 bits a number: exactly what the model computed",
+            Dtype::Int8 => {
+                "8 bits a number: off by at most 1/254 of the largest of 32 side by side"
+            }
         };
         Shown::sentence(&self.to_string(), meaning)
     }

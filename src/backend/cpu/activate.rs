@@ -164,6 +164,20 @@ fn first_guess(encoder: Encoder<'_>, x: &[f32], rows: &PackedRows, ranks: &Ranks
     Ok(*scores.select_nth_unstable_by(at, |a, b| b.total_cmp(a)).1)
 }
 
+/// Without the codes that JumpReLU has just below its thresholds, once those have learned from them:
+/// nothing else does, and with a wide window they are most of all codes.
+pub(super) fn without_silent(sae: &Sae, chosen: &mut Chosen, gradients: &mut Vec<f32>) {
+    if !matches!(sae.config.architecture, Architecture::JumpRelu { .. }) {
+        return;
+    }
+    let values = chosen.codes.values().to_vec();
+    for numbers in [gradients, &mut chosen.scores] {
+        let mut values = values.iter();
+        numbers.retain(|_| values.next().is_some_and(|&value| value != 0.0));
+    }
+    chosen.codes.retain(|code| values[code] != 0.0);
+}
+
 /// The least positive value of a batch's codes.
 pub(super) fn least(codes: &Codes) -> Option<f32> {
     codes.values().iter().copied().filter(|&value| value > 0.0).min_by(f32::total_cmp)

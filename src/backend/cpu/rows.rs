@@ -126,12 +126,14 @@ pub(super) fn stop_at_zeros(values: &[f32], gradients: &mut [f32]) {
 }
 
 vectorised! {
-    /// Adds `value·w` to the row of every code listed.
+    /// Adds `value·w` to the row of every code listed that is not 0.
     pub(super) fn add_latent(x_hat: &mut [f32], w: &[f32], codes: &[u32], rows: &[u32], values: &[f32]) {
         let d = w.len();
         for &code in codes {
             let code = code as usize;
-            add_scaled(&mut x_hat[rows[code] as usize * d..][..d], values[code], w);
+            if values[code] != 0.0 {
+                add_scaled(&mut x_hat[rows[code] as usize * d..][..d], values[code], w);
+            }
         }
     }
 }

@@ -266,7 +266,7 @@ fn forward(
         fallback_rows = fused.forward(sae, x, rows, keys, ranks, codes, centred, recon, stages)?;
     } else {
         let start = Instant::now();
-        let chosen = activate::choose(sae, &state.objective, input, rows, threshold, ranks)?;
+        let mut chosen = activate::choose(sae, &state.objective, input, rows, threshold, ranks)?;
         let start = stages.since(Stage::Screen, start);
         centred.resize(n, d);
         fill_centred(centred, 0..n, input, &sae.b_dec);
@@ -289,6 +289,7 @@ fn forward(
             &mut recon.gradients,
             through,
         )?;
+        activate::without_silent(sae, &mut chosen, &mut recon.gradients);
         fallback_rows = chosen.fallback_rows;
         (*codes, *scores) = (chosen.codes, chosen.scores);
         stages.since(Stage::Decode, start);

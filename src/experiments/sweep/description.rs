@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Arm, Sweep};
-use crate::activations::{ActivationStore, HarvestConfig};
+use crate::activations::ActivationStore;
 use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::display::interrupt;
-use crate::experiments::recipe::{self, LookupRecipe, Table};
+use crate::experiments::recipe::{self, HarvestRecipe, LookupRecipe, Table};
 use crate::experiments::{SAMPLED, Text};
 use crate::model::{HookPoint, Model, Processing};
 use crate::sae::SaeConfig;
@@ -31,6 +31,9 @@ use crate::train::TrainConfig;
 ///     ks = [5, 10, 20, 30, 50]                 # on every arm that has no ks of its own; so are expansions, lrs and [vary]
 ///     seeds = [0, 1, 2]
 ///     baseline = "SAE"
+///
+///     [harvest]                                # any field of HarvestConfig
+///     dtype = "int8"
 ///
 ///     [train]                                  # any field of TrainConfig
 ///     tokens = 1_000_000
@@ -91,6 +94,9 @@ pub struct SweepFile {
     pub baseline: Option<String>,
     /// Held-out tokens of the evaluation of each run; 65,536 by default.
     pub evaluated_on: Option<usize>,
+    /// How activations are harvested.
+    #[serde(default)]
+    pub harvest: HarvestRecipe,
     /// Fields of [`TrainConfig`] that differ from the default.
     #[serde(default)]
     pub train: Map<String, Value>,
@@ -174,6 +180,10 @@ impl SweepFile {
         let dir = dir.as_ref();
         let train: TrainConfig = overlaid("train", &TrainConfig::default(), &self.train)?;
         train.check()?;
+        if !self.harvest.hooks.is_empty() {
+            let why = "a sweep trains on all that it harvests: name them as its hooks";
+            return Err(Error::config("harvest.hooks", why));
+        }
         let model = Model::load_with(&self.model, self.processing)?;
         let hooks = match &self.hooks[..] {
             [] => vec![HookPoint::resid_pre(model.config().n_layers / 2)],
@@ -188,7 +198,7 @@ impl SweepFile {
                 &hooks,
                 &corpus.train,
                 dir.join("activations"),
-                HarvestConfig::default(),
+                self.harvest.config(),
             )
         };
         let acts = patiently(harvest)?;
@@ -315,6 +325,15 @@ fn overlaid<T: Serialize + DeserializeOwned + Clone>(
     let mut all = serde_json::to_value(base).map_err(Error::json("settings"))?;
     let mut read = base.clone();
     for (path, value) in settings {
+        // A setting that is left out where it has its default is one still: not any value will do.
+        if all.get(path).is_none() {
+            let mut strange = all.clone();
+            strange[path] = Value::Array(vec![Value::Null]);
+            let told = serde_json::from_value::<T>(strange).err().map(|error| error.to_string());
+            if told.is_some_and(|told| !told.starts_with("unknown field")) {
+                all[path] = Value::Null;
+            }
+        }
         let mut place = Some(&mut all);
         for name in path.split('.') {
             place = place.and_then(|place| place.as_object_mut()?.get_mut(name));
@@ -360,5 +379,20 @@ pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
             }
             other => return other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sae::Frozen;
+
+    #[test]
+    fn settings_that_are_left_out_by_default_can_be_set() {
+        let text =
+            "model = \"tiny-gpt2\"\n[[arms]]\nname = \"a\"\ncentred = true\nfrozen = \"encoder\"\n";
+        let file = SweepFile::parse(text).unwrap();
+        let config = file.arms[0].config(&Model::load("tiny-gpt2").unwrap()).unwrap();
+        assert_eq!((config.centred, config.frozen), (true, Some(Frozen::Encoder)));
     }
 }

@@ -173,5 +173,7 @@ typed! {
         F16,
         /// All 32.
         F32,
+        /// 8, and a scale for every 32 numbers.
+        Int8,
     }
 }
