@@ -1,4 +1,4 @@
-"""Compiles src/backend/gpu/kernels/*.cu to PTX by NVRTC, or checks what is there. Called by ptx.sh."""
+"""Compiles src/device/kernels/*.cu to PTX by NVRTC, or checks what is there. Called by ptx.sh."""
 
 import ctypes
 import hashlib
@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-KERNELS = Path(__file__).resolve().parent.parent / "src/backend/gpu/kernels"
+KERNELS = Path(__file__).resolve().parent.parent / "src/device/kernels"
 HEADER = "device.cuh"
 # Ampere and what came after. No multiplication is fused with an addition: the CPU's step does not either.
 OPTIONS = ["--gpu-architecture=compute_80", "--fmad=false", "--std=c++17", "--device-as-default-execution-space"]

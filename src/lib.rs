@@ -64,6 +64,7 @@ pub mod backend;
 mod base;
 pub mod corpus;
 mod cpu;
+mod device;
 pub mod display;
 pub mod eval;
 pub mod experiments;

@@ -10,7 +10,7 @@ use crate::emulated::{kernels_in, sources};
 
 #[test]
 fn the_ptx_is_that_of_the_kernels() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/gpu/kernels");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/kernels");
     let header = fs::read(dir.join("device.cuh")).unwrap();
     for (path, source) in sources() {
         let ptx = dir.join("ptx").join(path.with_extension("ptx").file_name().unwrap());
