@@ -59,6 +59,7 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) const TRAINING: Work = Work { to: "train", done: "trained" };
+    pub(crate) const HARVESTING: Work = Work { to: "harvest", done: "harvested" };
 }
 
 impl Device {

@@ -18,7 +18,7 @@ use super::driver::{Argument, Driver, Shape};
 use crate::base::error::{Error, Result};
 
 /// The kernels, as `scripts/ptx.sh` compiles them.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 10] = [
     include_str!("kernels/ptx/pack.ptx"),
     include_str!("kernels/ptx/screen.ptx"),
     include_str!("kernels/ptx/codes.ptx"),
@@ -26,6 +26,9 @@ const MODULES: [&str; 7] = [
     include_str!("kernels/ptx/order.ptx"),
     include_str!("kernels/ptx/latents.ptx"),
     include_str!("kernels/ptx/table.ptx"),
+    include_str!("kernels/ptx/stream.ptx"),
+    include_str!("kernels/ptx/product.ptx"),
+    include_str!("kernels/ptx/attention.ptx"),
 ];
 
 /// The first driver that reads this PTX: CUDA 12.2.

@@ -62,7 +62,7 @@ impl Cache {
 /// A model ready to run.
 pub(super) struct Transformer {
     pub config: ModelConfig,
-    embed: Embed,
+    pub embed: Embed,
     pub rotary: Option<Rotary>,
     pub blocks: Vec<Block>,
     ln_final: Norm,

@@ -1,0 +1,360 @@
+//! A model on a card: the pass to the hooks, with the bits of the processor.
+//!
+//! The pass is that of [`Transformer`](super::transformer::Transformer), product by product, and so
+//! is the order of every sum: a product's over the depth, in stretches and fused, as the
+//! [tiles](crate::cpu::matmul) of a processor with AVX-512 form it; a norm's and a softmax's in
+//! sixteen lanes; exponentials by the same polynomial. So a store may be begun on a processor and
+//! continued on a card, and nothing in it says where it was made. A processor without those tiles
+//! has an order of its own, and is not joined by a card.
+//!
+//! # The kernels
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | `product.cu` | rows times a matrix, with bias, activation, gate and residual stream |
+//! | `attention.cu` | causal attention, of which no scores are stored |
+//! | `stream.cu` | embeddings, norms, turns by position, additions |
+//!
+//! # Where things are
+//!
+//! The weights of the blocks up to the last hook stay on the card, in f32, their matrices in the
+//! panels that the processor packed (`weights`). What lies between the products stays there too,
+//! from pass to pass (`Room`). Token ids come over, and the values of the hooks go back; nothing
+//! else does, and no kernel waits for the host.
+//!
+//! A card is not taken at its word: the first tokens of a harvest go through the processor as well,
+//! and have to come out with the same bits (`choose`).
+
+mod choose;
+mod weights;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use choose::{Computes, choose};
+use weights::{Matrix, NormOnDevice, Weights};
+
+use crate::base::error::{Error, Result};
+use crate::cpu::matmul::Activation;
+use crate::device::{Buffer, Driver, Shape, launch};
+use crate::model::tokens::Tokens;
+use crate::model::{HookPoint, Model, Site};
+
+/// Rows and columns of a tile of a product; queries of a tile of attention, and dimensions of its
+/// values. The kernels'.
+const TILE: usize = 128;
+const QUERIES: usize = 64;
+
+/// A model with its weights on a device, as far as a hook.
+pub struct OnDevice {
+    device: Arc<dyn Driver>,
+    model: Model,
+    last: HookPoint,
+    weights: Weights,
+    room: Mutex<Option<Room>>,
+}
+
+impl OnDevice {
+    /// Takes the weights of a model to a device, those of the blocks that lie before `last` or hold
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownHook`] if the model lacks the hook; [`Error::Config`] if this processor forms
+    /// products in another order than a card; what the device says, such as [`Error::Memory`].
+    pub fn new(device: &Arc<dyn Driver>, model: &Model, last: HookPoint) -> Result<OnDevice> {
+        model.check_hook(last)?;
+        let weights = Weights::upload(device, &model.inner.transformer, blocks(last))?;
+        let (device, model, room) = (device.clone(), model.clone(), Mutex::default());
+        Ok(OnDevice { device, model, last, weights, room })
+    }
+
+    /// The values of hooks up to the last, in the order asked for, each `[n_seq · n_ctx · d_model]`;
+    /// `stop` is asked before each block whether to give up with [`Error::Interrupted`].
+    ///
+    /// # Errors
+    /// As [`Model::run_to_many`]; [`Error::UnknownHook`] for one behind the last; what the device
+    /// says.
+    pub fn run_to_many(
+        &self,
+        tokens: &Tokens,
+        hooks: &[HookPoint],
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>> {
+        for hook in hooks {
+            self.model.check_hook(*hook)?;
+            if *hook > self.last {
+                let why = format!("the weights on {} end at {}", self.device.name(), self.last);
+                return Err(Error::UnknownHook { hook: hook.to_string(), why });
+            }
+        }
+        self.model.check_tokens(tokens)?;
+        let mut values = vec![Vec::new(); hooks.len()];
+        let Some(&last) = hooks.iter().max().filter(|_| !tokens.is_empty()) else {
+            return Ok(values);
+        };
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = match room.take().filter(|room| room.holds(tokens)) {
+            Some(fits) => room.insert(fits),
+            None => room.insert(Room::new(&self.device, &self.model, tokens)?),
+        };
+        let rows = tokens.len();
+        let mut pass = Pass { on: self, room, rows, tokens, hooks, last, values: &mut values };
+        pass.run(stop)?;
+        Ok(values)
+    }
+}
+
+/// How many blocks a pass to a hook goes into.
+fn blocks(last: HookPoint) -> usize {
+    last.layer + usize::from(last.site > Site::ResidPre)
+}
+
+/// What lies between the products of a block, for so many rows.
+struct Room {
+    rows: usize,
+    n_ctx: usize,
+    ids: Buffer<u32>,
+    /// The residual stream `[rows, d_model]`.
+    resid: Buffer<f32>,
+    /// A norm's output, and then attention's: `[rows, d_model]` and `[rows, d_attn]`.
+    narrow: Buffer<f32>,
+    /// Where attention and MLP run in parallel, the MLP's norm.
+    second: Buffer<f32>,
+    /// Queries, keys and values, and then the MLP's hidden layer: `[rows, d_qkv]` and `[rows,
+    /// d_mlp]`.
+    wide: Buffer<f32>,
+    /// What a gated MLP's hidden layer is multiplied with.
+    gate: Buffer<f32>,
+    /// What attention or the MLP adds to the stream, where that is asked for.
+    apart: Buffer<f32>,
+    /// Cosines and sines `[n_ctx, rotary_dim / 2]`.
+    turns: Option<[Buffer<f32>; 2]>,
+}
+
+impl Room {
+    fn new(device: &Arc<dyn Driver>, model: &Model, tokens: &Tokens) -> Result<Room> {
+        let (rows, n_ctx) = (tokens.len(), tokens.n_ctx());
+        let [stream, narrow, second, wide, gate] = widths(model);
+        let room = |width: usize| Buffer::new(device, rows * width);
+        let turns = model.inner.transformer.rotary.as_ref().map(|rotary| {
+            let [cos, sin] = rotary.turns(n_ctx);
+            Ok::<_, Error>([Buffer::of(device, &cos)?, Buffer::of(device, &sin)?])
+        });
+        Ok(Room {
+            rows,
+            n_ctx,
+            ids: Buffer::new(device, rows)?,
+            resid: room(stream)?,
+            narrow: room(narrow)?,
+            second: room(second)?,
+            wide: room(wide)?,
+            gate: room(gate)?,
+            apart: room(stream)?,
+            turns: turns.transpose()?,
+        })
+    }
+
+    fn holds(&self, tokens: &Tokens) -> bool {
+        tokens.len() <= self.rows && tokens.n_ctx() <= self.n_ctx
+    }
+}
+
+/// Numbers of a row of a [`Room`]: of the stream, of `narrow`, `second`, `wide` and `gate`.
+fn widths(model: &Model) -> [usize; 5] {
+    let config = model.config();
+    let d = config.d_model;
+    [
+        d,
+        d.max(config.d_attn()),
+        if config.parallel { d } else { 0 },
+        config.d_qkv().max(config.d_mlp),
+        if config.gated() { config.d_mlp } else { 0 },
+    ]
+}
+
+/// Bytes on a device of a model's weights as far as a hook and of what a pass of so many rows
+/// takes, and a tenth more, for what the driver keeps to itself.
+fn bytes(model: &Model, last: HookPoint, rows: usize, n_ctx: usize) -> u64 {
+    let [stream, narrow, second, wide, gate] = widths(model);
+    let row = 1 + 2 * stream + narrow + second + wide + gate;
+    let turns = n_ctx * model.config().rotary_dim;
+    let numbers = weights::numbers(&model.inner.transformer, blocks(last)) + rows * row + turns;
+    4 * numbers as u64 / 10 * 11
+}
+
+/// A pass under way.
+struct Pass<'a> {
+    on: &'a OnDevice,
+    room: &'a Room,
+    rows: usize,
+    tokens: &'a Tokens,
+    hooks: &'a [HookPoint],
+    /// The last of them.
+    last: HookPoint,
+    values: &'a mut [Vec<f32>],
+}
+
+impl Pass<'_> {
+    fn run(&mut self, stop: &dyn Fn() -> bool) -> Result<()> {
+        let (weights, room) = (&self.on.weights, self.room);
+        room.ids.write(self.tokens.ids())?;
+        launch!(
+            self.on.device,
+            "embed",
+            Shape::blocks(self.rows, 128),
+            [
+                &room.ids,
+                &weights.embedding,
+                weights.positions.as_ref(),
+                self.tokens.n_ctx(),
+                self.on.model.config().d_model,
+                &room.resid
+            ]
+        )?;
+        self.see(HookPoint::resid_pre(0), &room.resid)?;
+        for layer in 0..blocks(self.last) {
+            if stop() {
+                return Err(Error::Interrupted {
+                    what: "the pass through the model",
+                    remedy: "call it again".into(),
+                });
+            }
+            self.block(layer)?;
+            self.see(HookPoint::resid_pre(layer + 1), &room.resid)?;
+        }
+        Ok(())
+    }
+
+    /// A block, or as much of it as is asked for.
+    fn block(&mut self, layer: usize) -> Result<()> {
+        let (block, config) = (&self.on.weights.blocks[layer], self.on.model.config());
+        let Room { resid, narrow, second, wide, gate, .. } = self.room;
+        let at = |site| HookPoint { layer, site };
+
+        self.normalise(&block.ln1, resid, narrow)?;
+        self.product(&block.qkv, narrow, wide, Activation::None, None, false)?;
+        self.turn()?;
+        self.attend(config.attn_scale_of(layer) as f32)?;
+        // In parallel, the MLP reads what the block was given.
+        if config.parallel {
+            self.normalise(&block.ln2, resid, second)?;
+        }
+        self.add_product(&block.out, narrow, at(Site::AttnOut))?;
+        self.see(at(Site::ResidMid), resid)?;
+        if self.last <= at(Site::ResidMid) {
+            return Ok(());
+        }
+        if !config.parallel {
+            self.normalise(&block.ln2, resid, narrow)?;
+        }
+        let normed = if config.parallel { second } else { narrow };
+        match &block.gate {
+            None => self.product(&block.up, normed, wide, config.activation, None, false)?,
+            Some(by) => {
+                self.product(by, normed, gate, config.activation, None, false)?;
+                self.product(&block.up, normed, wide, Activation::None, Some(gate), false)?;
+            }
+        }
+        self.add_product(&block.down, wide, at(Site::MlpOut))?;
+        self.see(at(Site::ResidPost), resid)
+    }
+
+    /// Copies the value of a hook for whoever asked for it.
+    fn see(&mut self, hook: HookPoint, value: &Buffer<f32>) -> Result<()> {
+        for (asked, to) in self.hooks.iter().zip(self.values.iter_mut()) {
+            if *asked == hook {
+                to.resize(self.rows * self.on.model.config().d_model, 0.0);
+                value.read(to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn normalise(&self, norm: &NormOnDevice, from: &Buffer<f32>, to: &Buffer<f32>) -> Result<()> {
+        let NormOnDevice { gain, bias, centred, eps } = norm;
+        launch!(
+            self.on.device,
+            "normalise",
+            Shape::blocks(self.rows.div_ceil(16), 256),
+            [from, gain, bias, self.rows, gain.len(), *centred, *eps, to]
+        )
+    }
+
+    /// `activation(from · matrix + bias)`, multiplied with `gate`, written or added.
+    fn product(
+        &self,
+        matrix: &Matrix,
+        from: &Buffer<f32>,
+        to: &Buffer<f32>,
+        activation: Activation,
+        gate: Option<&Buffer<f32>>,
+        add: bool,
+    ) -> Result<()> {
+        let Matrix { panels, bias, depth, width } = matrix;
+        let grid = [self.rows, *width].map(|n| n.div_ceil(TILE) as u32);
+        let activation = activation as u32;
+        launch!(
+            self.on.device,
+            "product",
+            Shape { grid, block: 256, shared: 0 },
+            [from, panels, bias, gate, self.rows, *depth, *width, activation, add, to]
+        )
+    }
+
+    /// Adds a product to the residual stream; by way of `apart` if it is a hook's value that
+    /// somebody asked for.
+    fn add_product(&mut self, matrix: &Matrix, from: &Buffer<f32>, hook: HookPoint) -> Result<()> {
+        let Room { resid, apart, .. } = self.room;
+        if !self.hooks.contains(&hook) {
+            return self.product(matrix, from, resid, Activation::None, None, true);
+        }
+        self.product(matrix, from, apart, Activation::None, None, false)?;
+        self.see(hook, apart)?;
+        let n = self.rows * matrix.width;
+        launch!(self.on.device, "add_to", Shape::blocks(n.div_ceil(256), 256), [resid, apart, n])
+    }
+
+    /// Turns queries and keys by their positions, if the model does.
+    fn turn(&self) -> Result<()> {
+        let config = self.on.model.config();
+        let Some([cos, sin]) = &self.room.turns else { return Ok(()) };
+        let heads = config.n_heads + config.n_key_value_heads;
+        launch!(
+            self.on.device,
+            "turn",
+            Shape::blocks(self.rows, 128),
+            [
+                &self.room.wide,
+                cos,
+                sin,
+                self.tokens.n_ctx(),
+                config.d_qkv(),
+                heads,
+                config.d_head,
+                config.rotary_dim / 2
+            ]
+        )
+    }
+
+    /// Attention, from queries, keys and values in `wide` to `narrow`.
+    fn attend(&self, scale: f32) -> Result<()> {
+        let config = self.on.model.config();
+        let n_ctx = self.tokens.n_ctx();
+        let tiles = n_ctx.div_ceil(QUERIES) * config.d_head.div_ceil(QUERIES);
+        let grid = [(self.tokens.n_seq() * config.n_heads) as u32, tiles as u32];
+        let group = config.n_heads / config.n_key_value_heads;
+        launch!(
+            self.on.device,
+            "attend",
+            Shape { grid, block: 256, shared: 0 },
+            [
+                &self.room.wide,
+                n_ctx,
+                config.n_heads,
+                group,
+                config.d_head,
+                scale,
+                &self.room.narrow
+            ]
+        )
+    }
+}
