@@ -3,6 +3,7 @@
 use super::{OnDevice, bytes, widths};
 use crate::base::error::{Error, Result};
 use crate::base::forecast;
+use crate::cpu::matmul::has_tiles;
 use crate::device::{Device, Driver, Work, open};
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint, Model};
@@ -16,7 +17,7 @@ pub(crate) enum Computes {
     /// The processor.
     Processor(Model),
     /// A card.
-    Card(OnDevice),
+    Card(Box<OnDevice>),
 }
 
 impl Computes {
@@ -57,21 +58,25 @@ pub(crate) fn choose(
     let on_card = |ordinal| {
         let card = open(ordinal, Work::HARVESTING)?;
         if let Some(what) = lacks(model) {
-            let remark = format!("models on {} have no {what}: harvested on the CPU", card.name());
+            let remark = format!("models on {} have {what}: harvested on the CPU", card.name());
             return Ok(on_processor(Some(remark)));
         }
         let Some(&last) = hooks.iter().max() else { return Ok(on_processor(None)) };
         check_size(&*card, model, last, batch, first.n_ctx())?;
         let on_device = OnDevice::new(&card, model, last)?;
         on_device.prove(first, hooks)?;
-        Ok((Computes::Card(on_device), None))
+        Ok((Computes::Card(Box::new(on_device)), None))
     };
     device.choose(Work::HARVESTING, on_card, on_processor)
 }
 
-/// What of a model no card can do, in the middle of a sentence.
+/// What keeps a model from every card, in the middle of a sentence: what a card has or has not.
 fn lacks(model: &Model) -> Option<&'static str> {
-    (model.compute() == Compute::Bf16).then_some("bf16")
+    match model.compute() {
+        Compute::Bf16 => Some("no bf16"),
+        Compute::F32 if has_tiles() => None,
+        Compute::F32 => Some("the bits of AVX-512, which this processor lacks"),
+    }
 }
 
 /// Refuses what does not fit on a card, or what its kernels cannot count.
