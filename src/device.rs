@@ -22,8 +22,8 @@ pub use timed::Timed;
 use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, shows};
 
-/// Where a training step, or a model's pass in a harvest, is computed: on the processor or on an
-/// NVIDIA card.
+/// Where a training step, or a model's pass in a harvest or an evaluation, is computed: on the
+/// processor or on an NVIDIA card.
 ///
 /// The result is the same, to the bit, so that a run may begin on one and go on on another; and
 /// nothing that is written says where it was made.
@@ -54,12 +54,16 @@ static PREFERRED: Mutex<Device> = Mutex::new(Device::Auto);
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
     pub to: &'static str,
+    pub doing: &'static str,
     pub done: &'static str,
 }
 
 impl Work {
-    pub(crate) const TRAINING: Work = Work { to: "train", done: "trained" };
-    pub(crate) const HARVESTING: Work = Work { to: "harvest", done: "harvested" };
+    pub(crate) const TRAINING: Work = Work { to: "train", doing: "training", done: "trained" };
+    pub(crate) const HARVESTING: Work =
+        Work { to: "harvest", doing: "harvesting", done: "harvested" };
+    pub(crate) const EVALUATING: Work =
+        Work { to: "evaluate", doing: "evaluating", done: "evaluated" };
 }
 
 impl Device {

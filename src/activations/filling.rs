@@ -17,7 +17,7 @@ use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::corpus::Chunk;
 use crate::display::{self, Progress, interrupt};
-use crate::model::gpu::{Computes, choose};
+use crate::model::gpu::{Computes, Wanted, choose};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 
@@ -41,7 +41,8 @@ pub fn with_forward<T>(
         let computes: &Computes = match chosen.get() {
             Some(computes) => computes,
             None => {
-                let (computes, remark) = choose(config.device, &model, hooks, config.batch, pass)?;
+                let (computes, remark) =
+                    choose(config.device, &model, Wanted::Hooks(hooks), config.batch, pass)?;
                 remark.iter().for_each(|remark| display::remark(remark));
                 chosen.get_or_init(|| computes)
             }

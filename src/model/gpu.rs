@@ -1,4 +1,5 @@
-//! A model on a card: the pass to the hooks, with the bits of the processor.
+//! A model on a card: the pass to the hooks, and from a hook to the logits, with the bits of the
+//! processor.
 //!
 //! The pass is that of [`Transformer`](super::transformer::Transformer), product by product, and so
 //! is the order of every sum: a product's over the depth, in stretches and fused, as the
@@ -19,18 +20,18 @@
 //!
 //! The weights of the blocks up to the last hook stay on the card, in f32, their matrices in the
 //! panels that the processor packed (`weights`). What lies between the products stays there too,
-//! from pass to pass (`Room`). Token ids come over, and the values of the hooks go back; nothing
-//! else does, and no kernel waits for the host.
+//! from pass to pass (`Room`). Token ids come over, and the values of the hooks go back, or a value
+//! comes over and logits go back; nothing else does, and no kernel waits for the host.
 //!
-//! A card is not taken at its word: the first tokens of a harvest go through the processor as well,
-//! and have to come out with the same bits (`choose`).
+//! A card is not taken at its word: the first tokens of a harvest or an evaluation go through the
+//! processor as well, and have to come out with the same bits (`choose`).
 
 mod choose;
 mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use choose::{Computes, choose};
+pub(crate) use choose::{Computes, Wanted, choose};
 use weights::{Matrix, NormOnDevice, Weights};
 
 use crate::base::error::{Error, Result};
@@ -44,7 +45,7 @@ use crate::model::{HookPoint, Model, Site};
 const TILE: usize = 128;
 const QUERIES: usize = 64;
 
-/// A model with its weights on a device, as far as a hook.
+/// A model with its weights on a device, as far as a hook or to its logits.
 pub struct OnDevice {
     device: Arc<dyn Driver>,
     model: Model,
@@ -61,8 +62,26 @@ impl OnDevice {
     /// [`Error::UnknownHook`] if the model lacks the hook; [`Error::Config`] if this processor forms
     /// products in another order than a card; what the device says, such as [`Error::Memory`].
     pub fn new(device: &Arc<dyn Driver>, model: &Model, last: HookPoint) -> Result<OnDevice> {
+        OnDevice::upload(device, model, last, false)
+    }
+
+    /// Takes all weights of a model to a device.
+    ///
+    /// # Errors
+    /// As [`OnDevice::new`].
+    pub fn whole(device: &Arc<dyn Driver>, model: &Model) -> Result<OnDevice> {
+        OnDevice::upload(device, model, model.inner.transformer.last_hook(), true)
+    }
+
+    fn upload(
+        device: &Arc<dyn Driver>,
+        model: &Model,
+        last: HookPoint,
+        to_logits: bool,
+    ) -> Result<OnDevice> {
         model.check_hook(last)?;
-        let weights = Weights::upload(device, &model.inner.transformer, blocks(last))?;
+        let transformer = &model.inner.transformer;
+        let weights = Weights::upload(device, transformer, blocks(last), to_logits)?;
         let (device, model, room) = (device.clone(), model.clone(), Mutex::default());
         Ok(OnDevice { device, model, last, weights, room })
     }
@@ -91,15 +110,72 @@ impl OnDevice {
         let Some(&last) = hooks.iter().max().filter(|_| !tokens.is_empty()) else {
             return Ok(values);
         };
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = match room.take().filter(|room| room.holds(tokens)) {
-            Some(fits) => room.insert(fits),
-            None => room.insert(Room::new(&self.device, &self.model, tokens)?),
-        };
-        let rows = tokens.len();
-        let mut pass = Pass { on: self, room, rows, tokens, hooks, last, values: &mut values };
-        pass.run(stop)?;
+        let shape = [tokens.n_seq(), tokens.n_ctx()];
+        self.in_room(shape, |room| {
+            let values = &mut values[..];
+            let mut pass = Pass { hooks, last, values, ..self.pass(room, shape) };
+            pass.embed(tokens)?;
+            pass.blocks(0, stop)
+        })?;
         Ok(values)
+    }
+
+    /// The logits `[n_seq, n_ctx, d_vocab]` with `value` `[n_seq, n_ctx, d_model]` in place of what a
+    /// hook holds. `base` is what else the rest of the block needs: at `hook_attn_out` the block's
+    /// input, at `hook_mlp_out` what that is added to.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the weights are not [all](OnDevice::whole) there; what the device says.
+    pub(crate) fn logits_from(
+        &self,
+        HookPoint { layer, site }: HookPoint,
+        value: &[f32],
+        base: Option<&[f32]>,
+        shape: [usize; 2],
+    ) -> Result<Vec<f32>> {
+        let Some((ln_final, unembed)) = &self.weights.end else {
+            let why = format!("the weights on {} end at {}", self.device.name(), self.last);
+            return Err(Error::config("device", why));
+        };
+        let mut logits = vec![0.0; shape[0] * shape[1] * unembed.width];
+        self.in_room(shape, |room| {
+            let mut pass = self.pass(room, shape);
+            match base {
+                None => room.resid.write(value)?,
+                Some(base) => {
+                    room.resid.write(base)?;
+                    if site == Site::AttnOut && self.model.config().parallel {
+                        pass.normalise(&self.weights.blocks[layer].ln2, &room.resid, &room.second)?;
+                    }
+                    room.apart.write(value)?;
+                    pass.add_apart()?;
+                }
+            }
+            if matches!(site, Site::AttnOut | Site::ResidMid) {
+                pass.mlp(layer)?;
+            }
+            pass.blocks(layer + usize::from(site > Site::ResidPre), &|| false)?;
+            pass.normalise(ln_final, &room.resid, &room.narrow)?;
+            pass.product(unembed, &room.narrow, &room.logits, Activation::None, None, false)?;
+            room.logits.read(&mut logits)
+        })?;
+        Ok(logits)
+    }
+
+    /// Works in room for so many sequences of so many tokens.
+    fn in_room(&self, shape: [usize; 2], work: impl FnOnce(&Room) -> Result<()>) -> Result<()> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = match room.take().filter(|room| room.holds(shape)) {
+            Some(fits) => room.insert(fits),
+            None => room.insert(Room::new(self, shape)?),
+        };
+        work(room)
+    }
+
+    /// A pass to the end of what is there.
+    fn pass<'a>(&'a self, room: &'a Room, [n_seq, n_ctx]: [usize; 2]) -> Pass<'a> {
+        let rows = n_seq * n_ctx;
+        Pass { on: self, room, rows, n_seq, n_ctx, hooks: &[], last: self.last, values: &mut [] }
     }
 }
 
@@ -126,16 +202,19 @@ struct Room {
     gate: Buffer<f32>,
     /// What attention or the MLP adds to the stream, where that is asked for.
     apart: Buffer<f32>,
+    /// `[rows, d_vocab]`, of a pass that goes so far.
+    logits: Buffer<f32>,
     /// Cosines and sines `[n_ctx, rotary_dim / 2]`.
     turns: Option<[Buffer<f32>; 2]>,
 }
 
 impl Room {
-    fn new(device: &Arc<dyn Driver>, model: &Model, tokens: &Tokens) -> Result<Room> {
-        let (rows, n_ctx) = (tokens.len(), tokens.n_ctx());
-        let [stream, narrow, second, wide, gate] = widths(model);
+    fn new(on: &OnDevice, [n_seq, n_ctx]: [usize; 2]) -> Result<Room> {
+        let (device, rows) = (&on.device, n_seq * n_ctx);
+        let [stream, narrow, second, wide, gate, logits] =
+            widths(&on.model, on.weights.end.is_some());
         let room = |width: usize| Buffer::new(device, rows * width);
-        let turns = model.inner.transformer.rotary.as_ref().map(|rotary| {
+        let turns = on.model.inner.transformer.rotary.as_ref().map(|rotary| {
             let [cos, sin] = rotary.turns(n_ctx);
             Ok::<_, Error>([Buffer::of(device, &cos)?, Buffer::of(device, &sin)?])
         });
@@ -149,17 +228,18 @@ impl Room {
             wide: room(wide)?,
             gate: room(gate)?,
             apart: room(stream)?,
+            logits: room(logits)?,
             turns: turns.transpose()?,
         })
     }
 
-    fn holds(&self, tokens: &Tokens) -> bool {
-        tokens.len() <= self.rows && tokens.n_ctx() <= self.n_ctx
+    fn holds(&self, [n_seq, n_ctx]: [usize; 2]) -> bool {
+        n_seq * n_ctx <= self.rows && n_ctx <= self.n_ctx
     }
 }
 
-/// Numbers of a row of a [`Room`]: of the stream, of `narrow`, `second`, `wide` and `gate`.
-fn widths(model: &Model) -> [usize; 5] {
+/// Numbers of a row of a [`Room`]: of the stream, of `narrow`, `second`, `wide`, `gate` and logits.
+fn widths(model: &Model, to_logits: bool) -> [usize; 6] {
     let config = model.config();
     let d = config.d_model;
     [
@@ -168,16 +248,19 @@ fn widths(model: &Model) -> [usize; 5] {
         if config.parallel { d } else { 0 },
         config.d_qkv().max(config.d_mlp),
         if config.gated() { config.d_mlp } else { 0 },
+        if to_logits { config.d_vocab } else { 0 },
     ]
 }
 
-/// Bytes on a device of a model's weights as far as a hook and of what a pass of so many rows
-/// takes, and a tenth more, for what the driver keeps to itself.
-fn bytes(model: &Model, last: HookPoint, rows: usize, n_ctx: usize) -> u64 {
-    let [stream, narrow, second, wide, gate] = widths(model);
-    let row = 1 + 2 * stream + narrow + second + wide + gate;
+/// Bytes on a device of a model's weights as far as a hook, or to its logits, and of what a pass of
+/// so many rows takes, and a tenth more, for what the driver keeps to itself.
+fn bytes(model: &Model, last: Option<HookPoint>, rows: usize, n_ctx: usize) -> u64 {
+    let transformer = &model.inner.transformer;
+    let [stream, narrow, second, wide, gate, logits] = widths(model, last.is_none());
+    let row = 1 + 2 * stream + narrow + second + wide + gate + logits;
     let turns = n_ctx * model.config().rotary_dim;
-    let numbers = weights::numbers(&model.inner.transformer, blocks(last)) + rows * row + turns;
+    let n_blocks = last.map_or(transformer.blocks.len(), blocks);
+    let numbers = weights::numbers(transformer, n_blocks, last.is_none()) + rows * row + turns;
     4 * numbers as u64 / 10 * 11
 }
 
@@ -186,17 +269,20 @@ struct Pass<'a> {
     on: &'a OnDevice,
     room: &'a Room,
     rows: usize,
-    tokens: &'a Tokens,
+    n_seq: usize,
+    n_ctx: usize,
+    /// What is asked for.
     hooks: &'a [HookPoint],
-    /// The last of them.
+    /// Where the pass ends.
     last: HookPoint,
     values: &'a mut [Vec<f32>],
 }
 
 impl Pass<'_> {
-    fn run(&mut self, stop: &dyn Fn() -> bool) -> Result<()> {
+    /// The first residual stream.
+    fn embed(&mut self, tokens: &Tokens) -> Result<()> {
         let (weights, room) = (&self.on.weights, self.room);
-        room.ids.write(self.tokens.ids())?;
+        room.ids.write(tokens.ids())?;
         launch!(
             self.on.device,
             "embed",
@@ -205,29 +291,35 @@ impl Pass<'_> {
                 &room.ids,
                 &weights.embedding,
                 weights.positions.as_ref(),
-                self.tokens.n_ctx(),
+                self.n_ctx,
                 self.on.model.config().d_model,
                 &room.resid
             ]
         )?;
-        self.see(HookPoint::resid_pre(0), &room.resid)?;
-        for layer in 0..blocks(self.last) {
+        self.see(HookPoint::resid_pre(0), &room.resid)
+    }
+
+    /// The blocks from one on, as far as the pass goes.
+    fn blocks(&mut self, from: usize, stop: &dyn Fn() -> bool) -> Result<()> {
+        for layer in from..blocks(self.last) {
             if stop() {
                 return Err(Error::Interrupted {
                     what: "the pass through the model",
                     remedy: "call it again".into(),
                 });
             }
-            self.block(layer)?;
-            self.see(HookPoint::resid_pre(layer + 1), &room.resid)?;
+            self.attention(layer)?;
+            if self.last > (HookPoint { layer, site: Site::ResidMid }) {
+                self.mlp(layer)?;
+            }
         }
         Ok(())
     }
 
-    /// A block, or as much of it as is asked for.
-    fn block(&mut self, layer: usize) -> Result<()> {
+    /// A block as far as `hook_resid_mid`.
+    fn attention(&mut self, layer: usize) -> Result<()> {
         let (block, config) = (&self.on.weights.blocks[layer], self.on.model.config());
-        let Room { resid, narrow, second, wide, gate, .. } = self.room;
+        let Room { resid, narrow, second, wide, .. } = self.room;
         let at = |site| HookPoint { layer, site };
 
         self.normalise(&block.ln1, resid, narrow)?;
@@ -239,10 +331,14 @@ impl Pass<'_> {
             self.normalise(&block.ln2, resid, second)?;
         }
         self.add_product(&block.out, narrow, at(Site::AttnOut))?;
-        self.see(at(Site::ResidMid), resid)?;
-        if self.last <= at(Site::ResidMid) {
-            return Ok(());
-        }
+        self.see(at(Site::ResidMid), resid)
+    }
+
+    /// The rest of a block.
+    fn mlp(&mut self, layer: usize) -> Result<()> {
+        let (block, config) = (&self.on.weights.blocks[layer], self.on.model.config());
+        let Room { resid, narrow, second, wide, gate, .. } = self.room;
+        let at = |site| HookPoint { layer, site };
         if !config.parallel {
             self.normalise(&block.ln2, resid, narrow)?;
         }
@@ -255,7 +351,8 @@ impl Pass<'_> {
             }
         }
         self.add_product(&block.down, wide, at(Site::MlpOut))?;
-        self.see(at(Site::ResidPost), resid)
+        self.see(at(Site::ResidPost), resid)?;
+        self.see(HookPoint::resid_pre(layer + 1), resid)
     }
 
     /// Copies the value of a hook for whoever asked for it.
@@ -309,7 +406,13 @@ impl Pass<'_> {
         }
         self.product(matrix, from, apart, Activation::None, None, false)?;
         self.see(hook, apart)?;
-        let n = self.rows * matrix.width;
+        self.add_apart()
+    }
+
+    /// Adds what lies apart to the residual stream.
+    fn add_apart(&self) -> Result<()> {
+        let Room { resid, apart, .. } = self.room;
+        let n = self.rows * self.on.model.config().d_model;
         launch!(self.on.device, "add_to", Shape::blocks(n.div_ceil(256), 256), [resid, apart, n])
     }
 
@@ -326,7 +429,7 @@ impl Pass<'_> {
                 &self.room.wide,
                 cos,
                 sin,
-                self.tokens.n_ctx(),
+                self.n_ctx,
                 config.d_qkv(),
                 heads,
                 config.d_head,
@@ -338,9 +441,9 @@ impl Pass<'_> {
     /// Attention, from queries, keys and values in `wide` to `narrow`.
     fn attend(&self, scale: f32) -> Result<()> {
         let config = self.on.model.config();
-        let n_ctx = self.tokens.n_ctx();
+        let n_ctx = self.n_ctx;
         let tiles = n_ctx.div_ceil(QUERIES) * config.d_head.div_ceil(QUERIES);
-        let grid = [(self.tokens.n_seq() * config.n_heads) as u32, tiles as u32];
+        let grid = [(self.n_seq * config.n_heads) as u32, tiles as u32];
         let group = config.n_heads / config.n_key_value_heads;
         launch!(
             self.on.device,

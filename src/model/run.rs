@@ -22,8 +22,8 @@ const ACTIVATIONS_A_PASS: usize = 6 * 1024 * 1024;
 pub(crate) struct Paused {
     /// The hook's value, `[n_seq, n_ctx, d_model]`.
     pub value: Tensor,
-    hook: HookPoint,
-    base: Option<Tensor>,
+    pub(super) hook: HookPoint,
+    pub(super) base: Option<Tensor>,
 }
 
 impl Model {

@@ -65,8 +65,8 @@ pub(super) struct Transformer {
     pub embed: Embed,
     pub rotary: Option<Rotary>,
     pub blocks: Vec<Block>,
-    ln_final: Norm,
-    unembed: Dense,
+    pub ln_final: Norm,
+    pub unembed: Dense,
     /// One for each pass that has been under way at once.
     pub rooms: Mutex<Vec<Workspace>>,
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tokenized_sae::eval::{self, Evaluations};
 use tokenized_sae::prelude::*;
 
 use crate::emulated::{compile, sources};
@@ -58,7 +59,7 @@ fn train(place: &Path, name: &str, device: Device, sae: SaeConfig, tokens: u64) 
         &[hook],
         &text,
         place.join(format!("acts-{name}")),
-        HarvestConfig { device: Device::Cpu, ..Default::default() },
+        HarvestConfig::default(),
     )?;
     let config = TrainConfig {
         tokens,
@@ -137,7 +138,11 @@ fn case_fallback() {
 #[test]
 fn what_a_card_cannot_do_is_done_on_the_cpu_and_said() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &[]) else { return };
+    // Models run on the processor.
+    let settings = [("TSAE_DEVICE", "cpu")];
+    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &settings) else {
+        return;
+    };
     assert!(said.contains("the step on cuda:0 has no AuxK: trained on the CPU"), "{said}");
     assert_eq!(kernels_launched(&said), (0, 0), "{said}");
 }
@@ -268,4 +273,29 @@ fn what_a_card_cannot_harvest_the_cpu_does_and_says_so() {
     assert_eq!(said.matches("refused: ").count(), 1, "{said}");
     assert_eq!(said.matches("(device = cpu); harvested on the CPU").count(), 1, "{said}");
     assert_eq!(kernels_launched(&said), (0, 0), "{said}");
+}
+
+fn evaluated(model: &Model, place: &Path) -> Evaluations {
+    let text = model.sample(9, 24, 3).unwrap();
+    let sae = Sae::new(SaeConfig { k: 4, expansion: 2, ..SaeConfig::for_model(model) }).unwrap();
+    let found = eval::evaluate(model, HookPoint::resid_pre(1), &[("SAE", &sae)], &text).unwrap();
+    fs::write(place.join("table"), format!("{:?}", found.rows)).unwrap();
+    found
+}
+
+#[test]
+fn case_evaluation() {
+    let Some(place) = place() else { return };
+    evaluated(&Model::load("tiny-pythia").unwrap(), &place);
+}
+
+#[test]
+fn an_evaluation_on_a_card_gives_the_figures_of_one_on_the_cpu() {
+    let [card, cpu] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let Some(said) = under_the_driver("driver::case_evaluation", card.path(), &[]) else { return };
+    let (kernels, arrays_left) = kernels_launched(&said);
+    assert!(arrays_left == 0 && (kernels > 50 || !has_the_order()), "{said}");
+    evaluated(&Model::load("tiny-pythia").unwrap(), cpu.path());
+    let [there, here] = [&card, &cpu].map(|dir| fs::read_to_string(dir.path().join("table")));
+    assert_eq!(there.unwrap(), here.unwrap());
 }

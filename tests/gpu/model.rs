@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use candle_core::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokenized_sae::backend::gpu::{Argument, Driver, Shape, Timed};
@@ -48,7 +49,8 @@ fn assert_same(what: &str, there: &[f32], here: &[f32]) {
     assert_eq!(differ, 0, "{what}: differs in {differ} of {} places, first {first:?}", here.len());
 }
 
-/// Holds every hook of a model to the CPU's bits, all hooks in one pass and the last by itself.
+/// Holds every hook of a model to the CPU's bits, all hooks in one pass and the last by itself, and
+/// the logits with another value at each of them.
 fn hold(model: &Model, tokens: &Tokens, seed: u64) {
     if !has_the_order() {
         return;
@@ -66,6 +68,19 @@ fn hold(model: &Model, tokens: &Tokens, seed: u64) {
     // Without a stop on the way, where products are added to the stream at once.
     let alone = there.run_to_many(tokens, &[last], &|| false).unwrap();
     assert_same(&format!("{} {last} alone", model.name()), &alone[0], &here[hooks.len() - 1]);
+
+    let there = match OnDevice::whole(&device, model) {
+        Ok(there) => there,
+        // The embedding itself, which is not packed.
+        Err(_) => return assert!(model.config().tied && model.processing() == Processing::Raw),
+    };
+    for hook in hooks {
+        let change = |value: &Tensor| Ok((value * 0.7)?);
+        let here = model.run_with(tokens, hook, change).unwrap();
+        let here: Vec<f32> = here.flatten_all().unwrap().to_vec1().unwrap();
+        let there = there.run_with(tokens, hook, change).unwrap();
+        assert_same(&format!("{}, logits from {hook}", model.name()), &there, &here);
+    }
 }
 
 fn synthetic(name: &str, config: &str) -> Model {
@@ -187,6 +202,9 @@ fn a_card_runs_a_model_when_it_has_shown_the_processors_bits() {
         let device: Arc<dyn Driver> = Arc::new(Forgetful(emulated, kernel));
         let there = OnDevice::new(&device, &model, hooks[0]).unwrap();
         let proof = there.prove(&tokens, &hooks).map_err(|error| error.to_string());
+        let whole = OnDevice::whole(&device, &model).unwrap();
+        let of_logits = whole.prove_logits(&tokens, hooks[0]);
+        assert_eq!(of_logits.is_ok(), kernel.is_empty(), "{kernel}: {of_logits:?}");
         match (kernel, proof) {
             ("", proof) => assert_eq!(proof, Ok(())),
             (_, Err(told)) => assert!(

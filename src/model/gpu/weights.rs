@@ -49,14 +49,17 @@ pub(super) struct Weights {
     /// `[n_ctx, d_model]`
     pub positions: Option<Buffer<f32>>,
     pub blocks: Vec<BlockOnDevice>,
+    /// The last norm and the unembedding, of a model that goes on to its logits.
+    pub end: Option<(NormOnDevice, Matrix)>,
 }
 
 impl Weights {
-    /// Those of so many blocks.
+    /// Those of so many blocks, and of what lies behind the last if the pass goes to the logits.
     pub fn upload(
         device: &Arc<dyn Driver>,
         transformer: &Transformer,
         n_blocks: usize,
+        to_logits: bool,
     ) -> Result<Weights> {
         let of = |x: &Tensor| with_f32(x, |numbers| Buffer::of(device, numbers))?;
         let block = |block: &Block| {
@@ -70,33 +73,41 @@ impl Weights {
                 down: matrix(device, &block.down)?,
             })
         };
+        let end = || {
+            let Transformer { ln_final, unembed, .. } = transformer;
+            Ok::<_, Error>((norm(device, ln_final)?, matrix(device, unembed)?))
+        };
         let embed = &transformer.embed;
         Ok(Weights {
             embedding: of(embed.tokens())?,
             positions: embed.positions().map(of).transpose()?,
             blocks: transformer.blocks.iter().take(n_blocks).map(block).collect::<Result<_>>()?,
+            end: if to_logits { Some(end()?) } else { None },
         })
     }
 }
 
 /// How many numbers [`Weights`] are.
-pub(super) fn numbers(transformer: &Transformer, n_blocks: usize) -> usize {
+pub(super) fn numbers(transformer: &Transformer, n_blocks: usize, to_logits: bool) -> usize {
     let of_matrix = |dense: &Dense| {
         let [depth, width] = dense.dims();
         (depth + 1) * width.next_multiple_of(PANEL)
     };
+    let of_norm = |norm: &Norm| norm.gain.len() + norm.bias.len();
     let of_block = |block: &Block| {
-        block.matrices().map(of_matrix).sum::<usize>()
-            + 2 * (block.ln1.gain.len() + block.ln2.gain.len())
+        block.matrices().map(of_matrix).sum::<usize>() + of_norm(&block.ln1) + of_norm(&block.ln2)
     };
     let embed = &transformer.embed;
-    let ends = embed.tokens().elem_count() + embed.positions().map_or(0, |x| x.elem_count());
+    let end = of_norm(&transformer.ln_final) + of_matrix(&transformer.unembed);
+    let ends = usize::from(to_logits) * end
+        + embed.tokens().elem_count()
+        + embed.positions().map_or(0, |x| x.elem_count());
     ends + transformer.blocks.iter().take(n_blocks).map(of_block).sum::<usize>()
 }
 
 fn matrix(device: &Arc<dyn Driver>, dense: &Dense) -> Result<Matrix> {
     let Some(packed) = dense.as_packed() else {
-        let why = "a card forms products in the order of AVX-512, which this processor lacks, so that neither could continue or check what the other gives: harvest on the CPU (device = cpu)";
+        let why = "a card forms products from matrices that are packed for AVX-512, and this one is not: use the CPU (device = cpu)";
         return Err(Error::config("device", why));
     };
     let (depth, width) = (packed.depth, packed.width);
