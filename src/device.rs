@@ -22,8 +22,8 @@ pub use timed::Timed;
 use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, shows};
 
-/// Where a training step, or a model's pass in a harvest or an evaluation, is computed: on the
-/// processor or on an NVIDIA card.
+/// Where training steps, and a model's passes in a harvest, a token table or an evaluation, are
+/// computed: on the processor or on an NVIDIA card.
 ///
 /// The result is the same, to the bit, so that a run may begin on one and go on on another; and
 /// nothing that is written says where it was made.
@@ -62,6 +62,8 @@ impl Work {
     pub(crate) const TRAINING: Work = Work { to: "train", doing: "training", done: "trained" };
     pub(crate) const HARVESTING: Work =
         Work { to: "harvest", doing: "harvesting", done: "harvested" };
+    pub(crate) const TABULATING: Work =
+        Work { to: "make it", doing: "making a token table", done: "made" };
     pub(crate) const EVALUATING: Work =
         Work { to: "evaluate", doing: "evaluating", done: "evaluated" };
 }

@@ -38,7 +38,7 @@ use reconstruction::Sums;
 
 /// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean
 /// and two ablated passes, and two patched passes for every SAE. The model runs where
-/// [`Device::Auto`](crate::train::Device::Auto) says, to the same bits.
+/// [`Device::Auto`] says, to the same bits.
 ///
 /// # Errors
 /// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Interrupted`] if it was

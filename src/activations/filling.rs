@@ -42,7 +42,7 @@ pub fn with_forward<T>(
             Some(computes) => computes,
             None => {
                 let (computes, remark) =
-                    choose(config.device, &model, Wanted::Hooks(hooks), config.batch, pass)?;
+                    choose(config.device, &model, Wanted::Harvest(hooks), config.batch, pass)?;
                 remark.iter().for_each(|remark| display::remark(remark));
                 chosen.get_or_init(|| computes)
             }

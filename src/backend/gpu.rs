@@ -19,7 +19,7 @@
 //! | `latents.cu` | gradients by latent with Adam; the biases |
 //! | `table.cu` | the table: steps owed, and steps made; what is left when it is subtracted |
 //!
-//! They lie in the [room of the devices](crate::device), where `device.cuh` holds what they share;
+//! They lie in the room of the devices, where `device.cuh` holds what they share;
 //! each begins with an essay on its memory traffic.
 //!
 //! # Where things are

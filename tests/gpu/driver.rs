@@ -1,4 +1,4 @@
-//! Training on a card, by the driver: NVIDIA's library is one that the tests compile, and its card
+//! Whole runs on a card, by the driver: NVIDIA's library is one that the tests compile, and its card
 //! the emulator.
 //!
 //! The library is looked for when a process starts, so each case runs in a process of its own: this
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use tokenized_sae::eval::{self, Evaluations};
+use tokenized_sae::eval;
 use tokenized_sae::prelude::*;
 
 use crate::emulated::{compile, sources};
@@ -18,6 +18,9 @@ use crate::model::has_the_order;
 
 /// Says, to the process of a case, where it may write.
 const PLACE: &str = "TSAE_TEST_PLACE";
+
+/// What lets a case train on the card, which it names, and run models on the processor.
+const MODELS_ON_CPU: [(&str, &str); 1] = [("TSAE_DEVICE", "cpu")];
 
 /// The folder of the driver's library.
 fn driver() -> Option<&'static Path> {
@@ -116,7 +119,9 @@ fn case_training() {
 #[test]
 fn a_run_on_a_card_leaves_the_files_of_one_on_the_cpu() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(said) = under_the_driver("driver::case_training", dir.path(), &[]) else { return };
+    let Some(said) = under_the_driver("driver::case_training", dir.path(), &MODELS_ON_CPU) else {
+        return;
+    };
     assert!(said.contains("cuda:0 (an emulated card)"), "{said}");
     let (kernels, arrays_left) = kernels_launched(&said);
     assert!(kernels > 20 * 2 * 10 && arrays_left == 0, "{said}");
@@ -138,9 +143,7 @@ fn case_fallback() {
 #[test]
 fn what_a_card_cannot_do_is_done_on_the_cpu_and_said() {
     let dir = tempfile::tempdir().unwrap();
-    // Models run on the processor.
-    let settings = [("TSAE_DEVICE", "cpu")];
-    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &settings) else {
+    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &MODELS_ON_CPU) else {
         return;
     };
     assert!(said.contains("the step on cuda:0 has no AuxK: trained on the CPU"), "{said}");
@@ -275,27 +278,33 @@ fn what_a_card_cannot_harvest_the_cpu_does_and_says_so() {
     assert_eq!(kernels_launched(&said), (0, 0), "{said}");
 }
 
-fn evaluated(model: &Model, place: &Path) -> Evaluations {
-    let text = model.sample(9, 24, 3).unwrap();
-    let sae = Sae::new(SaeConfig { k: 4, expansion: 2, ..SaeConfig::for_model(model) }).unwrap();
-    let found = eval::evaluate(model, HookPoint::resid_pre(1), &[("SAE", &sae)], &text).unwrap();
-    fs::write(place.join("table"), format!("{:?}", found.rows)).unwrap();
-    found
+/// Makes a token table, and evaluates an SAE with it; puts both down.
+fn evaluated(place: &Path) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama");
+    let model = Model::load(folder.to_str().unwrap()).unwrap();
+    let text = Tokens::new((0..9 * 12).map(|i| i * 7 % 61).collect(), 12).unwrap();
+    let hook: HookPoint = "blocks.1.hook_attn_out".parse().unwrap();
+    let table = Lookup::unigram(&model, hook).unwrap();
+    let config = SaeConfig { k: 4, expansion: 2, ..SaeConfig::for_model(&model) };
+    let sae = Sae::new(config.with_lookup(table)).unwrap();
+    let found = eval::evaluate(&model, hook, &[("TSAE", &sae)], &text).unwrap();
+    let table = sae.lookup.unwrap();
+    fs::write(place.join("table"), bytemuck::cast_slice::<f32, u8>(&table)).unwrap();
+    fs::write(place.join("figures"), format!("{:?}", found.rows)).unwrap();
 }
 
 #[test]
 fn case_evaluation() {
     let Some(place) = place() else { return };
-    evaluated(&Model::load("tiny-pythia").unwrap(), &place);
+    evaluated(&place);
 }
 
 #[test]
-fn an_evaluation_on_a_card_gives_the_figures_of_one_on_the_cpu() {
+fn a_table_and_an_evaluation_on_a_card_are_those_of_the_cpu() {
     let [card, cpu] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let Some(said) = under_the_driver("driver::case_evaluation", card.path(), &[]) else { return };
     let (kernels, arrays_left) = kernels_launched(&said);
     assert!(arrays_left == 0 && (kernels > 50 || !has_the_order()), "{said}");
-    evaluated(&Model::load("tiny-pythia").unwrap(), cpu.path());
-    let [there, here] = [&card, &cpu].map(|dir| fs::read_to_string(dir.path().join("table")));
-    assert_eq!(there.unwrap(), here.unwrap());
+    evaluated(cpu.path());
+    assert!(files(card.path()) == files(cpu.path()), "{said}");
 }

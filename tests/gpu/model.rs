@@ -50,7 +50,7 @@ fn assert_same(what: &str, there: &[f32], here: &[f32]) {
 }
 
 /// Holds every hook of a model to the CPU's bits, all hooks in one pass and the last by itself, and
-/// the logits with another value at each of them.
+/// the logits with another value at each of those of one block.
 fn hold(model: &Model, tokens: &Tokens, seed: u64) {
     if !has_the_order() {
         return;
@@ -74,7 +74,8 @@ fn hold(model: &Model, tokens: &Tokens, seed: u64) {
         // The embedding itself, which is not packed.
         Err(_) => return assert!(model.config().tied && model.processing() == Processing::Raw),
     };
-    for hook in hooks {
+    let middle = model.config().n_layers / 2;
+    for hook in hooks.into_iter().filter(|hook| hook.layer == middle) {
         let change = |value: &Tensor| Ok((value * 0.7)?);
         let here = model.run_with(tokens, hook, change).unwrap();
         let here: Vec<f32> = here.flatten_all().unwrap().to_vec1().unwrap();
@@ -208,7 +209,7 @@ fn a_card_runs_a_model_when_it_has_shown_the_processors_bits() {
         match (kernel, proof) {
             ("", proof) => assert_eq!(proof, Ok(())),
             (_, Err(told)) => assert!(
-                told.contains("a forgetful card does not give the processor's bits: for the first 20 tokens, blocks.1.hook_resid_pre differs")
+                told.contains("a forgetful card does not give the processor's bits: for the first 40 tokens, blocks.1.hook_resid_pre differs")
                     && told.contains("device = cpu"),
                 "{told}"
             ),
@@ -301,14 +302,13 @@ fn a_product_is_that_of_its_naive_twin_on_any_processor() {
     }
 }
 
-/// The kernels without the `nth` barrier of a file.
+/// A file's kernels without its `nth` barrier.
 fn without_barrier(file: &str, nth: usize) -> Option<(String, Vec<(PathBuf, String)>)> {
     const BARRIER: &str = "__syncthreads();";
-    let mut sources = sources();
-    let (_, source) = sources.iter_mut().find(|(path, _)| path.ends_with(file)).unwrap();
+    let (path, mut source) = sources().into_iter().find(|(path, _)| path.ends_with(file)).unwrap();
     let at = source.match_indices(BARRIER).nth(nth)?.0;
     source.replace_range(at..at + BARRIER.len(), "");
-    Some((format!("without-{file}-{nth}"), sources))
+    Some((format!("without-{file}-{nth}"), vec![(path, source)]))
 }
 
 #[test]

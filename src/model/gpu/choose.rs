@@ -1,26 +1,25 @@
-//! What runs a model in a harvest or an evaluation: the processor, or a card that gives its bits.
+//! What runs a model for a harvest, a token table or an evaluation: the processor, or a card that
+//! gives its bits.
 
-use candle_core::{Device as Of, Tensor};
+use candle_core::Tensor;
 
-use super::{OnDevice, bytes, widths};
+use super::OnDevice;
+use super::room::{bytes, widths};
 use crate::base::error::{Error, Result};
 use crate::base::forecast;
 use crate::cpu::matmul::has_tiles;
 use crate::device::{Device, Driver, Work, open};
 use crate::model::run::Paused;
-use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
-use crate::model::{Compute, HookPoint, Model, Site};
-
-/// Tokens of a sequence that both a card and the processor are given: more than attention takes at
-/// a time.
-const PROOF: usize = 96;
+use crate::model::{Compute, HookPoint, Model};
 
 /// What a model is run for.
 #[derive(Clone, Copy)]
 pub(crate) enum Wanted<'a> {
     /// The values of hooks.
-    Hooks(&'a [HookPoint]),
+    Harvest(&'a [HookPoint]),
+    /// What a hook holds after BOS and some tokens.
+    Table(HookPoint),
     /// The logits with another value at a hook.
     Logits(HookPoint),
 }
@@ -28,8 +27,20 @@ pub(crate) enum Wanted<'a> {
 impl Wanted<'_> {
     fn work(self) -> Work {
         match self {
-            Wanted::Hooks(_) => Work::HARVESTING,
+            Wanted::Harvest(_) => Work::HARVESTING,
+            Wanted::Table(_) => Work::TABULATING,
             Wanted::Logits(_) => Work::EVALUATING,
+        }
+    }
+
+    /// The last hook, unless it goes to the logits.
+    fn last(self) -> Option<HookPoint> {
+        match self {
+            Wanted::Harvest(hooks) => {
+                Some(hooks.iter().copied().max().unwrap_or(HookPoint::resid_pre(0)))
+            }
+            Wanted::Table(hook) => Some(hook),
+            Wanted::Logits(_) => None,
         }
     }
 }
@@ -71,6 +82,29 @@ impl Computes {
         Ok(self.run_to_many(tokens, &[hook], &|| false)?.swap_remove(0))
     }
 
+    /// As [`Model::after_bos`], of which a card takes nothing that was computed `before`.
+    ///
+    /// # Errors
+    /// Those of [`Model::run_to`]; [`Error::Interrupted`] if `stop` says so; what the card says.
+    pub fn after_bos(
+        &self,
+        hook: HookPoint,
+        grams: &[Vec<u32>],
+        before: Option<(usize, &[f32])>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>> {
+        match self {
+            Computes::Processor(model) => model.after_bos(hook, grams, before, stop),
+            Computes::Card(card) => {
+                let tokens = card.model.with_bos(grams)?;
+                let values = card.run_to_many(&tokens, &[hook], stop)?.swap_remove(0);
+                let d = card.model.config().d_model;
+                let sequences = values.chunks_exact(tokens.n_ctx() * d);
+                Ok(sequences.flat_map(|values| &values[values.len() - d..]).copied().collect())
+            }
+        }
+    }
+
     /// Runs as far as a hook, any hook, and stops there, to be taken up by [`Computes::resume`].
     ///
     /// # Errors
@@ -87,7 +121,7 @@ impl Computes {
     /// # Errors
     /// [`Error::Shape`] if it is not as large; what the card says.
     pub fn resume(&self, paused: &Paused, value: Vec<f32>) -> Result<Vec<f32>> {
-        let value = Tensor::from_vec(value, paused.value.shape(), &Of::Cpu)?;
+        let value = Tensor::from_vec(value, paused.value.shape(), &candle_core::Device::Cpu)?;
         match self {
             Computes::Processor(model) => {
                 Ok(model.resume(paused, &value)?.flatten_all()?.to_vec1()?)
@@ -124,19 +158,12 @@ pub(crate) fn choose(
             }
             checked => checked?,
         }
-        let on_device = match wanted {
-            Wanted::Hooks(hooks) => {
-                let Some(&last) = hooks.iter().max() else { return Ok(on_processor(None)) };
-                let on_device = OnDevice::new(&card, model, last)?;
-                on_device.prove(first, hooks)?;
-                on_device
-            }
-            Wanted::Logits(hook) => {
-                let on_device = OnDevice::whole(&card, model)?;
-                on_device.prove_logits(first, hook)?;
-                on_device
-            }
-        };
+        let on_device = OnDevice::upload(&card, model, wanted.last())?;
+        match wanted {
+            Wanted::Harvest(hooks) => on_device.prove(first, hooks)?,
+            Wanted::Table(hook) => on_device.prove(first, &[hook])?,
+            Wanted::Logits(hook) => on_device.prove_logits(first, hook)?,
+        }
         Ok((Computes::Card(Box::new(on_device)), None))
     };
     device.choose(work, on_card, on_processor)
@@ -165,11 +192,7 @@ fn check_size(
     batch: usize,
     n_ctx: usize,
 ) -> Result<()> {
-    let work = wanted.work();
-    let last = match wanted {
-        Wanted::Hooks(hooks) => hooks.iter().max().copied(),
-        Wanted::Logits(_) => None,
-    };
+    let (work, last) = (wanted.work(), wanted.last());
     let widest = widths(model, last.is_none()).into_iter().max().unwrap_or(0);
     if batch.saturating_mul(n_ctx).saturating_mul(widest) > u32::MAX as usize {
         let why = format!("{batch} sequences are more than a card can do at once: take fewer");
@@ -182,105 +205,10 @@ fn check_size(
     }
     let on_cpu = format!("{} on the CPU (device = cpu)", work.to);
     let remedy = match (wanted, forecast::largest(batch, free, of)) {
-        (Wanted::Hooks(_), Some(batch)) => {
+        (Wanted::Harvest(_), Some(batch)) => {
             format!("HarvestConfig {{ batch: {batch}, .. }} would fit; or {on_cpu}")
         }
         _ => on_cpu,
     };
     Err(Error::Memory { what: format!("{} on {}", work.doing, card.name()), needs, free, remedy })
-}
-
-impl OnDevice {
-    /// See [`Computes::pause_at`].
-    fn pause_at(&self, tokens: &Tokens, hook: HookPoint) -> Result<Paused> {
-        let at = |site| HookPoint { site, ..hook };
-        let parallel = self.model.config().parallel;
-        // The hooks whose sum is what else the rest of the block needs.
-        let base: &[HookPoint] = match hook.site {
-            Site::AttnOut => &[at(Site::ResidPre)],
-            Site::MlpOut if parallel => &[at(Site::ResidPre), at(Site::AttnOut)],
-            Site::MlpOut => &[at(Site::ResidMid)],
-            Site::ResidPre | Site::ResidMid | Site::ResidPost => &[],
-        };
-        let mut values = self.run_to_many(tokens, &[&[hook], base].concat(), &|| false)?;
-        let value = values.remove(0);
-        let base = values.into_iter().reduce(|mut sum, more| {
-            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
-            sum
-        });
-        let shape = (tokens.n_seq(), tokens.n_ctx(), self.model.config().d_model);
-        let tensor = |numbers| Tensor::from_vec(numbers, shape, &Of::Cpu);
-        Ok(Paused { value: tensor(value)?, hook, base: base.map(tensor).transpose()? })
-    }
-
-    /// See [`Computes::resume`].
-    fn resume(&self, paused: &Paused, value: &Tensor) -> Result<Vec<f32>> {
-        let (n_seq, n_ctx, _) = value.dims3()?;
-        with_f32(value, |value| match &paused.base {
-            None => self.logits_from(paused.hook, value, None, [n_seq, n_ctx]),
-            Some(base) => with_f32(base, |base| {
-                self.logits_from(paused.hook, value, Some(base), [n_seq, n_ctx])
-            })?,
-        })?
-    }
-
-    /// As [`Model::run_with`], on a device that has [all](OnDevice::whole) weights:
-    /// `[n_seq · n_ctx · d_vocab]`.
-    ///
-    /// # Errors
-    /// Those of [`Model::run_with`]; what the device says.
-    pub fn run_with(
-        &self,
-        tokens: &Tokens,
-        hook: HookPoint,
-        change: impl FnOnce(&Tensor) -> Result<Tensor>,
-    ) -> Result<Vec<f32>> {
-        let paused = self.pause_at(tokens, hook)?;
-        self.resume(&paused, &change(&paused.value)?)
-    }
-
-    /// Sends the first tokens of these through the device and through the processor, to some hooks.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if anything that comes out differs by a bit; what the device says.
-    pub fn prove(&self, first: &Tokens, hooks: &[HookPoint]) -> Result<()> {
-        let tokens = start_of(first)?;
-        let here =
-            Computes::Processor(self.model.clone()).run_to_many(&tokens, hooks, &|| false)?;
-        let there = self.run_to_many(&tokens, hooks, &|| false)?;
-        let all = hooks.iter().zip(there.iter().zip(&here));
-        all.into_iter().try_for_each(|(hook, (there, here))| {
-            self.compare(&hook.to_string(), [there, here], tokens.len())
-        })
-    }
-
-    /// As [`prove`](OnDevice::prove), by way of a hook to the logits.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn prove_logits(&self, first: &Tokens, hook: HookPoint) -> Result<()> {
-        let tokens = start_of(first)?;
-        let here = self.model.run_with(&tokens, hook, |value| Ok(value.clone()))?;
-        let there = self.run_with(&tokens, hook, |value| Ok(value.clone()))?;
-        with_f32(&here, |here| self.compare("a logit", [&there, here], tokens.len()))?
-    }
-
-    fn compare(&self, what: &str, [there, here]: [&[f32]; 2], n: usize) -> Result<()> {
-        let differ = there.iter().zip(here).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-        if differ == 0 {
-            return Ok(());
-        }
-        let why = format!(
-            "{} does not give the processor's bits: for the first {n} tokens, {what} differs in {differ} of {} places. Use the CPU (device = cpu), and please report it with the card and its driver",
-            self.device.name(),
-            here.len()
-        );
-        Err(Error::config("device", why))
-    }
-}
-
-/// The beginning of the first sequence.
-fn start_of(tokens: &Tokens) -> Result<Tokens> {
-    let n = tokens.len().min(tokens.n_ctx()).min(PROOF);
-    Tokens::new(tokens.ids()[..n].to_vec(), n.max(1))
 }
