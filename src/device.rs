@@ -50,7 +50,7 @@ pub enum Device {
 /// What [`Device::Auto`] means in this process, if somebody has said so.
 static PREFERRED: Mutex<Device> = Mutex::new(Device::Auto);
 
-/// What a card is wanted for: what can be done on the processor instead, and what was done there.
+/// What a card is wanted for, in the forms of its verb that sentences about it need.
 #[derive(Clone, Copy)]
 pub(crate) struct Work {
     pub to: &'static str,

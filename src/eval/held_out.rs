@@ -53,7 +53,8 @@ pub struct HeldOutPoint {
 }
 
 impl HeldOut {
-    /// Runs the model on the text as far as the hook, and on to the end clean and zero-ablated.
+    /// Runs the model on the text as far as the hook, and on to the end clean and zero-ablated, where
+    /// [`Device::Auto`](crate::train::Device::Auto) says.
     ///
     /// # Errors
     /// As [`evaluate`](super::evaluate).
