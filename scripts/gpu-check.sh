@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tries the training step on an NVIDIA card: whether it leaves the processor's bits, and how fast it is. One JSON object on
-# standard output; ends with 1 if a bit differs. Some minutes, most of them for the processor's part.
+# Tries the training step and the models' passes on an NVIDIA card: whether they leave the processor's bits, and how fast they are.
+# One JSON object on standard output; ends with 1 if a bit differs. Some minutes, most of them for the processor's part.
 #
 #     scripts/gpu-check.sh [TSAE [DEVICE]] > gpu-check.json
 #
@@ -41,6 +41,20 @@ both() {
     fi
 }
 
+# harvest NAME ARGUMENT…: a model's passes on the card, of which the first has to give the bits that it gives on the processor.
+harvest() {
+    local name=$1
+    shift
+    echo "$name on the card: tsae bench harvest --device $device $*" >&2
+    "$tsae" bench harvest --device "$device" --json "$@" > "$work/$name.json"
+    echo "$name on the processor" >&2
+    "$tsae" bench harvest --sequences 8 --repetitions 1 --json "$@" > "$work/$name-cpu.json"
+    if [ "$(state_of "$work/$name.json")" != "$(state_of "$work/$name-cpu.json")" ]; then
+        echo "$name: the card gives other bits than the processor" >&2
+        same=false
+    fi
+}
+
 "$tsae" bench machine --json > "$work/machine.json"
 for table in none learned lazy; do
     both "small-$table" --shape 100,1000,12,300 --lookup "$table" --steps 20
@@ -49,6 +63,10 @@ both gpt2 --shape gpt2 --lookup lazy --steps "${STEPS:-200}"
 step pythia-1.4b --shape pythia-1.4b --lookup lazy --steps 40
 step smollm2 --shape smollm2 --lookup lazy --steps 40
 step wide --shape 768,49152,32,8192 --lookup lazy --steps 20
+harvest harvest-gpt2 --shape gpt2 --layer 8
+harvest harvest-pythia-160m --shape pythia-160m --layer 8
+harvest harvest-smollm2 --shape smollm2 --layer 8
+harvest harvest-pythia-1.4b --shape pythia-1.4b --layer 2 --weights f16
 
 sanitized=null
 if command -v compute-sanitizer > /dev/null; then
@@ -57,6 +75,8 @@ if command -v compute-sanitizer > /dev/null; then
         echo "compute-sanitizer --tool $tool" >&2
         compute-sanitizer --tool "$tool" --error-exitcode 9 "$tsae" bench step --device "$device" \
             --shape 64,256,4,100 --steps 1 > "$work/$tool.log" 2>&1 || { sanitized=false; cat "$work/$tool.log" >&2; }
+        compute-sanitizer --tool "$tool" --error-exitcode 9 "$tsae" bench harvest --device "$device" --shape smollm2 --layer 1 \
+            --sequences 1 --context 70 --repetitions 1 > "$work/$tool.log" 2>&1 || { sanitized=false; cat "$work/$tool.log" >&2; }
     done
 fi
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the kernels of the GPU's step to PTX, which is committed: src/backend/gpu/kernels/ptx.
+# Compiles the GPU's kernels to PTX, which is committed: src/device/kernels/ptx.
 #
 #     scripts/ptx.sh            writes it
 #     scripts/ptx.sh --check    makes it anew, and compares; asks ptxas whether it spills; ends with 3 if PyPI cannot be reached

@@ -55,9 +55,9 @@
 pub(crate) mod adam;
 mod apply;
 mod batch;
+mod choose;
 pub(crate) mod cpu;
 pub(crate) mod deferred;
-mod device;
 pub mod gpu;
 mod ranks;
 mod state;
@@ -67,13 +67,14 @@ use std::sync::Arc;
 use crate::base::error::{Error, Result};
 use cpu::Cpu;
 
+pub use crate::device::Device;
 pub use adam::{Moments, Rates};
 pub use batch::{Backend, PreparedBatch};
+pub use choose::card;
+pub(crate) use choose::{Chosen, choose, processor};
 pub use cpu::screen::{Exactness, Screen};
 pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};
-pub(crate) use device::Chosen;
-pub use device::{Device, card};
 #[cfg(feature = "mpi")]
 pub use ranks::World;
 pub use ranks::{

@@ -19,7 +19,7 @@ pub use figure::Figure;
 pub(crate) use figure::base64;
 pub(crate) use live::Place;
 pub use progress::Progress;
-pub(crate) use progress::Recent;
+pub(crate) use progress::{Recent, remark};
 pub use show::{escape, in_notebook, show};
 pub use shown::{Show, Shown};
 pub(crate) use shown::{debug, settings, shows, shows_as_table};

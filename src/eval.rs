@@ -23,10 +23,12 @@ pub use measure::Measure;
 pub use metrics::{Evaluation, Evaluations, Metrics};
 pub(crate) use show::{left_out, metrics_table};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use crate::base::error::{Error, Result};
-use crate::display::{Progress, interrupt};
+use crate::device::Device;
+use crate::display::{self, Progress, interrupt};
+use crate::model::gpu::{Computes, Wanted, choose};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
@@ -35,7 +37,8 @@ use language::{Ablations, Predictions};
 use reconstruction::Sums;
 
 /// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean
-/// and two ablated passes, and two patched passes for every SAE.
+/// and two ablated passes, and two patched passes for every SAE. The model runs where
+/// [`Device::Auto`] says, to the same bits.
 ///
 /// # Errors
 /// [`Error::EmptyCorpus`] without a sequence of three tokens, [`Error::Interrupted`] if it was
@@ -55,8 +58,9 @@ pub fn evaluate(
     interrupt::watch();
     let chunk = sequences_at_once(model, tokens.n_ctx());
     let mut progress = Progress::new("evaluate", tokens.len() as u64, "tokens");
-    let longest = longest(model, hook, &tokens.rows(0, chunk))?;
-    let mean = mean_activations(model, hook, tokens, chunk, longest)?;
+    let computes = computes(model, hook, tokens, chunk)?;
+    let longest = longest(&computes, model, hook, &tokens.rows(0, chunk))?;
+    let mean = mean_activations(&computes, hook, tokens, chunk, longest)?;
     let mut ablations = [Ablations::default(), Ablations::default()];
     let mut sums: Vec<[Sums; 2]> =
         saes.iter().map(|(_, sae)| [Sums::new(sae), Sums::new(sae)]).collect();
@@ -67,19 +71,17 @@ pub fn evaluate(
             break;
         }
         let rows = tokens.rows(from, from + chunk);
-        let paused = model.pause_at(&rows, hook)?;
+        let paused = computes.pause_at(&rows, hook)?;
         let x = values(&paused.value)?;
-        let resume = |value: &Tensor| {
-            Ok::<_, Error>(Predictions::new(values(&model.resume(&paused, value)?)?, &rows))
+        let resume = |value: Vec<f32>| {
+            Ok::<_, Error>(Predictions::new(computes.resume(&paused, value)?, &rows))
         };
-        let clean = resume(&paused.value)?;
+        let clean = resume(x.clone())?;
         let losses = clean.cross_entropies(&rows);
         let counted = [Counted::most(&rows, &x, longest), Counted::all(&rows)];
         for (i, (counted, ablations)) in counted.iter().zip(&mut ablations).enumerate() {
-            let splice = |replacement: Vec<f32>| {
-                let value = language::spliced(&x, replacement, counted);
-                resume(&Tensor::from_vec(value, paused.value.shape(), &Device::Cpu)?)
-            };
+            let splice =
+                |replacement: Vec<f32>| resume(language::spliced(&x, replacement, counted));
             let zero = splice(vec![0.0; x.len()])?;
             let at_mean = splice(mean[i].repeat(rows.len()))?;
             ablations.clean.add(&losses, &rows, counted);
@@ -120,18 +122,20 @@ pub fn evaluate(
 
 /// Mean activation over the text: of the positions that count without BOS, and of all.
 fn mean_activations(
-    model: &Model,
+    computes: &Computes,
     hook: HookPoint,
     tokens: &Tokens,
     chunk: usize,
     longest: f32,
 ) -> Result<[Vec<f32>; 2]> {
-    let d = model.config().d_model;
-    let (mut left_out, mut counted) = (vec![0.0f64; d], vec![0.0f64; d]);
+    let (mut left_out, mut counted) = (Vec::new(), Vec::new());
     let mut n = 0;
     for from in (0..tokens.n_seq()).step_by(chunk) {
         let rows = tokens.rows(from, from + chunk);
-        let x = values(&model.run_to(&rows, hook)?)?;
+        let x = computes.run_to(&rows, hook)?;
+        let d = x.len() / rows.len();
+        left_out.resize(d, 0.0f64);
+        counted.resize(d, 0.0f64);
         let counts = Counted::most(&rows, &x, longest);
         for (row, counts) in x.chunks_exact(d).zip(counts.of_all()) {
             let sum = if *counts { &mut counted } else { &mut left_out };
@@ -143,6 +147,15 @@ fn mean_activations(
     let without = counted.iter().map(|sum| (sum / n as f64) as f32).collect();
     let with = left_out.iter().zip(&counted).map(|(a, b)| ((a + b) / all) as f32).collect();
     Ok([without, with])
+}
+
+/// What runs the model to the hook and from there to the logits, so many sequences at a time.
+fn computes(model: &Model, hook: HookPoint, tokens: &Tokens, chunk: usize) -> Result<Computes> {
+    let first = tokens.rows(0, chunk);
+    let (computes, remark) =
+        choose(Device::Auto, model, Wanted::Logits(hook), chunk.min(tokens.n_seq()), &first)?;
+    remark.iter().for_each(|remark| display::remark(remark));
+    Ok(computes)
 }
 
 /// As many sequences as have logits of at most a quarter of a gigabyte.

@@ -64,6 +64,7 @@ pub mod backend;
 mod base;
 pub mod corpus;
 mod cpu;
+mod device;
 pub mod display;
 pub mod eval;
 pub mod experiments;
@@ -99,6 +100,7 @@ pub mod internal {
         multiply_and_add, multiply_and_add_bf16, multiply_and_add_int8,
     };
     pub use crate::model::block::Times;
+    pub use crate::model::gpu::OnDevice;
 }
 
 /// What notebooks name most; everything else is found by its module.

@@ -26,6 +26,7 @@ mod embed;
 mod family;
 mod forecast;
 mod gpt2;
+pub(crate) mod gpu;
 mod hook;
 mod llama;
 mod loss;

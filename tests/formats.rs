@@ -239,8 +239,13 @@ fn a_chat_and_a_number_of_python_s_say_what_to_do() {
     assert_eq!(read("a.jsonl", python).unwrap(), TEXTS);
 }
 
-const CONFIG: HarvestConfig =
-    HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 48, batch: 2 };
+const CONFIG: HarvestConfig = HarvestConfig {
+    dtype: Dtype::F32,
+    compute: Compute::F32,
+    shard_tokens: 48,
+    batch: 2,
+    device: Device::Cpu,
+};
 
 fn harvest(dir: &Path, stream: &TokenStream) -> Result<ActivationStore> {
     let (name, fingerprint, processing) = ("formula".into(), "f0".repeat(32), "Raw".into());

@@ -1,6 +1,7 @@
 //! How a harvest runs and what it writes.
 
 use super::Dtype;
+use crate::device::Device;
 use crate::model::Compute;
 
 /// How a harvest runs and what it writes.
@@ -19,10 +20,20 @@ pub struct HarvestConfig {
     /// Sequences in one pass of the model: more takes more memory, and longer until the stop button
     /// is heeded. Default 8.
     pub batch: usize,
+    /// Where the model runs: see [`Device`]. Default [`Device::Auto`]. The numbers are the same, to
+    /// the bit, so that a harvest may go on elsewhere; in [`Compute::Bf16`] the processor runs it, and
+    /// a processor without AVX-512 does so alone.
+    pub device: Device,
 }
 
 impl Default for HarvestConfig {
     fn default() -> HarvestConfig {
-        HarvestConfig { dtype: Dtype::F16, compute: Compute::F32, shard_tokens: 1 << 16, batch: 8 }
+        HarvestConfig {
+            dtype: Dtype::F16,
+            compute: Compute::F32,
+            shard_tokens: 1 << 16,
+            batch: 8,
+            device: Device::Auto,
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! thread appends the rows of the pass before to the shard in hand, syncs complete shards to the
 //! disk, and puts down what they are.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +12,14 @@ use super::after::After;
 use super::feed::{Feed, stopped};
 use super::manifest::{Manifest, ShardId};
 use super::shard_writer::ShardWriter;
-use super::sidecar;
+use super::{HarvestConfig, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::corpus::Chunk;
-use crate::display::{Progress, interrupt};
+use crate::display::{self, Progress, interrupt};
+use crate::model::gpu::{Computes, Wanted, choose};
 use crate::model::tokens::Tokens;
-use crate::model::{Compute, HookPoint, Model};
+use crate::model::{HookPoint, Model};
 
 /// How much may wait for the writer: what a slow disk keeps in memory.
 const WORK_WAITING: usize = 1;
@@ -26,16 +28,26 @@ const WORK_WAITING: usize = 1;
 /// for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
 pub type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
 
-/// Does something with what the model gives in these products.
+/// Does something with what the model gives as `config` says. Where it runs is decided at the first
+/// pass: a store that is whole needs no card.
 pub fn with_forward<T>(
     model: &Model,
-    compute: Compute,
+    config: &HarvestConfig,
     work: impl FnOnce(ForwardOf<'_>) -> Result<T>,
 ) -> Result<T> {
-    let model = model.computing(compute);
+    let model = model.computing(config.compute);
+    let chosen = OnceCell::new();
     work(&|_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| {
-        let values = model.run_to_many_unless(pass, hooks, &interrupt::requested)?;
-        values.into_iter().map(|value| Ok(value.flatten_all()?.to_vec1::<f32>()?)).collect()
+        let computes: &Computes = match chosen.get() {
+            Some(computes) => computes,
+            None => {
+                let (computes, remark) =
+                    choose(config.device, &model, Wanted::Harvest(hooks), config.batch, pass)?;
+                remark.iter().for_each(|remark| display::remark(remark));
+                chosen.get_or_init(|| computes)
+            }
+        };
+        computes.run_to_many(pass, hooks, &interrupt::requested)
     })
 }
 

@@ -13,7 +13,7 @@ const OTHER: u64 = 4 << 20;
 
 impl ActivationStore {
     /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by
-    /// calculation, time by one block's work on a few sequences.
+    /// calculation, time by one block's work of this processor on a few sequences.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;

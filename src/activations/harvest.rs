@@ -71,8 +71,8 @@ impl ActivationStore {
         check_hooks(model, hooks)?;
         check_memory(model, hooks, tokens.n_ctx(), &config)?;
         let (source, dir) = (Source::of(model), dir.as_ref());
-        with_forward(model, config.compute, |forward| {
-            ActivationStore::fill("harvest", &source, hooks, tokens, dir, config, forward)
+        with_forward(model, &config, |forward| {
+            ActivationStore::fill("harvest", &source, hooks, tokens, dir, &config, forward)
         })
     }
 
@@ -96,7 +96,7 @@ impl ActivationStore {
     ) -> Result<ActivationStore> {
         let forward = |_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| forward(pass, hooks);
         let tokens = tokens.into();
-        ActivationStore::fill("harvest", source, hooks, tokens, dir.as_ref(), config, &forward)
+        ActivationStore::fill("harvest", source, hooks, tokens, dir.as_ref(), &config, &forward)
     }
 
     /// As [`harvest_with`](ActivationStore::harvest_with), told also which of all sequences are
@@ -107,10 +107,10 @@ impl ActivationStore {
         hooks: &[HookPoint],
         tokens: Sequences<'_>,
         dir: &Path,
-        config: HarvestConfig,
+        config: &HarvestConfig,
         forward: ForwardOf<'_>,
     ) -> Result<ActivationStore> {
-        let manifest = planned(source, hooks, tokens, &config)?;
+        let manifest = planned(source, hooks, tokens, config)?;
         // A complete store is only read, so it needs neither the lock nor a folder that can be
         // written.
         if let Some(stored) = Manifest::read_if_there(dir)? {

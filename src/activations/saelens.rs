@@ -141,7 +141,7 @@ impl Cache {
             self.hooks(),
             self.tokens().into(),
             dir,
-            config,
+            &config,
             &read,
         )
         .map_err(|error| match error {

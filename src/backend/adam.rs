@@ -2,6 +2,7 @@
 
 use crate::cpu::memory;
 use crate::cpu::simd::vectorised;
+use crate::device::Argument;
 
 /// First and second moments of one parameter array.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -84,6 +85,12 @@ impl AdamStep {
     /// What becomes of `v` without a gradient.
     pub(super) fn fade_of_v(&self) -> f32 {
         self.beta2
+    }
+}
+
+impl From<AdamStep> for Argument {
+    fn from(step: AdamStep) -> Argument {
+        Argument::Adam(step.numbers())
     }
 }
 

@@ -19,9 +19,8 @@
 //! | `latents.cu` | gradients by latent with Adam; the biases |
 //! | `table.cu` | the table: steps owed, and steps made; what is left when it is subtracted |
 //!
-//! Each begins with an essay on its memory traffic. `device.cuh` holds what they share. They are
-//! compiled to PTX ahead of time (`scripts/ptx.sh`), which the driver of any card from Ampere on
-//! translates when it is loaded: nothing of CUDA is needed to build.
+//! They lie in the room of the devices, where `device.cuh` holds what they share;
+//! each begins with an essay on its memory traffic.
 //!
 //! # Where things are
 //!
@@ -35,9 +34,6 @@
 //! not taken at its word: before it trains, it has to [`prove`] that it gives the processor's bits.
 
 mod batch;
-#[cfg(feature = "cuda")]
-mod cuda;
-mod driver;
 mod encode;
 mod learned;
 mod proof;
@@ -45,19 +41,16 @@ mod resident;
 mod sizes;
 mod step;
 mod table;
-mod timed;
 mod work;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use batch::Batch;
-pub use driver::{Argument, Driver, Shape};
 pub use proof::prove;
 use resident::Resident;
 use sizes::Sizes;
 pub(super) use sizes::{bytes, check};
-pub use timed::Timed;
 
 use super::adam::Rates;
 use super::batch::{Backend, PreparedBatch};
@@ -66,6 +59,7 @@ use super::cpu::step::{Scratch, StepReport, overflowed};
 use super::fastest;
 use super::state::AdamState;
 use crate::base::error::{Error, Result};
+pub use crate::device::{Argument, Driver, Shape, Timed};
 use crate::sae::{Architecture, Codes, Index, Sae, SaeConfig};
 
 /// Rows in a block, the unit in which rows are summed; latents in a chunk, likewise.
@@ -108,27 +102,6 @@ impl Report {
         Report { squared_error, nmse, in_full, bad_row, stop: stop != 0 }
     }
 }
-
-/// A name for every card that the driver finds, or why there is no using any, in the middle of a
-/// sentence.
-pub(super) fn cards() -> Result<Vec<String>, String> {
-    #[cfg(feature = "cuda")]
-    return cuda::cards();
-    #[cfg(not(feature = "cuda"))]
-    Err(WITHOUT_CUDA.to_owned())
-}
-
-/// The card of this number, or why it cannot be used.
-pub(super) fn open(ordinal: usize) -> Result<Arc<dyn Driver>, String> {
-    #[cfg(feature = "cuda")]
-    return Ok(cuda::Cuda::open(ordinal)?);
-    #[cfg(not(feature = "cuda"))]
-    Err(format!("cuda:{ordinal}: {WITHOUT_CUDA}"))
-}
-
-#[cfg(not(feature = "cuda"))]
-const WITHOUT_CUDA: &str =
-    "this program was built without the feature \"cuda\": build it with that, or train on the CPU";
 
 /// The step on a device.
 pub struct Gpu {

@@ -13,6 +13,11 @@ use sink::Sink;
 /// A call shorter than this shows nothing but its last line.
 const QUIET_S: f64 = 0.5;
 
+/// Says something on a line of its own, where progress is shown.
+pub(crate) fn remark(text: &str) {
+    Sink::choose().remark(text);
+}
+
 /// Says how far a long call has come: a bar in a notebook, one redrawn line on a terminal, plain
 /// lines elsewhere; and a last line when it has ended, which is all if that took less than half a
 /// second.

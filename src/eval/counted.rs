@@ -1,11 +1,10 @@
 //! Which positions of a text an SAE stands for.
 
 use crate::base::error::Result;
+use crate::model::gpu::Computes;
 use crate::model::outliers::{max_norm_multiple, median, norms};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
-
-use super::values;
 
 /// Which positions are reconstructed and counted: all, or all but the first of each sequence and,
 /// in models that have such, outliers, which keep the model's own activation.
@@ -49,12 +48,17 @@ impl Counted {
 
 /// How long an activation of `hook` may be on this text that is no outlier: the multiple of the
 /// median over `tokens`, first positions left out, that suits the model's family.
-pub(super) fn longest(model: &Model, hook: HookPoint, tokens: &Tokens) -> Result<f32> {
+pub(super) fn longest(
+    computes: &Computes,
+    model: &Model,
+    hook: HookPoint,
+    tokens: &Tokens,
+) -> Result<f32> {
     let multiple = max_norm_multiple(model.config().skip_first());
     if multiple.is_infinite() {
         return Ok(f32::INFINITY);
     }
-    let x = values(&model.run_to(tokens, hook)?)?;
+    let x = computes.run_to(tokens, hook)?;
     let norms = norms(&x, model.config().d_model);
     let norms = norms.into_iter().enumerate().filter(|(i, _)| i % tokens.n_ctx() != 0);
     Ok((multiple * f64::from(median(norms.map(|(_, norm)| norm).collect()))) as f32)

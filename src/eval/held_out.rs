@@ -1,15 +1,15 @@
 //! A held-out text kept ready, so that an SAE in training can be measured on it again and again.
 
-use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::counted::{Counted, longest};
 use super::language::{Ablations, Mean, Predictions, spliced};
 use super::reconstruction::{Sums, ce_added, loss_recovered};
-use super::{check_text, check_width, sequences_at_once, values};
+use super::{check_text, check_width, computes, sequences_at_once, values};
 use crate::base::error::Result;
 use crate::base::files;
 use crate::base::number;
+use crate::model::gpu::Computes;
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model, Paused};
 use crate::sae::Sae;
@@ -18,6 +18,7 @@ use crate::sae::Sae;
 /// [outliers](super::Evaluation::without_bos) are never counted.
 pub struct HeldOut {
     model: Model,
+    computes: Computes,
     chunks: Vec<Chunk>,
     text: Ablations,
     fingerprint: String,
@@ -52,7 +53,8 @@ pub struct HeldOutPoint {
 }
 
 impl HeldOut {
-    /// Runs the model on the text as far as the hook, and on to the end clean and zero-ablated.
+    /// Runs the model on the text as far as the hook, and on to the end clean and zero-ablated, where
+    /// [`Device::Auto`](crate::train::Device::Auto) says.
     ///
     /// # Errors
     /// As [`evaluate`](super::evaluate).
@@ -62,14 +64,15 @@ impl HeldOut {
         let chunk = sequences_at_once(model, tokens.n_ctx());
         let mut held_out = HeldOut {
             model: model.clone(),
+            computes: computes(model, hook, tokens, chunk)?,
             chunks: Vec::new(),
             text: Ablations::default(),
             fingerprint: HeldOut::fingerprint_of(tokens),
         };
-        let longest = longest(model, hook, &tokens.rows(0, chunk))?;
+        let longest = longest(&held_out.computes, model, hook, &tokens.rows(0, chunk))?;
         for from in (0..tokens.n_seq()).step_by(chunk) {
             let tokens = tokens.rows(from, from + chunk);
-            let paused = model.pause_at(&tokens, hook)?;
+            let paused = held_out.computes.pause_at(&tokens, hook)?;
             let x = values(&paused.value)?;
             let counted = Counted::most(&tokens, &x, longest);
             let chunk = Chunk { tokens, paused, x, counted };
@@ -123,11 +126,8 @@ impl HeldOut {
 
     /// Cross-entropies with the activation replaced where positions count.
     fn losses(&self, chunk: &Chunk, replacement: Vec<f32>) -> Result<Vec<f32>> {
-        let value = &chunk.paused.value;
         let spliced = spliced(&chunk.x, replacement, &chunk.counted);
-        let logits = self
-            .model
-            .resume(&chunk.paused, &Tensor::from_vec(spliced, value.shape(), &Device::Cpu)?)?;
-        Ok(Predictions::new(values(&logits)?, &chunk.tokens).cross_entropies(&chunk.tokens))
+        let logits = self.computes.resume(&chunk.paused, spliced)?;
+        Ok(Predictions::new(logits, &chunk.tokens).cross_entropies(&chunk.tokens))
     }
 }

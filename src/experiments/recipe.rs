@@ -173,7 +173,7 @@ impl Default for HarvestRecipe {
 impl HarvestRecipe {
     /// These settings, for these hooks.
     pub fn of(config: HarvestConfig, hooks: &[HookPoint]) -> HarvestRecipe {
-        let HarvestConfig { dtype, compute, shard_tokens, batch } = config;
+        let HarvestConfig { dtype, compute, shard_tokens, batch, device: _ } = config;
         HarvestRecipe { hooks: hooks.to_vec(), dtype, compute, shard_tokens, batch }
     }
 
@@ -184,6 +184,7 @@ impl HarvestRecipe {
             compute: self.compute,
             shard_tokens: self.shard_tokens,
             batch: self.batch,
+            ..HarvestConfig::default()
         }
     }
 }

@@ -22,6 +22,11 @@ impl Embed {
         &self.tokens
     }
 
+    /// The positions `[n_ctx, d_model]`, if they are learned.
+    pub fn positions(&self) -> Option<&Tensor> {
+        self.positions.as_ref()
+    }
+
     /// Embeds `ids` `[n_seq, n_new]`, the first of which stand at position `from`: `[n_seq, n_new,
     /// d_model]`.
     ///

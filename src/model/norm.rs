@@ -11,11 +11,11 @@ use crate::model::weights::LayerNormWeights;
 /// A layer norm: `(x − mean) / √(variance + eps) · gain + bias`, or, where it is not centred, an
 /// RMS norm: `x / √(mean of x² + eps) · gain`.
 pub(super) struct Norm {
-    gain: Vec<f32>,
+    pub gain: Vec<f32>,
     /// Zeros where there is none.
-    bias: Vec<f32>,
-    centred: bool,
-    eps: f32,
+    pub bias: Vec<f32>,
+    pub centred: bool,
+    pub eps: f32,
 }
 
 impl Norm {

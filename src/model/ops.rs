@@ -70,10 +70,18 @@ impl Dense {
     }
 
     /// The numbers that it takes and gives: `[in, out]`.
-    fn dims(&self) -> [usize; 2] {
+    pub fn dims(&self) -> [usize; 2] {
         match &self.kind {
             Kind::Packed(packed) => [packed.depth, packed.width],
             Kind::Plain(plain) => [plain.weight.dims()[0], plain.weight.dims()[1]],
+        }
+    }
+
+    /// The packed matrix; `None` on a processor without tiles.
+    pub fn as_packed(&self) -> Option<&Packed> {
+        match &self.kind {
+            Kind::Packed(packed) => Some(packed),
+            Kind::Plain(_) => None,
         }
     }
 

@@ -56,6 +56,12 @@ impl Rotary {
         table
     }
 
+    /// Cosines and sines of `n` positions, each `[n, rotary_dim / 2]`.
+    pub fn turns(&self, n: usize) -> [Vec<f32>; 2] {
+        let (table, size) = (self.table(n), n * self.frequencies.len());
+        [&table.cos, &table.sin].map(|all| all[..size].to_vec())
+    }
+
     /// Turns the queries and keys of `qkv` `[n_seq, n_new, d_qkv]`, whose first position is `from`,
     /// in place.
     pub fn turn(&self, qkv: &mut [f32], n_new: usize, from: usize) {

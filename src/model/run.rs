@@ -22,8 +22,8 @@ const ACTIVATIONS_A_PASS: usize = 6 * 1024 * 1024;
 pub(crate) struct Paused {
     /// The hook's value, `[n_seq, n_ctx, d_model]`.
     pub value: Tensor,
-    hook: HookPoint,
-    base: Option<Tensor>,
+    pub(super) hook: HookPoint,
+    pub(super) base: Option<Tensor>,
 }
 
 impl Model {
@@ -101,11 +101,7 @@ impl Model {
         self.check_hook(hook)?;
         let Some(len) = grams.first().map(Vec::len) else { return Ok(Vec::new()) };
         let (n_seq, d) = (grams.len(), self.config().d_model);
-        let ids = grams
-            .iter()
-            .flat_map(|gram| [self.bos()].into_iter().chain(gram.iter().copied()))
-            .collect();
-        let tokens = Tokens::new(ids, len + 1)?;
+        let tokens = self.with_bos(grams)?;
         self.check_tokens(&tokens)?;
         let Some(depth) = hook.blocks_before() else {
             let mut values = self.run_to_many_unless(&tokens, &[hook], stop)?;
@@ -145,6 +141,15 @@ impl Model {
             .flat_map(|gram| &gram[(len - 1) * d..])
             .copied()
             .collect())
+    }
+
+    /// BOS followed by each of these, all of one length.
+    pub(crate) fn with_bos(&self, grams: &[Vec<u32>]) -> Result<Tokens> {
+        let ids = grams
+            .iter()
+            .flat_map(|gram| [self.bos()].into_iter().chain(gram.iter().copied()))
+            .collect();
+        Tokens::new(ids, 1 + grams.first().map_or(0, Vec::len))
     }
 
     /// The seconds that a block takes for these tokens, once everything is in memory that it needs.

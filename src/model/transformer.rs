@@ -62,11 +62,11 @@ impl Cache {
 /// A model ready to run.
 pub(super) struct Transformer {
     pub config: ModelConfig,
-    embed: Embed,
+    pub embed: Embed,
     pub rotary: Option<Rotary>,
     pub blocks: Vec<Block>,
-    ln_final: Norm,
-    unembed: Dense,
+    pub ln_final: Norm,
+    pub unembed: Dense,
     /// One for each pass that has been under way at once.
     pub rooms: Mutex<Vec<Workspace>>,
 }

@@ -297,7 +297,7 @@ impl Trainer {
         if self.ranks.size() > 1 {
             let backend = match &self.backend {
                 Some(backend) => backend.over(&self.ranks),
-                None => self.config.device.processor()?.over(&self.ranks),
+                None => backend::processor(self.config.device)?.over(&self.ranks),
             };
             let why = || "this backend has no step that several ranks share: leave it out";
             let backend = backend.ok_or_else(|| Error::config("backend", why()))?;
@@ -307,7 +307,7 @@ impl Trainer {
             return Ok(Chosen { backend: backend.clone(), remark: None });
         }
         let saes: Vec<&SaeConfig> = self.saes.iter().map(|(_, sae)| sae).collect();
-        self.config.device.choose(&saes, self.config.batch)
+        backend::choose(self.config.device, &saes, self.config.batch)
     }
 
     /// Which SAEs cannot be shared out by latents, if that was asked for.

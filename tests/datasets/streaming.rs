@@ -15,8 +15,13 @@ use super::*;
 const D_MODEL: usize = 4;
 const N_CTX: usize = 16;
 /// Three sequences a shard, two a pass.
-const CONFIG: HarvestConfig =
-    HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 3 * N_CTX, batch: 2 };
+const CONFIG: HarvestConfig = HarvestConfig {
+    dtype: Dtype::F32,
+    compute: Compute::F32,
+    shard_tokens: 3 * N_CTX,
+    batch: 2,
+    device: Device::Cpu,
+};
 
 fn forward(pass: &Tokens, _: &[HookPoint]) -> Result<Vec<Vec<f32>>> {
     let value = |(i, &id): (usize, &u32)| [id as f32, (i % N_CTX) as f32, 1.0, -1.0];

@@ -1,4 +1,4 @@
-//! Training on a card, by the driver: NVIDIA's library is one that the tests compile, and its card
+//! Whole runs on a card, by the driver: NVIDIA's library is one that the tests compile, and its card
 //! the emulator.
 //!
 //! The library is looked for when a process starts, so each case runs in a process of its own: this
@@ -10,12 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tokenized_sae::eval;
 use tokenized_sae::prelude::*;
 
 use crate::emulated::{compile, sources};
+use crate::model::has_the_order;
 
 /// Says, to the process of a case, where it may write.
 const PLACE: &str = "TSAE_TEST_PLACE";
+
+/// What lets a case train on the card, which it names, and run models on the processor.
+const MODELS_ON_CPU: [(&str, &str); 1] = [("TSAE_DEVICE", "cpu")];
 
 /// The folder of the driver's library.
 fn driver() -> Option<&'static Path> {
@@ -114,7 +119,9 @@ fn case_training() {
 #[test]
 fn a_run_on_a_card_leaves_the_files_of_one_on_the_cpu() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(said) = under_the_driver("driver::case_training", dir.path(), &[]) else { return };
+    let Some(said) = under_the_driver("driver::case_training", dir.path(), &MODELS_ON_CPU) else {
+        return;
+    };
     assert!(said.contains("cuda:0 (an emulated card)"), "{said}");
     let (kernels, arrays_left) = kernels_launched(&said);
     assert!(kernels > 20 * 2 * 10 && arrays_left == 0, "{said}");
@@ -136,7 +143,9 @@ fn case_fallback() {
 #[test]
 fn what_a_card_cannot_do_is_done_on_the_cpu_and_said() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &[]) else { return };
+    let Some(said) = under_the_driver("driver::case_fallback", dir.path(), &MODELS_ON_CPU) else {
+        return;
+    };
     assert!(said.contains("the step on cuda:0 has no AuxK: trained on the CPU"), "{said}");
     assert_eq!(kernels_launched(&said), (0, 0), "{said}");
 }
@@ -193,4 +202,109 @@ fn without_a_driver_a_card_is_refused_and_auto_is_the_cpu() {
         "{told}"
     );
     train(dir.path(), "auto", Device::Auto, small(), 128).unwrap();
+}
+
+/// Harvests two hooks of a model in passes of a few sequences, and not all at once.
+fn harvest(place: &Path, name: &str, config: HarvestConfig) -> Result<ActivationStore> {
+    let model = Model::load("tiny-pythia")?;
+    let hooks = [HookPoint::resid_pre(1), "blocks.1.hook_mlp_out".parse()?];
+    let text = model.sample(7, 20, 0)?;
+    let config = HarvestConfig { shard_tokens: 60, batch: 2, ..config };
+    ActivationStore::harvest(&model, &hooks, &text, place.join(name), config)
+}
+
+fn on(device: Device) -> HarvestConfig {
+    HarvestConfig { device, ..Default::default() }
+}
+
+#[test]
+fn case_harvest() {
+    let Some(place) = place() else { return };
+    harvest(&place, "card", on(Device::Cuda(0))).unwrap();
+    // One that was begun on the processor goes on here: its last shard is missing.
+    harvest(&place, "both", on(Device::Auto)).unwrap();
+}
+
+#[test]
+fn a_harvest_on_a_card_leaves_the_files_of_one_on_the_cpu() {
+    if !has_the_order() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    harvest(dir.path(), "cpu", on(Device::Cpu)).unwrap();
+    harvest(dir.path(), "both", on(Device::Cpu)).unwrap();
+    fs::remove_file(dir.path().join("both/shard-00002.safetensors")).unwrap();
+    let Some(said) = under_the_driver("driver::case_harvest", dir.path(), &[]) else { return };
+    let (kernels, arrays_left) = kernels_launched(&said);
+    let cpu = files(&dir.path().join("cpu"));
+    assert!(cpu.len() > 3);
+    for made in ["card", "both"] {
+        let made = files(&dir.path().join(made));
+        assert!(made.len() == cpu.len());
+        for ((a, on_card), (b, on_cpu)) in made.iter().zip(&cpu) {
+            assert!(a == b && on_card == on_cpu, "{} differs", a.display());
+        }
+    }
+    assert!(kernels > 50 && arrays_left == 0, "{said}");
+}
+
+#[test]
+fn case_harvest_elsewhere() {
+    let Some(place) = place() else { return };
+    let rounded = HarvestConfig { compute: Compute::Bf16, ..on(Device::Cuda(0)) };
+    harvest(&place, "bf16", rounded).unwrap();
+    harvest(&place, "auto", on(Device::Auto)).unwrap();
+    if let Err(error) = harvest(&place, "card", on(Device::Cuda(0))) {
+        println!("refused: {error}");
+    }
+    // What is whole needs no card.
+    harvest(&place, "auto", on(Device::Cuda(0))).unwrap();
+}
+
+#[test]
+fn what_a_card_cannot_harvest_the_cpu_does_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("FAKE_FREE", "1000000")];
+    let case = "driver::case_harvest_elsewhere";
+    let Some(said) = under_the_driver(case, dir.path(), &settings) else { return };
+    let bf16 = "models on cuda:0 have no bf16: harvested on the CPU";
+    assert_eq!(said.matches(bf16).count(), 1, "{said}");
+    assert_eq!(said.matches("HarvestConfig { batch: ").count(), 0, "{said}");
+    for why in ["harvesting on cuda:0 needs ", "are free: harvest on the CPU (device = cpu)"] {
+        assert_eq!(said.matches(why).count(), 2, "{why}: {said}");
+    }
+    assert_eq!(said.matches("refused: ").count(), 1, "{said}");
+    assert_eq!(said.matches("(device = cpu); harvested on the CPU").count(), 1, "{said}");
+    assert_eq!(kernels_launched(&said), (0, 0), "{said}");
+}
+
+/// Makes a token table, and evaluates an SAE with it; puts both down.
+fn evaluated(place: &Path) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama");
+    let model = Model::load(folder.to_str().unwrap()).unwrap();
+    let text = Tokens::new((0..9 * 12).map(|i| i * 7 % 61).collect(), 12).unwrap();
+    let hook: HookPoint = "blocks.1.hook_attn_out".parse().unwrap();
+    let table = Lookup::unigram(&model, hook).unwrap();
+    let config = SaeConfig { k: 4, expansion: 2, ..SaeConfig::for_model(&model) };
+    let sae = Sae::new(config.with_lookup(table)).unwrap();
+    let found = eval::evaluate(&model, hook, &[("TSAE", &sae)], &text).unwrap();
+    let table = sae.lookup.unwrap();
+    fs::write(place.join("table"), bytemuck::cast_slice::<f32, u8>(&table)).unwrap();
+    fs::write(place.join("figures"), format!("{:?}", found.rows)).unwrap();
+}
+
+#[test]
+fn case_evaluation() {
+    let Some(place) = place() else { return };
+    evaluated(&place);
+}
+
+#[test]
+fn a_table_and_an_evaluation_on_a_card_are_those_of_the_cpu() {
+    let [card, cpu] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let Some(said) = under_the_driver("driver::case_evaluation", card.path(), &[]) else { return };
+    let (kernels, arrays_left) = kernels_launched(&said);
+    assert!(arrays_left == 0 && (kernels > 50 || !has_the_order()), "{said}");
+    evaluated(cpu.path());
+    assert!(files(card.path()) == files(cpu.path()), "{said}");
 }

@@ -36,7 +36,7 @@ type Launch = unsafe extern "C" fn(
 
 /// The crate's own kernels, by file.
 pub fn sources() -> Vec<(PathBuf, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/backend/gpu/kernels");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/kernels");
     let mut files: Vec<(PathBuf, String)> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -100,7 +100,7 @@ pub fn compile(name: &str, sources: &[(PathBuf, String)], extra: &str) -> Option
         ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden"];
     for compiler in ["c++", "g++", "clang++"] {
         let mut command = Command::new(compiler);
-        command.args(flags).arg("-I").arg(root.join("src/backend/gpu/kernels"));
+        command.args(flags).arg("-I").arg(root.join("src/device/kernels"));
         let Ok(output) = command.arg("-o").arg(&library).arg(dir.join("unit.cpp")).output() else {
             continue;
         };

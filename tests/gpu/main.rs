@@ -1,8 +1,9 @@
-//! The step on a GPU, without one: its kernels run on this processor, every thread of them, and a
-//! step must leave the very bits that the CPU's own leaves.
+//! A GPU's work without a GPU: the kernels run on this processor, every thread of them. A training
+//! step must leave the very bits that the CPU's own leaves, and a model give the CPU's at every hook.
 
 mod driver;
 mod emulated;
 mod emulator;
+mod model;
 mod ptx;
 mod step;

@@ -431,7 +431,7 @@ fn a_timed_step_is_the_same_step() {
 
 /// A device that leaves one kernel out.
 #[derive(Debug)]
-struct Forgetful(Emulated, &'static str);
+pub struct Forgetful(pub Emulated, pub &'static str);
 
 impl Driver for Forgetful {
     fn name(&self) -> String {

@@ -24,8 +24,13 @@ use tokenized_sae::prelude::*;
 const D_MODEL: usize = 24;
 const N_CTX: usize = 8;
 /// Three sequences a shard, two a pass: no border of the one falls on a border of the other.
-const CONFIG: HarvestConfig =
-    HarvestConfig { dtype: Dtype::F32, compute: Compute::F32, shard_tokens: 3 * N_CTX, batch: 2 };
+const CONFIG: HarvestConfig = HarvestConfig {
+    dtype: Dtype::F32,
+    compute: Compute::F32,
+    shard_tokens: 3 * N_CTX,
+    batch: 2,
+    device: Device::Cpu,
+};
 
 fn source() -> Source {
     Source {

@@ -7,8 +7,13 @@ use tokenized_sae::Share;
 use super::*;
 
 /// Two sequences a shard: seven shards, the last with one.
-const SHARED: HarvestConfig =
-    HarvestConfig { dtype: Dtype::F16, compute: Compute::F32, shard_tokens: 32, batch: 3 };
+const SHARED: HarvestConfig = HarvestConfig {
+    dtype: Dtype::F16,
+    compute: Compute::F32,
+    shard_tokens: 32,
+    batch: 3,
+    device: Device::Cpu,
+};
 
 static MODEL: LazyLock<Model> = LazyLock::new(|| Model::load("tiny-gpt2").unwrap());
 

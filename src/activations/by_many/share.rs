@@ -16,6 +16,7 @@ use crate::activations::{ActivationStore, HarvestConfig, Source, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::share::Share;
 use crate::corpus::Chunk;
+use crate::device::Device;
 use crate::display::{Progress, interrupt};
 use crate::model::Model;
 
@@ -50,9 +51,10 @@ impl ActivationStore {
             compute: *compute,
             dtype: plan.store.dtype,
             shard_tokens: plan.store.shard_rows,
+            device: Device::Auto,
         };
         check_memory(model, hooks, plan.store.corpus.n_ctx, &config)?;
-        with_forward(model, *compute, |forward| {
+        with_forward(model, &config, |forward| {
             Products::of(&plan.first_pass(dir)?, hooks, *compute, forward)?.same_as(
                 &plan.products,
                 &plan::path(dir),

@@ -42,6 +42,7 @@ impl Show for HarvestConfig {
             ("compute", self.compute.to_string(), "the number format of the model's products"),
             ("shard_tokens", shard_tokens, lost),
             ("batch", self.batch.to_string(), "sequences in one pass of the model"),
+            ("device", self.device.to_string(), "where the model runs"),
         ];
         settings("HarvestConfig", rows).into()
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::driver::{Buffer, Driver, Shape, launch};
 use super::{BLOCK, OUTLIERS, width};
 use crate::backend::cpu::screen::Exactness;
 use crate::base::error::Result;
+use crate::device::{Buffer, Driver, Shape, launch};
 
 /// Rows `[n, d]`, and what a screen needs of them. The buffers serve every batch of as many rows or
 /// fewer: rows that are left out of training make batches of many sizes.

@@ -1,13 +1,13 @@
 //! From rows to codes: packed, screened part by part, scored again and selected.
 
 use super::batch::Batch;
-use super::driver::{Shape, launch};
 use super::resident::Resident;
 use super::sizes::Sizes;
 use super::work::Work;
 use super::{IN_FULL, TILE, width};
 use crate::backend::cpu::screen::Exactness;
 use crate::base::error::Result;
+use crate::device::{Shape, launch};
 
 impl Resident {
     /// Lists, for every row, the latents that can be among its k largest.

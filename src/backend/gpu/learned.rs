@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::driver::{Buffer, Driver};
 use crate::backend::adam::Moments;
 use crate::base::error::Result;
+use crate::device::{Buffer, Driver};
 
 /// A parameter array and its moments.
 pub(super) struct Learned {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::driver::{Buffer, Driver, Shape, launch};
 use super::learned::Learned;
 use super::table::Table;
 use super::work::Work;
 use crate::backend::adam::AdamStep;
 use crate::backend::state::AdamState;
 use crate::base::error::Result;
+use crate::device::{Buffer, Driver, Shape, launch};
 use crate::sae::Sae;
 
 /// An SAE in training, as the device holds it.

@@ -1,7 +1,6 @@
 //! One training step: the kernels in their order.
 
 use super::batch::Batch;
-use super::driver::{Buffer, Shape, launch};
 use super::learned::Learned;
 use super::resident::Resident;
 use super::sizes::Sizes;
@@ -11,6 +10,7 @@ use crate::backend::adam::{AdamStep, Rates};
 use crate::backend::cpu::encode::not_a_number;
 use crate::backend::cpu::step::{StepReport, overflowed};
 use crate::base::error::Result;
+use crate::device::{Buffer, Shape, launch};
 use crate::sae::{Codes, Keys};
 
 impl Resident {

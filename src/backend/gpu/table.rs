@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::driver::{Buffer, Driver, Shape, launch};
 use super::learned::Learned;
 use crate::backend::adam::AdamStep;
 use crate::backend::cpu::csr::Csr;
 use crate::backend::deferred::{DeferredAdam, MAX_STEPS, bounds_ahead};
 use crate::backend::state::AdamState;
 use crate::base::error::Result;
+use crate::device::{Buffer, Driver, Shape, launch};
 use crate::sae::{Keys, Sae};
 
 /// A table, learned or frozen.

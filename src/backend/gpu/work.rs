@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::driver::{Buffer, Driver};
 use super::sizes::Sizes;
 use super::{BLOCK, CHUNK, IN_FULL, OUTLIERS, Report, width};
 use crate::base::error::Result;
+use crate::device::{Buffer, Driver};
 
 /// The buffers.
 pub(super) struct Work {

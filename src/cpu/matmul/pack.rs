@@ -180,6 +180,29 @@ impl Packed {
         }
     }
 
+    /// Calls `f` with each panel `[depth, 32]` as the products in f32 read it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn each_panel<E>(&self, mut f: impl FnMut(&[f32]) -> Result<(), E>) -> Result<(), E> {
+        let size = self.depth * PANEL;
+        match &self.numbers {
+            Numbers::Single { panels, .. } => {
+                panels.floats().chunks(size.max(1)).take(self.n_panels()).try_for_each(f)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Numbers::Half(half) => {
+                let mut room = Lines::default();
+                (0..self.n_panels()).try_for_each(|panel| {
+                    half.widen(panel, 0..self.depth, super::half::Form::F32, &mut room);
+                    f(&room.floats()[..size])
+                })
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Numbers::Half(_) => unreachable!("nothing is kept so where there are no tiles"),
+        }
+    }
+
     /// Rounded to bf16: `[panels, depth / 2, 32]` pairs where the processor multiplies pairs,
     /// `[panels, depth, 32]` f32 elsewhere.
     pub(super) fn rounded(&self) -> Columns<'_> {

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::{Index, Lookup, Ngrams, Start};
 use crate::base::error::{Error, Result};
+use crate::device::Device;
 use crate::display::{Progress, interrupt};
+use crate::model::gpu::{Wanted, choose};
 use crate::model::outliers::{OUTLIER, median, norms};
 use crate::model::{Compute, HookPoint, Model};
 use crate::sae::Sae;
@@ -224,6 +226,9 @@ fn after_bos(
     each: &mut dyn FnMut(&[f32]) -> Result<()>,
 ) -> Result<()> {
     model.check_hook(hook)?;
+    if grams.is_empty() {
+        return Ok(());
+    }
     interrupt::watch();
     interrupt::clear();
     let d = model.config().d_model;
@@ -231,15 +236,20 @@ fn after_bos(
     let mut progress =
         Progress::new("token table", (there + grams.len()) as u64, "rows").resumed_at(there as u64);
     out.reserve_exact(grams.len() * d);
+    let first = model.with_bos(&grams[..grams.len().min(AT_ONCE)])?;
+    let (computes, remark) =
+        choose(Device::Auto, model, Wanted::Table(hook), first.n_seq(), &first)?;
+    remark.iter().for_each(|remark| progress.remark(remark));
     for (i, grams) in grams.chunks(AT_ONCE).enumerate() {
         let before =
             before.map(|(depth, rows)| (depth, &rows[i * AT_ONCE * d..][..grams.len() * d]));
-        let rows =
-            model.after_bos(hook, grams, before, &interrupt::requested).inspect_err(|error| {
+        let rows = computes.after_bos(hook, grams, before, &interrupt::requested).inspect_err(
+            |error| {
                 if matches!(error, Error::Interrupted { .. }) {
                     interrupt::clear();
                 }
-            })?;
+            },
+        )?;
         out.extend(rows);
         progress.set((out.len() / d) as u64);
         each(out)?;

@@ -1,18 +1,22 @@
 //! How many tokens a second go through a model to a hook.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::machine::{Numbers, peak, peak_rss_bytes};
 use super::median;
 use tokenized_sae::activations::HarvestConfig;
+use tokenized_sae::backend::gpu::{Driver, Timed};
+use tokenized_sae::backend::{self, Device};
 use tokenized_sae::display::{Column, Row, Table};
 use tokenized_sae::error::{Error, Result};
 use tokenized_sae::format;
-use tokenized_sae::internal::Precision;
+use tokenized_sae::internal::{OnDevice, Precision, Times};
 use tokenized_sae::model::tokens::Tokens;
-use tokenized_sae::model::{Compute, Model, ModelConfig};
+use tokenized_sae::model::{Compute, HookPoint, Model, ModelConfig};
 
 /// The models whose shapes can be measured. Their weights are made up: the time does not depend on
 /// them.
@@ -178,6 +182,8 @@ pub struct HarvestBench {
     pub layer: usize,
     /// The number format of products.
     pub compute: Compute,
+    /// The processor, or a card.
+    pub device: Device,
     /// The numbers of the checkpoint that the weights would come from. Default f32.
     pub weights: Weights,
     /// How many sequences there are. Default 32.
@@ -194,6 +200,7 @@ impl Default for HarvestBench {
             shape: ModelShape::Gpt2,
             layer: 8,
             compute: Compute::F32,
+            device: Device::Cpu,
             weights: Weights::F32,
             sequences: 32,
             n_ctx: 256,
@@ -209,19 +216,25 @@ pub struct HarvestReport {
     pub tokens_per_s: f64,
     /// 10⁹ operations per second that the products alone amount to.
     pub gflops: f64,
-    /// As a share of what the machine's multipliers can do, measured just before and after.
-    pub peak_share: f64,
+    /// As a share of what the processor's multipliers can do, measured just before and after; not
+    /// of a card's.
+    pub peak_share: Option<f64>,
     /// The most memory that the process has held, in bytes; 0 where the system does not tell.
     pub peak_rss_bytes: u64,
-    /// The seconds of each part of the middle repetition.
+    /// The seconds of each part of the middle repetition; on a card, of each kernel in one of its
+    /// own, in which the host waits for every kernel.
     pub stages: serde_json::Map<String, serde_json::Value>,
+    /// The SHA-256 of the hook's values of the first pass, the same on every card and every processor
+    /// with AVX-512.
+    pub sha256: String,
 }
 
 /// Runs synthetic tokens through a model of the shape asked for, in passes of as many sequences as
 /// a harvest takes. Writes nothing.
 ///
 /// # Errors
-/// [`Error::Config`] if the model has no such layer, or there is nothing to run.
+/// [`Error::Config`] if the model has no such layer, there is nothing to run, or the card is not
+/// there or does not give the processor's bits.
 pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
     let model =
         Model::synthetic(bench.shape.name(), bench.shape.config(), bench.weights.precision())?
@@ -251,8 +264,36 @@ pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
         .step_by(batch)
         .map(|from| tokens.rows(from, (from + batch).min(bench.sequences)))
         .collect();
-    model.time_blocks(&passes[0], bench.layer)?; // what is made when it is first needed
+    let Measured { seconds, peak, stages, first } = match bench.device {
+        Device::Cuda(ordinal) => on_card(ordinal, &model, &passes, bench)?,
+        Device::Auto | Device::Cpu => on_processor(&model, &passes, bench)?,
+    };
+    let operations = operations(&config, bench) / seconds;
+    let sha256 = Sha256::digest(bytemuck::cast_slice::<f32, u8>(&first));
+    Ok(HarvestReport {
+        tokens_per_s: tokens.len() as f64 / seconds,
+        gflops: operations / 1e9,
+        peak_share: peak.map(|peak| operations / peak),
+        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
+        stages: stages.into_iter().map(|(name, seconds)| (name, seconds.into())).collect(),
+        sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
+}
 
+/// What the repetitions showed.
+struct Measured {
+    /// Of the middle one.
+    seconds: f64,
+    /// Operations a second that the processor is capable of.
+    peak: Option<f64>,
+    stages: Vec<(String, f64)>,
+    /// The hook's values of the first pass.
+    first: Vec<f32>,
+}
+
+fn on_processor(model: &Model, passes: &[Tokens], bench: &HarvestBench) -> Result<Measured> {
+    // Which also makes what is made when it is first needed.
+    let first = model.run_to(&passes[0], HookPoint::resid_pre(bench.layer))?;
     let numbers = match bench.compute {
         Compute::F32 => Numbers::F32,
         Compute::Bf16 => Numbers::Bf16,
@@ -260,31 +301,58 @@ pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
     let before = peak(numbers);
     let mut repetitions = Vec::new();
     for _ in 0..bench.repetitions {
-        let (start, mut times) = (Instant::now(), tokenized_sae::internal::Times::default());
-        for pass in &passes {
+        let (start, mut times) = (Instant::now(), Times::default());
+        for pass in passes {
             times.add_all(&model.time_blocks(pass, bench.layer)?);
         }
         repetitions.push((start.elapsed().as_secs_f64(), times));
     }
-    let peak = before.max(peak(numbers));
+    let peak = Some(before.max(peak(numbers)));
     let seconds = median(repetitions.iter().map(|(seconds, _)| *seconds).collect());
     let times = repetitions
         .into_iter()
         .find(|repetition| repetition.0 == seconds)
         .map(|(_, times)| times)
         .unwrap_or_default();
-    let operations = operations(&config, bench) / seconds;
-    Ok(HarvestReport {
-        tokens_per_s: tokens.len() as f64 / seconds,
-        gflops: operations / 1e9,
-        peak_share: operations / peak,
-        peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
-        stages: times
-            .named()
-            .into_iter()
-            .map(|(name, seconds)| (name.to_owned(), seconds.into()))
-            .collect(),
-    })
+    let stages = times.named().into_iter().map(|(name, took)| (name.to_owned(), took)).collect();
+    Ok(Measured { seconds, peak, stages, first: first.flatten_all()?.to_vec1()? })
+}
+
+/// With the copies of ids to the card, and of values from it.
+fn on_card(
+    ordinal: usize,
+    model: &Model,
+    passes: &[Tokens],
+    bench: &HarvestBench,
+) -> Result<Measured> {
+    if bench.compute == Compute::Bf16 {
+        let why = "models on a card have no bf16: take f32, or the processor";
+        return Err(Error::config("dtype", why));
+    }
+    let (card, hooks) = (backend::card(ordinal)?, [HookPoint::resid_pre(bench.layer)]);
+    let run = |model: &OnDevice, pass: &Tokens| model.run_to_many(pass, &hooks, &|| false);
+    let on_card = OnDevice::new(&card, model, hooks[0])?;
+    on_card.prove(&passes[0], &hooks)?;
+    let first = run(&on_card, &passes[0])?.swap_remove(0);
+    let mut repetitions = Vec::new();
+    for _ in 0..bench.repetitions {
+        let start = Instant::now();
+        for pass in passes {
+            run(&on_card, pass)?;
+        }
+        repetitions.push(start.elapsed().as_secs_f64());
+    }
+    drop(on_card);
+    let timed = Arc::new(Timed::new(&card)?);
+    let driver: Arc<dyn Driver> = timed.clone();
+    let on_card = OnDevice::new(&driver, model, hooks[0])?;
+    run(&on_card, &passes[0])?;
+    timed.take(); // the weights, and what is made when it is first needed
+    for pass in passes {
+        run(&on_card, pass)?;
+    }
+    let stages = timed.take().into_iter().map(|(kernel, took)| (kernel, took.as_secs_f64()));
+    Ok(Measured { seconds: median(repetitions), peak: None, stages: stages.collect(), first })
 }
 
 /// Multiplications and additions in the products of a repetition; of attention's, those below the
@@ -306,7 +374,9 @@ impl HarvestReport {
         let mut push = |name: &str, shown: String| table.push(Row::new(name).text(&shown));
         push("tokens per second", format!("{:.0}", self.tokens_per_s));
         push("GFLOP/s", format!("{:.0}", self.gflops));
-        push("of the machine's peak", format!("{:.1} %", 100.0 * self.peak_share));
+        if let Some(share) = self.peak_share {
+            push("of the machine's peak", format!("{:.1} %", 100.0 * share));
+        }
         push("peak memory", format::bytes(self.peak_rss_bytes));
         for (name, seconds) in &self.stages {
             push(name, format!("{:.3} s", seconds.as_f64().unwrap_or(0.0)));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use tokenized_sae::prelude::Device;
 use tsae::Result;
 use tsae::bench::{
     self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, RanksBench, StepBench, Weights,
@@ -89,6 +90,10 @@ struct Harvest {
     /// The number format of products.
     #[arg(long, value_enum, default_value_t = Products::F32)]
     dtype: Products,
+    /// On a card: cuda:N. What its kernels take, waited for one by one, is measured in a further
+    /// repetition.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    device: Device,
     /// The number format of the checkpoint: 16 bits are kept in memory, and widened as they are
     /// multiplied.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
@@ -206,6 +211,7 @@ impl Harvest {
             shape: self.shape.into(),
             layer: self.layer,
             compute: self.dtype.into(),
+            device: self.device,
             weights: self.weights,
             sequences: self.sequences,
             n_ctx: self.context,

@@ -45,10 +45,11 @@ typed! {
     }
 }
 
-/// Where a verb that trains computes.
+/// Where a verb that trains, harvests or evaluates computes.
 #[derive(clap::Args)]
 pub struct DeviceArgs {
-    /// Where training steps are computed: auto, cpu or cuda:N. The result is the same, to the bit.
+    /// Where training steps and the model's passes are computed: auto, cpu or cuda:N. The result is the
+    /// same, to the bit.
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     device: Device,
 }

@@ -3,7 +3,7 @@
 use tokenized_sae::display::interrupt;
 use tsae::Result;
 
-use super::common::SaesArgs;
+use super::common::{DeviceArgs, SaesArgs};
 use super::output::Output;
 
 const EXAMPLES: &str = "\
@@ -29,12 +29,15 @@ pub struct Eval {
     #[arg(long)]
     with_bos: bool,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     output: Output,
 }
 
 impl Eval {
     pub fn run(self) -> Result<()> {
         self.output.begin();
+        self.device.begin();
         interrupt::watch();
         let spec = self.on.spec(self.tokens)?;
         let found = spec.evaluate(&self.on.saes)?;

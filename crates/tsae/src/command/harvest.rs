@@ -11,7 +11,7 @@ use tokenized_sae::experiments::recipe::Harvested;
 use tokenized_sae::format;
 use tsae::{Error, Result};
 
-use super::common::TextArgs;
+use super::common::{DeviceArgs, TextArgs};
 use super::jobs::{self, Jobs, JobsArgs};
 use super::only::{self, Only};
 use super::output::Output;
@@ -58,6 +58,8 @@ pub struct Harvest {
     #[arg(long, conflicts_with_all = ["text", "sampled", "context", "jobs"])]
     collect: bool,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     jobs: JobsArgs,
     #[command(flatten)]
     output: Output,
@@ -70,6 +72,7 @@ impl Harvest {
             let (text, value) = self.jobs()?.written(engine)?;
             return self.output.result(&value, || text);
         }
+        self.device.begin();
         interrupt::watch();
         if let Some(only) = self.only {
             let share = only.share()?;

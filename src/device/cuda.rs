@@ -13,11 +13,12 @@ use cudarc::driver::{result, sys};
 use sys::CUdevice_attribute_enum as Attribute;
 use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 
+use super::Work;
 use super::driver::{Argument, Driver, Shape};
 use crate::base::error::{Error, Result};
 
 /// The kernels, as `scripts/ptx.sh` compiles them.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 10] = [
     include_str!("kernels/ptx/pack.ptx"),
     include_str!("kernels/ptx/screen.ptx"),
     include_str!("kernels/ptx/codes.ptx"),
@@ -25,6 +26,9 @@ const MODULES: [&str; 7] = [
     include_str!("kernels/ptx/order.ptx"),
     include_str!("kernels/ptx/latents.ptx"),
     include_str!("kernels/ptx/table.ptx"),
+    include_str!("kernels/ptx/stream.ptx"),
+    include_str!("kernels/ptx/product.ptx"),
+    include_str!("kernels/ptx/attention.ptx"),
 ];
 
 /// The first driver that reads this PTX: CUDA 12.2.
@@ -57,18 +61,21 @@ impl std::fmt::Debug for Cuda {
 }
 
 /// What there is: a name for every card, or why none can be used, in the middle of a sentence.
-pub(super) fn cards() -> Result<Vec<String>, String> {
+pub(super) fn cards(work: Work) -> Result<Vec<String>, String> {
     // A driver that lacks one of its own functions makes the binding panic.
-    let asked = panic::catch_unwind(ask_driver);
+    let asked = panic::catch_unwind(|| ask_driver(work));
     asked.unwrap_or_else(|_| {
         Err("the NVIDIA driver's library is damaged: install the driver anew".to_owned())
     })
 }
 
-fn ask_driver() -> Result<Vec<String>, String> {
+fn ask_driver(work: Work) -> Result<Vec<String>, String> {
     // SAFETY: it only looks whether the library can be loaded.
     if !unsafe { sys::is_culib_present() } {
-        return Err("there is no NVIDIA driver (libcuda.so.1 is not found): install the driver, version 535 or later, or train on the CPU".to_owned());
+        return Err(format!(
+            "there is no NVIDIA driver (libcuda.so.1 is not found): install the driver, version 535 or later, or {} on the CPU",
+            work.to
+        ));
     }
     let failed = |what: &str, error: result::DriverError| {
         format!("the NVIDIA driver cannot {what} ({})", said(error))
@@ -110,7 +117,7 @@ fn said(error: result::DriverError) -> String {
 
 impl Cuda {
     /// Opens a card that [`cards`] has found, once in a process.
-    pub(super) fn open(ordinal: usize) -> Result<Arc<Cuda>, String> {
+    pub(super) fn open(ordinal: usize, work: Work) -> Result<Arc<Cuda>, String> {
         static OPEN: Mutex<Vec<(usize, Weak<Cuda>)>> = Mutex::new(Vec::new());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(_, card)| card.strong_count() > 0);
@@ -119,12 +126,12 @@ impl Cuda {
         {
             return Ok(card);
         }
-        let card = Arc::new(Cuda::load(ordinal)?);
+        let card = Arc::new(Cuda::load(ordinal, work)?);
         open.push((ordinal, Arc::downgrade(&card)));
         Ok(card)
     }
 
-    fn load(ordinal: usize) -> Result<Cuda, String> {
+    fn load(ordinal: usize, work: Work) -> Result<Cuda, String> {
         let failed = |what: &'static str| {
             move |error| format!("cuda:{ordinal} does not {what} ({})", said(error))
         };
@@ -140,8 +147,8 @@ impl Cuda {
         );
         if architecture < ARCHITECTURE {
             return Err(format!(
-                "cuda:{ordinal}, {name}, has compute capability {}.{}, and {}.{} (Ampere) is needed: take another card, or train on the CPU",
-                architecture.0, architecture.1, ARCHITECTURE.0, ARCHITECTURE.1
+                "cuda:{ordinal}, {name}, has compute capability {}.{}, and {}.{} (Ampere) is needed: take another card, or {} on the CPU",
+                architecture.0, architecture.1, ARCHITECTURE.0, ARCHITECTURE.1, work.to
             ));
         }
         // SAFETY: as above.
@@ -214,7 +221,7 @@ impl Driver for Cuda {
                 what: format!("an array on {}", self.name()),
                 needs: bytes as u64,
                 free: self.free_bytes().unwrap_or(0),
-                remedy: "train fewer SAEs at once, or end what else runs on the card".to_owned(),
+                remedy: "do less at once, or end what else runs on the card".to_owned(),
             },
             _ => self.failed("allocate memory")(error),
         })
@@ -238,7 +245,7 @@ impl Driver for Cuda {
     fn read(&self, address: u64, data: &mut [u8]) -> Result<()> {
         self.enter()?;
         // SAFETY: as above; the call returns when all is there.
-        unsafe { result::memcpy_dtoh_sync(data, address) }.map_err(self.failed("finish the step"))
+        unsafe { result::memcpy_dtoh_sync(data, address) }.map_err(self.failed("finish its work"))
     }
 
     fn zero(&self, address: u64, bytes: usize) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What is asked of a device: to keep memory, and to run kernels on it.
 //!
-//! The step is written against this alone. `cuda` is the driver of an NVIDIA card; the tests have
-//! another that runs the same kernels on the CPU, thread by thread.
+//! What runs on a device is written against this alone. `cuda` is the driver of an NVIDIA card; the
+//! tests have another that runs the same kernels on the CPU, thread by thread.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::backend::adam::AdamStep;
 use crate::base::error::Result;
 
 /// Memory, and kernels that run on it in the order in which they are launched.
@@ -71,17 +70,17 @@ pub struct Shape {
 
 impl Shape {
     /// Blocks in a row.
-    pub(super) fn blocks(grid: usize, block: u32) -> Shape {
+    pub(crate) fn blocks(grid: usize, block: u32) -> Shape {
         Shape { grid: [grid as u32, 1], block, shared: 0 }
     }
 
     /// Blocks of 128 columns, and so many rows of them.
-    pub(super) fn columns(columns: usize, rows: usize) -> Shape {
+    pub(crate) fn columns(columns: usize, rows: usize) -> Shape {
         Shape { grid: [columns.div_ceil(128) as u32, rows as u32], block: 128, shared: 0 }
     }
 
     /// With so many numbers of 32 bits of shared memory for each block.
-    pub(super) fn with_shared(self, words: usize) -> Shape {
+    pub(crate) fn with_shared(self, words: usize) -> Shape {
         Shape { shared: (words * 4).next_multiple_of(16) as u32, ..self }
     }
 }
@@ -118,7 +117,7 @@ impl From<u32> for Argument {
 }
 
 impl From<usize> for Argument {
-    /// Sizes are checked where a step begins: none is beyond 32 bits.
+    /// Sizes are checked where work begins: none is beyond 32 bits.
     fn from(x: usize) -> Argument {
         Argument::U32(x as u32)
     }
@@ -133,12 +132,6 @@ impl From<bool> for Argument {
 impl From<f32> for Argument {
     fn from(x: f32) -> Argument {
         Argument::F32(x)
-    }
-}
-
-impl From<AdamStep> for Argument {
-    fn from(step: AdamStep) -> Argument {
-        Argument::Adam(step.numbers())
     }
 }
 
@@ -157,14 +150,14 @@ impl<T> From<Option<&Buffer<T>>> for Argument {
 /// Launches a kernel: `launch!(device, "name", shape, [a, b, c])?`.
 macro_rules! launch {
     ($device:expr, $kernel:literal, $shape:expr, [$($argument:expr),* $(,)?]) => {
-        $device.launch($kernel, $shape, &[$($crate::backend::gpu::driver::Argument::from($argument)),*])
+        $device.launch($kernel, $shape, &[$($crate::device::Argument::from($argument)),*])
     };
 }
-pub(super) use launch;
+pub(crate) use launch;
 
 /// An array on a device; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Buffer<T> {
+pub(crate) struct Buffer<T> {
     device: Arc<dyn Driver>,
     address: u64,
     len: usize,
@@ -173,43 +166,49 @@ pub(super) struct Buffer<T> {
 
 impl<T: Pod> Buffer<T> {
     /// Room for `len` numbers that hold anything.
-    pub(super) fn new(device: &Arc<dyn Driver>, len: usize) -> Result<Buffer<T>> {
+    pub(crate) fn new(device: &Arc<dyn Driver>, len: usize) -> Result<Buffer<T>> {
         // One more than none, so that an address is never 0.
         let address = device.allocate((len * size_of::<T>()).max(size_of::<T>()))?;
         Ok(Buffer { device: device.clone(), address, len, of: PhantomData })
     }
 
     /// So many zeros.
-    pub(super) fn zeros(device: &Arc<dyn Driver>, len: usize) -> Result<Buffer<T>> {
+    pub(crate) fn zeros(device: &Arc<dyn Driver>, len: usize) -> Result<Buffer<T>> {
         let buffer = Buffer::new(device, len)?;
         buffer.clear()?;
         Ok(buffer)
     }
 
     /// A copy of an array.
-    pub(super) fn of(device: &Arc<dyn Driver>, data: &[T]) -> Result<Buffer<T>> {
+    pub(crate) fn of(device: &Arc<dyn Driver>, data: &[T]) -> Result<Buffer<T>> {
         let buffer = Buffer::new(device, data.len())?;
         buffer.write(data)?;
         Ok(buffer)
     }
 
     /// How many numbers it holds.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Overwrites its first numbers.
-    pub(super) fn write(&self, data: &[T]) -> Result<()> {
-        debug_assert!(data.len() <= self.len);
+    pub(crate) fn write(&self, data: &[T]) -> Result<()> {
+        self.write_at(0, data)
+    }
+
+    /// Overwrites its numbers from one on.
+    pub(crate) fn write_at(&self, from: usize, data: &[T]) -> Result<()> {
+        debug_assert!(from + data.len() <= self.len);
         if data.is_empty() {
             Ok(())
         } else {
-            self.device.write(self.address, bytemuck::cast_slice(data))
+            let address = self.address + (from * size_of::<T>()) as u64;
+            self.device.write(address, bytemuck::cast_slice(data))
         }
     }
 
     /// Holds these numbers from now on, in the same place if there is room.
-    pub(super) fn take(&mut self, data: &[T]) -> Result<()> {
+    pub(crate) fn take(&mut self, data: &[T]) -> Result<()> {
         if self.len < data.len() {
             *self = Buffer::new(&self.device, data.len().next_power_of_two())?;
         }
@@ -217,7 +216,7 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// Copies its first numbers out.
-    pub(super) fn read(&self, data: &mut [T]) -> Result<()> {
+    pub(crate) fn read(&self, data: &mut [T]) -> Result<()> {
         debug_assert!(data.len() <= self.len);
         if data.is_empty() {
             Ok(())
@@ -227,7 +226,7 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// Fills it with zeros.
-    pub(super) fn clear(&self) -> Result<()> {
+    pub(crate) fn clear(&self) -> Result<()> {
         if self.len == 0 {
             Ok(())
         } else {

@@ -1,18 +1,29 @@
-//! Where a training step is computed.
+//! The processor or an NVIDIA card: which is meant, which there are, and what is asked of one.
+//!
+//! Who computes on a card is written against [`Driver`] alone: the training step
+//! ([`backend::gpu`](crate::backend::gpu)) and the models ([`model::gpu`](crate::model)). `kernels`
+//! holds the kernels of both, an essay on its memory traffic above each, compiled to PTX ahead of
+//! time (`scripts/ptx.sh`), which the driver of any card from Ampere on translates when it is loaded:
+//! nothing of CUDA is needed to build.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod driver;
+mod timed;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::batch::Backend;
-use super::cpu::screen::Exactness;
-use super::fastest;
-use super::gpu::{self, Driver, Gpu};
+pub use driver::{Argument, Driver, Shape};
+pub(crate) use driver::{Buffer, launch};
+pub use timed::Timed;
+
 use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, shows};
-use crate::sae::SaeConfig;
 
-/// Where the training step is computed: on the processor or on an NVIDIA card.
+/// Where training steps, and a model's passes in a harvest, a token table or an evaluation, are
+/// computed: on the processor or on an NVIDIA card.
 ///
 /// The result is the same, to the bit, so that a run may begin on one and go on on another; and
 /// nothing that is written says where it was made.
@@ -39,13 +50,22 @@ pub enum Device {
 /// What [`Device::Auto`] means in this process, if somebody has said so.
 static PREFERRED: Mutex<Device> = Mutex::new(Device::Auto);
 
-/// The cards that have shown in this process that they give the processor's bits.
-static PROVEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+/// What a card is wanted for, in the forms of its verb that sentences about it need.
+#[derive(Clone, Copy)]
+pub(crate) struct Work {
+    pub to: &'static str,
+    pub doing: &'static str,
+    pub done: &'static str,
+}
 
-/// A backend, and what there is to say about how it was chosen.
-pub(crate) struct Chosen {
-    pub backend: Arc<dyn Backend>,
-    pub remark: Option<String>,
+impl Work {
+    pub(crate) const TRAINING: Work = Work { to: "train", doing: "training", done: "trained" };
+    pub(crate) const HARVESTING: Work =
+        Work { to: "harvest", doing: "harvesting", done: "harvested" };
+    pub(crate) const TABULATING: Work =
+        Work { to: "make it", doing: "making a token table", done: "made" };
+    pub(crate) const EVALUATING: Work =
+        Work { to: "evaluate", doing: "evaluating", done: "evaluated" };
 }
 
 impl Device {
@@ -56,45 +76,40 @@ impl Device {
 
     /// One line on what cards there are, or why none can be used and what to do.
     pub fn found() -> String {
-        match gpu::cards() {
+        match cards(Work::TRAINING) {
             Ok(cards) if cards.is_empty() => "no card".to_owned(),
             Ok(cards) => listed(&cards),
             Err(why) => why,
         }
     }
 
-    /// What trains these SAEs, with batches of so many rows.
-    pub(crate) fn choose(self, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> {
-        let on_cpu = |remark| Chosen { backend: fastest(), remark };
+    /// What the card of this number gives, if one is meant and can be used; or what the processor
+    /// gives, told what there is to say of that.
+    ///
+    /// # Errors
+    /// What the card says, if it was asked for by its number.
+    pub(crate) fn choose<T>(
+        self,
+        work: Work,
+        on_card: impl FnOnce(usize) -> Result<T>,
+        on_processor: impl Fn(Option<String>) -> T,
+    ) -> Result<T> {
         match self.meant()? {
-            Device::Cpu => Ok(on_cpu(None)),
-            Device::Cuda(ordinal) => on_card(ordinal, saes, batch),
+            Device::Cpu => Ok(on_processor(None)),
+            Device::Cuda(ordinal) => on_card(ordinal),
             // What is not there is nothing to speak of; what is there and cannot be used is.
-            Device::Auto => match gpu::cards() {
-                Err(_) => Ok(on_cpu(None)),
-                Ok(cards) if cards.is_empty() => Ok(on_cpu(None)),
-                Ok(_) => Ok(on_card(0, saes, batch)
-                    .unwrap_or_else(|error| on_cpu(Some(format!("{error}; trained on the CPU"))))),
+            Device::Auto => match cards(work) {
+                Err(_) => Ok(on_processor(None)),
+                Ok(cards) if cards.is_empty() => Ok(on_processor(None)),
+                Ok(_) => Ok(on_card(0).unwrap_or_else(|error| {
+                    on_processor(Some(format!("{error}; {} on the CPU", work.done)))
+                })),
             },
         }
     }
 
-    /// The processor, which is what several ranks train on together.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if a card was asked for.
-    pub(crate) fn processor(self) -> Result<Arc<dyn Backend>> {
-        match self.meant()? {
-            Device::Auto | Device::Cpu => Ok(fastest()),
-            Device::Cuda(_) => Err(Error::config(
-                "device",
-                "several ranks train on their processors: use cpu, or one rank",
-            )),
-        }
-    }
-
     /// With what [`Device::Auto`] stands for, if that was said.
-    fn meant(self) -> Result<Device> {
+    pub(crate) fn meant(self) -> Result<Device> {
         if self != Device::Auto {
             return Ok(self);
         }
@@ -108,53 +123,44 @@ impl Device {
     }
 }
 
-/// The card of this number.
-fn open(ordinal: usize) -> Result<Arc<dyn Driver>> {
-    let cards = gpu::cards().map_err(|why| Error::config("device", why))?;
+/// The card of this number, for this work.
+///
+/// # Errors
+/// [`Error::Config`] if there is none, or it cannot be used.
+pub(crate) fn open(ordinal: usize, work: Work) -> Result<Arc<dyn Driver>> {
+    let cards = cards(work).map_err(|why| Error::config("device", why))?;
     if ordinal >= cards.len() {
         let there = if cards.is_empty() { "no card".to_owned() } else { listed(&cards) };
         let why = format!("there is no cuda:{ordinal}; the driver finds {there}");
         return Err(Error::config("device", why));
     }
-    gpu::open(ordinal).map_err(|why| Error::config("device", why))
+    load(ordinal, work).map_err(|why| Error::config("device", why))
 }
 
-/// The card of this number, which has to show first that it gives the processor's bits.
-///
-/// # Errors
-/// [`Error::Config`] if there is none, it cannot be used, or it gives others; what the card says.
-pub fn card(ordinal: usize) -> Result<Arc<dyn Driver>> {
-    let card = open(ordinal)?;
-    prove(ordinal, &card)?;
-    Ok(card)
+/// A name for every card that the driver finds, or why there is no using any, in the middle of a
+/// sentence.
+#[cfg(feature = "cuda")]
+fn cards(work: Work) -> Result<Vec<String>, String> {
+    cuda::cards(work)
 }
 
-fn prove(ordinal: usize, card: &Arc<dyn Driver>) -> Result<()> {
-    let mut proven = PROVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !proven.contains(&ordinal) {
-        gpu::prove(card)?;
-        proven.push(ordinal);
-    }
-    Ok(())
+/// The card of this number, or why it cannot be used.
+#[cfg(feature = "cuda")]
+fn load(ordinal: usize, work: Work) -> Result<Arc<dyn Driver>, String> {
+    Ok(cuda::Cuda::open(ordinal, work)?)
 }
 
-/// On the card of this number, which has to show first that it gives the processor's bits; or on the
-/// CPU if the step there lacks something that one of the SAEs needs.
-fn on_card(ordinal: usize, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> {
-    let card = open(ordinal)?;
-    if let Some(what) = saes.iter().find_map(|sae| Gpu::lacks(sae)) {
-        let remark = format!("the step on {} has no {what}: trained on the CPU", card.name());
-        return Ok(Chosen { backend: fastest(), remark: Some(remark) });
-    }
-    gpu::check(saes, batch)?;
-    let (needs, free) = (gpu::bytes(saes, batch), card.free_bytes()?);
-    if needs > free {
-        let what = format!("training on {}", card.name());
-        let remedy = "train fewer or smaller SAEs at once, or on the CPU (device = cpu)".to_owned();
-        return Err(Error::Memory { what, needs, free, remedy });
-    }
-    prove(ordinal, &card)?;
-    Ok(Chosen { backend: Arc::new(Gpu::new(card, Exactness::default())), remark: None })
+#[cfg(not(feature = "cuda"))]
+fn cards(work: Work) -> Result<Vec<String>, String> {
+    Err(format!(
+        "this program was built without the feature \"cuda\": build it with that, or {} on the CPU",
+        work.to
+    ))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn load(_ordinal: usize, work: Work) -> Result<Arc<dyn Driver>, String> {
+    Err(cards(work).err().unwrap_or_default())
 }
 
 fn unknown(text: &str) -> String {

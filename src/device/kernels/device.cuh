@@ -1,6 +1,7 @@
 // What all kernels share: sums in the CPU's order, Adam, and the instructions that C++ has no name for.
 //
-// Compiled with --fmad=false: where the CPU multiplies and adds, so does the GPU, with the same two roundings.
+// Compiled with --fmad=false: where the CPU multiplies and adds, so does the GPU, with the same two roundings. Where the CPU
+// fuses the two, in the products of a model, `fmaf` says so.
 #pragma once
 #define FULL 0xffffffffu
 #define INFINITE __uint_as_float(0x7f800000u)
@@ -83,6 +84,19 @@ template <class V> static __device__ __forceinline__ float dot(const float* a, c
     float sum = (s.x + s.z) + (s.y + s.w);
     for (unsigned i = whole; i < d; i++) sum = sum + a[i] * b[i];
     return sum;
+}
+
+// The CPU's `exp`.
+static __device__ __forceinline__ float exponential(float x) {
+    x = x < -87.f ? -87.f : x > 87.f ? 87.f : x;
+    const float shifted = x * 1.4426950408889634f + 12582912.f, n = shifted - 12582912.f;
+    const float r = x - n * 0.6933594f - n * -2.1219444e-4f;
+    float p = 1.9875691e-4f * r + 1.3982e-3f;
+    p = p * r + 8.333452e-3f;
+    p = p * r + 4.1665796e-2f;
+    p = p * r + 1.6666665e-1f;
+    p = p * r + 0.5f;
+    return (p * r * r + r + 1.f) * __uint_as_float((__float_as_uint(shifted) << 23) + 0x3f800000u);
 }
 
 // The sum over a warp, in no order that anybody relies on.
