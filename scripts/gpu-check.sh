@@ -6,7 +6,7 @@
 #
 # TSAE is the program (by default target/release/tsae), built anywhere: neither cargo nor CUDA is needed here. DEVICE is cuda:0.
 # With compute-sanitizer on the path, small steps also run under its memcheck and racecheck. STEPS sets how many steps of
-# GPT-2's shape are compared (200).
+# GPT-2's shape are compared (200). With SMALL=1 all of it is small enough for an emulated card.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,6 +16,9 @@ device=${2:-cuda:0}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 same=true
+# How much goes through a model on the card, and on the processor.
+many=() few=(--sequences 8 --repetitions 1)
+[ -z "${SMALL:-}" ] || many=(--sequences 1 --context 40 --repetitions 1) few=("${many[@]}")
 
 # The checksum of a report.
 state_of() { sed -n 's/.*"sha256": *"\([0-9a-f]*\)".*/\1/p' "$1"; }
@@ -46,9 +49,9 @@ harvest() {
     local name=$1
     shift
     echo "$name on the card: tsae bench harvest --device $device $*" >&2
-    "$tsae" bench harvest --device "$device" --json "$@" > "$work/$name.json"
+    "$tsae" bench harvest --device "$device" --json "${many[@]}" "$@" > "$work/$name.json"
     echo "$name on the processor" >&2
-    "$tsae" bench harvest --sequences 8 --repetitions 1 --json "$@" > "$work/$name-cpu.json"
+    "$tsae" bench harvest --json "${few[@]}" "$@" > "$work/$name-cpu.json"
     if [ "$(state_of "$work/$name.json")" != "$(state_of "$work/$name-cpu.json")" ]; then
         echo "$name: the card gives other bits than the processor" >&2
         same=false
@@ -56,17 +59,25 @@ harvest() {
 }
 
 "$tsae" bench machine --json > "$work/machine.json"
-for table in none learned lazy; do
-    both "small-$table" --shape 100,1000,12,300 --lookup "$table" --steps 20
-done
-both gpt2 --shape gpt2 --lookup lazy --steps "${STEPS:-200}"
-step pythia-1.4b --shape pythia-1.4b --lookup lazy --steps 40
-step smollm2 --shape smollm2 --lookup lazy --steps 40
-step wide --shape 768,49152,32,8192 --lookup lazy --steps 20
-harvest harvest-gpt2 --shape gpt2 --layer 8
-harvest harvest-pythia-160m --shape pythia-160m --layer 8
-harvest harvest-smollm2 --shape smollm2 --layer 8
-harvest harvest-pythia-1.4b --shape pythia-1.4b --layer 2 --weights f16
+if [ -n "${SMALL:-}" ]; then
+    for table in none learned lazy; do
+        both "small-$table" --shape 100,300,5,40 --lookup "$table" --steps 2
+    done
+    step wide --shape 64,1024,4,20 --lookup lazy --steps 1
+    harvest harvest-smollm2 --shape smollm2 --layer 1
+else
+    for table in none learned lazy; do
+        both "small-$table" --shape 100,1000,12,300 --lookup "$table" --steps 20
+    done
+    both gpt2 --shape gpt2 --lookup lazy --steps "${STEPS:-200}"
+    step pythia-1.4b --shape pythia-1.4b --lookup lazy --steps 40
+    step smollm2 --shape smollm2 --lookup lazy --steps 40
+    step wide --shape 768,49152,32,8192 --lookup lazy --steps 20
+    harvest harvest-gpt2 --shape gpt2 --layer 8
+    harvest harvest-pythia-160m --shape pythia-160m --layer 8
+    harvest harvest-smollm2 --shape smollm2 --layer 8
+    harvest harvest-pythia-1.4b --shape pythia-1.4b --layer 2 --weights f16
+fi
 
 sanitized=null
 if command -v compute-sanitizer > /dev/null; then

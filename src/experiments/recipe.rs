@@ -146,7 +146,8 @@ pub struct RunRecipe {
     pub written: Written,
 }
 
-/// How activations are harvested: the fields of [`HarvestConfig`], and the hooks.
+/// How activations are harvested: the fields of [`HarvestConfig`] that decide what comes of it, and the
+/// hooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HarvestRecipe {

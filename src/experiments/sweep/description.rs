@@ -32,7 +32,7 @@ use crate::train::TrainConfig;
 ///     seeds = [0, 1, 2]
 ///     baseline = "SAE"
 ///
-///     [harvest]                                # any field of HarvestConfig
+///     [harvest]                                # dtype, compute, shard_tokens, batch
 ///     dtype = "int8"
 ///
 ///     [train]                                  # any field of TrainConfig

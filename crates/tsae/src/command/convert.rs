@@ -60,7 +60,7 @@ pub struct Convert {
     /// What is done to that model's weights: SAELens leaves them raw.
     #[arg(long, value_enum, default_value_t = Weights::Raw, requires = "model")]
     processing: Weights,
-    /// How the numbers of a cache are stored: 16 bits, or all 32.
+    /// How the numbers of a cache are stored.
     #[arg(long, value_enum, default_value_t = Stored::F16, requires = "model")]
     dtype: Stored,
     /// The folder to write: a new one, or one without an SAE.

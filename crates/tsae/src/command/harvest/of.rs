@@ -44,7 +44,7 @@ pub struct Of {
     /// data set are held out.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How numbers are stored: 16 bits, or all 32.
+    /// How numbers are stored.
     #[arg(long, value_enum, default_value_t = Stored::F16)]
     dtype: Stored,
     /// The number format of the model's products.
