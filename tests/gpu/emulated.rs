@@ -171,10 +171,15 @@ impl Emulator {
     }
 }
 
-/// The crate's kernels, compiled once.
+/// The crate's kernels, and the ladder that leads up to one of them, compiled once.
 pub fn kernels() -> Option<&'static Emulator> {
     static KERNELS: OnceLock<Option<Emulator>> = OnceLock::new();
-    KERNELS.get_or_init(|| Emulator::load("kernels", &sources())).as_ref()
+    let load = || {
+        let ladder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gpu/ladder.cu");
+        let source = fs::read_to_string(&ladder).unwrap();
+        Emulator::load("kernels", &[sources(), vec![(ladder, source)]].concat())
+    };
+    KERNELS.get_or_init(load).as_ref()
 }
 
 /// The device.

@@ -4,6 +4,7 @@
 mod driver;
 mod emulated;
 mod emulator;
+mod ladder;
 mod model;
 mod ptx;
 mod step;

@@ -12,6 +12,8 @@
 // A bar is the k-th largest lower bound seen so far (`raise_bars`). It is raised where the latents seen have grown fourfold: the
 // first 8k latents are all listed, in their places; then some 3k join between one raise and the next. So a list has room for
 // 16k, and is cut to little more than k at each raise. A list that overflows is closed: its row is scored in full.
+//
+// The same product in simpler kernels, from a thread a score to the matrix instruction, is in `tests/gpu/ladder.cu`.
 #include "device.cuh"
 
 #define TILE 128
