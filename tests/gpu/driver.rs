@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use tokenized_sae::eval;
 use tokenized_sae::prelude::*;
 
-use crate::emulated::{compile, sources};
+use crate::compile;
 use crate::model::has_the_order;
 
 /// Says, to the process of a case, where it may write.
@@ -25,11 +25,7 @@ const MODELS_ON_CPU: [(&str, &str); 1] = [("TSAE_DEVICE", "cpu")];
 /// The folder of the driver's library.
 fn driver() -> Option<&'static Path> {
     static DRIVER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let path = DRIVER.get_or_init(|| {
-        let extra = format!("#include \"{}/tests/gpu/driver.cpp\"", env!("CARGO_MANIFEST_DIR"));
-        Some(compile("driver", &sources(), &extra)?.parent()?.to_owned())
-    });
-    path.as_deref()
+    DRIVER.get_or_init(compile::driver).as_deref()
 }
 
 /// Runs a case in a process that finds the driver, with these settings; what it printed.

@@ -1,6 +1,5 @@
 //! A device that is this processor: it runs the kernels' own source, compiled by the system's C++
-//! compiler against
-//! `emulator.h`.
+//! compiler against `emulator.h`.
 //!
 //! Every allocation holds rubbish at first and lies between guards, which are looked at after every
 //! kernel.
@@ -11,13 +10,14 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libloading::Library;
 use tokenized_sae::backend::gpu::{Argument, Driver, Shape};
 use tokenized_sae::prelude::*;
+
+use crate::compile::{compile, sources};
 
 /// Bytes of a guard, and what stands there.
 const GUARD: usize = 256;
@@ -34,34 +34,6 @@ type Launch = unsafe extern "C" fn(
     u64,
 ) -> *const c_char;
 
-/// The crate's own kernels, by file.
-pub fn sources() -> Vec<(PathBuf, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/kernels");
-    let mut files: Vec<(PathBuf, String)> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cu"))
-        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
-        .collect();
-    files.sort();
-    files
-}
-
-/// The names of the kernels in a source: what stands before the bracket after `__global__`.
-pub fn kernels_in(source: &str) -> Vec<String> {
-    let heads = source.split("extern \"C\" __global__").skip(1);
-    heads
-        .map(|head| {
-            let head = head.trim_start().trim_start_matches("void").trim_start();
-            let head = match head.strip_prefix("__launch_bounds__") {
-                Some(rest) => &rest[rest.find(')').unwrap() + 1..],
-                None => head,
-            };
-            head[..head.find('(').unwrap()].trim().to_owned()
-        })
-        .collect()
-}
-
 /// A library of kernels, compiled for the emulator.
 pub struct Emulator {
     library: Library,
@@ -72,46 +44,6 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Compiles kernels for the emulator, with `extra` behind them, to a library in a folder of its
-/// own;
-/// `None`, with a word on why, if there is no C++ compiler.
-pub fn compile(name: &str, sources: &[(PathBuf, String)], extra: &str) -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join(format!("emulator-{name}-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    let mut unit = format!("#include \"{}/tests/gpu/emulator.h\"\n", root.display());
-    let mut table = String::new();
-    for (path, source) in sources {
-        let file = path.file_name().unwrap().to_str().unwrap();
-        fs::write(dir.join(file), source).unwrap();
-        unit += &format!("#include \"{file}\"\n");
-        for kernel in kernels_in(source) {
-            let call = format!("emulator::Call<{kernel}>");
-            table += &format!("{{\"{kernel}\", {call}::run, {call}::fits}},\n");
-        }
-    }
-    unit += &format!("static const emulator::Entry entries[] = {{\n{table}}};\n{extra}\n");
-    fs::write(dir.join("unit.cpp"), unit).unwrap();
-    let library = dir.join("libcuda.so");
-    let flags =
-        ["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden"];
-    for compiler in ["c++", "g++", "clang++"] {
-        let mut command = Command::new(compiler);
-        command.args(flags).arg("-I").arg(root.join("src/device/kernels"));
-        let Ok(output) = command.arg("-o").arg(&library).arg(dir.join("unit.cpp")).output() else {
-            continue;
-        };
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{compiler}: {said}");
-        return Some(library);
-    }
-    eprintln!(
-        "skipped: the GPU's kernels are tested by a C++ compiler (c++, g++ or clang++), and there is none"
-    );
-    None
 }
 
 /// What a library of kernels has for the tests to call.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use tokenized_sae::backend::gpu::{Argument, Driver, Shape};
 
-use crate::emulated::{Emulated, Emulator, kernels_in};
+use crate::compile::kernels_in;
+use crate::emulated::{Emulated, Emulator};
 
 const SUM: &str = r#"
 extern "C" __global__ void sum(const unsigned* x, unsigned* out) {

@@ -1,6 +1,7 @@
 //! A GPU's work without a GPU: the kernels run on this processor, every thread of them. A training
 //! step must leave the very bits that the CPU's own leaves, and a model give the CPU's at every hook.
 
+mod compile;
 mod driver;
 mod emulated;
 mod emulator;

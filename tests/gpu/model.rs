@@ -12,7 +12,8 @@ use tokenized_sae::internal::{OnDevice, Precision};
 use tokenized_sae::model::Site;
 use tokenized_sae::prelude::*;
 
-use crate::emulated::{Emulated, Emulator, kernels, sources};
+use crate::compile::sources;
+use crate::emulated::{Emulated, Emulator, kernels};
 use crate::step::Forgetful;
 
 /// Whether this processor has the order of sums that a card has: others cannot say what is right.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::emulated::{kernels_in, sources};
+use crate::compile::{kernels_in, sources};
 
 #[test]
 fn the_ptx_is_that_of_the_kernels() {

@@ -1,0 +1,52 @@
+//! `scripts/gpu-check.sh`, all of its parts, on a card that is emulated.
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Command;
+
+#[path = "../../../tests/gpu/compile.rs"]
+mod compile;
+
+#[test]
+fn the_check_of_a_card_finds_the_processors_bits_on_an_emulated_one() {
+    // Models on a card have the bits of AVX-512.
+    if !cfg!(target_arch = "x86_64") || !avx512() {
+        return eprintln!("skipped: this processor has no AVX-512, whose bits a card gives");
+    }
+    let Some(driver) = compile::driver() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/gpu-check.sh");
+    let run = |cards: &str| {
+        let mut command = Command::new("bash");
+        command.arg(&script).arg(env!("CARGO_BIN_EXE_tsae"));
+        command.env("SMALL", "1").env("LD_LIBRARY_PATH", &driver).env("FAKE_CARDS", cards);
+        command.output().unwrap()
+    };
+    let output = run("1");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["same_bits"], true, "{told}");
+    assert_eq!(report["machine"]["cards"], "cuda:0 (an emulated card)");
+    for part in ["small-none", "small-learned", "small-lazy", "harvest-smollm2"] {
+        assert_eq!(report[part]["sha256"], report[format!("{part}-cpu")]["sha256"], "{part}");
+        assert!(report[part]["sha256"].as_str().is_some_and(|sum| sum.len() == 64), "{part}");
+    }
+    assert!(report["wide"]["sha256"].is_string());
+    // Without a card it says so, and nothing that looks like a result.
+    let output = run("0");
+    assert!(!output.status.success() && output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("finds no card"));
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn avx512() -> bool {
+    false
+}
