@@ -15,8 +15,9 @@ fn main() -> Result<()> {
         Some(text) => Corpus::text_files(&model, text)?.max_tokens(tokens as usize).split(0.1)?,
         None => Corpus::sampled_in(&model, 400_000, 0, "cache")?,
     };
+    let name = model.name().replace('/', "-");
     let stored = |dtype| {
-        let dir = format!("cache/store-costs/{}-{dtype}", model.name().replace('/', "-"));
+        let dir = format!("cache/store-costs/{name}-{dtype}");
         let config = HarvestConfig { dtype, ..Default::default() };
         ActivationStore::harvest(&model, &[hook], &corpus.train, dir, config)
     };
@@ -50,14 +51,11 @@ fn main() -> Result<()> {
                 .held_out(&model, &corpus.valid)?
                 .add("SAE", sae.clone())?
                 .add("TSAE", table.clone())?
-                .fit(format!(
-                    "runs/store-costs/{}, {dtype}, {order}, {tokens}, seed {seed}",
-                    model.name()
-                ))?;
+                .fit(format!("runs/store-costs/{name}, {dtype}, {order}, {tokens}, seed {seed}"))?;
             for row in evaluate(&model, hook, &runs, &corpus.valid)?.rows {
-                let (name, of) = (row.name, row.without_bos);
+                let (arm, of) = (row.name, row.without_bos);
                 let way = format!("{dtype}, {order}");
-                println!("{way:<34} seed {seed}  {name:<5} {:.5}  {:.4}", of.nmse, of.ce_added);
+                println!("{way:<34} seed {seed}  {arm:<5} {:.5}  {:.4}", of.nmse, of.ce_added);
             }
         }
     }

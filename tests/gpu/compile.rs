@@ -11,6 +11,21 @@ fn root() -> &'static Path {
     above.find(|folder| folder.join("tests/gpu/emulator.h").exists()).unwrap()
 }
 
+/// Whether this processor has the order of sums that a card has: others cannot say what is right.
+pub fn has_the_order() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    if !has {
+        eprintln!("skipped: this processor has no AVX-512, whose bits a card gives");
+    }
+    has
+}
+
 /// The folder of a library that is an NVIDIA driver to whoever finds it on his path, and whose card is
 /// the emulator; `None`, with a word on why, if there is no C++ compiler.
 pub fn driver() -> Option<PathBuf> {

@@ -13,8 +13,7 @@ use std::sync::OnceLock;
 use tokenized_sae::eval;
 use tokenized_sae::prelude::*;
 
-use crate::compile;
-use crate::model::has_the_order;
+use crate::compile::{self, has_the_order};
 
 /// Says, to the process of a case, where it may write.
 const PLACE: &str = "TSAE_TEST_PLACE";

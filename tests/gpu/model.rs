@@ -12,24 +12,9 @@ use tokenized_sae::internal::{OnDevice, Precision};
 use tokenized_sae::model::Site;
 use tokenized_sae::prelude::*;
 
-use crate::compile::sources;
+use crate::compile::{has_the_order, sources};
 use crate::emulated::{Emulated, Emulator, kernels};
 use crate::step::Forgetful;
-
-/// Whether this processor has the order of sums that a card has: others cannot say what is right.
-pub fn has_the_order() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let has = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl");
-    #[cfg(not(target_arch = "x86_64"))]
-    let has = false;
-    if !has {
-        eprintln!("skipped: this processor has no AVX-512, whose bits a card gives");
-    }
-    has
-}
 
 /// So many sequences of tokens that differ.
 fn tokens(model: &Model, n_seq: usize, n_ctx: usize) -> Tokens {
