@@ -72,6 +72,7 @@ pub use adam::{Moments, Rates};
 pub use batch::{Backend, PreparedBatch};
 pub use choose::card;
 pub(crate) use choose::{Chosen, choose, processor};
+pub(crate) use cpu::rows::without_table;
 pub use cpu::screen::{Exactness, Screen};
 pub use cpu::stages::{Stage, Stages};
 pub use cpu::step::{Scratch, StepReport};

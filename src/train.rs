@@ -6,7 +6,6 @@
 
 mod background;
 mod board;
-mod centre;
 mod checkpoint;
 mod compare;
 mod config;
@@ -19,12 +18,14 @@ mod live;
 mod material;
 mod open;
 mod penalty;
+mod resample;
 mod runs;
 mod session;
 mod settings;
 mod shared;
 mod show;
 mod speedup;
+mod start;
 mod status;
 mod trainer;
 mod watch;

@@ -1,6 +1,7 @@
 //! Controls beside an SAE and a TSAE: each is what its name says, and compared with what it should be. And
-//! an SAE that starts centred.
+//! SAEs that start by their activations: at their mean, and where they vary.
 
+use tokenized_sae::activations::Dtype;
 use tokenized_sae::experiments::controls::{Control, ControlResults, Controls};
 use tokenized_sae::prelude::*;
 use tokenized_sae::{eval, sae::Sae};
@@ -177,4 +178,105 @@ fn a_centred_sae_starts_at_the_mean_of_what_its_table_leaves() {
             assert!((got - share * mean).abs() < 5e-4, "{name}, {j}: {got} for {mean}");
         }
     }
+}
+
+#[test]
+fn a_decoder_starts_where_activations_vary_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::load("tiny-gpt2").unwrap();
+    let hook: HookPoint = "blocks.1.hook_attn_out".parse().unwrap();
+    let text = model.sample(32, 64, 1).unwrap();
+    let harvest = HarvestConfig { dtype: Dtype::F32, ..Default::default() };
+    let acts = ActivationStore::harvest(&model, &[hook], &text, dir.path(), harvest).unwrap();
+    let d = acts.d_model();
+    let train =
+        TrainConfig { tokens: 2048, batch: 256, lr: 1e-9, lr_end: 1e-9, ..Default::default() };
+    let start = |name: &str, sae: SaeConfig| {
+        let trainer = Trainer::new(&acts, hook, train.clone()).unwrap().add("SAE", sae).unwrap();
+        trainer.fit(dir.path().join(name)).unwrap()["SAE"].sae.w_dec.clone()
+    };
+    let sae = SaeConfig { expansion: 2, k: 4, ..SaeConfig::for_model(&model) };
+    let means = Lookup::means(&acts, hook).unwrap().subtracted_in_full().frozen();
+    let x = model.run_to(&text, hook).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let token_means = means.table().to_vec();
+    for (name, sae, of_table) in
+        [("SAE", sae.clone(), false), ("TSAE", sae.clone().with_lookup(means), true)]
+    {
+        // What is to be reconstructed, about its mean.
+        let mut left: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        for (row, &token) in left.chunks_exact_mut(d).zip(text.ids()).filter(|_| of_table) {
+            let said = &token_means[token as usize * d..][..d];
+            row.iter_mut().zip(said).for_each(|(x, &t)| *x -= f64::from(t));
+        }
+        let n = left.len() / d;
+        let mean: Vec<f64> =
+            (0..d).map(|j| left[j..].iter().step_by(d).sum::<f64>() / n as f64).collect();
+        left.chunks_exact_mut(d).for_each(|row| {
+            row.iter_mut().zip(&mean).for_each(|(x, mean)| *x -= mean);
+        });
+        let along = |direction: &[f64]| -> f64 {
+            left.chunks_exact(d)
+                .map(|row| row.iter().zip(direction).map(|(x, v)| x * v).sum::<f64>().powi(2))
+                .sum()
+        };
+        // How much the rows vary in the space that the decoder's rows span, which has the dimensions
+        // that were asked for, against the most that is possible: the largest eigenvalues, one by one.
+        let most = largest(&left, d, 8);
+        for directions in [1, 8] {
+            let name = format!("{name} in {directions}");
+            let w_dec = start(&name, sae.clone().in_subspace(directions));
+            let basis = basis(&w_dec, d);
+            assert_eq!(basis.len(), directions, "{name}");
+            let got: f64 = basis.iter().map(|direction| along(direction)).sum();
+            let want: f64 = most[..directions].iter().sum();
+            assert!(got < 1.000_01 * want && got > 0.99 * want, "{name}: {got} of {want}");
+        }
+    }
+    let whole = start("everywhere", sae.clone());
+    assert_eq!(basis(&whole, d).len(), d);
+    let refused = sae.in_subspace(d + 1).check().unwrap_err().to_string();
+    assert!(refused.contains(&format!("between 1 and the width, {d}")), "{refused}");
+}
+
+/// An orthonormal basis of rows `[n, d]`, but for what rounding adds.
+fn basis(rows: &[f32], d: usize) -> Vec<Vec<f64>> {
+    let mut basis: Vec<Vec<f64>> = Vec::new();
+    for row in rows.chunks_exact(d) {
+        let mut row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+        for other in basis.iter().chain(&basis) {
+            let along: f64 = row.iter().zip(other).map(|(x, y)| x * y).sum();
+            row.iter_mut().zip(other).for_each(|(x, y)| *x -= along * y);
+        }
+        let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+        if length > 1e-4 {
+            basis.push(row.iter().map(|x| x / length).collect());
+        }
+    }
+    basis
+}
+
+/// The `count` largest eigenvalues of `xᵀ x`, by the power method, each direction taken out of the
+/// rows when it is found.
+fn largest(x: &[f64], d: usize, count: usize) -> Vec<f64> {
+    let mut x = x.to_vec();
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let mut direction: Vec<f64> = (0..d).map(|j| 1.0 + j as f64 / d as f64).collect();
+        let mut value = 0.0;
+        for _ in 0..200 {
+            let mut next = vec![0.0; d];
+            for row in x.chunks_exact(d) {
+                let along: f64 = row.iter().zip(&direction).map(|(x, v)| x * v).sum();
+                next.iter_mut().zip(row).for_each(|(to, x)| *to += along * x);
+            }
+            value = next.iter().map(|x| x * x).sum::<f64>().sqrt();
+            direction = next.iter().map(|x| x / value).collect();
+        }
+        for row in x.chunks_exact_mut(d) {
+            let along: f64 = row.iter().zip(&direction).map(|(x, v)| x * v).sum();
+            row.iter_mut().zip(&direction).for_each(|(x, v)| *x -= along * v);
+        }
+        found.push(value);
+    }
+    found
 }

@@ -262,6 +262,8 @@ fn architectures(it: &Material) -> Vec<(&'static str, SaeConfig)> {
             SaeConfig { unit_norm: true, ..it.tsae.clone() }
                 .with_aux(AuxK { k: Some(16), alpha: 0.1 }),
         ),
+        ("aligned", it.sae.clone().aligned().in_subspace(40)),
+        ("resampled", it.tsae.clone().with_resamplings(3)),
     ]
 }
 

@@ -27,6 +27,9 @@ use crate::sae::Lookup;
 /// The ridge, in units of the mean variance of a coordinate of the embeddings.
 const RIDGE: f64 = 1e-6;
 
+/// Rounds in which the directions are found.
+const ROUNDS: usize = 300;
+
 /// Tokens that are added to the covariances at a time.
 const TOKENS: usize = 1024;
 
@@ -104,7 +107,7 @@ fn fitted(by_token: &ByKey, embedding: &[f32], d: usize, rank: usize) -> Vec<f32
             row.iter_mut().zip(c).for_each(|(sum, cj)| *sum += bi * cj);
         }
     }
-    let basis = leading(&predicted, d, rank);
+    let basis = leading(&predicted, d, rank, ROUNDS);
     // B V `[rank, d]`: what of the embedding goes along each direction.
     let mut reads = vec![0.0; rank * d];
     for (reads, direction) in reads.chunks_exact_mut(d).zip(basis.chunks_exact(d)) {

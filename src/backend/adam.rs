@@ -1,5 +1,7 @@
 //! Adam as PyTorch computes it, on a row at a time.
 
+use std::ops::Range;
+
 use crate::cpu::memory;
 use crate::cpu::simd::vectorised;
 use crate::device::Argument;
@@ -16,6 +18,12 @@ pub struct Moments {
 impl Moments {
     pub(super) fn zeros(n: usize) -> Moments {
         Moments { m: memory::zeros(n), v: memory::zeros(n) }
+    }
+
+    /// Starts over at some places.
+    pub(crate) fn forget(&mut self, at: Range<usize>) {
+        self.m[at.clone()].fill(0.0);
+        self.v[at].fill(0.0);
     }
 }
 

@@ -132,6 +132,8 @@ impl Gpu {
             Architecture::TopK if !sae.prefixes.is_empty() => "prefixes of a Matryoshka SAE",
             Architecture::TopK if sae.aux.is_some() => "AuxK",
             Architecture::TopK if sae.frozen.is_some() => "a frozen encoder or decoder",
+            Architecture::TopK if sae.aligned => "aligned encoder rows",
+            Architecture::TopK if sae.resamplings > 0 => "latents that start anew",
             Architecture::TopK if sae.keeps_unit_norm() => "decoder rows of length 1",
             Architecture::TopK if keys => "a table indexed by the latents of another SAE",
             Architecture::TopK => return None,

@@ -3,11 +3,9 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use crate::cpu::simd::vectorised;
-
-/// Rounds of the iteration of [`leading`].
-const ROUNDS: usize = 300;
 
 /// How many partial sums a product keeps.
 const LANES: usize = 8;
@@ -25,6 +23,21 @@ vectorised! {
         }
         let rest = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>();
         lanes.iter().sum::<f64>() + rest
+    }
+}
+
+/// Adds `xᵀ x` of rows `x` `[rows, n]` to `a` `[n, n]`.
+pub(crate) fn add_squares(a: &mut [f64], x: &[f64], n: usize) {
+    a.par_chunks_mut(n).enumerate().for_each(|(i, a)| add_products(a, x, i));
+}
+
+vectorised! {
+    /// Adds each row of `x` `[rows, n]` times its number `i` to `sum` `[n]`.
+    fn add_products(sum: &mut [f64], x: &[f64], i: usize) {
+        for row in x.chunks_exact(sum.len()) {
+            let scale = row[i];
+            sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += scale * x);
+        }
     }
 }
 
@@ -77,14 +90,14 @@ impl Factor {
 }
 
 /// An orthonormal basis `[r, n]`, row by row, of what a symmetric positive semi-definite `a` `[n, n]`
-/// stretches most, by orthogonal iteration from a fixed random start. Directions that `a` stretches
-/// alike are told apart no better than is of use.
-pub(crate) fn leading(a: &[f64], n: usize, r: usize) -> Vec<f64> {
+/// stretches most, by so many rounds of orthogonal iteration from a fixed random start. Directions
+/// that `a` stretches alike are told apart no better than is of use.
+pub(crate) fn leading(a: &[f64], n: usize, r: usize, rounds: usize) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut basis: Vec<f64> = (0..r * n).map(|_| rng.random::<f64>() - 0.5).collect();
     orthonormalise(&mut basis, n);
     let mut next = vec![0.0; r * n];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (next, row) in next.chunks_exact_mut(n).zip(basis.chunks_exact(n)) {
             next.fill(0.0);
             for (x, stretched) in row.iter().zip(a.chunks_exact(n)) {
@@ -139,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn squares_are_those_of_plain_loops() {
+        let (n, x) = (13, numbers(13 * 50, 3));
+        let mut a = gram(&x[..13 * 20], n);
+        add_squares(&mut a, &x[13 * 20..], n);
+        assert!(a.iter().zip(gram(&x, n)).all(|(a, b)| (a - b).abs() < 1e-12));
+    }
+
+    #[test]
     fn a_solution_solves() {
         let n = 17;
         let a = gram(&numbers(40 * n, 1), n);
@@ -160,7 +181,7 @@ mod tests {
         let lengths: Vec<f64> = (0..n).map(|i| 0.6f64.powi(i as i32)).collect();
         let scaled: Vec<f64> =
             q.iter().enumerate().map(|(at, x)| x * lengths[at / n].sqrt()).collect();
-        let basis = leading(&gram(&scaled, n), n, r);
+        let basis = leading(&gram(&scaled, n), n, r, 300);
         for (i, of_q) in q.chunks_exact(n).enumerate() {
             let within: f64 = basis.chunks_exact(n).map(|row| inner(row, of_q).powi(2)).sum();
             assert!((within - f64::from(i < r)).abs() < 1e-9, "{i}: {within}");

@@ -62,6 +62,24 @@ pub struct SaeConfig {
     /// and nearly all latents of an SAE stay alive (notebook 13). Only at the start: `b_dec` learns.
     #[serde(default, skip_serializing_if = "is_false")]
     pub centred: bool,
+    /// In how many directions, those in which activations vary most, the rows of the decoder start;
+    /// `None`, the authors' way, is the whole space. Where activations fill only a part of it, as
+    /// attention's outputs do, latents that start outside never fire
+    /// ([Wang et al., 2025](https://arxiv.org/abs/2508.16929)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subspace: Option<usize>,
+    /// Whether training keeps the inner product of a latent's two rows at 1
+    /// ([aligned training](https://arxiv.org/abs/2605.18629)): after each step a row of the encoder
+    /// takes the nearest place where it is. Of TopK and BatchTopK alone.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub aligned: bool,
+    /// How many times, evenly over the first half of training, latents that have not fired for a
+    /// [`dead_window`](crate::train::TrainConfig::dead_window) start anew, from rows that are
+    /// reconstructed badly
+    /// ([Bricken et al., 2023](https://transformer-circuits.pub/2023/monosemantic-features)). Of
+    /// TopK, BatchTopK and ReLU alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resamplings: u32,
     /// A control: the matrix that training leaves as it starts. None by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
@@ -90,6 +108,9 @@ impl SaeConfig {
             aux: None,
             unit_norm: false,
             centred: false,
+            subspace: None,
+            aligned: false,
+            resamplings: 0,
             frozen: None,
             lr: None,
             seed: 0,
@@ -141,6 +162,22 @@ impl SaeConfig {
     /// The same settings, with a `b_dec` that starts at the mean of the activations.
     pub fn centred(self) -> SaeConfig {
         SaeConfig { centred: true, ..self }
+    }
+
+    /// The same settings, with rows of the decoder that start in so many of the directions in which
+    /// activations vary most.
+    pub fn in_subspace(self, directions: usize) -> SaeConfig {
+        SaeConfig { subspace: Some(directions), ..self }
+    }
+
+    /// The same settings, with latents whose two rows keep an inner product of 1.
+    pub fn aligned(self) -> SaeConfig {
+        SaeConfig { aligned: true, ..self }
+    }
+
+    /// The same settings, with dead latents that start anew so many times.
+    pub fn with_resamplings(self, resamplings: u32) -> SaeConfig {
+        SaeConfig { resamplings, ..self }
     }
 
     /// The same settings with a matrix that training leaves as it starts.
@@ -240,6 +277,7 @@ impl SaeConfig {
             let why = format!("Matryoshka prefixes go with TopK and BatchTopK, not with {name}");
             return Err(Error::config("prefixes", why));
         }
+        self.check_help()?;
         if let Some(aux) = self.aux {
             if aux.k == Some(0) {
                 return Err(Error::config("aux.k", "aux.k = 0; at least 1 is needed".to_owned()));
@@ -254,10 +292,51 @@ impl SaeConfig {
         }
         Ok(())
     }
+
+    /// Checks what keeps latents alive.
+    fn check_help(&self) -> Result<()> {
+        let (name, d) = (self.architecture.name(), self.d_model);
+        if let Some(n) = self.subspace.filter(|n| !(1..=d).contains(n)) {
+            let why = format!("subspace = {n}; it must lie between 1 and the width, {d}");
+            return Err(Error::config("subspace", why));
+        }
+        if self.aligned && !self.architecture.uses_k() {
+            let why =
+                format!("{name} begins with a shorter encoder: TopK and BatchTopK can be aligned");
+            return Err(Error::config("aligned", why));
+        }
+        if self.aligned && self.frozen == Some(Frozen::Encoder) {
+            return Err(Error::config(
+                "aligned",
+                "the encoder is frozen: leave one of the two out",
+            ));
+        }
+        let has_more_than_a_bias =
+            matches!(self.architecture, Architecture::Gated { .. } | Architecture::JumpRelu { .. });
+        if self.resamplings > 0 && has_more_than_a_bias {
+            let why = format!(
+                "{name} decides by more than a bias whether a latent fires: TopK, BatchTopK and ReLU can be resampled"
+            );
+            return Err(Error::config("resamplings", why));
+        }
+        if self.resamplings > 0 && self.aligned {
+            let why = "a latent that starts anew starts with a small row of the encoder, and an aligned one cannot: leave one of the two out";
+            return Err(Error::config("resamplings", why));
+        }
+        if self.resamplings > 0 && self.frozen.is_some() {
+            let why = "a frozen matrix stays as it starts: leave one of the two out";
+            return Err(Error::config("resamplings", why));
+        }
+        Ok(())
+    }
 }
 
 fn is_false(it: &bool) -> bool {
     !it
+}
+
+fn is_zero(it: &u32) -> bool {
+    *it == 0
 }
 
 /// Checks a learning rate or the like.

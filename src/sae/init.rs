@@ -4,6 +4,7 @@ use std::f32::consts::TAU;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::{Architecture, Index, Lookup, Origin, RowNorm, Sae, SaeConfig};
 use crate::base::error::Result;
@@ -17,7 +18,8 @@ impl Sae {
     /// thresholds of a JumpReLU SAE start as for activations of scale 1; the trainer takes the
     /// scale that it finds.
     ///
-    /// A whole table (α = 1) that is subtracted leaves `W_enc = W_dec`. Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
+    /// A whole table (α = 1) that is subtracted leaves `W_enc = W_dec`, and so does an [aligned
+    /// encoder](SaeConfig::aligned). Without a table α is 0. The same seed gives the same `W_dec` with and without a table.
     ///
     /// # Errors
     /// Those of [`SaeConfig::check`].
@@ -30,9 +32,7 @@ impl Sae {
             row.iter_mut().for_each(|v| *v /= norm);
         }
         let balance = config.lookup.as_ref().map_or(0.0, |lookup| lookup.balance());
-        let share = config.lookup.as_ref().map_or(1.0, Lookup::share_of_encoder)
-            * if config.architecture.uses_k() { 1.0 } else { 2.0 / config.expansion as f32 };
-        let w_enc = memory::collect(w_dec.len(), w_dec.iter().map(|v| v * share));
+        let w_enc = of_encoder(&config, &w_dec);
         let scaled =
             |table: &[f32]| memory::collect(table.len(), table.iter().map(|v| v * balance));
         let lookup = config.lookup.as_ref().map(|lookup| scaled(lookup.table()));
@@ -64,6 +64,34 @@ impl Sae {
             origin: Origin::default(),
         })
     }
+
+    /// Starts over with rows of `W_dec` that are random unit vectors of the space that an
+    /// orthonormal `basis` `[directions, d_model]` spans, and a `W_enc` that goes with them.
+    pub(crate) fn start_in(&mut self, basis: &[f64]) {
+        let d = self.d_model();
+        let draws = normals(self.config.seed, self.d_sae() * (basis.len() / d));
+        let rows = self.w_dec.par_chunks_mut(d).zip(draws.par_chunks(basis.len() / d));
+        rows.for_each(|(row, draws)| {
+            let mut sum = vec![0.0f64; d];
+            for (&draw, direction) in draws.iter().zip(basis.chunks_exact(d)) {
+                sum.iter_mut().zip(direction).for_each(|(sum, x)| *sum += f64::from(draw) * x);
+            }
+            let length = sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+            row.iter_mut().zip(sum).for_each(|(w, x)| *w = (x / length) as f32);
+        });
+        self.w_enc = of_encoder(&self.config, &self.w_dec);
+    }
+}
+
+/// Rows of `W_enc` that go with those of `W_dec`.
+fn of_encoder(config: &SaeConfig, w_dec: &[f32]) -> Vec<f32> {
+    let share = match config.aligned {
+        true => 1.0,
+        false => config.lookup.as_ref().map_or(1.0, Lookup::share_of_encoder),
+    };
+    let share =
+        share * if config.architecture.uses_k() { 1.0 } else { 2.0 / config.expansion as f32 };
+    memory::collect(w_dec.len(), w_dec.iter().map(|v| v * share))
 }
 
 /// `n` standard normal numbers, by the Box–Muller transform of a ChaCha8 stream (which stays the

@@ -32,6 +32,11 @@ fn row(name: &'static str, value: impl ToString) -> Setting {
         "AuxK" => "dead latents are asked to reconstruct what the others leave",
         "unit_norm" => "rows of the decoder are kept at length 1",
         "centred" => "where the decoder's bias starts",
+        "subspace" => {
+            "the directions, those in which activations vary most, that the decoder starts in"
+        }
+        "aligned" => "the inner product of a latent's two rows is kept at 1",
+        "resamplings" => "how often latents that do not fire start anew",
         "frozen" => "the matrix that training leaves as it starts: a control",
         "lr" => "the learning rate of the weights at the start",
         "seed" => "decides the directions of the decoder at the start",
@@ -165,6 +170,13 @@ impl SaeConfig {
         }
         if self.centred {
             rows.push(row("centred", "at the mean of the activations"));
+        }
+        rows.extend(self.subspace.map(|n| row("subspace", n)));
+        if self.aligned {
+            rows.push(row("aligned", "yes"));
+        }
+        if self.resamplings > 0 {
+            rows.push(row("resamplings", self.resamplings));
         }
         if let Some(frozen) = self.frozen {
             rows.push(row("frozen", frozen.name()));

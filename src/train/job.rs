@@ -120,7 +120,7 @@ impl Job {
     }
 
     /// The latents that have not fired for a while.
-    fn dead(&self, config: &TrainConfig) -> impl Iterator<Item = usize> {
+    pub(super) fn dead(&self, config: &TrainConfig) -> impl Iterator<Item = usize> {
         let (steps, window) = (self.state.steps, config.dead_window.div_ceil(config.batch as u64));
         (0..self.fired_at.len())
             .filter(move |&latent| steps - u64::from(self.fired_at[latent]) >= window)

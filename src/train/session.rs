@@ -18,7 +18,7 @@ use crate::activations::Batch;
 use crate::backend::{Backend, Chosen};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
-use crate::sae::{Sae, SaeConfig};
+use crate::sae::{Keys, Sae, SaeConfig};
 
 impl Trainer {
     /// Locks `dir` and makes every run ready in it.
@@ -74,8 +74,8 @@ impl Trainer {
             job.state.steps = self.config.steps();
         } else {
             folder.resume(&mut job, self.config.steps())?;
-            if config.centred && job.state.steps == 0 {
-                self.centre(&mut job.sae)?;
+            if job.state.steps == 0 {
+                self.start(&mut job.sae)?;
             }
         }
         if self.ranks.is_first() {
@@ -214,6 +214,11 @@ impl Session {
                     stop = ranks.any(stops)?;
                     if stop {
                         break;
+                    }
+                    if slot.job.resamples_now(config) {
+                        slot.job.settle(backend)?;
+                        let of_tokens = Keys::from(&batch.tokens[..]);
+                        slot.job.resample(&batch.x, keys.as_ref().unwrap_or(&of_tokens), config)?;
                     }
                     trainer.step(backend, &mut slot.job, &prepared, keys.as_ref())?;
                 }

@@ -250,6 +250,18 @@ fn a_decoder_of_unit_rows_equals_autograd() {
 }
 
 #[test]
+fn an_aligned_encoder_equals_autograd() {
+    for config in [
+        config(Architecture::TopK),
+        config(Architecture::BatchTopK),
+        config(Architecture::TopK).with_frozen(Frozen::Decoder),
+        SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) },
+    ] {
+        assert_equals_autograd("aligned", config.aligned(), Objective::default());
+    }
+}
+
+#[test]
 fn a_frozen_matrix_stays_and_all_else_equals_autograd() {
     for frozen in [Frozen::Encoder, Frozen::Decoder] {
         for config in [

@@ -259,6 +259,15 @@ impl Oracle {
             let norms = w_dec.sqr().unwrap().sum_keepdim(1).unwrap().sqrt().unwrap();
             w_dec.set(&w_dec.broadcast_div(&norms).unwrap()).unwrap();
         }
+        if self.config.aligned {
+            let w_enc = &self.vars.iter().find(|(name, _)| *name == "W_enc").unwrap().1;
+            let square = w_dec.sqr().unwrap().sum_keepdim(1).unwrap();
+            let product = (w_enc.as_tensor() * w_dec.as_tensor()).unwrap().sum_keepdim(1).unwrap();
+            let lacking = (product.affine(-1.0, 1.0).unwrap() / square).unwrap();
+            w_enc
+                .set(&(w_enc.as_tensor() + w_dec.broadcast_mul(&lacking).unwrap()).unwrap())
+                .unwrap();
+        }
         if let Some(table) = &mut self.table {
             table.step(&gradients).unwrap();
         }

@@ -49,6 +49,7 @@ fn all() -> Vec<(&'static str, SaeConfig)> {
         ("an added table", tsae.clone()),
         ("a frozen table", plain().with_lookup(table().frozen())),
         ("a subtracted table", subtracted.clone()),
+        ("aligned", tsae.clone().aligned()),
         ("unit norm", SaeConfig { unit_norm: true, ..tsae.clone() }),
         ("AuxK", tsae.clone().with_aux(AuxK { k: Some(7), alpha: 0.1 })),
         ("Matryoshka", tsae.clone().with_prefixes(&[16, 60, 144])),

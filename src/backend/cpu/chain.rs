@@ -46,6 +46,7 @@ pub(crate) fn lacks(sae: &SaeConfig) -> Option<&'static str> {
     match sae.architecture {
         Architecture::TopK if !sae.prefixes.is_empty() => Some("prefixes of a Matryoshka SAE"),
         Architecture::TopK if sae.aux.is_some() => Some("AuxK"),
+        Architecture::TopK if sae.resamplings > 0 => Some("latents that start anew"),
         Architecture::TopK if sae.lookup.as_ref().is_some_and(Lookup::is_subtracted) => {
             Some("a table that is subtracted")
         }

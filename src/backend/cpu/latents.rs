@@ -145,6 +145,9 @@ pub(super) fn update(
     if decoder_learns && keeps_unit_norm {
         update_unit_rows(sae, state, streams, adam, own.clone());
     }
+    if sae.config.aligned {
+        align(sae, own.clone());
+    }
     let gradient: Vec<f32> = match of_b_enc {
         Some(gradient) => gradient[own.clone()].to_vec(),
         None => own.clone().map(|latent| bias_gradient(streams, latent)).collect(),
@@ -196,6 +199,29 @@ fn update_unit_rows(
             }
         },
     );
+}
+
+/// Moves each row of `W_enc` along its row of `W_dec` to where their inner product is 1.
+fn align(sae: &mut Sae, own: Range<usize>) {
+    let d = sae.d_model();
+    let own = own.start * d..own.end * d;
+    let encoder = sae.w_enc[own.clone()].par_chunks_mut(CHUNK * d);
+    encoder.zip(sae.w_dec[own].par_chunks(CHUNK * d)).for_each(|(encoder, decoder)| {
+        for (encoder, decoder) in encoder.chunks_exact_mut(d).zip(decoder.chunks_exact(d)) {
+            to_plane(encoder, decoder);
+        }
+    });
+}
+
+vectorised! {
+    /// Brings `w` to the nearest place where its inner product with `of` is 1; there is none for zeros.
+    fn to_plane(w: &mut [f32], of: &[f32]) {
+        let square = dot(of, of);
+        if square > 0.0 {
+            let lacking = (1.0 - dot(w, of)) / square;
+            add_scaled(w, lacking, of);
+        }
+    }
 }
 
 vectorised! {

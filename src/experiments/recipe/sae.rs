@@ -39,6 +39,15 @@ pub struct SaeRecipe {
     /// Whether `b_dec` starts at the mean of the activations.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub centred: bool,
+    /// In how many directions, those in which activations vary most, the decoder starts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subspace: Option<usize>,
+    /// Whether the inner product of a latent's two rows is kept at 1.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub aligned: bool,
+    /// How many times dead latents start anew.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resamplings: u32,
     /// The matrix that training leaves as it starts: "encoder" or "decoder".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
@@ -88,6 +97,9 @@ impl SaeRecipe {
             aux,
             unit_norm,
             centred,
+            subspace,
+            aligned,
+            resamplings,
             frozen,
             lr,
             seed,
@@ -107,6 +119,9 @@ impl SaeRecipe {
             aux,
             unit_norm,
             centred,
+            subspace,
+            aligned,
+            resamplings,
             frozen,
             lr,
             seed,
@@ -157,6 +172,9 @@ impl SaeRecipe {
             aux: self.aux,
             unit_norm: self.unit_norm,
             centred: self.centred,
+            subspace: self.subspace,
+            aligned: self.aligned,
+            resamplings: self.resamplings,
             frozen: self.frozen,
             lr: self.lr,
             seed: self.seed,
@@ -209,6 +227,10 @@ impl SaeRecipe {
             ..self.clone()
         }
     }
+}
+
+fn is_zero(it: &u32) -> bool {
+    *it == 0
 }
 
 /// How a table is made.

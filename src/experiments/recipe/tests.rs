@@ -237,7 +237,8 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
     let frozen = proptest::option::of(prop_oneof![Just(Frozen::Encoder), Just(Frozen::Decoder)]);
     let kinds = (
         any::<bool>(),
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
+        (proptest::option::of(1..999usize), 0..9u32),
         frozen,
         architecture(),
         proptest::collection::vec(1..999usize, 0..4),
@@ -249,7 +250,7 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
     (numbers, kinds, aux, table).prop_map(
         move |(
             (expansion, latents, k, seed, lr),
-            (relu, [unit_norm, centred], frozen, architecture, mut prefixes),
+            (relu, [unit_norm, centred, aligned], help, frozen, architecture, mut prefixes),
             aux,
             table,
         )| {
@@ -265,6 +266,13 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
             };
             let k = k.min(latents.unwrap_or(k));
             let (name, aux) = (name.clone(), aux.filter(|_| uses_k));
+            let aligned = aligned && uses_k && frozen.is_none();
+            let has_more_than_a_bias =
+                matches!(architecture, Architecture::Gated { .. } | Architecture::JumpRelu { .. });
+            let (subspace, mut resamplings) = help;
+            if has_more_than_a_bias || aligned || frozen.is_some() {
+                resamplings = 0;
+            }
             SaeRecipe {
                 name,
                 expansion,
@@ -277,6 +285,9 @@ fn sae(name: String) -> impl Strategy<Value = SaeRecipe> {
                 aux,
                 unit_norm,
                 centred,
+                subspace,
+                aligned,
+                resamplings,
                 frozen,
                 lr,
                 seed,

@@ -32,7 +32,7 @@ A description, of which every key but the model may be left out:
   train = { tokens = 2_000_000, lr = 3e-3 }
   [[sae]]
   name = \"TSAE\"
-  k = 16                                # also expansion, architecture, prefixes, aux, centred, frozen, lr, seed, …
+  k = 16                                # also expansion, architecture, prefixes, aux, centred, aligned, frozen, lr, seed, …
   lookup = \"unigram\"                    # learned = false freezes it; balance = 0.3, subtracted = true";
 
 /// Train SAEs: by options, on activations from `tsae harvest` or a notebook; or as a TOML file
@@ -107,6 +107,15 @@ struct Settings {
     /// Start the decoder's bias at the mean of the activations.
     #[arg(long)]
     centred: bool,
+    /// Start the decoder in so many directions, those in which activations vary most.
+    #[arg(long, value_name = "N")]
+    subspace: Option<usize>,
+    /// Keep the inner product of a latent's two rows at 1.
+    #[arg(long)]
+    aligned: bool,
+    /// Start dead latents anew so many times, in the first half of training.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    resamplings: u32,
     /// A control: leave a matrix as it starts.
     #[arg(long, value_enum, value_name = "MATRIX")]
     freeze: Option<Matrix>,
@@ -332,6 +341,9 @@ impl Settings {
                 aux: self.aux.then(AuxK::default),
                 unit_norm: self.unit_norm,
                 centred: self.centred,
+                subspace: self.subspace,
+                aligned: self.aligned,
+                resamplings: self.resamplings,
                 frozen: self.freeze.map(Into::into),
                 seed: self.seed,
                 learned: (self.frozen && is_said).then_some(false),
