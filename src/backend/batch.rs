@@ -47,7 +47,7 @@ pub trait Backend: Debug + Send + Sync {
     /// way there, and does not wait until they have arrived; `None` if that is this processor.
     ///
     /// # Errors
-    /// What the device says.
+    /// [`Error::Shape`] if `x` is not whole rows; what the device says.
     fn send(&self, _x: &[f32], _d_model: usize) -> Result<Option<Sent>> {
         Ok(None)
     }

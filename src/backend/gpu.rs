@@ -25,7 +25,7 @@
 //! # Where things are
 //!
 //! Parameters and moments stay on the device (`resident`) and are fetched when somebody looks at
-//! them ([`Backend::settle`]). A step is some twenty kernels in a row (`step`) of which none waits
+//! them ([`Backend::settle`]). A step is some thirty kernels in a row (`step`) of which none waits
 //! for the host: whether the loss is finite is decided on the device, and what must not move then
 //! does not.
 //!
@@ -37,17 +37,15 @@
 //! | an empty report, tokens, which rows of the table occur, the steps they owe | 0.1 MB | in the order of the kernels |
 //! | back: the report, `[n, k]` latents and values | 1 MB | when all kernels are done, which the host waits for, once |
 //!
-//! Everything goes by memory of the host that the card reads and writes by itself, so that no copy
-//! keeps the host from launching the next kernel. There are two batches on the device: rows arrive in one
-//! while a step reads the other, and are packed there, after a [`Driver::join`], when the first SAE
-//! begins its step. Who trains reads the next rows while this step runs (`train/ahead.rs`).
+//! All of it goes by memory of the host that a card reads and writes by itself, so that no copy keeps
+//! the host from launching the next kernel. There are two batches on the device: rows arrive in one
+//! while a step reads the other. They are packed when the first SAE begins its step on them, after a
+//! [`Driver::join`]. Whoever trains reads the next rows while this step runs (`train/ahead.rs`).
 //!
-//! Why a step is no CUDA graph: a graph saves the host's part of a launch, some microseconds each of
-//! some thirty, and that part is already hidden behind the kernels, which the host is ahead of
-//! after the first few and waits for once. Against it, every graph holds its arguments, and Adam's
-//! numbers, the rows of the batch and the tokens that occur change with each step: thirty nodes would
-//! have to be patched for each, at a cost like that of the launches, or the numbers read from memory
-//! by every kernel.
+//! A step is no CUDA graph. That would save the host some microseconds a launch, which hardly show:
+//! no launch waits, so that the host is ahead of the card from the first kernels of a step to its end.
+//! And a graph holds the arguments of its kernels, of which Adam's numbers, how many rows there are
+//! and how many tokens occur are others at each step, so that it would have to be changed each time.
 //!
 //! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU. A card is
 //! not taken at its word: before it trains, it has to [`prove`] that it gives the processor's bits.
@@ -184,17 +182,20 @@ impl Backend for Gpu {
             let (what, want) = ("rows of activations".to_owned(), vec![n, d_model]);
             return Err(Error::Shape { what, want, got: vec![x.len()] });
         }
-        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-        // Every step has ended that had it: a step waits for its report.
-        let free = batches.iter().position(|batch| Arc::strong_count(batch) == 1);
-        let free = free.and_then(|free| Arc::into_inner(batches.swap_remove(free)));
+        let batches = || self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = {
+            let mut batches = batches();
+            // No kernel reads what nobody has: a step ends with its report.
+            let free = batches.iter().position(|batch| Arc::strong_count(batch) == 1);
+            free.and_then(|free| Arc::into_inner(batches.swap_remove(free)))
+        };
         let mut batch = match free.filter(|free| free.fits(n, d_model)) {
             Some(free) => free,
             None => Batch::new(&self.device, n, d_model)?,
         };
         batch.fill(x)?;
         let batch = Arc::new(batch);
-        batches.push(batch.clone());
+        batches().push(batch.clone());
         Ok(Some(Sent(batch)))
     }
 

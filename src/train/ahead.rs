@@ -83,3 +83,41 @@ impl Drawn {
         backend.send(&self.batch.x, trainer.material.d_model())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend;
+    use crate::synthetic::{SyntheticConfig, SyntheticModel};
+    use crate::train::TrainConfig;
+
+    #[test]
+    fn rows_that_are_read_meanwhile_are_those_of_the_step() {
+        let model = SyntheticModel::new(SyntheticConfig::small()).unwrap();
+        let config = TrainConfig { batch: 16, ..Default::default() };
+        let trainer = Trainer::on_synthetic(&model, config).unwrap();
+        let backend = backend::fastest();
+        let [mut draws, mut alone] =
+            [(); 2].map(|()| Draws::new(&trainer, backend.as_ref()).unwrap());
+        let mut check = |draws: &mut Draws<'_>, step| {
+            draws.draw(Waiting::Cell, step).unwrap();
+            alone.draw(Waiting::Cell, step).unwrap();
+            assert!(draws.now.rows == alone.now.rows && draws.now.batch == alone.now.batch);
+        };
+        check(&mut draws, 3);
+        let work = |now: &Drawn| Ok(now.rows.clone());
+        let seen = draws.meanwhile(Waiting::Cell, Some(4), work).unwrap();
+        assert_eq!(seen, trainer.rows(3));
+        assert_eq!(draws.next.rows, trainer.rows(4));
+        check(&mut draws, 4);
+        // Another step than was foreseen.
+        draws.meanwhile(Waiting::Cell, Some(5), work).unwrap();
+        check(&mut draws, 9);
+        // An error of a step is one when it begins, and no sooner.
+        draws.longest = 0.0;
+        draws.meanwhile(Waiting::Cell, Some(10), work).unwrap();
+        draws.longest = f32::INFINITY;
+        assert!(draws.draw(Waiting::Cell, 10).is_err());
+        check(&mut draws, 10);
+    }
+}

@@ -31,8 +31,8 @@ pub(crate) fn memory_of(sae: &SaeConfig, batch: usize) -> u64 {
     // Without a k, about so many are active before the penalty has done its work.
     let active = if sae.architecture.uses_k() { sae.k as u64 } else { d_sae / 4 };
     // The rows centred, decoded, what is left of them and packed; codes, their gradients and their
-    // order by latent. A card has all that in its own memory, and here instead, in half as much, the
-    // rows of the next step, and pinned, those on their way and the codes that come back.
+    // order by latent. A card needs none of that here, but, in less, the rows of the next step, and
+    // pinned memory for what travels.
     let step = batch as u64 * (4 * d + 8 * active);
     4 * (3 * weights + table + packed + step)
 }

@@ -64,8 +64,7 @@ impl Batch {
         n == self.n && d == self.d
     }
 
-    /// Takes rows `x` `[n, d]`, beside the kernels that run. Nobody may have used the rows before
-    /// without waiting for the end of that.
+    /// Takes rows `x` `[n, d]`, beside the kernels that run, of which none may read those before.
     pub(super) fn fill(&mut self, x: &[f32]) -> Result<()> {
         self.n = x.len() / self.d.max(1);
         self.is_packed = Mutex::new(false);

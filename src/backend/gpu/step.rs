@@ -71,7 +71,7 @@ impl Resident {
             seen = Codes::zeros(n, sizes.k);
         }
         let (latents, values) = seen.arrays_mut();
-        // The one time that a step waits for the device.
+        // Here a step waits for the device, and nowhere else. One that fails leaves no codes.
         self.device.read_many(&mut [
             work.report.onto(&mut report),
             work.latents.onto(latents),

@@ -183,6 +183,7 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
         )?);
     }
     let train = TrainConfig::default();
+    let rates = train.rates(0, train.lr);
     let mut saes = Vec::new();
     for seed in 0..bench.saes as u64 {
         let mut sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
@@ -218,13 +219,7 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
             // As in a training, the rows of the next step travel while this one is computed.
             let sending = elsewhere.then(|| scope.spawn(|| send(step + 1)));
             for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
-                let report = backend.train_step(
-                    sae,
-                    state,
-                    &prepared,
-                    &train.rates(0, train.lr),
-                    scratch,
-                )?;
+                let report = backend.train_step(sae, state, &prepared, &rates, scratch)?;
                 fallback_rows += report.fallback_rows;
                 losses.push(report.loss);
                 if step == 0 {
@@ -258,7 +253,6 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
             for step in 0..=TIMED {
                 let (x, tokens) = rows_of(step);
                 let prepared = backend.prepare(x, tokens, d_model)?;
-                let rates = train.rates(0, train.lr);
                 backend.train_step(sae, state, &prepared, &rates, &mut scratch)?;
                 if step == 0 {
                     timed.take(); // all that was taken to the card
