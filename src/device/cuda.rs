@@ -1,8 +1,8 @@
 //! An NVIDIA card, by its driver alone, which is loaded when somebody asks for a card.
 //!
 //! Kernels, copies and zeros go through the device's default stream and are done in the order in
-//! which they are asked for; the host waits for what it reads alone. What is written beside the kernels
-//! has a stream of its own (`copies`).
+//! which they are asked for; the host waits only for what it reads. What is written beside the
+//! kernels has a stream of its own (`copies`).
 #![allow(unsafe_code)]
 
 mod copies;

@@ -1,12 +1,13 @@
 //! What travels to a card and back.
 //!
-//! Copies take their turn among the kernels, in the default stream, and none keeps the host waiting:
-//! what is written goes by way of pinned memory, from which the card fetches it by itself when its
-//! turn has come. So does what is read, and for that the host waits; then that memory is empty again.
+//! Copies take their turn among the kernels, in the default stream. What is written goes by way of
+//! pinned memory, from which the card fetches it by itself when its turn has come, so that the host
+//! need not wait. What is read comes the same way; for that the host waits, and then this memory is
+//! empty again.
 //!
-//! What is written beside the kernels has a stream of its own, and pinned memory of its own. An event
-//! after each copy says when this memory may be filled anew, which the host waits for, and when the
-//! rows are there, which kernels wait for on the card.
+//! What is written beside the kernels has a stream and pinned memory of its own. For the event
+//! after each copy the host waits before it fills that memory anew, and the card before the kernels
+//! that follow a join.
 
 use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,8 +18,8 @@ use result::DriverError;
 
 use super::KERNELS;
 
-/// Pinned bytes that small copies go through, a few hundred thousand a step. What is larger, such as
-/// weights, the driver copies at once.
+/// Pinned bytes that small copies go through, a million a step at GPT-2's shape. What is larger,
+/// such as weights, the driver copies at once.
 const SMALL: usize = 16 << 20;
 
 /// Bytes that a thread copies at a time.
@@ -41,8 +42,8 @@ impl Copies {
 
     pub(super) fn write(&self, address: u64, data: &[u8]) -> Result<(), DriverError> {
         if data.len() > SMALL {
-            // SAFETY: buffers copy no more than they hold; the call returns when `data` is no longer
-            // needed.
+            // SAFETY: buffers copy no more than they hold; the call returns when `data` is no
+            // longer needed.
             return unsafe { result::memcpy_htod_sync(address, data) };
         }
         let mut small = self.room(data.len())?;
