@@ -69,7 +69,7 @@ use cpu::Cpu;
 
 pub use crate::device::Device;
 pub use adam::{Moments, Rates};
-pub use batch::{Backend, PreparedBatch};
+pub use batch::{Backend, PreparedBatch, Sent};
 pub use choose::card;
 pub(crate) use choose::{Chosen, choose, processor};
 pub(crate) use cpu::rows::without_table;

@@ -4,6 +4,7 @@
 //! [`Trainer::fit`] trains while its cell waits, [`Trainer::fit_in_background`] while other cells
 //! run.
 
+mod ahead;
 mod background;
 mod board;
 mod checkpoint;

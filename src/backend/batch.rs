@@ -19,8 +19,12 @@ pub struct PreparedBatch<'a> {
     pub(super) d_model: usize,
     pub(super) packed: Option<Arc<PackedRows>>,
     /// What a backend that computes elsewhere holds of it.
-    pub(super) elsewhere: Option<Arc<dyn Any + Send + Sync>>,
+    pub(super) elsewhere: Option<Sent>,
 }
+
+/// Rows on their way to where a backend computes, if that is not this processor.
+#[derive(Clone)]
+pub struct Sent(pub(super) Arc<dyn Any + Send + Sync>);
 
 /// A way to compute the training step. All give the same codes, and the same parameters within
 /// rounding.
@@ -38,6 +42,33 @@ pub trait Backend: Debug + Send + Sync {
         tokens: &'a [u32],
         d_model: usize,
     ) -> Result<PreparedBatch<'a>>;
+
+    /// Sends rows `x` `[n, d_model]` ahead to where steps are computed, beside a step that is under
+    /// way there, and does not wait until they have arrived; `None` if that is this processor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` is not whole rows; what the device says.
+    fn send(&self, _x: &[f32], _d_model: usize) -> Result<Option<Sent>> {
+        Ok(None)
+    }
+
+    /// As [`prepare`](Backend::prepare), of rows that were [sent](Backend::send) by this backend, if
+    /// they were.
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Backend::prepare).
+    fn prepare_sent<'a>(
+        &self,
+        x: &'a [f32],
+        tokens: &'a [u32],
+        d_model: usize,
+        sent: Option<Sent>,
+    ) -> Result<PreparedBatch<'a>> {
+        match sent {
+            None => self.prepare(x, tokens, d_model),
+            elsewhere => Ok(PreparedBatch { elsewhere, ..PreparedBatch::new(x, tokens, d_model)? }),
+        }
+    }
 
     /// The codes of the rows `x` `[n, d_model]`, in the scale that the SAE reads, from which a
     /// table that is subtracted has been taken.

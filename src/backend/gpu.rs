@@ -25,10 +25,27 @@
 //! # Where things are
 //!
 //! Parameters and moments stay on the device (`resident`) and are fetched when somebody looks at
-//! them ([`Backend::settle`]). Rows of a batch come over once for all SAEs (`batch`). A step is
-//! some twenty kernels in a row (`step`) of which none waits for the host: whether the loss is
-//! finite is decided on the device, and what must not move then does not. The host reads the report
-//! and the codes.
+//! them ([`Backend::settle`]). A step is some thirty kernels in a row (`step`) of which none waits
+//! for the host: whether the loss is finite is decided on the device, and what must not move then
+//! does not.
+//!
+//! # What travels when
+//!
+//! | what | how much of it, at 4,096 × 768 and k 30 | when |
+//! | --- | --- | --- |
+//! | rows, `[n, d]`, once for all SAEs ([`Backend::send`]) | 12.6 MB | beside the kernels of the step before |
+//! | an empty report, tokens, which rows of the table occur, the steps they owe | 0.1 MB | in the order of the kernels |
+//! | back: the report, `[n, k]` latents and values | 1 MB | when all kernels are done, which the host waits for, once |
+//!
+//! All of it goes by memory of the host that a card reads and writes by itself, so that no copy keeps
+//! the host from launching the next kernel. There are two batches on the device: rows arrive in one
+//! while a step reads the other. They are packed when the first SAE begins its step on them, after a
+//! [`Driver::join`]. Whoever trains reads the next rows while this step runs (`train/ahead.rs`).
+//!
+//! A step is no CUDA graph. That would save the host some microseconds a launch, which hardly show:
+//! no launch waits, so that the host is ahead of the card from the first kernels of a step to its end.
+//! And a graph holds the arguments of its kernels, of which Adam's numbers, how many rows there are
+//! and how many tokens occur are others at each step, so that it would have to be changed each time.
 //!
 //! All of it is written against [`Driver`]; the tests run the very same kernels on the CPU. A card is
 //! not taken at its word: before it trains, it has to [`prove`] that it gives the processor's bits.
@@ -53,7 +70,7 @@ use sizes::Sizes;
 pub(super) use sizes::{bytes, check};
 
 use super::adam::Rates;
-use super::batch::{Backend, PreparedBatch};
+use super::batch::{Backend, PreparedBatch, Sent};
 use super::cpu::screen::Exactness;
 use super::cpu::step::{Scratch, StepReport, overflowed};
 use super::fastest;
@@ -107,8 +124,9 @@ impl Report {
 pub struct Gpu {
     device: Arc<dyn Driver>,
     exactness: Exactness,
-    /// The batch before, whose buffers serve again when nobody trains on it any more.
-    last: Mutex<Option<Arc<Batch>>>,
+    /// The batches before, whose buffers serve again when nobody trains on them any more: two, where
+    /// one is sent while a step reads the other.
+    batches: Mutex<Vec<Arc<Batch>>>,
 }
 
 impl fmt::Debug for Gpu {
@@ -120,7 +138,7 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// On a device, screened as said.
     pub fn new(device: Arc<dyn Driver>, exactness: Exactness) -> Gpu {
-        Gpu { device, exactness, last: Mutex::default() }
+        Gpu { device, exactness, batches: Mutex::default() }
     }
 
     /// What of an SAE the step on a GPU cannot do, in the middle of a sentence; `None` if it can
@@ -157,18 +175,30 @@ impl Backend for Gpu {
         tokens: &'a [u32],
         d_model: usize,
     ) -> Result<PreparedBatch<'a>> {
-        let batch = PreparedBatch::new(x, tokens, d_model)?;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let n = tokens.len();
-        let free = last.take().and_then(Arc::into_inner).filter(|last| last.fits(n, d_model));
-        let mut on_device = match free {
-            Some(last) => last,
+        self.prepare_sent(x, tokens, d_model, self.send(x, d_model)?)
+    }
+
+    fn send(&self, x: &[f32], d_model: usize) -> Result<Option<Sent>> {
+        let n = x.len() / d_model.max(1);
+        if x.len() != n * d_model {
+            let (what, want) = ("rows of activations".to_owned(), vec![n, d_model]);
+            return Err(Error::Shape { what, want, got: vec![x.len()] });
+        }
+        let batches = || self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = {
+            let mut batches = batches();
+            // No kernel reads what nobody has: a step ends with its report.
+            let free = batches.iter().position(|batch| Arc::strong_count(batch) == 1);
+            free.and_then(|free| Arc::into_inner(batches.swap_remove(free)))
+        };
+        let mut batch = match free.filter(|free| free.fits(n, d_model)) {
+            Some(free) => free,
             None => Batch::new(&self.device, n, d_model)?,
         };
-        on_device.fill(x, self.exactness)?;
-        let on_device = Arc::new(on_device);
-        *last = Some(on_device.clone());
-        Ok(PreparedBatch { elsewhere: Some(on_device), ..batch })
+        batch.fill(x)?;
+        let batch = Arc::new(batch);
+        batches().push(batch.clone());
+        Ok(Some(Sent(batch)))
     }
 
     fn encode(&self, sae: &Sae, x: &[f32]) -> Result<Codes> {
@@ -194,9 +224,10 @@ impl Backend for Gpu {
             let why = "the GPU's step takes one row of the table for each row of activations: train on the CPU";
             return Err(Error::config("device", why));
         }
-        let on_device = batch.elsewhere.as_ref().and_then(|batch| batch.downcast_ref::<Batch>());
-        let Some(on_device) = on_device else {
-            return Err(Error::config("batch", "it was prepared by another backend".to_owned()));
+        let sent = batch.elsewhere.as_ref().and_then(|Sent(sent)| sent.downcast_ref::<Batch>());
+        let Some(on_device) = sent.filter(|sent| sent.is_of(batch.keys.n(), batch.d_model)) else {
+            let why = "it was prepared by another backend, or other rows were sent";
+            return Err(Error::config("batch", why));
         };
         if on_device.n == 0 {
             return Err(overflowed(f64::NAN));

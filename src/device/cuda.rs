@@ -1,15 +1,21 @@
 //! An NVIDIA card, by its driver alone, which is loaded when somebody asks for a card.
 //!
-//! Everything goes through the device's default stream: kernels run in the order in which they are
-//! launched, and a copy waits for those before it.
+//! Kernels, copies and zeros go through the device's default stream and are done in the order in
+//! which they are asked for; the host waits only for what it reads. What is written beside the
+//! kernels has a stream of its own (`copies`).
 #![allow(unsafe_code)]
+
+mod copies;
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::panic;
+use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use copies::Copies;
 use cudarc::driver::{result, sys};
+use result::DriverError;
 use sys::CUdevice_attribute_enum as Attribute;
 use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
 
@@ -40,16 +46,21 @@ const ARCHITECTURE: (i32, i32) = (8, 0);
 /// What a block gets without being asked.
 const SHARED: u32 = 48 * 1024;
 
-/// A card with the kernels on it.
+/// The default stream.
+const KERNELS: sys::CUstream = ptr::null_mut();
+
+/// A card with the kernels on it. What is dropped last is the context.
 pub(super) struct Cuda {
     name: String,
     ordinal: usize,
-    context: sys::CUcontext,
     functions: HashMap<String, sys::CUfunction>,
+    copies: Copies,
+    context: Context,
 }
 
-// SAFETY: a context and the functions of its modules may be used from any thread that has made the
-// context its own, which every call below does; the driver locks itself.
+// SAFETY: a context, its streams and the functions of its modules may be used from any thread that
+// has made the context its own, which every call below does; the driver locks itself. Pinned memory
+// is reached under a lock, or by whoever has taken it from a list.
 unsafe impl Send for Cuda {}
 // SAFETY: as above.
 unsafe impl Sync for Cuda {}
@@ -77,7 +88,7 @@ fn ask_driver(work: Work) -> Result<Vec<String>, String> {
             work.to
         ));
     }
-    let failed = |what: &str, error: result::DriverError| {
+    let failed = |what: &str, error: DriverError| {
         format!("the NVIDIA driver cannot {what} ({})", said(error))
     };
     let mut version = 0;
@@ -108,7 +119,7 @@ fn ask_driver(work: Work) -> Result<Vec<String>, String> {
 }
 
 /// The driver's own words.
-fn said(error: result::DriverError) -> String {
+fn said(error: DriverError) -> String {
     match error.error_string() {
         Ok(text) => text.to_string_lossy().into_owned(),
         Err(_) => format!("error {}", error.0 as u32),
@@ -153,9 +164,10 @@ impl Cuda {
         }
         // SAFETY: as above.
         let context = unsafe { result::primary_ctx::retain(device) }.map_err(failed("open"))?;
-        let mut card = Cuda { name, ordinal, context, functions: HashMap::new() };
-        // SAFETY: the context was opened just now, and is released when the card is dropped.
-        unsafe { result::ctx::set_current(context) }.map_err(failed("open"))?;
+        let context = Context { device, context };
+        context.enter().map_err(failed("open"))?;
+        let copies = Copies::new().map_err(failed("take copies"))?;
+        let mut card = Cuda { name, ordinal, functions: HashMap::new(), copies, context };
         for ptx in MODULES {
             let text = CString::new(ptx).map_err(|_| "the kernels hold a zero byte".to_owned())?;
             // SAFETY: PTX, as a text that ends with a zero. The module stays loaded for as long as
@@ -176,12 +188,10 @@ impl Cuda {
 
     /// Makes the card's context this thread's.
     fn enter(&self) -> Result<()> {
-        // SAFETY: the context is open for as long as the card.
-        unsafe { result::ctx::set_current(self.context) }
-            .map_err(self.failed("be used from this thread"))
+        self.context.enter().map_err(self.failed("be used from this thread"))
     }
 
-    fn failed(&self, doing: &'static str) -> impl Fn(result::DriverError) -> Error {
+    fn failed(&self, doing: &'static str) -> impl Fn(DriverError) -> Error {
         let device = self.name();
         move |error| Error::Device { device: device.clone(), doing, why: said(error) }
     }
@@ -194,10 +204,29 @@ fn entries(ptx: &str) -> impl Iterator<Item = &str> {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        if let Ok(device) = result::device::get(self.ordinal as i32) {
-            // SAFETY: it was retained when the card was opened. An error can help nobody here.
-            let _ = unsafe { result::primary_ctx::release(device) };
-        }
+        // Its fields go next, which need the context. An error can help nobody here.
+        let _ = self.enter();
+    }
+}
+
+/// A card's primary context.
+struct Context {
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+}
+
+impl Context {
+    /// Makes it this thread's.
+    fn enter(&self) -> Result<(), DriverError> {
+        // SAFETY: it is open for as long as this.
+        unsafe { result::ctx::set_current(self.context) }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: it was retained when this was made. An error can help nobody here.
+        let _ = unsafe { result::primary_ctx::release(self.device) };
     }
 }
 
@@ -237,21 +266,33 @@ impl Driver for Cuda {
 
     fn write(&self, address: u64, data: &[u8]) -> Result<()> {
         self.enter()?;
-        // SAFETY: buffers copy no more than they hold; the call returns when `data` is no longer
-        // needed.
-        unsafe { result::memcpy_htod_sync(address, data) }.map_err(self.failed("take data"))
+        self.copies.write(address, data).map_err(self.failed("take data"))
+    }
+
+    fn write_beside(&self, address: u64, data: &[u8]) -> Result<()> {
+        self.enter()?;
+        self.copies.write_beside(address, data).map_err(self.failed("take data"))
+    }
+
+    fn join(&self) -> Result<()> {
+        self.enter()?;
+        self.copies.join().map_err(self.failed("wait for data"))
     }
 
     fn read(&self, address: u64, data: &mut [u8]) -> Result<()> {
+        self.read_many(&mut [(address, data)])
+    }
+
+    fn read_many(&self, parts: &mut [(u64, &mut [u8])]) -> Result<()> {
         self.enter()?;
-        // SAFETY: as above; the call returns when all is there.
-        unsafe { result::memcpy_dtoh_sync(data, address) }.map_err(self.failed("finish its work"))
+        self.copies.read(parts).map_err(self.failed("finish its work"))
     }
 
     fn zero(&self, address: u64, bytes: usize) -> Result<()> {
         self.enter()?;
-        // SAFETY: as above.
-        unsafe { result::memset_d8_sync(address, 0, bytes) }.map_err(self.failed("clear memory"))
+        // SAFETY: buffers clear no more than they hold.
+        unsafe { result::memset_d8_async(address, 0, bytes, KERNELS) }
+            .map_err(self.failed("clear memory"))
     }
 
     fn launch(&self, kernel: &str, shape: Shape, arguments: &[Argument]) -> Result<()> {
@@ -277,14 +318,7 @@ impl Driver for Cuda {
         // SAFETY: arguments are copied when a kernel is launched. That they are what the kernel
         // takes, and that it stays within its arrays, is what the emulator's tests hold.
         unsafe {
-            result::launch_kernel(
-                function,
-                (x, y, 1),
-                block,
-                shape.shared,
-                std::ptr::null_mut(),
-                &mut arguments,
-            )
+            result::launch_kernel(function, (x, y, 1), block, shape.shared, KERNELS, &mut arguments)
         }
         .map_err(self.failed("run a kernel"))
     }

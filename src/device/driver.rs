@@ -11,7 +11,8 @@ use bytemuck::Pod;
 
 use crate::base::error::Result;
 
-/// Memory, and kernels that run on it in the order in which they are launched.
+/// Memory, and kernels that run on it in the order in which they are launched. Copies and zeros take
+/// their place in that order; only what is read, the host waits for.
 pub trait Driver: Debug + Send + Sync {
     /// What a person calls it.
     fn name(&self) -> String;
@@ -32,17 +33,43 @@ pub trait Driver: Debug + Send + Sync {
     /// Gives back what [`allocate`](Driver::allocate) gave.
     fn free(&self, address: u64);
 
-    /// Copies to the device.
+    /// Copies to the device; `data` is no longer needed when this returns.
     ///
     /// # Errors
     /// What the device says.
     fn write(&self, address: u64, data: &[u8]) -> Result<()>;
+
+    /// Copies to the device beside the kernels that run, which must be none that use the array: its
+    /// last user has been waited for, and its next is launched after [`join`](Driver::join). A device
+    /// that does one thing at a time copies at once.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn write_beside(&self, address: u64, data: &[u8]) -> Result<()> {
+        self.write(address, data)
+    }
+
+    /// Has what is launched from now on wait, on the device, for all that was written beside kernels.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn join(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Copies from the device, when all kernels that were launched are done.
     ///
     /// # Errors
     /// What the device says of the copy, or of a kernel before it.
     fn read(&self, address: u64, data: &mut [u8]) -> Result<()>;
+
+    /// The same of several arrays, which waits once for all of them.
+    ///
+    /// # Errors
+    /// Those of [`read`](Driver::read).
+    fn read_many(&self, parts: &mut [(u64, &mut [u8])]) -> Result<()> {
+        parts.iter_mut().try_for_each(|(address, data)| self.read(*address, data))
+    }
 
     /// Fills with zeros.
     ///
@@ -207,6 +234,16 @@ impl<T: Pod> Buffer<T> {
         }
     }
 
+    /// Overwrites its first numbers beside the kernels that run: see [`Driver::write_beside`].
+    pub(crate) fn write_beside(&self, data: &[T]) -> Result<()> {
+        debug_assert!(data.len() <= self.len);
+        if data.is_empty() {
+            Ok(())
+        } else {
+            self.device.write_beside(self.address, bytemuck::cast_slice(data))
+        }
+    }
+
     /// Holds these numbers from now on, in the same place if there is room.
     pub(crate) fn take(&mut self, data: &[T]) -> Result<()> {
         if self.len < data.len() {
@@ -223,6 +260,12 @@ impl<T: Pod> Buffer<T> {
         } else {
             self.device.read(self.address, bytemuck::cast_slice_mut(data))
         }
+    }
+
+    /// Its first numbers, and where they go, for [`Driver::read_many`].
+    pub(crate) fn onto<'a>(&self, data: &'a mut [T]) -> (u64, &'a mut [u8]) {
+        debug_assert!(data.len() <= self.len);
+        (self.address, bytemuck::cast_slice_mut(data))
     }
 
     /// Fills it with zeros.

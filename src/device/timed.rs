@@ -65,8 +65,19 @@ impl Driver for Timed {
         self.time("to the device", || self.device.write(address, data))
     }
 
+    fn write_beside(&self, address: u64, data: &[u8]) -> Result<()> {
+        self.time("to the device", || {
+            self.device.write_beside(address, data)?;
+            self.device.join()
+        })
+    }
+
     fn read(&self, address: u64, data: &mut [u8]) -> Result<()> {
         self.time("from the device", || self.device.read(address, data))
+    }
+
+    fn read_many(&self, parts: &mut [(u64, &mut [u8])]) -> Result<()> {
+        self.time("from the device", || self.device.read_many(parts))
     }
 
     fn zero(&self, address: u64, bytes: usize) -> Result<()> {

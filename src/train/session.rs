@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::ahead::{Drawn, Draws};
 use super::checkpoint;
 use super::folder::Folder;
 use super::job::Job;
@@ -14,7 +15,6 @@ use super::settings::Settings;
 use super::trainer::Trainer;
 use super::watch::Watch;
 use super::{Run, Runs, TrainConfig};
-use crate::activations::Batch;
 use crate::backend::{Backend, Chosen};
 use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
@@ -161,7 +161,7 @@ impl Session {
         if let Some(remark) = &self.remark {
             watch.remarked(remark);
         }
-        let (longest, mut batch) = (trainer.longest()?, Batch::default());
+        let mut draws = Draws::new(trainer, backend)?;
         let mut checkpoints = Checkpoints::new(config.checkpoint_seconds);
         let (mut stop, mut before) = (false, None::<u64>);
         // Runs that are behind catch up first; from there on all read the same batch.
@@ -190,38 +190,42 @@ impl Session {
                 }
                 continue;
             }
-            let mut rows = trainer.rows(step);
             let follows = before.is_some_and(|before| before + 1 == step);
             let asked = trainer.read_ahead(step, !follows);
             before = Some(step);
             // Stopped while it checked the activations: there is no batch, and the rest is written
             // below.
-            let interrupted = match trainer.gather(watch.waiting(), longest, &mut rows, &mut batch)
-            {
-                Err(Error::Interrupted { .. }) if watch.stops() => Ok(true),
-                gathered => gathered.and(asked).map(|()| false),
+            let (interrupted, sent) = match draws.draw(watch.waiting(), step) {
+                Err(Error::Interrupted { .. }) if watch.stops() => (Ok(true), None),
+                Err(error) => (Err(error), None),
+                Ok(sent) => (asked.map(|()| false), sent),
             };
             stop = ranks.any(interrupted)?;
             if !stop {
-                let prepared =
-                    backend.prepare(&batch.x, &batch.tokens, trainer.material.d_model())?;
-                for slot in slots.iter_mut().filter(now) {
-                    let (keys, stops) = match trainer.keys(&slot.job.sae, watch.waiting(), &rows) {
-                        Err(Error::Interrupted { .. }) if watch.stops() => (None, Ok(true)),
-                        Err(error) => (None, Err(error)),
-                        Ok(keys) => (keys, Ok(watch.stops())),
-                    };
-                    stop = ranks.any(stops)?;
-                    if stop {
-                        break;
+                let next = sent.as_ref().map(|_| step + 1).filter(|next| *next < steps);
+                stop = draws.meanwhile(watch.waiting(), next, |Drawn { rows, batch }| {
+                    let (x, d_model) = (&batch.x, trainer.material.d_model());
+                    let prepared = backend.prepare_sent(x, &batch.tokens, d_model, sent)?;
+                    for slot in slots.iter_mut().filter(now) {
+                        let sae = &slot.job.sae;
+                        let (keys, stops) = match trainer.keys(sae, watch.waiting(), rows) {
+                            Err(Error::Interrupted { .. }) if watch.stops() => (None, Ok(true)),
+                            Err(error) => (None, Err(error)),
+                            Ok(keys) => (keys, Ok(watch.stops())),
+                        };
+                        if ranks.any(stops)? {
+                            return Ok(true);
+                        }
+                        if slot.job.resamples_now(config) {
+                            slot.job.settle(backend)?;
+                            let of_tokens = Keys::from(&batch.tokens[..]);
+                            let keys = keys.as_ref().unwrap_or(&of_tokens);
+                            slot.job.resample(&batch.x, keys, config)?;
+                        }
+                        trainer.step(backend, &mut slot.job, &prepared, keys.as_ref())?;
                     }
-                    if slot.job.resamples_now(config) {
-                        slot.job.settle(backend)?;
-                        let of_tokens = Keys::from(&batch.tokens[..]);
-                        slot.job.resample(&batch.x, keys.as_ref().unwrap_or(&of_tokens), config)?;
-                    }
-                    trainer.step(backend, &mut slot.job, &prepared, keys.as_ref())?;
-                }
+                    Ok(false)
+                })?;
                 watch.stepped(&jobs_of(slots), done(slots));
             }
             stop = ranks.any(Ok(stop || watch.stops()))?;

@@ -76,7 +76,7 @@ pub fn compile(name: &str, sources: &[(PathBuf, String)], extra: &str) -> Option
         unit += &format!("#include \"{file}\"\n");
         for kernel in kernels_in(source) {
             let call = format!("emulator::Call<{kernel}>");
-            table += &format!("{{\"{kernel}\", {call}::run, {call}::fits}},\n");
+            table += &format!("{{\"{kernel}\", {call}::run, {call}::fits, {call}::keep}},\n");
         }
     }
     unit += &format!("static const emulator::Entry entries[] = {{\n{table}}};\n{extra}\n");

@@ -28,7 +28,7 @@ fn driver() -> Option<&'static Path> {
 }
 
 /// Runs a case in a process that finds the driver, with these settings; what it printed.
-fn under_the_driver(case: &str, place: &Path, settings: &[(&str, &str)]) -> Option<String> {
+pub fn under_the_driver(case: &str, place: &Path, settings: &[(&str, &str)]) -> Option<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", case, "--nocapture"]).env(PLACE, place);
     command.env("LD_LIBRARY_PATH", driver()?).envs(settings.iter().copied());
@@ -39,12 +39,19 @@ fn under_the_driver(case: &str, place: &Path, settings: &[(&str, &str)]) -> Opti
     Some(said.into_owned())
 }
 
-/// How many kernels a case has launched, and how many arrays it has left on the card.
-fn kernels_launched(said: &str) -> (usize, usize) {
+/// How many kernels a case has launched, how many arrays it has left, and how often it has waited for
+/// kernels.
+pub fn counted(said: &str) -> [usize; 3] {
     // The library is opened and closed once to see whether it is there.
     let line = said.lines().rfind(|line| line.contains(" kernels launched, ")).unwrap();
     let mut numbers = line.split(' ').filter_map(|word| word.parse().ok());
-    (numbers.next().unwrap(), numbers.next().unwrap())
+    [(); 3].map(|()| numbers.next().unwrap())
+}
+
+/// How many kernels a case has launched, and how many arrays it has left on the card and pinned.
+fn kernels_launched(said: &str) -> (usize, usize) {
+    let [kernels, arrays_left, _] = counted(said);
+    (kernels, arrays_left)
 }
 
 /// Trains an SAE and a TSAE on a device; they stand in a folder of `place`.
@@ -100,7 +107,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// The case of a test, where this process is that case's.
-fn place() -> Option<PathBuf> {
+pub fn place() -> Option<PathBuf> {
     std::env::var_os(PLACE).map(PathBuf::from)
 }
 

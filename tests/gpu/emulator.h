@@ -167,6 +167,8 @@ inline float number(uint32_t word) { float x; memcpy(&x, &word, 4); return x; }
 
 // Calls a kernel with arguments as cuLaunchKernel takes them; `sizes` says how long each is, if it is known.
 template <auto kernel> struct Call;
+using Kept = std::vector<std::vector<uint64_t>>; // a copy of them, for a launch to come
+inline std::vector<uint64_t> kept(const void* p, size_t bytes) { std::vector<uint64_t> words((bytes + 7) / 8); memcpy(words.data(), p, bytes); return words; }
 template <class... A, void (*kernel)(A...)> struct Call<kernel> {
     template <size_t... i> static void with(void** p, std::index_sequence<i...>) { kernel(*(std::remove_reference_t<A>*)p[i]...); }
     static void run(void** p) { with(p, std::index_sequence_for<A...>{}); }
@@ -174,8 +176,9 @@ template <class... A, void (*kernel)(A...)> struct Call<kernel> {
         const size_t want[] = {sizeof(A)...};
         return n == sizeof...(A) && memcmp(want, sizes, n * sizeof(size_t)) == 0;
     }
+    static Kept keep(void** p) { size_t i = 0; return {kept(p[i++], sizeof(A))...}; }
 };
-struct Entry { const char* name; void (*run)(void**); bool (*fits)(const size_t*, size_t); };
+struct Entry { const char* name; void (*run)(void**); bool (*fits)(const size_t*, size_t); Kept (*keep)(void**); };
 
 inline const char* launch(const Entry& entry, const unsigned* grid, unsigned block, size_t shared, void** p, const size_t* sizes, size_t n, uint64_t seed) {
     failure[0] = 0, random_state = seed;

@@ -2,6 +2,7 @@
 //! step must leave the very bits that the CPU's own leaves, and a model give the CPU's at every hook.
 
 mod compile;
+mod copies;
 mod driver;
 mod emulated;
 mod emulator;

@@ -1,6 +1,6 @@
 //! A batch on the device, packed once for all SAEs that train on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{BLOCK, OUTLIERS, width};
 use crate::backend::cpu::screen::Exactness;
@@ -15,6 +15,8 @@ pub(super) struct Batch {
     d: usize,
     capacity: usize,
     pub(super) x: Buffer<f32>,
+    /// Whether what follows has been made of them.
+    is_packed: Mutex<bool>,
     /// Over blocks of rows `[2, blocks, d]`: sums, and sums of squares.
     sums: [Buffer<f32>; 2],
     pub(super) mean: Buffer<f32>,
@@ -40,6 +42,7 @@ impl Batch {
             d,
             capacity,
             x: Buffer::new(device, n * d)?,
+            is_packed: Mutex::new(false),
             sums: [Buffer::new(device, sums)?, Buffer::new(device, sums)?],
             mean: Buffer::new(device, d)?,
             deviation: Buffer::new(device, d)?,
@@ -56,11 +59,27 @@ impl Batch {
         n <= self.capacity && d == self.d
     }
 
-    /// Takes rows `x` `[n, d]`, and packs them.
-    pub(super) fn fill(&mut self, x: &[f32], exactness: Exactness) -> Result<()> {
-        self.n = x.len() / self.d;
-        self.x.write(x)?;
-        self.pack(exactness)
+    /// Whether it has so many rows.
+    pub(super) fn is_of(&self, n: usize, d: usize) -> bool {
+        n == self.n && d == self.d
+    }
+
+    /// Takes rows `x` `[n, d]`, beside the kernels that run, of which none may read those before.
+    pub(super) fn fill(&mut self, x: &[f32]) -> Result<()> {
+        self.n = x.len() / self.d.max(1);
+        self.is_packed = Mutex::new(false);
+        self.x.write_beside(x)
+    }
+
+    /// Has the kernels that follow wait for its rows, and packs them, if nobody has yet.
+    pub(super) fn arrive(&self, exactness: Exactness) -> Result<()> {
+        let mut is_packed = self.is_packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_packed {
+            self.device.join()?;
+            self.pack(exactness)?;
+            *is_packed = true;
+        }
+        Ok(())
     }
 
     /// Takes what is left of another's rows when those of a table are taken from them, and packs it.

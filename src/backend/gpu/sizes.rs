@@ -92,7 +92,7 @@ pub(in crate::backend) fn check(saes: &[&SaeConfig], n: usize) -> Result<()> {
 }
 
 /// Bytes that SAEs take on a device in training, with batches of so many rows: what a
-/// [`Resident`](super::Resident) and the batch hold, and a tenth more, for what the driver keeps to
+/// [`Resident`](super::Resident) and two batches hold, and a tenth more, for what the driver keeps to
 /// itself.
 pub(in crate::backend) fn bytes(saes: &[&SaeConfig], n: usize) -> u64 {
     let batch = |d: usize| n * (4 * d + width(d) + 4 * (OUTLIERS + 6));
@@ -110,6 +110,6 @@ pub(in crate::backend) fn bytes(saes: &[&SaeConfig], n: usize) -> u64 {
         4 * (3 * (2 * d_sae * d + d_sae + d) + table) + encoder + lists + rows + left
     };
     let all = saes.iter().map(one).sum::<usize>()
-        + saes.iter().map(|sae| batch(sae.d_model)).max().unwrap_or(0);
+        + 2 * saes.iter().map(|sae| batch(sae.d_model)).max().unwrap_or(0);
     all as u64 / 10 * 11
 }

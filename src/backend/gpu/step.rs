@@ -28,6 +28,7 @@ impl Resident {
             Some(work) => work,
             None => Work::new(&self.device, sizes)?,
         };
+        batch.arrive(sizes.exactness)?;
         let report = self.step_in(&mut work, batch, keys, rates, sizes, codes);
         self.work = Some(work);
         report
@@ -64,10 +65,19 @@ impl Resident {
             table.update(of_table, sizes.d, adam_of_table, &work.report)?;
         }
 
-        let mut report = Report::EMPTY;
-        work.report.read(&mut report)?;
+        let (n, mut report) = (sizes.n, Report::EMPTY);
+        let mut seen = std::mem::take(codes);
+        if !seen.is_even(n, sizes.k) {
+            seen = Codes::zeros(n, sizes.k);
+        }
+        let (latents, values) = seen.arrays_mut();
+        // Here a step waits for the device, and nowhere else. One that fails leaves no codes.
+        self.device.read_many(&mut [
+            work.report.onto(&mut report),
+            work.latents.onto(latents),
+            work.values.onto(values),
+        ])?;
         let report = Report::of(report);
-        let n = sizes.n;
         if report.bad_row != u32::MAX {
             return Err(not_a_number(report.bad_row as usize));
         }
@@ -75,12 +85,7 @@ impl Resident {
         if report.stop {
             return Err(overflowed(loss));
         }
-        if !codes.is_even(n, sizes.k) {
-            *codes = Codes::zeros(n, sizes.k);
-        }
-        let (latents, values) = codes.arrays_mut();
-        work.latents.read(latents)?;
-        work.values.read(values)?;
+        *codes = seen;
         if let Some(table) = &mut self.table {
             table.record(adam_of_table, sizes.d)?;
         }

@@ -1,7 +1,9 @@
 //! `tsae bench step`: the training step on synthetic activations.
 
+use std::panic::resume_unwind;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -181,6 +183,7 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
         )?);
     }
     let train = TrainConfig::default();
+    let rates = train.rates(0, train.lr);
     let mut saes = Vec::new();
     for seed in 0..bench.saes as u64 {
         let mut sae = Sae::new(SaeConfig { seed, ..config.clone() })?;
@@ -204,21 +207,30 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
         let at = step % BATCHES * batch;
         (&data.x[at * d_model..][..batch * d_model], &data.tokens[at..at + batch])
     };
+    let send = |step: usize| backend.send(rows_of(step).0, d_model);
+    let mut sent = send(0)?;
     for step in 0..=bench.steps {
         let start = Instant::now();
         let (x, tokens) = rows_of(step);
-        let prepared = backend.prepare(x, tokens, d_model)?;
+        let elsewhere = sent.is_some();
+        let prepared = backend.prepare_sent(x, tokens, d_model, sent)?;
         packing += if step > 0 { start.elapsed().as_secs_f64() } else { 0.0 };
-        for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
-            let report =
-                backend.train_step(sae, state, &prepared, &train.rates(0, train.lr), scratch)?;
-            fallback_rows += report.fallback_rows;
-            losses.push(report.loss);
-            if step == 0 {
-                *warm_up = *scratch.stages();
-                before_steps = ranks.gathered().1;
+        sent = thread::scope(|scope| {
+            // As in a training, the rows of the next step travel while this one is computed.
+            let sending = elsewhere.then(|| scope.spawn(|| send(step + 1)));
+            for ((state, sae, scratch), warm_up) in saes.iter_mut().zip(&mut warm_up) {
+                let report = backend.train_step(sae, state, &prepared, &rates, scratch)?;
+                fallback_rows += report.fallback_rows;
+                losses.push(report.loss);
+                if step == 0 {
+                    *warm_up = *scratch.stages();
+                    before_steps = ranks.gathered().1;
+                }
             }
-        }
+            sending.map_or(Ok(None), |sending| {
+                sending.join().unwrap_or_else(|panic| resume_unwind(panic))
+            })
+        })?;
         if step > 0 {
             times.push(start.elapsed().as_secs_f64());
         }
@@ -241,7 +253,6 @@ pub(super) fn step_over(bench: &StepBench, ranks: &Ranks) -> Result<(StepReport,
             for step in 0..=TIMED {
                 let (x, tokens) = rows_of(step);
                 let prepared = backend.prepare(x, tokens, d_model)?;
-                let rates = train.rates(0, train.lr);
                 backend.train_step(sae, state, &prepared, &rates, &mut scratch)?;
                 if step == 0 {
                     timed.take(); // all that was taken to the card
