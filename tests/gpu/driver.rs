@@ -273,6 +273,38 @@ fn what_a_card_cannot_harvest_the_cpu_does_and_says_so() {
     assert_eq!(kernels_launched(&said), (0, 0), "{said}");
 }
 
+/// Has a model write a corpus, twice over, the second one longer; says what a harvest of it will take.
+fn written(place: &Path, device: Device) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mistral");
+    let model = Model::load(folder.to_str().unwrap()).unwrap();
+    for n_tokens in [1, 70] {
+        Corpus::sampled_in(&model, n_tokens, 3, place).unwrap();
+    }
+    let text = model.sample(4, 9, 0).unwrap();
+    let forecast =
+        ActivationStore::forecast(&model, &[HookPoint::resid_pre(1)], &text, &on(device)).unwrap();
+    assert!(forecast.seconds > 0.0);
+    println!("{forecast}");
+}
+
+#[test]
+fn case_text() {
+    let Some(place) = place() else { return };
+    written(&place, Device::Auto);
+}
+
+#[test]
+fn a_text_on_a_card_is_that_of_the_cpu_and_a_forecast_knows_the_card() {
+    let [card, cpu] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let settings = [("TSAE_DEVICE", "cuda:0")];
+    let Some(said) = under_the_driver("driver::case_text", card.path(), &settings) else { return };
+    let (kernels, arrays_left) = kernels_launched(&said);
+    assert!(arrays_left == 0 && (kernels > 500 || !has_the_order()), "{said}");
+    assert!(said.contains("kB on the card, and ") || !has_the_order(), "{said}");
+    written(cpu.path(), Device::Cpu);
+    assert!(files(card.path()) == files(cpu.path()), "{said}");
+}
+
 /// Makes a token table, and evaluates an SAE with it; puts both down.
 fn evaluated(place: &Path) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama");
