@@ -9,3 +9,4 @@ mod ladder;
 mod model;
 mod ptx;
 mod step;
+mod text;
