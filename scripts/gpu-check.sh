@@ -65,7 +65,7 @@ if [ -n "${SMALL:-}" ]; then
     done
     step wide --shape 64,1024,4,20 --lookup lazy --steps 1
     begun harvest harvest-smollm2 --shape smollm2 --layer 1
-    many=(--sequences 8 --context 4) few=("${many[@]}")
+    many=(--sequences 8 --context 3) few=("${many[@]}")
     begun sample sample-tiny-gpt2 --model tiny-gpt2
 else
     for table in none learned lazy; do

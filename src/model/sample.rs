@@ -127,7 +127,8 @@ impl Author {
             );
             return Err(Error::config("bos_token_id", why));
         }
-        let short = n_seq * n_ctx < WORTH_A_CARD && Device::Auto.meant()? == Device::Auto;
+        let short =
+            n_seq.saturating_mul(n_ctx) < WORTH_A_CARD && Device::Auto.meant()? == Device::Auto;
         let device = if short { Device::Cpu } else { Device::Auto };
         let first = Tokens::new(vec![bos; n_ctx], n_ctx)?;
         let (computes, remark) = choose(device, model, Wanted::Text, LEAST_ON_CARD, &first)?;

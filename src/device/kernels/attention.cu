@@ -134,10 +134,10 @@ attend(const float* __restrict__ qkv, unsigned n_ctx, unsigned n_heads, unsigned
 //
 // A block of 128 threads takes a head of a sequence. Nothing is used twice but by heads that share keys, so it waits for memory:
 // for GPT-2 at position 255 each block reads 128 kB of keys and values once, in pieces of 32 bytes or more, and 1,536 blocks of 128
-// sequences keep a card's memory busy. Scores are written and read three times: 1 kB a head, in the cache. The first of the
-// heads that share keys puts this position's keys and values where the next step finds them; all read them in `qkv`, where they are.
+// sequences keep a card's memory busy. Scores, and shares in their place, 1 kB a head, stay in the cache. The first of the heads
+// that share keys puts this position's keys and values where the next step finds them; all read them in `qkv`, where they are.
 //
-// The CPU forms this sum in another order than the other's, and nothing is fused: a score in eight parts, a thread a part, which
+// The CPU forms these sums in another order than those above, and fuses nothing: a score in eight parts, a thread a part, which
 // are added in turn; shares in sixteen lanes, and then over what is left; values four positions at a time.
 //
 // qkv [n_seq, queries of all heads, keys, values] of position `at`; cache [n_seq, n_ctx, keys, values] of those before; scores

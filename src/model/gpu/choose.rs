@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use super::room::{bytes, widths};
-use super::{OnDevice, text};
+use super::{OnDevice, text, weights};
 use crate::base::error::{Error, Result};
 use crate::base::forecast;
 use crate::cpu::matmul::has_tiles;
@@ -188,14 +188,12 @@ pub(crate) fn choose(
 
 /// What keeps a model from every card, in the middle of a sentence: what a card has or has not.
 fn lacks(model: &Model, wanted: Wanted<'_>) -> Option<&'static str> {
-    /// The `gemm` crate has an order of its own for products of up to 256 numbers.
-    const FEW: usize = 256;
-    let lies = !model.inner.transformer.unembed.is_packed() && wanted.last().is_none();
+    let unembeds = wanted.last().is_none();
     match model.compute() {
         Compute::Bf16 => Some("no bf16"),
         Compute::F32 if !has_tiles() => Some("the bits of AVX-512, which this processor lacks"),
-        Compute::F32 if lies && model.config().d_vocab < FEW => {
-            Some("no unembedding of so few tokens that is the embedding itself")
+        Compute::F32 if unembeds && !weights::has_order(&model.inner.transformer.unembed) => {
+            Some("no unembedding of this shape that is the embedding itself")
         }
         Compute::F32 => None,
     }

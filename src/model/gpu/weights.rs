@@ -14,11 +14,14 @@ use crate::model::ops::Dense;
 use crate::model::tensor::with_f32;
 use crate::model::transformer::Transformer;
 
-/// The most of the depth that is summed up at a time: by the tiles, and by the `gemm` crate, whose
-/// stretches are the cache's on a processor with a larger one than any has now; the first tokens would
-/// tell.
+/// The most of the depth that is summed up at a time: by the tiles, and by the `gemm` crate on a
+/// processor with AVX-512 and 32 or 48 kB of first-level cache. With another it might be more, which
+/// the first tokens would show.
 const OF_TILES: usize = 768;
 const OF_GEMM: usize = 512;
+
+/// Products of up to so many numbers the `gemm` crate forms in an order of its own.
+const FEW: usize = 256;
 
 /// A matrix and its bias, as [`Packed`](crate::cpu::matmul::Packed) has them.
 pub(super) struct Matrix {
@@ -94,6 +97,14 @@ impl Weights {
             end: if to_logits { Some(end()?) } else { None },
         })
     }
+}
+
+/// Whether a product of two rows or more has an order of sums that a card has: an uneven depth the
+/// `gemm` crate cuts elsewhere.
+pub(super) fn has_order(dense: &Dense) -> bool {
+    let [depth, width] = dense.dims();
+    let even = depth.is_multiple_of(depth.div_ceil(OF_GEMM).max(1));
+    dense.is_packed() || (even && width >= FEW)
 }
 
 /// How many numbers [`Weights`] are.
