@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries the training step and the models' passes on an NVIDIA card: whether they leave the processor's bits, and how fast they are.
+# Tries the training step, the models' passes and their text on an NVIDIA card: whether they leave the processor's bits, and how fast they are.
 # One JSON object on standard output; ends with 1 if a bit differs. Some minutes, most of them for the processor's part.
 #
 #     scripts/gpu-check.sh [TSAE [DEVICE]] > gpu-check.json
@@ -44,14 +44,14 @@ both() {
     fi
 }
 
-# harvest NAME ARGUMENT…: a model's passes on the card, of which the first has to give the bits that it gives on the processor.
-harvest() {
-    local name=$1
-    shift
-    echo "$name on the card: tsae bench harvest --device $device $*" >&2
-    "$tsae" bench harvest --device "$device" --json "${many[@]}" "$@" > "$work/$name.json"
+# begun VERB NAME ARGUMENT…: a model's passes, or its text, on the card, whose first part has to be what it is on the processor.
+begun() {
+    local verb=$1 name=$2
+    shift 2
+    echo "$name on the card: tsae bench $verb --device $device $*" >&2
+    "$tsae" bench "$verb" --device "$device" --json "${many[@]}" "$@" > "$work/$name.json"
     echo "$name on the processor" >&2
-    "$tsae" bench harvest --json "${few[@]}" "$@" > "$work/$name-cpu.json"
+    "$tsae" bench "$verb" --json "${few[@]}" "$@" > "$work/$name-cpu.json"
     if [ "$(state_of "$work/$name.json")" != "$(state_of "$work/$name-cpu.json")" ]; then
         echo "$name: the card gives other bits than the processor" >&2
         same=false
@@ -64,7 +64,9 @@ if [ -n "${SMALL:-}" ]; then
         both "small-$table" --shape 100,300,5,40 --lookup "$table" --steps 2
     done
     step wide --shape 64,1024,4,20 --lookup lazy --steps 1
-    harvest harvest-smollm2 --shape smollm2 --layer 1
+    begun harvest harvest-smollm2 --shape smollm2 --layer 1
+    many=(--sequences 8 --context 3) few=("${many[@]}")
+    begun sample sample-tiny-gpt2 --model tiny-gpt2
 else
     for table in none learned lazy; do
         both "small-$table" --shape 100,1000,12,300 --lookup "$table" --steps 20
@@ -73,10 +75,14 @@ else
     step pythia-1.4b --shape pythia-1.4b --lookup lazy --steps 40
     step smollm2 --shape smollm2 --lookup lazy --steps 40
     step wide --shape 768,49152,32,8192 --lookup lazy --steps 20
-    harvest harvest-gpt2 --shape gpt2 --layer 8
-    harvest harvest-pythia-160m --shape pythia-160m --layer 8
-    harvest harvest-smollm2 --shape smollm2 --layer 8
-    harvest harvest-pythia-1.4b --shape pythia-1.4b --layer 2 --weights f16
+    begun harvest harvest-gpt2 --shape gpt2 --layer 8
+    begun harvest harvest-pythia-160m --shape pythia-160m --layer 8
+    begun harvest harvest-smollm2 --shape smollm2 --layer 8
+    begun harvest harvest-pythia-1.4b --shape pythia-1.4b --layer 2 --weights f16
+    many=() few=(--sequences 8)
+    begun sample sample-gpt2 --model gpt2
+    begun sample sample-pythia-160m --model pythia-160m
+    begun sample sample-smollm2 --model smollm2
 fi
 
 sanitized=null
@@ -88,6 +94,8 @@ if command -v compute-sanitizer > /dev/null; then
             --shape 64,256,4,100 --steps 1 > "$work/$tool.log" 2>&1 || { sanitized=false; cat "$work/$tool.log" >&2; }
         compute-sanitizer --tool "$tool" --error-exitcode 9 "$tsae" bench harvest --device "$device" --shape smollm2 --layer 1 \
             --sequences 1 --context 70 --repetitions 1 > "$work/$tool.log" 2>&1 || { sanitized=false; cat "$work/$tool.log" >&2; }
+        compute-sanitizer --tool "$tool" --error-exitcode 9 "$tsae" bench sample --device "$device" --model tiny-gpt2 --sequences 8 \
+            --context 24 > "$work/$tool.log" 2>&1 || { sanitized=false; cat "$work/$tool.log" >&2; }
     done
 fi
 

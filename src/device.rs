@@ -22,8 +22,8 @@ pub use timed::Timed;
 use crate::base::error::{Error, Result};
 use crate::display::{Show, Shown, shows};
 
-/// Where training steps, and a model's passes in a harvest, a token table or an evaluation, are
-/// computed: on the processor or on an NVIDIA card.
+/// Where training steps, and a model's passes in a harvest, a token table, an evaluation or a text
+/// that it writes, are computed: on the processor or on an NVIDIA card.
 ///
 /// The result is the same, to the bit, so that a run may begin on one and go on on another; and
 /// nothing that is written says where it was made.
@@ -66,6 +66,7 @@ impl Work {
         Work { to: "make it", doing: "making a token table", done: "made" };
     pub(crate) const EVALUATING: Work =
         Work { to: "evaluate", doing: "evaluating", done: "evaluated" };
+    pub(crate) const SAMPLING: Work = Work { to: "sample", doing: "sampling", done: "sampled" };
 }
 
 impl Device {

@@ -64,6 +64,7 @@ pub use hook::{HookPoint, Site};
 pub use predict::{Candidate, Prediction};
 pub use processing::Processing;
 pub(crate) use run::Paused;
+pub(crate) use sample::Author;
 pub(crate) use view::{mark, visible};
 
 use crate::base::error::{Error, Result};

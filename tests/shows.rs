@@ -548,7 +548,7 @@ fn sweeps(checked: &mut Checked, it: &Made) {
     check!(checked, spec, Harvested::open(it.acts.dir()).unwrap());
     check!(
         checked,
-        Forecast { memory: 1 << 30, disk: 1 << 20, seconds: 90.0 },
+        Forecast { memory: 1 << 30, card: 1 << 31, disk: 1 << 20, seconds: 90.0 },
         Forecast::default()
     );
     check!(checked, paper::pareto(), paper::speedups());

@@ -4,6 +4,7 @@ use super::{ActivationStore, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::forecast::{self, Forecast};
 use crate::cpu::matmul::has_bf16_tiles;
+use crate::model::gpu::{Computes, Wanted, choose};
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, Family, HookPoint, Model};
 
@@ -13,7 +14,8 @@ const OTHER: u64 = 4 << 20;
 
 impl ActivationStore {
     /// What [`harvest`](ActivationStore::harvest) will take from its beginning: memory and disk by
-    /// calculation, time by one block's work of this processor on a few sequences.
+    /// calculation, time by a few sequences, on the processor or the card that would run the model: of
+    /// the processor, by one block's work on them.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -27,7 +29,7 @@ impl ActivationStore {
     ///
     /// # Errors
     /// [`Error::UnknownHook`]; [`Error::Config`] if there is nothing to harvest; [`Error::Memory`]
-    /// if it is more than there is.
+    /// if it is more than there is; what the card says, if one was asked for by its number.
     pub fn forecast(
         model: &Model,
         hooks: &[HookPoint],
@@ -39,19 +41,27 @@ impl ActivationStore {
         check_memory(model, hooks, tokens.n_ctx(), config)?;
         let row = 8 + hooks.len() * config.dtype.row_bytes(model.config().d_model);
         let pass = tokens.rows(0, config.batch.max(1));
-        let seconds = if pass.is_empty() {
-            0.0
-        } else {
-            let blocks = last.layer as f64
-                + if last.site == crate::model::Site::ResidPre { 0.0 } else { 1.0 };
-            model.computing(config.compute).seconds_a_block(&pass)? * blocks * tokens.len() as f64
-                / pass.len() as f64
-        };
-        Ok(Forecast {
+        let mut forecast = Forecast {
             memory: memory_of(model, hooks, tokens.n_ctx(), config),
             disk: (tokens.len() * row) as u64,
-            seconds,
-        })
+            ..Default::default()
+        };
+        if pass.is_empty() {
+            return Ok(forecast);
+        }
+        let (model, wanted) = (model.computing(config.compute), Wanted::Harvest(hooks));
+        let of_pass = match choose(config.device, &model, wanted, config.batch, &pass)?.0 {
+            Computes::Processor(model) => {
+                let within = last.site != crate::model::Site::ResidPre;
+                model.seconds_a_block(&pass)? * (last.layer + usize::from(within)) as f64
+            }
+            Computes::Card(card) => {
+                forecast.card = wanted.bytes(&model, config.batch, tokens.n_ctx());
+                card.seconds_a_pass(&pass, hooks)?
+            }
+        };
+        forecast.seconds = of_pass * tokens.len() as f64 / pass.len() as f64;
+        Ok(forecast)
     }
 }
 

@@ -16,12 +16,14 @@ static PROVEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 /// A backend, and what there is to say about how it was chosen.
 pub(crate) struct Chosen {
     pub backend: Arc<dyn Backend>,
+    /// Bytes that its work takes on a card; 0 if it is none.
+    pub card: u64,
     pub remark: Option<String>,
 }
 
 /// What trains these SAEs, with batches of so many rows, on this device.
 pub(crate) fn choose(device: Device, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> {
-    let on_cpu = |remark| Chosen { backend: fastest(), remark };
+    let on_cpu = |remark| Chosen { backend: fastest(), card: 0, remark };
     device.choose(Work::TRAINING, |ordinal| on_card(ordinal, saes, batch), on_cpu)
 }
 
@@ -64,7 +66,7 @@ fn on_card(ordinal: usize, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> 
     let card = open(ordinal, Work::TRAINING)?;
     if let Some(what) = saes.iter().find_map(|sae| Gpu::lacks(sae)) {
         let remark = format!("the step on {} has no {what}: trained on the CPU", card.name());
-        return Ok(Chosen { backend: fastest(), remark: Some(remark) });
+        return Ok(Chosen { backend: fastest(), card: 0, remark: Some(remark) });
     }
     gpu::check(saes, batch)?;
     let (needs, free) = (gpu::bytes(saes, batch), card.free_bytes()?);
@@ -74,5 +76,6 @@ fn on_card(ordinal: usize, saes: &[&SaeConfig], batch: usize) -> Result<Chosen> 
         return Err(Error::Memory { what, needs, free, remedy });
     }
     prove(ordinal, &card)?;
-    Ok(Chosen { backend: Arc::new(Gpu::new(card, Exactness::default())), remark: None })
+    let backend = Arc::new(Gpu::new(card, Exactness::default()));
+    Ok(Chosen { backend, card: needs, remark: None })
 }

@@ -12,13 +12,15 @@ use crate::base::format;
 ///
 /// ```
 /// use tokenized_sae::forecast::Forecast;
-/// let forecast = Forecast { memory: 3_100_000_000, disk: 0, seconds: 2_400.0 };
+/// let forecast = Forecast { memory: 3_100_000_000, seconds: 2_400.0, ..Default::default() };
 /// assert_eq!(forecast.to_string(), "this will take about 40 min and 3.1 GB of memory");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Forecast {
     /// Bytes of memory at most, without the model and whatever else is in memory already.
     pub memory: u64,
+    /// Bytes on the card that does it; 0 if none does.
+    pub card: u64,
     /// Bytes on the disk.
     pub disk: u64,
     /// Seconds.
@@ -33,6 +35,9 @@ impl fmt::Display for Forecast {
             format::coarse_duration(self.seconds),
             format::bytes(self.memory)
         )?;
+        if self.card > 0 {
+            write!(f, ", {} on the card", format::bytes(self.card))?;
+        }
         if self.disk > 0 {
             write!(f, ", and {} on the disk", format::bytes(self.disk))?;
         }

@@ -12,8 +12,8 @@ use crate::base::files::{FolderLock, create_folder, hex, remove_stale_files};
 use crate::base::format;
 use crate::display::{Progress, interrupt};
 use crate::formats::ids;
-use crate::model::Model;
 use crate::model::tokens::Tokens;
+use crate::model::{Author, Model};
 
 /// The number of the first held-out sequence that a model writes; training sequences are numbered
 /// from 0 and never come here.
@@ -22,8 +22,6 @@ const FIRST_HELD_OUT: usize = 1 << 40;
 const HELD_OUT_SHARE: f64 = 0.02;
 /// The fewest held-out sequences that still tell anything.
 const LEAST_HELD_OUT: usize = 32;
-/// Sequences written between two looks at the stop button.
-const AT_ONCE: usize = 64;
 /// How often the file is brought up to date.
 const SAVED_EVERY: Duration = Duration::from_secs(10);
 
@@ -219,6 +217,9 @@ impl Written {
         interrupt::clear();
         let done = |written: &Written| (written.train.len() + written.valid.len()) as u64;
         let all = (wanted.n_train + wanted.n_valid) * wanted.n_ctx;
+        let left = |n: usize, ids: &[u32]| n.saturating_sub(ids.len() / wanted.n_ctx);
+        let left = left(wanted.n_train, &self.train) + left(wanted.n_valid, &self.valid);
+        let author = Author::new(wanted.model, left, wanted.n_ctx, wanted.seed)?;
         let mut progress = Progress::new("sample", all as u64, "tokens").resumed_at(done(self));
         loop {
             // Held-out sequences first, so that even a corpus stopped early has both sides.
@@ -237,9 +238,9 @@ impl Written {
                 progress.finish();
                 return Ok(false);
             }
-            let (from, to) = (numbered_from + have, numbered_from + (have + AT_ONCE).min(n));
-            let new = wanted.model.sample_range(from, to, wanted.n_ctx, wanted.seed)?;
-            ids.extend_from_slice(new.ids());
+            let (from, to) =
+                (numbered_from + have, numbered_from + (have + author.at_once()).min(n));
+            ids.extend_from_slice(author.write(from..to)?.ids());
             progress.set(done(self));
             each(self)?;
         }

@@ -31,6 +31,9 @@ impl Show for Forecast {
                 "at most, without the model and whatever else is in memory already",
             ),
         ];
+        if self.card > 0 {
+            rows.push(("card", format::bytes(self.card), "memory of the card that does it"));
+        }
         if self.disk > 0 {
             rows.push(("disk", format::bytes(self.disk), "size of the files"));
         }

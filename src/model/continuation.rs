@@ -24,7 +24,9 @@ impl Model {
     /// predictions: `[n, length]`, without `ids`. Put [`Model::bos`] first to go on as the model
     /// was trained to. Text `i` depends on the seed and on `i` alone.
     ///
-    /// The stop button ends the texts where they stand.
+    /// The stop button ends the texts where they stand. They are written on the processor, even where
+    /// [`sample`](Model::sample) has a card: they are few, and go on from a beginning that is read at
+    /// once.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;

@@ -84,8 +84,8 @@ impl Model {
         }
         Ok(Forecast {
             memory,
-            disk: 0,
             seconds: seconds_a_number * root.bytes_of_matrices().numbers as f64,
+            ..Default::default()
         })
     }
 }

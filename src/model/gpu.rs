@@ -1,5 +1,5 @@
-//! A model on a card: the pass to the hooks, and from a hook to the logits, with the bits of the
-//! processor.
+//! A model on a card: the pass to the hooks, from a hook to the logits, and token by token where it
+//! writes text, with the bits of the processor.
 //!
 //! The pass is that of [`Transformer`](super::transformer::Transformer), product by product, and so
 //! is the order of every sum: a product's over the depth, in stretches and fused, as the
@@ -13,7 +13,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `product.cu` | rows times a matrix, with bias, activation, gate and residual stream |
-//! | `attention.cu` | causal attention, of which no scores are stored |
+//! | `attention.cu` | causal attention, of which no scores are stored; that of one more position |
 //! | `stream.cu` | embeddings, norms, turns by position, additions |
 //!
 //! # Where things are
@@ -21,7 +21,9 @@
 //! The weights of the blocks up to the last hook stay on the card, in f32, their matrices in the
 //! panels that the processor packed (`weights`). What lies between the products stays there too,
 //! from pass to pass (`room`). Token ids come over, and the values of the hooks go back, or a value
-//! comes over and logits go back; nothing else does, and no kernel waits for the host.
+//! comes over and logits go back; nothing else does, and no kernel waits for the host. Of text that is
+//! being written the keys and values stay (`text`), and the logits of each step go back to where they
+//! are drawn from.
 //!
 //! A card is not taken at its word: the first tokens of whatever is to be done go through the
 //! processor as well, and have to come out with the same bits (`proof`).
@@ -31,13 +33,16 @@ mod logits;
 mod pass;
 mod proof;
 mod room;
+mod text;
 mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 pub(crate) use choose::{Computes, Wanted, choose};
 use pass::Pass;
 use room::Room;
+pub(crate) use text::LEAST as LEAST_ON_CARD;
 use weights::Weights;
 
 use crate::base::error::{Error, Result};
@@ -115,26 +120,53 @@ impl OnDevice {
         self.in_room(shape, |room| {
             let values = &mut values[..];
             let mut pass = Pass { hooks, last, values, ..self.pass(room, shape) };
-            pass.embed(tokens)?;
+            pass.embed(tokens.ids())?;
             pass.blocks(0, stop)
         })?;
         Ok(values)
     }
 
+    /// The seconds that a pass to some hooks takes, with its copies, once there is room for it.
+    ///
+    /// # Errors
+    /// Those of [`run_to_many`](OnDevice::run_to_many).
+    pub(crate) fn seconds_a_pass(&self, tokens: &Tokens, hooks: &[HookPoint]) -> Result<f64> {
+        let run = || {
+            let start = Instant::now();
+            self.run_to_many(tokens, hooks, &|| false).map(|_| start.elapsed().as_secs_f64())
+        };
+        run()?;
+        run()
+    }
+
     /// Works in room for so many sequences of so many tokens.
-    fn in_room(&self, shape: [usize; 2], work: impl FnOnce(&Room) -> Result<()>) -> Result<()> {
+    fn in_room<T>(
+        &self,
+        [n_seq, n_ctx]: [usize; 2],
+        work: impl FnOnce(&Room) -> Result<T>,
+    ) -> Result<T> {
+        self.in_room_of(n_seq * n_ctx, n_ctx, work)
+    }
+
+    /// Works in room for so many rows, at positions before `n_ctx`.
+    fn in_room_of<T>(
+        &self,
+        rows: usize,
+        n_ctx: usize,
+        work: impl FnOnce(&Room) -> Result<T>,
+    ) -> Result<T> {
         let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = match room.take().filter(|room| room.holds(shape)) {
+        let room = match room.take().filter(|room| room.holds(rows, n_ctx)) {
             Some(fits) => room.insert(fits),
-            None => room.insert(Room::new(self, shape)?),
+            None => room.insert(Room::new(self, rows, n_ctx)?),
         };
         work(room)
     }
 
     /// A pass to the end of what is there.
     fn pass<'a>(&'a self, room: &'a Room, [n_seq, n_ctx]: [usize; 2]) -> Pass<'a> {
-        let rows = n_seq * n_ctx;
-        Pass { on: self, room, rows, n_seq, n_ctx, hooks: &[], last: self.last, values: &mut [] }
+        let (rows, last) = (n_seq * n_ctx, self.last);
+        Pass { on: self, room, rows, n_seq, n_ctx, past: None, hooks: &[], last, values: &mut [] }
     }
 }
 

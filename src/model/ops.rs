@@ -12,7 +12,7 @@ use crate::base::error::{Error, Result};
 use crate::cpu::matmul::activation::bias_and_activate;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{
-    Activation, Compute, Out, Packed, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
+    Activation, Compute, Out, Packed, Precision, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
 };
 use crate::model::tensor::with_f32;
 use crate::model::weights::Linear;
@@ -77,11 +77,23 @@ impl Dense {
         }
     }
 
-    /// The packed matrix; `None` on a processor without tiles.
-    pub fn as_packed(&self) -> Option<&Packed> {
+    /// Whether it is packed for tiles.
+    pub fn is_packed(&self) -> bool {
+        matches!(self.kind, Kind::Packed(_))
+    }
+
+    /// The matrix in panels: those that it has, or a copy of what lies as it came.
+    pub fn in_panels(&self) -> Result<Arc<Packed>> {
         match &self.kind {
-            Kind::Packed(packed) => Some(packed),
-            Kind::Plain(_) => None,
+            Kind::Packed(packed) => Ok(packed.clone()),
+            Kind::Plain(plain) => {
+                let Plain { weight, bias, .. } = &**plain;
+                let bias = match bias.len() {
+                    0 => None,
+                    n => Some(Tensor::from_slice(bias, n, &Device::Cpu)?),
+                };
+                Dense::packed(&Linear::new((weight.clone(), Precision::Single), bias))?.in_panels()
+            }
         }
     }
 

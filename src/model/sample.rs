@@ -3,21 +3,32 @@
 
 use std::ops::Range;
 
+use candle_core::Tensor;
 use candle_transformers::generation::LogitsProcessor;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::base::error::{Error, Result};
+use crate::device::Device;
+use crate::display;
+use crate::model::gpu::{Computes, LEAST_ON_CARD, Wanted, choose};
 use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
 use crate::model::{Added, Model};
 
-/// The least and the most sequences that are written at once.
+/// The least and the most sequences that a processor writes at once.
 const BATCH: std::ops::RangeInclusive<usize> = 8..=256;
 
 /// How many bytes of keys and values a batch may take at least, however small the model.
 const CACHE_BYTES: usize = 256 * 1024 * 1024;
+
+/// How many sequences a processor writes between two looks at the stop button.
+const BETWEEN_STOPS: usize = 64;
+
+/// How many tokens are worth a card where none was asked for: it has to be given the weights, and to
+/// show that it gives the processor's bits.
+const WORTH_A_CARD: usize = 1 << 14;
 
 /// How many probabilities there must be to draw from before it is worth waking other threads.
 const WORTH_WAKING: usize = 1 << 14;
@@ -27,7 +38,8 @@ impl Model {
     /// its predictions.
     ///
     /// Sequence `i` depends on the seed and on `i` alone: more sequences with the same seed begin
-    /// with the same ones.
+    /// with the same ones. Many tokens are written on a card, if [`Device::Auto`] means one: they are
+    /// the same.
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
@@ -51,36 +63,7 @@ impl Model {
     /// # Errors
     /// Those of [`Model::sample`].
     pub fn sample_range(&self, from: usize, to: usize, n_ctx: usize, seed: u64) -> Result<Tokens> {
-        let config = self.config();
-        if n_ctx == 0 {
-            return Err(Error::config("n_ctx", "sequences of 0 tokens: need at least 1"));
-        }
-        self.check_length(n_ctx)?;
-        if self.bos() as usize >= config.d_vocab {
-            let why = format!(
-                "is {} or not given, and the vocabulary has {} tokens: set it in config.json",
-                self.bos(),
-                config.d_vocab
-            );
-            return Err(Error::config("bos_token_id", why));
-        }
-        // Each step reads all weights, which the sequences of a batch share, and each sequence's
-        // keys and values. Beyond the batch where both are of one size, a larger one takes more
-        // memory and saves little.
-        let bytes_a_sequence = 2 * size_of::<f32>() * config.n_layers * n_ctx * config.d_model;
-        let weight_bytes = size_of::<f32>() * self.n_params();
-        let batch =
-            (weight_bytes.max(CACHE_BYTES) / bytes_a_sequence).clamp(*BATCH.start(), *BATCH.end());
-        let mut ids = Vec::with_capacity(to.saturating_sub(from) * n_ctx);
-        for first in (from..to).step_by(batch) {
-            let sequences = first..first + batch.min(to - first);
-            let texts = self.write(&[self.bos()], sequences, n_ctx - 1, seed, None, &|| false)?;
-            texts.iter().for_each(|text| {
-                ids.push(self.bos());
-                ids.extend(text);
-            });
-        }
-        Tokens::new(ids, n_ctx)
+        Author::new(self, to.saturating_sub(from), n_ctx, seed)?.write(from..to)
     }
 
     /// What the model writes after `ids`, `length` tokens or until `stop`, in some of the sequences
@@ -94,35 +77,147 @@ impl Model {
         added: Option<&Added<'_>>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<u32>>> {
-        // A product of one row is computed by another routine, whose last bits differ; with two, a
-        // sequence does not depend on the size of its batch.
-        let width = sequences.len().max(2);
-        let mut drawers: Vec<LogitsProcessor> = (sequences.start..sequences.start + width)
-            .map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None))
-            .collect();
+        let width = width(&sequences);
         let mut cache = Cache::new(self.config(), ids.len() + length);
-        let mut new = ids.repeat(width); // [width, ids.len()], and from then on [width, 1]
-        let mut texts = vec![Vec::with_capacity(length); width];
-        for _ in 0..length {
-            if stop() {
-                break;
-            }
-            let resid = self.read_on(&new, width, &mut cache, added)?; // [width, n_new, d_model]
-            let last = resid.narrow(1, resid.dim(1)? - 1, 1)?.contiguous()?;
-            let logits = self.inner.transformer.unembed(&last)?.squeeze(1)?; // [width, d_vocab]
-            let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> {
-                Ok(drawer.sample(&logits.get(i)?)?)
-            };
-            new = if width * self.config().d_vocab < WORTH_WAKING {
-                drawers.iter_mut().enumerate().map(draw).collect::<Result<_>>()?
-            } else {
-                drawers.par_iter_mut().enumerate().map(draw).collect::<Result<_>>()?
-            };
-            texts.iter_mut().zip(&new).for_each(|(text, id)| text.push(*id));
-        }
-        texts.truncate(sequences.len());
-        Ok(texts)
+        let read = |new: &[u32]| self.read_next(new, width, &mut cache, added);
+        write(read, ids, sequences, length, seed, stop)
     }
+
+    /// Reads `ids` `[n_seq, n_new]` behind those in the cache: the logits `[n_seq, d_vocab]` of what
+    /// comes next.
+    pub(super) fn read_next(
+        &self,
+        ids: &[u32],
+        n_seq: usize,
+        cache: &mut Cache,
+        added: Option<&Added<'_>>,
+    ) -> Result<Tensor> {
+        let resid = self.read_on(ids, n_seq, cache, added)?; // [n_seq, n_new, d_model]
+        let last = resid.narrow(1, resid.dim(1)? - 1, 1)?.contiguous()?;
+        Ok(self.inner.transformer.unembed(&last)?.squeeze(1)?)
+    }
+}
+
+/// Who writes the sequences of a model's own text: the processor, or a card that gives its bits and
+/// so the same tokens.
+pub(crate) struct Author {
+    computes: Computes,
+    bos: u32,
+    n_ctx: usize,
+    seed: u64,
+    /// Sequences that are written at once.
+    batch: usize,
+}
+
+impl Author {
+    /// Who writes about so many sequences of a seed.
+    ///
+    /// # Errors
+    /// Those of [`Model::sample`].
+    pub fn new(model: &Model, n_seq: usize, n_ctx: usize, seed: u64) -> Result<Author> {
+        let (config, bos) = (model.config(), model.bos());
+        if n_ctx == 0 {
+            return Err(Error::config("n_ctx", "sequences of 0 tokens: need at least 1"));
+        }
+        model.check_length(n_ctx)?;
+        if bos as usize >= config.d_vocab {
+            let why = format!(
+                "is {bos} or not given, and the vocabulary has {} tokens: set it in config.json",
+                config.d_vocab
+            );
+            return Err(Error::config("bos_token_id", why));
+        }
+        let short =
+            n_seq.saturating_mul(n_ctx) < WORTH_A_CARD && Device::Auto.meant()? == Device::Auto;
+        let device = if short { Device::Cpu } else { Device::Auto };
+        let first = Tokens::new(vec![bos; n_ctx], n_ctx)?;
+        let (computes, remark) = choose(device, model, Wanted::Text, LEAST_ON_CARD, &first)?;
+        remark.iter().for_each(|remark| display::remark(remark));
+        // Each step reads all weights, which the sequences of a batch share, and each sequence's
+        // keys and values. Beyond the batch where both are of one size, a larger one takes more
+        // memory and saves little.
+        let bytes_a_sequence = 2 * size_of::<f32>() * config.n_layers * n_ctx * config.d_model;
+        let weight_bytes = size_of::<f32>() * model.n_params();
+        let batch = match &computes {
+            Computes::Processor(_) => (weight_bytes.max(CACHE_BYTES) / bytes_a_sequence)
+                .clamp(*BATCH.start(), *BATCH.end()),
+            Computes::Card(card) => card.texts_at_once(n_ctx)?,
+        };
+        Ok(Author { computes, bos, n_ctx, seed, batch })
+    }
+
+    /// How many sequences are written between two looks at the stop button.
+    pub fn at_once(&self) -> usize {
+        match &self.computes {
+            Computes::Processor(_) => BETWEEN_STOPS,
+            Computes::Card(_) => self.batch,
+        }
+    }
+
+    /// Some of the sequences.
+    ///
+    /// # Errors
+    /// What the card says.
+    pub fn write(&self, sequences: Range<usize>) -> Result<Tokens> {
+        let (length, seed) = (self.n_ctx - 1, self.seed);
+        let mut ids = Vec::with_capacity(sequences.len() * self.n_ctx);
+        for first in sequences.clone().step_by(self.batch) {
+            let batch = first..sequences.end.min(first + self.batch);
+            let texts = match &self.computes {
+                Computes::Processor(model) => {
+                    model.write(&[self.bos], batch, length, seed, None, &|| false)?
+                }
+                Computes::Card(card) => card.write(batch, length, seed)?,
+            };
+            texts.iter().for_each(|text| {
+                ids.push(self.bos);
+                ids.extend(text);
+            });
+        }
+        Tokens::new(ids, self.n_ctx)
+    }
+}
+
+/// Rows of a batch of sequences.
+pub(super) fn width(sequences: &Range<usize>) -> usize {
+    // A product of one row is computed by another routine, whose last bits differ; with two, a
+    // sequence does not depend on the size of its batch.
+    sequences.len().max(2)
+}
+
+/// What is drawn after `ids` from the logits `[width, d_vocab]` that `read` gives for them, and then
+/// for the token of each sequence that was drawn last.
+pub(super) fn write(
+    mut read: impl FnMut(&[u32]) -> Result<Tensor>,
+    ids: &[u32],
+    sequences: Range<usize>,
+    length: usize,
+    seed: u64,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<Vec<u32>>> {
+    let width = width(&sequences);
+    let mut drawers: Vec<LogitsProcessor> = (sequences.start..sequences.start + width)
+        .map(|i| LogitsProcessor::new(seed_of(seed, i), Some(1.0), None))
+        .collect();
+    let mut new = ids.repeat(width); // [width, ids.len()], and from then on [width, 1]
+    let mut texts = vec![Vec::with_capacity(length); width];
+    for _ in 0..length {
+        if stop() {
+            break;
+        }
+        let logits = read(&new)?; // [width, d_vocab]
+        let draw = |(i, drawer): (usize, &mut LogitsProcessor)| -> Result<u32> {
+            Ok(drawer.sample(&logits.get(i)?)?)
+        };
+        new = if logits.elem_count() < WORTH_WAKING {
+            drawers.iter_mut().enumerate().map(draw).collect::<Result<_>>()?
+        } else {
+            drawers.par_iter_mut().enumerate().map(draw).collect::<Result<_>>()?
+        };
+        texts.iter_mut().zip(&new).for_each(|(text, id)| text.push(*id));
+    }
+    texts.truncate(sequences.len());
+    Ok(texts)
 }
 
 /// The seed of one sequence's draws.

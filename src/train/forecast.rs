@@ -7,6 +7,7 @@ use super::job::Job;
 use super::penalty::Penalty;
 use super::session::CHECKPOINTS;
 use crate::activations::{Batch, Waiting};
+use crate::backend::Chosen;
 use crate::base::error::Result;
 use crate::base::forecast::{self, Forecast};
 use crate::sae::{Architecture, Keys, Sae, SaeConfig};
@@ -99,7 +100,7 @@ impl Trainer {
     /// [`fit`](Trainer::fit) reports of its first steps.
     pub fn forecast(&self) -> Result<Forecast> {
         self.check_memory()?;
-        let backend = self.choose_backend()?.backend;
+        let Chosen { backend, card, .. } = self.choose_backend()?;
         let (longest, mut batch) = (self.longest()?, Batch::default());
         let mut seconds = 0.0;
         for (name, sae) in &self.saes {
@@ -141,7 +142,7 @@ impl Trainer {
             seconds +=
                 beginning + (step + logging) * self.config.steps() as f64 / (1.0 - CHECKPOINTS);
         }
-        Ok(Forecast { memory: self.memory(), disk: 0, seconds })
+        Ok(Forecast { memory: self.memory(), card, disk: 0, seconds })
     }
 
     /// Bytes that all SAEs and their batch take.

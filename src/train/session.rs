@@ -49,7 +49,7 @@ impl Trainer {
             .iter()
             .map(|(name, sae)| self.prepare(dir, name, sae))
             .collect::<Result<Vec<_>>>()?;
-        let Chosen { backend, remark } = self.choose_backend()?;
+        let Chosen { backend, remark, .. } = self.choose_backend()?;
         Ok(Session { trainer: self, backend, remark, slots, _lock: lock })
     }
 

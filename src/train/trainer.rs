@@ -301,10 +301,10 @@ impl Trainer {
             };
             let why = || "this backend has no step that several ranks share: leave it out";
             let backend = backend.ok_or_else(|| Error::config("backend", why()))?;
-            return Ok(Chosen { backend, remark: self.shared_by_rows() });
+            return Ok(Chosen { backend, card: 0, remark: self.shared_by_rows() });
         }
         if let Some(backend) = &self.backend {
-            return Ok(Chosen { backend: backend.clone(), remark: None });
+            return Ok(Chosen { backend: backend.clone(), card: 0, remark: None });
         }
         let saes: Vec<&SaeConfig> = self.saes.iter().map(|(_, sae)| sae).collect();
         backend::choose(self.config.device, &saes, self.config.batch)

@@ -280,6 +280,49 @@ fn what_a_card_cannot_harvest_the_cpu_does_and_says_so() {
     assert_eq!(kernels_launched(&said), (0, 0), "{said}");
 }
 
+/// Has a model write a corpus, and says what a harvest of some of it will take.
+fn written(place: &Path, device: Device) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mistral");
+    let model = Model::load(folder.to_str().unwrap()).unwrap();
+    let text = Corpus::sampled_in(&model, 70, 3, place).unwrap().train;
+    let forecast =
+        ActivationStore::forecast(&model, &[HookPoint::resid_pre(1)], &text, &on(device)).unwrap();
+    assert!(forecast.seconds > 0.0);
+    println!("{forecast}");
+}
+
+#[test]
+fn case_text() {
+    let Some(place) = place() else { return };
+    written(&place, Device::Auto);
+    // So few tokens the processor unembeds in an order that a card has not.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2");
+    let tied = Model::load_with(folder.to_str().unwrap(), Processing::Raw).unwrap();
+    tied.sample(1, 2, 0).unwrap();
+}
+
+#[test]
+fn a_text_on_a_card_is_that_of_the_cpu_and_a_forecast_knows_the_card() {
+    let [card, cpu] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let settings = [("TSAE_DEVICE", "cuda:0")];
+    let Some(said) = under_the_driver("driver::case_text", card.path(), &settings) else { return };
+    let (kernels, arrays_left) = kernels_launched(&said);
+    assert!(arrays_left == 0 && (kernels > 300 || !has_the_order()), "{said}");
+    assert!(said.contains("kB on the card, and ") || !has_the_order(), "{said}");
+    let lacks =
+        "have no unembedding of this shape that is the embedding itself: sampled on the CPU";
+    assert!(said.contains(lacks) || !has_the_order(), "{said}");
+    written(cpu.path(), Device::Cpu);
+    assert!(files(card.path()) == files(cpu.path()), "{said}");
+    // Where there is no room, the CPU writes it.
+    let small = tempfile::tempdir().unwrap();
+    let settings = [settings[0], ("FAKE_FREE", "1000")];
+    let Some(said) = under_the_driver("driver::case_text", small.path(), &settings) else { return };
+    assert!(said.contains("(device = cpu); sampled on the CPU") || !has_the_order(), "{said}");
+    assert!(files(small.path()) == files(cpu.path()), "{said}");
+    assert_eq!(kernels_launched(&said), (0, 0), "{said}");
+}
+
 /// Makes a token table, and evaluates an SAE with it; puts both down.
 fn evaluated(place: &Path) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama");

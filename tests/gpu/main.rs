@@ -10,3 +10,4 @@ mod ladder;
 mod model;
 mod ptx;
 mod step;
+mod text;

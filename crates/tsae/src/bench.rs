@@ -6,6 +6,7 @@ mod harvest;
 mod machine;
 mod notebook;
 mod ranks;
+mod sample;
 mod small_step;
 mod step;
 mod synthetic;
@@ -15,6 +16,7 @@ pub use harvest::{HarvestBench, HarvestReport, ModelShape, Weights, harvest};
 pub use machine::{Machine, Numbers, machine, peak, peak_rss_bytes};
 pub use notebook::{NotebookBench, NotebookReport, notebook};
 pub use ranks::{Forecast, RanksBench, RanksReport, ranks};
+pub use sample::{SampleBench, SampleReport, sample};
 pub use step::{StepBench, StepLookup, StepReport, StepShape, step};
 
 /// The middle of some figures; of an even number, the upper one. 0 of none.

@@ -324,7 +324,12 @@ fn examples_in_the_help_that_are_quick_run_as_they_stand() {
     let place = Path::new(env!("CARGO_BIN_EXE_tsae")).parent().unwrap().display().to_string();
     let path = format!("{place}:{}", std::env::var("PATH").unwrap_or_default());
     let mut ran = 0;
-    for (verb, quick) in [("predict", ""), ("bench step", "128,1024"), ("completions", "bash")] {
+    for (verb, quick) in [
+        ("predict", ""),
+        ("bench step", "128,1024"),
+        ("bench sample", "tiny-gpt2"),
+        ("completions", "bash"),
+    ] {
         let help = run(dir.path(), &format!("{verb} --help"));
         let help = text(&help.stdout).split("Examples:\n").nth(1).unwrap().to_owned();
         for example in help

@@ -26,7 +26,8 @@ fn the_check_of_a_card_finds_the_processors_bits_on_an_emulated_one() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["same_bits"], true, "{told}");
     assert_eq!(report["machine"]["cards"], "cuda:0 (an emulated card)");
-    for part in ["small-none", "small-learned", "small-lazy", "harvest-smollm2"] {
+    for part in ["small-none", "small-learned", "small-lazy", "harvest-smollm2", "sample-tiny-gpt2"]
+    {
         assert_eq!(report[part]["sha256"], report[format!("{part}-cpu")]["sha256"], "{part}");
         assert!(report[part]["sha256"].as_str().is_some_and(|sum| sum.len() == 64), "{part}");
     }

@@ -129,3 +129,66 @@ attend(const float* __restrict__ qkv, unsigned n_ctx, unsigned n_heads, unsigned
             if (d0 + 4 * x + j < d_head) to[4 * x + j] = sums[i][j] * weight;
     }
 }
+
+// The same for one more position of every sequence, as in sampling, to the keys and values of those before.
+//
+// A block of 128 threads takes a head of a sequence. Nothing is used twice but by heads that share keys, so it waits for memory:
+// for GPT-2 at position 255 each block reads 128 kB of keys and values once, in pieces of 32 bytes or more, and 1,536 blocks of 128
+// sequences keep a card's memory busy. Scores, and shares in their place, 1 kB a head, stay in the cache. The first of the heads
+// that share keys puts this position's keys and values where the next step finds them; all read them in `qkv`, where they are.
+//
+// The CPU forms these sums in another order than those above, and fuses nothing: a score in eight parts, a thread a part, which
+// are added in turn; shares in sixteen lanes, and then over what is left; values four positions at a time.
+//
+// qkv [n_seq, queries of all heads, keys, values] of position `at`; cache [n_seq, n_ctx, keys, values] of those before; scores
+// [n_seq * n_heads, n_ctx] is room; out [n_seq, n_heads * d_head]: grid n_seq * n_heads, block 128.
+extern "C" __global__ void __launch_bounds__(128)
+attend_next(const float* __restrict__ qkv, float* cache, float* scores, unsigned at, unsigned n_ctx, unsigned n_heads, unsigned group, unsigned d_head, float scale,
+            float* __restrict__ out) {
+    const unsigned t = threadIdx.x, head = blockIdx.x % n_heads, n = at + 1;
+    const unsigned d_attn = n_heads * d_head, d_kv = n_heads / group * d_head;
+    const size_t seq = blockIdx.x / n_heads;
+    const float* q = qkv + seq * (d_attn + 2 * d_kv) + head * d_head;
+    const float* own = qkv + seq * (d_attn + 2 * d_kv) + d_attn + head / group * d_head;
+    float* before = cache + seq * n_ctx * 2 * d_kv + head / group * d_head;
+    float* shares = scores + (size_t)blockIdx.x * n_ctx;
+    const auto keys = [&](unsigned i) { return i < at ? before + (size_t)i * 2 * d_kv : own; }; // the values lie d_kv behind
+    if (head % group == 0)
+        for (unsigned i = t; i < d_head; i += 128) {
+            before[(size_t)at * 2 * d_kv + i] = own[i];
+            before[(size_t)at * 2 * d_kv + d_kv + i] = own[d_kv + i];
+        }
+
+    const unsigned part = t % 8, whole = d_head / 8 * 8;
+    for (unsigned key0 = 0; key0 < n; key0 += 16) {
+        const unsigned key = key0 + t / 8;
+        const float* k = keys(min(key, at));
+        float sum = 0.f;
+        for (unsigned i = part; i < whole; i += 8) sum = sum + q[i] * k[i];
+        if (part == 0)
+            for (unsigned i = whole; i < d_head; i++) sum = sum + q[i] * k[i];
+        float score = __shfl_sync(FULL, sum, t % 32 - part);
+        for (unsigned i = 1; i < 8; i++) score = score + __shfl_sync(FULL, sum, t % 32 - part + i);
+        if (part == 0 && key < n) shares[key] = scale * score;
+    }
+    __syncthreads(); // the scores are there
+    float most = -INFINITE;
+    for (unsigned i = t % 32; i < n; i += 32) most = shares[i] > most ? shares[i] : most;
+    most = warp_most(most);
+    __syncthreads(); // all warps have seen them
+    for (unsigned i = t; i < n; i += 128) shares[i] = exponential(shares[i] - most);
+    __syncthreads(); // the shares are there, but for their sum
+    float total = 0.f;
+    for (unsigned i = t % 16; i < n / 16 * 16; i += 16) total = total + shares[i];
+    for (unsigned half = 8; half > 0; half /= 2) total = total + __shfl_xor_sync(FULL, total, half);
+    for (unsigned i = n / 16 * 16; i < n; i++) total = total + shares[i];
+    const float weight = 1.f / total;
+    for (unsigned i = t; i < d_head; i += 128) {
+        const auto one = [&](unsigned key) { return shares[key] * weight * keys(key)[d_kv + i]; };
+        float sum = 0.f;
+        unsigned key = 0;
+        for (; key + 4 <= n; key += 4) sum = sum + ((one(key) + one(key + 1)) + (one(key + 2) + one(key + 3)));
+        for (; key < n; key++) sum = sum + one(key);
+        out[seq * d_attn + head * d_head + i] = sum;
+    }
+}

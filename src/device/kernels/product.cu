@@ -9,12 +9,12 @@
 // once, 25 MB, for 9.7 GFLOP: the multipliers decide.
 //
 // Each sum runs as in the CPU's tiles: from 0 on over the depth, each product fused with its addition, in stretches of at
-// most 768 that are as even as can be, whose sums are added one after the other; then the bias.
+// most 768 that are as even as can be, whose sums are added one after the other; then the bias. How many stretches there are
+// the host says: an unembedding that the CPU leaves as it lies has shorter ones.
 #include "device.cuh"
 
 #define TILE 128
-#define DEPTH 16    // of a stage
-#define STRETCH 768 // at most
+#define DEPTH 16 // of a stage
 
 struct __align__(16) Stage { float rows[DEPTH][TILE], columns[DEPTH][TILE]; };
 
@@ -54,7 +54,7 @@ static __device__ __forceinline__ float4 load4_if(bool whole, const float* p, un
 // null. `add`: to what y holds.
 extern "C" __global__ void __launch_bounds__(256)
 product(const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ bias, const float* __restrict__ gate, unsigned n, unsigned depth,
-        unsigned width, unsigned activation, unsigned add, float* __restrict__ y) {
+        unsigned width, unsigned stretches, unsigned activation, unsigned add, float* __restrict__ y) {
     __shared__ Stage stages[2];
     const unsigned t = threadIdx.x, tile_row = t / 16 * 4, tile_column = t % 16 * 4; // of this thread's; the other four are 64 on
     const unsigned row0 = blockIdx.x * TILE, column0 = blockIdx.y * TILE;
@@ -110,7 +110,6 @@ product(const float* __restrict__ x, const float* __restrict__ w, const float* _
             }
         }
     };
-    const unsigned stretches = (depth + STRETCH - 1) / STRETCH;
     unsigned stretch = 0;
     const auto add_before = [&]() {
 #pragma unroll

@@ -7,13 +7,15 @@
 // Sums run in the CPU's sixteen lanes, a lane a thread, added in halves, and then over what is left of the row in turn.
 #include "device.cuh"
 
-// [n, d] from the embedding [d_vocab, d] and, unless null, positions [n_ctx, d]: a block of 128 a row.
+// [n, d] from the embedding [d_vocab, d] and, unless null, those of positions, of which `n_new` of each sequence are here, `first` on: a
+// block of 128 a row.
 extern "C" __global__ void __launch_bounds__(128)
-embed(const unsigned* __restrict__ ids, const float* __restrict__ embedding, const float* __restrict__ positions, unsigned n_ctx, unsigned d, float* __restrict__ out) {
+embed(const unsigned* __restrict__ ids, const float* __restrict__ embedding, const float* __restrict__ positions, unsigned first, unsigned n_new, unsigned d,
+      float* __restrict__ out) {
     const unsigned row = blockIdx.x;
     for (unsigned i = threadIdx.x; i < d; i += 128) {
         const float token = embedding[(size_t)ids[row] * d + i];
-        out[(size_t)row * d + i] = positions ? token + positions[(size_t)(row % n_ctx) * d + i] : token;
+        out[(size_t)row * d + i] = positions ? token + positions[(size_t)(first + row % n_new) * d + i] : token;
     }
 }
 
@@ -40,13 +42,14 @@ normalise(const float* __restrict__ x, const float* __restrict__ gain, const flo
 }
 
 // The first 2 * half dimensions of each head of the rows [n, width], of which the first `heads` heads of d_head are turned; pairs
-// are `half` apart. cos and sin [n_ctx, half]. A block of 128 a row.
+// are `half` apart. cos and sin [n_ctx, half], positions as above. A block of 128 a row.
 extern "C" __global__ void __launch_bounds__(128)
-turn(float* __restrict__ rows, const float* __restrict__ cos, const float* __restrict__ sin, unsigned n_ctx, unsigned width, unsigned heads, unsigned d_head, unsigned half) {
-    const unsigned row = blockIdx.x;
+turn(float* __restrict__ rows, const float* __restrict__ cos, const float* __restrict__ sin, unsigned first, unsigned n_new, unsigned width, unsigned heads,
+     unsigned d_head, unsigned half) {
+    const unsigned row = blockIdx.x, position = first + row % n_new;
     for (unsigned i = threadIdx.x; i < heads * half; i += 128) {
         float* at = rows + (size_t)row * width + i / half * d_head + i % half;
-        const float a = at[0], b = at[half], c = cos[(size_t)(row % n_ctx) * half + i % half], s = sin[(size_t)(row % n_ctx) * half + i % half];
+        const float a = at[0], b = at[half], c = cos[(size_t)position * half + i % half], s = sin[(size_t)position * half + i % half];
         at[0] = a * c - b * s;
         at[half] = a * s + b * c;
     }

@@ -1,10 +1,10 @@
-//! What runs a model for a harvest, a token table or an evaluation: the processor, or a card that
-//! gives its bits.
+//! What runs a model for a harvest, a token table, an evaluation or a text: the processor, or a card
+//! that gives its bits.
 
 use candle_core::Tensor;
 
-use super::OnDevice;
 use super::room::{bytes, widths};
+use super::{OnDevice, text, weights};
 use crate::base::error::{Error, Result};
 use crate::base::forecast;
 use crate::cpu::matmul::has_tiles;
@@ -22,6 +22,8 @@ pub(crate) enum Wanted<'a> {
     Table(HookPoint),
     /// The logits with another value at a hook.
     Logits(HookPoint),
+    /// Text that it writes.
+    Text,
 }
 
 impl Wanted<'_> {
@@ -30,6 +32,7 @@ impl Wanted<'_> {
             Wanted::Harvest(_) => Work::HARVESTING,
             Wanted::Table(_) => Work::TABULATING,
             Wanted::Logits(_) => Work::EVALUATING,
+            Wanted::Text => Work::SAMPLING,
         }
     }
 
@@ -40,7 +43,20 @@ impl Wanted<'_> {
                 Some(hooks.iter().copied().max().unwrap_or(HookPoint::resid_pre(0)))
             }
             Wanted::Table(hook) => Some(hook),
-            Wanted::Logits(_) => None,
+            Wanted::Logits(_) | Wanted::Text => None,
+        }
+    }
+
+    /// Rows of a pass of so many sequences of so many tokens.
+    fn rows(self, n_seq: usize, n_ctx: usize) -> usize {
+        if matches!(self, Wanted::Text) { n_seq } else { n_seq.saturating_mul(n_ctx) }
+    }
+
+    /// Bytes on a card of the weights and of such a pass.
+    pub fn bytes(self, model: &Model, n_seq: usize, n_ctx: usize) -> u64 {
+        match self {
+            Wanted::Text => text::bytes(model, n_seq, n_ctx),
+            _ => bytes(model, self.last(), n_seq * n_ctx, n_ctx),
         }
     }
 }
@@ -131,8 +147,8 @@ impl Computes {
     }
 }
 
-/// What runs a model in passes of at most `batch` sequences, of which `first` is the first; and what
-/// there is to say about how it was chosen.
+/// What runs a model in passes of at most `batch` sequences, of which `first` is the first, or is as
+/// long as those that are to be written; and what there is to say about how it was chosen.
 ///
 /// # Errors
 /// [`Error::Config`] or [`Error::Memory`] if a card was asked for by its number and cannot do it.
@@ -163,6 +179,7 @@ pub(crate) fn choose(
             Wanted::Harvest(hooks) => on_device.prove(first, hooks)?,
             Wanted::Table(hook) => on_device.prove(first, &[hook])?,
             Wanted::Logits(hook) => on_device.prove_logits(first, hook)?,
+            Wanted::Text => on_device.prove_text(first.n_ctx())?,
         }
         Ok((Computes::Card(Box::new(on_device)), None))
     };
@@ -171,16 +188,14 @@ pub(crate) fn choose(
 
 /// What keeps a model from every card, in the middle of a sentence: what a card has or has not.
 fn lacks(model: &Model, wanted: Wanted<'_>) -> Option<&'static str> {
-    let unpacked = || model.inner.transformer.unembed.as_packed().is_none();
-    match (model.compute(), wanted) {
-        (Compute::Bf16, _) => Some("no bf16"),
-        (Compute::F32, _) if !has_tiles() => {
-            Some("the bits of AVX-512, which this processor lacks")
+    let unembeds = wanted.last().is_none();
+    match model.compute() {
+        Compute::Bf16 => Some("no bf16"),
+        Compute::F32 if !has_tiles() => Some("the bits of AVX-512, which this processor lacks"),
+        Compute::F32 if unembeds && !weights::has_order(&model.inner.transformer.unembed) => {
+            Some("no unembedding of this shape that is the embedding itself")
         }
-        (Compute::F32, Wanted::Logits(_)) if unpacked() => {
-            Some("no unembedding that is the embedding as it lies in the file")
-        }
-        (Compute::F32, _) => None,
+        Compute::F32 => None,
     }
 }
 
@@ -194,11 +209,11 @@ fn check_size(
 ) -> Result<()> {
     let (work, last) = (wanted.work(), wanted.last());
     let widest = widths(model, last.is_none()).into_iter().max().unwrap_or(0);
-    if batch.saturating_mul(n_ctx).saturating_mul(widest) > u32::MAX as usize {
+    if wanted.rows(batch, n_ctx).saturating_mul(widest) > u32::MAX as usize {
         let why = format!("{batch} sequences are more than a card can do at once: take fewer");
         return Err(Error::config("batch", why));
     }
-    let of = |batch: usize| bytes(model, last, batch * n_ctx, n_ctx);
+    let of = |batch: usize| wanted.bytes(model, batch, n_ctx);
     let (needs, free) = (of(batch), card.free_bytes()?);
     if needs <= free {
         return Ok(());

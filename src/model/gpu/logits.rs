@@ -3,8 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::OnDevice;
-use crate::base::error::{Error, Result};
-use crate::cpu::matmul::Activation;
+use crate::base::error::Result;
 use crate::model::run::{Paused, expect_shape};
 use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
@@ -73,11 +72,6 @@ impl OnDevice {
         base: Option<&[f32]>,
         shape: [usize; 2],
     ) -> Result<Vec<f32>> {
-        let Some((ln_final, unembed)) = &self.weights.end else {
-            let why = format!("the weights on {} end at {}", self.device.name(), self.last);
-            return Err(Error::config("device", why));
-        };
-        let mut logits = vec![0.0; shape[0] * shape[1] * unembed.width];
         self.in_room(shape, |room| {
             let mut pass = self.pass(room, shape);
             match base {
@@ -95,10 +89,7 @@ impl OnDevice {
                 pass.mlp(layer)?;
             }
             pass.blocks(layer + usize::from(site > Site::ResidPre), &|| false)?;
-            pass.normalise(ln_final, &room.resid, &room.narrow)?;
-            pass.product(unembed, &room.narrow, &room.logits, Activation::None, None, false)?;
-            room.logits.read(&mut logits)
-        })?;
-        Ok(logits)
+            pass.logits()
+        })
     }
 }

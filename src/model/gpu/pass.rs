@@ -1,12 +1,12 @@
 //! A pass through a model on a device, kernel by kernel.
 
 use super::room::Room;
+use super::text::Past;
 use super::weights::{Matrix, NormOnDevice};
 use super::{OnDevice, blocks};
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::Activation;
 use crate::device::{Buffer, Shape, launch};
-use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Site};
 
 /// Rows and columns of a tile of a product; queries of a tile of attention, and dimensions of its
@@ -20,7 +20,10 @@ pub(super) struct Pass<'a> {
     pub room: &'a Room,
     pub rows: usize,
     pub n_seq: usize,
+    /// Tokens of each sequence that this pass reads.
     pub n_ctx: usize,
+    /// What was read before them.
+    pub past: Option<&'a Past>,
     /// What is asked for.
     pub hooks: &'a [HookPoint],
     /// Where the pass ends.
@@ -30,9 +33,9 @@ pub(super) struct Pass<'a> {
 
 impl Pass<'_> {
     /// The first residual stream.
-    pub fn embed(&mut self, tokens: &Tokens) -> Result<()> {
+    pub fn embed(&mut self, ids: &[u32]) -> Result<()> {
         let (weights, room) = (&self.on.weights, self.room);
-        room.ids.write(tokens.ids())?;
+        room.ids.write(ids)?;
         launch!(
             self.on.device,
             "embed",
@@ -41,6 +44,7 @@ impl Pass<'_> {
                 &room.ids,
                 &weights.embedding,
                 weights.positions.as_ref(),
+                self.first(),
                 self.n_ctx,
                 self.on.model.config().d_model,
                 &room.resid
@@ -75,7 +79,7 @@ impl Pass<'_> {
         self.normalise(&block.ln1, resid, narrow)?;
         self.product(&block.qkv, narrow, wide, Activation::None, None, false)?;
         self.turn()?;
-        self.attend(config.attn_scale_of(layer) as f32)?;
+        self.attend(layer)?;
         // In parallel, the MLP reads what the block was given.
         if config.parallel {
             self.normalise(&block.ln2, resid, second)?;
@@ -141,14 +145,14 @@ impl Pass<'_> {
         gate: Option<&Buffer<f32>>,
         add: bool,
     ) -> Result<()> {
-        let Matrix { panels, bias, depth, width } = matrix;
+        let Matrix { panels, bias, depth, width, stretches } = matrix;
         let grid = [self.rows, *width].map(|n| n.div_ceil(TILE) as u32);
         let activation = activation as u32;
         launch!(
             self.on.device,
             "product",
             Shape { grid, block: 256, shared: 0 },
-            [from, panels, bias, gate, self.rows, *depth, *width, activation, add, to]
+            [from, panels, bias, gate, self.rows, *depth, *width, *stretches, activation, add, to]
         )
     }
 
@@ -162,6 +166,24 @@ impl Pass<'_> {
         self.product(matrix, from, apart, Activation::None, None, false)?;
         self.see(hook, apart)?;
         self.add_apart()
+    }
+
+    /// The logits `[rows, d_vocab]` of what has come to the end of the blocks.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the weights end before.
+    pub fn logits(&self) -> Result<Vec<f32>> {
+        let OnDevice { device, weights, last, .. } = self.on;
+        let Some((ln_final, unembed)) = &weights.end else {
+            let why = format!("the weights on {} end at {last}", device.name());
+            return Err(Error::config("device", why));
+        };
+        let Room { resid, narrow, logits, .. } = self.room;
+        self.normalise(ln_final, resid, narrow)?;
+        self.product(unembed, narrow, logits, Activation::None, None, false)?;
+        let mut values = vec![0.0; self.rows * unembed.width];
+        logits.read(&mut values)?;
+        Ok(values)
     }
 
     /// Adds what lies apart to the residual stream.
@@ -184,6 +206,7 @@ impl Pass<'_> {
                 &self.room.wide,
                 cos,
                 sin,
+                self.first(),
                 self.n_ctx,
                 config.d_qkv(),
                 heads,
@@ -193,13 +216,38 @@ impl Pass<'_> {
         )
     }
 
+    /// The position of the first tokens that this pass reads.
+    fn first(&self) -> usize {
+        self.past.map_or(0, |past| past.len)
+    }
+
     /// Attention, from queries, keys and values in `wide` to `narrow`.
-    fn attend(&self, scale: f32) -> Result<()> {
+    fn attend(&self, layer: usize) -> Result<()> {
         let config = self.on.model.config();
+        let scale = config.attn_scale_of(layer) as f32;
+        let group = config.n_heads / config.n_key_value_heads;
+        if let Some(past) = self.past {
+            return launch!(
+                self.on.device,
+                "attend_next",
+                Shape::blocks(self.n_seq * config.n_heads, 128),
+                [
+                    &self.room.wide,
+                    &past.cache[layer],
+                    &past.scores,
+                    past.len,
+                    past.n_ctx,
+                    config.n_heads,
+                    group,
+                    config.d_head,
+                    scale,
+                    &self.room.narrow
+                ]
+            );
+        }
         let n_ctx = self.n_ctx;
         let tiles = n_ctx.div_ceil(QUERIES) * config.d_head.div_ceil(QUERIES);
         let grid = [(self.n_seq * config.n_heads) as u32, tiles as u32];
-        let group = config.n_heads / config.n_key_value_heads;
         launch!(
             self.on.device,
             "attend",

@@ -3,14 +3,20 @@
 
 use super::OnDevice;
 use super::choose::Computes;
+use super::text::LEAST;
 use crate::base::error::{Error, Result};
 use crate::model::HookPoint;
+use crate::model::sample;
 use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
+use crate::model::transformer::Cache;
 
 /// Tokens that both a card and the processor are given: of one sequence, more than attention takes at
 /// a time.
 const PROOF: usize = 96;
+
+/// Tokens of a text that both write: more than a softmax has lanes.
+const STEPS: usize = 24;
 
 impl OnDevice {
     /// Sends the first tokens of these through the device and through the processor, to some hooks.
@@ -37,6 +43,24 @@ impl OnDevice {
         let here = self.model.run_with(&tokens, hook, |value| Ok(value.clone()))?;
         let there = self.run_with(&tokens, hook, |value| Ok(value.clone()))?;
         with_f32(&here, |here| self.compare("a logit", [&there, here], tokens.len()))?
+    }
+
+    /// Has the device and the processor write the beginning of some texts, each token by both.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn prove_text(&self, n_ctx: usize) -> Result<()> {
+        let (n_seq, length) = (LEAST, STEPS.min(n_ctx - 1));
+        let mut there = self.texts(n_seq, length)?;
+        let mut cache = Cache::new(self.model.config(), length);
+        let both = |ids: &[u32]| {
+            let here = self.model.read_next(ids, n_seq, &mut cache, None)?;
+            let there = there.read(ids)?;
+            with_f32(&here, |here| self.compare("a logit", [&there, here], n_seq * length))??;
+            Ok(here)
+        };
+        sample::write(both, &[self.model.bos()], 0..n_seq, length, 0, &|| false)?;
+        Ok(())
     }
 
     fn compare(&self, what: &str, [there, here]: [&[f32]; 2], n: usize) -> Result<()> {

@@ -30,8 +30,8 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub fn new(on: &OnDevice, [n_seq, n_ctx]: [usize; 2]) -> Result<Room> {
-        let (device, rows) = (&on.device, n_seq * n_ctx);
+    pub fn new(on: &OnDevice, rows: usize, n_ctx: usize) -> Result<Room> {
+        let device = &on.device;
         let [stream, narrow, second, wide, gate, logits] =
             widths(&on.model, on.weights.end.is_some());
         let room = |width: usize| Buffer::new(device, rows * width);
@@ -54,8 +54,8 @@ impl Room {
         })
     }
 
-    pub fn holds(&self, [n_seq, n_ctx]: [usize; 2]) -> bool {
-        n_seq * n_ctx <= self.rows && n_ctx <= self.n_ctx
+    pub fn holds(&self, rows: usize, n_ctx: usize) -> bool {
+        rows <= self.rows && n_ctx <= self.n_ctx
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::base::error::{Error, Result};
+use crate::cpu::matmul::has_tiles;
 use crate::cpu::simd::tile::PANEL;
 use crate::device::{Buffer, Driver};
 use crate::model::block::Block;
@@ -12,6 +13,15 @@ use crate::model::norm::Norm;
 use crate::model::ops::Dense;
 use crate::model::tensor::with_f32;
 use crate::model::transformer::Transformer;
+
+/// The most of the depth that is summed up at a time: by the tiles, and by the `gemm` crate on a
+/// processor with AVX-512 and 32 or 48 kB of first-level cache. With another it might be more, which
+/// the first tokens would show.
+const OF_TILES: usize = 768;
+const OF_GEMM: usize = 512;
+
+/// Products of up to so many numbers the `gemm` crate forms in an order of its own.
+const FEW: usize = 256;
 
 /// A matrix and its bias, as [`Packed`](crate::cpu::matmul::Packed) has them.
 pub(super) struct Matrix {
@@ -21,6 +31,8 @@ pub(super) struct Matrix {
     pub bias: Buffer<f32>,
     pub depth: usize,
     pub width: usize,
+    /// Parts of the depth that are summed up one by one.
+    pub stretches: usize,
 }
 
 /// A norm.
@@ -87,6 +99,14 @@ impl Weights {
     }
 }
 
+/// Whether a product of two rows or more has an order of sums that a card has: an uneven depth the
+/// `gemm` crate cuts elsewhere.
+pub(super) fn has_order(dense: &Dense) -> bool {
+    let [depth, width] = dense.dims();
+    let even = depth.is_multiple_of(depth.div_ceil(OF_GEMM).max(1));
+    dense.is_packed() || (even && width >= FEW)
+}
+
 /// How many numbers [`Weights`] are.
 pub(super) fn numbers(transformer: &Transformer, n_blocks: usize, to_logits: bool) -> usize {
     let of_matrix = |dense: &Dense| {
@@ -105,12 +125,16 @@ pub(super) fn numbers(transformer: &Transformer, n_blocks: usize, to_logits: boo
     ends + transformer.blocks.iter().take(n_blocks).map(of_block).sum::<usize>()
 }
 
+/// A matrix with the processor's order of sums: that of its tiles, or of the `gemm` crate for one
+/// that lies as it came, which is an unembedding that is the embedding itself.
 fn matrix(device: &Arc<dyn Driver>, dense: &Dense) -> Result<Matrix> {
-    let Some(packed) = dense.as_packed() else {
-        let why = "a card forms products from matrices that are packed for AVX-512, and this one is not: use the CPU (device = cpu)";
+    if !has_tiles() {
+        let why = "a card has the order of sums of AVX-512, which this processor lacks: use the CPU (device = cpu)";
         return Err(Error::config("device", why));
-    };
+    }
+    let packed = dense.in_panels()?;
     let (depth, width) = (packed.depth, packed.width);
+    let stretches = depth.div_ceil(if dense.is_packed() { OF_TILES } else { OF_GEMM });
     let panels = Buffer::new(device, packed.n_panels() * depth * PANEL)?;
     let mut at = 0;
     packed.each_panel(|panel| -> Result<()> {
@@ -118,7 +142,7 @@ fn matrix(device: &Arc<dyn Driver>, dense: &Dense) -> Result<Matrix> {
         at += panel.len();
         Ok(())
     })?;
-    Ok(Matrix { panels, bias: Buffer::of(device, packed.bias())?, depth, width })
+    Ok(Matrix { panels, bias: Buffer::of(device, packed.bias())?, depth, width, stretches })
 }
 
 fn norm(device: &Arc<dyn Driver>, norm: &Norm) -> Result<NormOnDevice> {

@@ -33,6 +33,9 @@ pub enum ModelShape {
 }
 
 impl ModelShape {
+    pub(super) const ALL: [ModelShape; 4] =
+        [ModelShape::Gpt2, ModelShape::Pythia160M, ModelShape::Pythia1_4B, ModelShape::SmolLm2];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             ModelShape::Gpt2 => "gpt2",

@@ -6,7 +6,8 @@ use clap::Subcommand;
 use tokenized_sae::prelude::Device;
 use tsae::Result;
 use tsae::bench::{
-    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, RanksBench, StepBench, Weights,
+    self, ExperimentBench, HarvestBench, ModelShape, NotebookBench, RanksBench, SampleBench,
+    StepBench, Weights,
 };
 
 use super::common::{Products, typed};
@@ -28,6 +29,11 @@ const HARVEST_EXAMPLES: &str = "\
 Examples:
   tsae bench harvest --shape gpt2 --layer 8
   tsae bench harvest --shape pythia-160m --dtype bf16 --weights f16 --json";
+
+const SAMPLE_EXAMPLES: &str = "\
+Examples:
+  tsae bench sample --model gpt2
+  tsae bench sample --model tiny-gpt2 --sequences 8 --context 32 --json    # seconds";
 
 const EXPERIMENT_EXAMPLES: &str = "\
 Examples:
@@ -61,6 +67,7 @@ pub struct Bench {
 enum What {
     Step(Step),
     Harvest(Harvest),
+    Sample(Sample),
     Experiment(Experiment),
     Notebook(Notebook),
     Machine(Machine),
@@ -107,6 +114,28 @@ struct Harvest {
     /// How often; the middle one counts.
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Text that a model writes itself, token by token; keeps nothing.
+#[derive(clap::Args)]
+#[command(after_help = SAMPLE_EXAMPLES)]
+struct Sample {
+    /// The shape of gpt2, pythia-160m, pythia-1.4b or smollm2, with made-up weights; or else a model
+    /// that is here.
+    #[arg(long, default_value = "gpt2")]
+    model: String,
+    /// On a card: cuda:N. What its kernels take, waited for one by one, is measured on some further
+    /// tokens.
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    device: Device,
+    /// How many sequences; on a card, at once.
+    #[arg(long, default_value_t = 128)]
+    sequences: usize,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 256)]
+    context: usize,
     #[command(flatten)]
     output: Output,
 }
@@ -188,6 +217,7 @@ impl Bench {
         match self.what {
             What::Step(args) => args.run(),
             What::Harvest(args) => args.run(),
+            What::Sample(args) => args.run(),
             What::Experiment(args) => args.run(),
             What::Notebook(args) => args.run(),
             What::Machine(args) => args.run(),
@@ -216,6 +246,19 @@ impl Harvest {
             sequences: self.sequences,
             n_ctx: self.context,
             repetitions: self.repetitions,
+        })?;
+        self.output.result(&report, || report.table().text())
+    }
+}
+
+impl Sample {
+    fn run(self) -> Result<()> {
+        self.output.begin();
+        let report = bench::sample(&SampleBench {
+            model: self.model,
+            device: self.device,
+            sequences: self.sequences,
+            n_ctx: self.context,
         })?;
         self.output.result(&report, || report.table().text())
     }
