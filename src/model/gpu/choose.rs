@@ -1,5 +1,5 @@
 //! What runs a model for a harvest, a token table or an evaluation: the processor, or a card that
-//! gives its bits.
+//! gives its bits, or in bf16 comes close.
 
 use candle_core::Tensor;
 
@@ -11,7 +11,7 @@ use crate::cpu::matmul::has_tiles;
 use crate::device::{Device, Driver, Work, open};
 use crate::model::run::Paused;
 use crate::model::tokens::Tokens;
-use crate::model::{Compute, HookPoint, Model};
+use crate::model::{HookPoint, Model};
 
 /// What a model is run for.
 #[derive(Clone, Copy)]
@@ -172,15 +172,12 @@ pub(crate) fn choose(
 /// What keeps a model from every card, in the middle of a sentence: what a card has or has not.
 fn lacks(model: &Model, wanted: Wanted<'_>) -> Option<&'static str> {
     let unpacked = || model.inner.transformer.unembed.as_packed().is_none();
-    match (model.compute(), wanted) {
-        (Compute::Bf16, _) => Some("no bf16"),
-        (Compute::F32, _) if !has_tiles() => {
-            Some("the bits of AVX-512, which this processor lacks")
-        }
-        (Compute::F32, Wanted::Logits(_)) if unpacked() => {
+    match wanted {
+        _ if !has_tiles() => Some("the bits of AVX-512, which this processor lacks"),
+        Wanted::Logits(_) if unpacked() => {
             Some("no unembedding that is the embedding as it lies in the file")
         }
-        (Compute::F32, _) => None,
+        _ => None,
     }
 }
 
