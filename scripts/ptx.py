@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parent.parent / "src/device/kernels"
-HEADER = "device.cuh"
+HEADERS = sorted(KERNELS.glob("*.cuh"))
 # Ampere and what came after. No multiplication is fused with an addition where the source does not say so by `fmaf`, as the
 # CPU fuses the products of a model.
 OPTIONS = ["--gpu-architecture=compute_80", "--fmad=false", "--std=c++17", "--device-as-default-execution-space"]
@@ -23,11 +23,12 @@ def package_file(pattern):
 
 
 def compile_ptx(nvrtc, source):
-    header = (KERNELS / HEADER).read_bytes()
+    headers = [header.read_bytes() for header in HEADERS]
+    names = [header.name.encode() for header in HEADERS]
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     texts = lambda *items: (ctypes.c_char_p * len(items))(*items)
     nvrtc.nvrtcCreateProgram(
-        ctypes.byref(program), source.read_bytes(), source.name.encode(), 1, texts(header), texts(HEADER.encode())
+        ctypes.byref(program), source.read_bytes(), source.name.encode(), len(names), texts(*headers), texts(*names)
     )
     failed = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), texts(*(option.encode() for option in OPTIONS)))
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
@@ -39,8 +40,8 @@ def compile_ptx(nvrtc, source):
     ptx = ctypes.create_string_buffer(size.value)
     nvrtc.nvrtcGetPTX(program, ptx)
     # From what it was made: the tests see without a compiler whether it is out of date.
-    made_from = hashlib.sha256(header + source.read_bytes()).hexdigest()
-    return f"// SHA-256 of {HEADER} and {source.name}: {made_from}\n{ptx.value.decode()}"
+    made_from = hashlib.sha256(b"".join(headers) + source.read_bytes()).hexdigest()
+    return f"// SHA-256 of the headers and {source.name}: {made_from}\n{ptx.value.decode()}"
 
 
 def check(name, fuses, ptx, ptxas):

@@ -26,7 +26,8 @@ use crate::display::{Show, Shown, shows};
 /// that it writes, are computed: on the processor or on an NVIDIA card.
 ///
 /// The result is the same, to the bit, so that a run may begin on one and go on on another; and
-/// nothing that is written says where it was made.
+/// nothing that is written says where it was made. A model in [`Compute::Bf16`](crate::model::Compute)
+/// is the exception: there a card comes close to the processor and a harvest says whose its rows are.
 ///
 /// ```
 /// use tokenized_sae::prelude::*;

@@ -96,7 +96,7 @@ impl ActivationStore {
         tokens.remember(dir)?;
         let (hooks, compute) = (manifest.hooks.clone(), manifest.compute);
         let plan = Plan::make(dir, manifest, config.batch, tokens, |pass| {
-            filling::with_forward(model, &config, |forward| {
+            filling::with_forward(model, &config, &|| Ok(None), |forward| {
                 Products::of(pass, &hooks, compute, forward)
             })
         })?;

@@ -21,8 +21,9 @@ pub struct HarvestConfig {
     /// is heeded. Default 8.
     pub batch: usize,
     /// Where the model runs: see [`Device`]. Default [`Device::Auto`]. The numbers are the same, to
-    /// the bit, so that a harvest may go on elsewhere; in [`Compute::Bf16`] the processor runs it, and
-    /// a processor without AVX-512 does so alone.
+    /// the bit, so that a harvest may go on elsewhere; but in [`Compute::Bf16`] a card's come close to a
+    /// processor's, and no more, and the store is refused where it was not begun. A processor without
+    /// AVX-512 runs models alone.
     pub device: Device,
 }
 

@@ -4,7 +4,7 @@
 
 use std::cell::OnceCell;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -16,23 +16,40 @@ use super::{HarvestConfig, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::format;
 use crate::corpus::Chunk;
+use crate::device::Device;
 use crate::display::{self, Progress, interrupt};
-use crate::model::gpu::{Computes, Wanted, choose};
+use crate::model::gpu::{Bits, Computes, Wanted, choose};
 use crate::model::tokens::Tokens;
-use crate::model::{HookPoint, Model};
+use crate::model::{Compute, HookPoint, Model};
 
 /// How much may wait for the writer: what a slow disk keeps in memory.
 const WORK_WAITING: usize = 1;
 
 /// Computes the activations of some hooks for some sequences, told which of all sequences they are:
 /// for each hook in turn, `[n_seq · n_ctx · d_model]` numbers, row after row.
-pub type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Vec<Vec<f32>>>;
+pub type ForwardOf<'a> = &'a dyn Fn(Range<usize>, &Tokens, &[HookPoint]) -> Result<Pass>;
+
+/// What the model gives for a pass.
+pub struct Pass {
+    /// For each hook.
+    pub values: Vec<Vec<f32>>,
+    pub bits: Bits,
+}
+
+impl Pass {
+    /// Of which nobody says that a card gave it.
+    pub fn of(values: Vec<Vec<f32>>) -> Pass {
+        Pass { values, bits: Bits::Processor }
+    }
+}
 
 /// Does something with what the model gives as `config` says. Where it runs is decided at the first
-/// pass: a store that is whole needs no card.
+/// pass: a store that is whole needs no card. If that is in bf16 and goes on with the bits that
+/// `begun` finds in a file, it has to give the same.
 pub fn with_forward<T>(
     model: &Model,
     config: &HarvestConfig,
+    begun: &dyn Fn() -> Result<Option<(PathBuf, Bits)>>,
     work: impl FnOnce(ForwardOf<'_>) -> Result<T>,
 ) -> Result<T> {
     let model = model.computing(config.compute);
@@ -41,22 +58,55 @@ pub fn with_forward<T>(
         let computes: &Computes = match chosen.get() {
             Some(computes) => computes,
             None => {
-                let (computes, remark) =
-                    choose(config.device, &model, Wanted::Harvest(hooks), config.batch, pass)?;
-                remark.iter().for_each(|remark| display::remark(remark));
+                let begun = if config.compute == Compute::Bf16 { begun()? } else { None };
+                let computes = chosen_for(begun, &model, config, hooks, pass)?;
                 chosen.get_or_init(|| computes)
             }
         };
-        computes.run_to_many(pass, hooks, &interrupt::requested)
+        let values = computes.run_to_many(pass, hooks, &interrupt::requested)?;
+        Ok(Pass { values, bits: computes.bits() })
     })
+}
+
+/// What runs the model, and gives the bits with which something was begun.
+///
+/// # Errors
+/// [`Error::Changed`] if that is not here, or something else was asked for.
+fn chosen_for(
+    begun: Option<(PathBuf, Bits)>,
+    model: &Model,
+    config: &HarvestConfig,
+    hooks: &[HookPoint],
+    pass: &Tokens,
+) -> Result<Computes> {
+    let device = match (&begun, config.device.meant()?) {
+        (Some((_, Bits::Processor)), Device::Auto) => Device::Cpu,
+        (_, meant) => meant,
+    };
+    let (computes, remark) = choose(device, model, Wanted::Harvest(hooks), config.batch, pass)?;
+    remark.iter().for_each(|remark| display::remark(remark));
+    let now = computes.bits();
+    match begun {
+        Some((path, bits)) if bits != now => Err(Error::Changed {
+            path,
+            what: "rounding of sums in bf16",
+            stored: bits.whose().to_owned(),
+            now: now.whose().to_owned(),
+            remedy: format!(
+                "go on as it was begun ({}), or harvest into another folder",
+                bits.setting()
+            ),
+        }),
+        _ => Ok(computes),
+    }
 }
 
 /// A message to the writer.
 pub enum Work {
     /// Begin a shard of such sequences.
     Shard(usize, Chunk),
-    /// Append the values of a pass, for each hook.
-    Pass(Vec<Vec<f32>>),
+    /// Append the values of a pass.
+    Pass(Pass),
     /// There is no more text, for the shard of that place either.
     End(usize),
 }
@@ -135,14 +185,14 @@ fn compute(
             }
             let pass = tokens.rows(from, from + batch);
             let of = first + from..first + from + pass.n_seq();
-            let values = forward(of, &pass, &manifest.hooks)?;
+            let given = forward(of, &pass, &manifest.hooks)?;
             let want = vec![pass.len() * manifest.model.d_model; manifest.hooks.len()];
-            let got: Vec<usize> = values.iter().map(Vec::len).collect();
+            let got: Vec<usize> = given.values.iter().map(Vec::len).collect();
             if got != want {
                 let what = "what the model gave for a pass".into();
                 return Err(Error::Shape { what, want, got });
             }
-            if work.send(Work::Pass(values)).is_err() {
+            if work.send(Work::Pass(given)).is_err() {
                 return Ok(());
             }
             done += pass.len();
@@ -223,15 +273,16 @@ pub fn write_shard(
     work: &Receiver<Work>,
 ) -> Result<Option<ShardId>> {
     let mut writer = ShardWriter::create(dir, manifest, index, tokens.ids())?;
-    let mut rows = 0;
+    let (mut rows, mut bits) = (0, Bits::default());
     while rows < tokens.len() {
         let Ok(Work::Pass(pass)) = work.recv() else { return Ok(None) };
-        rows += pass.first().map_or(0, Vec::len) / manifest.model.d_model;
-        for (hook, values) in pass.iter().enumerate() {
+        rows += pass.values.first().map_or(0, Vec::len) / manifest.model.d_model;
+        for (hook, values) in pass.values.iter().enumerate() {
             writer.append(hook, values)?;
         }
+        bits = pass.bits;
     }
-    writer.finish().map(Some)
+    Ok(Some(ShardId { bits, ..writer.finish()? }))
 }
 
 /// Puts down what a shard is: beside it; in the manifest when that is complete by it, or was.

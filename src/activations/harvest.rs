@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::after::marks_path;
 use super::feed::Feeder;
-use super::filling::{ForwardOf, Task, with_forward, write_shards};
+use super::filling::{ForwardOf, Pass, Task, with_forward, write_shards};
 use super::forecast::{check_hooks, check_memory, no_hook};
 use super::manifest::{Manifest, is_shard};
 use super::own_files::is_own;
@@ -55,7 +55,8 @@ impl ActivationStore {
     ///
     /// # Errors
     /// [`Error::Changed`] if `dir` holds activations of another model, processing, corpus, set of
-    /// hooks, dtype, compute or shard size; nothing of it is touched. [`Error::Locked`] while
+    /// hooks, dtype, compute or shard size, or a part of them in bf16 that a card has made and a
+    /// processor would go on with, or the reverse; nothing of it is touched. [`Error::Locked`] while
     /// another process harvests into it; [`Error::UnknownHook`]; [`Error::NotFinite`] for a number
     /// that the dtype cannot hold; [`Error::Checksum`] or [`Error::Format`] if a file that is there
     /// is damaged; [`Error::Interrupted`]; [`Error::Config`]; [`Error::Memory`]; [`Error::Io`], for
@@ -71,7 +72,8 @@ impl ActivationStore {
         check_hooks(model, hooks)?;
         check_memory(model, hooks, tokens.n_ctx(), &config)?;
         let (source, dir) = (Source::of(model), dir.as_ref());
-        with_forward(model, &config, |forward| {
+        let begun = || Ok(Manifest::read_if_there(dir)?.and_then(|stored| stored.begun(dir)));
+        with_forward(model, &config, &begun, |forward| {
             ActivationStore::fill("harvest", &source, hooks, tokens, dir, &config, forward)
         })
     }
@@ -94,7 +96,9 @@ impl ActivationStore {
         config: HarvestConfig,
         forward: Forward<'_>,
     ) -> Result<ActivationStore> {
-        let forward = |_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| forward(pass, hooks);
+        let forward = |_: Range<usize>, pass: &Tokens, hooks: &[HookPoint]| {
+            forward(pass, hooks).map(Pass::of)
+        };
         let tokens = tokens.into();
         ActivationStore::fill("harvest", source, hooks, tokens, dir.as_ref(), &config, &forward)
     }

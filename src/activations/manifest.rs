@@ -1,7 +1,7 @@
 //! `manifest.json`: what a store was made from, and which shards it has.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::source::Source;
 use super::{Dtype, HarvestConfig};
 use crate::base::error::{Error, Result};
 use crate::base::files::sha256;
+use crate::model::gpu::Bits;
 use crate::model::{Compute, HookPoint};
 
 /// The file's name.
@@ -75,6 +76,9 @@ pub struct ShardId {
     /// How far a stream has been read when the shard is full; left out of tokens in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
+    /// Whose bits its rows have; left out where they are a processor's.
+    #[serde(default, skip_serializing_if = "Bits::are_processors")]
+    pub bits: Bits,
 }
 
 impl CorpusId {
@@ -136,13 +140,26 @@ impl Manifest {
         self.hooks.iter().map(HookPoint::to_string).collect::<Vec<_>>().join(between)
     }
 
+    /// Whose bits the rows of all shards have, if there are any.
+    pub fn bits(&self) -> Option<Bits> {
+        self.shards.first().map(|shard| shard.bits)
+    }
+
+    /// The bits that the store in `dir` goes on with, and where they are put down.
+    pub fn begun(&self, dir: &Path) -> Option<(PathBuf, Bits)> {
+        self.bits().map(|bits| (dir.to_owned(), bits))
+    }
+
     /// What decides the value and order of every row of activations.
     pub fn fingerprint(&self) -> String {
         let hooks = self.hook_names(" ");
         let rows: usize = self.shards.iter().map(|shard| shard.rows).sum();
         let (model, corpus) = (&self.model, &self.corpus);
-        let compute =
-            if is_f32(&self.compute) { String::new() } else { format!("\n{}", self.compute) };
+        let compute = match (self.compute, self.bits()) {
+            (Compute::F32, _) => String::new(),
+            (compute, Some(Bits::Card)) => format!("\n{compute} on a card"),
+            (compute, _) => format!("\n{compute}"),
+        };
         sha256(
             format!(
                 "{}\n{}\n{}\n{hooks}\n{}\n{rows}{compute}",

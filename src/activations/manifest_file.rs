@@ -10,7 +10,7 @@ use super::manifest::{FORMAT, IDS, Manifest, NAME, ShardId, VERSION};
 use super::{plan, sidecar};
 use crate::base::error::{Error, Result};
 use crate::base::files::{sha256, write_atomic};
-use crate::model::HookPoint;
+use crate::model::{Compute, HookPoint};
 
 /// Bounds that no real store comes near, so that sizes computed from a damaged manifest cannot
 /// overflow or exhaust memory.
@@ -152,6 +152,12 @@ impl Manifest {
                 "a shard does not say how far the text was read, or a shard that was not streamed does",
             );
         }
+        let first = self.shards.first().unwrap_or(shard);
+        if shard.bits != first.bits
+            || (self.compute == Compute::F32 && !shard.bits.are_processors())
+        {
+            return Err("a shard has the bits of a card, and others those of a processor");
+        }
         let mut sections = self.hooks.iter().map(HookPoint::to_string).chain([IDS.to_owned()]);
         let known = shard.sha256.len() == self.hooks.len() + 1
             && sections.all(|section| shard.sha256.contains_key(&section));
@@ -164,6 +170,7 @@ mod tests {
     use super::*;
     use crate::activations::manifest::CorpusId;
     use crate::activations::{HarvestConfig, Source};
+    use crate::model::gpu::Bits;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -192,7 +199,7 @@ mod tests {
                 rows: 16,
                 bytes,
                 sha256,
-                after: None,
+                ..ShardId::default()
             });
         }
         manifest
@@ -235,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_without_a_panic() {
-        let changes: [fn(&mut Manifest); 16] = [
+        let changes: [fn(&mut Manifest); 19] = [
             |m| m.version = 2,
             |m| m.corpus.stream = Some(BTreeMap::new()),
             |m| m.model.d_model = 0,
@@ -252,8 +259,16 @@ mod tests {
             |m| m.shards[1].rows = 17,
             |m| m.shards[1].bytes += 1,
             |m| m.shards[0].sha256.clear(),
+            |m| m.shards[1].bits = Bits::Card,
+            |m| m.shards.iter_mut().for_each(|shard| shard.bits = Bits::Card),
+            |m| (m.compute, m.shards[0].bits) = (Compute::Bf16, Bits::Card),
         ];
         assert!(parse_signed(&manifest()).is_ok());
+        let mut on_card = Manifest { compute: Compute::Bf16, ..manifest() };
+        let on_processor = on_card.fingerprint();
+        on_card.shards.iter_mut().for_each(|shard| shard.bits = Bits::Card);
+        assert_eq!(parse_signed(&on_card).unwrap(), on_card);
+        assert!(![manifest().fingerprint(), on_processor].contains(&on_card.fingerprint()));
         for (i, change) in changes.into_iter().enumerate() {
             let mut wrong = manifest();
             change(&mut wrong);

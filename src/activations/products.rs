@@ -11,10 +11,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Source;
-use super::filling::ForwardOf;
+use super::filling::{ForwardOf, Pass};
 use crate::base::error::{Error, Result};
 use crate::base::files::hex;
 use crate::cpu::matmul;
+use crate::model::gpu::Bits;
 use crate::model::tokens::Tokens;
 use crate::model::{Compute, HookPoint};
 use sha2::{Digest, Sha256};
@@ -27,6 +28,9 @@ pub struct Products {
     pub kernel: String,
     /// The SHA-256 of the activations.
     pub sha256: String,
+    /// Whose bits they have; left out where they are a processor's.
+    #[serde(default, skip_serializing_if = "Bits::are_processors")]
+    pub bits: Bits,
 }
 
 impl Products {
@@ -40,12 +44,16 @@ impl Products {
         compute: Compute,
         forward: ForwardOf<'_>,
     ) -> Result<Products> {
+        let Pass { values, bits } = forward(0..pass.n_seq(), pass, hooks)?;
         let mut hash = Sha256::new();
-        for values in forward(0..pass.n_seq(), pass, hooks)? {
+        for values in values {
             hash.update(bytemuck::cast_slice::<f32, u8>(&values));
         }
-        let kernel = matmul::kernel(compute).to_owned();
-        Ok(Products { kernel, sha256: hex(hash.finalize()) })
+        let kernel = match bits {
+            Bits::Processor => matmul::kernel(compute),
+            Bits::Card => "a card's matrix units in bf16",
+        };
+        Ok(Products { kernel: kernel.to_owned(), sha256: hex(hash.finalize()), bits })
     }
 
     /// Checks that these, found here, are those of the plan in that file.
@@ -64,7 +72,7 @@ impl Products {
             stored: shown(planned),
             now: shown(self),
             remedy: format!(
-                "this machine gives activations of {} other last bits than the one that made the plan: harvest on machines with the same kind of processor, or make the plan on one of these, in another folder",
+                "this machine gives activations of {} other last bits than the one that made the plan: harvest on machines with the same kind of processor (or, in bf16, of card), or make the plan on one of these, in another folder",
                 source.name
             ),
         })

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use cache::Cache;
 
+use super::filling::Pass;
 use super::{ActivationStore, HarvestConfig, Source};
 use crate::base::error::{Error, Result};
 use crate::model::tokens::Tokens;
@@ -133,7 +134,8 @@ impl Cache {
         config: HarvestConfig,
     ) -> Result<ActivationStore> {
         let read = |sequences: std::ops::Range<usize>, _: &Tokens, hooks: &[HookPoint]| {
-            hooks.iter().map(|&hook| self.read(hook, sequences.clone())).collect()
+            let read = hooks.iter().map(|&hook| self.read(hook, sequences.clone()));
+            read.collect::<Result<_>>().map(Pass::of)
         };
         ActivationStore::fill(
             "import",

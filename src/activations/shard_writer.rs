@@ -181,7 +181,8 @@ impl<'a> ShardWriter<'a> {
         let sha256 = names.into_iter().zip(hashes).collect();
         self.out.commit()?;
         let (file, bytes) = (Manifest::shard_name(self.index), self.layout.bytes());
-        Ok(ShardId { file, rows: self.manifest.rows_of(self.index), bytes, sha256, after: None })
+        let rows = self.manifest.rows_of(self.index);
+        Ok(ShardId { file, rows, bytes, sha256, ..ShardId::default() })
     }
 }
 

@@ -71,7 +71,8 @@ pub enum Compute {
     /// Storing activations in f16 moves them by 0.02 %.
     ///
     /// A processor without an instruction for it multiplies the same rounded numbers in f32, with
-    /// other last bits and no gain in time.
+    /// other last bits and no gain in time. A card has matrix units for it, which sum with other last
+    /// bits too.
     Bf16,
 }
 

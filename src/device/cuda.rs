@@ -24,7 +24,7 @@ use super::driver::{Argument, Driver, Shape};
 use crate::base::error::{Error, Result};
 
 /// The kernels, as `scripts/ptx.sh` compiles them.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     include_str!("kernels/ptx/pack.ptx"),
     include_str!("kernels/ptx/screen.ptx"),
     include_str!("kernels/ptx/codes.ptx"),
@@ -34,6 +34,7 @@ const MODULES: [&str; 10] = [
     include_str!("kernels/ptx/table.ptx"),
     include_str!("kernels/ptx/stream.ptx"),
     include_str!("kernels/ptx/product.ptx"),
+    include_str!("kernels/ptx/product16.ptx"),
     include_str!("kernels/ptx/attention.ptx"),
 ];
 

@@ -1,5 +1,5 @@
 //! A model on a card: the pass to the hooks, from a hook to the logits, and token by token where it
-//! writes text, with the bits of the processor.
+//! writes text, in f32 with the bits of the processor, in bf16 on the card's matrix units.
 //!
 //! The pass is that of [`Transformer`](super::transformer::Transformer), product by product, and so
 //! is the order of every sum: a product's over the depth, in stretches and fused, as the
@@ -13,21 +13,23 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | `product.cu` | rows times a matrix, with bias, activation, gate and residual stream |
+//! | `product16.cu` | the same in bf16 |
 //! | `attention.cu` | causal attention, of which no scores are stored; that of one more position |
 //! | `stream.cu` | embeddings, norms, turns by position, additions |
 //!
 //! # Where things are
 //!
-//! The weights of the blocks up to the last hook stay on the card, in f32, their matrices in the
-//! panels that the processor packed (`weights`). What lies between the products stays there too,
-//! from pass to pass (`room`). Token ids come over, and the values of the hooks go back, or a value
-//! comes over and logits go back; nothing else does, and no kernel waits for the host. Of text that is
-//! being written the keys and values stay (`text`), and the logits of each step go back to where they
-//! are drawn from.
+//! The weights of the blocks up to the last hook stay on the card: in f32 their matrices lie in the
+//! panels that the processor packed, in bf16 column by column, in half the memory (`weights`). What
+//! lies between the products stays there too, from pass to pass (`room`). Token ids come over, and the
+//! values of the hooks go back, or a value comes over and logits go back; nothing else does, and no
+//! kernel waits for the host. Of text that is being written, in f32 alone, the keys and values stay
+//! (`text`), and the logits of each step go back to where they are drawn from.
 //!
 //! A card is not taken at its word: the first tokens of whatever is to be done go through the
-//! processor as well, and have to come out with the same bits (`proof`).
+//! processor as well, and have to come out with the same bits, or as close (`proof`).
 
+mod bits;
 mod choose;
 mod logits;
 mod pass;
@@ -39,6 +41,7 @@ mod weights;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub(crate) use bits::Bits;
 pub(crate) use choose::{Computes, Wanted, choose};
 use pass::Pass;
 use room::Room;
@@ -87,7 +90,8 @@ impl OnDevice {
         let transformer = &model.inner.transformer;
         let (to_logits, last) = (last.is_none(), last.unwrap_or(transformer.last_hook()));
         model.check_hook(last)?;
-        let weights = Weights::upload(device, transformer, blocks(last), to_logits)?;
+        let weights =
+            Weights::upload(device, transformer, blocks(last), to_logits, model.compute())?;
         let (device, model, room) = (device.clone(), model.clone(), Mutex::default());
         Ok(OnDevice { device, model, last, weights, room })
     }

@@ -35,12 +35,16 @@ pub fn driver() -> Option<PathBuf> {
 
 /// The crate's own kernels, by file.
 pub fn sources() -> Vec<(PathBuf, String)> {
-    let dir = root().join("src/device/kernels");
-    let mut files: Vec<(PathBuf, String)> = fs::read_dir(dir)
+    let files = files_in(&root().join("src/device/kernels"), "cu");
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The files of a folder with this extension, in order.
+pub fn files_in(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "cu"))
-        .map(|path| (path.clone(), fs::read_to_string(path).unwrap()))
+        .filter(|path| path.extension().is_some_and(|it| it == extension))
         .collect();
     files.sort();
     files

@@ -145,6 +145,11 @@ impl Emulated {
         })
     }
 
+    /// How many bytes are allocated.
+    pub fn bytes(&self) -> usize {
+        self.allocated.lock().unwrap().values().sum()
+    }
+
     fn check_range(&self, address: u64, bytes: usize) {
         let allocated = self.allocated.lock().unwrap();
         let (start, len) =

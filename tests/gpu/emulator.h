@@ -41,7 +41,7 @@ namespace emulator {
 const size_t STACK = 64 * 1024;
 struct Meeting { uint32_t words[32][8]; unsigned arrived; int line; };
 struct Warp { Meeting meetings[2]; };
-struct Copy { void* to; const void* from; };
+struct Copy { void* to; const void* from; unsigned bytes; };
 struct Fibre {
     void* stack_pointer; std::unique_ptr<char[]> stack; bool done;
     unsigned thread, lane, met; Warp* warp; std::vector<std::vector<Copy>> copies;
@@ -209,6 +209,34 @@ inline void mma(int line, int* c, const uint32_t* a, const uint32_t* b) {
             c[r] += byte(row % 8 * 4 + k % 16 / 4, row / 8 + k / 16 * 2, k % 4) * byte(column * 4 + k % 16 / 4, 4 + k / 16, k % 4);
     }
 }
+// The sum of some numbers as a matrix unit forms it: of each is cut off what lies below the 24 bits of the largest, and so of the
+// sum. That is as coarse as the coarsest card that Fasi, Higham, Mikaitis and Pranesh measured (PeerJ Computer Science 7:e330).
+inline float cut_sum(const double* terms, int n) {
+    double most = 0, plain = 0;
+    for (int i = 0; i < n; i++) most = std::fmax(most, std::fabs(terms[i])), plain += terms[i];
+    if (most == 0 || !std::isfinite(plain)) return (float)plain;
+    int exponent;
+    std::frexp(most, &exponent);
+    double unit = std::ldexp(1, exponent - 24);
+    int64_t sum = 0;
+    for (int i = 0; i < n; i++) sum += (int64_t)(terms[i] / unit);
+    for (; sum >= 1 << 24 || sum <= -(1 << 24); sum /= 2) unit *= 2;
+    return (float)(sum * unit);
+}
+// A matrix of bf16, in the same places: two numbers a word. Eight of the depth are added up at once.
+inline void mma_bf16(int line, float* c, const uint32_t* a, const uint32_t* b) {
+    const auto words = meet(line, {a[0], a[1], a[2], a[3], b[0], b[1]});
+    unsigned lane = current->lane;
+    auto half = [&](unsigned l, unsigned w, unsigned i) { uint32_t word = words[l][w] >> 16 * i << 16; float x; memcpy(&x, &word, 4); return (double)x; };
+    for (unsigned r = 0; r < 4; r++) {
+        unsigned row = lane / 4 + r / 2 * 8, column = lane % 4 * 2 + r % 2;
+        for (unsigned k8 = 0; k8 < 2; k8++) {
+            double terms[9] = {c[r]};
+            for (unsigned k = 0; k < 8; k++) terms[1 + k] = half(row % 8 * 4 + k / 2, row / 8 + k8 * 2, k % 2) * half(column * 4 + k / 2, 4 + k8, k % 2);
+            c[r] = cut_sum(terms, 9);
+        }
+    }
+}
 // Every lane names 16 bytes; lane l gets word l % 4 of what lane 8q + l/4 named, for q = 0..4.
 inline void load_matrices(int line, uint32_t* to, const void* from) {
     uint64_t address = (uint64_t)from;
@@ -218,13 +246,17 @@ inline void load_matrices(int line, uint32_t* to, const void* from) {
         to[q] = ((const uint32_t*)((uint64_t)named[1] << 32 | named[0]))[current->lane % 4];
     }
 }
-inline void copy_later(void* to, const void* from) {
-    if (draw(2)) memcpy(to, from, 16); else current->copies.back().push_back({to, from});
+inline void arrive(const Copy& copy) {
+    memcpy(copy.to, copy.from, copy.bytes);
+    memset((char*)copy.to + copy.bytes, 0, 16 - copy.bytes);
+}
+inline void copy_later(void* to, const void* from, unsigned bytes) {
+    if (draw(2)) arrive({to, from, bytes}); else current->copies.back().push_back({to, from, bytes});
 }
 inline void wait_copies(size_t but) {
     auto& groups = current->copies;
     while (groups.size() - 1 > but) {
-        for (const Copy& copy : groups.front()) memcpy(copy.to, copy.from, 16);
+        for (const Copy& copy : groups.front()) arrive(copy);
         groups.erase(groups.begin());
     }
 }
@@ -242,8 +274,10 @@ inline void wait_copies(size_t but) {
 #define __shfl_up_sync(mask, x, by) emulator::shuffle(__LINE__, x, emulator::current->lane >= (unsigned)(by) ? emulator::current->lane - (by) : emulator::current->lane)
 #define __ballot_sync(mask, p) emulator::ballot(__LINE__, p)
 #define mma_s8(c, a, b) emulator::mma(__LINE__, c, a, b)
+#define mma_bf16(c, a, b) emulator::mma_bf16(__LINE__, c, a, b)
 #define load_matrices_x4(to, from) emulator::load_matrices(__LINE__, to, from)
-#define copy_async(to, from) emulator::copy_later(to, from)
+#define copy_async(to, from) emulator::copy_later(to, from, 16)
+#define copy_async_some(to, from, bytes) emulator::copy_later(to, from, bytes)
 #define commit_copies() emulator::current->copies.emplace_back()
 #define wait_copies(but) emulator::wait_copies(but)
 namespace emulator {

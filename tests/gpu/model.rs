@@ -17,13 +17,13 @@ use crate::emulated::{Emulated, Emulator, kernels};
 use crate::step::Forgetful;
 
 /// So many sequences of tokens that differ.
-fn tokens(model: &Model, n_seq: usize, n_ctx: usize) -> Tokens {
+pub fn tokens(model: &Model, n_seq: usize, n_ctx: usize) -> Tokens {
     let d_vocab = model.config().d_vocab;
     let ids = (0..n_seq * n_ctx).map(|i| ((i * 7 + i / n_ctx + i * i / 5) % d_vocab) as u32);
     Tokens::new(ids.collect(), n_ctx).unwrap()
 }
 
-fn on_cpu(model: &Model, tokens: &Tokens, hooks: &[HookPoint]) -> Vec<Vec<f32>> {
+pub fn on_cpu(model: &Model, tokens: &Tokens, hooks: &[HookPoint]) -> Vec<Vec<f32>> {
     let values = model.run_to_many(tokens, hooks).unwrap();
     values.into_iter().map(|value| value.flatten_all().unwrap().to_vec1().unwrap()).collect()
 }
@@ -74,7 +74,7 @@ pub const GPT2: &str = r#"{"model_type": "gpt2", "n_embd": 72, "n_layer": 2, "n_
     "vocab_size": 259, "bos_token_id": 0, "eos_token_id": 0, "scale_attn_by_inverse_layer_idx": true}"#;
 pub const NEOX: &str = r#"{"model_type": "gpt_neox", "hidden_size": 160, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 97, "rotary_pct": 0.25, "max_position_embeddings": 140, "vocab_size": 97, "bos_token_id": 0, "eos_token_id": 0}"#;
-const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 52, "num_hidden_layers": 1, "num_attention_heads": 6, "head_dim": 48,
+pub const LLAMA: &str = r#"{"model_type": "llama", "hidden_size": 52, "num_hidden_layers": 1, "num_attention_heads": 6, "head_dim": 48,
     "num_key_value_heads": 2, "intermediate_size": 1611, "max_position_embeddings": 140, "vocab_size": 97, "rope_theta": 10000.0,
     "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "bos_token_id": 0, "eos_token_id": 0, "attention_bias": true, "mlp_bias": true}"#;
 
@@ -216,11 +216,11 @@ fn a_card_runs_a_model_when_it_has_shown_the_processors_bits() {
 }
 
 /// An array of numbers that the kernels read or write where it lies.
-fn address(x: &[f32]) -> Argument {
+pub fn address(x: &[f32]) -> Argument {
     Argument::Address(x.as_ptr() as u64)
 }
 
-fn random(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
+pub fn random(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
     (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
@@ -301,7 +301,7 @@ fn a_product_is_that_of_its_naive_twin_on_any_processor() {
 }
 
 /// A file's kernels without its `nth` barrier.
-fn without_barrier(file: &str, nth: usize) -> Option<(String, Vec<(PathBuf, String)>)> {
+pub fn without_barrier(file: &str, nth: usize) -> Option<(String, Vec<(PathBuf, String)>)> {
     const BARRIER: &str = "__syncthreads();";
     let (path, mut source) = sources().into_iter().find(|(path, _)| path.ends_with(file)).unwrap();
     let at = source.match_indices(BARRIER).nth(nth)?.0;
@@ -340,6 +340,7 @@ fn attend_to(
         whole(1),
         whole(d_head),
         Argument::F32(0.3),
+        whole(0),
         address(&all),
     ];
     let shape = Shape { grid: [1, 2], block: 256, shared: 0 };

@@ -6,16 +6,17 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::compile::{kernels_in, sources};
+use crate::compile::{files_in, kernels_in, sources};
 
 #[test]
 fn the_ptx_is_that_of_the_kernels() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/device/kernels");
-    let header = fs::read(dir.join("device.cuh")).unwrap();
+    let headers: Vec<u8> =
+        files_in(&dir, "cuh").iter().flat_map(|header| fs::read(header).unwrap()).collect();
     for (path, source) in sources() {
         let ptx = dir.join("ptx").join(path.with_extension("ptx").file_name().unwrap());
         let ptx = fs::read_to_string(ptx).unwrap();
-        let sum = Sha256::new().chain_update(&header).chain_update(&source).finalize();
+        let sum = Sha256::new().chain_update(&headers).chain_update(&source).finalize();
         let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(
             ptx.lines().next().unwrap().ends_with(&sum),

@@ -32,6 +32,9 @@ fn the_check_of_a_card_finds_the_processors_bits_on_an_emulated_one() {
         assert!(report[part]["sha256"].as_str().is_some_and(|sum| sum.len() == 64), "{part}");
     }
     assert!(report["wide"]["sha256"].is_string());
+    assert_eq!(report["close_in_bf16"], true, "{told}");
+    let distance = report["harvest-smollm2-bf16"]["from_processor"].as_f64();
+    assert!(distance.is_some_and(|distance| distance > 0.0 && distance < 0.01), "{distance:?}");
     // Without a card it says so, and nothing that looks like a result.
     let output = run("0");
     assert!(!output.status.success() && output.stdout.is_empty());

@@ -54,7 +54,8 @@ impl ActivationStore {
             device: Device::Auto,
         };
         check_memory(model, hooks, plan.store.corpus.n_ctx, &config)?;
-        with_forward(model, &config, |forward| {
+        let begun = || Ok(Some((plan::path(dir), plan.products.bits)));
+        with_forward(model, &config, &begun, |forward| {
             Products::of(&plan.first_pass(dir)?, hooks, *compute, forward)?.same_as(
                 &plan.products,
                 &plan::path(dir),
@@ -164,7 +165,7 @@ mod tests {
         let mut plan = Plan::read(dir.path()).unwrap().unwrap();
         assert_eq!(plan.products.kernel, matmul::kernel(Compute::F32));
         let sha256 = "0123456789ab".repeat(6)[..64].to_owned();
-        plan.products = Products { kernel: "another kernel".to_owned(), sha256 };
+        plan.products = Products { kernel: "another kernel".to_owned(), sha256, ..plan.products };
         plan.write(dir.path()).unwrap();
         let share = Share::new(1, 1).unwrap();
         let told = ActivationStore::harvest_share(&model, dir.path(), share).unwrap_err();

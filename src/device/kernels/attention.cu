@@ -17,9 +17,10 @@
 #define PADDED (KEYS + 4)
 
 // qkv [n_seq * n_ctx, queries of all heads, keys, values], `group` heads of queries to one of keys; out [n_seq * n_ctx, n_heads *
-// d_head]: grid (n_seq * n_heads, n_ctx / 64 * ceil(d_head / 64)), block 256.
+// d_head], `rounded` to bf16 or not: grid (n_seq * n_heads, n_ctx / 64 * ceil(d_head / 64)), block 256.
 extern "C" __global__ void __launch_bounds__(256)
-attend(const float* __restrict__ qkv, unsigned n_ctx, unsigned n_heads, unsigned group, unsigned d_head, float scale, float* __restrict__ out) {
+attend(const float* __restrict__ qkv, unsigned n_ctx, unsigned n_heads, unsigned group, unsigned d_head, float scale, unsigned rounded,
+       void* __restrict__ out) {
     __shared__ float4 pieces[2 * DIMENSIONS * PADDED / 4]; // of queries and of keys, each turned; or of values, [keys, dimensions]
     __shared__ float4 of_shares[KEYS * PADDED / 4];        // [keys, queries]
     float* queries = (float*)pieces;
@@ -123,10 +124,11 @@ attend(const float* __restrict__ qkv, unsigned n_ctx, unsigned n_heads, unsigned
         for (unsigned half = 8; half > 0; half /= 2) totals[i] = totals[i] + __shfl_xor_sync(FULL, totals[i], half);
         const float weight = 1.f / totals[i];
         if (query0 + y + i > last) continue;
-        float* to = out + (first_row + query0 + y + i) * d_attn + head * d_head + d0;
 #pragma unroll
-        for (int j = 0; j < 4; j++)
-            if (d0 + 4 * x + j < d_head) to[4 * x + j] = sums[i][j] * weight;
+        for (int j = 0; j < 4; j++) {
+            const unsigned dimension = d0 + 4 * x + j;
+            if (dimension < d_head) put_for_product(out, rounded, first_row + query0 + y + i, d_attn, head * d_head + dimension, sums[i][j] * weight);
+        }
     }
 }
 

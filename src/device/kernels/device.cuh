@@ -23,6 +23,12 @@ static __device__ __forceinline__ void mma_s8(int* c, const unsigned* a, const u
                  : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+// c[16, 8] += a[16, 16] b[8, 16]^T in bf16, summed in f32, by a warp.
+static __device__ __forceinline__ void mma_bf16(float* c, const unsigned* a, const unsigned* b) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 // Four matrices of 8 rows of 16 bytes, each row named by a lane.
 static __device__ __forceinline__ void load_matrices_x4(unsigned* to, const void* from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -31,6 +37,10 @@ static __device__ __forceinline__ void load_matrices_x4(unsigned* to, const void
 // 16 bytes from global to shared memory, while the thread goes on.
 static __device__ __forceinline__ void copy_async(void* to, const void* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(shared_address(to)), "l"(from) : "memory");
+}
+// Likewise, of which the first `bytes` are there, and the others are 0.
+static __device__ __forceinline__ void copy_async_some(void* to, const void* from, unsigned bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(shared_address(to)), "l"(from), "r"(bytes) : "memory");
 }
 static __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until all but the last `but` groups have arrived.
@@ -97,6 +107,19 @@ static __device__ __forceinline__ float exponential(float x) {
     p = p * r + 1.6666665e-1f;
     p = p * r + 0.5f;
     return (p * r * r + r + 1.f) * __uint_as_float((__float_as_uint(shifted) << 23) + 0x3f800000u);
+}
+
+// The nearest bf16, ties to even; as the CPU's `round`.
+static __device__ __forceinline__ unsigned short bf16_of(float x) {
+    const unsigned bits = __float_as_uint(x);
+    return (bits & 0x7fffffffu) > 0x7f800000u ? bits >> 16 | 0x40u : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+// Numbers from a row of bf16 to the next: rows begin at multiples of 16 bytes.
+static __device__ __forceinline__ unsigned row_of_bf16(unsigned width) { return (width + 7) / 8 * 8; }
+// A number of what a product reads: of rows in f32, or `rounded` to bf16.
+static __device__ __forceinline__ void put_for_product(void* rows, unsigned rounded, size_t row, unsigned width, unsigned column, float x) {
+    if (rounded) ((unsigned short*)rows)[row * row_of_bf16(width) + column] = bf16_of(x);
+    else ((float*)rows)[row * width + column] = x;
 }
 
 // The sum over a warp, in no order that anybody relies on.

@@ -11,39 +11,12 @@
 // Each sum runs as in the CPU's tiles: from 0 on over the depth, each product fused with its addition, in stretches of at
 // most 768 that are as even as can be, whose sums are added one after the other; then the bias. How many stretches there are
 // the host says: an unembedding that the CPU leaves as it lies has shorter ones.
-#include "device.cuh"
+#include "epilogue.cuh"
 
 #define TILE 128
 #define DEPTH 16 // of a stage
 
 struct __align__(16) Stage { float rows[DEPTH][TILE], columns[DEPTH][TILE]; };
-
-// The numbers of the host's `Activation`s.
-enum { NONE, GELU_TANH, GELU_ERF, RELU, SILU };
-
-// As the CPU's, which never fuses here.
-static __device__ __forceinline__ float activate(float x, unsigned activation) {
-    if (activation == GELU_TANH) return x / (1.f + exponential(-1.595769f * x * (1.f + 0.044715f * x * x)));
-    if (activation == GELU_ERF) {
-        float z = x * 0.70710678118654752f;
-        z = z < -4.f ? -4.f : z > 4.f ? 4.f : z;
-        const float z2 = z * z;
-        float over = -2.7261423e-10f * z2 + 2.7706814e-8f;
-        over = over * z2 - 2.101024e-6f;
-        over = over * z2 - 5.6925064e-5f;
-        over = over * z2 - 7.3499063e-4f;
-        over = over * z2 - 2.9546e-3f;
-        over = over * z2 - 1.6096033e-2f;
-        float under = -1.4566072e-5f * z2 - 2.1337405e-4f;
-        under = under * z2 - 1.6828277e-3f;
-        under = under * z2 - 7.3733292e-3f;
-        under = under * z2 - 1.4264739e-2f;
-        return 0.5f * x * (1.f + z * over / under);
-    }
-    if (activation == RELU) return x < 0.f ? 0.f : x;
-    if (activation == SILU) return x / (1.f + exponential(-x));
-    return x;
-}
 
 // Four numbers of a row of which `left` are there, where rows may begin at multiples of 16 bytes.
 static __device__ __forceinline__ float4 load4_if(bool whole, const float* p, unsigned left) {
@@ -142,7 +115,6 @@ product(const float* __restrict__ x, const float* __restrict__ w, const float* _
     }
     add_before();
 
-    const bool whole = width % 4 == 0;
 #pragma unroll 1
     for (unsigned i = 0; i < 8; i++) { // the first row of sums, whose place the next one takes: so what follows is there once
         const unsigned r = row0 + tile_row + i % 4 + i / 4 * 64;
@@ -151,18 +123,7 @@ product(const float* __restrict__ x, const float* __restrict__ w, const float* _
             const unsigned column = column0 + tile_column + half * 64;
             if (r >= n || column >= width) continue;
             const size_t place = (size_t)r * width + column;
-            const float4 b = *(const float4*)(bias + column);
-            float4 v = make_float4(activate(sums[0][half * 4] + b.x, activation), activate(sums[0][half * 4 + 1] + b.y, activation),
-                                   activate(sums[0][half * 4 + 2] + b.z, activation), activate(sums[0][half * 4 + 3] + b.w, activation));
-            if (gate) {
-                const float4 by = load4_if(whole, gate + place, width - column);
-                v = make_float4(v.x * by.x, v.y * by.y, v.z * by.z, v.w * by.w);
-            }
-            if (add) {
-                const float4 to = load4_if(whole, y + place, width - column);
-                v = make_float4(to.x + v.x, to.y + v.y, to.z + v.z, to.w + v.w);
-            }
-            if (whole) store4(y + place, v, 4, Vectors<true>()); else store4(y + place, v, width - column, Vectors<false>());
+            store_side(y + place, finished<4>(&sums[0][half * 4], bias, gate ? gate + place : gate, width, column, activation), width, column, add);
         }
 #pragma unroll
         for (int later = 1; later < 8; later++)

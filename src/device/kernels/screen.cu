@@ -1,9 +1,8 @@
 // Which latents of a row can be among its k largest: the product in bytes, which ends in a comparison.
 //
 // A block of 256 threads forms a tile of 128 rows by 128 latents on the tensor cores. 64 bytes of each row and latent at a
-// time, 16 kB, come by asynchronous copies into one of three stages of shared memory while the stage before is multiplied;
-// where a piece of 16 bytes lies turns with its row, so that `ldmatrix` meets no bank twice. Of each byte fetched 128
-// products are made; batch and encoder, 3 and 9 MB at 768 -> 12,288 and 4,096 rows, stay in the second-level cache.
+// time, 16 kB, come by asynchronous copies into one of three stages of shared memory while the stage before is multiplied
+// (`tiles.cuh`). Of each byte fetched 128 products are made; batch and encoder, 3 and 9 MB at 768 -> 12,288 and 4,096 rows, stay in the second-level cache.
 //
 // The scores [n, d_sae], 200 MB, never leave the registers. They become estimates, outliers are added from shared memory,
 // and what reaches its row's bar less the most that a margin in this tile can be goes on to have a margin of its own. What
@@ -14,11 +13,7 @@
 // 16k, and is cut to little more than k at each raise. A list that overflows is closed: its row is scored in full.
 //
 // The same product in simpler kernels, from a thread a score to the matrix instruction, is in `tests/gpu/ladder.cu`.
-#include "device.cuh"
-
-#define TILE 128
-#define STEP 64 // bytes of a row in a stage
-#define STAGES 3
+#include "tiles.cuh"
 
 struct Scales { float step[TILE], bias[TILE], p[TILE], q[TILE], norm[TILE], slack[TILE]; };
 struct RowScales { float step[TILE], a[TILE], b[TILE], norm[TILE], bar[TILE], eager[TILE]; };
@@ -27,8 +22,6 @@ struct End { // what the stages hold once the product is done; rows of 33, so th
     RowScales rows;
     float of_rows[TILE * (OUTLIERS + 1)], of_latents[TILE * (OUTLIERS + 1)];
 };
-
-static __device__ __forceinline__ unsigned place(unsigned row, unsigned piece) { return row * STEP + ((piece ^ (row >> 1 & 3u)) << 4); }
 
 // Latents from..to of all rows: grid ((to - from) / 128, n / 128), block 256. If `from` is 0 all are listed.
 extern "C" __global__ void __launch_bounds__(256)
@@ -67,20 +60,8 @@ screen(const unsigned char* __restrict__ rows, const unsigned char* __restrict__
         __syncthreads(); // the stage is there for all, and all are done with the one that is fetched into next
         if (step + STAGES - 1 < steps) fetch(step + STAGES - 1);
         commit_copies();
-        const unsigned char* a = stages + step % STAGES * 2 * TILE * STEP;
-        const unsigned char* b = a + TILE * STEP;
-#pragma unroll
-        for (unsigned half = 0; half < 2; half++) {
-            unsigned of_rows[4][4], of_latents[2][4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) load_matrices_x4(of_rows[i], a + place(warp_row + i * 16 + lane % 16, half * 2 + lane / 16));
-#pragma unroll
-            for (int j = 0; j < 2; j++) load_matrices_x4(of_latents[j], b + place(warp_latent + j * 16 + lane % 8 + lane / 16 * 8, half * 2 + lane / 8 % 2));
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) mma_s8(sums[i][j], of_rows[i], &of_latents[j / 2][j % 2 * 2]);
-        }
+        const unsigned char* stage = stages + step % STAGES * 2 * TILE * STEP;
+        multiply_stage(sums, stage, stage + TILE * STEP, [](int* c, const unsigned* a, const unsigned* b) { mma_s8(c, a, b); });
     }
     wait_copies(0);
     __syncthreads();

@@ -19,10 +19,10 @@ embed(const unsigned* __restrict__ ids, const float* __restrict__ embedding, con
     }
 }
 
-// (x - mean) / sqrt(variance + eps) * gain + bias; with 0 for the mean unless `centred`. [n, d]: sixteen threads a row, block 256.
+// (x - mean) / sqrt(variance + eps) * gain + bias; with 0 for the mean unless `centred`. [n, d], `rounded` to bf16 or not: sixteen threads a row, block 256.
 extern "C" __global__ void __launch_bounds__(256)
 normalise(const float* __restrict__ x, const float* __restrict__ gain, const float* __restrict__ bias, unsigned n, unsigned d, unsigned centred, float eps,
-          float* __restrict__ out) {
+          unsigned rounded, void* __restrict__ out) {
     const unsigned row = blockIdx.x * 16 + threadIdx.x / 16, lane = threadIdx.x % 16, whole = d / 16 * 16;
     const float* of = x + (size_t)min(row, n - 1) * d; // beyond the last row the last goes along
     float mean = 0.f;
@@ -38,7 +38,7 @@ normalise(const float* __restrict__ x, const float* __restrict__ gain, const flo
     for (unsigned i = whole; i < d; i++) square = square + (of[i] - mean) * (of[i] - mean);
     const float scale = 1.f / sqrtf(square / (float)d + eps);
     if (row >= n) return;
-    for (unsigned i = lane; i < d; i += 16) out[(size_t)row * d + i] = (of[i] - mean) * scale * gain[i] + bias[i];
+    for (unsigned i = lane; i < d; i += 16) put_for_product(out, rounded, row, d, i, (of[i] - mean) * scale * gain[i] + bias[i]);
 }
 
 // The first 2 * half dimensions of each head of the rows [n, width], of which the first `heads` heads of d_head are turned; pairs

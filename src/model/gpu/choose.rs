@@ -1,5 +1,5 @@
 //! What runs a model for a harvest, a token table, an evaluation or a text: the processor, or a card
-//! that gives its bits.
+//! that gives its bits, or in bf16 comes close.
 
 use candle_core::Tensor;
 
@@ -188,14 +188,20 @@ pub(crate) fn choose(
 
 /// What keeps a model from every card, in the middle of a sentence: what a card has or has not.
 fn lacks(model: &Model, wanted: Wanted<'_>) -> Option<&'static str> {
+    let unembed = &model.inner.transformer.unembed;
     let unembeds = wanted.last().is_none();
     match model.compute() {
-        Compute::Bf16 => Some("no bf16"),
-        Compute::F32 if !has_tiles() => Some("the bits of AVX-512, which this processor lacks"),
-        Compute::F32 if unembeds && !weights::has_order(&model.inner.transformer.unembed) => {
+        _ if !has_tiles() => Some("the bits of AVX-512, which this processor lacks"),
+        Compute::Bf16 if matches!(wanted, Wanted::Text) => {
+            Some("no text in bf16, in which it would be another")
+        }
+        Compute::Bf16 if unembeds && !unembed.is_packed() => {
+            Some("no unembedding in bf16 that is the embedding itself")
+        }
+        Compute::F32 if unembeds && !weights::has_order(unembed) => {
             Some("no unembedding of this shape that is the embedding itself")
         }
-        Compute::F32 => None,
+        _ => None,
     }
 }
 

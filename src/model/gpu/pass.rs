@@ -2,10 +2,10 @@
 
 use super::room::Room;
 use super::text::Past;
-use super::weights::{Matrix, NormOnDevice};
+use super::weights::{Matrix, NormOnDevice, Numbers};
 use super::{OnDevice, blocks};
 use crate::base::error::{Error, Result};
-use crate::cpu::matmul::Activation;
+use crate::cpu::matmul::{Activation, Compute};
 use crate::device::{Buffer, Shape, launch};
 use crate::model::{HookPoint, Site};
 
@@ -13,6 +13,9 @@ use crate::model::{HookPoint, Site};
 /// values. The kernels'.
 const TILE: usize = 128;
 const QUERIES: usize = 64;
+
+/// What `product16` is told to write in bf16; 0 and 1 are to write and to add in f32.
+const IN_BF16: u32 = 2;
 
 /// A pass under way.
 pub(super) struct Pass<'a> {
@@ -126,16 +129,17 @@ impl Pass<'_> {
         from: &Buffer<f32>,
         to: &Buffer<f32>,
     ) -> Result<()> {
-        let NormOnDevice { gain, bias, centred, eps } = norm;
+        let NormOnDevice { gain, bias, centred, eps, to_bf16 } = norm;
         launch!(
             self.on.device,
             "normalise",
             Shape::blocks(self.rows.div_ceil(16), 256),
-            [from, gain, bias, self.rows, gain.len(), *centred, *eps, to]
+            [from, gain, bias, self.rows, gain.len(), *centred, *eps, *to_bf16, to]
         )
     }
 
-    /// `activation(from · matrix + bias)`, multiplied with `gate`, written or added.
+    /// `activation(from · matrix + bias)`, multiplied with `gate`, written or added. Where the matrix is
+    /// in bf16, so is `from`.
     pub fn product(
         &self,
         matrix: &Matrix,
@@ -145,15 +149,27 @@ impl Pass<'_> {
         gate: Option<&Buffer<f32>>,
         add: bool,
     ) -> Result<()> {
-        let Matrix { panels, bias, depth, width, stretches } = matrix;
-        let grid = [self.rows, *width].map(|n| n.div_ceil(TILE) as u32);
-        let activation = activation as u32;
-        launch!(
-            self.on.device,
-            "product",
-            Shape { grid, block: 256, shared: 0 },
-            [from, panels, bias, gate, self.rows, *depth, *width, *stretches, activation, add, to]
-        )
+        let Matrix { numbers, bias, depth, width, stretches, to_bf16 } = matrix;
+        let (device, n, activation) = (&self.on.device, self.rows, activation as u32);
+        let grid = [n, *width].map(|n| n.div_ceil(TILE) as u32);
+        let shape = Shape { grid, block: 256, shared: 0 };
+        match numbers {
+            Numbers::F32(panels) => launch!(
+                device,
+                "product",
+                shape,
+                [from, panels, bias, gate, n, *depth, *width, *stretches, activation, add, to]
+            ),
+            Numbers::Bf16(columns) => {
+                let into = if *to_bf16 { IN_BF16 } else { u32::from(add) };
+                launch!(
+                    device,
+                    "product16",
+                    shape,
+                    [from, columns, bias, gate, n, *depth, *width, activation, into, to]
+                )
+            }
+        }
     }
 
     /// Adds a product to the residual stream; by way of `apart` if it is a hook's value that
@@ -259,6 +275,7 @@ impl Pass<'_> {
                 group,
                 config.d_head,
                 scale,
+                self.on.model.compute() == Compute::Bf16,
                 &self.room.narrow
             ]
         )

@@ -12,7 +12,8 @@ pub(super) struct Room {
     pub ids: Buffer<u32>,
     /// The residual stream `[rows, d_model]`.
     pub resid: Buffer<f32>,
-    /// A norm's output, and then attention's: `[rows, d_model]` and `[rows, d_attn]`.
+    /// A norm's output, and then attention's: `[rows, d_model]` and `[rows, d_attn]`. In
+    /// [`Compute::Bf16`](crate::model::Compute) what products read of this and the next two is bf16.
     pub narrow: Buffer<f32>,
     /// Where attention and MLP run in parallel, the MLP's norm.
     pub second: Buffer<f32>,
@@ -63,11 +64,13 @@ impl Room {
 pub(super) fn widths(model: &Model, to_logits: bool) -> [usize; 6] {
     let config = model.config();
     let d = config.d_model;
+    // Rows of bf16, which begin at multiples of 16 bytes, lie where such of f32 do: of four at least.
+    let either = |width: usize| width.next_multiple_of(4);
     [
         d,
-        d.max(config.d_attn()),
-        if config.parallel { d } else { 0 },
-        config.d_qkv().max(config.d_mlp),
+        either(d.max(config.d_attn())),
+        if config.parallel { either(d) } else { 0 },
+        either(config.d_qkv().max(config.d_mlp)),
         if config.gated() { config.d_mlp } else { 0 },
         if to_logits { config.d_vocab } else { 0 },
     ]
@@ -81,6 +84,8 @@ pub(super) fn bytes(model: &Model, last: Option<HookPoint>, rows: usize, n_ctx: 
     let row = 1 + 2 * stream + narrow + second + wide + gate + logits;
     let turns = n_ctx * model.config().rotary_dim;
     let n_blocks = last.map_or(transformer.blocks.len(), blocks);
-    let numbers = weights::numbers(transformer, n_blocks, last.is_none()) + rows * row + turns;
+    let numbers = weights::numbers(transformer, n_blocks, last.is_none(), model.compute())
+        + rows * row
+        + turns;
     4 * numbers as u64 / 10 * 11
 }

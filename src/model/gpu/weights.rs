@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::base::error::{Error, Result};
-use crate::cpu::matmul::has_tiles;
+use crate::cpu::matmul::{Compute, Packed, bf16, has_tiles};
 use crate::cpu::simd::tile::PANEL;
 use crate::device::{Buffer, Driver};
 use crate::model::block::Block;
@@ -23,17 +23,31 @@ const OF_GEMM: usize = 512;
 /// Products of up to so many numbers the `gemm` crate forms in an order of its own.
 const FEW: usize = 256;
 
-/// A matrix and its bias, as [`Packed`](crate::cpu::matmul::Packed) has them.
+/// A matrix and its bias.
 pub(super) struct Matrix {
-    /// `[panels, depth, 32]`, in f32 whatever the processor keeps.
-    pub panels: Buffer<f32>,
+    pub numbers: Numbers,
     /// One for each column of each panel.
     pub bias: Buffer<f32>,
     pub depth: usize,
     pub width: usize,
-    /// Parts of the depth that are summed up one by one.
+    /// Parts of the depth that are summed up one by one, in f32.
     pub stretches: usize,
+    /// Whether what it gives is read by a product in bf16 alone.
+    pub to_bf16: bool,
 }
+
+/// The numbers of a matrix, as one of two kernels reads them.
+pub(super) enum Numbers {
+    /// `[panels, depth, 32]`, as [`Packed`](crate::cpu::matmul::Packed) has them, in f32 whatever the
+    /// processor keeps.
+    F32(Buffer<f32>),
+    /// `[width, depth]`, rounded to bf16, with zeros behind each column to a multiple of
+    /// [`STEP`].
+    Bf16(Buffer<u16>),
+}
+
+/// Numbers of a column that the kernel takes at a time.
+const STEP: usize = 32;
 
 /// A norm.
 pub(super) struct NormOnDevice {
@@ -41,6 +55,8 @@ pub(super) struct NormOnDevice {
     pub bias: Buffer<f32>,
     pub centred: bool,
     pub eps: f32,
+    /// As of a [`Matrix`].
+    pub to_bf16: bool,
 }
 
 /// The weights of a block.
@@ -66,28 +82,33 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Those of so many blocks, and of what lies behind the last if the pass goes to the logits.
+    /// Those of so many blocks, and of what lies behind the last if the pass goes to the logits. As
+    /// on a processor, `compute` is that of the blocks.
     pub fn upload(
         device: &Arc<dyn Driver>,
         transformer: &Transformer,
         n_blocks: usize,
         to_logits: bool,
+        compute: Compute,
     ) -> Result<Weights> {
         let of = |x: &Tensor| with_f32(x, |numbers| Buffer::of(device, numbers))?;
+        let to_bf16 = compute == Compute::Bf16;
+        let matrix = |dense: &Dense| matrix_on(device, dense, compute);
+        let norm = |norm: &Norm| norm_on(device, norm);
         let block = |block: &Block| {
             Ok(BlockOnDevice {
-                ln1: norm(device, &block.ln1)?,
-                qkv: matrix(device, &block.qkv)?,
-                out: matrix(device, &block.out)?,
-                ln2: norm(device, &block.ln2)?,
-                gate: block.gate.as_ref().map(|gate| matrix(device, gate)).transpose()?,
-                up: matrix(device, &block.up)?,
-                down: matrix(device, &block.down)?,
+                ln1: NormOnDevice { to_bf16, ..norm(&block.ln1)? },
+                qkv: matrix(&block.qkv)?,
+                out: matrix(&block.out)?,
+                ln2: NormOnDevice { to_bf16, ..norm(&block.ln2)? },
+                gate: block.gate.as_ref().map(matrix).transpose()?,
+                up: Matrix { to_bf16, ..matrix(&block.up)? },
+                down: matrix(&block.down)?,
             })
         };
         let end = || {
             let Transformer { ln_final, unembed, .. } = transformer;
-            Ok::<_, Error>((norm(device, ln_final)?, matrix(device, unembed)?))
+            Ok::<_, Error>((norm(ln_final)?, matrix_on(device, unembed, Compute::F32)?))
         };
         let embed = &transformer.embed;
         Ok(Weights {
@@ -107,18 +128,27 @@ pub(super) fn has_order(dense: &Dense) -> bool {
     dense.is_packed() || (even && width >= FEW)
 }
 
-/// How many numbers [`Weights`] are.
-pub(super) fn numbers(transformer: &Transformer, n_blocks: usize, to_logits: bool) -> usize {
-    let of_matrix = |dense: &Dense| {
-        let [depth, width] = dense.dims();
-        (depth + 1) * width.next_multiple_of(PANEL)
+/// How many numbers [`Weights`] are, two of bf16 counted as one.
+pub(super) fn numbers(
+    transformer: &Transformer,
+    n_blocks: usize,
+    to_logits: bool,
+    compute: Compute,
+) -> usize {
+    let of_matrix = |dense: &Dense, compute| {
+        let ([depth, width], columns) = (dense.dims(), dense.dims()[1].next_multiple_of(PANEL));
+        match compute {
+            Compute::F32 => (depth + 1) * columns,
+            Compute::Bf16 => depth.next_multiple_of(STEP) / 2 * width + columns,
+        }
     };
     let of_norm = |norm: &Norm| norm.gain.len() + norm.bias.len();
     let of_block = |block: &Block| {
-        block.matrices().map(of_matrix).sum::<usize>() + of_norm(&block.ln1) + of_norm(&block.ln2)
+        let matrices = block.matrices().map(|dense| of_matrix(dense, compute));
+        matrices.sum::<usize>() + of_norm(&block.ln1) + of_norm(&block.ln2)
     };
     let embed = &transformer.embed;
-    let end = of_norm(&transformer.ln_final) + of_matrix(&transformer.unembed);
+    let end = of_norm(&transformer.ln_final) + of_matrix(&transformer.unembed, Compute::F32);
     let ends = usize::from(to_logits) * end
         + embed.tokens().elem_count()
         + embed.positions().map_or(0, |x| x.elem_count());
@@ -127,7 +157,7 @@ pub(super) fn numbers(transformer: &Transformer, n_blocks: usize, to_logits: boo
 
 /// A matrix with the processor's order of sums: that of its tiles, or of the `gemm` crate for one
 /// that lies as it came, which is an unembedding that is the embedding itself.
-fn matrix(device: &Arc<dyn Driver>, dense: &Dense) -> Result<Matrix> {
+fn matrix_on(device: &Arc<dyn Driver>, dense: &Dense, compute: Compute) -> Result<Matrix> {
     if !has_tiles() {
         let why = "a card has the order of sums of AVX-512, which this processor lacks: use the CPU (device = cpu)";
         return Err(Error::config("device", why));
@@ -135,18 +165,45 @@ fn matrix(device: &Arc<dyn Driver>, dense: &Dense) -> Result<Matrix> {
     let packed = dense.in_panels()?;
     let (depth, width) = (packed.depth, packed.width);
     let stretches = depth.div_ceil(if dense.is_packed() { OF_TILES } else { OF_GEMM });
-    let panels = Buffer::new(device, packed.n_panels() * depth * PANEL)?;
+    let numbers = match compute {
+        Compute::F32 => Numbers::F32(panels(device, &packed)?),
+        Compute::Bf16 => Numbers::Bf16(columns(device, &packed)?),
+    };
+    let bias = Buffer::of(device, packed.bias())?;
+    Ok(Matrix { numbers, bias, depth, width, stretches, to_bf16: false })
+}
+
+fn panels(device: &Arc<dyn Driver>, packed: &Packed) -> Result<Buffer<f32>> {
+    let panels = Buffer::new(device, packed.n_panels() * packed.depth * PANEL)?;
     let mut at = 0;
     packed.each_panel(|panel| -> Result<()> {
         panels.write_at(at, panel)?;
         at += panel.len();
         Ok(())
     })?;
-    Ok(Matrix { panels, bias: Buffer::of(device, packed.bias())?, depth, width, stretches })
+    Ok(panels)
 }
 
-fn norm(device: &Arc<dyn Driver>, norm: &Norm) -> Result<NormOnDevice> {
+fn columns(device: &Arc<dyn Driver>, packed: &Packed) -> Result<Buffer<u16>> {
+    let Packed { depth, width, .. } = *packed;
+    let column = depth.next_multiple_of(STEP);
+    let columns = Buffer::new(device, width * column)?;
+    let (mut turned, mut done) = (vec![0; PANEL * column], 0);
+    packed.each_panel(|panel| -> Result<()> {
+        for (k, numbers) in panel.chunks_exact(PANEL).enumerate() {
+            let places = turned.iter_mut().skip(k).step_by(column);
+            places.zip(numbers).for_each(|(place, x)| *place = bf16::round(*x));
+        }
+        let n = PANEL.min(width - done);
+        columns.write_at(done * column, &turned[..n * column])?;
+        done += n;
+        Ok(())
+    })?;
+    Ok(columns)
+}
+
+fn norm_on(device: &Arc<dyn Driver>, norm: &Norm) -> Result<NormOnDevice> {
     let Norm { gain, bias, centred, eps } = norm;
     let [gain, bias] = [Buffer::of(device, gain)?, Buffer::of(device, bias)?];
-    Ok(NormOnDevice { gain, bias, centred: *centred, eps: *eps })
+    Ok(NormOnDevice { gain, bias, centred: *centred, eps: *eps, to_bf16: false })
 }

@@ -12,6 +12,7 @@ use super::init::Unigrams;
 use crate::base::error::{Error, Result};
 use crate::base::files::{FolderLock, create_folder, hex, remove_stale_files};
 use crate::formats::arrays::{self, Arrays};
+use crate::model::gpu::Bits;
 use crate::model::{HookPoint, Model};
 
 /// The one array of the file: `[rows so far, d_model]`.
@@ -24,7 +25,7 @@ impl Lookup {
     /// As [`Lookup::unigram`], kept in a file in the folder `dir`: the same call reads it back, and
     /// one after being killed or stopped continues where the file ends. The file's name tells the
     /// model and the hook, so a folder may hold several, and one of an earlier residual stream is
-    /// continued.
+    /// continued; in bf16 also whether a card made it, which none but a card continues.
     ///
     /// ```no_run
     /// use tokenized_sae::prelude::*;
@@ -41,16 +42,21 @@ impl Lookup {
         if let Some(lookup) = wanted.at_hand() {
             return Ok(lookup);
         }
-        let kept = CachedTable::new(model, hook, dir.as_ref());
-        kept.read(&mut wanted)?;
-        if wanted.is_whole() {
-            return wanted.lookup();
+        // A whole one is as good from a card as from a processor.
+        for bits in [Bits::Processor, Bits::Card] {
+            CachedTable::new(model, hook, dir.as_ref(), bits).read(&mut wanted)?;
+            if wanted.is_whole() {
+                return wanted.lookup();
+            }
         }
         create_folder(dir.as_ref())?;
         let _lock = FolderLock::acquire(dir.as_ref())?;
+        wanted.choose()?;
+        let kept = CachedTable::new(model, hook, dir.as_ref(), wanted.bits);
         let name = kept.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         remove_stale_files(dir.as_ref(), |target| target == name)?;
         // Again under the lock: another process may have continued it.
+        wanted.rows.clear();
         kept.read(&mut wanted)?;
         begin_with_nearest(&mut wanted, model, dir.as_ref());
         let mut saved = Instant::now();
@@ -86,7 +92,8 @@ fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
     for hook in hooks {
         // Whoever asks for a damaged one gets the error.
         let Ok(mut other) = Unigrams::of(model, hook) else { continue };
-        if CachedTable::new(model, hook, dir).read(&mut other).is_ok() && other.is_whole() {
+        let kept = CachedTable::new(model, hook, dir, wanted.bits);
+        if kept.read(&mut other).is_ok() && other.is_whole() {
             return wanted.begin_with(hook, Arc::new(other.rows));
         }
     }
@@ -96,6 +103,7 @@ fn begin_with_nearest(wanted: &mut Unigrams<'_>, model: &Model, dir: &Path) {
 struct CachedTable {
     path: PathBuf,
     d_model: usize,
+    bits: Bits,
     about: About,
 }
 
@@ -113,8 +121,11 @@ struct About {
 }
 
 impl CachedTable {
-    fn new(model: &Model, hook: HookPoint, dir: &Path) -> CachedTable {
-        let (model_id, compute) = (model.fingerprint().to_owned(), model.compute().to_string());
+    fn new(model: &Model, hook: HookPoint, dir: &Path, bits: Bits) -> CachedTable {
+        let (model_id, mut compute) = (model.fingerprint().to_owned(), model.compute().to_string());
+        if bits == Bits::Card {
+            compute += "-card";
+        }
         let start = model_id.get(..12).unwrap_or_default();
         let path = dir.join(format!("unigram-{hook}-{start}-{compute}.safetensors"));
         let about = About {
@@ -125,7 +136,7 @@ impl CachedTable {
             compute,
             sha256: String::new(),
         };
-        CachedTable { path, d_model: model.config().d_model, about }
+        CachedTable { path, d_model: model.config().d_model, bits, about }
     }
 
     /// Gives what an earlier call has kept, if any did.
@@ -158,7 +169,7 @@ impl CachedTable {
         if about != (About { sha256: got, ..self.about.clone() }) || rows.len() > wanted.len() {
             return Err(damaged("it is from another model, hook or version"));
         }
-        wanted.rows = rows;
+        (wanted.rows, wanted.bits) = (rows, self.bits);
         Ok(())
     }
 
@@ -186,7 +197,7 @@ mod tests {
     fn a_table_is_made_once_and_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-gpt2").unwrap();
-        let kept = CachedTable::new(&model, HOOK, dir.path());
+        let kept = CachedTable::new(&model, HOOK, dir.path(), Bits::Processor);
         let made = Lookup::unigram(&model, HOOK).unwrap();
         let want = made.table().to_vec();
         // While somebody holds it, it is not made again, and not read.
@@ -240,7 +251,8 @@ mod tests {
             drop((early, middle));
             // And from a file.
             let dir = tempfile::tempdir().unwrap();
-            CachedTable::new(&model, post, dir.path()).write(&values).unwrap();
+            let kept = CachedTable::new(&model, post, dir.path(), Bits::Processor);
+            kept.write(&values).unwrap();
             assert_eq!(
                 Lookup::unigram_in(&model, HookPoint::resid_pre(3), dir.path()).unwrap().table(),
                 whole,
@@ -250,10 +262,34 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_a_card_has_begun_in_bf16_is_not_continued_by_a_processor() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = Model::load("tiny-pythia").unwrap().computing(Compute::Bf16);
+        let [cpu, card] = [Bits::Processor, Bits::Card]
+            .map(|bits| CachedTable::new(&model, HOOK, dir.path(), bits));
+        let want = Lookup::unigram(&model, HOOK).unwrap().table().to_vec();
+        let mut of_card: Vec<f32> = want.iter().map(|x| x + 1.0).collect();
+        card.write(&of_card[..500 * card.d_model]).unwrap();
+        assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table(), want);
+        // Nor is one of an earlier hook gone on from.
+        let early = CachedTable::new(&model, HookPoint::resid_pre(1), dir.path(), Bits::Card);
+        early.write(&of_card).unwrap();
+        let later = HookPoint::resid_pre(2);
+        let table = Lookup::unigram_in(&model, later, dir.path()).unwrap().table().to_vec();
+        assert_eq!(table, Lookup::unigram(&model, later).unwrap().table());
+        // One that is whole is used.
+        std::fs::remove_file(&cpu.path).unwrap();
+        of_card[0] = 7.0;
+        card.write(&of_card).unwrap();
+        assert_eq!(Lookup::unigram_in(&model, HOOK, dir.path()).unwrap().table(), of_card);
+        assert!(!cpu.path.exists());
+    }
+
+    #[test]
     fn damage_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let model = Model::load("tiny-pythia").unwrap();
-        let mut kept = CachedTable::new(&model, HOOK, dir.path());
+        let mut kept = CachedTable::new(&model, HOOK, dir.path(), Bits::Processor);
         let told = || Lookup::unigram_in(&model, HOOK, dir.path()).unwrap_err();
         kept.about.hook = "another".to_owned();
         kept.write(&[0.5; 128]).unwrap();

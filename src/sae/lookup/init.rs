@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::{Index, Lookup, Ngrams, Start};
 use crate::base::error::{Error, Result};
 use crate::device::Device;
-use crate::display::{Progress, interrupt};
-use crate::model::gpu::{Wanted, choose};
+use crate::display::{self, Progress, interrupt};
+use crate::model::gpu::{Bits, Computes, Wanted, choose};
 use crate::model::outliers::{OUTLIER, median, norms};
 use crate::model::{Compute, HookPoint, Model};
 use crate::sae::Sae;
@@ -94,8 +94,12 @@ impl Lookup {
         for n in 2..=grams.longest() {
             let of_length: Vec<Vec<u32>> =
                 all.iter().filter(|gram| gram.len() == n).cloned().collect();
+            if of_length.is_empty() {
+                continue;
+            }
             let mut rows = Vec::new();
-            after_bos(model, hook, &of_length, None, &mut rows, &mut |_| Ok(()))?;
+            let computes = chosen(model, hook, &of_length)?;
+            after_bos(&computes, model, hook, &of_length, None, &mut rows, &mut |_| Ok(()))?;
             table.extend(rows);
         }
         Lookup::from_table(table, config.d_model)?
@@ -123,20 +127,27 @@ impl Lookup {
 
 /// Tables that somebody still holds: a sweep asks for the same one for every arm, and a notebook
 /// whenever its cell runs again.
-static HELD: Mutex<Vec<(Made, Weak<Vec<f32>>)>> = Mutex::new(Vec::new());
+static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
-fn held() -> MutexGuard<'static, Vec<(Made, Weak<Vec<f32>>)>> {
+fn held() -> MutexGuard<'static, Vec<Held>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a table is made of: a model, a hook, and a number format of products.
 type Made = (String, HookPoint, Compute);
 
+/// A table, and whose bits it has.
+type Held = (Made, Bits, Weak<Vec<f32>>);
+
 /// The rows of the authors' table, as far as they are made.
 pub(super) struct Unigrams<'a> {
     model: &'a Model,
     hook: HookPoint,
     pub rows: Vec<f32>,
+    /// Whose bits they have.
+    pub bits: Bits,
+    /// What makes them, once that is chosen.
+    computes: Option<Computes>,
     /// The table of an earlier residual stream, that before so many blocks: what is between is all
     /// to compute.
     before: Option<(usize, Arc<Vec<f32>>)>,
@@ -145,7 +156,25 @@ pub(super) struct Unigrams<'a> {
 impl<'a> Unigrams<'a> {
     pub(super) fn of(model: &'a Model, hook: HookPoint) -> Result<Unigrams<'a>> {
         model.check_hook(hook)?;
-        Ok(Unigrams { model, hook, rows: Vec::new(), before: None })
+        let (rows, bits) = (Vec::new(), Bits::default());
+        Ok(Unigrams { model, hook, rows, bits, computes: None, before: None })
+    }
+
+    /// Chooses what makes the rows, of which none is there yet, and so whose bits they will have.
+    pub(super) fn choose(&mut self) -> Result<()> {
+        self.computes = Some(self.chosen()?);
+        Ok(())
+    }
+
+    fn chosen(&mut self) -> Result<Computes> {
+        let computes = chosen(self.model, self.hook, &self.tokens(0, AT_ONCE))?;
+        self.bits = computes.bits();
+        Ok(computes)
+    }
+
+    /// Some tokens, each by itself.
+    fn tokens(&self, from: usize, n: usize) -> Vec<Vec<u32>> {
+        (from..self.model.config().d_vocab).take(n).map(|token| vec![token as u32]).collect()
     }
 
     /// Whether the table of that hook is nearer than the one at hand.
@@ -171,31 +200,28 @@ impl<'a> Unigrams<'a> {
 
     /// Makes the missing ones, and shows `each` of every few those made so far.
     pub(super) fn make(&mut self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
-        let d = self.model.config().d_model;
-        let tokens: Vec<Vec<u32>> =
-            (0..self.model.config().d_vocab as u32).map(|token| vec![token]).collect();
-        for ((model, hook, compute), table) in held().iter() {
-            let of_this = *model == self.model.fingerprint() && *compute == self.model.compute();
+        let computes = match self.computes.take() {
+            Some(computes) => computes,
+            None => self.chosen()?,
+        };
+        let tokens = self.tokens(self.rows.len() / self.model.config().d_model, usize::MAX);
+        for ((model, hook, compute), bits, table) in held().iter() {
+            let of_this = *model == self.model.fingerprint()
+                && *compute == self.model.compute()
+                && *bits == self.bits;
             if let Some(table) = table.upgrade().filter(|_| of_this && self.is_nearer(*hook)) {
                 self.begin_with(*hook, table);
             }
         }
         let before = self.before.as_ref().map(|(depth, table)| (*depth, &table[self.rows.len()..]));
-        after_bos(
-            self.model,
-            self.hook,
-            &tokens[self.rows.len() / d..],
-            before,
-            &mut self.rows,
-            each,
-        )
+        after_bos(&computes, self.model, self.hook, &tokens, before, &mut self.rows, each)
     }
 
     /// The table that somebody still holds, if anybody does.
     pub(super) fn at_hand(&self) -> Option<Lookup> {
         let mut held = held();
-        held.retain(|(_, table)| table.strong_count() > 0);
-        let (made, table) = held.iter().find(|(made, _)| *made == self.made())?;
+        held.retain(|(_, _, table)| table.strong_count() > 0);
+        let (made, _, table) = held.iter().find(|(made, ..)| *made == self.made())?;
         let (hook, model) = (made.1, made.0.clone());
         Some(
             Lookup::from_shared(table.upgrade()?, self.model.config().d_model)
@@ -210,14 +236,24 @@ impl<'a> Unigrams<'a> {
     pub(super) fn lookup(self) -> Result<Lookup> {
         let made = self.made();
         let lookup = Lookup::from_table(self.rows, self.model.config().d_model)?;
-        held().push((made, Arc::downgrade(&lookup.table)));
+        held().push((made, self.bits, Arc::downgrade(&lookup.table)));
         Ok(lookup.started(Start::AfterBos(self.hook, self.model.fingerprint().to_owned())))
     }
+}
+
+/// What runs the model for these and more of their length.
+fn chosen(model: &Model, hook: HookPoint, grams: &[Vec<u32>]) -> Result<Computes> {
+    let first = model.with_bos(&grams[..grams.len().min(AT_ONCE)])?;
+    let (computes, remark) =
+        choose(Device::Auto, model, Wanted::Table(hook), first.n_seq(), &first)?;
+    remark.iter().for_each(|remark| display::remark(remark));
+    Ok(computes)
 }
 
 /// Adds what the hook holds at the last position of BOS followed by each of these, all of one
 /// length: `[n, d_model]`. `before`: as of [`Model::after_bos`], for all of them.
 fn after_bos(
+    computes: &Computes,
     model: &Model,
     hook: HookPoint,
     grams: &[Vec<u32>],
@@ -225,7 +261,6 @@ fn after_bos(
     out: &mut Vec<f32>,
     each: &mut dyn FnMut(&[f32]) -> Result<()>,
 ) -> Result<()> {
-    model.check_hook(hook)?;
     if grams.is_empty() {
         return Ok(());
     }
@@ -236,10 +271,6 @@ fn after_bos(
     let mut progress =
         Progress::new("token table", (there + grams.len()) as u64, "rows").resumed_at(there as u64);
     out.reserve_exact(grams.len() * d);
-    let first = model.with_bos(&grams[..grams.len().min(AT_ONCE)])?;
-    let (computes, remark) =
-        choose(Device::Auto, model, Wanted::Table(hook), first.n_seq(), &first)?;
-    remark.iter().for_each(|remark| progress.remark(remark));
     for (i, grams) in grams.chunks(AT_ONCE).enumerate() {
         let before =
             before.map(|(depth, rows)| (depth, &rows[i * AT_ONCE * d..][..grams.len() * d]));

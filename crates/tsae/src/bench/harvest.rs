@@ -227,9 +227,12 @@ pub struct HarvestReport {
     /// The seconds of each part of the middle repetition; on a card, of each kernel in one of its
     /// own, in which the host waits for every kernel.
     pub stages: serde_json::Map<String, serde_json::Value>,
-    /// The SHA-256 of the hook's values of the first pass, the same on every card and every processor
-    /// with AVX-512.
+    /// The SHA-256 of the hook's values of the first pass: in f32 the same on every card and every
+    /// processor with AVX-512.
     pub sha256: String,
+    /// In bf16 on a card, how far the hook's values are from the processor's in bf16, for the first 96
+    /// tokens: the root of the summed squares of the differences, as a share of that of the values.
+    pub from_processor: Option<f64>,
 }
 
 /// Runs synthetic tokens through a model of the shape asked for, in passes of as many sequences as
@@ -237,7 +240,7 @@ pub struct HarvestReport {
 ///
 /// # Errors
 /// [`Error::Config`] if the model has no such layer, there is nothing to run, or the card is not
-/// there or does not give the processor's bits.
+/// there or does not give the processor's bits, or in bf16 does not come close to them.
 pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
     let model =
         Model::synthetic(bench.shape.name(), bench.shape.config(), bench.weights.precision())?
@@ -267,7 +270,7 @@ pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
         .step_by(batch)
         .map(|from| tokens.rows(from, (from + batch).min(bench.sequences)))
         .collect();
-    let Measured { seconds, peak, stages, first } = match bench.device {
+    let Measured { seconds, peak, stages, first, from_processor } = match bench.device {
         Device::Cuda(ordinal) => on_card(ordinal, &model, &passes, bench)?,
         Device::Auto | Device::Cpu => on_processor(&model, &passes, bench)?,
     };
@@ -280,6 +283,7 @@ pub fn harvest(bench: &HarvestBench) -> Result<HarvestReport> {
         peak_rss_bytes: peak_rss_bytes().unwrap_or(0),
         stages: stages.into_iter().map(|(name, seconds)| (name, seconds.into())).collect(),
         sha256: sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        from_processor,
     })
 }
 
@@ -292,6 +296,8 @@ struct Measured {
     stages: Vec<(String, f64)>,
     /// The hook's values of the first pass.
     first: Vec<f32>,
+    /// As the report has it.
+    from_processor: Option<f64>,
 }
 
 fn on_processor(model: &Model, passes: &[Tokens], bench: &HarvestBench) -> Result<Measured> {
@@ -318,7 +324,8 @@ fn on_processor(model: &Model, passes: &[Tokens], bench: &HarvestBench) -> Resul
         .map(|(_, times)| times)
         .unwrap_or_default();
     let stages = times.named().into_iter().map(|(name, took)| (name.to_owned(), took)).collect();
-    Ok(Measured { seconds, peak, stages, first: first.flatten_all()?.to_vec1()? })
+    let first = first.flatten_all()?.to_vec1()?;
+    Ok(Measured { seconds, peak, stages, first, from_processor: None })
 }
 
 /// With the copies of ids to the card, and of values from it.
@@ -328,14 +335,11 @@ fn on_card(
     passes: &[Tokens],
     bench: &HarvestBench,
 ) -> Result<Measured> {
-    if bench.compute == Compute::Bf16 {
-        let why = "models on a card have no bf16: take f32, or the processor";
-        return Err(Error::config("dtype", why));
-    }
     let (card, hooks) = (backend::card(ordinal)?, [HookPoint::resid_pre(bench.layer)]);
     let run = |model: &OnDevice, pass: &Tokens| model.run_to_many(pass, &hooks, &|| false);
     let on_card = OnDevice::new(&card, model, hooks[0])?;
-    on_card.prove(&passes[0], &hooks)?;
+    let distance = on_card.distance(&passes[0], &hooks)?;
+    let from_processor = (bench.compute == Compute::Bf16).then_some(distance);
     let first = run(&on_card, &passes[0])?.swap_remove(0);
     let mut repetitions = Vec::new();
     for _ in 0..bench.repetitions {
@@ -355,7 +359,8 @@ fn on_card(
         run(&on_card, pass)?;
     }
     let stages = timed.take().into_iter().map(|(kernel, took)| (kernel, took.as_secs_f64()));
-    Ok(Measured { seconds: median(repetitions), peak: None, stages: stages.collect(), first })
+    let (seconds, stages) = (median(repetitions), stages.collect());
+    Ok(Measured { seconds, peak: None, stages, first, from_processor })
 }
 
 /// Multiplications and additions in the products of a repetition; of attention's, those below the
@@ -381,6 +386,9 @@ impl HarvestReport {
             push("of the machine's peak", format!("{:.1} %", 100.0 * share));
         }
         push("peak memory", format::bytes(self.peak_rss_bytes));
+        if let Some(distance) = self.from_processor {
+            push("apart from the processor", format!("{:.3} %", 100.0 * distance));
+        }
         for (name, seconds) in &self.stages {
             push(name, format!("{:.3} s", seconds.as_f64().unwrap_or(0.0)));
         }
