@@ -82,6 +82,31 @@ fn shapes_that_fit_no_tile_are_close_in_bf16() {
     }
 }
 
+const PROSE: &str = "It was the best of times, it was the worst of times, it was the age of wisdom, it was the \
+    age of foolishness, it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, \
+    it was the season of Darkness, it was the spring of hope, it was the winter of despair, we had everything \
+    before us, we had nothing before us, we were all going direct to Heaven, we were all going direct the other way";
+
+/// As `tests/real` has it.
+#[test]
+fn the_first_blocks_of_a_real_model_are_close_in_bf16() {
+    let Some(folder) = std::env::var("TSAE_SMOLLM2").ok().filter(|folder| !folder.is_empty())
+    else {
+        return eprintln!("skipped: set TSAE_SMOLLM2=$(tests/real/smollm2.sh)");
+    };
+    if !has_the_order() {
+        return;
+    }
+    let Some(emulated) = Emulated::new(6) else { return };
+    let device: Arc<dyn Driver> = Arc::new(emulated);
+    let model = Model::load(&folder).unwrap().computing(Compute::Bf16);
+    let tokens = Tokens::new(model.encode(PROSE).unwrap()[..96].to_vec(), 96).unwrap();
+    let hooks: Vec<HookPoint> = model.hooks().into_iter().filter(|hook| hook.layer < 5).collect();
+    let there = OnDevice::new(&device, &model, hooks[hooks.len() - 1]).unwrap();
+    let distance = there.distance(&tokens, &hooks).unwrap();
+    assert!(distance > 0.0 && distance < 0.01, "{distance}");
+}
+
 #[test]
 fn matrices_in_bf16_take_half_the_memory() {
     if !has_the_order() {

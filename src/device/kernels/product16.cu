@@ -6,7 +6,8 @@
 // each number fetched 128 products are made, 64 operations a byte. At 768 -> 3,072 and 2,048 rows x is read 24 times and w 16
 // times, 150 MB, half of what `product` reads, nearly all from the second-level cache, for the same 9.7 GFLOP. By their
 // data sheets, the units of cards for data centres are some fifteen times as fast as the multipliers of f32, so that the cache may
-// decide as well. What is written is the result alone: 25 MB in f32, half of it where the next product reads it.
+// decide as well. What is written is the result alone: 25 MB in f32, half of it where the next product reads it. Where the result
+// has 768 columns there are 96 blocks, fewer than a large card has multiprocessors: passes of more rows use it better.
 //
 // Products are exact, and the unit adds up a few at once, in f32, of which it cuts off what the largest among them leaves no room
 // for: every 8 or 16 of the depth some 2^-23 of the sum, always towards 0. At a depth of 8,192 that is 2^-13 at most, and rounding

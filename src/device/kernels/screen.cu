@@ -2,7 +2,8 @@
 //
 // A block of 256 threads forms a tile of 128 rows by 128 latents on the tensor cores. 64 bytes of each row and latent at a
 // time, 16 kB, come by asynchronous copies into one of three stages of shared memory while the stage before is multiplied
-// (`tiles.cuh`). Of each byte fetched 128 products are made; batch and encoder, 3 and 9 MB at 768 -> 12,288 and 4,096 rows, stay in the second-level cache.
+// (`tiles.cuh`). Of each byte fetched 128 products are made; batch and encoder, 3 and 9 MB at 768 -> 12,288 and 4,096 rows,
+// stay in the second-level cache.
 //
 // The scores [n, d_sae], 200 MB, never leave the registers. They become estimates, outliers are added from shared memory,
 // and what reaches its row's bar less the most that a margin in this tile can be goes on to have a margin of its own. What

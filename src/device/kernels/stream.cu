@@ -19,7 +19,8 @@ embed(const unsigned* __restrict__ ids, const float* __restrict__ embedding, con
     }
 }
 
-// (x - mean) / sqrt(variance + eps) * gain + bias; with 0 for the mean unless `centred`. [n, d], `rounded` to bf16 or not: sixteen threads a row, block 256.
+// (x - mean) / sqrt(variance + eps) * gain + bias; with 0 for the mean unless `centred`. [n, d], `rounded` to bf16 or not: sixteen threads
+// a row, block 256.
 extern "C" __global__ void __launch_bounds__(256)
 normalise(const float* __restrict__ x, const float* __restrict__ gain, const float* __restrict__ bias, unsigned n, unsigned d, unsigned centred, float eps,
           unsigned rounded, void* __restrict__ out) {
