@@ -54,7 +54,7 @@ pub struct SaeConfig {
     #[serde(default)]
     pub aux: Option<AuxK>,
     /// Whether rows of the decoder are kept at length 1. Always so with [`Architecture::Relu`] and
-    /// [`Architecture::Gated`].
+    /// [`Architecture::Gated`], and in an [aligned](SaeConfig::aligned) SAE.
     #[serde(default)]
     pub unit_norm: bool,
     /// Whether `b_dec` starts at the mean of the activations, less what a table says of them, and not
@@ -69,8 +69,9 @@ pub struct SaeConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<usize>,
     /// Whether training keeps the inner product of a latent's two rows at 1
-    /// ([aligned training](https://arxiv.org/abs/2605.18629)): after each step a row of the encoder
-    /// takes the nearest place where it is. Of TopK and BatchTopK alone.
+    /// ([aligned training](https://arxiv.org/abs/2605.18629)), and rows of the decoder at length 1: a row
+    /// of the encoder is that of the decoder and something across it, which learns. Of TopK and
+    /// BatchTopK alone.
     #[serde(default, skip_serializing_if = "is_false")]
     pub aligned: bool,
     /// How many times, evenly over the first half of training, latents that have not fired for a
@@ -187,7 +188,7 @@ impl SaeConfig {
 
     /// Whether training keeps the rows of the decoder at length 1.
     pub(crate) fn keeps_unit_norm(&self) -> bool {
-        self.unit_norm || self.architecture.constrains_decoder()
+        self.unit_norm || self.aligned || self.architecture.constrains_decoder()
     }
 
     /// How many latents there are.

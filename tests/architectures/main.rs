@@ -253,7 +253,8 @@ fn a_decoder_of_unit_rows_equals_autograd() {
 fn an_aligned_encoder_equals_autograd() {
     for config in [
         config(Architecture::TopK),
-        config(Architecture::BatchTopK),
+        // With seed 3 two scores are so near each other that rounding decides which is among the k.
+        SaeConfig { seed: 4, ..config(Architecture::BatchTopK) },
         config(Architecture::TopK).with_frozen(Frozen::Decoder),
         SaeConfig { unit_norm: true, relu: true, ..config(Architecture::TopK) },
     ] {

@@ -86,7 +86,18 @@ impl Oracle {
             Some(part) if self.subtract => (x - part).unwrap(),
             _ => x.clone(),
         };
-        x.broadcast_sub(self.var("b_dec")).unwrap().matmul(&self.var("W_enc").t().unwrap()).unwrap()
+        let x = x.broadcast_sub(self.var("b_dec")).unwrap();
+        let (w_enc, w_dec) = (self.var("W_enc"), self.var("W_dec"));
+        let w_enc = match self.config.aligned {
+            false => w_enc.clone(),
+            true => (w_enc + w_dec.broadcast_mul(&Self::lacking(w_enc, w_dec)).unwrap()).unwrap(),
+        };
+        x.matmul(&w_enc.t().unwrap()).unwrap()
+    }
+
+    /// By how much the inner products of rows are below 1, for rows of length 1, `[n, 1]`.
+    fn lacking(w_enc: &Tensor, w_dec: &Tensor) -> Tensor {
+        (w_enc * w_dec).unwrap().sum_keepdim(1).unwrap().affine(-1.0, 1.0).unwrap()
     }
 
     /// 1 where `a > b`, without a gradient.
@@ -242,6 +253,7 @@ impl Oracle {
         let (loss, objective) = self.loss(&x, &keys);
         let mut gradients = objective.backward().unwrap();
         let unit = (self.config.unit_norm
+            || self.config.aligned
             || matches!(
                 self.config.architecture,
                 Architecture::Relu { .. } | Architecture::Gated { .. }
@@ -260,10 +272,8 @@ impl Oracle {
             w_dec.set(&w_dec.broadcast_div(&norms).unwrap()).unwrap();
         }
         if self.config.aligned {
-            let w_enc = &self.vars.iter().find(|(name, _)| *name == "W_enc").unwrap().1;
-            let square = w_dec.sqr().unwrap().sum_keepdim(1).unwrap();
-            let product = (w_enc.as_tensor() * w_dec.as_tensor()).unwrap().sum_keepdim(1).unwrap();
-            let lacking = (product.affine(-1.0, 1.0).unwrap() / square).unwrap();
+            let w_enc = &self.vars[0].1;
+            let lacking = Self::lacking(w_enc, &w_dec);
             w_enc
                 .set(&(w_enc.as_tensor() + w_dec.broadcast_mul(&lacking).unwrap()).unwrap())
                 .unwrap();

@@ -1,6 +1,8 @@
 //! By latent: the gradient of a latent's two rows, formed in registers by one thread, and Adam on
 //! them at once.
 
+mod aligned;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -104,7 +106,10 @@ pub(super) fn update(
     let weights = own.start * d..own.end * d;
     let mut partial = vec![0.0; own.len().div_ceil(CHUNK) * d];
     let learns = |matrix| sae.config.frozen != Some(matrix);
-    let (encoder_learns, decoder_learns) = (learns(Frozen::Encoder), learns(Frozen::Decoder));
+    let is_aligned = sae.config.aligned;
+    // Aligned rows move together, afterwards.
+    let (encoder_learns, decoder_learns) =
+        (learns(Frozen::Encoder) && !is_aligned, learns(Frozen::Decoder));
     let keeps_unit_norm = sae.config.keeps_unit_norm();
     for strip in 0..centred.strips() {
         let encoder = rows_of(&mut sae.w_enc, &mut state.w_enc, d, &weights);
@@ -142,11 +147,10 @@ pub(super) fn update(
             });
         }
     }
-    if decoder_learns && keeps_unit_norm {
+    if is_aligned {
+        aligned::update(sae, state, streams, centred, adam, own.clone());
+    } else if decoder_learns && keeps_unit_norm {
         update_unit_rows(sae, state, streams, adam, own.clone());
-    }
-    if sae.config.aligned {
-        align(sae, own.clone());
     }
     let gradient: Vec<f32> = match of_b_enc {
         Some(gradient) => gradient[own.clone()].to_vec(),
@@ -199,29 +203,6 @@ fn update_unit_rows(
             }
         },
     );
-}
-
-/// Moves each row of `W_enc` along its row of `W_dec` to where their inner product is 1.
-fn align(sae: &mut Sae, own: Range<usize>) {
-    let d = sae.d_model();
-    let own = own.start * d..own.end * d;
-    let encoder = sae.w_enc[own.clone()].par_chunks_mut(CHUNK * d);
-    encoder.zip(sae.w_dec[own].par_chunks(CHUNK * d)).for_each(|(encoder, decoder)| {
-        for (encoder, decoder) in encoder.chunks_exact_mut(d).zip(decoder.chunks_exact(d)) {
-            to_plane(encoder, decoder);
-        }
-    });
-}
-
-vectorised! {
-    /// Brings `w` to the nearest place where its inner product with `of` is 1; there is none for zeros.
-    fn to_plane(w: &mut [f32], of: &[f32]) {
-        let square = dot(of, of);
-        if square > 0.0 {
-            let lacking = (1.0 - dot(w, of)) / square;
-            add_scaled(w, lacking, of);
-        }
-    }
 }
 
 vectorised! {
