@@ -67,6 +67,7 @@ impl Work {
         Work { to: "make it", doing: "making a token table", done: "made" };
     pub(crate) const EVALUATING: Work =
         Work { to: "evaluate", doing: "evaluating", done: "evaluated" };
+    pub(crate) const COMPUTING: Work = Work { to: "compute", doing: "computing", done: "computed" };
     pub(crate) const SAMPLING: Work = Work { to: "sample", doing: "sampling", done: "sampled" };
 }
 

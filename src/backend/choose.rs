@@ -46,7 +46,7 @@ pub(crate) fn processor(device: Device) -> Result<Arc<dyn Backend>> {
 /// # Errors
 /// [`Error::Config`] if there is none, it cannot be used, or it gives others; what the card says.
 pub fn card(ordinal: usize) -> Result<Arc<dyn Driver>> {
-    let card = open(ordinal, Work::TRAINING)?;
+    let card = open(ordinal, Work::COMPUTING)?;
     prove(ordinal, &card)?;
     Ok(card)
 }
