@@ -187,16 +187,7 @@ fn update_unit_rows(
             let rows = w.chunks_exact_mut(d).zip(m.chunks_exact_mut(d)).zip(v.chunks_exact_mut(d));
             for (i, ((w, m), v)) in rows.enumerate() {
                 let latent = own.start + chunk * CHUNK + i;
-                for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
-                    gather(
-                        gradient,
-                        streams,
-                        latent,
-                        strip,
-                        |stream| stream.residuals_of(prefixes, latent),
-                        Of::Value,
-                    );
-                }
+                gather_of_decoder(gradient, streams, prefixes, latent);
                 take_out(gradient, w);
                 adam_row(adam, w, m, v, gradient);
                 to_unit(w);
@@ -223,6 +214,19 @@ vectorised! {
         if norm > 0.0 {
             w.iter_mut().for_each(|w| *w /= norm);
         }
+    }
+}
+
+/// The gradient of a whole row of `W_dec`.
+fn gather_of_decoder(
+    gradient: &mut [f32],
+    streams: &[Stream<'_>],
+    prefixes: &[usize],
+    latent: usize,
+) {
+    for (strip, gradient) in gradient.chunks_mut(STRIP).enumerate() {
+        let residuals = |stream| Stream::residuals_of(stream, prefixes, latent);
+        gather(gradient, streams, latent, strip, residuals, Of::Value);
     }
 }
 

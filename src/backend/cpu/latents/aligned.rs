@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{CHUNK, Of, Stream, gather, rows_of, take_out, to_unit};
+use super::{CHUNK, Of, Stream, gather, gather_of_decoder, rows_of, take_out, to_unit};
 use crate::backend::adam::{AdamStep, adam_row};
 use crate::backend::cpu::tiled::{STRIP, Tiled};
 use crate::backend::state::AdamState;
@@ -39,16 +39,7 @@ pub(super) fn update(
                 for (strip, gradient) in of_encoder.chunks_mut(STRIP).enumerate() {
                     gather(gradient, streams, latent, strip, |_| centred, Of::Gradient);
                 }
-                for (strip, gradient) in of_decoder.chunks_mut(STRIP).enumerate() {
-                    gather(
-                        gradient,
-                        streams,
-                        latent,
-                        strip,
-                        |stream| stream.residuals_of(prefixes, latent),
-                        Of::Value,
-                    );
-                }
+                gather_of_decoder(of_decoder, streams, prefixes, latent);
                 let at = i * d..(i + 1) * d;
                 let [w_enc, m_enc, v_enc] = encoder.each_mut().map(|rows| &mut rows[at.clone()]);
                 let [w_dec, m_dec, v_dec] = decoder.each_mut().map(|rows| &mut rows[at.clone()]);
