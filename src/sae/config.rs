@@ -348,3 +348,33 @@ pub(crate) fn check_rate(field: &'static str, rate: f64) -> Result<()> {
         Err(Error::config(field, format!("{field} = {rate}; it must be above 0")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_that_does_not_go_together_is_refused() {
+        let plain = SaeConfig { k: 2, expansion: 2, ..SaeConfig::new(8, 5) };
+        let resampled = plain.clone().with_resamplings(1);
+        for (config, field) in [
+            (plain.clone().in_subspace(0), "subspace"),
+            (plain.clone().in_subspace(9), "subspace"),
+            (plain.clone().aligned().with_architecture(Architecture::Relu { l1: 1.0 }), "aligned"),
+            (plain.clone().aligned().with_frozen(Frozen::Encoder), "aligned"),
+            (resampled.clone().with_architecture(Architecture::jump_relu(1.0)), "resamplings"),
+            (resampled.clone().with_architecture(Architecture::Gated { l1: 1.0 }), "resamplings"),
+            (resampled.clone().aligned(), "resamplings"),
+            (resampled.clone().with_frozen(Frozen::Decoder), "resamplings"),
+        ] {
+            let refused = config.check().unwrap_err();
+            assert!(matches!(refused, Error::Config { field: it, .. } if it == field), "{refused}");
+        }
+        for config in [
+            plain.clone().in_subspace(8).aligned().with_frozen(Frozen::Decoder),
+            resampled.with_architecture(Architecture::Relu { l1: 1.0 }),
+        ] {
+            config.check().unwrap();
+        }
+    }
+}
