@@ -21,6 +21,7 @@ mod config;
 mod config_json;
 mod continuation;
 mod directions;
+mod draw;
 mod elementwise;
 mod embed;
 mod family;
@@ -53,8 +54,10 @@ mod weights;
 use std::fmt;
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use tokenizers::Tokenizer;
+
+/// candle's tensor, in which activations and logits come and go: f32, on the CPU.
+pub use candle_core::Tensor;
 
 pub use crate::cpu::matmul::Compute;
 pub(crate) use config::Family;

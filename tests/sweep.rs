@@ -571,6 +571,18 @@ fn a_file_describes_what_a_notebook_builds() {
     assert!(
         refused("sampled = 2048", "sampled = 2048\ntext = \"a.txt\"").contains("one of the two")
     );
+    assert!(
+        refused("sampled = 2048", "sampled = 2048\nmax_tokens = 512").contains("for text"),
+        "of samples there are as many as it says"
+    );
+
+    // Less text than is trained on.
+    fs::write(it.path("a.txt"), "One more line of the same text. ".repeat(200)).unwrap();
+    let text = format!("text = {:?}\nmax_tokens = 512\ncontext = 32", it.path("a.txt"));
+    let less = SweepFile::parse(&toml.replace("sampled = 2048", &text)).unwrap();
+    less.sweep(it.path("less")).unwrap();
+    let acts = ActivationStore::open(it.path("less").join("activations")).unwrap();
+    assert_eq!(acts.n_rows(), 512);
 }
 
 #[test]

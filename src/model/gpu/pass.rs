@@ -1,7 +1,6 @@
 //! A pass through a model on a device, kernel by kernel.
 
 use super::room::Room;
-use super::text::Past;
 use super::weights::{Matrix, NormOnDevice, Numbers};
 use super::{OnDevice, blocks};
 use crate::base::error::{Error, Result};
@@ -32,6 +31,18 @@ pub(super) struct Pass<'a> {
     /// Where the pass ends.
     pub last: HookPoint,
     pub values: &'a mut [Vec<f32>],
+}
+
+/// What some sequences have been read to.
+pub(super) struct Past {
+    /// Keys and values of each block, `[n_seq, n_ctx, 2 · d_kv]`.
+    pub cache: Vec<Buffer<f32>>,
+    /// Room for what a position gives to those before, `[n_seq, n_heads, n_ctx]`.
+    pub scores: Buffer<f32>,
+    /// Positions that there is room for.
+    pub n_ctx: usize,
+    /// Positions that have been read.
+    pub len: usize,
 }
 
 impl Pass<'_> {

@@ -20,7 +20,7 @@ use crate::base::error::{Error, Result};
 use crate::model::tensor::with_f32;
 use crate::model::tokens::Tokens;
 use crate::model::transformer::Cache;
-use crate::model::{Compute, HookPoint, Model, sample};
+use crate::model::{Compute, HookPoint, Model, draw};
 
 /// Tokens that both a card and the processor are given: of one sequence, more than attention takes at
 /// a time.
@@ -88,7 +88,7 @@ impl OnDevice {
             with_f32(&here, |here| self.compare("a logit", [&there, here], None, n_seq * length))??;
             Ok(here)
         };
-        sample::write(both, &[self.model.bos()], 0..n_seq, length, 0, &|| false)?;
+        draw::tokens(both, &[self.model.bos()], 0..n_seq, length, 0, &|| false)?;
         Ok(())
     }
 

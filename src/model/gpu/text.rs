@@ -5,30 +5,18 @@ use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use super::pass::Pass;
+use super::pass::{Pass, Past};
 use super::{OnDevice, room};
 use crate::base::error::Result;
 use crate::base::forecast;
 use crate::device::Buffer;
-use crate::model::{Model, sample};
+use crate::model::{Model, draw};
 
 /// The fewest sequences that are written at once.
 pub(crate) const LEAST: usize = 8;
 
 /// And the most: the rows of a tile of a product, each of whose columns is read once for all.
 const MOST: usize = 128;
-
-/// What some sequences have been read to.
-pub(super) struct Past {
-    /// Keys and values of each block, `[n_seq, n_ctx, 2 · d_kv]`.
-    pub cache: Vec<Buffer<f32>>,
-    /// Room for what a position gives to those before, `[n_seq, n_heads, n_ctx]`.
-    pub scores: Buffer<f32>,
-    /// Positions that there is room for.
-    pub n_ctx: usize,
-    /// Positions that have been read.
-    pub len: usize,
-}
 
 /// Sequences under way.
 pub(super) struct Texts<'a> {
@@ -50,14 +38,14 @@ impl OnDevice {
         length: usize,
         seed: u64,
     ) -> Result<Vec<Vec<u32>>> {
-        let width = sample::width(&sequences);
+        let width = draw::width(&sequences);
         let mut texts = self.texts(width, length)?;
         let read = |ids: &[u32]| {
             let logits = texts.read(ids)?;
             let shape = (width, logits.len() / width);
             Ok(Tensor::from_vec(logits, shape, &Device::Cpu)?)
         };
-        sample::write(read, &[self.model.bos()], sequences, length, seed, &|| false)
+        draw::tokens(read, &[self.model.bos()], sequences, length, seed, &|| false)
     }
 
     /// So many sequences, of up to `n_ctx` tokens, of which none has been read.
