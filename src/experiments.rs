@@ -57,3 +57,9 @@ impl Text<'_> {
         }
     }
 }
+
+/// What is said where text is to be cut short and there is none.
+fn no_text_to_cut() -> Error {
+    let why = "max_tokens is for text: `sampled` says how many tokens the model samples";
+    Error::config("max_tokens", why)
+}

@@ -575,14 +575,23 @@ fn a_file_describes_what_a_notebook_builds() {
         refused("sampled = 2048", "sampled = 2048\nmax_tokens = 512").contains("for text"),
         "of samples there are as many as it says"
     );
+}
 
-    // Less text than is trained on.
-    fs::write(it.path("a.txt"), "One more line of the same text. ".repeat(200)).unwrap();
-    let text = format!("text = {:?}\nmax_tokens = 512\ncontext = 32", it.path("a.txt"));
-    let less = SweepFile::parse(&toml.replace("sampled = 2048", &text)).unwrap();
-    less.sweep(it.path("less")).unwrap();
-    let acts = ActivationStore::open(it.path("less").join("activations")).unwrap();
-    assert_eq!(acts.n_rows(), 512);
+#[test]
+fn a_files_text_is_as_long_as_it_says_however_long_the_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("a.txt");
+    fs::write(&text, "One more line of the same text. ".repeat(200)).unwrap();
+    for (trained, most, rows) in
+        [(256, "max_tokens = 512", 512), (6144, "max_tokens = 512", 512), (256, "", 256)]
+    {
+        let toml = format!(
+            "model = \"tiny-gpt2\"\ntext = {text:?}\ncontext = 32\n{most}\n[train]\ntokens = {trained}\nbatch = 256\n[[arms]]\nname = \"SAE\""
+        );
+        let out = dir.path().join(format!("{trained} {most}"));
+        SweepFile::parse(&toml).unwrap().sweep(&out).unwrap();
+        assert_eq!(ActivationStore::open(out.join("activations")).unwrap().n_rows(), rows);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::read::Step;
 use super::{LookupRecipe, RunRecipe, SAMPLED, SaeRecipe};
 use crate::base::error::{Error, Result};
 use crate::corpus::{DEFAULT_N_CTX, TextFormat};
+use crate::experiments::no_text_to_cut;
 use crate::model::{HookPoint, Model};
 use crate::sae::{Sae, SaeConfig};
 use crate::train::check_name;
@@ -173,10 +174,7 @@ impl RunRecipe {
             ));
         }
         if self.max_tokens.is_some() {
-            return Err(Error::config(
-                "max_tokens",
-                "max_tokens is for text: `sampled` says how many tokens the model samples",
-            ));
+            return Err(no_text_to_cut());
         }
         if self.stream
             || self.format.is_some()

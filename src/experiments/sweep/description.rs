@@ -15,7 +15,7 @@ use crate::base::error::{Error, Result};
 use crate::corpus::Corpus;
 use crate::display::interrupt;
 use crate::experiments::recipe::{self, HarvestRecipe};
-use crate::experiments::{SAMPLED, Text};
+use crate::experiments::{SAMPLED, Text, no_text_to_cut};
 use crate::model::{HookPoint, Model, Processing};
 use crate::train::TrainConfig;
 use arms::overlaid;
@@ -200,8 +200,7 @@ impl SweepFile {
             return Err(Error::config("sampled", "text is given as well: keep one of the two"));
         }
         if self.max_tokens.is_some() && self.text.is_none() {
-            let why = "max_tokens is for text: `sampled` says how many tokens the model samples";
-            return Err(Error::config("max_tokens", why));
+            return Err(no_text_to_cut());
         }
         let tokens = self.max_tokens.unwrap_or(train.tokens);
         Error::at_least_1("max_tokens", tokens)?;
