@@ -13,6 +13,7 @@
 
 use tokenized_sae::activations::Source;
 use tokenized_sae::display::{Column, Row, Table};
+use tokenized_sae::model::Tensor;
 use tokenized_sae::prelude::*;
 
 const TOKENS: usize = 400_000;

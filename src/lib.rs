@@ -120,7 +120,7 @@ pub mod prelude {
         token_or_context, token_or_context_with,
     };
     pub use crate::model::tokens::Tokens;
-    pub use crate::model::{Compute, HookPoint, Model, Processing, Tensor};
+    pub use crate::model::{Compute, HookPoint, Model, Processing};
     pub use crate::plot;
     pub use crate::sae::{
         Architecture, AuxK, Codes, Frozen, Lookup, Ngrams, Sae, SaeConfig, SaeFormat, TableExport,

@@ -25,7 +25,7 @@ impl Model {
     ///
     /// ```
     /// use tokenized_sae::prelude::*;
-    /// use candle_core::Tensor;
+    /// use tokenized_sae::model::Tensor;
     /// let model = Model::load("tiny-gpt2")?;
     /// let direction = Tensor::ones((1, model.config().d_model), candle_core::DType::F32, &candle_core::Device::Cpu)?;
     /// // The layer norm takes the mean away, and of this direction nothing is left.
