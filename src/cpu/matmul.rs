@@ -33,11 +33,15 @@ pub(crate) mod activation;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention;
 pub(crate) mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod cut;
 mod half;
 pub(crate) mod pack;
 pub(crate) mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod product;
+#[cfg(target_arch = "x86_64")]
+mod target;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 

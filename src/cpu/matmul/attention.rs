@@ -12,7 +12,9 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::product::{Sums, Target, as_words, share, tile_sums};
+use super::cut::share;
+use super::product::{Sums, as_words, tile_sums};
+use super::target::Target;
 use super::{Heads, Lines, Out, RowsMut, Shape};
 use crate::cpu::simd::tile::{PANEL, ROWS};
 use crate::cpu::simd::{LANES, exp, maximum, total, vectorised};

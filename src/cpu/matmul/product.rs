@@ -1,23 +1,18 @@
-//! A product of rows with a packed matrix: how it is cut up, and what happens to a tile's sums.
+//! A product of rows with a packed matrix, and what happens to a tile's sums.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::cut::{Cut, STRETCH, share, spread};
 use super::half::Form;
 use super::pack::Columns;
-use super::{Activation, Compute, Lines, Out, Packed, Rows, RowsMut, bf16, has_bf16_tiles};
+use super::target::Target;
+use super::{Activation, Compute, Lines, Out, Packed, Rows, bf16, has_bf16_tiles};
 use crate::cpu::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile};
 use crate::cpu::simd::vectorised;
-
-/// Words of the depth that a tile runs over at a time.
-const STRETCH: usize = 768;
-
-/// Rows of a block, at most: with a stretch of each, a third of a megabyte.
-const BLOCK: usize = 8 * ROWS;
 
 /// The sums of a tile.
 pub(super) type Sums = [[f32; PANEL]; ROWS];
@@ -98,116 +93,6 @@ fn round(x: &[f32], depth: usize) -> Lines {
     rounded
 }
 
-/// How a product is shared out: this many blocks of rows, and groups of panels for each.
-struct Cut {
-    blocks: usize,
-    groups: usize,
-    /// Whether one thread does it all.
-    alone: bool,
-}
-
-impl Cut {
-    /// For `n` rows of `words`, and about `work` operations.
-    fn of(n: usize, words: usize, n_panels: usize, work: usize) -> Cut {
-        /// What is worth waking a thread for, and what a thread should at least be given then.
-        const WORTH_WAKING: usize = 1 << 20;
-        const WORTH_TAKING: usize = 1 << 24;
-        /// Tasks a thread, so that the last to end is not long behind.
-        const TASKS: usize = 24;
-        /// Panels in a group whose sums are kept between stretches: 12 of a block take 172 KiB.
-        const KEPT: usize = 12;
-        let threads = rayon::current_num_threads();
-        let blocks = n.div_ceil(BLOCK);
-        let least = if words > STRETCH { n_panels.div_ceil(KEPT) } else { 1 };
-        let alone = work < WORTH_WAKING || threads == 1;
-        let tasks = if alone { 1 } else { (work / WORTH_TAKING).clamp(threads, threads * TASKS) };
-        // Rows that have to be copied are copied once for each group.
-        let tasks = if spread(words).is_some() { tasks.min(4 * threads) } else { tasks };
-        Cut { blocks, groups: tasks.div_ceil(blocks).max(least).min(n_panels), alone }
-    }
-}
-
-/// Part `i` of `n` in `parts` parts as even as can be.
-pub(super) fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
-    n * i / parts..n * (i + 1) / parts
-}
-
-/// Where the tasks write, each its own part.
-pub(super) struct Target<'a> {
-    at: *mut u8,
-    kind: Kind,
-    /// The number of rows.
-    pub n: usize,
-    /// Numbers from one row to the next.
-    stride: usize,
-    /// What values are multiplied with before they are put, and the length of its rows.
-    gate: Option<(&'a [f32], usize)>,
-    _borrowed: PhantomData<&'a mut [u32]>,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Write,
-    Add,
-    Bf16,
-}
-
-// SAFETY: tasks write to parts that do not overlap, and nobody else has the borrowed output
-// meanwhile.
-unsafe impl Sync for Target<'_> {}
-
-impl<'a> Target<'a> {
-    /// Rows of this many numbers.
-    pub fn of(out: Out<'a>, width: usize) -> Target<'a> {
-        let (out, gate) = match out {
-            Out::Gated(by, rows) => (Out::Write(rows), Some((by, width))),
-            other => (other, None),
-        };
-        let (at, kind, len, stride): (*mut u8, _, _, _) = match out {
-            Out::Write(RowsMut::F32(y)) => (y.as_mut_ptr().cast(), Kind::Write, y.len(), width),
-            Out::Add(y) => (y.as_mut_ptr().cast(), Kind::Add, y.len(), width),
-            Out::Write(RowsMut::Bf16(y)) => {
-                (y.as_mut_ptr().cast(), Kind::Bf16, 2 * y.len(), width.next_multiple_of(2))
-            }
-            Out::Gated(..) => unreachable!("taken apart above"),
-        };
-        let n = len.checked_div(stride).unwrap_or(0);
-        assert!(len == n * stride, "an output that is not whole rows");
-        assert!(gate.is_none_or(|(by, width)| by.len() == n * width), "a gate that does not fit");
-        Target { at, kind, n, stride, gate, _borrowed: PhantomData }
-    }
-
-    /// Puts values into a row, from a column on.
-    ///
-    /// # Safety
-    /// The place must lie within the output, and nobody else may be at it.
-    #[inline(always)]
-    pub unsafe fn put(&self, row: usize, column: usize, values: &[f32]) {
-        let at = row * self.stride + column;
-        match self.kind {
-            // SAFETY: the caller grants `values.len()` numbers from here.
-            Kind::Write => unsafe {
-                std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len())
-            }
-            .copy_from_slice(values),
-            Kind::Add => {
-                // SAFETY: as above.
-                let y = unsafe {
-                    std::slice::from_raw_parts_mut(self.at.cast::<f32>().add(at), values.len())
-                };
-                y.iter_mut().zip(values).for_each(|(y, x)| *y += x);
-            }
-            Kind::Bf16 => {
-                // SAFETY: as above.
-                let y = unsafe {
-                    std::slice::from_raw_parts_mut(self.at.cast::<u16>().add(at), values.len())
-                };
-                y.iter_mut().zip(values).for_each(|(y, x)| *y = bf16::round(*x));
-            }
-        }
-    }
-}
-
 /// What a thread works in.
 #[derive(Default)]
 struct Desk {
@@ -222,14 +107,6 @@ struct Desk {
 thread_local! {
     /// No task of a product begins another.
     static DESK: RefCell<Desk> = RefCell::default();
-}
-
-/// Words from a row to the next, if rows of so many words lie so that their cache lines drive each
-/// other out: a first-level cache has one place for every 4 KiB, a dozen deep, and a tile reads
-/// fourteen rows at once.
-fn spread(words: usize) -> Option<usize> {
-    (words > 0 && (4 * words).is_multiple_of(4096))
-        .then(|| words.min(STRETCH).next_multiple_of(16) + 16)
 }
 
 /// A product under way.
