@@ -79,20 +79,23 @@ pub fn evaluate(
         let clean = resume(x.clone())?;
         let losses = clean.cross_entropies(&rows);
         let counted = [Counted::most(&rows, &x, longest), Counted::all(&rows)];
-        for (i, (counted, ablations)) in counted.iter().zip(&mut ablations).enumerate() {
-            let splice =
-                |replacement: Vec<f32>| resume(language::spliced(&x, replacement, counted));
-            let zero = splice(vec![0.0; x.len()])?;
-            let at_mean = splice(mean[i].repeat(rows.len()))?;
+        let splice = |replacement: Vec<f32>, counted: &Counted| {
+            resume(language::spliced(&x, replacement, counted))
+        };
+        for ((counted, ablations), mean) in counted.iter().zip(&mut ablations).zip(&mean) {
+            let zero = splice(vec![0.0; x.len()], counted)?;
+            let at_mean = splice(mean.repeat(rows.len()), counted)?;
             ablations.clean.add(&losses, &rows, counted);
             ablations.zero.add(&zero.cross_entropies(&rows), &rows, counted);
             ablations.mean.add(&at_mean.cross_entropies(&rows), &rows, counted);
-            for ((_, sae), sums) in saes.iter().zip(&mut sums) {
-                let keys = sae.keys(model, &rows)?;
-                let codes = sae.encode_on(&x, &keys)?;
-                let x_hat = sae.decode(&codes, &keys)?;
-                sums[i].add([&x, &x_hat], &codes, counted, rows.n_ctx());
-                sums[i].add_patched(&clean, &splice(x_hat)?, &rows, counted);
+        }
+        for ((_, sae), sums) in saes.iter().zip(&mut sums) {
+            let keys = sae.keys(model, &rows)?;
+            let codes = sae.encode_on(&x, &keys)?;
+            let x_hat = sae.decode(&codes, &keys)?;
+            for (counted, sums) in counted.iter().zip(sums) {
+                sums.add([&x, &x_hat], &codes, counted, rows.n_ctx());
+                sums.add_patched(&clean, &splice(x_hat.clone(), counted)?, &rows, counted);
             }
         }
         seen += rows.len();
