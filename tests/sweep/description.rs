@@ -109,7 +109,10 @@ fn a_file_describes_what_a_notebook_builds() {
     assert!(refused("expansion = 4", "expansion = 4\ncentred = 3").contains("centred = 3"));
     assert!(refused("batch = 256", "bach = 256").contains("\"bach\""));
     let harvest = |line: &str| refused("[train]", &format!("[harvest]\n{line}\n\n[train]"));
-    assert!(harvest("hooks = [\"blocks.1.hook_resid_pre\"]").contains("as its hooks"));
+    assert!(
+        harvest("hooks = [\"blocks.1.hook_resid_pre\"]")
+            .contains("must include blocks.2.hook_resid_pre")
+    );
     assert!(harvest("dtype = \"int8\"").contains("dtype"), "the store there is another");
     assert!(refused("seeds =", "seed =").contains("seed"));
     assert!(refused("\"unigram\"", "\"trigram\"").contains("unigram"));
@@ -121,6 +124,24 @@ fn a_file_describes_what_a_notebook_builds() {
         refused("sampled = 2048", "sampled = 2048\nmax_tokens = 512").contains("for text"),
         "of samples there are as many as it says"
     );
+}
+
+#[test]
+fn a_file_may_sweep_some_of_the_hooks_that_it_harvests() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = |hooks: &str, harvested: &str| {
+        let toml = format!(
+            "model = \"tiny-gpt2\"\nsampled = 512\nhooks = [{hooks}]\n[harvest]\nhooks = [{harvested}]\n[train]\nbatch = 256\n[[arms]]\nname = \"SAE\""
+        );
+        SweepFile::parse(&toml).unwrap().sweep(dir.path()).unwrap().unwrap().names().unwrap()
+    };
+    let (first, both) =
+        ("\"blocks.1.hook_resid_pre\"", "\"blocks.1.hook_resid_pre\", \"blocks.2.hook_resid_pre\"");
+    assert!(names(first, both).iter().map(|(hook, _)| *hook).eq([hooks()[0]]));
+    let acts = dir.path().join("activations");
+    assert_eq!(ActivationStore::open(acts).unwrap().hooks(), hooks());
+    // The store serves for the others.
+    assert!(names(both, "").iter().map(|(hook, _)| *hook).eq(hooks()));
 }
 
 #[test]

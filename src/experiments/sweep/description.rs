@@ -99,7 +99,8 @@ pub struct SweepFile {
     pub baseline: Option<String>,
     /// Held-out tokens of the evaluation of each run; 65,536 by default.
     pub evaluated_on: Option<usize>,
-    /// How activations are harvested.
+    /// How activations are harvested, and of which hooks, if of others as well: a later sweep may
+    /// train on those.
     #[serde(default)]
     pub harvest: HarvestRecipe,
     /// Fields of [`TrainConfig`] that differ from the default.
@@ -146,22 +147,26 @@ impl SweepFile {
         let dir = dir.as_ref();
         let train: TrainConfig = overlaid("train", &TrainConfig::default(), &self.train)?;
         train.check()?;
-        if !self.harvest.hooks.is_empty() {
-            let why = "a sweep trains on all that it harvests: name them as its hooks";
-            return Err(Error::config("harvest.hooks", why));
-        }
         let model = Model::load_with(&self.model, self.processing)?;
         let hooks = match &self.hooks[..] {
             [] => vec![HookPoint::resid_pre(model.config().n_layers / 2)],
             hooks => hooks.to_vec(),
         };
-        hooks.iter().try_for_each(|&hook| model.check_hook(hook))?;
+        let harvested = match &self.harvest.hooks[..] {
+            [] => &hooks,
+            all => all,
+        };
+        if let Some(hook) = hooks.iter().find(|hook| !harvested.contains(hook)) {
+            let why = format!("they must include {hook}, which is trained on, or be left out");
+            return Err(Error::config("harvest.hooks", why));
+        }
+        harvested.iter().try_for_each(|&hook| model.check_hook(hook))?;
         self.arms.iter().try_for_each(|arm| arm.config(&model)?.check())?;
         let corpus = patiently(|| self.corpus(&model, &train, dir))?;
         let harvest = || {
             ActivationStore::harvest(
                 &model,
-                &hooks,
+                harvested,
                 &corpus.train,
                 dir.join("activations"),
                 self.harvest.config(),
