@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::base::error::Result;
 use crate::cpu::matmul::Lines;
+use crate::model::config::ModelConfig;
 use crate::model::norm::Norm;
 use crate::model::ops::Dense;
 use crate::model::weights::BlockWeights;
@@ -21,15 +22,17 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub fn new(weights: BlockWeights, eps: f64) -> Result<Block> {
+    pub fn new(weights: BlockWeights, config: &ModelConfig) -> Result<Block> {
+        let eps = config.layer_norm_eps;
+        let laid_out = |linear| Dense::laid_out(linear, config.family.stretch());
         Ok(Block {
             ln1: Norm::new(&weights.ln1, eps)?,
-            qkv: Dense::laid_out(weights.qkv)?,
-            out: Dense::laid_out(weights.out)?,
+            qkv: laid_out(weights.qkv)?,
+            out: laid_out(weights.out)?,
             ln2: Norm::new(&weights.ln2, eps)?,
-            gate: weights.gate.map(Dense::laid_out).transpose()?,
-            up: Dense::laid_out(weights.up)?,
-            down: Dense::laid_out(weights.down)?,
+            gate: weights.gate.map(laid_out).transpose()?,
+            up: laid_out(weights.up)?,
+            down: laid_out(weights.down)?,
         })
     }
 

@@ -79,7 +79,7 @@ impl Model {
             digests(&block.tensors())?;
             let numbers: usize = block.tensors().iter().map(|tensor| tensor.elem_count()).sum();
             processing.block(&mut block)?;
-            Block::new(block, config.layer_norm_eps)?;
+            Block::new(block, &config)?;
             seconds_a_number = start.elapsed().as_secs_f64() / numbers.max(1) as f64;
         }
         Ok(Forecast {

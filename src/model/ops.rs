@@ -10,6 +10,7 @@ use gemm::Parallelism;
 
 use crate::base::error::{Error, Result};
 use crate::cpu::matmul::activation::bias_and_activate;
+use crate::cpu::matmul::pack::STRETCH;
 use crate::cpu::matmul::portable::{Matrix, matmul};
 use crate::cpu::matmul::{
     Activation, Compute, Out, Packed, Precision, Rows, RowsMut, View, bf16, has_tiles, in_pieces,
@@ -46,16 +47,16 @@ impl Dense {
     }
 
     /// Lays the matrix out in the order in which products read it: packed where the processor has
-    /// tiles, and `[in, out]` elsewhere.
-    pub fn laid_out(weights: Linear) -> Result<Dense> {
+    /// tiles, which sum up `stretch` of its rows at a time, and `[in, out]` elsewhere.
+    pub fn laid_out(weights: Linear, stretch: usize) -> Result<Dense> {
         if has_tiles() {
-            return Dense::packed(&weights);
+            return Dense::packed(&weights, stretch);
         }
         let weight = weights.processed()?.contiguous()?;
         Dense::as_it_lies(Linear::new((weight, weights.precision), weights.bias))
     }
 
-    fn packed(weights: &Linear) -> Result<Dense> {
+    fn packed(weights: &Linear, stretch: usize) -> Result<Dense> {
         let (depth, width) = weights.weight.dims2()?;
         let is_turned = !weights.weight.is_contiguous();
         let weight = if is_turned { weights.weight.t()? } else { weights.weight.clone() };
@@ -64,7 +65,7 @@ impl Dense {
         let bias = weights.bias.as_ref().map(|_| &bias[..]);
         let packed = with_f32(&weight, |data| {
             let view = View { data, depth, width, row_stride, col_stride };
-            Packed::new(view, bias, weights.precision, weights.row_wise.clone())
+            Packed::new(view, bias, weights.precision, weights.row_wise.clone(), stretch)
         })?;
         Ok(Dense { kind: Kind::Packed(Arc::new(packed)) })
     }
@@ -92,7 +93,8 @@ impl Dense {
                     0 => None,
                     n => Some(Tensor::from_slice(bias, n, &Device::Cpu)?),
                 };
-                Dense::packed(&Linear::new((weight.clone(), Precision::Single), bias))?.in_panels()
+                let linear = Linear::new((weight.clone(), Precision::Single), bias);
+                Dense::packed(&linear, STRETCH)?.in_panels()
             }
         }
     }

@@ -82,7 +82,7 @@ impl Transformer {
             unembed: if config.tied && untouched {
                 Dense::as_it_lies(ends.unembed)?
             } else {
-                Dense::laid_out(ends.unembed)?
+                Dense::laid_out(ends.unembed, config.family.stretch())?
             },
             embed: Embed::new(ends.embed, ends.positions),
             rotary,
@@ -96,7 +96,7 @@ impl Transformer {
 
     /// Lays out the weights of the next block.
     pub fn push(&mut self, block: BlockWeights) -> Result<()> {
-        self.blocks.push(Block::new(block, self.config.layer_norm_eps)?);
+        self.blocks.push(Block::new(block, &self.config)?);
         Ok(())
     }
 

@@ -227,18 +227,26 @@ pub fn random(rng: &mut ChaCha8Rng, n: usize) -> Vec<f32> {
 /// A product and what it is made of: `[n, depth]` times `[depth, width]`.
 struct Product {
     shape: [usize; 3],
+    /// Parts of the depth that are summed up one by one.
+    stretches: usize,
     x: Vec<f32>,
     panels: Vec<f32>,
     bias: Vec<f32>,
 }
 
 impl Product {
-    fn new(shape: [usize; 3]) -> Product {
+    fn new(shape: [usize; 3], stretch: usize) -> Product {
         let [n, depth, width] = shape;
         let mut rng = ChaCha8Rng::seed_from_u64((n * depth + width) as u64);
         let columns = width.next_multiple_of(32);
         let (x, panels) = (random(&mut rng, n * depth), random(&mut rng, columns * depth));
-        Product { shape, x, panels, bias: random(&mut rng, columns) }
+        Product {
+            shape,
+            stretches: depth.div_ceil(stretch),
+            x,
+            panels,
+            bias: random(&mut rng, columns),
+        }
     }
 
     /// By the kernel.
@@ -255,7 +263,7 @@ impl Product {
             whole(n),
             whole(depth),
             whole(width),
-            whole(depth.div_ceil(768)),
+            whole(self.stretches),
             whole(0),
             whole(0),
             address(&y),
@@ -265,10 +273,9 @@ impl Product {
         Ok(std::hint::black_box(y))
     }
 
-    /// One number after the other: stretches of at most 768, fused, added in turn; then the bias.
+    /// One number after the other: each stretch fused, and added in turn; then the bias.
     fn naive(&self) -> Vec<f32> {
-        let [n, depth, width] = self.shape;
-        let stretches = depth.div_ceil(768);
+        let ([n, depth, width], stretches) = (self.shape, self.stretches);
         let number = |row: usize, column: usize| {
             let w = |k: usize| self.panels[(column / 32 * depth + k) * 32 + column % 32];
             let stretch = |s: usize| {
@@ -294,9 +301,11 @@ fn a_product_is_that_of_its_naive_twin_on_any_processor() {
         [5, 1601, 40],
         [1, 2304, 4],
     ] {
-        let product = Product::new(shape);
-        let there = product.launch(emulator, 1).unwrap();
-        assert_same(&format!("{shape:?}"), &there, &product.naive());
+        for stretch in [192, 768] {
+            let product = Product::new(shape, stretch);
+            let there = product.launch(emulator, 1).unwrap();
+            assert_same(&format!("{shape:?} by {stretch}"), &there, &product.naive());
+        }
     }
 }
 
@@ -311,7 +320,7 @@ pub fn without_barrier(file: &str, nth: usize) -> Option<(String, Vec<(PathBuf, 
 
 #[test]
 fn a_barrier_missing_from_a_product_is_found() {
-    let product = Product::new([64, 70, 40]);
+    let product = Product::new([64, 70, 40], 768);
     let want = product.naive();
     for nth in 0.. {
         let Some((name, sources)) = without_barrier("product.cu", nth) else {

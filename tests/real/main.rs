@@ -47,8 +47,16 @@ fn sketch(logits: &Tensor) -> (Tensor, Tensor) {
     (some, logits.log_sum_exp(D::Minus1).unwrap())
 }
 
+fn has_avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Logits of up to 37 are held to those of `transformers` in f64. Its own in f32 are 6.3e-6 off on
-/// average, and 8.2e-5 at most.
+/// average, and 8.2e-5 at most; ours, with tiles, 6.0e-6 and 7.4e-5, and once norms are folded in 6.6e-6
+/// and 9.9e-5.
 #[test]
 fn two_thousand_tokens_of_prose_have_the_logits_of_transformers() {
     let Some(folder) = folder() else { return };
@@ -59,7 +67,9 @@ fn two_thousand_tokens_of_prose_have_the_logits_of_transformers() {
         let (got, got_sums) = sketch(&model.logits(&tokens).unwrap());
         let ([most, mean], [sums, _]) = (distances(&got, &some), distances(&got_sums, &sums));
         eprintln!("{processing}: logits {mean:.1e} off, {most:.1e} at most; log Z {sums:.1e}");
-        assert!(mean < 1.5e-5 && most < 2e-4 && sums < 1e-4, "{processing}");
+        // The `gemm` crate, which forms products elsewhere, sums up more at a time.
+        let [at_most, on_average] = if has_avx512() { [1e-4, 8e-6] } else { [2e-4, 1.5e-5] };
+        assert!(mean < on_average && most < at_most && sums < at_most, "{processing}");
     }
 }
 

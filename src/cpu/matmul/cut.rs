@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
+use super::pack::STRETCH;
 use crate::cpu::simd::tile::ROWS;
-
-/// Words of the depth that a tile runs over at a time.
-pub(super) const STRETCH: usize = 768;
 
 /// Rows of a block, at most: with a stretch of each, a third of a megabyte.
 const BLOCK: usize = 8 * ROWS;
@@ -19,8 +17,8 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// For `n` rows of `words`, and about `work` operations.
-    pub fn of(n: usize, words: usize, n_panels: usize, work: usize) -> Cut {
+    /// For `n` rows of `words` in so many stretches, and about `work` operations.
+    pub fn of(n: usize, words: usize, stretches: usize, n_panels: usize, work: usize) -> Cut {
         /// What is worth waking a thread for, and what a thread should at least be given then.
         const WORTH_WAKING: usize = 1 << 20;
         const WORTH_TAKING: usize = 1 << 24;
@@ -30,7 +28,7 @@ impl Cut {
         const KEPT: usize = 12;
         let threads = rayon::current_num_threads();
         let blocks = n.div_ceil(BLOCK);
-        let least = if words > STRETCH { n_panels.div_ceil(KEPT) } else { 1 };
+        let least = if stretches > 1 { n_panels.div_ceil(KEPT) } else { 1 };
         let alone = work < WORTH_WAKING || threads == 1;
         let tasks = if alone { 1 } else { (work / WORTH_TAKING).clamp(threads, threads * TASKS) };
         // Rows that have to be copied are copied once for each group.

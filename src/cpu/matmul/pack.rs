@@ -96,12 +96,23 @@ impl View<'_> {
     }
 }
 
+/// Words of the depth that a tile runs over at a time, at most.
+pub(crate) const STRETCH: usize = 768;
+
+/// The same for sums that have to be closer: a sum of f32 is rounded as often as it has terms, and
+/// what is rounded grows with them, so that sums of a quarter of the terms, added up, are off by
+/// about half as much.
+pub(crate) const SHORT_STRETCH: usize = 192;
+
 /// A matrix that is multiplied with many rows, and the bias that is added to the product.
 pub(crate) struct Packed {
     /// The number of rows.
     pub depth: usize,
     /// The number of columns.
     pub width: usize,
+    /// Numbers of the depth that a sum in f32 runs over at a time, at most [`STRETCH`]. Those in bf16
+    /// run over as many words.
+    pub stretch: usize,
     numbers: Numbers,
     /// One for each column of each panel.
     bias: Lines,
@@ -135,6 +146,7 @@ impl Packed {
         bias: Option<&[f32]>,
         precision: Precision,
         row_wise: RowWise,
+        stretch: usize,
     ) -> Packed {
         let View { depth, width, .. } = matrix;
         let n_panels = width.div_ceil(PANEL);
@@ -164,7 +176,7 @@ impl Packed {
         if let Some(bias) = bias {
             padded.floats_mut()[..width].copy_from_slice(bias);
         }
-        Packed { depth, width, numbers, bias: padded }
+        Packed { depth, width, stretch, numbers, bias: padded }
     }
 
     /// The number of panels.

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cut::{Cut, STRETCH, share, spread};
+use super::cut::{Cut, share, spread};
 use super::half::Form;
-use super::pack::Columns;
+use super::pack::{Columns, STRETCH};
 use super::target::Target;
 use super::{Activation, Compute, Lines, Out, Packed, Rows, bf16, has_bf16_tiles};
 use crate::cpu::simd::tile::{PANEL, ROWS, bf16_tile, f32_tile};
@@ -45,11 +45,12 @@ impl Packed {
         let target = Target::of(out, self.width);
         let n = target.n;
         assert!(rows.len() >= n * words, "rows that do not fit");
-        let job = Job { matrix: self, columns, rows, words, form, activation };
+        let stretches = words.div_ceil(if form == Form::F32 { self.stretch } else { STRETCH });
+        let job = Job { matrix: self, columns, rows, words, stretches, form, activation };
         if n == 0 || words == 0 || self.width == 0 {
             return job.of_nothing(&target);
         }
-        let cut = Cut::of(n, words, self.n_panels(), 2 * n * self.depth * self.width);
+        let cut = Cut::of(n, words, stretches, self.n_panels(), 2 * n * self.depth * self.width);
         let task = |task: usize| {
             let (block, group) = (task % cut.blocks, task / cut.blocks);
             job.part(
@@ -116,6 +117,8 @@ struct Job<'a> {
     rows: &'a [u32],
     /// Words of a row, and of a column.
     words: usize,
+    /// Parts of them that are summed up one by one.
+    stretches: usize,
     form: Form,
     activation: Activation,
 }
@@ -138,7 +141,7 @@ impl Job<'_> {
 
     /// The part of the product that lies in some rows and some panels.
     fn part(&self, rows: Range<usize>, panels: Range<usize>, target: &Target<'_>) {
-        let stretches = self.words.div_ceil(STRETCH);
+        let stretches = self.stretches;
         DESK.with_borrow_mut(|Desk { kept, rows: copied, column }| {
             if stretches > 1 {
                 kept.resize((rows.len() * panels.len() * PANEL).max(kept.len()), 0.0);

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::pack::{SHORT_STRETCH, STRETCH};
 use super::*;
 
 /// Numbers between −1 and 1.
@@ -38,6 +39,10 @@ impl Case {
     }
 
     fn packed(&self) -> Packed {
+        self.packed_for(STRETCH)
+    }
+
+    fn packed_for(&self, stretch: usize) -> Packed {
         let view = View {
             data: &self.w,
             depth: self.depth,
@@ -45,7 +50,7 @@ impl Case {
             row_stride: self.width,
             col_stride: 1,
         };
-        Packed::new(view, Some(&self.bias), Precision::Single, RowWise::Nothing)
+        Packed::new(view, Some(&self.bias), Precision::Single, RowWise::Nothing, stretch)
     }
 
     /// The sums in f64 of operands rounded as `compute` says, bias added.
@@ -88,12 +93,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn a_product_is_that_of_f64(n in 1usize..260, depth in 1usize..90, width in 1usize..120) {
+    fn a_product_is_that_of_f64(n in 1usize..260, depth in 1usize..90, width in 1usize..120, stretch in 1usize..99) {
         if !has_tiles() {
             return Ok(());
         }
         let case = Case::new(n, depth, width);
-        let packed = case.packed();
+        let packed = case.packed_for(stretch);
         for compute in [Compute::F32, Compute::Bf16] {
             prop_assert!(close(&case.product(&packed, compute), &case.naive(compute), depth), "{compute}");
         }
@@ -117,6 +122,21 @@ fn depths_of_several_stretches_and_rows_that_lie_badly_are_summed_whole() {
             );
         }
     }
+}
+
+#[test]
+fn shorter_stretches_are_closer() {
+    if !has_tiles() {
+        return;
+    }
+    let case = Case::new(64, 1536, 64);
+    let want = case.naive(Compute::F32);
+    let far = |stretch| {
+        let got = case.product(&case.packed_for(stretch), Compute::F32);
+        got.iter().zip(&want).map(|(got, want)| (f64::from(*got) - want).abs()).sum::<f64>()
+    };
+    let [short, long] = [SHORT_STRETCH, STRETCH].map(far);
+    assert!(short < 0.7 * long, "{short} against {long}");
 }
 
 #[test]
@@ -248,8 +268,13 @@ fn sixteen_bits_give_the_products_of_the_f32_that_they_are() {
             let by = noise(depth, 5);
             for row_wise in [RowWise::Nothing, RowWise::Times(by.clone()), RowWise::Minus(by)] {
                 let view = |data| View { data, depth, width, row_stride: width, col_stride: 1 };
-                let half =
-                    Packed::new(view(&case.w), Some(&case.bias), precision, row_wise.clone());
+                let half = Packed::new(
+                    view(&case.w),
+                    Some(&case.bias),
+                    precision,
+                    row_wise.clone(),
+                    SHORT_STRETCH,
+                );
                 let mut processed = case.w.clone();
                 row_wise.apply(width, &mut processed);
                 let whole = Packed::new(
@@ -257,6 +282,7 @@ fn sixteen_bits_give_the_products_of_the_f32_that_they_are() {
                     Some(&case.bias),
                     Precision::Single,
                     RowWise::Nothing,
+                    SHORT_STRETCH,
                 );
                 for compute in [Compute::F32, Compute::Bf16] {
                     assert_eq!(

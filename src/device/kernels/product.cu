@@ -8,9 +8,8 @@
 // 768 -> 3,072 and 2,048 rows x and w are each read 16 to 24 times, 150 MB, mostly from the second-level cache, and y is written
 // once, 25 MB, for 9.7 GFLOP: the multipliers decide.
 //
-// Each sum runs as in the CPU's tiles: from 0 on over the depth, each product fused with its addition, in stretches of at
-// most 768 that are as even as can be, whose sums are added one after the other; then the bias. How many stretches there are
-// the host says: an unembedding that the CPU leaves as it lies has shorter ones.
+// Each sum runs as in the CPU's tiles: from 0 on over the depth, each product fused with its addition, in stretches that
+// are as even as can be, whose sums are added one after the other; then the bias. How many stretches there are the host says.
 #include "epilogue.cuh"
 
 #define TILE 128

@@ -14,10 +14,8 @@ use crate::model::ops::Dense;
 use crate::model::tensor::with_f32;
 use crate::model::transformer::Transformer;
 
-/// The most of the depth that is summed up at a time: by the tiles, and by the `gemm` crate on a
-/// processor with AVX-512 and 32 or 48 kB of first-level cache. With another it might be more, which
-/// the first tokens would show.
-const OF_TILES: usize = 768;
+/// The most of the depth that the `gemm` crate sums up at a time on a processor with AVX-512 and 32
+/// or 48 kB of first-level cache. With another it might be more, which the first tokens would show.
 const OF_GEMM: usize = 512;
 
 /// Products of up to so many numbers the `gemm` crate forms in an order of its own.
@@ -164,7 +162,7 @@ fn matrix_on(device: &Arc<dyn Driver>, dense: &Dense, compute: Compute) -> Resul
     }
     let packed = dense.in_panels()?;
     let (depth, width) = (packed.depth, packed.width);
-    let stretches = depth.div_ceil(if dense.is_packed() { OF_TILES } else { OF_GEMM });
+    let stretches = depth.div_ceil(if dense.is_packed() { packed.stretch } else { OF_GEMM });
     let numbers = match compute {
         Compute::F32 => Numbers::F32(panels(device, &packed)?),
         Compute::Bf16 => Numbers::Bf16(columns(device, &packed)?),

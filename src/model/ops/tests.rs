@@ -64,10 +64,13 @@ fn a_dense_layer_equals_candles() {
                 let mut all = vec![
                     Dense::as_it_lies(of(&matrix)),
                     Dense::as_it_lies(of(&view)),
-                    Dense::laid_out(of(&view)),
+                    Dense::laid_out(of(&view), STRETCH),
                 ];
                 if has_tiles() {
-                    all.extend([Dense::packed(&of(&matrix)), Dense::packed(&of(&view))]);
+                    all.extend([
+                        Dense::packed(&of(&matrix), STRETCH),
+                        Dense::packed(&of(&view), 3),
+                    ]);
                 }
                 for dense in all.into_iter().map(Result::unwrap) {
                     assert_close(&dense.forward(&x, activation, Compute::F32).unwrap(), &want);
@@ -79,8 +82,8 @@ fn a_dense_layer_equals_candles() {
             }
         }
     }
-    let dense =
-        Dense::laid_out(Linear::new((random(&[3, 4], 1), Precision::Single), None)).unwrap();
+    let linear = Linear::new((random(&[3, 4], 1), Precision::Single), None);
+    let dense = Dense::laid_out(linear, STRETCH).unwrap();
     assert!(dense.forward(&random(&[2, 5], 1), Activation::None, Compute::F32).is_err());
     // A view that is not contiguous is read in its own order.
     let turned = random(&[3, 6], 4).t().unwrap();
