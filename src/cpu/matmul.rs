@@ -9,7 +9,7 @@
 //! 1. The rows are cut into blocks of about a hundred, the columns into groups of panels. A thread
 //!    takes one block and one group at a time, so any number of threads shares the work and no two
 //!    write the same number.
-//! 2. The depth is cut into stretches of at most 768 words ([`pack::STRETCH`]; 192 where sums have to
+//! 2. The depth is cut into stretches of at most 768 words ([`pack::STRETCH`]; 288 where sums have to
 //!    be closer). The rows' part of a stretch (a hundred times 3 KiB) and a panel's (96 KiB) stay in a
 //!    core's second-level cache while every tile of the block passes by.
 //! 3. A tile leaves its sums in 1.8 KiB, where bias and activation are applied before anything is
