@@ -63,6 +63,10 @@ impl SaeConfig {
     /// The authors' own recipe is [`for_model`](SaeConfig::for_model) with [`Lookup::unigram`]. Notebooks
     /// 6 and 9 have both.
     ///
+    /// Its learning rate is the lower the longer it trains: on the built-in models 3e-3 is good for some
+    /// 400,000 tokens; after 20 million in SmolLM2 1.5e-3 left 0.3 to 0.7 % of the latents dead, and 3e-3
+    /// 7 to 13 %, with 1 to 4 % more NMSE.
+    ///
     /// ```no_run
     /// # use tokenized_sae::prelude::*;
     /// # let model = Model::load("tiny-gpt2")?;
