@@ -10,7 +10,7 @@ use tokenized_sae::prelude::*;
 const BATCH: usize = 1024;
 
 /// What lets a row through.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub enum Gate {
     /// Everything.
     Open,
@@ -96,8 +96,8 @@ impl Joint {
     /// Goes through all x `[n · d_model]` once, with Adam, the rate falling to 0.
     pub fn fit(&self, x: &[f32], rows: &[u32], lr: f64, seed: u64) -> Result<()> {
         let d = self.mean.elem_count();
-        let vars = [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec];
-        let of_latents = vars.into_iter().chain([&self.table]).cloned().collect();
+        let of_latents = [&self.w_enc, &self.b_enc, &self.w_dec, &self.b_dec, &self.table];
+        let of_latents = of_latents.into_iter().cloned().collect();
         let of_gate = vec![self.key.clone(), self.key_bias.clone()];
         let params = ParamsAdamW { weight_decay: 0.0, ..Default::default() };
         // A gate has far to go in few steps, so its rate is ten times the others'.
