@@ -14,14 +14,17 @@ mod held_out;
 mod language;
 mod measure;
 mod metrics;
+mod pass;
 mod reconstruction;
 mod show;
+mod so_far;
 
 pub use by_sequence::BySequence;
 pub use held_out::{HeldOut, HeldOutPoint};
 pub use measure::Measure;
 pub use metrics::{Evaluation, Evaluations, Metrics};
 pub(crate) use show::{left_out, metrics_table};
+pub(crate) use so_far::Kept;
 
 use candle_core::Tensor;
 
@@ -32,9 +35,8 @@ use crate::model::gpu::{Computes, Wanted, choose};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::Sae;
-use counted::{Counted, longest};
-use language::{Ablations, Predictions};
-use reconstruction::Sums;
+use pass::Pass;
+use so_far::SoFar;
 
 /// Evaluates SAEs on held-out text: one pass of the model up to the hook, and from there one clean
 /// and two ablated passes, and two patched passes for every SAE. The model runs where
@@ -50,106 +52,82 @@ pub fn evaluate(
     saes: &[(&str, &Sae)],
     tokens: &Tokens,
 ) -> Result<Evaluations> {
+    evaluate_kept(model, hook, saes, tokens, None)
+}
+
+/// As [`evaluate`], but from where the same call was stopped before, if that is kept.
+pub(crate) fn evaluate_kept(
+    model: &Model,
+    hook: HookPoint,
+    saes: &[(&str, &Sae)],
+    tokens: &Tokens,
+    kept: Option<Kept>,
+) -> Result<Evaluations> {
     model.check_hook(hook)?;
     check_text(tokens)?;
     for (name, sae) in saes {
         check_width(model, &format!("the SAE \"{name}\""), sae.d_model())?;
     }
     interrupt::watch();
-    let chunk = sequences_at_once(model, tokens.n_ctx());
-    let mut progress = Progress::new("evaluate", tokens.len() as u64, "tokens");
-    let computes = computes(model, hook, tokens, chunk)?;
-    let longest = longest(&computes, model, hook, &tokens.rows(0, chunk))?;
-    let mean = mean_activations(&computes, hook, tokens, chunk, longest)?;
-    let mut ablations = [Ablations::default(), Ablations::default()];
-    let mut sums: Vec<[Sums; 2]> =
-        saes.iter().map(|(_, sae)| [Sums::new(sae), Sums::new(sae)]).collect();
-    let mut seen = 0;
-    for from in (0..tokens.n_seq()).step_by(chunk) {
-        if interrupt::requested() {
-            interrupt::clear();
-            break;
-        }
-        let rows = tokens.rows(from, from + chunk);
-        let paused = computes.pause_at(&rows, hook)?;
-        let x = values(&paused.value)?;
-        let resume = |value: Vec<f32>| {
-            Ok::<_, Error>(Predictions::new(computes.resume(&paused, value)?, &rows))
-        };
-        let clean = resume(x.clone())?;
-        let losses = clean.cross_entropies(&rows);
-        let counted = [Counted::most(&rows, &x, longest), Counted::all(&rows)];
-        let splice = |replacement: Vec<f32>, counted: &Counted| {
-            resume(language::spliced(&x, replacement, counted))
-        };
-        for ((counted, ablations), mean) in counted.iter().zip(&mut ablations).zip(&mean) {
-            let zero = splice(vec![0.0; x.len()], counted)?;
-            let at_mean = splice(mean.repeat(rows.len()), counted)?;
-            ablations.clean.add(&losses, &rows, counted);
-            ablations.zero.add(&zero.cross_entropies(&rows), &rows, counted);
-            ablations.mean.add(&at_mean.cross_entropies(&rows), &rows, counted);
-        }
-        for ((_, sae), sums) in saes.iter().zip(&mut sums) {
-            let keys = sae.keys(model, &rows)?;
-            let codes = sae.encode_on(&x, &keys)?;
-            let x_hat = sae.decode(&codes, &keys)?;
-            for (counted, sums) in counted.iter().zip(sums) {
-                sums.add([&x, &x_hat], &codes, counted, rows.n_ctx());
-                sums.add_patched(&clean, &splice(x_hat.clone(), counted)?, &rows, counted);
-            }
-        }
-        seen += rows.len();
-        progress.set(seen as u64);
+    let so_far = match kept.as_ref().and_then(Kept::read) {
+        Some(all) if all.seen == tokens.n_seq() => all,
+        before => to_the_end(&Pass::new(model, hook, saes, tokens)?, before, kept)?,
+    };
+    if so_far.seen == 0 {
+        return Err(interrupted());
     }
-    progress.finish();
-    if seen == 0 {
-        return Err(Error::Interrupted {
-            what: "the evaluation",
-            remedy: "the same call starts again".to_owned(),
-        });
-    }
-    let rows = saes.iter().zip(&sums).map(|((name, _), sums)| Evaluation {
+    let [without_bos, with_bos] = &so_far.ablations;
+    let rows = saes.iter().zip(&so_far.sums).map(|((name, _), sums)| Evaluation {
         name: (*name).to_owned(),
-        without_bos: sums[0].metrics(&ablations[0]),
-        with_bos: sums[1].metrics(&ablations[1]),
-        by_sequence: sums[0].by_sequence(&ablations[0]),
+        without_bos: sums[0].metrics(without_bos),
+        with_bos: sums[1].metrics(with_bos),
+        by_sequence: sums[0].by_sequence(without_bos),
     });
     Ok(Evaluations {
         rows: rows.collect(),
         model: model.name().to_owned(),
         processing: model.processing().to_string(),
         hook,
-        tokens: seen,
+        tokens: so_far.seen * tokens.n_ctx(),
     })
 }
 
-/// Mean activation over the text: of the positions that count without BOS, and of all.
-fn mean_activations(
-    computes: &Computes,
-    hook: HookPoint,
-    tokens: &Tokens,
-    chunk: usize,
-    longest: f32,
-) -> Result<[Vec<f32>; 2]> {
-    let (mut left_out, mut counted) = (Vec::new(), Vec::new());
-    let mut n = 0;
-    for from in (0..tokens.n_seq()).step_by(chunk) {
-        let rows = tokens.rows(from, from + chunk);
-        let x = computes.run_to(&rows, hook)?;
-        let d = x.len() / rows.len();
-        left_out.resize(d, 0.0f64);
-        counted.resize(d, 0.0f64);
-        let counts = Counted::most(&rows, &x, longest);
-        for (row, counts) in x.chunks_exact(d).zip(counts.of_all()) {
-            let sum = if *counts { &mut counted } else { &mut left_out };
-            sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += f64::from(*v));
-            n += usize::from(*counts);
+/// Measures what is left of the text, or as much of it as comes before a stop.
+fn to_the_end(pass: &Pass, before: Option<SoFar>, mut kept: Option<Kept>) -> Result<SoFar> {
+    let (n_seq, n_ctx) = (pass.tokens.n_seq(), pass.tokens.n_ctx());
+    let seen = before.as_ref().map_or(0, |before| before.seen * n_ctx);
+    let mut progress =
+        Progress::new("evaluate", pass.tokens.len() as u64, "tokens").resumed_at(seen as u64);
+    let mut so_far = match before {
+        Some(before) => before,
+        None => pass.begin(&mut progress)?,
+    };
+    let means = so_far.means();
+    while so_far.seen < n_seq && !stopped() {
+        pass.advance(&mut so_far, &means)?;
+        if let Some(kept) = &mut kept {
+            kept.write_if_due(&so_far)?;
         }
+        progress.set((so_far.seen * n_ctx) as u64);
     }
-    let all = tokens.len() as f64;
-    let without = counted.iter().map(|sum| (sum / n as f64) as f32).collect();
-    let with = left_out.iter().zip(&counted).map(|(a, b)| ((a + b) / all) as f32).collect();
-    Ok([without, with])
+    progress.finish();
+    if let Some(kept) = &mut kept {
+        kept.write(&so_far)?;
+    }
+    Ok(so_far)
+}
+
+/// Whether the stop button was pressed, which is forgotten.
+fn stopped() -> bool {
+    let stopped = interrupt::requested();
+    if stopped {
+        interrupt::clear();
+    }
+    stopped
+}
+
+fn interrupted() -> Error {
+    Error::Interrupted { what: "the evaluation", remedy: "the same call starts again".to_owned() }
 }
 
 /// What runs the model to the hook and from there to the logits, so many sequences at a time.

@@ -33,16 +33,19 @@ pub struct BySequence {
 }
 
 impl BySequence {
-    /// From what was counted: positions and errors a sequence, and cross-entropies.
-    pub(super) fn new(errors: &[(f64, usize)], [clean, patched, zero]: [&Mean; 3]) -> BySequence {
-        let sums = |mean: &Mean| mean.sequences().iter().map(|(sum, _)| *sum).collect();
+    /// From the errors and positions of each sequence, and cross-entropies.
+    pub(super) fn new(
+        nmse: &[f64],
+        tokens: &[usize],
+        [clean, patched, zero]: [&Mean; 3],
+    ) -> BySequence {
         BySequence {
-            tokens: errors.iter().map(|(_, n)| *n).collect(),
-            nmse: errors.iter().map(|(sum, _)| *sum).collect(),
-            predictions: clean.sequences().iter().map(|(_, n)| *n).collect(),
-            ce_clean: sums(clean),
-            ce_patched: sums(patched),
-            ce_zero: sums(zero),
+            tokens: tokens.to_vec(),
+            nmse: nmse.to_vec(),
+            predictions: clean.counts().to_vec(),
+            ce_clean: clean.sums().to_vec(),
+            ce_patched: patched.sums().to_vec(),
+            ce_zero: zero.sums().to_vec(),
         }
     }
 

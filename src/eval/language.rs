@@ -2,15 +2,19 @@
 //! token.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::counted::Counted;
+use crate::base::number::list;
 use crate::cpu::simd::{divergence, log_sum_exp};
 use crate::model::tokens::Tokens;
 
 /// A mean over the positions that count, kept as the sum and the number of each sequence.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Mean {
-    sequences: Vec<(f64, usize)>,
+    #[serde(with = "list")]
+    sums: Vec<f64>,
+    counts: Vec<usize>,
 }
 
 impl Mean {
@@ -20,25 +24,28 @@ impl Mean {
         let sequences = values.chunks_exact(n_ctx - 1).zip(counted.of_all().chunks_exact(n_ctx));
         for (values, counted) in sequences {
             let values = || values.iter().zip(counted).filter(|(_, counted)| **counted);
-            let sum = values().map(|(value, _)| f64::from(*value)).sum::<f64>();
-            self.sequences.push((sum, values().count()));
+            self.sums.push(values().map(|(value, _)| f64::from(*value)).sum());
+            self.counts.push(values().count());
         }
     }
 
-    /// The sum and the number of each sequence.
-    pub(super) fn sequences(&self) -> &[(f64, usize)] {
-        &self.sequences
+    /// The sum over each sequence.
+    pub(super) fn sums(&self) -> &[f64] {
+        &self.sums
+    }
+
+    /// The number of values of each sequence.
+    pub(super) fn counts(&self) -> &[usize] {
+        &self.counts
     }
 
     pub(super) fn value(&self) -> f64 {
-        let all = self.sequences.iter();
-        let (sum, n) = all.fold((0.0, 0), |(sum, n), (more, count)| (sum + more, n + count));
-        sum / n as f64
+        self.sums.iter().sum::<f64>() / self.counts.iter().sum::<usize>() as f64
     }
 }
 
 /// Cross-entropies of a text under the model as it is and with the hook ablated.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Ablations {
     pub clean: Mean,
     pub zero: Mean,

@@ -1,9 +1,12 @@
 //! Reconstruction metrics as exact sums over tokens, in f64.
 
+use serde::{Deserialize, Serialize};
+
 use super::BySequence;
 use super::counted::Counted;
 use super::language::{Ablations, Mean, Predictions};
 use super::metrics::Metrics;
+use crate::base::number::{self, list};
 use crate::model::tokens::Tokens;
 use crate::sae::NMSE_EPSILON;
 use crate::sae::{Codes, Sae};
@@ -12,16 +15,25 @@ use crate::sae::{Codes, Sae};
 const CE_EPSILON: f64 = 0.001;
 
 /// What one SAE's metrics are made of.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Sums {
     n: usize,
     outliers: usize,
+    #[serde(with = "number")]
     nmse: f64,
-    /// The same of each sequence, and its positions.
-    by_sequence: Vec<(f64, usize)>,
+    /// The same of each sequence.
+    #[serde(with = "list")]
+    nmse_by_sequence: Vec<f64>,
+    /// The positions of each sequence.
+    n_by_sequence: Vec<usize>,
+    #[serde(with = "number")]
     squared_error: f64,
+    #[serde(with = "number")]
     squared_norm: f64,
     /// Of each coordinate: the sum, that of squares, and that of squared errors.
-    coordinates: Vec<[f64; 3]>, // [d_model]
+    #[serde(with = "list")]
+    coordinates: Vec<f64>, // [d_model, 3]
+    #[serde(with = "number")]
     cosine: f64,
     active: usize,
     fired: Vec<bool>, // [d_sae]
@@ -35,10 +47,11 @@ impl Sums {
             n: 0,
             outliers: 0,
             nmse: 0.0,
-            by_sequence: Vec::new(),
+            nmse_by_sequence: Vec::new(),
+            n_by_sequence: Vec::new(),
             squared_error: 0.0,
             squared_norm: 0.0,
-            coordinates: vec![[0.0; 3]; sae.d_model()],
+            coordinates: vec![0.0; sae.d_model() * 3],
             cosine: 0.0,
             active: 0,
             fired: vec![false; sae.d_sae()],
@@ -55,15 +68,17 @@ impl Sums {
         counted: &Counted,
         n_ctx: usize,
     ) {
-        let d = self.coordinates.len();
-        let before = self.by_sequence.len();
-        self.by_sequence.resize(before + x.len() / (d * n_ctx), (0.0, 0));
+        let (coordinates, _) = self.coordinates.as_chunks_mut::<3>();
+        let d = coordinates.len();
+        let before = self.n_by_sequence.len();
+        let after = before + x.len() / (d * n_ctx);
+        self.nmse_by_sequence.resize(after, 0.0);
+        self.n_by_sequence.resize(after, 0);
         self.outliers += counted.outliers;
         for i in counted.positions() {
             let (x, x_hat) = (&x[i * d..][..d], &x_hat[i * d..][..d]);
             let (mut error, mut norm, mut norm_hat, mut dot) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
-            for ((&a, &b), [sum, squares, errors]) in x.iter().zip(x_hat).zip(&mut self.coordinates)
-            {
+            for ((&a, &b), [sum, squares, errors]) in x.iter().zip(x_hat).zip(&mut *coordinates) {
                 let (a, b) = (f64::from(a), f64::from(b));
                 *sum += a;
                 *squares += a * a;
@@ -75,9 +90,8 @@ impl Sums {
             }
             self.n += 1;
             self.nmse += error / (norm + NMSE_EPSILON);
-            let (of_sequence, n) = &mut self.by_sequence[before + i / n_ctx];
-            *of_sequence += error / (norm + NMSE_EPSILON);
-            *n += 1;
+            self.nmse_by_sequence[before + i / n_ctx] += error / (norm + NMSE_EPSILON);
+            self.n_by_sequence[before + i / n_ctx] += 1;
             self.squared_error += error;
             self.squared_norm += norm;
             self.cosine += if norm * norm_hat > 0.0 { dot / (norm * norm_hat).sqrt() } else { 0.0 };
@@ -103,7 +117,8 @@ impl Sums {
 
     /// What each sequence adds to the figures.
     pub(super) fn by_sequence(&self, text: &Ablations) -> BySequence {
-        BySequence::new(&self.by_sequence, [&text.clean, &self.patched, &text.zero])
+        let losses = [&text.clean, &self.patched, &text.zero];
+        BySequence::new(&self.nmse_by_sequence, &self.n_by_sequence, losses)
     }
 
     /// Mean of ‖x̂ − x‖² / (‖x‖² + 1e-4).
@@ -124,13 +139,15 @@ impl Sums {
             // What rounding leaves of the variance of a constant is none.
             (variance > 1e-12 * squares).then_some(errors / variance)
         };
-        let shares: Vec<f64> = self.coordinates.iter().filter_map(of).collect();
+        let (coordinates, _) = self.coordinates.as_chunks::<3>();
+        let shares: Vec<f64> = coordinates.iter().filter_map(of).collect();
         shares.iter().sum::<f64>() / shares.len() as f64
     }
 
     pub(super) fn metrics(&self, text: &Ablations) -> Metrics {
         let n = self.n as f64;
-        let mean_norm: f64 = self.coordinates.iter().map(|[sum, ..]| (sum / n) * (sum / n)).sum();
+        let (coordinates, _) = self.coordinates.as_chunks::<3>();
+        let mean_norm: f64 = coordinates.iter().map(|[sum, ..]| (sum / n) * (sum / n)).sum();
         let variance = self.squared_norm / n - mean_norm;
         let fvu = self.squared_error / n / variance;
         let (clean, patched, zero) = (text.clean.value(), self.patched.value(), text.zero.value());

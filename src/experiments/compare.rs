@@ -4,7 +4,7 @@
 mod show;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -14,11 +14,10 @@ use crate::base::error::{Error, Result};
 use crate::base::files::{self, FolderLock};
 use crate::base::format;
 use crate::display::interrupt;
-use crate::eval::{Evaluations, Metrics};
+use crate::eval::{Evaluations, Kept, Metrics};
 use crate::model::{HookPoint, Model};
 use crate::sae::{Lookup, ModelCard, SaeConfig};
-use crate::train::figures;
-use crate::train::{Run, Runs, Speedup, TrainConfig, Trainer, evaluate, speedup};
+use crate::train::{self, Run, Runs, Speedup, TrainConfig, Trainer, figures, speedup};
 
 /// The learning rates among which each SAE gets the one that serves it best, so that the TSAE is
 /// measured against no straw man.
@@ -128,8 +127,8 @@ pub struct Comparison {
 /// `dir/centred/`, `dir/TSAE/` and `dir/recommended/`, each with a model card, `dir/report.json` and
 /// figures.
 ///
-/// The activations and every run stay in `dir/activations` and `dir/runs`; the same call again
-/// reuses them, and continues where it was interrupted. `None` if it was.
+/// The activations, every run and their evaluation stay in `dir/activations` and `dir/runs`; the
+/// same call again reuses them, and continues where it was interrupted. `None` if it was.
 ///
 /// # Errors
 /// What the steps report.
@@ -198,6 +197,10 @@ pub fn compare(
         return Ok(None);
     }
     let named = |name: &str, run: &Run| Run { name: name.to_owned(), ..run.clone() };
+    let folders: Vec<PathBuf> = [best, centred, &tsaes.runs[0], &tsaes.runs[1]]
+        .iter()
+        .map(|run| dir.join("runs").join(&run.name))
+        .collect();
     let (sae, centred) = (named("SAE", best), named("centred", centred));
     let (tsae, recommended) = (named("TSAE", &tsaes.runs[0]), named("recommended", &tsaes.runs[1]));
     let sooner = |run: &Run, than: &Run| speedup(&Runs { runs: vec![than.clone(), run.clone()] });
@@ -210,7 +213,13 @@ pub fn compare(
     let valid = corpus.valid.rows(0, EVALUATED.div_ceil(corpus.valid.n_ctx()));
     // A stop that came after the last step of training is not meant for this.
     interrupt::clear();
-    let evaluations = evaluate(model, hook, &runs, &valid)?;
+    let path = dir.join("runs").join("evaluation.json");
+    let kept = Kept::new(path, model, hook, &valid, &train::weights(&folders)?);
+    let evaluations = match train::evaluate_kept(model, hook, &runs, &valid, Some(kept)) {
+        Ok(evaluations) if evaluations.tokens == valid.len() => evaluations,
+        Ok(_) | Err(Error::Interrupted { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let last = |run: &Run| run.history.held_out.last().map_or(f64::NAN, |point| point.nmse);
     let report = Report {
         sae: evaluations.get("SAE")?.without_bos,

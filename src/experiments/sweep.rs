@@ -27,7 +27,7 @@
 //! [`Trainer::fit`](crate::train::Trainer::fit) writes it, with the evaluation on held-out text as
 //! `evaluation.json`; the name says every value: `TSAE k=16 expansion=16 lr=3e-3 seed=0`.
 //! `dir/sweep.json` lists the grid. The same sweep again trains and evaluates only what is not
-//! there, also after it was stopped or killed, and a larger grid adds to a smaller one.
+//! there, from where it was stopped or killed, and a larger grid adds to a smaller one.
 //!
 //! **Streams.** Runs of one hook and one seed are trained on the same batches at once, as many as
 //! fit into memory, and each ends with the bytes that it would have if it were trained alone.

@@ -2,7 +2,7 @@
 
 use super::Runs;
 use crate::base::error::Result;
-use crate::eval::{self, Evaluations};
+use crate::eval::{self, Evaluations, Kept};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 
@@ -17,6 +17,17 @@ pub fn evaluate(
     runs: &Runs,
     tokens: &Tokens,
 ) -> Result<Evaluations> {
+    evaluate_kept(model, hook, runs, tokens, None)
+}
+
+/// As [`evaluate`], but from where the same call was stopped before, if that is kept.
+pub(crate) fn evaluate_kept(
+    model: &Model,
+    hook: HookPoint,
+    runs: &Runs,
+    tokens: &Tokens,
+    kept: Option<Kept>,
+) -> Result<Evaluations> {
     let saes: Vec<_> = runs.runs.iter().map(|run| (run.name.as_str(), &run.sae)).collect();
-    eval::evaluate(model, hook, &saes, tokens)
+    eval::evaluate_kept(model, hook, &saes, tokens, kept)
 }

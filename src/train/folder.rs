@@ -201,6 +201,16 @@ pub(crate) fn finished(dir: &Path, key: Option<&str>) -> Result<Option<Finished>
     Ok(Some(Finished { weights: want.weights, history }))
 }
 
+/// Checksums of the weights of the finished runs in these folders.
+pub(crate) fn weights(folders: &[PathBuf]) -> Result<Vec<String>> {
+    let weights = |folder: &PathBuf| {
+        finished(folder, None)?
+            .map(|finished| finished.weights)
+            .ok_or_else(|| Error::format(folder, "is not the folder of a finished run"))
+    };
+    folders.iter().map(weights).collect()
+}
+
 /// Whether a folder holds nothing but temporary files: what is left if a process is killed before
 /// it has written `run.json`.
 fn is_bare(dir: &Path) -> Result<bool> {

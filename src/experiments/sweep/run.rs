@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::grid::{self, Point};
 use super::plan::Plan;
-use super::work::{Evaluated, Failed};
+use super::work::{self, Evaluated, Failed};
 use super::{Sweep, memory};
 use crate::base::error::{Error, Result};
 use crate::base::files::FolderLock;
 use crate::display::{Progress, interrupt};
-use crate::eval::HeldOut;
+use crate::eval::{HeldOut, Kept};
 use crate::model::tokens::Tokens;
 use crate::model::{HookPoint, Model};
 use crate::sae::SaeConfig;
@@ -293,7 +293,8 @@ impl<'a> Running<'a> {
         Ok(None)
     }
 
-    /// Evaluates runs that are trained; true if that was stopped by hand.
+    /// Evaluates runs that are trained, from where that was stopped before; true if it is stopped
+    /// by hand.
     fn evaluate(
         &self,
         root: &Path,
@@ -301,21 +302,25 @@ impl<'a> Running<'a> {
         mine: &[(Job, FolderLock)],
         runs: &Runs,
     ) -> Result<bool> {
-        let evaluations = match train::evaluate(self.model, hook, runs, &self.text) {
+        let folders: Vec<PathBuf> =
+            mine.iter().map(|(job, _)| root.join(&job.point.name)).collect();
+        let weights = train::weights(&folders)?;
+        let path = work::evaluating(&folders[0]);
+        let kept = Kept::new(path, self.model, hook, &self.text, &weights);
+        let found = train::evaluate_kept(self.model, hook, runs, &self.text, Some(kept));
+        let evaluations = match found {
             Ok(evaluations) if evaluations.tokens == self.text.len() => evaluations,
             Ok(_) | Err(Error::Interrupted { .. }) => return Ok(true),
             Err(error) => return Err(error),
         };
-        for ((job, _), evaluation) in mine.iter().zip(evaluations.rows) {
-            if let Some(finished) = train::finished(&root.join(&job.point.name), Some(&job.key))? {
-                let evaluated = Evaluated {
-                    weights: finished.weights,
-                    text: self.fingerprint.clone(),
-                    by_sequence: evaluation.by_sequence.clone(),
-                    evaluation,
-                };
-                evaluated.write(&root.join(&job.point.name))?;
-            }
+        for ((folder, weights), evaluation) in folders.iter().zip(weights).zip(evaluations.rows) {
+            let evaluated = Evaluated {
+                weights,
+                text: self.fingerprint.clone(),
+                by_sequence: evaluation.by_sequence.clone(),
+                evaluation,
+            };
+            evaluated.write(folder)?;
         }
         Ok(false)
     }

@@ -1,7 +1,8 @@
 //! What a sweep puts beside a run: its evaluation, or why it failed.
 
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,13 @@ use crate::base::files;
 use crate::eval::{BySequence, Evaluation};
 
 const EVALUATION: &str = "evaluation.json";
+const EVALUATING: &str = "evaluating.json";
 const FAILED: &str = "failed.json";
+
+/// What an evaluation that was stopped has measured, in the folder of the first of its runs.
+pub(super) fn evaluating(run: &Path) -> PathBuf {
+    run.join(EVALUATING)
+}
 
 /// `evaluation.json`: good as long as weights and text are the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,8 +43,14 @@ pub(super) struct Failed {
 }
 
 impl Evaluated {
+    /// Writes it, in the place of what has been measured on the way.
     pub(super) fn write(&self, run: &Path) -> Result<()> {
-        files::write_json(&run.join(EVALUATION), self)
+        files::write_json(&run.join(EVALUATION), self)?;
+        let path = evaluating(run);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path)(e)),
+            _ => Ok(()),
+        }
     }
 
     /// The evaluation of these weights on this text, if it has been made.
@@ -69,7 +82,7 @@ impl Failed {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {
         Ok(text) => Ok(Some(serde_json::from_slice(&text).map_err(Error::json(path.display()))?)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", path)(e)),
     }
 }
