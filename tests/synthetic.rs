@@ -134,6 +134,7 @@ fn an_experiment_writes_what_it_finds_and_finds_it_again() {
         arms: vec![Arm::Wide, Arm::Subtracted],
         samples: 40_000,
         latents: 64,
+        lr_end: Some(1e-3),
         scored: 5_000,
         ..SynthConfig::small()
     };
@@ -160,6 +161,7 @@ fn an_experiment_writes_what_it_finds_and_finds_it_again() {
     assert_eq!(stamp.modified().unwrap(), again.modified().unwrap());
     let text = report.text();
     assert!(text.contains("Kind by kind") && text.contains("on token"), "{text}");
+    assert!(text.contains("learning rate 2e-3 to 1e-3"), "{text}");
     assert!(!text.contains("published"), "that is of another model");
 }
 
@@ -171,6 +173,7 @@ fn settings_that_cannot_work_are_named() {
         (SynthConfig { l0: Some(1e4), ..SynthConfig::small() }, "l0"),
         (SynthConfig { latents: 0, ..SynthConfig::small() }, "latents"),
         (SynthConfig { lr: f64::NAN, ..SynthConfig::full() }, "lr"),
+        (SynthConfig { lr_end: Some(-1.0), ..SynthConfig::full() }, "lr_end"),
     ] {
         let told = config.check().unwrap_err().to_string();
         assert!(told.starts_with(field), "{told}");

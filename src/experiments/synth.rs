@@ -49,8 +49,11 @@ pub struct SynthConfig {
     /// How many are to be active on a row; by default as many as of the model's first features, as
     /// many as there are latents, and half of what its tokens add.
     pub l0: Option<f64>,
-    /// The learning rate, which stays.
+    /// The learning rate at the start.
     pub lr: f64,
+    /// The learning rate at the end, which it nears along a cosine; by default it stays, as in the
+    /// benchmark.
+    pub lr_end: Option<f64>,
     /// Seeds SAEs and their stream.
     pub seed: u64,
     /// Rows that are scored.
@@ -70,6 +73,7 @@ impl SynthConfig {
             latents: 256,
             l0: None,
             lr: 2e-3,
+            lr_end: None,
             seed: 0,
             scored: 100_000,
             checkpoint_seconds: TrainConfig::default().checkpoint_seconds,
@@ -131,7 +135,7 @@ impl SynthConfig {
             tokens: self.samples,
             batch: recipe::BATCH,
             lr: self.lr,
-            lr_end: self.lr,
+            lr_end: self.lr_end.unwrap_or(self.lr),
             seed: self.seed,
             // A point of history a hundred steps, and no fewer than some dozens.
             log_every: (self.samples / recipe::BATCH as u64 / 50).clamp(1, 100),
@@ -217,6 +221,7 @@ impl SynthConfig {
             latents: self.latents,
             target_l0: self.target_l0(&model),
             lr: self.lr,
+            lr_end: self.lr_end,
             seed: self.seed,
             published: match self.model == SyntheticConfig::synth_sae_bench_16k() {
                 true => published(),
@@ -243,8 +248,11 @@ pub struct SynthReport {
     pub latents: usize,
     /// The L0 that was aimed at.
     pub target_l0: f64,
-    /// The learning rate.
+    /// The learning rate at the start.
     pub lr: f64,
+    /// That at the end, if it did not stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_end: Option<f64>,
     /// The seed of SAEs and stream.
     pub seed: u64,
     /// The SAEs.

@@ -38,8 +38,9 @@ impl SynthReport {
                 .number(it.explained_variance)
         });
         let true_l0 = self.rows.first().map_or(0.0, |row| row.scores.true_l0);
+        let end = self.lr_end.map(|end| format!(" to {end:e}")).unwrap_or_default();
         let mut caption = format!(
-            "{} rows of training each, {} latents, learning rate {:e}, seed {}; {} features are active on a row.",
+            "{} rows of training each, {} latents, learning rate {:e}{end}, seed {}; {} features are active on a row.",
             format::count(self.samples),
             self.latents,
             self.lr,

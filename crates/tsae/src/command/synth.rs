@@ -43,9 +43,13 @@ pub struct Synth {
     /// How many latents are to be active on a row; by default as many as features can be.
     #[arg(long)]
     l0: Option<f64>,
-    /// The learning rate, which stays; by default the preset's.
+    /// The learning rate at the start; by default the preset's.
     #[arg(long)]
     lr: Option<f64>,
+    /// The learning rate at the end, which it nears along a cosine; by default it stays, as in the
+    /// benchmark.
+    #[arg(long)]
+    lr_end: Option<f64>,
     /// Rows that are scored; by default the preset's.
     #[arg(long)]
     scored: Option<u64>,
@@ -149,6 +153,7 @@ impl Synth {
             latents: self.latents.unwrap_or(preset.latents),
             l0: self.l0,
             lr: self.lr.unwrap_or(preset.lr),
+            lr_end: self.lr_end,
             scored: self.scored.unwrap_or(preset.scored),
             seed: self.seed,
             checkpoint_seconds: self.checkpoint_seconds.unwrap_or(preset.checkpoint_seconds),
