@@ -66,8 +66,9 @@ impl Kept {
         tokens: &Tokens,
         weights: &[String],
     ) -> Kept {
-        let text = tokens.fingerprint();
-        let key = format!("{} {hook} {text} {}", model.fingerprint(), weights.join(" "));
+        let (model, compute) = (model.fingerprint(), model.compute());
+        let (text, weights) = (tokens.fingerprint(), weights.join(" "));
+        let key = format!("{model} {compute} {hook} {text} {weights}");
         Kept { path, key, written: Instant::now() }
     }
 
